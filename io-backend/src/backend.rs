@@ -1,0 +1,96 @@
+//! The one type parameter of a node: [`Backend`].
+//!
+//! Contract: nothing in a node reads a clock, draws a random number, starts a task, touches a file
+//! or a socket in any other way. Implementations are cheap to clone (a handle to shared state) and
+//! belong to one node; the node's identity, directory and peers come from its configuration.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::disk::Disk;
+use crate::network::Network;
+use crate::registry::Registry;
+use crate::task::{TaskHandle, TaskName};
+use crate::time::Moment;
+
+pub trait Backend: Clone + Send + Sync + 'static {
+    type Disk: Disk;
+    type Network: Network;
+    /// Completes at the moment it was made for, never earlier. Dropping it cancels it.
+    type Timer: Future<Output = ()> + Send;
+
+    fn disk(&self) -> &Self::Disk;
+    fn network(&self) -> &Self::Network;
+
+    /// The monotonic clock: never goes back, may stand still while the process is paused.
+    fn now(&self) -> Moment;
+    /// The wall clock in milliseconds since 1970. May jump either way; used for record timestamps and
+    /// for people, never for a decision about order or age.
+    fn wall_ms(&self) -> i64;
+    fn timer(&self, at: Moment) -> Self::Timer;
+
+    fn random_u64(&self) -> u64;
+
+    fn registry(&self) -> &Arc<Registry>;
+
+    /// Starts a task. It runs until it returns, is aborted, or the process ends.
+    fn spawn<F>(&self, name: impl Into<TaskName>, future: F) -> TaskHandle
+    where
+        F: Future<Output = ()> + Send + 'static;
+
+    /// Starts a loop that has a thread of its own where threads exist, so that a blocking disk
+    /// operation of this loop holds up nobody else. See [`DedicatedLoop`].
+    fn spawn_dedicated<L: DedicatedLoop<Self>>(&self, name: impl Into<TaskName>, body: L) -> TaskHandle;
+
+    /// What other threads of the process do to this seam at this moment: how long they hold it up.
+    /// Asked before a lock is acquired and before a message is handed over. On a real machine
+    /// the threads themselves do this, and there is nothing to tell.
+    fn pressure(&self, seam: Seam<'_>) -> Pressure {
+        let _ = seam;
+        Pressure::None
+    }
+
+    /// Ends the process with a status of its own, connections first. Returns only because the
+    /// caller may be a task of the process that ends: return from the task after calling it.
+    fn exit(&self, status: ExitStatus, why: &str);
+
+    /// A wait of this length, for loops that pace themselves.
+    fn sleep(&self, duration: Duration) -> Self::Timer {
+        self.timer(self.now() + duration)
+    }
+}
+
+/// The body of a dedicated loop. `disk` performs its operations inline on the loop's thread (or on the
+/// ring that the thread drives); its futures need not be `Send`.
+pub trait DedicatedLoop<B: Backend>: Send + 'static {
+    fn run(self, disk: <B::Disk as Disk>::Dedicated) -> impl Future<Output = ()>;
+}
+
+/// A place where tasks meet.
+#[derive(Clone, Copy, Debug)]
+pub enum Seam<'a> {
+    Lock(&'a str),
+    Channel(&'a str),
+}
+
+/// What a seam suffers from other threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pressure {
+    None,
+    /// The acquisition or hand-off takes this long although nobody of us holds it.
+    Delay(Duration),
+    /// A channel behaves as if it were full.
+    Full,
+}
+
+/// How a process ends. The numbers are part of the interface to service managers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitStatus {
+    Clean = 0,
+    Other = 1,
+    Configuration = 2,
+    DataDirectory = 3,
+    Network = 4,
+    StorageNotTrusted = 5,
+}

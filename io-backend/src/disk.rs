@@ -1,0 +1,163 @@
+//! The disk: named files in directories, read and written at positions.
+//!
+//! What a crash keeps (the contract every implementation and every caller goes by):
+//! - `write_at` that returned has reached the kernel, not the medium. After a power loss any part of it
+//!   may be there, in any order, torn at 512-byte sectors; after a mere `kill -9` all of it is there.
+//! - `sync` that returned `Ok` covers every write to that file that had *returned* before it was called,
+//!   and the file's length. Writes still running are not covered.
+//! - A create, rename or remove is durable only after `sync_dir` of its directory returned.
+//! - A failed `sync` is final: the kernel may have dropped the pages and a second call may lie. The file
+//!   must not be written or synced again.
+//! - A deadline that passes ends the *wait* with [`std::io::ErrorKind::TimedOut`]; the operation goes on,
+//!   its buffer and descriptor stay alive until it is done, its entry in the registry stays until then,
+//!   and its end is counted as a late completion.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use crate::time::Deadline;
+
+/// An operation failed: which, on what, and the system's reason.
+#[derive(Debug)]
+pub struct DiskError {
+    pub operation: &'static str,
+    pub path: PathBuf,
+    pub source: io::Error,
+}
+
+impl DiskError {
+    pub fn new(operation: &'static str, path: impl Into<PathBuf>, source: io::Error) -> DiskError {
+        DiskError { operation, path: path.into(), source }
+    }
+
+    pub fn kind(&self) -> io::ErrorKind {
+        self.source.kind()
+    }
+
+    pub fn timed_out(&self) -> bool {
+        self.kind() == io::ErrorKind::TimedOut
+    }
+
+    pub fn is_full(&self) -> bool {
+        matches!(self.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+}
+
+impl fmt::Display for DiskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", self.operation, self.path.display(), self.source)
+    }
+}
+
+impl std::error::Error for DiskError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+pub type DiskResult<T> = Result<T, DiskError>;
+
+/// How a file is opened. Files are always readable and, unless `read_only`, writable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenHow {
+    ReadOnly,
+    /// Must exist.
+    Existing,
+    /// Made when missing, kept when there.
+    OrCreate,
+    /// Must not exist.
+    CreateNew,
+}
+
+/// What a directory holds.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DirEntry {
+    pub name: String,
+    pub is_dir: bool,
+    pub len: u64,
+}
+
+/// The node's file system. For everything but the journal's commit path.
+pub trait Disk: Clone + Send + Sync + 'static {
+    type File: File;
+    type Dedicated: DedicatedDisk;
+
+    fn open(
+        &self,
+        path: &Path,
+        how: OpenHow,
+        deadline: Deadline,
+    ) -> impl Future<Output = DiskResult<Self::File>> + Send;
+    /// Makes the directory and its missing parents; no error when it is there.
+    fn create_dir_all(&self, path: &Path, deadline: Deadline)
+    -> impl Future<Output = DiskResult<()>> + Send;
+    /// Sorted by name.
+    fn read_dir(
+        &self,
+        path: &Path,
+        deadline: Deadline,
+    ) -> impl Future<Output = DiskResult<Vec<DirEntry>>> + Send;
+    /// Replaces `to` when it is there, atomically.
+    fn rename(
+        &self,
+        from: &Path,
+        to: &Path,
+        deadline: Deadline,
+    ) -> impl Future<Output = DiskResult<()>> + Send;
+    fn remove_file(&self, path: &Path, deadline: Deadline) -> impl Future<Output = DiskResult<()>> + Send;
+    /// Removes a directory with all that is in it; no error when it is missing.
+    fn remove_dir_all(&self, path: &Path, deadline: Deadline)
+    -> impl Future<Output = DiskResult<()>> + Send;
+    /// Makes creates, renames and removes in this directory durable.
+    fn sync_dir(&self, path: &Path, deadline: Deadline) -> impl Future<Output = DiskResult<()>> + Send;
+    /// Takes the directory for this process alone, until the process ends. `WouldBlock` when another
+    /// process has it.
+    fn lock_dir(&self, path: &Path, deadline: Deadline) -> impl Future<Output = DiskResult<()>> + Send;
+}
+
+/// An open file; clones share it.
+pub trait File: Clone + Send + Sync + 'static {
+    fn path(&self) -> &Path;
+    /// Up to `len` bytes from `position`; fewer only where the file ends.
+    fn read_at(
+        &self,
+        position: u64,
+        len: usize,
+        deadline: Deadline,
+    ) -> impl Future<Output = DiskResult<Bytes>> + Send;
+    /// Writes all of `data` at `position`.
+    fn write_at(
+        &self,
+        position: u64,
+        data: Bytes,
+        deadline: Deadline,
+    ) -> impl Future<Output = DiskResult<()>> + Send;
+    /// `fdatasync`.
+    fn sync(&self, deadline: Deadline) -> impl Future<Output = DiskResult<()>> + Send;
+    fn len(&self, deadline: Deadline) -> impl Future<Output = DiskResult<u64>> + Send;
+    fn set_len(&self, len: u64, deadline: Deadline) -> impl Future<Output = DiskResult<()>> + Send;
+}
+
+/// The disk of a dedicated loop: operations run inline (a plain thread blocks in them) or on the loop's
+/// own ring. They carry no deadline, since a blocked thread could not see it pass: their age in
+/// the registry is watched instead.
+pub trait DedicatedDisk: 'static {
+    type File: DedicatedFile;
+    /// Opens an existing file for reading and writing.
+    fn open(&self, path: &Path) -> impl Future<Output = DiskResult<Self::File>>;
+}
+
+pub trait DedicatedFile: 'static {
+    fn path(&self) -> &Path;
+    /// Writes all of `data` at `position` without syncing; gives the buffer back for reuse.
+    fn write_at(&self, position: u64, data: Vec<u8>) -> impl Future<Output = (DiskResult<()>, Vec<u8>)>;
+    /// Writes all of `data` and syncs it: `Ok` means durable. One operation where the system has one.
+    fn write_durable(&self, position: u64, data: Vec<u8>)
+    -> impl Future<Output = (DiskResult<()>, Vec<u8>)>;
+    /// `fdatasync`.
+    fn sync(&self) -> impl Future<Output = DiskResult<()>>;
+}

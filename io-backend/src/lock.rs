@@ -1,0 +1,241 @@
+//! Locks that may be held across an await, with a name and a level.
+//!
+//! Whoever holds a lock may only acquire locks of a higher level: acquiring a lower or equal one is an
+//! assertion that names both source lines, so an inversion shows at its first execution and not when
+//! two tasks happen to meet. Waiting has a deadline; the entry in the registry names the holder.
+
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::ops::{Deref, DerefMut};
+use std::panic::Location;
+use std::sync::{Arc, Mutex};
+use std::task::{Poll, Waker};
+
+use crate::backend::{Pressure, Seam};
+use crate::registry::{Holder, Resource, WaitKind, lock};
+use crate::task::{self, TaskId};
+use crate::time::{Deadline, TimedOut, within};
+use crate::Backend;
+
+/// Rank of a lock: locks are acquired in ascending order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Level(pub u16);
+
+impl Level {
+    /// For exhibits that show an inversion: not checked.
+    pub const UNCHECKED: Level = Level(u16::MAX);
+}
+
+/// A lock that a task holds.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    level: Level,
+    name: Arc<str>,
+    site: &'static Location<'static>,
+}
+
+pub struct Lock<B, T> {
+    backend: B,
+    level: Level,
+    resource: Arc<Resource>,
+    queue: Mutex<Queue>,
+    value: tokio::sync::Mutex<T>,
+}
+
+#[derive(Default)]
+struct Queue {
+    held: bool,
+    numbers: u64,
+    /// First come, first served.
+    waiting: VecDeque<(u64, Waker)>,
+}
+
+impl<B: Backend, T: Send> Lock<B, T> {
+    pub fn new(backend: &B, name: impl Into<Arc<str>>, level: Level, value: T) -> Lock<B, T> {
+        Lock {
+            backend: backend.clone(),
+            level,
+            resource: Resource::new(name),
+            queue: Mutex::new(Queue::default()),
+            value: tokio::sync::Mutex::new(value),
+        }
+    }
+
+    pub fn name(&self) -> &Arc<str> {
+        &self.resource.name
+    }
+
+    /// The lock if nobody holds it now.
+    #[track_caller]
+    pub fn try_lock(&self) -> Option<Guard<'_, B, T>> {
+        let site = Location::caller();
+        self.check_level(site);
+        if self.backend.pressure(Seam::Lock(self.name())) != Pressure::None {
+            return None;
+        }
+        let mut queue = lock(&self.queue);
+        if queue.held {
+            return None;
+        }
+        queue.held = true;
+        drop(queue);
+        Some(self.guard(site))
+    }
+
+    #[track_caller]
+    pub fn lock(
+        &self,
+        deadline: Deadline,
+    ) -> impl Future<Output = Result<Guard<'_, B, T>, TimedOut>> + Send
+    where
+        T: Sync,
+    {
+        let site = Location::caller();
+        async move {
+            self.check_level(site);
+            if let Pressure::Delay(delay) = self.backend.pressure(Seam::Lock(self.name())) {
+                self.backend.sleep(delay).await;
+            }
+            let mut turn = Turn { queue: &self.queue, number: None };
+            let waiting = poll_fn(|cx| turn.poll(cx.waker()));
+            let wait = self
+                .backend
+                .registry()
+                .waiting(&self.backend, WaitKind::Lock, "lock", site)
+                .on(self.name().clone())
+                .held(self.resource.clone());
+            let wait = if matches!(deadline, Deadline::Unbounded(_)) { wait.unbounded() } else { wait };
+            within(&self.backend, deadline, wait.during(waiting)).await?;
+            Ok(self.guard(site))
+        }
+    }
+
+    fn guard(&self, site: &'static Location<'static>) -> Guard<'_, B, T> {
+        self.resource.held_by(Holder { task: task::current(), since: self.backend.now(), site });
+        let owner = task::current_id();
+        let held = Held { level: self.level, name: self.name().clone(), site };
+        task::with_levels(|levels| levels.push((owner, held)));
+        let value = match self.value.try_lock() {
+            Ok(value) => value,
+            Err(_) => unreachable!("the queue admits one holder at a time"),
+        };
+        Guard { of: self, owner, value: Some(value) }
+    }
+
+    fn check_level(&self, site: &'static Location<'static>) {
+        if self.level == Level::UNCHECKED {
+            return;
+        }
+        let owner = task::current_id();
+        task::with_levels(|levels| {
+            for (task, held) in levels.iter() {
+                assert!(
+                    *task != owner || held.level == Level::UNCHECKED || held.level < self.level,
+                    "lock order: {} (level {}) wanted at {site} while {} (level {}) is held since {}",
+                    self.name(),
+                    self.level.0,
+                    held.name,
+                    held.level.0,
+                    held.site,
+                );
+            }
+        });
+    }
+}
+
+/// A place in the line for a lock.
+struct Turn<'a> {
+    queue: &'a Mutex<Queue>,
+    number: Option<u64>,
+}
+
+impl Turn<'_> {
+    fn poll(&mut self, waker: &Waker) -> Poll<()> {
+        let mut queue = lock(self.queue);
+        let first = match self.number {
+            None => queue.waiting.is_empty(),
+            Some(number) => queue.waiting.front().is_some_and(|(n, _)| *n == number),
+        };
+        if first && !queue.held {
+            queue.held = true;
+            if self.number.take().is_some() {
+                queue.waiting.pop_front();
+            }
+            return Poll::Ready(());
+        }
+        match self.number {
+            None => {
+                queue.numbers += 1;
+                let number = queue.numbers;
+                self.number = Some(number);
+                queue.waiting.push_back((number, waker.clone()));
+            }
+            Some(number) => {
+                if let Some((_, old)) = queue.waiting.iter_mut().find(|(n, _)| *n == number) {
+                    old.clone_from(waker);
+                }
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let Some(number) = self.number else { return };
+        let mut queue = lock(self.queue);
+        queue.waiting.retain(|(n, _)| *n != number);
+        if !queue.held
+            && let Some((_, next)) = queue.waiting.front()
+        {
+            next.wake_by_ref();
+        }
+    }
+}
+
+/// Holds the lock until dropped.
+pub struct Guard<'a, B: Backend, T: Send> {
+    of: &'a Lock<B, T>,
+    owner: TaskId,
+    value: Option<tokio::sync::MutexGuard<'a, T>>,
+}
+
+impl<B: Backend, T: Send> Deref for Guard<'_, B, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        match &self.value {
+            Some(value) => value,
+            None => unreachable!("only drop takes the value"),
+        }
+    }
+}
+
+impl<B: Backend, T: Send> DerefMut for Guard<'_, B, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        match &mut self.value {
+            Some(value) => value,
+            None => unreachable!("only drop takes the value"),
+        }
+    }
+}
+
+impl<B: Backend, T: Send> Drop for Guard<'_, B, T> {
+    fn drop(&mut self) {
+        drop(self.value.take());
+        let name = self.of.name();
+        task::with_levels(|levels| {
+            if let Some(at) = levels.iter().rposition(|(t, h)| *t == self.owner && Arc::ptr_eq(&h.name, name))
+            {
+                levels.remove(at);
+            }
+        });
+        self.of.resource.released();
+        let mut queue = lock(&self.of.queue);
+        queue.held = false;
+        let next = queue.waiting.front().map(|(_, waker)| waker.clone());
+        drop(queue);
+        if let Some(next) = next {
+            next.wake();
+        }
+    }
+}

@@ -1,0 +1,379 @@
+//! The in-flight registry: every wait and every operation of the process, for as long as it lasts.
+//!
+//! Each entry says what is awaited, on which target, by which task, since when, from which source line,
+//! and who is to wake it. Metrics, `/debug/stalls` and the stall watchdog read it, and so does
+//! anyone who wants to know who waits for whom. It is always on, so it must stay cheap: a wait that is over
+//! at its first poll never enters, and entering takes one short lock on one of several shards.
+
+use std::future::Future;
+use std::panic::Location;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::task::{Context, Poll};
+
+use crate::Backend;
+use crate::task::{self, CurrentTask, TaskId};
+use crate::time::Moment;
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum WaitKind {
+    DiskRead,
+    DiskWrite,
+    DiskSync,
+    /// Open, rename, remove, list and the like.
+    DiskName,
+    NetworkRead,
+    NetworkWrite,
+    Accept,
+    Connect,
+    Lock,
+    /// Room in a full channel.
+    Send,
+    /// A message in an empty channel.
+    Receive,
+    /// The answer to a request sent over a channel.
+    Reply,
+    /// A newer value of a published state, or progress of a journal.
+    Change,
+    /// Nothing but time.
+    Timer,
+}
+
+impl WaitKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            WaitKind::DiskRead => "read",
+            WaitKind::DiskWrite => "write",
+            WaitKind::DiskSync => "fdatasync",
+            WaitKind::DiskName => "file system",
+            WaitKind::NetworkRead => "network read",
+            WaitKind::NetworkWrite => "network write",
+            WaitKind::Accept => "accept",
+            WaitKind::Connect => "connect",
+            WaitKind::Lock => "lock",
+            WaitKind::Send => "send",
+            WaitKind::Receive => "receive",
+            WaitKind::Reply => "reply",
+            WaitKind::Change => "change",
+            WaitKind::Timer => "timer",
+        }
+    }
+
+    pub fn is_disk(self) -> bool {
+        matches!(
+            self,
+            WaitKind::DiskRead | WaitKind::DiskWrite | WaitKind::DiskSync | WaitKind::DiskName
+        )
+    }
+}
+
+/// Something that one task holds and others wait for: a lock and its holder, a channel and its reader.
+#[derive(Debug)]
+pub struct Resource {
+    pub name: Arc<str>,
+    holder: Mutex<Option<Holder>>,
+}
+
+/// Who holds a resource, since when, and from which line of source.
+#[derive(Clone, Debug)]
+pub struct Holder {
+    pub task: Option<Arc<CurrentTask>>,
+    pub since: Moment,
+    pub site: &'static Location<'static>,
+}
+
+impl Resource {
+    pub fn new(name: impl Into<Arc<str>>) -> Arc<Resource> {
+        Arc::new(Resource { name: name.into(), holder: Mutex::new(None) })
+    }
+
+    pub fn holder(&self) -> Option<Holder> {
+        lock(&self.holder).clone()
+    }
+
+    pub fn held_by(&self, holder: Holder) {
+        *lock(&self.holder) = Some(holder);
+    }
+
+    pub fn released(&self) {
+        *lock(&self.holder) = None;
+    }
+}
+
+/// One wait or one operation in flight.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Order of entering, unique in the registry.
+    pub number: u64,
+    pub kind: WaitKind,
+    pub what: &'static str,
+    /// The file, lock or channel.
+    pub target: Option<Arc<str>>,
+    pub task: Option<Arc<CurrentTask>>,
+    pub since: Moment,
+    pub site: &'static Location<'static>,
+    /// Whose doing ends the wait; none means the outside: a device, the network, time.
+    pub resource: Option<Arc<Resource>>,
+    /// True for the operation itself, false for a task that waits (for an operation or for a task).
+    pub operation: bool,
+    /// Whether the waiter gives up by itself at some time.
+    pub bounded: bool,
+}
+
+/// Told of each entry. Called with no lock held; must not wait.
+pub trait Observer: Send + Sync + 'static {
+    fn began(&self, entry: &Entry);
+    fn ended(&self, entry: &Entry, now: Moment);
+}
+
+const SHARDS: usize = 16;
+
+#[derive(Default)]
+pub struct Registry {
+    shards: [Mutex<Shard>; SHARDS],
+    numbers: AtomicU64,
+    late: AtomicU64,
+    observer: OnceLock<Box<dyn Observer>>,
+}
+
+#[derive(Default)]
+struct Shard {
+    slots: Vec<Option<Entry>>,
+    free: Vec<usize>,
+}
+
+impl Registry {
+    pub fn new() -> Arc<Registry> {
+        Arc::new(Registry::default())
+    }
+
+    /// At most one observer; a second call is ignored.
+    pub fn observe(&self, observer: Box<dyn Observer>) {
+        let _ = self.observer.set(observer);
+    }
+
+    /// A wait that enters the registry only if it really has to wait: see [`Wait::during`].
+    pub fn waiting<'a, B: Backend>(
+        self: &'a Arc<Self>,
+        backend: &'a B,
+        kind: WaitKind,
+        what: &'static str,
+        site: &'static Location<'static>,
+    ) -> Wait<'a, B> {
+        Wait { registry: self, backend, kind, what, site, target: None, resource: None, bounded: true }
+    }
+
+    /// An operation that starts now and is in flight until the guard is dropped, whoever waits for it.
+    pub fn operation<B: Backend>(
+        self: &Arc<Self>,
+        backend: &B,
+        kind: WaitKind,
+        what: &'static str,
+        target: Arc<str>,
+        site: &'static Location<'static>,
+    ) -> InFlight {
+        self.operation_at(backend.now(), kind, what, target, site)
+    }
+
+    /// The same for code that holds a clock and no backend.
+    pub fn operation_at(
+        self: &Arc<Self>,
+        now: Moment,
+        kind: WaitKind,
+        what: &'static str,
+        target: Arc<str>,
+        site: &'static Location<'static>,
+    ) -> InFlight {
+        self.enter(Entry {
+            number: 0,
+            kind,
+            what,
+            target: Some(target),
+            task: task::current(),
+            since: now,
+            site,
+            resource: None,
+            operation: true,
+            bounded: false,
+        })
+    }
+
+    fn enter(self: &Arc<Self>, mut entry: Entry) -> InFlight {
+        entry.number = self.numbers.fetch_add(1, Ordering::Relaxed) + 1;
+        if let Some(observer) = self.observer.get() {
+            observer.began(&entry);
+        }
+        let shard = entry.task.as_ref().map_or(0, |task| task.id.0 as usize) % SHARDS;
+        let mut slots = lock(&self.shards[shard]);
+        let slot = match slots.free.pop() {
+            Some(slot) => {
+                slots.slots[slot] = Some(entry);
+                slot
+            }
+            None => {
+                slots.slots.push(Some(entry));
+                slots.slots.len() - 1
+            }
+        };
+        drop(slots);
+        InFlight { registry: self.clone(), shard, slot, ended_at: None }
+    }
+
+    fn leave(&self, shard: usize, slot: usize, now: Option<Moment>) {
+        let mut slots = lock(&self.shards[shard]);
+        let entry = slots.slots[slot].take();
+        slots.free.push(slot);
+        drop(slots);
+        if let (Some(observer), Some(entry)) = (self.observer.get(), entry) {
+            observer.ended(&entry, now.unwrap_or(entry.since));
+        }
+    }
+
+    /// Everything in flight, in order of entering.
+    pub fn snapshot(&self) -> Vec<Entry> {
+        let mut all: Vec<Entry> = self
+            .shards
+            .iter()
+            .flat_map(|shard| lock(shard).slots.iter().flatten().cloned().collect::<Vec<_>>())
+            .collect();
+        all.sort_by_key(|entry| entry.number);
+        all
+    }
+
+    /// The oldest operation in flight that `of_interest` picks.
+    pub fn oldest_operation(&self, of_interest: impl Fn(&Entry) -> bool) -> Option<Entry> {
+        self.shards
+            .iter()
+            .filter_map(|shard| {
+                let slots = lock(shard);
+                let hits = slots.slots.iter().flatten().filter(|e| e.operation && of_interest(e));
+                hits.min_by_key(|entry| (entry.since, entry.number)).cloned()
+            })
+            .min_by_key(|entry| (entry.since, entry.number))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.shards.iter().all(|shard| lock(shard).slots.iter().all(Option::is_none))
+    }
+
+    /// Counts an operation that completed after its waiter had given up.
+    pub fn count_late_completion(&self) {
+        self.late.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn late_completions(&self) -> u64 {
+        self.late.load(Ordering::Relaxed)
+    }
+}
+
+/// Keeps an entry in the registry; dropping it takes the entry out.
+pub struct InFlight {
+    registry: Arc<Registry>,
+    shard: usize,
+    slot: usize,
+    ended_at: Option<Moment>,
+}
+
+impl InFlight {
+    /// Takes the entry out and tells the observer when that was.
+    pub fn end(mut self, now: Moment) {
+        self.ended_at = Some(now);
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.registry.leave(self.shard, self.slot, self.ended_at);
+    }
+}
+
+/// A wait about to begin.
+pub struct Wait<'a, B> {
+    registry: &'a Arc<Registry>,
+    backend: &'a B,
+    kind: WaitKind,
+    what: &'static str,
+    site: &'static Location<'static>,
+    target: Option<Arc<str>>,
+    resource: Option<Arc<Resource>>,
+    bounded: bool,
+}
+
+impl<'a, B: Backend> Wait<'a, B> {
+    pub fn on(mut self, target: Arc<str>) -> Self {
+        self.target = Some(target);
+        self
+    }
+
+    pub fn held(mut self, resource: Arc<Resource>) -> Self {
+        self.resource = Some(resource);
+        self
+    }
+
+    /// The waiter never gives up by itself.
+    pub fn unbounded(mut self) -> Self {
+        self.bounded = false;
+        self
+    }
+
+    /// Runs `future`; from its first `Pending` until it is done or dropped there is an entry.
+    pub fn during<F: Future>(self, future: F) -> During<'a, B, F> {
+        During { wait: self, entered: None, future: Box::pin(future) }
+    }
+
+    fn enter(&mut self) -> InFlight {
+        self.registry.enter(Entry {
+            number: 0,
+            kind: self.kind,
+            what: self.what,
+            target: self.target.take(),
+            task: task::current(),
+            since: self.backend.now(),
+            site: self.site,
+            resource: self.resource.take(),
+            operation: false,
+            bounded: self.bounded,
+        })
+    }
+}
+
+/// See [`Wait::during`].
+pub struct During<'a, B, F> {
+    wait: Wait<'a, B>,
+    entered: Option<InFlight>,
+    future: Pin<Box<F>>,
+}
+
+impl<B: Backend, F: Future> Future for During<'_, B, F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = &mut *self;
+        match this.future.as_mut().poll(cx) {
+            Poll::Ready(output) => {
+                if let Some(entered) = this.entered.take() {
+                    entered.end(this.wait.backend.now());
+                }
+                Poll::Ready(output)
+            }
+            Poll::Pending => {
+                if this.entered.is_none() {
+                    this.entered = Some(this.wait.enter());
+                }
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// Id of the task an entry belongs to; zero outside any task.
+pub fn task_of(entry: &Entry) -> TaskId {
+    entry.task.as_ref().map_or(TaskId(0), |task| task.id)
+}
+
+/// A mutex whose holder panicked still guards sound data here: every critical section is a few moves.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

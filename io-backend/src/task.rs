@@ -1,0 +1,128 @@
+//! Who is running: names and numbers of tasks, known to every wait that a task begins.
+//!
+//! A backend wraps each future it spawns in [`Named`], which tells the thread during a poll which task
+//! is being polled. The registry, locks and channels read it from there.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+/// Number of a task, unique in one backend. Zero is "outside any task".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TaskId(pub u64);
+
+/// What a task is called: the role, and what it serves (`partition` `orders-3`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskName {
+    pub role: &'static str,
+    pub instance: Option<Arc<str>>,
+}
+
+impl TaskName {
+    pub fn of(role: &'static str, instance: impl Into<Arc<str>>) -> TaskName {
+        TaskName { role, instance: Some(instance.into()) }
+    }
+}
+
+impl From<&'static str> for TaskName {
+    fn from(role: &'static str) -> TaskName {
+        TaskName { role, instance: None }
+    }
+}
+
+impl std::fmt::Display for TaskName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.instance {
+            Some(instance) => write!(f, "{}[{instance}]", self.role),
+            None => f.write_str(self.role),
+        }
+    }
+}
+
+/// The task a thread is polling right now.
+#[derive(Clone, Debug)]
+pub struct CurrentTask {
+    pub id: TaskId,
+    pub name: TaskName,
+}
+
+thread_local! {
+    static CURRENT: RefCell<Option<Arc<CurrentTask>>> = const { RefCell::new(None) };
+    static LEVELS: RefCell<Vec<(TaskId, crate::lock::Held)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The task being polled on this thread, if any.
+pub fn current() -> Option<Arc<CurrentTask>> {
+    CURRENT.with(|current| current.borrow().clone())
+}
+
+/// Id of the task being polled on this thread; zero outside any task.
+pub fn current_id() -> TaskId {
+    CURRENT.with(|current| current.borrow().as_ref().map_or(TaskId(0), |task| task.id))
+}
+
+/// Gives out the task numbers of one backend.
+#[derive(Debug, Default)]
+pub struct TaskIds(AtomicU64);
+
+impl TaskIds {
+    pub fn next(&self, name: TaskName) -> Arc<CurrentTask> {
+        Arc::new(CurrentTask { id: TaskId(self.0.fetch_add(1, Ordering::Relaxed) + 1), name })
+    }
+}
+
+/// A future that tells the thread who it is while it is polled.
+pub struct Named<F> {
+    task: Arc<CurrentTask>,
+    future: Pin<Box<F>>,
+}
+
+impl<F: Future> Named<F> {
+    pub fn new(task: Arc<CurrentTask>, future: F) -> Named<F> {
+        Named { task, future: Box::pin(future) }
+    }
+}
+
+impl<F: Future> Future for Named<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let before = CURRENT.with(|current| current.replace(Some(self.task.clone())));
+        let polled = self.future.as_mut().poll(cx);
+        CURRENT.with(|current| *current.borrow_mut() = before);
+        polled
+    }
+}
+
+/// A spawned task. Dropping the handle lets the task run on; [`TaskHandle::abort`] ends it at its next
+/// await.
+pub struct TaskHandle {
+    abort: Option<Box<dyn FnOnce() + Send + Sync>>,
+    finished: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl TaskHandle {
+    pub fn new(
+        abort: impl FnOnce() + Send + Sync + 'static,
+        finished: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> TaskHandle {
+        TaskHandle { abort: Some(Box::new(abort)), finished: Box::new(finished) }
+    }
+
+    pub fn abort(mut self) {
+        if let Some(abort) = self.abort.take() {
+            abort();
+        }
+    }
+
+    pub fn is_finished(&self) -> bool {
+        (self.finished)()
+    }
+}
+
+pub(crate) fn with_levels<R>(look: impl FnOnce(&mut Vec<(TaskId, crate::lock::Held)>) -> R) -> R {
+    LEVELS.with(|levels| look(&mut levels.borrow_mut()))
+}
