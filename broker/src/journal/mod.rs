@@ -1,0 +1,155 @@
+//! The journal: what makes records durable. One synced, sequential stream of files for all
+//! partitions of a node, and a second one for Raft.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use io_backend::progress::Progress;
+use io_backend::time::TimedOut;
+use io_backend::{Backend, Deadline};
+
+use crate::admin::metrics::Metrics;
+use crate::ids::{Incarnation, LeaderEpoch, Lsn, Offset, PartitionId};
+
+/// What an entry is. The numbers are the format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum EntryKind {
+    /// One or more record batches, stored as they are served.
+    Batch = 1,
+    Truncate = 2,
+    /// Leadership under a new epoch begins at the base offset.
+    EpochStart = 3,
+    LogStart = 4,
+    ReplicaCreate = 5,
+    ReplicaDelete = 6,
+    /// Up to where each partition's segments hold its log.
+    Checkpoint = 7,
+    /// A Raft log entry, hard state, configuration state, snapshot (the Raft journal only).
+    RaftEntry = 16,
+    RaftHardState = 17,
+    RaftConfState = 18,
+    RaftSnapshot = 19,
+}
+
+/// What is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JournalEntry {
+    pub kind: EntryKind,
+    pub partition: PartitionId,
+    /// Which life of the replica it belongs to: a topic deleted and made anew never reads old entries.
+    pub replica: Incarnation,
+    pub leader_epoch: LeaderEpoch,
+    pub base_offset: Offset,
+    pub payload: Bytes,
+}
+
+/// Why entries were not taken. Nothing of the submission was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    #[error("the journal's queue is full")]
+    Full,
+    #[error("the share of this partition in the journal's queue is used up")]
+    ShareExhausted,
+    #[error("the disk under the journal stands still")]
+    Stalled,
+    #[error("the disk under the journal is full")]
+    DiskFull,
+    #[error("the journal failed and takes nothing")]
+    Failed,
+    #[error("the journal is closed")]
+    Closed,
+    #[error("an entry of {0} bytes is larger than the journal takes")]
+    TooLarge(usize),
+}
+
+/// How a journal does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct JournalStatus {
+    /// Everything up to here is synced.
+    pub durable: Lsn,
+    /// The last LSN given out.
+    pub submitted: Lsn,
+    pub queued_entries: usize,
+    pub queued_bytes: usize,
+    /// Bytes written since the oldest entry that has not been released.
+    pub unreleased_bytes: u64,
+    pub failed: bool,
+    pub disk_full: bool,
+}
+
+/// The one door to a journal.
+pub trait Journal: Send + Sync + 'static {
+    /// Puts entries in line, in order and without waiting, and returns the LSN of the last. `progress` is
+    /// moved to it once it is durable, or told that it failed.
+    fn submit(&self, entries: Vec<JournalEntry>, progress: &Arc<Progress>) -> Result<Lsn, SubmitError>;
+    /// Waits until the queue has room for `bytes` more of this partition.
+    fn room(
+        &self,
+        partition: PartitionId,
+        bytes: usize,
+        deadline: Deadline,
+    ) -> BoxFuture<'static, Result<(), TimedOut>>;
+    /// Entries before `lsn` are kept elsewhere, durably: their files may be used again.
+    fn release_before(&self, lsn: Lsn);
+    fn status(&self) -> JournalStatus;
+    /// While true nothing new is taken ([`SubmitError::Stalled`]); set by the stall watchdog.
+    fn set_stalled(&self, stalled: bool);
+    /// Waits until more than `bytes` are unreleased.
+    fn until_unreleased(&self, bytes: u64, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>>;
+    /// Finishes what is queued, then takes nothing more.
+    fn close(&self, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>>;
+}
+
+pub type JournalHandle = Arc<dyn Journal>;
+
+/// What a journal needs to open.
+pub struct JournalContext<B: Backend> {
+    pub backend: B,
+    /// `journal` or `raft`: names the task, the metrics and the operations in the registry.
+    pub name: &'static str,
+    pub directory: PathBuf,
+    pub settings: JournalSettings,
+    pub metrics: Arc<Metrics>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JournalSettings {
+    pub file_bytes: usize,
+    pub group_entries: usize,
+    pub group_bytes: usize,
+    pub queue_entries: usize,
+    pub queue_bytes: usize,
+    pub linger: Duration,
+}
+
+/// One entry that survived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecoveredEntry {
+    pub lsn: Lsn,
+    pub entry: JournalEntry,
+}
+
+/// An opened journal and what was in it, in LSN order.
+pub struct OpenedJournal {
+    pub journal: JournalHandle,
+    pub entries: Vec<RecoveredEntry>,
+    /// Bytes of a torn tail that were cut.
+    pub torn_tail: Option<String>,
+}
+
+/// Why a journal does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalOpenError {
+    #[error("{0}")]
+    Disk(#[from] io_backend::DiskError),
+    #[error("{path} is damaged at byte {position}: {what}. {advice}")]
+    Corrupt { path: PathBuf, position: u64, what: String, advice: String },
+    #[error("{path} has format version {found}, this binary reads up to {known}: start a newer chronik on it")]
+    Newer { path: PathBuf, found: u32, known: u32 },
+    #[error("{path} is not a journal file: {what}")]
+    Foreign { path: PathBuf, what: String },
+}

@@ -1,0 +1,49 @@
+//! Every bound of the broker in one place, with the relations between them checked by the compiler.
+//! What an operator may change is in `config`; these are the defaults there, or fixed.
+
+use std::time::Duration;
+
+pub const MIB: usize = 1 << 20;
+
+/// Largest request frame, and so the largest thing the broker ever buffers for one client.
+pub const REQUEST_BYTES_MAX: usize = 100 * MIB;
+/// Largest record batch.
+pub const BATCH_BYTES_MAX: usize = MIB;
+/// A journal file; prefilled, so also what a node takes on disk at least (twice, with Raft's).
+pub const JOURNAL_FILE_BYTES: usize = 64 * MIB;
+pub const RAFT_JOURNAL_FILE_BYTES: usize = 8 * MIB;
+/// Largest journal entry: a batch and its frame, or a checkpoint record.
+pub const JOURNAL_ENTRY_BYTES_MAX: usize = 8 * MIB;
+pub const JOURNAL_QUEUE_BYTES: usize = 64 * MIB;
+pub const JOURNAL_QUEUE_ENTRIES: usize = 50_000;
+pub const JOURNAL_GROUP_BYTES: usize = 4 * MIB;
+pub const JOURNAL_GROUP_ENTRIES: usize = 10_000;
+
+/// Requests that wait in a partition's mailbox before connections stop being read.
+pub const PARTITION_MAILBOX: usize = 1_024;
+pub const CONNECTIONS_MAX: usize = 10_000;
+/// Requests in flight in the node; connections are not read above it.
+pub const REQUESTS_IN_FLIGHT_MAX: usize = 1_000;
+/// Bytes of requests being worked on in the node.
+pub const REQUEST_BYTES_IN_FLIGHT_MAX: usize = 512 * MIB;
+/// Responses queued behind one slow reader.
+pub const RESPONSES_QUEUED_MAX: usize = 100;
+pub const READ_BUFFER_BYTES: usize = 8 * 1024;
+pub const FETCH_BYTES_MAX: usize = 55 * MIB;
+
+/// Our own bound on a produce; the client's `timeout_ms` may be shorter.
+pub const PRODUCE_DEADLINE: Duration = Duration::from_secs(30);
+/// Bound on a single read from a segment, and on other small disk operations while serving.
+pub const DISK_DEADLINE: Duration = Duration::from_secs(10);
+/// Bound on a proposal to the metadata group.
+pub const PROPOSE_DEADLINE: Duration = Duration::from_secs(10);
+/// Bound on a question to an owner task.
+pub const ASK_DEADLINE: Duration = Duration::from_secs(10);
+pub const WRITE_DEADLINE: Duration = Duration::from_secs(30);
+
+const _: () = assert!(BATCH_BYTES_MAX + 4096 <= JOURNAL_ENTRY_BYTES_MAX);
+const _: () = assert!(JOURNAL_ENTRY_BYTES_MAX + 65_536 <= RAFT_JOURNAL_FILE_BYTES + 65_536);
+const _: () = assert!(JOURNAL_ENTRY_BYTES_MAX <= JOURNAL_QUEUE_BYTES);
+const _: () = assert!(JOURNAL_GROUP_BYTES <= JOURNAL_FILE_BYTES);
+const _: () = assert!(REQUEST_BYTES_MAX <= REQUEST_BYTES_IN_FLIGHT_MAX);
+const _: () = assert!(FETCH_BYTES_MAX < REQUEST_BYTES_MAX);

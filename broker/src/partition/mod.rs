@@ -1,0 +1,158 @@
+//! The partition: gives records their offsets, decides when they are acknowledged, serves readers.
+//!
+//! Hot state has one owner, the task `partition[<topic>-<index>]`; [`PartitionHandle`] is its only door.
+
+use bytes::Bytes;
+
+use crate::ids::{Incarnation, LeaderEpoch, Lsn, Offset, PartitionId, ProducerId};
+
+mod handle;
+
+pub use handle::{PartitionHandle, PendingAppend};
+
+/// One record batch, checked: its CRC, length, magic, counts and timestamps have been verified, and
+/// these facts read from its header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckedBatch {
+    /// The whole batch as it was sent, header included.
+    pub bytes: Bytes,
+    pub records: i32,
+    pub last_offset_delta: i32,
+    pub base_timestamp: i64,
+    pub max_timestamp: i64,
+    pub producer: Option<ProducerStamp>,
+    pub transactional: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProducerStamp {
+    pub id: ProducerId,
+    pub epoch: i16,
+    pub base_sequence: i32,
+}
+
+/// When an append is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acks {
+    None,
+    Leader,
+    All,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    pub base_offset: Offset,
+    pub log_start: Offset,
+    /// The broker's time, for topics with `LogAppendTime`; -1 otherwise.
+    pub log_append_time_ms: i64,
+    /// It had been there before: a retry of an idempotent producer.
+    pub duplicate: bool,
+}
+
+/// Why records were not appended, or not known to be. Mapped to Kafka's codes in `wire`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    #[error("this node does not lead {0}")]
+    NotLeader(PartitionId),
+    #[error("the storage takes nothing now: {0}")]
+    Storage(crate::journal::SubmitError),
+    /// Nothing was written.
+    #[error("no room in time")]
+    Overloaded,
+    /// It was submitted; whether it is or will be durable is not known.
+    #[error("the outcome is not known within the deadline")]
+    Unknown,
+    #[error("sequence {found} of producer {producer} does not follow {expected}")]
+    OutOfOrderSequence { producer: ProducerId, expected: i32, found: i32 },
+    /// An old retry whose offset is no longer remembered.
+    #[error("a batch of producer {0} that was appended long ago")]
+    DuplicateSequence(ProducerId),
+    #[error("epoch {found} of producer {producer} is older than {current}")]
+    ProducerFenced { producer: ProducerId, current: i16, found: i16 },
+    #[error("producer {0} is not known here")]
+    UnknownProducer(ProducerId),
+    #[error("the partition is gone")]
+    Gone,
+}
+
+/// What readers may see, published after each change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PartitionView {
+    pub leading: bool,
+    pub leader_epoch: LeaderEpoch,
+    pub log_start: Offset,
+    pub high_watermark: Offset,
+    pub last_stable: Offset,
+    pub log_end: Offset,
+}
+
+#[derive(Clone, Debug)]
+pub struct ReadRequest {
+    pub from: Offset,
+    /// At least one batch is returned when there is one, however large.
+    pub max_bytes: usize,
+    /// Consumers see up to the high watermark, or the last stable offset.
+    pub read_committed: bool,
+    /// The epoch the client believes in, if it said.
+    pub current_epoch: Option<LeaderEpoch>,
+}
+
+#[derive(Clone, Debug)]
+pub struct ReadOutcome {
+    pub view: PartitionView,
+    /// Whole batches, in order.
+    pub batches: Vec<Bytes>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    #[error("offset {0:?} is out of range {1:?}..={2:?}")]
+    OutOfRange(Offset, Offset, Offset),
+    #[error("this node does not lead the partition")]
+    NotLeader,
+    #[error("the client's leader epoch is older than ours")]
+    FencedEpoch,
+    #[error("the client's leader epoch is newer than ours")]
+    UnknownEpoch,
+    #[error("the disk did not answer in time, or failed: {0}")]
+    Storage(String),
+    /// Damage below the high watermark: said, and never served.
+    #[error("{0}")]
+    Corrupt(String),
+    #[error("the partition is gone")]
+    Gone,
+}
+
+/// Which offset is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OffsetQuery {
+    Earliest,
+    Latest { read_committed: bool },
+    MaxTimestamp,
+    /// The first record whose timestamp is not older.
+    Timestamp(i64),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OffsetFound {
+    pub offset: Offset,
+    /// -1 where there is none.
+    pub timestamp: i64,
+    pub leader_epoch: LeaderEpoch,
+}
+
+/// What a checkpoint says of one partition: everything up to `lsn` is in its segments, which end at
+/// `log_end`. Replay begins after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct CheckpointMark {
+    pub partition: PartitionId,
+    pub replica: Incarnation,
+    pub lsn: Lsn,
+    pub log_start: Offset,
+    pub log_end: Offset,
+}
+
+/// Everything that can be asked of a partition's owner.
+pub enum PartitionInput {
+    Nothing,
+}
