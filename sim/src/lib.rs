@@ -1,1 +1,3 @@
+//! The testbed: the broker's own code in a simulated universe that is broken on purpose.
 
+pub mod fault;
