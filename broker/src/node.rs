@@ -8,6 +8,7 @@ use crate::admin::metrics::Metrics;
 use crate::config::Config;
 use crate::ids::{BrokerId, Incarnation};
 use crate::metadata::MetadataHandle;
+use crate::parts::Admission;
 use crate::replicas::Replicas;
 use crate::stall::StorageHealth;
 
@@ -21,4 +22,6 @@ pub struct Context<B: Backend> {
     pub metadata: MetadataHandle<B>,
     pub replicas: Replicas<B>,
     pub health: StorageHealth,
+    /// Asked before a request that ends in the journal takes its place in line.
+    pub admission: Arc<dyn Admission>,
 }

@@ -1,2 +1,68 @@
-//! Parts: constructors for what stands behind each handle, so that one component can be replaced inside
-//! a whole node. [`Parts::production`] is what the binary uses.
+//! Parts: constructors for what stands behind a node's handles, so that one component can be replaced
+//! inside a whole node, reached by real requests. [`Parts::production`] is what the binary uses.
+//!
+//! A `Parts` is made anew for each process start, so parts may share state with one another.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use io_backend::Backend;
+
+use crate::ids::PartitionId;
+use crate::journal::{self, JournalContext, JournalOpenError, OpenedJournal, SubmitError};
+use crate::stall::{Health, StorageHealth};
+
+pub type OpenJournal<B> =
+    Box<dyn FnOnce(JournalContext<B>) -> BoxFuture<'static, Result<OpenedJournal, JournalOpenError>> + Send>;
+
+pub type MakeAdmission = Box<dyn FnOnce(StorageHealth) -> Arc<dyn Admission> + Send>;
+
+pub struct Parts<B: Backend> {
+    /// The journal of all partitions.
+    pub journal: OpenJournal<B>,
+    pub raft_journal: OpenJournal<B>,
+    /// Who decides whether a request that ends in the journal may begin.
+    pub admission: MakeAdmission,
+    /// Whether the age of operations in flight is watched and acted upon.
+    pub watch_stalls: bool,
+}
+
+impl<B: Backend> Parts<B> {
+    pub fn production() -> Parts<B> {
+        Parts {
+            journal: Box::new(journal::open),
+            raft_journal: Box::new(journal::open),
+            admission: Box::new(|health| Arc::new(AdmitWhileHealthy(health))),
+            watch_stalls: true,
+        }
+    }
+}
+
+/// Whether work that ends in the journal may begin.
+pub enum Admit {
+    Now,
+    /// Nothing was or will be written.
+    Refused(SubmitError),
+    /// Only a part that is not ours makes a request wait here.
+    Wait(BoxFuture<'static, Result<(), SubmitError>>),
+}
+
+/// Asked once for each partition of a produce request, and with [`PartitionId::NODE`] for each change
+/// of metadata, before anything of it is put in line.
+pub trait Admission: Send + Sync + 'static {
+    fn admit(&self, partition: PartitionId, bytes: usize) -> Admit;
+}
+
+/// Refuses at once while the storage stands still or has failed, so that clients hear the truth early and
+/// never wait behind a disk.
+struct AdmitWhileHealthy(StorageHealth);
+
+impl Admission for AdmitWhileHealthy {
+    fn admit(&self, _: PartitionId, _: usize) -> Admit {
+        match self.0.get() {
+            Health::Good => Admit::Now,
+            Health::Stalled => Admit::Refused(SubmitError::Stalled),
+            Health::Failed => Admit::Refused(SubmitError::Failed),
+        }
+    }
+}

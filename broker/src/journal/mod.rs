@@ -98,6 +98,9 @@ pub trait Journal: Send + Sync + 'static {
     fn status(&self) -> JournalStatus;
     /// While true nothing new is taken ([`SubmitError::Stalled`]); set by the stall watchdog.
     fn set_stalled(&self, stalled: bool);
+    /// Waits until something is in line or in flight; for the stall watchdog, which sleeps while the
+    /// journal is idle.
+    fn until_busy(&self, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>>;
     /// Waits until more than `bytes` are unreleased.
     fn until_unreleased(&self, bytes: u64, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>>;
     /// Finishes what is queued, then takes nothing more.
@@ -152,4 +155,12 @@ pub enum JournalOpenError {
     Newer { path: PathBuf, found: u32, known: u32 },
     #[error("{path} is not a journal file: {what}")]
     Foreign { path: PathBuf, what: String },
+}
+
+/// Opens the production journal.
+pub fn open<B: Backend>(
+    context: JournalContext<B>,
+) -> BoxFuture<'static, Result<OpenedJournal, JournalOpenError>> {
+    let _ = context;
+    unimplemented!()
 }
