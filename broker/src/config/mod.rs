@@ -1,5 +1,11 @@
 //! The configuration of a node: TOML, environment, command line; every key with unit, default and range.
 
+mod keys;
+mod load;
+
+pub use keys::{KEYS, Key, SetError};
+pub use load::{ConfigError, Source};
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,8 +21,10 @@ pub struct Config {
     pub listen: String,
     /// What clients are told to connect to; the listening address where absent.
     pub advertise: Option<String>,
+    /// Where other nodes connect to. Served from the first day a cluster has two nodes.
     pub cluster: String,
     pub admin: String,
+    pub disk: DiskKind,
     pub journal: JournalConfig,
     pub log: LogConfig,
     pub topics: TopicConfig,
@@ -24,8 +32,26 @@ pub struct Config {
     pub stall: StallConfig,
 }
 
+/// Which real disk to use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskKind {
+    /// Measures both on the data directory and takes the faster.
+    Auto,
+    Uring,
+    Threads,
+}
+
+/// Presets of the journal's numbers: what is traded is latency at low load against throughput.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    LowLatency,
+    Balanced,
+    Throughput,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JournalConfig {
+    pub profile: Profile,
     pub file_bytes: usize,
     pub max_batch_records: usize,
     pub max_batch_bytes: usize,
@@ -80,7 +106,9 @@ impl Default for Config {
             advertise: None,
             cluster: "127.0.0.1:9093".into(),
             admin: "127.0.0.1:9094".into(),
+            disk: DiskKind::Auto,
             journal: JournalConfig {
+                profile: Profile::LowLatency,
                 file_bytes: limits::JOURNAL_FILE_BYTES,
                 max_batch_records: limits::JOURNAL_GROUP_ENTRIES,
                 max_batch_bytes: limits::JOURNAL_GROUP_BYTES,
@@ -119,6 +147,51 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Takes over the numbers of a profile.
+    pub fn apply_profile(&mut self, profile: Profile) {
+        let (records, bytes, queue_records, queue_bytes, linger_ms) = match profile {
+            Profile::LowLatency => (10_000, 4 << 20, 50_000, 64 << 20, 0),
+            Profile::Balanced => (10_000, 50_000_000, 50_000, 128 << 20, 1),
+            Profile::Throughput => (20_000, 100_000_000, 100_000, 256 << 20, 5),
+        };
+        let journal = &mut self.journal;
+        journal.profile = profile;
+        journal.max_batch_records = records;
+        journal.max_batch_bytes = bytes;
+        journal.queue_records = queue_records;
+        journal.queue_bytes = queue_bytes;
+        journal.linger = Duration::from_millis(linger_ms);
+        // A group is written as one piece into one file.
+        journal.file_bytes = journal.file_bytes.max((bytes * 2).next_power_of_two());
+    }
+
+    /// Relations between keys that no single key can check.
+    pub fn check(&self) -> Result<(), String> {
+        let journal = &self.journal;
+        if journal.max_batch_bytes * 2 > journal.file_bytes {
+            return Err(format!(
+                "journal.file_bytes ({}) must be at least twice journal.max_batch_bytes ({}): raise the first or lower the second",
+                journal.file_bytes, journal.max_batch_bytes
+            ));
+        }
+        if self.topics.max_batch_bytes * 2 > journal.queue_bytes {
+            return Err(format!(
+                "journal.queue_bytes ({}) must be at least twice topics.max_batch_bytes ({})",
+                journal.queue_bytes, self.topics.max_batch_bytes
+            ));
+        }
+        if self.topics.max_batch_bytes > self.server.request_bytes {
+            return Err("topics.max_batch_bytes must not be larger than server.request_bytes".into());
+        }
+        if self.server.request_bytes > self.server.request_bytes_in_flight {
+            return Err("server.request_bytes_in_flight must not be smaller than server.request_bytes".into());
+        }
+        if self.stall.warn_after >= self.stall.stalled_after {
+            return Err("stall.warn_after must be shorter than stall.stalled_after".into());
+        }
+        Ok(())
+    }
+
     pub fn journal_settings(&self) -> JournalSettings {
         JournalSettings {
             file_bytes: self.journal.file_bytes,
