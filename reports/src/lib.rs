@@ -1,1 +1,16 @@
+//! What a simulation leaves behind: the run record, and what renders it.
+//!
+//! The records are plain serialisable data with a version ([`record`], [`sweep`]); [`status`] turns them into
+//! the exit status that CI acts on; [`render`] makes terminal text, JUnit XML and self-contained HTML of them.
+//! Nothing here runs anything, and nothing of ours is needed to read a record.
 
+pub mod record;
+pub mod render;
+pub mod status;
+pub mod sweep;
+
+pub use record::{
+    BudgetFigure, FaultHit, Hash64, ReadError, RunRecord, SkippedFault, Verdict, Violation, VERSION,
+};
+pub use status::Status;
+pub use sweep::{ScenarioSummary, SweepRecord};
