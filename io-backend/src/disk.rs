@@ -86,6 +86,7 @@ pub trait Disk: Clone + Send + Sync + 'static {
     type File: File;
     type Dedicated: DedicatedDisk;
 
+    #[track_caller]
     fn open(
         &self,
         path: &Path,
@@ -93,29 +94,36 @@ pub trait Disk: Clone + Send + Sync + 'static {
         deadline: Deadline,
     ) -> impl Future<Output = DiskResult<Self::File>> + Send;
     /// Makes the directory and its missing parents; no error when it is there.
+    #[track_caller]
     fn create_dir_all(&self, path: &Path, deadline: Deadline)
     -> impl Future<Output = DiskResult<()>> + Send;
     /// Sorted by name.
+    #[track_caller]
     fn read_dir(
         &self,
         path: &Path,
         deadline: Deadline,
     ) -> impl Future<Output = DiskResult<Vec<DirEntry>>> + Send;
     /// Replaces `to` when it is there, atomically.
+    #[track_caller]
     fn rename(
         &self,
         from: &Path,
         to: &Path,
         deadline: Deadline,
     ) -> impl Future<Output = DiskResult<()>> + Send;
+    #[track_caller]
     fn remove_file(&self, path: &Path, deadline: Deadline) -> impl Future<Output = DiskResult<()>> + Send;
     /// Removes a directory with all that is in it; no error when it is missing.
+    #[track_caller]
     fn remove_dir_all(&self, path: &Path, deadline: Deadline)
     -> impl Future<Output = DiskResult<()>> + Send;
     /// Makes creates, renames and removes in this directory durable.
+    #[track_caller]
     fn sync_dir(&self, path: &Path, deadline: Deadline) -> impl Future<Output = DiskResult<()>> + Send;
     /// Takes the directory for this process alone, until the process ends. `WouldBlock` when another
     /// process has it.
+    #[track_caller]
     fn lock_dir(&self, path: &Path, deadline: Deadline) -> impl Future<Output = DiskResult<()>> + Send;
 }
 
@@ -123,6 +131,7 @@ pub trait Disk: Clone + Send + Sync + 'static {
 pub trait File: Clone + Send + Sync + 'static {
     fn path(&self) -> &Path;
     /// Up to `len` bytes from `position`; fewer only where the file ends.
+    #[track_caller]
     fn read_at(
         &self,
         position: u64,
@@ -130,6 +139,7 @@ pub trait File: Clone + Send + Sync + 'static {
         deadline: Deadline,
     ) -> impl Future<Output = DiskResult<Bytes>> + Send;
     /// Writes all of `data` at `position`.
+    #[track_caller]
     fn write_at(
         &self,
         position: u64,
@@ -137,8 +147,11 @@ pub trait File: Clone + Send + Sync + 'static {
         deadline: Deadline,
     ) -> impl Future<Output = DiskResult<()>> + Send;
     /// `fdatasync`.
+    #[track_caller]
     fn sync(&self, deadline: Deadline) -> impl Future<Output = DiskResult<()>> + Send;
+    #[track_caller]
     fn len(&self, deadline: Deadline) -> impl Future<Output = DiskResult<u64>> + Send;
+    #[track_caller]
     fn set_len(&self, len: u64, deadline: Deadline) -> impl Future<Output = DiskResult<()>> + Send;
 }
 
@@ -148,16 +161,20 @@ pub trait File: Clone + Send + Sync + 'static {
 pub trait DedicatedDisk: 'static {
     type File: DedicatedFile;
     /// Opens an existing file for reading and writing.
+    #[track_caller]
     fn open(&self, path: &Path) -> impl Future<Output = DiskResult<Self::File>>;
 }
 
 pub trait DedicatedFile: 'static {
     fn path(&self) -> &Path;
     /// Writes all of `data` at `position` without syncing; gives the buffer back for reuse.
+    #[track_caller]
     fn write_at(&self, position: u64, data: Vec<u8>) -> impl Future<Output = (DiskResult<()>, Vec<u8>)>;
     /// Writes all of `data` and syncs it: `Ok` means durable. One operation where the system has one.
+    #[track_caller]
     fn write_durable(&self, position: u64, data: Vec<u8>)
     -> impl Future<Output = (DiskResult<()>, Vec<u8>)>;
     /// `fdatasync`.
+    #[track_caller]
     fn sync(&self) -> impl Future<Output = DiskResult<()>>;
 }

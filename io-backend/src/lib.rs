@@ -16,6 +16,7 @@ pub mod lock;
 pub mod network;
 pub mod progress;
 pub mod published;
+pub mod real;
 pub mod registry;
 pub mod task;
 pub mod time;

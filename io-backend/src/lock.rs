@@ -13,7 +13,7 @@ use std::task::{Poll, Waker};
 
 use crate::backend::{Pressure, Seam};
 use crate::registry::{Holder, Resource, WaitKind, lock};
-use crate::task::{self, TaskId};
+use crate::task::{self, CurrentTask};
 use crate::time::{Deadline, TimedOut, within};
 use crate::Backend;
 
@@ -111,10 +111,12 @@ impl<B: Backend, T: Send> Lock<B, T> {
     }
 
     fn guard(&self, site: &'static Location<'static>) -> Guard<'_, B, T> {
-        self.resource.held_by(Holder { task: task::current(), since: self.backend.now(), site });
-        let owner = task::current_id();
-        let held = Held { level: self.level, name: self.name().clone(), site };
-        task::with_levels(|levels| levels.push((owner, held)));
+        let owner = task::current();
+        self.resource.held_by(Holder { task: owner.clone(), since: self.backend.now(), site });
+        if let Some(owner) = &owner {
+            let held = Held { level: self.level, name: self.name().clone(), site };
+            lock(&owner.held).push(held);
+        }
         let value = match self.value.try_lock() {
             Ok(value) => value,
             Err(_) => unreachable!("the queue admits one holder at a time"),
@@ -126,20 +128,18 @@ impl<B: Backend, T: Send> Lock<B, T> {
         if self.level == Level::UNCHECKED {
             return;
         }
-        let owner = task::current_id();
-        task::with_levels(|levels| {
-            for (task, held) in levels.iter() {
-                assert!(
-                    *task != owner || held.level == Level::UNCHECKED || held.level < self.level,
-                    "lock order: {} (level {}) wanted at {site} while {} (level {}) is held since {}",
-                    self.name(),
-                    self.level.0,
-                    held.name,
-                    held.level.0,
-                    held.site,
-                );
-            }
-        });
+        let Some(owner) = task::current() else { return };
+        for held in lock(&owner.held).iter() {
+            assert!(
+                held.level == Level::UNCHECKED || held.level < self.level,
+                "lock order: {} (level {}) wanted at {site} while {} (level {}) is held since {}",
+                self.name(),
+                self.level.0,
+                held.name,
+                held.level.0,
+                held.site,
+            );
+        }
     }
 }
 
@@ -196,7 +196,7 @@ impl Drop for Turn<'_> {
 /// Holds the lock until dropped.
 pub struct Guard<'a, B: Backend, T: Send> {
     of: &'a Lock<B, T>,
-    owner: TaskId,
+    owner: Option<Arc<CurrentTask>>,
     value: Option<tokio::sync::MutexGuard<'a, T>>,
 }
 
@@ -222,13 +222,12 @@ impl<B: Backend, T: Send> DerefMut for Guard<'_, B, T> {
 impl<B: Backend, T: Send> Drop for Guard<'_, B, T> {
     fn drop(&mut self) {
         drop(self.value.take());
-        let name = self.of.name();
-        task::with_levels(|levels| {
-            if let Some(at) = levels.iter().rposition(|(t, h)| *t == self.owner && Arc::ptr_eq(&h.name, name))
-            {
-                levels.remove(at);
+        if let Some(owner) = self.owner.take() {
+            let mut held = lock(&owner.held);
+            if let Some(at) = held.iter().rposition(|held| Arc::ptr_eq(&held.name, self.of.name())) {
+                held.remove(at);
             }
-        });
+        }
         self.of.resource.released();
         let mut queue = lock(&self.of.queue);
         queue.held = false;

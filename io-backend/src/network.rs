@@ -20,6 +20,7 @@ pub trait Network: Clone + Send + Sync + 'static {
     /// Listens on `HOST:PORT`; port 0 picks a free one.
     fn listen(&self, address: &str) -> impl Future<Output = io::Result<Self::Listener>> + Send;
     /// Connects, or fails with `TimedOut` at the deadline.
+    #[track_caller]
     fn connect(
         &self,
         address: &str,
@@ -32,6 +33,7 @@ pub trait Listener: Send + Sync + 'static {
 
     /// The next connection, and a text that names its peer. Errors are of this one attempt
     /// (no descriptor free, say): the caller pauses and goes on.
+    #[track_caller]
     fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, String)>> + Send;
     /// The address it really listens on, `HOST:PORT`.
     fn local_address(&self) -> String;

@@ -200,6 +200,30 @@ impl Registry {
         })
     }
 
+    /// A wait of the current task that begins now, for code that holds a clock and no backend.
+    pub fn wait_at(
+        self: &Arc<Self>,
+        now: Moment,
+        kind: WaitKind,
+        what: &'static str,
+        target: Arc<str>,
+        site: &'static Location<'static>,
+        bounded: bool,
+    ) -> InFlight {
+        self.enter(Entry {
+            number: 0,
+            kind,
+            what,
+            target: Some(target),
+            task: task::current(),
+            since: now,
+            site,
+            resource: None,
+            operation: false,
+            bounded,
+        })
+    }
+
     fn enter(self: &Arc<Self>, mut entry: Entry) -> InFlight {
         entry.number = self.numbers.fetch_add(1, Ordering::Relaxed) + 1;
         if let Some(observer) = self.observer.get() {
@@ -320,7 +344,7 @@ impl<'a, B: Backend> Wait<'a, B> {
 
     /// Runs `future`; from its first `Pending` until it is done or dropped there is an entry.
     pub fn during<F: Future>(self, future: F) -> During<'a, B, F> {
-        During { wait: self, entered: None, future: Box::pin(future) }
+        During { wait: self, entered: None, future }
     }
 
     fn enter(&mut self) -> InFlight {
@@ -339,19 +363,22 @@ impl<'a, B: Backend> Wait<'a, B> {
     }
 }
 
-/// See [`Wait::during`].
-pub struct During<'a, B, F> {
-    wait: Wait<'a, B>,
-    entered: Option<InFlight>,
-    future: Pin<Box<F>>,
+pin_project_lite::pin_project! {
+    /// See [`Wait::during`].
+    pub struct During<'a, B, F> {
+        wait: Wait<'a, B>,
+        entered: Option<InFlight>,
+        #[pin]
+        future: F,
+    }
 }
 
 impl<B: Backend, F: Future> Future for During<'_, B, F> {
     type Output = F::Output;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let this = &mut *self;
-        match this.future.as_mut().poll(cx) {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        match this.future.poll(cx) {
             Poll::Ready(output) => {
                 if let Some(entered) = this.entered.take() {
                     entered.end(this.wait.backend.now());
@@ -360,7 +387,7 @@ impl<B: Backend, F: Future> Future for During<'_, B, F> {
             }
             Poll::Pending => {
                 if this.entered.is_none() {
-                    this.entered = Some(this.wait.enter());
+                    *this.entered = Some(this.wait.enter());
                 }
                 Poll::Pending
             }

@@ -6,9 +6,11 @@
 use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
+
+use crate::lock::Held;
 
 /// Number of a task, unique in one backend. Zero is "outside any task".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,15 +45,17 @@ impl std::fmt::Display for TaskName {
 }
 
 /// The task a thread is polling right now.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct CurrentTask {
     pub id: TaskId,
     pub name: TaskName,
+    /// The locks it holds. Of the task and not of the thread: a task that holds a lock across an await
+    /// may be polled by another thread afterwards.
+    pub(crate) held: Mutex<Vec<Held>>,
 }
 
 thread_local! {
     static CURRENT: RefCell<Option<Arc<CurrentTask>>> = const { RefCell::new(None) };
-    static LEVELS: RefCell<Vec<(TaskId, crate::lock::Held)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The task being polled on this thread, if any.
@@ -70,30 +74,47 @@ pub struct TaskIds(AtomicU64);
 
 impl TaskIds {
     pub fn next(&self, name: TaskName) -> Arc<CurrentTask> {
-        Arc::new(CurrentTask { id: TaskId(self.0.fetch_add(1, Ordering::Relaxed) + 1), name })
+        let id = TaskId(self.0.fetch_add(1, Ordering::Relaxed) + 1);
+        Arc::new(CurrentTask { id, name, held: Mutex::new(Vec::new()) })
     }
 }
 
-/// A future that tells the thread who it is while it is polled.
-pub struct Named<F> {
-    task: Arc<CurrentTask>,
-    future: Pin<Box<F>>,
+pin_project_lite::pin_project! {
+    /// A future that tells the thread who it is while it is polled.
+    pub struct Named<F> {
+        // Lent to the thread while the future is polled.
+        task: Option<Arc<CurrentTask>>,
+        #[pin]
+        future: F,
+    }
 }
 
 impl<F: Future> Named<F> {
     pub fn new(task: Arc<CurrentTask>, future: F) -> Named<F> {
-        Named { task, future: Box::pin(future) }
+        Named { task: Some(task), future }
     }
 }
 
 impl<F: Future> Future for Named<F> {
     type Output = F::Output;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let before = CURRENT.with(|current| current.replace(Some(self.task.clone())));
-        let polled = self.future.as_mut().poll(cx);
-        CURRENT.with(|current| *current.borrow_mut() = before);
-        polled
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let before = CURRENT.replace(this.task.take());
+        let _back = GiveBack { to: this.task, before };
+        this.future.poll(cx)
+    }
+}
+
+/// Puts things back in their place also when the future panics.
+struct GiveBack<'a> {
+    to: &'a mut Option<Arc<CurrentTask>>,
+    before: Option<Arc<CurrentTask>>,
+}
+
+impl Drop for GiveBack<'_> {
+    fn drop(&mut self) {
+        *self.to = CURRENT.replace(self.before.take());
     }
 }
 
@@ -121,8 +142,4 @@ impl TaskHandle {
     pub fn is_finished(&self) -> bool {
         (self.finished)()
     }
-}
-
-pub(crate) fn with_levels<R>(look: impl FnOnce(&mut Vec<(TaskId, crate::lock::Held)>) -> R) -> R {
-    LEVELS.with(|levels| look(&mut levels.borrow_mut()))
 }

@@ -1,0 +1,126 @@
+//! The production backend: tokio for tasks, timers and sockets, and one of two disks.
+//!
+//! The only place of the node that touches the operating system. `unsafe` is confined to [`system`] (calls
+//! that std does not offer) and to `ring` (descriptors shared with the ring thread).
+//! Invariants: a buffer or descriptor that the kernel may still use is owned until the operation is
+//! done, whoever stopped waiting; no I/O error panics.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "the one place where a node's backend meets the operating system"
+)]
+
+mod choose;
+mod core;
+mod dedicated;
+mod disk;
+mod network;
+mod ring;
+mod system;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+pub use choose::{DiskChoice, DiskKind, DiskReport};
+pub use dedicated::{RealDedicatedDisk, RealDedicatedFile};
+pub use disk::{RealDisk, RealFile};
+pub use network::{RealListener, RealNetwork, RealStream};
+pub use system::raise_descriptor_limit;
+
+use crate::backend::{Backend, DedicatedLoop, ExitStatus};
+use crate::registry::Registry;
+use crate::task::{Named, TaskHandle, TaskName};
+use crate::time::Moment;
+
+use self::core::Core;
+
+/// A node's handle to the machine it runs on.
+#[derive(Clone)]
+pub struct RealBackend {
+    parts: Arc<Parts>,
+}
+
+struct Parts {
+    core: Arc<Core>,
+    disk: RealDisk,
+    network: RealNetwork,
+}
+
+impl RealBackend {
+    /// Call it inside the tokio runtime that is to run the node. Makes `data_dir` when it is missing and
+    /// measures the disk there, which blocks the calling thread for some tenths of a second.
+    pub fn start(choice: DiskChoice, data_dir: &Path) -> io::Result<(RealBackend, DiskReport)> {
+        let runtime = tokio::runtime::Handle::try_current().map_err(io::Error::other)?;
+        std::fs::create_dir_all(data_dir)?;
+        let core = Core::new(runtime);
+        let report = choose::choose(&core, choice, data_dir)?;
+        let disk = RealDisk::new(core.clone(), report.chosen)?;
+        let network = RealNetwork::new(core.clone());
+        Ok((RealBackend { parts: Arc::new(Parts { core, disk, network }) }, report))
+    }
+}
+
+impl Backend for RealBackend {
+    type Disk = RealDisk;
+    type Network = RealNetwork;
+    type Timer = tokio::time::Sleep;
+
+    fn disk(&self) -> &RealDisk {
+        &self.parts.disk
+    }
+
+    fn network(&self) -> &RealNetwork {
+        &self.parts.network
+    }
+
+    fn now(&self) -> Moment {
+        self.parts.core.now()
+    }
+
+    fn wall_ms(&self) -> i64 {
+        let now = SystemTime::now();
+        let ms = |d: std::time::Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
+        match now.duration_since(UNIX_EPOCH) {
+            Ok(after) => ms(after),
+            Err(before) => -ms(before.duration()),
+        }
+    }
+
+    fn timer(&self, at: Moment) -> tokio::time::Sleep {
+        let _inside = self.parts.core.runtime.enter();
+        tokio::time::sleep_until(self.parts.core.instant(at))
+    }
+
+    fn random_u64(&self) -> u64 {
+        rand::random()
+    }
+
+    fn registry(&self) -> &Arc<Registry> {
+        &self.parts.core.registry
+    }
+
+    fn spawn<F>(&self, name: impl Into<TaskName>, future: F) -> TaskHandle
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let core = &self.parts.core;
+        let task = core.tasks.next(name.into());
+        let abort = core.runtime.spawn(Named::new(task, future)).abort_handle();
+        let finished = abort.clone();
+        TaskHandle::new(move || abort.abort(), move || finished.is_finished())
+    }
+
+    fn spawn_dedicated<L: DedicatedLoop<Self>>(&self, name: impl Into<TaskName>, body: L) -> TaskHandle {
+        let kind = self.parts.disk.kind();
+        dedicated::spawn(&self.parts.core, kind, name.into(), move |disk| body.run(disk))
+    }
+
+    fn exit(&self, status: ExitStatus, why: &str) {
+        tracing::error!(status = status as i32, "the process ends: {why}");
+        self.parts.core.sockets.close_all();
+        system::exit_now(status as i32);
+    }
+}

@@ -1,0 +1,182 @@
+//! TCP through tokio, without Nagle's delay; and the list of sockets to shut down when the process ends.
+//!
+//! A process with a thread stuck in the kernel stays alive, and its sockets with it, through `exit` and
+//! even `kill -9`: so each socket is shut down by hand first.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::panic::Location;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::core::{Core, Job};
+use super::system;
+use crate::network::{Listener, Network};
+use crate::registry::{WaitKind, lock};
+use crate::time::Deadline;
+
+/// The open sockets of the process.
+#[derive(Default)]
+pub(super) struct Sockets {
+    open: Mutex<Open>,
+}
+
+#[derive(Default)]
+struct Open {
+    exiting: bool,
+    descriptors: BTreeSet<RawFd>,
+}
+
+impl Sockets {
+    /// Shuts down every socket, and every one that is still to come.
+    pub(super) fn close_all(&self) {
+        let mut open = lock(&self.open);
+        open.exiting = true;
+        for socket in &open.descriptors {
+            system::shut_down(*socket);
+        }
+    }
+
+    fn watch(self: &Arc<Self>, socket: &impl AsRawFd) -> Watched {
+        let descriptor = socket.as_raw_fd();
+        let mut open = lock(&self.open);
+        open.descriptors.insert(descriptor);
+        if open.exiting {
+            system::shut_down(descriptor);
+        }
+        Watched { sockets: self.clone(), descriptor }
+    }
+}
+
+/// Keeps a socket on the list. Stands before the socket in its struct: off the list first, closed then, so that
+/// a number on the list is never somebody else's descriptor.
+struct Watched {
+    sockets: Arc<Sockets>,
+    descriptor: RawFd,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        lock(&self.sockets.open).descriptors.remove(&self.descriptor);
+    }
+}
+
+#[derive(Clone)]
+pub struct RealNetwork {
+    core: Arc<Core>,
+}
+
+impl RealNetwork {
+    pub(super) fn new(core: Arc<Core>) -> RealNetwork {
+        RealNetwork { core }
+    }
+}
+
+impl Network for RealNetwork {
+    type Listener = RealListener;
+
+    async fn listen(&self, address: &str) -> io::Result<RealListener> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?.to_string();
+        let watched = self.core.sockets.watch(&listener);
+        Ok(RealListener { watched, listener, core: self.core.clone(), address: address.into() })
+    }
+
+    #[track_caller]
+    fn connect(
+        &self,
+        address: &str,
+        deadline: Deadline,
+    ) -> impl Future<Output = io::Result<RealStream>> + Send {
+        let site = Location::caller();
+        async move {
+            let job = Job { kind: WaitKind::Connect, what: "connect", target: address.into(), site };
+            let connected = self.core.wait(&job, deadline, TcpStream::connect(address)).await;
+            let stream = connected.unwrap_or_else(|_| {
+                let text = format!("connect to {address}: deadline passed");
+                Err(io::Error::new(io::ErrorKind::TimedOut, text))
+            })?;
+            RealStream::new(&self.core.sockets, stream)
+        }
+    }
+}
+
+pub struct RealListener {
+    watched: Watched,
+    listener: TcpListener,
+    core: Arc<Core>,
+    address: Arc<str>,
+}
+
+impl Listener for RealListener {
+    type Stream = RealStream;
+
+    #[track_caller]
+    fn accept(&self) -> impl Future<Output = io::Result<(RealStream, String)>> + Send {
+        let site = Location::caller();
+        async move {
+            let job = Job { kind: WaitKind::Accept, what: "connection", target: self.address.clone(), site };
+            let idle = Deadline::Unbounded("clients come when they come; aborting the task ends it");
+            let accepted = self.core.wait(&job, idle, self.listener.accept()).await;
+            let (stream, peer) = accepted.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+            Ok((RealStream::new(&self.watched.sockets, stream)?, peer.to_string()))
+        }
+    }
+
+    fn local_address(&self) -> String {
+        self.address.to_string()
+    }
+}
+
+pub struct RealStream {
+    _watched: Watched,
+    stream: TcpStream,
+}
+
+impl RealStream {
+    fn new(sockets: &Arc<Sockets>, stream: TcpStream) -> io::Result<RealStream> {
+        stream.set_nodelay(true)?;
+        Ok(RealStream { _watched: sockets.watch(&stream), stream })
+    }
+}
+
+impl AsyncRead for RealStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for RealStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, data)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, data)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

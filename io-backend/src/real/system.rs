@@ -1,0 +1,102 @@
+//! The few system calls that std does not offer. All `unsafe` of the process and thread kind is here.
+
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+
+/// Raises the limit of open descriptors to the hard limit; tells what it is now.
+pub fn raise_descriptor_limit() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid rlimit for the kernel to fill.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) })?;
+    if limit.rlim_cur < limit.rlim_max {
+        limit.rlim_cur = limit.rlim_max;
+        // SAFETY: `limit` is a valid rlimit that the kernel only reads.
+        check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) })?;
+    }
+    Ok(limit.rlim_cur)
+}
+
+/// Ends the process at once: no destructors, no waiting for threads that hang in the kernel.
+pub(super) fn exit_now(status: i32) -> ! {
+    // SAFETY: takes no pointers and does not return.
+    unsafe { libc::_exit(status) }
+}
+
+/// Takes an exclusive lock on an open file, without waiting; it lasts until the file is closed.
+pub(super) fn take(file: &std::fs::File) -> io::Result<()> {
+    // SAFETY: the descriptor is open for as long as `file` is borrowed.
+    check(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) })
+}
+
+/// Ends both directions of a socket, and a listener's listening, whoever waits on it.
+pub(super) fn shut_down(socket: RawFd) {
+    // SAFETY: takes no pointers; the caller keeps the descriptor open meanwhile. That it is a socket no
+    // longer connected is no concern of ours.
+    unsafe { libc::shutdown(socket, libc::SHUT_RDWR) };
+}
+
+/// Asks for a short time slice for the calling thread, which is then preferred after each wait: with all
+/// cores busy, a thread that only syncs otherwise waits whole ticks for its turn. Without effect where the
+/// kernel refuses or is older than 6.12.
+pub(super) fn prefer_short_slices() {
+    const SLICE_NS: u64 = 100_000;
+    /// `struct sched_attr` of the kernel, first version.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Attributes {
+        size: u32,
+        policy: u32,
+        flags: u64,
+        nice: i32,
+        priority: u32,
+        runtime: u64,
+        deadline: u64,
+        period: u64,
+    }
+    let size = size_of::<Attributes>() as u32;
+    let mut attributes = Attributes { size, ..Attributes::default() };
+    // SAFETY: thread 0 is the caller; the kernel fills at most `size` bytes of a struct of that size.
+    let read = unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &mut attributes, size, 0) };
+    if read != 0 || attributes.policy != libc::SCHED_OTHER as u32 {
+        return;
+    }
+    attributes.size = size;
+    attributes.runtime = SLICE_NS;
+    // SAFETY: the kernel reads `size` bytes, as the struct's first field says.
+    unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &attributes, 0) };
+}
+
+/// Whether this process may use io_uring; if not, why, and what to do about it.
+pub(super) fn io_uring_refused() -> Option<String> {
+    // Larger than `struct io_uring_params` (120 bytes), aligned for it, and zero as the kernel demands.
+    let mut parameters = [0u64; 32];
+    // SAFETY: the kernel fills at most sizeof(struct io_uring_params) bytes.
+    let ring = unsafe { libc::syscall(libc::SYS_io_uring_setup, 2, parameters.as_mut_ptr()) };
+    if ring >= 0 {
+        // SAFETY: the descriptor was just opened and nobody else has it.
+        unsafe { libc::close(ring as RawFd) };
+        return None;
+    }
+    let error = io::Error::last_os_error();
+    let advice = match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => match disabled_setting().as_deref() {
+            Some("2") => "forbidden by /proc/sys/kernel/io_uring_disabled = 2: `sysctl kernel.io_uring_disabled=0` allows it",
+            Some("1") => "/proc/sys/kernel/io_uring_disabled = 1 allows it to members of kernel.io_uring_group only",
+            _ => "forbidden by a seccomp filter, as containers have by default: allow io_uring_setup, io_uring_enter and io_uring_register",
+        },
+        Some(libc::ENOSYS) => "unknown to this kernel, or hidden by a seccomp filter (containers: allow io_uring_setup, io_uring_enter and io_uring_register)",
+        Some(libc::ENOMEM) => "no memory may be locked for it: raise `ulimit -l`",
+        Some(libc::EMFILE | libc::ENFILE) => "no descriptor is free: raise `ulimit -n`",
+        _ => "see dmesg, and /proc/sys/kernel/io_uring_disabled",
+    };
+    Some(format!("{advice} ({error})"))
+}
+
+fn disabled_setting() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok()?;
+    Some(text.trim().to_owned())
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
