@@ -1,7 +1,25 @@
-//! How the node's storage does, judged from the age of the operation in flight.
+//! A disk that stalls: judged from the age of the operation in flight, never from completions alone.
+//!
+//! [`Ladder`] decides, purely; [`watch`] samples the registry, only while a journal is busy, and acts.
+//! An operation's age grows by at most two sample periods from one sample to the next, so a process
+//! that was paused, or whose clock jumped, does not take itself for dead. Only commits count: what
+//! checkpoints, readers and the preparation of files do has limits of its own and no say here.
 
+use std::future::poll_fn;
+use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use io_backend::registry::{Entry, Registry};
+use io_backend::{Backend, Deadline, Moment, WaitKind};
+use tracing::{info, warn};
+
+use crate::admin::metrics::{Metrics, RungLabel};
+use crate::config::StallConfig;
+use crate::journal::JournalHandle;
 
 /// Shared by all who must know before they promise anything.
 #[derive(Clone, Debug, Default)]
@@ -26,5 +44,253 @@ impl StorageHealth {
 
     pub fn set(&self, health: Health) {
         self.0.store(health as u8, Ordering::Release);
+    }
+}
+
+/// A commit operation in flight, as the registry knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InFlightCommit {
+    pub number: u64,
+    pub since: Moment,
+}
+
+/// What a sample changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    Warned { age: Duration },
+    Stalled { age: Duration },
+    /// The operation that stalled is over, after this long.
+    Resumed { after: Duration },
+}
+
+/// The judgement on one journal.
+#[derive(Clone, Debug)]
+pub struct Ladder {
+    warn_after: Duration,
+    stalled_after: Duration,
+    sample: Duration,
+    watched: Option<Watched>,
+    stalled: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Watched {
+    number: u64,
+    /// Capped in its growth: what this process has seen of it, not what the clock says.
+    age: Duration,
+    warned: bool,
+}
+
+impl Ladder {
+    pub fn new(config: &StallConfig) -> Ladder {
+        Ladder {
+            warn_after: config.warn_after,
+            stalled_after: config.stalled_after,
+            sample: config.sample,
+            watched: None,
+            stalled: false,
+        }
+    }
+
+    pub fn is_stalled(&self) -> bool {
+        self.stalled
+    }
+
+    /// Takes in what is in flight now. Completions have been drained before: an operation that is over
+    /// is not in the registry any more.
+    pub fn handle_sample(&mut self, now: Moment, oldest: Option<InFlightCommit>) -> Option<Change> {
+        let before = self.watched;
+        let Some(commit) = oldest else {
+            self.watched = None;
+            return self.resume(before);
+        };
+        let seen = before.filter(|watched| watched.number == commit.number);
+        let grown = seen.map_or(Duration::ZERO, |watched| watched.age) + 2 * self.sample;
+        let age = now.since(commit.since).min(grown);
+        let mut watched = Watched { number: commit.number, age, warned: seen.is_some_and(|w| w.warned) };
+        if seen.is_none() && self.stalled {
+            self.watched = Some(watched);
+            return self.resume(before);
+        }
+        let change = if age >= self.stalled_after && !self.stalled {
+            self.stalled = true;
+            watched.warned = true;
+            Some(Change::Stalled { age })
+        } else if age >= self.warn_after && !watched.warned {
+            watched.warned = true;
+            Some(Change::Warned { age })
+        } else {
+            None
+        };
+        self.watched = Some(watched);
+        change
+    }
+
+    fn resume(&mut self, before: Option<Watched>) -> Option<Change> {
+        if !self.stalled {
+            return None;
+        }
+        self.stalled = false;
+        Some(Change::Resumed { after: before.map_or(Duration::ZERO, |watched| watched.age) })
+    }
+}
+
+/// One journal under watch.
+pub struct Watch {
+    pub journal: JournalHandle,
+    pub directory: PathBuf,
+}
+
+impl Watch {
+    fn oldest(&self, registry: &Registry) -> Option<Entry> {
+        let directory = self.directory.to_string_lossy();
+        registry.oldest_operation(|entry| is_commit(entry, &directory))
+    }
+}
+
+/// Whether an entry is a commit of the journal in this directory: written by its commit loop.
+fn is_commit(entry: &Entry, directory: &str) -> bool {
+    matches!(entry.kind, WaitKind::DiskWrite | WaitKind::DiskSync)
+        && entry.target.as_ref().is_some_and(|target| target.starts_with(directory))
+        && entry.task.as_ref().is_some_and(|task| task.name.role == crate::journal::COMMIT_TASK)
+}
+
+/// The watchdog: asleep while the journals are idle, sampling while one is busy.
+pub async fn watch<B: Backend>(
+    backend: B,
+    config: StallConfig,
+    watches: Vec<Watch>,
+    health: StorageHealth,
+    metrics: Arc<Metrics>,
+) {
+    let mut ladders: Vec<Ladder> = watches.iter().map(|_| Ladder::new(&config)).collect();
+    loop {
+        until_any_busy(&watches).await;
+        loop {
+            backend.sleep(config.sample).await;
+            let mut in_flight = false;
+            for (watch, ladder) in watches.iter().zip(&mut ladders) {
+                let oldest = watch.oldest(backend.registry());
+                in_flight |= oldest.is_some();
+                let commit = oldest.as_ref().map(|e| InFlightCommit { number: e.number, since: e.since });
+                if let Some(change) = ladder.handle_sample(backend.now(), commit) {
+                    tell(change, oldest.as_ref(), watch, &metrics);
+                    watch.journal.set_stalled(ladder.is_stalled());
+                }
+            }
+            let failed = watches.iter().any(|watch| watch.journal.status().failed);
+            let stalled = ladders.iter().any(Ladder::is_stalled);
+            health.set(match (failed, stalled) {
+                (true, _) => Health::Failed,
+                (false, true) => Health::Stalled,
+                (false, false) => Health::Good,
+            });
+            if !in_flight {
+                break;
+            }
+        }
+    }
+}
+
+async fn until_any_busy(watches: &[Watch]) {
+    let idle = Deadline::Unbounded("a journal that is idle may be idle for ever");
+    let mut waits: Vec<_> = watches.iter().map(|watch| watch.journal.until_busy(idle)).collect();
+    let mut any = pin!(poll_fn(|cx| {
+        if waits.iter_mut().any(|wait| wait.as_mut().poll(cx).is_ready()) { Poll::Ready(()) } else { Poll::Pending }
+    }));
+    any.as_mut().await;
+}
+
+fn tell(change: Change, oldest: Option<&Entry>, watch: &Watch, metrics: &Metrics) {
+    let operation = oldest.map_or("", |entry| entry.kind.name());
+    let file = oldest.and_then(|entry| entry.target.as_deref()).unwrap_or_default();
+    let status = watch.journal.status();
+    match change {
+        Change::Warned { age } => {
+            metrics.wal_stall.get_or_create(&RungLabel { rung: "warn" }).inc();
+            warn!(operation, file, age_ms = age.as_millis() as u64, "a disk operation takes long");
+        }
+        Change::Stalled { age } => {
+            metrics.wal_stall.get_or_create(&RungLabel { rung: "stalled" }).inc();
+            warn!(
+                operation,
+                file,
+                age_ms = age.as_millis() as u64,
+                waiting_entries = status.submitted.0.saturating_sub(status.durable.0),
+                "the disk stands still: nothing is acknowledged and nothing new is taken until it answers; \
+                 see /debug/stalls on the admin port"
+            );
+        }
+        Change::Resumed { after } => {
+            metrics.wal_stall.get_or_create(&RungLabel { rung: "resumed" }).inc();
+            let directory = watch.directory.display().to_string();
+            info!(journal = directory, after_ms = after.as_millis() as u64, "the disk answers again");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn ladder() -> Ladder {
+        Ladder::new(&crate::config::Config::default().stall)
+    }
+
+    fn commit(number: u64, since_ms: u64) -> Option<InFlightCommit> {
+        Some(InFlightCommit { number, since: Moment(since_ms * MS) })
+    }
+
+    /// Samples every 100 ms from `from` to `to` and returns what changed, when.
+    fn run(ladder: &mut Ladder, from: u64, to: u64, oldest: Option<InFlightCommit>) -> Vec<(u64, Change)> {
+        (from..=to)
+            .step_by(100)
+            .filter_map(|ms| ladder.handle_sample(Moment(ms * MS), oldest).map(|change| (ms, change)))
+            .collect()
+    }
+
+    #[test]
+    fn a_stall_is_warned_of_then_declared_then_over() {
+        let mut ladder = ladder();
+        let changes = run(&mut ladder, 100, 3_000, commit(1, 0));
+        let ms = Duration::from_millis;
+        assert_eq!(
+            changes,
+            [(300, Change::Warned { age: ms(300) }), (1_000, Change::Stalled { age: ms(1_000) })]
+        );
+        assert_eq!(
+            ladder.handle_sample(Moment(3_100 * MS), None),
+            Some(Change::Resumed { after: ms(3_000) })
+        );
+        assert!(!ladder.is_stalled());
+    }
+
+    #[test]
+    fn commits_that_come_and_go_are_no_stall_however_busy_the_disk() {
+        let mut ladder = ladder();
+        for n in 0..100 {
+            assert_eq!(ladder.handle_sample(Moment((n * 100 + 90) * MS), commit(n, n * 100)), None);
+        }
+    }
+
+    #[test]
+    fn a_process_that_was_paused_does_not_judge_itself_dead() {
+        let mut ladder = ladder();
+        assert_eq!(ladder.handle_sample(Moment(100 * MS), commit(1, 0)), None);
+        // Paused for an hour with the operation in flight: its age is what we saw, plus two samples.
+        let change = ladder.handle_sample(Moment(3_600_000 * MS), commit(1, 0));
+        assert_eq!(change, Some(Change::Warned { age: Duration::from_millis(300) }));
+        assert!(!ladder.is_stalled());
+    }
+
+    #[test]
+    fn another_operation_in_flight_means_the_stalled_one_is_over() {
+        let mut ladder = ladder();
+        run(&mut ladder, 100, 2_000, commit(1, 0));
+        assert!(ladder.is_stalled());
+        let change = ladder.handle_sample(Moment(2_100 * MS), commit(2, 2_050));
+        assert_eq!(change, Some(Change::Resumed { after: Duration::from_millis(2_000) }));
     }
 }

@@ -14,6 +14,9 @@ use io_backend::{Backend, Deadline};
 use crate::admin::metrics::Metrics;
 use crate::ids::{Incarnation, LeaderEpoch, Lsn, Offset, PartitionId};
 
+/// Role of the task that a journal's commit loop runs as: the stall watchdog knows commits by it.
+pub const COMMIT_TASK: &str = "commit";
+
 /// What an entry is. The numbers are the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
