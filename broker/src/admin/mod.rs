@@ -1,1 +1,198 @@
+//! The admin port: what operators and machines ask a node over HTTP. `GET` only, one request per connection.
+//!
+//! It reads; it changes nothing, waits for no owner task and touches no disk, so it answers while
+//! everything else stands still.
+
 pub mod metrics;
+pub mod stalls;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use io_backend::network::{self, Stream};
+use io_backend::{Backend, Deadline, Listener, Network, Published};
+use tracing::{debug, warn};
+
+use crate::node::Context;
+use crate::stall::Health;
+
+/// A request and its answer take no longer than this.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
+const HEAD_BYTES_MAX: usize = 8 * 1024;
+const CONNECTIONS_MAX: usize = 64;
+
+/// What the node tells of itself besides its [`Context`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    Starting,
+    Serving,
+    Stopping,
+}
+
+/// Serves until the process ends.
+pub async fn serve<B: Backend>(
+    context: Arc<Context<B>>,
+    readiness: Published<Readiness>,
+    listener: <B::Network as Network>::Listener,
+) {
+    let open = Arc::new(());
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                warn!(%error, "the admin port cannot accept");
+                context.backend.sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        if Arc::strong_count(&open) > CONNECTIONS_MAX {
+            continue;
+        }
+        let (context, readiness, open) = (context.clone(), readiness.clone(), open.clone());
+        let backend = context.backend.clone();
+        backend.spawn("admin-request", async move {
+            let _open = open;
+            if let Err(error) = answer(&context, &readiness, stream).await {
+                debug!(%error, "an admin request was not answered");
+            }
+        });
+    }
+}
+
+async fn answer<B: Backend>(
+    context: &Context<B>,
+    readiness: &Published<Readiness>,
+    mut stream: Stream<B>,
+) -> std::io::Result<()> {
+    let backend = &context.backend;
+    let deadline = Deadline::after(backend, REQUEST_DEADLINE);
+    let mut head = BytesMut::with_capacity(1024);
+    let response = loop {
+        if network::read(backend, &mut stream, &mut head, "admin request", deadline).await? == 0 {
+            return Ok(());
+        }
+        match parse(&head) {
+            Parsed::Partial if head.len() < HEAD_BYTES_MAX => {}
+            Parsed::Partial | Parsed::Garbage => break Response::text(400, "not an HTTP request\n"),
+            Parsed::Get(path) => break route(context, *readiness.get(), &path),
+            Parsed::OtherMethod => break Response::text(405, "only GET is served here\n"),
+        }
+    };
+    network::write_all(backend, &mut stream, &response.encode(), "admin response", deadline).await
+}
+
+enum Parsed {
+    Partial,
+    Garbage,
+    OtherMethod,
+    Get(String),
+}
+
+fn parse(head: &[u8]) -> Parsed {
+    let mut headers = [httparse::EMPTY_HEADER; 64];
+    let mut request = httparse::Request::new(&mut headers);
+    match request.parse(head) {
+        Err(_) => Parsed::Garbage,
+        Ok(httparse::Status::Partial) => Parsed::Partial,
+        Ok(httparse::Status::Complete(_)) => match (request.method, request.path) {
+            (Some("GET" | "HEAD"), Some(path)) => {
+                Parsed::Get(path.split('?').next().unwrap_or_default().to_string())
+            }
+            _ => Parsed::OtherMethod,
+        },
+    }
+}
+
+struct Response {
+    status: u16,
+    content_type: &'static str,
+    body: String,
+}
+
+impl Response {
+    fn text(status: u16, body: impl Into<String>) -> Response {
+        Response { status, content_type: "text/plain; charset=utf-8", body: body.into() }
+    }
+
+    fn json(body: &serde_json::Value) -> Response {
+        let mut text = format!("{body:#}");
+        text.push('\n');
+        Response { status: 200, content_type: "application/json", body: text }
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let reason = match self.status {
+            200 => "OK",
+            400 => "Bad Request",
+            404 => "Not Found",
+            405 => "Method Not Allowed",
+            _ => "Service Unavailable",
+        };
+        format!(
+            "HTTP/1.1 {} {reason}\r\ncontent-type: {}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{}",
+            self.status,
+            self.content_type,
+            self.body.len(),
+            self.body
+        )
+        .into_bytes()
+    }
+}
+
+const INDEX: &str = "chronik admin port\n\n\
+    /metrics        Prometheus metrics\n\
+    /health/live    200 while the process answers\n\
+    /health/ready   200 while it takes and serves records, 503 with the reason otherwise\n\
+    /debug/stalls   JSON: every disk operation in flight and who waits for whom\n\
+    /config         the configuration in effect\n";
+
+fn route<B: Backend>(context: &Context<B>, readiness: Readiness, path: &str) -> Response {
+    match path {
+        "/" => Response::text(200, INDEX),
+        "/metrics" => Response {
+            status: 200,
+            content_type: "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            body: context.metrics.render(&looked_up(context)),
+        },
+        "/health/live" => Response::text(200, "live\n"),
+        "/health/ready" => match (readiness, context.health.get()) {
+            (Readiness::Serving, Health::Good) => Response::text(200, "ready\n"),
+            (Readiness::Serving, Health::Stalled) => {
+                Response::text(503, "the disk stands still: see /debug/stalls\n")
+            }
+            (Readiness::Serving, Health::Failed) => Response::text(503, "the storage has failed: see the log\n"),
+            (Readiness::Starting, _) => Response::text(503, "starting: reading the journal\n"),
+            (Readiness::Stopping, _) => Response::text(503, "stopping\n"),
+        },
+        "/debug/stalls" => {
+            Response::json(&stalls::describe(context.backend.registry(), context.backend.now(), context.health.get()))
+        }
+        "/config" => Response::text(200, context.config.effective()),
+        _ => Response::text(404, format!("nothing at {path}\n\n{INDEX}")),
+    }
+}
+
+fn looked_up<B: Backend>(context: &Context<B>) -> metrics::LookedUp {
+    let registry = context.backend.registry();
+    let oldest = registry.oldest_operation(|entry| entry.kind.is_disk());
+    metrics::LookedUp {
+        oldest_operation_s: oldest.map_or(0.0, |e| context.backend.now().since(e.since).as_secs_f64()),
+        late_completions: registry.late_completions(),
+        storage_healthy: context.health.get() == Health::Good,
+        partitions: context.replicas.open().get().len() as i64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_told_from_garbage() {
+        assert!(matches!(parse(b"GET /metrics?x=1 HTTP/1.1\r\nhost: a\r\n\r\n"), Parsed::Get(p) if p == "/metrics"));
+        assert!(matches!(parse(b"GET /metr"), Parsed::Partial));
+        assert!(matches!(parse(b"POST / HTTP/1.1\r\n\r\n"), Parsed::OtherMethod));
+        assert!(matches!(parse(b"\x00\x00\x00\x20garbage\r\n\r\n"), Parsed::Garbage));
+    }
+}

@@ -1,0 +1,80 @@
+//! `/debug/stalls`: what the process stands on, from the in-flight registry.
+
+use std::collections::BTreeMap;
+
+use io_backend::registry::{Entry, Registry};
+use io_backend::Moment;
+use serde_json::{Value, json};
+
+use crate::stall::Health;
+
+/// Every disk operation in flight, oldest first, and the waits of tasks for one another, grouped.
+pub fn describe(registry: &Registry, now: Moment, health: Health) -> Value {
+    let entries = registry.snapshot();
+    let mut operations: Vec<&Entry> = entries.iter().filter(|e| e.operation).collect();
+    operations.sort_by_key(|entry| (entry.since, entry.number));
+    json!({
+        "storage": match health {
+            Health::Good => "good",
+            Health::Stalled => "stalled",
+            Health::Failed => "failed",
+        },
+        "operations": operations.iter().map(|entry| operation(entry, now)).collect::<Vec<_>>(),
+        "waits": waits(&entries, now),
+        "late_completions": registry.late_completions(),
+    })
+}
+
+fn operation(entry: &Entry, now: Moment) -> Value {
+    json!({
+        "operation": entry.kind.name(),
+        "what": entry.what,
+        "file": entry.target,
+        "task": entry.task.as_ref().map(|task| task.name.to_string()),
+        "age_ms": age_ms(entry, now),
+        "source": entry.site.to_string(),
+    })
+}
+
+fn age_ms(entry: &Entry, now: Moment) -> u64 {
+    now.since(entry.since).as_millis() as u64
+}
+
+/// One row for all tasks of a role that wait for the same thing at the same line.
+fn waits(entries: &[Entry], now: Moment) -> Vec<Value> {
+    struct Row<'a> {
+        first: &'a Entry,
+        count: usize,
+        oldest_ms: u64,
+    }
+    let mut rows: BTreeMap<_, Row<'_>> = BTreeMap::new();
+    for entry in entries.iter().filter(|entry| !entry.operation) {
+        let role = entry.task.as_ref().map_or("", |task| task.name.role);
+        let key = (entry.kind, entry.what, entry.target.clone(), role, entry.site.line());
+        let row = rows.entry(key).or_insert(Row { first: entry, count: 0, oldest_ms: 0 });
+        row.count += 1;
+        row.oldest_ms = row.oldest_ms.max(age_ms(entry, now));
+    }
+    let mut rows: Vec<Row<'_>> = rows.into_values().collect();
+    rows.sort_by_key(|row| (std::cmp::Reverse(row.oldest_ms), row.first.number));
+    rows.iter()
+        .map(|row| {
+            let holder = row.first.resource.as_ref().and_then(|resource| resource.holder());
+            json!({
+                "waits_for": row.first.kind.name(),
+                "what": row.first.what,
+                "target": row.first.target,
+                "tasks": row.count,
+                "of": row.first.task.as_ref().map(|task| task.name.role),
+                "oldest_ms": row.oldest_ms,
+                "gives_up": row.first.bounded,
+                "source": row.first.site.to_string(),
+                "held_by": holder.map(|holder| json!({
+                    "task": holder.task.map(|task| task.name.to_string()),
+                    "since_ms": now.since(holder.since).as_millis() as u64,
+                    "source": holder.site.to_string(),
+                })),
+            })
+        })
+        .collect()
+}
