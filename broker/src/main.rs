@@ -1,1 +1,189 @@
-fn main() {}
+//! `chronik`: the command line of the broker.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use broker::config::Config;
+use broker::node::Node;
+use broker::parts::Parts;
+use clap::{Args, Parser, Subcommand};
+use io_backend::real::{self, RealBackend};
+use io_backend::{Deadline, ExitStatus};
+use tracing::{error, info};
+use tracing_subscriber::EnvFilter;
+
+/// A message broker that speaks the Kafka protocol; every acknowledged record has been synced to disk.
+#[derive(Parser)]
+#[command(name = "chronik", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a node.
+    Serve(Serve),
+    /// Print every configuration key with its default, legal values and environment variable.
+    Keys,
+}
+
+#[derive(Args)]
+struct Serve {
+    /// Configuration file (TOML). Environment and flags override it.
+    #[arg(long, env = "CHRONIK_CONFIG")]
+    config: Option<PathBuf>,
+    /// Directory of all data [default: ./chronik-data]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// Where the Kafka protocol is served; port 0 picks a free one [default: 127.0.0.1:9092]
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<String>,
+    /// What clients are told to connect to [default: the listening address]
+    #[arg(long, value_name = "HOST:PORT")]
+    advertise: Option<String>,
+    /// Where other nodes connect to [default: 127.0.0.1:9093]
+    #[arg(long, value_name = "HOST:PORT")]
+    cluster: Option<String>,
+    /// Where metrics, health and stalls are served [default: 127.0.0.1:9094]
+    #[arg(long, value_name = "HOST:PORT")]
+    admin: Option<String>,
+    /// Number of this node [default: 1]
+    #[arg(long, value_name = "N")]
+    node_id: Option<String>,
+    /// How the disk is driven: auto, uring or threads [default: auto]
+    #[arg(long, value_name = "KIND")]
+    disk: Option<String>,
+}
+
+impl Serve {
+    /// The flags that were given, as configuration keys.
+    fn keys(&self) -> Vec<(String, String)> {
+        [
+            ("data_dir", &self.data_dir),
+            ("listen", &self.listen),
+            ("advertise", &self.advertise),
+            ("cluster", &self.cluster),
+            ("admin", &self.admin),
+            ("node_id", &self.node_id),
+            ("disk", &self.disk),
+        ]
+        .into_iter()
+        .filter_map(|(key, value)| Some((key.to_string(), value.clone()?)))
+        .collect()
+    }
+
+    fn config(&self) -> Result<Config, String> {
+        let text = match &self.config {
+            None => None,
+            Some(path) => match std::fs::read_to_string(path) {
+                Ok(text) => Some((path.clone(), text)),
+                Err(error) => return Err(format!("cannot read the configuration {}: {error}", path.display())),
+            },
+        };
+        let file = text.as_ref().map(|(path, text)| (path.clone(), text.as_str()));
+        Config::assemble(file, std::env::vars(), self.keys()).map_err(|error| error.to_string())
+    }
+}
+
+fn main() -> ExitCode {
+    let status = match Cli::parse().command {
+        Command::Keys => {
+            print_keys();
+            ExitStatus::Clean
+        }
+        Command::Serve(serve) => {
+            log_to_stderr();
+            match serve.config() {
+                Ok(config) => run(config),
+                Err(message) => {
+                    eprintln!("chronik: {message}");
+                    ExitStatus::Configuration
+                }
+            }
+        }
+    };
+    ExitCode::from(status as u8)
+}
+
+fn print_keys() {
+    let defaults = Config::default();
+    for key in broker::config::KEYS {
+        let default = (key.show)(&defaults);
+        println!("{} = {default:?}\n    {}\n    legal: {}; {}", key.path, key.about, key.range, key.environment());
+    }
+}
+
+/// Filtered by `CHRONIK_LOG`, for example `debug` or `broker::journal=trace`.
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_env("CHRONIK_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+}
+
+fn run(config: Config) -> ExitStatus {
+    if let Err(error) = real::raise_descriptor_limit() {
+        info!(%error, "the limit of open files stays as it is");
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("chronik").build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("chronik: cannot start threads: {error}");
+            return ExitStatus::Other;
+        }
+    };
+    let status = runtime.block_on(serve(config));
+    // A thread that hangs in the disk must not keep a stopped process alive.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    status
+}
+
+/// Time for what is in flight to finish when the process is asked to stop.
+const STOP_DEADLINE: Duration = Duration::from_secs(10);
+
+async fn serve(config: Config) -> ExitStatus {
+    let (backend, disk) = match RealBackend::start(config.disk, &config.data_dir) {
+        Ok(started) => started,
+        Err(error) => {
+            let path = config.data_dir.display();
+            eprintln!("chronik: cannot use the data directory {path}: {error}");
+            return ExitStatus::DataDirectory;
+        }
+    };
+    if let Some(reason) = &disk.uring_refused {
+        info!(reason, "io_uring is not used");
+    }
+    let data_dir = config.data_dir.clone();
+    let node = match Node::start(backend.clone(), Parts::production(), config).await {
+        Ok(node) => node,
+        Err(error) => {
+            eprintln!("chronik: {error}");
+            return error.exit_status();
+        }
+    };
+    println!(
+        "chronik ready: kafka {}, admin {}, node {}, data {}, disk {disk}",
+        node.kafka_address(),
+        node.admin_address(),
+        node.context().node,
+        data_dir.display(),
+    );
+    match stop_signal().await {
+        Ok(name) => info!(signal = name, "stopping"),
+        Err(error) => error!(%error, "cannot listen for signals: stopping"),
+    }
+    node.stop(Deadline::after(&backend, STOP_DEADLINE)).await;
+    ExitStatus::Clean
+}
+
+async fn stop_signal() -> std::io::Result<&'static str> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        biased;
+        _ = terminate.recv() => Ok("SIGTERM"),
+        _ = interrupt.recv() => Ok("SIGINT"),
+    }
+}
+

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Config, DiskKind, Profile};
+use super::{Config, Profile};
 use crate::ids::BrokerId;
 
 /// One key. Its default is what [`Config::default`] shows.
@@ -161,7 +161,7 @@ pub const KEYS: &[Key] = &[
     key!("admin", "where metrics, health and stalls are served over HTTP", "HOST:PORT",
         |c, v| { c.admin = endpoint(v)?; Ok(()) }, |c| c.admin.clone()),
     key!("disk", "how the disk is driven; auto measures both and takes the faster", "auto, uring, threads",
-        |c, v| { c.disk = v.parse()?; Ok(()) }, |c| c.disk.name().into()),
+        |c, v| { c.disk = v.parse()?; Ok(()) }, |c| c.disk.to_string()),
     key!("journal.profile", "preset of the journal numbers below, which override it", "low-latency, balanced, throughput",
         |c, v| { let profile = v.parse()?; c.apply_profile(profile); Ok(()) }, |c| c.journal.profile.name().into()),
     key!("journal.file_bytes", "size of a journal file; two are prefilled at the first start", "1 MiB..=4 GiB",
@@ -213,26 +213,6 @@ pub const KEYS: &[Key] = &[
     key!("stall.sample", "how often the age is looked at while an operation is in flight", "5ms..=1s",
         |c, v| { c.stall.sample = duration(v, Duration::from_millis(5), Duration::from_secs(1))?; Ok(()) }, |c| shown(c.stall.sample)),
 ];
-
-impl std::str::FromStr for DiskKind {
-    type Err = String;
-    fn from_str(text: &str) -> Result<DiskKind, String> {
-        [DiskKind::Auto, DiskKind::Uring, DiskKind::Threads]
-            .into_iter()
-            .find(|kind| kind.name() == text)
-            .ok_or_else(|| format!("unknown disk '{text}'"))
-    }
-}
-
-impl DiskKind {
-    pub fn name(self) -> &'static str {
-        match self {
-            DiskKind::Auto => "auto",
-            DiskKind::Uring => "uring",
-            DiskKind::Threads => "threads",
-        }
-    }
-}
 
 impl std::str::FromStr for Profile {
     type Err = String;

@@ -9,6 +9,8 @@ pub use load::{ConfigError, Source};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use io_backend::real::DiskChoice;
+
 use crate::ids::BrokerId;
 use crate::journal::JournalSettings;
 use crate::limits;
@@ -24,21 +26,13 @@ pub struct Config {
     /// Where other nodes connect to. Served from the first day a cluster has two nodes.
     pub cluster: String,
     pub admin: String,
-    pub disk: DiskKind,
+    /// Which real disk to use.
+    pub disk: DiskChoice,
     pub journal: JournalConfig,
     pub log: LogConfig,
     pub topics: TopicConfig,
     pub server: ServerConfig,
     pub stall: StallConfig,
-}
-
-/// Which real disk to use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DiskKind {
-    /// Measures both on the data directory and takes the faster.
-    Auto,
-    Uring,
-    Threads,
 }
 
 /// Presets of the journal's numbers: what is traded is latency at low load against throughput.
@@ -106,7 +100,7 @@ impl Default for Config {
             advertise: None,
             cluster: "127.0.0.1:9093".into(),
             admin: "127.0.0.1:9094".into(),
-            disk: DiskKind::Auto,
+            disk: DiskChoice::Auto,
             journal: JournalConfig {
                 profile: Profile::LowLatency,
                 file_bytes: limits::JOURNAL_FILE_BYTES,
