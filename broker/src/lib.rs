@@ -7,16 +7,16 @@
 //!
 //! Nothing here touches the outside but through `io_backend::Backend`.
 
-pub mod ids;
-pub mod limits;
+pub mod admin;
 pub mod config;
-pub mod parts;
-pub mod node;
-pub mod replicas;
-pub mod stall;
+pub mod ids;
 pub mod journal;
-pub mod partition;
+pub mod limits;
 pub mod log;
 pub mod metadata;
+pub mod node;
+pub mod partition;
+pub mod parts;
 pub mod raft;
-pub mod admin;
+pub mod replicas;
+pub mod stall;

@@ -79,7 +79,9 @@ impl Serve {
             None => None,
             Some(path) => match std::fs::read_to_string(path) {
                 Ok(text) => Some((path.clone(), text)),
-                Err(error) => return Err(format!("cannot read the configuration {}: {error}", path.display())),
+                Err(error) => {
+                    return Err(format!("cannot read the configuration {}: {error}", path.display()));
+                }
             },
         };
         let file = text.as_ref().map(|(path, text)| (path.clone(), text.as_str()));
@@ -111,7 +113,13 @@ fn print_keys() {
     let defaults = Config::default();
     for key in broker::config::KEYS {
         let default = (key.show)(&defaults);
-        println!("{} = {default:?}\n    {}\n    legal: {}; {}", key.path, key.about, key.range, key.environment());
+        println!(
+            "{} = {default:?}\n    {}\n    legal: {}; {}",
+            key.path,
+            key.about,
+            key.range,
+            key.environment()
+        );
     }
 }
 
@@ -125,13 +133,14 @@ fn run(config: Config) -> ExitStatus {
     if let Err(error) = real::raise_descriptor_limit() {
         info!(%error, "the limit of open files stays as it is");
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("chronik").build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("chronik: cannot start threads: {error}");
-            return ExitStatus::Other;
-        }
-    };
+    let runtime =
+        match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("chronik").build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                eprintln!("chronik: cannot start threads: {error}");
+                return ExitStatus::Other;
+            }
+        };
     let status = runtime.block_on(serve(config));
     // A thread that hangs in the disk must not keep a stopped process alive.
     runtime.shutdown_timeout(Duration::from_millis(100));
@@ -186,4 +195,3 @@ async fn stop_signal() -> std::io::Result<&'static str> {
         _ = interrupt.recv() => Ok("SIGINT"),
     }
 }
-

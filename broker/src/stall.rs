@@ -57,10 +57,16 @@ pub struct InFlightCommit {
 /// What a sample changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    Warned { age: Duration },
-    Stalled { age: Duration },
+    Warned {
+        age: Duration,
+    },
+    Stalled {
+        age: Duration,
+    },
     /// The operation that stalled is over, after this long.
-    Resumed { after: Duration },
+    Resumed {
+        after: Duration,
+    },
 }
 
 /// The judgement on one journal.
@@ -196,7 +202,11 @@ async fn until_any_busy(watches: &[Watch]) {
     let idle = Deadline::Unbounded("a journal that is idle may be idle for ever");
     let mut waits: Vec<_> = watches.iter().map(|watch| watch.journal.until_busy(idle)).collect();
     let mut any = pin!(poll_fn(|cx| {
-        if waits.iter_mut().any(|wait| wait.as_mut().poll(cx).is_ready()) { Poll::Ready(()) } else { Poll::Pending }
+        if waits.iter_mut().any(|wait| wait.as_mut().poll(cx).is_ready()) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     }));
     any.as_mut().await;
 }

@@ -74,7 +74,16 @@ fn what_ships_knows_nothing_of_the_simulator() {
 
 #[test]
 fn sources_touch_the_machine_only_through_the_backend() {
-    let banned = ["tokio::net", "tokio::fs", "std::fs::", "std::net::Tcp", "std::thread::", "rand::", "tokio::time::", "tokio::spawn"];
+    let banned = [
+        "tokio::net",
+        "tokio::fs",
+        "std::fs::",
+        "std::net::Tcp",
+        "std::thread::",
+        "rand::",
+        "tokio::time::",
+        "tokio::spawn",
+    ];
     for path in sources(&root().join("broker/src")) {
         // The command line starts the runtime and reads the configuration file.
         if path.ends_with("src/main.rs") {

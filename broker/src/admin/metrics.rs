@@ -147,7 +147,11 @@ fn register_absent(registry: &mut Registry) {
     registry.register("lock_acquisition_duration_us", no_lock, locks);
     registry.register("lock_contention_count", no_lock, contention);
     registry.register("wal_queue_lock_contention_count", no_lock, Gauge::<i64>::default());
-    registry.register("raft_lock_hold_duration_us", "Zero: the Raft group has an owner task and no lock", microseconds());
+    registry.register(
+        "raft_lock_hold_duration_us",
+        "Zero: the Raft group has an owner task and no lock",
+        microseconds(),
+    );
     registry.register(
         "metadata_state_clone_duration_us",
         "Zero: images share structure, nothing clones the whole state",
@@ -173,10 +177,18 @@ impl LookedUp {
     fn register(self, registry: &mut Registry) {
         let oldest = Gauge::<f64, std::sync::atomic::AtomicU64>::default();
         oldest.set(self.oldest_operation_s);
-        registry.register("wal_inflight_oldest_seconds", "Age of the oldest disk operation in flight", oldest);
+        registry.register(
+            "wal_inflight_oldest_seconds",
+            "Age of the oldest disk operation in flight",
+            oldest,
+        );
         let late = Counter::<u64>::default();
         late.inc_by(self.late_completions);
-        registry.register("wal_late_completion", "Disk operations that ended after their waiter had given up", late);
+        registry.register(
+            "wal_late_completion",
+            "Disk operations that ended after their waiter had given up",
+            late,
+        );
         let healthy = Gauge::<i64>::default();
         healthy.set(i64::from(self.storage_healthy));
         registry.register("storage_healthy", "1 while the storage takes records", healthy);

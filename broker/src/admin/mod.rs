@@ -161,13 +161,17 @@ fn route<B: Backend>(context: &Context<B>, readiness: Readiness, path: &str) -> 
             (Readiness::Serving, Health::Stalled) => {
                 Response::text(503, "the disk stands still: see /debug/stalls\n")
             }
-            (Readiness::Serving, Health::Failed) => Response::text(503, "the storage has failed: see the log\n"),
+            (Readiness::Serving, Health::Failed) => {
+                Response::text(503, "the storage has failed: see the log\n")
+            }
             (Readiness::Starting, _) => Response::text(503, "starting: reading the journal\n"),
             (Readiness::Stopping, _) => Response::text(503, "stopping\n"),
         },
-        "/debug/stalls" => {
-            Response::json(&stalls::describe(context.backend.registry(), context.backend.now(), context.health.get()))
-        }
+        "/debug/stalls" => Response::json(&stalls::describe(
+            context.backend.registry(),
+            context.backend.now(),
+            context.health.get(),
+        )),
         "/config" => Response::text(200, context.config.effective()),
         _ => Response::text(404, format!("nothing at {path}\n\n{INDEX}")),
     }
@@ -190,7 +194,9 @@ mod tests {
 
     #[test]
     fn requests_are_told_from_garbage() {
-        assert!(matches!(parse(b"GET /metrics?x=1 HTTP/1.1\r\nhost: a\r\n\r\n"), Parsed::Get(p) if p == "/metrics"));
+        assert!(
+            matches!(parse(b"GET /metrics?x=1 HTTP/1.1\r\nhost: a\r\n\r\n"), Parsed::Get(p) if p == "/metrics")
+        );
         assert!(matches!(parse(b"GET /metr"), Parsed::Partial));
         assert!(matches!(parse(b"POST / HTTP/1.1\r\n\r\n"), Parsed::OtherMethod));
         assert!(matches!(parse(b"\x00\x00\x00\x20garbage\r\n\r\n"), Parsed::Garbage));

@@ -61,13 +61,17 @@ fn quoted(value: &str) -> String {
 
 /// The known key that looks most like this one.
 pub(super) fn suggest(path: &str) -> Option<String> {
-    let best = KEYS.iter().max_by(|a, b| {
-        strsim::jaro_winkler(a.path, path).total_cmp(&strsim::jaro_winkler(b.path, path))
-    })?;
+    let best = KEYS
+        .iter()
+        .max_by(|a, b| strsim::jaro_winkler(a.path, path).total_cmp(&strsim::jaro_winkler(b.path, path)))?;
     (strsim::jaro_winkler(best.path, path) > 0.75).then(|| best.path.to_string())
 }
 
-fn number<T: std::str::FromStr + PartialOrd + std::fmt::Display>(text: &str, least: T, most: T) -> Result<T, String> {
+fn number<T: std::str::FromStr + PartialOrd + std::fmt::Display>(
+    text: &str,
+    least: T,
+    most: T,
+) -> Result<T, String> {
     let value: T = text.trim().parse().map_err(|_| "not a whole number".to_string())?;
     if value < least || value > most {
         return Err(format!("outside {least}..={most}"));
@@ -147,71 +151,327 @@ macro_rules! key {
 }
 
 pub const KEYS: &[Key] = &[
-    key!("node_id", "number of this node in its cluster", "0..=2147483647",
-        |c, v| { c.node_id = BrokerId(number(v, 0, i32::MAX)?); Ok(()) }, |c| c.node_id.to_string()),
-    key!("data_dir", "directory of all data; belongs to one process", "a path",
-        |c, v| { c.data_dir = v.into(); Ok(()) }, |c| c.data_dir.display().to_string()),
-    key!("listen", "where the Kafka protocol is served; port 0 picks a free one", "HOST:PORT",
-        |c, v| { c.listen = endpoint(v)?; Ok(()) }, |c| c.listen.clone()),
-    key!("advertise", "what clients are told to connect to; empty: the listening address", "HOST:PORT or empty",
-        |c, v| { c.advertise = if v.is_empty() { None } else { Some(endpoint(v)?) }; Ok(()) },
-        |c| c.advertise.clone().unwrap_or_default()),
-    key!("cluster", "where other nodes connect to", "HOST:PORT",
-        |c, v| { c.cluster = endpoint(v)?; Ok(()) }, |c| c.cluster.clone()),
-    key!("admin", "where metrics, health and stalls are served over HTTP", "HOST:PORT",
-        |c, v| { c.admin = endpoint(v)?; Ok(()) }, |c| c.admin.clone()),
-    key!("disk", "how the disk is driven; auto measures both and takes the faster", "auto, uring, threads",
-        |c, v| { c.disk = v.parse()?; Ok(()) }, |c| c.disk.to_string()),
-    key!("journal.profile", "preset of the journal numbers below, which override it", "low-latency, balanced, throughput",
-        |c, v| { let profile = v.parse()?; c.apply_profile(profile); Ok(()) }, |c| c.journal.profile.name().into()),
-    key!("journal.file_bytes", "size of a journal file; two are prefilled at the first start", "1 MiB..=4 GiB",
-        |c, v| { c.journal.file_bytes = bytes(v, 1 << 20, 4 * GIB)? as usize; Ok(()) }, |c| c.journal.file_bytes.to_string()),
-    key!("journal.max_batch_records", "entries of one commit group at most", "1..=1000000",
-        |c, v| { c.journal.max_batch_records = number(v, 1, 1_000_000)?; Ok(()) }, |c| c.journal.max_batch_records.to_string()),
-    key!("journal.max_batch_bytes", "bytes of one commit group at most", "64 KiB..=1 GiB",
-        |c, v| { c.journal.max_batch_bytes = bytes(v, 64 << 10, GIB)? as usize; Ok(()) }, |c| c.journal.max_batch_bytes.to_string()),
-    key!("journal.queue_records", "entries that wait for a commit at most", "1..=10000000",
-        |c, v| { c.journal.queue_records = number(v, 1, 10_000_000)?; Ok(()) }, |c| c.journal.queue_records.to_string()),
-    key!("journal.queue_bytes", "bytes that wait for a commit at most", "1 MiB..=16 GiB",
-        |c, v| { c.journal.queue_bytes = bytes(v, 1 << 20, 16 * GIB)? as usize; Ok(()) }, |c| c.journal.queue_bytes.to_string()),
-    key!("journal.linger", "how long a commit waits for company; costs latency, gains throughput", "0ms..=1s",
-        |c, v| { c.journal.linger = duration(v, Duration::ZERO, Duration::from_secs(1))?; Ok(()) }, |c| shown(c.journal.linger)),
-    key!("journal.checkpoint_bytes", "journal written since the last checkpoint that starts the next one", "1 MiB..=64 GiB",
-        |c, v| { c.journal.checkpoint_bytes = bytes(v, 1 << 20, 64 * GIB)?; Ok(()) }, |c| c.journal.checkpoint_bytes.to_string()),
-    key!("log.segment_bytes", "size at which a new segment begins", "64 KiB..=2 GiB",
-        |c, v| { c.log.segment_bytes = bytes(v, 64 << 10, 2 * GIB)?; Ok(()) }, |c| c.log.segment_bytes.to_string()),
-    key!("log.segment_age", "age at which a new segment begins", "1s..=365d",
-        |c, v| { c.log.segment_age = duration(v, Duration::from_secs(1), 365 * DAY)?; Ok(()) }, |c| shown(c.log.segment_age)),
-    key!("log.index_interval_bytes", "bytes of log between two index entries", "256 B..=1 MiB",
-        |c, v| { c.log.index_interval_bytes = bytes(v, 256, 1 << 20)? as usize; Ok(()) }, |c| c.log.index_interval_bytes.to_string()),
-    key!("topics.auto_create", "whether asking for an unknown topic creates it", "true, false",
-        |c, v| { c.topics.auto_create = v.parse().map_err(|_| "neither true nor false".to_string())?; Ok(()) }, |c| c.topics.auto_create.to_string()),
-    key!("topics.partitions", "partitions of a topic that does not say", "1..=10000",
-        |c, v| { c.topics.partitions = number(v, 1, 10_000)?; Ok(()) }, |c| c.topics.partitions.to_string()),
-    key!("topics.replication_factor", "replicas of a topic that does not say", "1..=32",
-        |c, v| { c.topics.replication_factor = number(v, 1, 32)?; Ok(()) }, |c| c.topics.replication_factor.to_string()),
-    key!("topics.max_batch_bytes", "largest record batch (max.message.bytes)", "1 KiB..=7 MiB",
-        |c, v| { c.topics.max_batch_bytes = bytes(v, 1 << 10, 7 << 20)? as usize; Ok(()) }, |c| c.topics.max_batch_bytes.to_string()),
-    key!("server.connections", "client connections at most", "1..=1000000",
-        |c, v| { c.server.connections = number(v, 1, 1_000_000)?; Ok(()) }, |c| c.server.connections.to_string()),
-    key!("server.requests_in_flight", "requests being worked on at most", "1..=1000000",
-        |c, v| { c.server.requests_in_flight = number(v, 1, 1_000_000)?; Ok(()) }, |c| c.server.requests_in_flight.to_string()),
-    key!("server.request_bytes", "largest request", "64 KiB..=1 GiB",
-        |c, v| { c.server.request_bytes = bytes(v, 64 << 10, GIB)? as usize; Ok(()) }, |c| c.server.request_bytes.to_string()),
-    key!("server.request_bytes_in_flight", "bytes of requests being worked on at most", "1 MiB..=64 GiB",
-        |c, v| { c.server.request_bytes_in_flight = bytes(v, 1 << 20, 64 * GIB)? as usize; Ok(()) }, |c| c.server.request_bytes_in_flight.to_string()),
-    key!("server.responses_queued", "responses queued behind a slow reader before its requests wait", "1..=10000",
-        |c, v| { c.server.responses_queued = number(v, 1, 10_000)?; Ok(()) }, |c| c.server.responses_queued.to_string()),
-    key!("server.produce_deadline", "a produce is answered by then; the client's own time-out counts where shorter", "100ms..=10m",
-        |c, v| { c.server.produce_deadline = duration(v, Duration::from_millis(100), Duration::from_secs(600))?; Ok(()) }, |c| shown(c.server.produce_deadline)),
-    key!("stall.warn_after", "age of a disk operation that is logged", "10ms..=10m",
-        |c, v| { c.stall.warn_after = duration(v, Duration::from_millis(10), Duration::from_secs(600))?; Ok(()) }, |c| shown(c.stall.warn_after)),
-    key!("stall.stalled_after", "age of a disk operation at which nothing new is taken", "50ms..=10m",
-        |c, v| { c.stall.stalled_after = duration(v, Duration::from_millis(50), Duration::from_secs(600))?; Ok(()) }, |c| shown(c.stall.stalled_after)),
-    key!("stall.exit_after", "age at which the process ends, where a peer has taken over", "1s..=1d",
-        |c, v| { c.stall.exit_after = duration(v, Duration::from_secs(1), DAY)?; Ok(()) }, |c| shown(c.stall.exit_after)),
-    key!("stall.sample", "how often the age is looked at while an operation is in flight", "5ms..=1s",
-        |c, v| { c.stall.sample = duration(v, Duration::from_millis(5), Duration::from_secs(1))?; Ok(()) }, |c| shown(c.stall.sample)),
+    key!(
+        "node_id",
+        "number of this node in its cluster",
+        "0..=2147483647",
+        |c, v| {
+            c.node_id = BrokerId(number(v, 0, i32::MAX)?);
+            Ok(())
+        },
+        |c| c.node_id.to_string()
+    ),
+    key!(
+        "data_dir",
+        "directory of all data; belongs to one process",
+        "a path",
+        |c, v| {
+            c.data_dir = v.into();
+            Ok(())
+        },
+        |c| c.data_dir.display().to_string()
+    ),
+    key!(
+        "listen",
+        "where the Kafka protocol is served; port 0 picks a free one",
+        "HOST:PORT",
+        |c, v| {
+            c.listen = endpoint(v)?;
+            Ok(())
+        },
+        |c| c.listen.clone()
+    ),
+    key!(
+        "advertise",
+        "what clients are told to connect to; empty: the listening address",
+        "HOST:PORT or empty",
+        |c, v| {
+            c.advertise = if v.is_empty() { None } else { Some(endpoint(v)?) };
+            Ok(())
+        },
+        |c| c.advertise.clone().unwrap_or_default()
+    ),
+    key!(
+        "cluster",
+        "where other nodes connect to",
+        "HOST:PORT",
+        |c, v| {
+            c.cluster = endpoint(v)?;
+            Ok(())
+        },
+        |c| c.cluster.clone()
+    ),
+    key!(
+        "admin",
+        "where metrics, health and stalls are served over HTTP",
+        "HOST:PORT",
+        |c, v| {
+            c.admin = endpoint(v)?;
+            Ok(())
+        },
+        |c| c.admin.clone()
+    ),
+    key!(
+        "disk",
+        "how the disk is driven; auto measures both and takes the faster",
+        "auto, uring, threads",
+        |c, v| {
+            c.disk = v.parse()?;
+            Ok(())
+        },
+        |c| c.disk.to_string()
+    ),
+    key!(
+        "journal.profile",
+        "preset of the journal numbers below, which override it",
+        "low-latency, balanced, throughput",
+        |c, v| {
+            let profile = v.parse()?;
+            c.apply_profile(profile);
+            Ok(())
+        },
+        |c| c.journal.profile.name().into()
+    ),
+    key!(
+        "journal.file_bytes",
+        "size of a journal file; two are prefilled at the first start",
+        "1 MiB..=4 GiB",
+        |c, v| {
+            c.journal.file_bytes = bytes(v, 1 << 20, 4 * GIB)? as usize;
+            Ok(())
+        },
+        |c| c.journal.file_bytes.to_string()
+    ),
+    key!(
+        "journal.max_batch_records",
+        "entries of one commit group at most",
+        "1..=1000000",
+        |c, v| {
+            c.journal.max_batch_records = number(v, 1, 1_000_000)?;
+            Ok(())
+        },
+        |c| c.journal.max_batch_records.to_string()
+    ),
+    key!(
+        "journal.max_batch_bytes",
+        "bytes of one commit group at most",
+        "64 KiB..=1 GiB",
+        |c, v| {
+            c.journal.max_batch_bytes = bytes(v, 64 << 10, GIB)? as usize;
+            Ok(())
+        },
+        |c| c.journal.max_batch_bytes.to_string()
+    ),
+    key!(
+        "journal.queue_records",
+        "entries that wait for a commit at most",
+        "1..=10000000",
+        |c, v| {
+            c.journal.queue_records = number(v, 1, 10_000_000)?;
+            Ok(())
+        },
+        |c| c.journal.queue_records.to_string()
+    ),
+    key!(
+        "journal.queue_bytes",
+        "bytes that wait for a commit at most",
+        "1 MiB..=16 GiB",
+        |c, v| {
+            c.journal.queue_bytes = bytes(v, 1 << 20, 16 * GIB)? as usize;
+            Ok(())
+        },
+        |c| c.journal.queue_bytes.to_string()
+    ),
+    key!(
+        "journal.linger",
+        "how long a commit waits for company; costs latency, gains throughput",
+        "0ms..=1s",
+        |c, v| {
+            c.journal.linger = duration(v, Duration::ZERO, Duration::from_secs(1))?;
+            Ok(())
+        },
+        |c| shown(c.journal.linger)
+    ),
+    key!(
+        "journal.checkpoint_bytes",
+        "journal written since the last checkpoint that starts the next one",
+        "1 MiB..=64 GiB",
+        |c, v| {
+            c.journal.checkpoint_bytes = bytes(v, 1 << 20, 64 * GIB)?;
+            Ok(())
+        },
+        |c| c.journal.checkpoint_bytes.to_string()
+    ),
+    key!(
+        "log.segment_bytes",
+        "size at which a new segment begins",
+        "64 KiB..=2 GiB",
+        |c, v| {
+            c.log.segment_bytes = bytes(v, 64 << 10, 2 * GIB)?;
+            Ok(())
+        },
+        |c| c.log.segment_bytes.to_string()
+    ),
+    key!(
+        "log.segment_age",
+        "age at which a new segment begins",
+        "1s..=365d",
+        |c, v| {
+            c.log.segment_age = duration(v, Duration::from_secs(1), 365 * DAY)?;
+            Ok(())
+        },
+        |c| shown(c.log.segment_age)
+    ),
+    key!(
+        "log.index_interval_bytes",
+        "bytes of log between two index entries",
+        "256 B..=1 MiB",
+        |c, v| {
+            c.log.index_interval_bytes = bytes(v, 256, 1 << 20)? as usize;
+            Ok(())
+        },
+        |c| c.log.index_interval_bytes.to_string()
+    ),
+    key!(
+        "topics.auto_create",
+        "whether asking for an unknown topic creates it",
+        "true, false",
+        |c, v| {
+            c.topics.auto_create = v.parse().map_err(|_| "neither true nor false".to_string())?;
+            Ok(())
+        },
+        |c| c.topics.auto_create.to_string()
+    ),
+    key!(
+        "topics.partitions",
+        "partitions of a topic that does not say",
+        "1..=10000",
+        |c, v| {
+            c.topics.partitions = number(v, 1, 10_000)?;
+            Ok(())
+        },
+        |c| c.topics.partitions.to_string()
+    ),
+    key!(
+        "topics.replication_factor",
+        "replicas of a topic that does not say",
+        "1..=32",
+        |c, v| {
+            c.topics.replication_factor = number(v, 1, 32)?;
+            Ok(())
+        },
+        |c| c.topics.replication_factor.to_string()
+    ),
+    key!(
+        "topics.max_batch_bytes",
+        "largest record batch (max.message.bytes)",
+        "1 KiB..=7 MiB",
+        |c, v| {
+            c.topics.max_batch_bytes = bytes(v, 1 << 10, 7 << 20)? as usize;
+            Ok(())
+        },
+        |c| c.topics.max_batch_bytes.to_string()
+    ),
+    key!(
+        "server.connections",
+        "client connections at most",
+        "1..=1000000",
+        |c, v| {
+            c.server.connections = number(v, 1, 1_000_000)?;
+            Ok(())
+        },
+        |c| c.server.connections.to_string()
+    ),
+    key!(
+        "server.requests_in_flight",
+        "requests being worked on at most",
+        "1..=1000000",
+        |c, v| {
+            c.server.requests_in_flight = number(v, 1, 1_000_000)?;
+            Ok(())
+        },
+        |c| c.server.requests_in_flight.to_string()
+    ),
+    key!(
+        "server.request_bytes",
+        "largest request",
+        "64 KiB..=1 GiB",
+        |c, v| {
+            c.server.request_bytes = bytes(v, 64 << 10, GIB)? as usize;
+            Ok(())
+        },
+        |c| c.server.request_bytes.to_string()
+    ),
+    key!(
+        "server.request_bytes_in_flight",
+        "bytes of requests being worked on at most",
+        "1 MiB..=64 GiB",
+        |c, v| {
+            c.server.request_bytes_in_flight = bytes(v, 1 << 20, 64 * GIB)? as usize;
+            Ok(())
+        },
+        |c| c.server.request_bytes_in_flight.to_string()
+    ),
+    key!(
+        "server.responses_queued",
+        "responses queued behind a slow reader before its requests wait",
+        "1..=10000",
+        |c, v| {
+            c.server.responses_queued = number(v, 1, 10_000)?;
+            Ok(())
+        },
+        |c| c.server.responses_queued.to_string()
+    ),
+    key!(
+        "server.produce_deadline",
+        "a produce is answered by then; the client's own time-out counts where shorter",
+        "100ms..=10m",
+        |c, v| {
+            c.server.produce_deadline = duration(v, Duration::from_millis(100), Duration::from_secs(600))?;
+            Ok(())
+        },
+        |c| shown(c.server.produce_deadline)
+    ),
+    key!(
+        "stall.warn_after",
+        "age of a disk operation that is logged",
+        "10ms..=10m",
+        |c, v| {
+            c.stall.warn_after = duration(v, Duration::from_millis(10), Duration::from_secs(600))?;
+            Ok(())
+        },
+        |c| shown(c.stall.warn_after)
+    ),
+    key!(
+        "stall.stalled_after",
+        "age of a disk operation at which nothing new is taken",
+        "50ms..=10m",
+        |c, v| {
+            c.stall.stalled_after = duration(v, Duration::from_millis(50), Duration::from_secs(600))?;
+            Ok(())
+        },
+        |c| shown(c.stall.stalled_after)
+    ),
+    key!(
+        "stall.exit_after",
+        "age at which the process ends, where a peer has taken over",
+        "1s..=1d",
+        |c, v| {
+            c.stall.exit_after = duration(v, Duration::from_secs(1), DAY)?;
+            Ok(())
+        },
+        |c| shown(c.stall.exit_after)
+    ),
+    key!(
+        "stall.sample",
+        "how often the age is looked at while an operation is in flight",
+        "5ms..=1s",
+        |c, v| {
+            c.stall.sample = duration(v, Duration::from_millis(5), Duration::from_secs(1))?;
+            Ok(())
+        },
+        |c| shown(c.stall.sample)
+    ),
 ];
 
 impl std::str::FromStr for Profile {
@@ -262,7 +522,10 @@ mod tests {
     #[test]
     fn a_mistyped_key_gets_a_suggestion() {
         let error = Config::default().set("journal.max_batch_byte", "1").unwrap_err();
-        assert_eq!(error.to_string(), "unknown key 'journal.max_batch_byte': did you mean 'journal.max_batch_bytes'?");
+        assert_eq!(
+            error.to_string(),
+            "unknown key 'journal.max_batch_byte': did you mean 'journal.max_batch_bytes'?"
+        );
     }
 
     #[test]

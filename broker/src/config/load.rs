@@ -75,9 +75,7 @@ impl Config {
         assignments.sort_by_key(|(_, path, _)| path != "journal.profile");
         let mut config = Config::default();
         for (source, path, value) in assignments {
-            config
-                .set(&path, &value)
-                .map_err(|error| ConfigError::Set { place: Box::new(source), error })?;
+            config.set(&path, &value).map_err(|error| ConfigError::Set { place: Box::new(source), error })?;
         }
         config.check().map_err(ConfigError::Inconsistent)?;
         Ok(config)
@@ -101,7 +99,8 @@ fn flatten(
     into: &mut Assignments,
 ) -> Result<(), ConfigError> {
     for (key, value) in table {
-        let full = if prefix.is_empty() { key.get_ref().to_string() } else { format!("{prefix}.{}", key.get_ref()) };
+        let full =
+            if prefix.is_empty() { key.get_ref().to_string() } else { format!("{prefix}.{}", key.get_ref()) };
         let line = text[..key.span().start].matches('\n').count() + 1;
         let place = Source::File { path: path.into(), line };
         let value = match value.get_ref() {
@@ -151,7 +150,8 @@ mod tests {
     fn command_line_beats_environment_beats_file() {
         let config = Config::assemble(
             Some((PathBuf::from("f"), "node_id = 1\nlisten = \"a:1\"\nadmin = \"a:1\"")),
-            [("CHRONIK_LISTEN".to_string(), "b:2".to_string()), ("CHRONIK_NODE_ID".into(), "2".into())].into_iter(),
+            [("CHRONIK_LISTEN".to_string(), "b:2".to_string()), ("CHRONIK_NODE_ID".into(), "2".into())]
+                .into_iter(),
             vec![("node_id".into(), "3".into())],
         )
         .unwrap();
@@ -171,6 +171,9 @@ mod tests {
     #[test]
     fn keys_that_contradict_each_other_are_refused() {
         let error = from_file("journal.file_bytes = \"1 MiB\"").unwrap_err();
-        assert!(error.to_string().starts_with("journal.file_bytes (1048576) must be at least twice"), "{error}");
+        assert!(
+            error.to_string().starts_with("journal.file_bytes (1048576) must be at least twice"),
+            "{error}"
+        );
     }
 }

@@ -154,7 +154,9 @@ pub enum JournalOpenError {
     Disk(#[from] io_backend::DiskError),
     #[error("{path} is damaged at byte {position}: {what}. {advice}")]
     Corrupt { path: PathBuf, position: u64, what: String, advice: String },
-    #[error("{path} has format version {found}, this binary reads up to {known}: start a newer chronik on it")]
+    #[error(
+        "{path} has format version {found}, this binary reads up to {known}: start a newer chronik on it"
+    )]
     Newer { path: PathBuf, found: u32, known: u32 },
     #[error("{path} is not a journal file: {what}")]
     Foreign { path: PathBuf, what: String },

@@ -29,7 +29,11 @@ impl<B: Backend> MetadataHandle<B> {
     }
 
     /// Has a command decided: `Ok` when it is committed, synced and in this node's image.
-    pub async fn propose(&self, command: MetadataCommand, deadline: Deadline) -> Result<Outcome, ProposeError> {
+    pub async fn propose(
+        &self,
+        command: MetadataCommand,
+        deadline: Deadline,
+    ) -> Result<Outcome, ProposeError> {
         let _ = (command, deadline);
         unimplemented!()
     }

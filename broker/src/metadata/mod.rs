@@ -76,10 +76,18 @@ pub enum MetadataCommand {
     /// A process start. Grants a new epoch, to this incarnation, for every partition that the broker leads.
     RegisterBroker(BrokerRegistration),
     /// Topics, partitions, assignments and configs in one entry.
-    CreateTopics { topics: Vec<NewTopic>, validate_only: bool },
-    DeleteTopics { topics: Vec<TopicId> },
+    CreateTopics {
+        topics: Vec<NewTopic>,
+        validate_only: bool,
+    },
+    DeleteTopics {
+        topics: Vec<TopicId>,
+    },
     /// A block of producer ids for one broker.
-    AllocateProducerIds { broker: BrokerId, count: i64 },
+    AllocateProducerIds {
+        broker: BrokerId,
+        count: i64,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,7 +105,10 @@ pub enum Outcome {
     Done,
     /// Per topic of the command, in its order.
     Topics(Vec<Result<Arc<TopicImage>, TopicError>>),
-    ProducerIds { first: ProducerId, count: i64 },
+    ProducerIds {
+        first: ProducerId,
+        count: i64,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use io_backend::{Backend, Deadline, Published, Reply, Sender};
 
 use super::{
-    Acks, AppendError, Appended, CheckedBatch, OffsetFound, OffsetQuery, PartitionInput, PartitionView, ReadError,
-    ReadOutcome, ReadRequest,
+    Acks, AppendError, Appended, CheckedBatch, OffsetFound, OffsetQuery, PartitionInput, PartitionView,
+    ReadError, ReadOutcome, ReadRequest,
 };
 use crate::ids::{LeaderEpoch, Lsn, Offset, PartitionId};
 
@@ -103,7 +103,10 @@ impl<B: Backend> PartitionHandle<B> {
 
     /// Brings everything that the journal holds durably into segments, with index and producer snapshot;
     /// returns what the checkpoint record says of this partition.
-    pub async fn checkpoint(&self, deadline: Deadline) -> Result<super::CheckpointMark, io_backend::DiskError> {
+    pub async fn checkpoint(
+        &self,
+        deadline: Deadline,
+    ) -> Result<super::CheckpointMark, io_backend::DiskError> {
         let _ = deadline;
         unimplemented!()
     }

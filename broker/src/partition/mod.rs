@@ -127,7 +127,9 @@ pub enum ReadError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OffsetQuery {
     Earliest,
-    Latest { read_committed: bool },
+    Latest {
+        read_committed: bool,
+    },
     MaxTimestamp,
     /// The first record whose timestamp is not older.
     Timestamp(i64),
