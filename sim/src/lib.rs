@@ -1,3 +1,6 @@
 //! The testbed: the broker's own code in a simulated universe that is broken on purpose.
 
 pub mod fault;
+pub mod museum;
+pub mod probe;
+pub mod scenario;

@@ -1,0 +1,229 @@
+//! Reading a scenario: typos are answered with the line and the key that was probably meant.
+
+use std::ops::Range;
+
+use broker::config::Config;
+
+use super::model::{OneOrMore, Scenario};
+use crate::probe;
+
+/// A mistake in a scenario file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{file}{}: {what}{}", line.map(|line| format!(":{line}")).unwrap_or_default(),
+    suggestion.as_ref().map(|name| format!(" (did you mean `{name}`?)")).unwrap_or_default())]
+pub struct ScenarioError {
+    pub file: String,
+    pub line: Option<usize>,
+    pub what: String,
+    pub suggestion: Option<String>,
+}
+
+/// Reads the text of a scenario file; `file` is for messages.
+pub fn parse(file: &str, text: &str) -> Result<Scenario, ScenarioError> {
+    let scenario: Scenario = toml::from_str(text).map_err(|error| {
+        let what = error.message().to_owned();
+        let suggestion = suggestion_from(&what);
+        ScenarioError {
+            file: file.to_owned(),
+            line: error.span().map(|span| line_of(text, span)),
+            what: shortened(&what),
+            suggestion,
+        }
+    })?;
+    check(file, text, &scenario)?;
+    Ok(scenario)
+}
+
+fn line_of(text: &str, span: Range<usize>) -> usize {
+    text[..span.start.min(text.len())].matches('\n').count() + 1
+}
+
+/// serde says ``unknown field `x`, expected one of `a`, `b` ``: the nearest of those is probably meant.
+fn suggestion_from(message: &str) -> Option<String> {
+    if !message.starts_with("unknown ") {
+        return None;
+    }
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let given = quoted.next()?;
+    nearest(given, quoted)
+}
+
+/// The candidate that `given` is most likely a misspelling of.
+pub fn nearest<'a>(given: &str, candidates: impl Iterator<Item = &'a str>) -> Option<String> {
+    candidates
+        .map(|candidate| (strsim::jaro_winkler(given, candidate), candidate))
+        .filter(|(likeness, _)| *likeness > 0.7)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate.to_owned())
+}
+
+/// The list of all that was expected is long; the suggestion says what matters.
+fn shortened(message: &str) -> String {
+    match message.split_once(", expected") {
+        Some((head, _)) if message.starts_with("unknown ") => head.to_owned(),
+        _ => message.lines().collect::<Vec<_>>().join(" "),
+    }
+}
+
+/// What the types cannot say.
+fn check(file: &str, text: &str, scenario: &Scenario) -> Result<(), ScenarioError> {
+    let wrong = |key: &str, what: String, suggestion: Option<String>| {
+        Err(ScenarioError { file: file.to_owned(), line: line_with(text, key), what, suggestion })
+    };
+    for (index, fault) in scenario.faults.iter().enumerate() {
+        if let Err(error) = fault.check() {
+            let line = text
+                .lines()
+                .enumerate()
+                .filter(|(_, line)| line.trim() == "[[fault]]")
+                .nth(index)
+                .map(|(number, _)| number + 1);
+            return Err(ScenarioError {
+                file: file.to_owned(),
+                line,
+                what: error.to_string(),
+                suggestion: None,
+            });
+        }
+    }
+    let cluster = &scenario.cluster;
+    if cluster.nodes != 1 {
+        return wrong("nodes", "clusters of more than one node are not built yet: nodes = 1".into(), None);
+    }
+    if cluster.replication != 1 || cluster.min_insync_replicas != 1 {
+        return wrong("replication", "one node keeps one replica: replication = 1".into(), None);
+    }
+    if cluster.topics == 0 || cluster.partitions < 1 {
+        return wrong("partitions", "a cluster has at least one topic with one partition".into(), None);
+    }
+    if let Err((key, what)) = broker_settings(&cluster.config).try_for_each(|(key, value)| {
+        Config::default().set(&key, &value).map_err(|error| (key.clone(), error.to_string()))
+    }) {
+        let last = key.rsplit('.').next().unwrap_or(&key);
+        return wrong(last, what, None);
+    }
+    let load = &scenario.workload;
+    if load.rate <= 0.0 || load.rate.is_nan() || load.batch == 0 {
+        return wrong("rate", "rate and batch have to be more than zero".into(), None);
+    }
+    if load.size < 32 {
+        return wrong("size", "a value has at least 32 bytes, to tell what it is".into(), None);
+    }
+    if matches!(&load.acks, OneOrMore::More(all) if all.is_empty())
+        || matches!(&load.idempotent, OneOrMore::More(all) if all.is_empty())
+    {
+        return wrong("acks", "a list that is dealt out in turn needs an element".into(), None);
+    }
+    if let Some(swarm) = &scenario.swarm
+        && (swarm.faults.0 > swarm.faults.1 || (swarm.families.is_empty() && swarm.kinds.is_empty()))
+    {
+        let what = "a swarm needs families or kinds to draw from, and faults = [fewest, most]";
+        return wrong("[swarm]", what.into(), None);
+    }
+    for required in &scenario.probes.required {
+        if !probe::ALL.iter().any(|(name, _)| name == required) {
+            let names = probe::ALL.iter().map(|(name, _)| *name);
+            return wrong("required", format!("unknown probe `{required}`"), nearest(required, names));
+        }
+    }
+    if let Some(part) = &scenario.part
+        && !crate::museum::NAMES.contains(&part.as_str())
+    {
+        let names = crate::museum::NAMES.iter().copied();
+        return wrong("part", format!("unknown part `{part}`"), nearest(part, names));
+    }
+    Ok(())
+}
+
+/// The first line that sets `key`.
+fn line_with(text: &str, key: &str) -> Option<usize> {
+    let sets = |line: &str| {
+        let line = line.trim();
+        line == key || line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('='))
+    };
+    text.lines().position(sets).map(|index| index + 1)
+}
+
+/// Nested tables as the dotted paths that the broker's configuration knows.
+pub fn broker_settings(table: &toml::Table) -> impl Iterator<Item = (String, String)> + use<> {
+    let mut settings = Vec::new();
+    flatten("", table, &mut settings);
+    settings.into_iter()
+}
+
+fn flatten(prefix: &str, table: &toml::Table, settings: &mut Vec<(String, String)>) {
+    for (key, value) in table {
+        let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        match value {
+            toml::Value::Table(inner) => flatten(&path, inner, settings),
+            toml::Value::String(text) => settings.push((path, text.clone())),
+            other => settings.push((path, other.to_string())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALLEST: &str = "name = \"x\"\nabout = \"y\"\nduration = \"10s\"\n";
+
+    fn error(more: &str) -> ScenarioError {
+        parse("x.toml", &format!("{SMALLEST}{more}")).unwrap_err()
+    }
+
+    #[test]
+    fn the_smallest_scenario_is_a_story_and_a_duration() {
+        let scenario = parse("x.toml", SMALLEST).unwrap();
+        assert_eq!(scenario.expect, reports::Verdict::Pass);
+        assert_eq!(scenario.cluster.nodes, 1);
+        assert!(!scenario.hits_required());
+    }
+
+    #[test]
+    fn a_mistyped_key_is_answered_with_its_line_and_the_likely_one() {
+        for (text, line, suggestion) in [
+            ("durations = \"3s\"\n", 4, "duration"),
+            ("[workload]\nproducer = 3\n", 5, "producers"),
+            ("[[fault]]\nkind = \"disk-stal\"\nnode = 1\n", 5, "disk-stall"),
+            ("[swarm]\nfamilies = { dsk = 1 }\n", 5, "disk"),
+            ("[probes]\nrequired = [\"torn-tail\"]\n", 5, "torn-tail-cut"),
+            ("part = \"fsync-without-dedline\"\n", 4, "fsync-without-deadline"),
+        ] {
+            let error = error(text);
+            assert_eq!(
+                (error.line, error.suggestion.as_deref()),
+                (Some(line), Some(suggestion)),
+                "{text}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_fault_that_lacks_something_is_named_with_its_line() {
+        let error = error("[[fault]]\nkind = \"kill\"\nnode = 1\n\n[[fault]]\nkind = \"disk-slow\"\nnode = 1\n");
+        assert_eq!(error.line, Some(8), "{error}");
+        assert!(error.what.contains("needs delay"), "{error}");
+    }
+
+    #[test]
+    fn a_key_that_the_broker_does_not_know_is_refused() {
+        let error = error("[cluster.config.journal]\nmax_batch_byte = 1\n");
+        assert_eq!(error.line, Some(5), "{error}");
+        assert!(error.to_string().contains("journal.max_batch_bytes"), "{error}");
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for text in [
+            "[cluster]\nnodes = 3\n",
+            "[workload]\nrate = 0.0\n",
+            "[workload]\nacks = []\n",
+            "[workload]\nsize = 3\n",
+            "[swarm]\nfaults = [3, 5]\n",
+            "[swarm]\nfaults = [5, 3]\nfamilies = { disk = 1 }\n",
+        ] {
+            assert!(error(text).line.is_some(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! The form of a scenario file. An unknown key is an error; a missing one has the default given here.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use reports::Verdict;
+use serde::Deserialize;
+
+use crate::fault::{Family, Fault, FaultKind, Span};
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    pub name: String,
+    /// Goal and story; a regression tells the bug it caught.
+    pub about: String,
+    #[serde(default)]
+    pub expect: Verdict,
+    /// The part that is put in place of ours; `--production` ignores it.
+    #[serde(default)]
+    pub part: Option<String>,
+    /// Simulated time of the safety phase.
+    pub duration: Span,
+    #[serde(default)]
+    pub cluster: Cluster,
+    #[serde(default)]
+    pub workload: Workload,
+    #[serde(default, rename = "fault")]
+    pub faults: Vec<Fault>,
+    #[serde(default)]
+    pub swarm: Option<Swarm>,
+    #[serde(default)]
+    pub budget: Budget,
+    #[serde(default)]
+    pub probes: Probes,
+    #[serde(default)]
+    pub liveness: Liveness,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cluster {
+    pub nodes: u32,
+    pub topics: u32,
+    /// Of each topic.
+    pub partitions: i32,
+    pub replication: i16,
+    pub min_insync_replicas: i16,
+    /// Any key of the broker's configuration, nested as in its own file.
+    pub config: toml::Table,
+}
+
+impl Default for Cluster {
+    fn default() -> Cluster {
+        Cluster {
+            nodes: 1,
+            topics: 1,
+            partitions: 3,
+            replication: 1,
+            min_insync_replicas: 1,
+            config: toml::Table::new(),
+        }
+    }
+}
+
+/// One value for all, or several that are dealt out in turn.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub enum OneOrMore<T> {
+    One(T),
+    More(Vec<T>),
+}
+
+impl<T: Copy> OneOrMore<T> {
+    /// What the `index`-th of several gets; an empty list is refused at loading.
+    pub fn deal(&self, index: usize, otherwise: T) -> T {
+        match self {
+            OneOrMore::One(value) => *value,
+            OneOrMore::More(values) if values.is_empty() => otherwise,
+            OneOrMore::More(values) => values[index % values.len()],
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+pub enum AckMode {
+    #[serde(rename = "0")]
+    None,
+    #[serde(rename = "1")]
+    Leader,
+    #[serde(rename = "all")]
+    All,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Workload {
+    pub producers: u32,
+    pub consumers: u32,
+    /// Records per second of each producer; it waits for its acknowledgements, so it may fall behind.
+    pub rate: f64,
+    /// Bytes of a record's value.
+    pub size: usize,
+    /// Records in a batch, at most; how many is drawn anew for each.
+    pub batch: u32,
+    pub acks: OneOrMore<AckMode>,
+    pub idempotent: OneOrMore<bool>,
+    /// What a producer asks the broker to answer within.
+    pub request_timeout: Span,
+    /// How often a consumer starts over from the beginning.
+    pub reread_every: Span,
+    /// Clients fall silent after this; what remains of the duration is idle time.
+    pub stop_after: Option<Span>,
+    /// A topic is created this often while the run lasts, beside those of the cluster.
+    pub create_topic_every: Option<Span>,
+}
+
+impl Default for Workload {
+    fn default() -> Workload {
+        Workload {
+            producers: 3,
+            consumers: 2,
+            rate: 50.0,
+            size: 100,
+            batch: 8,
+            acks: OneOrMore::One(AckMode::All),
+            idempotent: OneOrMore::One(true),
+            request_timeout: Span::secs(5),
+            reread_every: Span::secs(20),
+            stop_after: None,
+            create_topic_every: None,
+        }
+    }
+}
+
+/// Faults that the seed draws. A seed takes a random subset of the families (or kinds) with random weights,
+/// so that each seed is a climate of its own and not the average of all.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Swarm {
+    /// How many faults a run gets, from and to.
+    pub faults: (u32, u32),
+    pub families: BTreeMap<Family, u32>,
+    /// Particular kinds with their weights, instead of or beside families.
+    pub kinds: BTreeMap<FaultKind, u32>,
+    /// Scales how long faults last.
+    pub longest: Span,
+}
+
+impl Default for Swarm {
+    fn default() -> Swarm {
+        Swarm {
+            faults: (2, 8),
+            families: BTreeMap::new(),
+            kinds: BTreeMap::new(),
+            longest: Span::secs(10),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Budget {
+    /// Of acknowledged requests, first attempt to acknowledgement.
+    pub produce_p50: Option<Span>,
+    pub produce_p99: Option<Span>,
+    /// Timers fired and operations begun per second on a node, once clients are silent.
+    pub wakeups_per_s_idle: Option<f64>,
+    /// Disk operations begun per second on a node, once clients are silent.
+    pub disk_ops_per_s_idle: Option<f64>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Probes {
+    /// Situations that a sweep has to see at least once.
+    pub required: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Liveness {
+    /// How long the way has to be free before an acknowledgement may be asked for.
+    pub connected_for: Span,
+    /// From then on each partition acknowledges within this.
+    pub acknowledged_within: Span,
+    /// What an answer may come later than its deadline.
+    pub grace: Span,
+    /// How long nothing may be decided, with requests only running out of time.
+    pub frozen_after: Span,
+}
+
+impl Default for Liveness {
+    fn default() -> Liveness {
+        Liveness {
+            connected_for: Span::secs(3),
+            acknowledged_within: Span::secs(5),
+            grace: Span::secs(2),
+            frozen_after: Span::secs(60),
+        }
+    }
+}
+
+impl Scenario {
+    pub fn duration(&self) -> Duration {
+        self.duration.0
+    }
+
+    /// Explicit faults are the point of the scenario: they have to hit something.
+    pub fn hits_required(&self) -> bool {
+        !self.faults.is_empty()
+    }
+}
