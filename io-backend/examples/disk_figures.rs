@@ -1,6 +1,8 @@
 //! Prints what a durable write costs on either disk, in turns on the same file:
 //! `cargo run --release -p io-backend --example disk_figures [DIR]`.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "measures from outside")]
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 

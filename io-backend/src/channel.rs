@@ -10,11 +10,11 @@ use std::panic::Location;
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 
+use crate::Backend;
 use crate::backend::{Pressure, Seam};
 use crate::registry::{Holder, Resource, WaitKind, lock};
 use crate::task;
 use crate::time::{Deadline, within};
-use crate::Backend;
 
 /// Makes a channel that holds at most `capacity` messages.
 pub fn channel<B: Backend, T: Send>(
@@ -446,9 +446,7 @@ impl<B: Backend, A: Send> Reply<B, A> {
                 .waiting(&self.backend, WaitKind::Reply, self.what, site)
                 .on(self.resource.name.clone())
                 .held(self.resource.clone());
-            within(&self.backend, deadline, wait.during(waiting))
-                .await
-                .unwrap_or(Err(ReplyError::TimedOut))
+            within(&self.backend, deadline, wait.during(waiting)).await.unwrap_or(Err(ReplyError::TimedOut))
         }
     }
 }

@@ -95,8 +95,7 @@ pub trait Disk: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = DiskResult<Self::File>> + Send;
     /// Makes the directory and its missing parents; no error when it is there.
     #[track_caller]
-    fn create_dir_all(&self, path: &Path, deadline: Deadline)
-    -> impl Future<Output = DiskResult<()>> + Send;
+    fn create_dir_all(&self, path: &Path, deadline: Deadline) -> impl Future<Output = DiskResult<()>> + Send;
     /// Sorted by name.
     #[track_caller]
     fn read_dir(
@@ -116,13 +115,12 @@ pub trait Disk: Clone + Send + Sync + 'static {
     fn remove_file(&self, path: &Path, deadline: Deadline) -> impl Future<Output = DiskResult<()>> + Send;
     /// Removes a directory with all that is in it; no error when it is missing.
     #[track_caller]
-    fn remove_dir_all(&self, path: &Path, deadline: Deadline)
-    -> impl Future<Output = DiskResult<()>> + Send;
+    fn remove_dir_all(&self, path: &Path, deadline: Deadline) -> impl Future<Output = DiskResult<()>> + Send;
     /// Makes creates, renames and removes in this directory durable.
     #[track_caller]
     fn sync_dir(&self, path: &Path, deadline: Deadline) -> impl Future<Output = DiskResult<()>> + Send;
-    /// Takes the directory for this process alone, until the process ends. `WouldBlock` when another
-    /// process has it.
+    /// Takes the directory for this process alone, until the process ends. `WouldBlock` when a process
+    /// has it, be it this one.
     #[track_caller]
     fn lock_dir(&self, path: &Path, deadline: Deadline) -> impl Future<Output = DiskResult<()>> + Send;
 }
@@ -172,8 +170,7 @@ pub trait DedicatedFile: 'static {
     fn write_at(&self, position: u64, data: Vec<u8>) -> impl Future<Output = (DiskResult<()>, Vec<u8>)>;
     /// Writes all of `data` and syncs it: `Ok` means durable. One operation where the system has one.
     #[track_caller]
-    fn write_durable(&self, position: u64, data: Vec<u8>)
-    -> impl Future<Output = (DiskResult<()>, Vec<u8>)>;
+    fn write_durable(&self, position: u64, data: Vec<u8>) -> impl Future<Output = (DiskResult<()>, Vec<u8>)>;
     /// `fdatasync`.
     #[track_caller]
     fn sync(&self) -> impl Future<Output = DiskResult<()>>;

@@ -11,6 +11,7 @@
 
 pub mod backend;
 pub mod channel;
+pub mod conformance;
 pub mod disk;
 pub mod lock;
 pub mod network;
@@ -22,7 +23,7 @@ pub mod task;
 pub mod time;
 
 pub use backend::{Backend, DedicatedLoop, ExitStatus, Pressure, Seam};
-pub use channel::{Receiver, Reply, Replier, Sender, channel};
+pub use channel::{Receiver, Replier, Reply, Sender, channel};
 pub use disk::{DedicatedDisk, DedicatedFile, Disk, DiskError, File, OpenHow};
 pub use lock::{Level, Lock};
 pub use network::{Listener, Network};

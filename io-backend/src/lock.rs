@@ -11,11 +11,11 @@ use std::panic::Location;
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 
+use crate::Backend;
 use crate::backend::{Pressure, Seam};
 use crate::registry::{Holder, Resource, WaitKind, lock};
 use crate::task::{self, CurrentTask};
 use crate::time::{Deadline, TimedOut, within};
-use crate::Backend;
 
 /// Rank of a lock: locks are acquired in ascending order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,12 +34,18 @@ pub(crate) struct Held {
     site: &'static Location<'static>,
 }
 
+#[allow(
+    clippy::disallowed_types,
+    reason = "lends the value without unsafe code; the queue is what tasks wait in"
+)]
+type Slot<T> = tokio::sync::Mutex<T>;
+
 pub struct Lock<B, T> {
     backend: B,
     level: Level,
     resource: Arc<Resource>,
     queue: Mutex<Queue>,
-    value: tokio::sync::Mutex<T>,
+    value: Slot<T>,
 }
 
 #[derive(Default)]
@@ -57,7 +63,7 @@ impl<B: Backend, T: Send> Lock<B, T> {
             level,
             resource: Resource::new(name),
             queue: Mutex::new(Queue::default()),
-            value: tokio::sync::Mutex::new(value),
+            value: Slot::new(value),
         }
     }
 
@@ -83,10 +89,7 @@ impl<B: Backend, T: Send> Lock<B, T> {
     }
 
     #[track_caller]
-    pub fn lock(
-        &self,
-        deadline: Deadline,
-    ) -> impl Future<Output = Result<Guard<'_, B, T>, TimedOut>> + Send
+    pub fn lock(&self, deadline: Deadline) -> impl Future<Output = Result<Guard<'_, B, T>, TimedOut>> + Send
     where
         T: Sync,
     {

@@ -10,9 +10,9 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use crate::Backend;
 use crate::registry::WaitKind;
 use crate::time::{Deadline, within};
-use crate::Backend;
 
 pub trait Network: Clone + Send + Sync + 'static {
     type Listener: Listener;

@@ -5,9 +5,9 @@ use std::panic::Location;
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 
+use crate::Backend;
 use crate::registry::{WaitKind, lock};
 use crate::time::{Deadline, TimedOut, within};
-use crate::Backend;
 
 /// Cloneable: all clones are the same state.
 pub struct Published<T> {

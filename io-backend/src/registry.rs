@@ -62,10 +62,7 @@ impl WaitKind {
     }
 
     pub fn is_disk(self) -> bool {
-        matches!(
-            self,
-            WaitKind::DiskRead | WaitKind::DiskWrite | WaitKind::DiskSync | WaitKind::DiskName
-        )
+        matches!(self, WaitKind::DiskRead | WaitKind::DiskWrite | WaitKind::DiskSync | WaitKind::DiskName)
     }
 }
 

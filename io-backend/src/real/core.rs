@@ -76,14 +76,8 @@ impl Core {
         future: F,
     ) -> Result<F::Output, TimedOut> {
         let bounded = matches!(deadline, Deadline::At(_));
-        let entry = self.registry.wait_at(
-            self.now(),
-            job.kind,
-            job.what,
-            job.target.clone(),
-            job.site,
-            bounded,
-        );
+        let entry =
+            self.registry.wait_at(self.now(), job.kind, job.what, job.target.clone(), job.site, bounded);
         let done = match deadline {
             Deadline::Unbounded(_) => Ok(future.await),
             Deadline::At(at) => {

@@ -226,11 +226,7 @@ impl DedicatedFile for RealDedicatedFile {
     }
 
     #[track_caller]
-    fn write_durable(
-        &self,
-        position: u64,
-        data: Vec<u8>,
-    ) -> impl Future<Output = (DiskResult<()>, Vec<u8>)> {
+    fn write_durable(&self, position: u64, data: Vec<u8>) -> impl Future<Output = (DiskResult<()>, Vec<u8>)> {
         let site = Location::caller();
         async move {
             match &self.how {

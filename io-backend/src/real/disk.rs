@@ -110,11 +110,7 @@ impl Disk for RealDisk {
     }
 
     #[track_caller]
-    fn create_dir_all(
-        &self,
-        path: &Path,
-        deadline: Deadline,
-    ) -> impl Future<Output = DiskResult<()>> + Send {
+    fn create_dir_all(&self, path: &Path, deadline: Deadline) -> impl Future<Output = DiskResult<()>> + Send {
         self.named("create directory", Location::caller(), path, deadline, |path| {
             std::fs::create_dir_all(path)
         })
@@ -162,11 +158,7 @@ impl Disk for RealDisk {
     }
 
     #[track_caller]
-    fn remove_dir_all(
-        &self,
-        path: &Path,
-        deadline: Deadline,
-    ) -> impl Future<Output = DiskResult<()>> + Send {
+    fn remove_dir_all(&self, path: &Path, deadline: Deadline) -> impl Future<Output = DiskResult<()>> + Send {
         self.named("remove directory", Location::caller(), path, deadline, |path| {
             match std::fs::remove_dir_all(path) {
                 Err(missing) if missing.kind() == io::ErrorKind::NotFound => Ok(()),

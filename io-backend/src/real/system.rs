@@ -80,11 +80,19 @@ pub(super) fn io_uring_refused() -> Option<String> {
     let error = io::Error::last_os_error();
     let advice = match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => match disabled_setting().as_deref() {
-            Some("2") => "forbidden by /proc/sys/kernel/io_uring_disabled = 2: `sysctl kernel.io_uring_disabled=0` allows it",
-            Some("1") => "/proc/sys/kernel/io_uring_disabled = 1 allows it to members of kernel.io_uring_group only",
-            _ => "forbidden by a seccomp filter, as containers have by default: allow io_uring_setup, io_uring_enter and io_uring_register",
+            Some("2") => {
+                "forbidden by /proc/sys/kernel/io_uring_disabled = 2: `sysctl kernel.io_uring_disabled=0` allows it"
+            }
+            Some("1") => {
+                "/proc/sys/kernel/io_uring_disabled = 1 allows it to members of kernel.io_uring_group only"
+            }
+            _ => {
+                "forbidden by a seccomp filter, as containers have by default: allow io_uring_setup, io_uring_enter and io_uring_register"
+            }
         },
-        Some(libc::ENOSYS) => "unknown to this kernel, or hidden by a seccomp filter (containers: allow io_uring_setup, io_uring_enter and io_uring_register)",
+        Some(libc::ENOSYS) => {
+            "unknown to this kernel, or hidden by a seccomp filter (containers: allow io_uring_setup, io_uring_enter and io_uring_register)"
+        }
         Some(libc::ENOMEM) => "no memory may be locked for it: raise `ulimit -l`",
         Some(libc::EMFILE | libc::ENFILE) => "no descriptor is free: raise `ulimit -n`",
         _ => "see dmesg, and /proc/sys/kernel/io_uring_disabled",
