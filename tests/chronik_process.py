@@ -1,8 +1,8 @@
 """Runs the real broker binary for the tests: fresh data directory, free ports, clean stop, no orphans.
 
 The binary is $CHRONIK_BIN, or target/release/chronik of this checkout. Data goes under $CHRONIK_TEST_DIR, or
-target/test-data: a real disk, since syncing costs nothing on tmpfs. stderr is kept in a file beside the data, so that
-every test can ask for panics.
+target/test-data: a real disk, since syncing costs nothing on tmpfs. stderr is kept in a file elsewhere,
+so that every test can ask for panics, and so that logging does not wait for a disk that a test stalls.
 """
 
 import json
@@ -46,13 +46,13 @@ class Chronik:
 
     def __init__(self, disk="threads", data_dir=None, wrapper=(), arguments=(), environment=None, ready_s=60):
         self.disk = disk
-        self.home = scratch("chronik") if data_dir is None else None
-        self.data_dir = pathlib.Path(data_dir) if data_dir else self.home / "data"
+        self.home = scratch("chronik")
+        self.data_dir = pathlib.Path(data_dir or self.home / "data")
         self.wrapper = list(wrapper)
         self.arguments = list(arguments)
         self.environment = environment or {}
         self.ready_s = ready_s
-        self.stderr_path = self.data_dir.with_name(self.data_dir.name + ".stderr")
+        self.stderr_path = self.home / "stderr"
         self.listen = "127.0.0.1:0"
         self.process = None
         self.ready_line = ""
@@ -141,7 +141,7 @@ class Chronik:
                 print(f"--- broker stderr ends ({self.stderr_path}):\n{self.stderr()[-3000:]}", flush=True)
             self.stop()
         finally:
-            if failure[0] is None and self.home:
+            if failure[0] is None:
                 shutil.rmtree(self.home, ignore_errors=True)
 
 
