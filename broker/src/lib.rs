@@ -9,6 +9,7 @@
 
 pub mod admin;
 pub mod config;
+pub mod identity;
 pub mod ids;
 pub mod journal;
 pub mod limits;

@@ -41,6 +41,35 @@ pub const PROPOSE_DEADLINE: Duration = Duration::from_secs(10);
 pub const ASK_DEADLINE: Duration = Duration::from_secs(10);
 pub const WRITE_DEADLINE: Duration = Duration::from_secs(30);
 
+/// Kafka's longest topic name.
+pub const TOPIC_NAME_BYTES_MAX: usize = 249;
+pub const TOPIC_PARTITIONS_MAX: usize = 10_000;
+/// Largest block of producer ids given out at once.
+pub const PRODUCER_ID_BLOCK_MAX: i64 = 1_000_000;
+
+/// Proposals that wait for the Raft task, and that it works on at a time.
+pub const PROPOSALS_MAX: usize = 1_000;
+/// Bytes of all proposals that are not decided.
+pub const PROPOSAL_BYTES_IN_FLIGHT_MAX: usize = 32 * MIB;
+/// Largest proposal. A smaller Raft journal lowers it to a quarter of a file.
+pub const PROPOSAL_BYTES_MAX: usize = 2 * MIB;
+/// A snapshot of the metadata image is journaled in pieces of at most this.
+pub const SNAPSHOT_PIECE_BYTES: usize = MIB;
+/// Entries of the Raft log after which a snapshot is taken, however small they are.
+pub const SNAPSHOT_EVERY_ENTRIES: u64 = 10_000;
+/// Bytes of the Raft log after which a snapshot is taken.
+pub const SNAPSHOT_EVERY_BYTES: usize = 4 * MIB;
+
+/// Partitions that are opened, or checkpointed, at the same time.
+pub const REPLICAS_OPENED_AT_ONCE: usize = 32;
+pub const CHECKPOINTS_AT_ONCE: usize = 16;
+/// Partitions whose leadership begins at the same time: their epoch starts share a journal group.
+pub const LEADERSHIPS_AT_ONCE: usize = 4_096;
+
+const _: () = assert!(PROPOSAL_BYTES_MAX * 4 <= RAFT_JOURNAL_FILE_BYTES);
+const _: () = assert!(SNAPSHOT_PIECE_BYTES <= PROPOSAL_BYTES_MAX);
+const _: () = assert!(PROPOSAL_BYTES_IN_FLIGHT_MAX < JOURNAL_QUEUE_BYTES);
+const _: () = assert!(LEADERSHIPS_AT_ONCE < JOURNAL_QUEUE_ENTRIES);
 const _: () = assert!(BATCH_BYTES_MAX + 4096 <= JOURNAL_ENTRY_BYTES_MAX);
 const _: () = assert!(JOURNAL_ENTRY_BYTES_MAX + 65_536 <= RAFT_JOURNAL_FILE_BYTES + 65_536);
 const _: () = assert!(JOURNAL_ENTRY_BYTES_MAX <= JOURNAL_QUEUE_BYTES);

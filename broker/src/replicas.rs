@@ -8,6 +8,9 @@ use io_backend::{Backend, Published};
 use crate::ids::PartitionId;
 use crate::partition::PartitionHandle;
 
+/// Where the partitions of a data directory stand.
+pub const PARTITIONS_DIRECTORY: &str = "partitions";
+
 /// The partitions that this node has; cloneable.
 pub struct Replicas<B: Backend> {
     pub(crate) open: Published<OrdMap<PartitionId, PartitionHandle<B>>>,

@@ -20,6 +20,8 @@ pub struct MetadataImage {
     pub brokers: OrdMap<BrokerId, BrokerRegistration>,
     pub topics: OrdMap<Arc<str>, Arc<TopicImage>>,
     pub topic_names: OrdMap<TopicId, Arc<str>>,
+    /// Names with '.' and '_' made one, to refuse those that would collide.
+    pub(crate) folded_names: OrdMap<String, Arc<str>>,
     pub next_producer_id: ProducerId,
 }
 
@@ -55,6 +57,13 @@ pub struct PartitionImage {
 }
 
 impl MetadataImage {
+    /// Puts a topic in, with all that leads to it.
+    pub(crate) fn insert_topic(&mut self, topic: Arc<TopicImage>) {
+        self.topic_names.insert(topic.id, topic.name.clone());
+        self.folded_names.insert(apply::folded(&topic.name), topic.name.clone());
+        self.topics.insert(topic.name.clone(), topic);
+    }
+
     pub fn topic_by_id(&self, id: TopicId) -> Option<&Arc<TopicImage>> {
         self.topics.get(self.topic_names.get(&id)?)
     }
@@ -64,9 +73,15 @@ impl MetadataImage {
     }
 }
 
+pub mod apply;
+pub mod configs;
 mod handle;
+mod snapshot;
+mod start;
 
 pub use handle::MetadataHandle;
+pub use snapshot::SnapshotError;
+pub use start::{MetadataContext, MetadataStartError, StartedMetadata, start};
 
 /// One intent, one entry in the log. Applying it is deterministic: all that is random or read from a
 /// clock (ids, times) stands in it.
@@ -135,8 +150,14 @@ pub enum ProposeError {
     /// It may or may not take effect.
     #[error("not decided within the deadline")]
     TimedOut,
+    /// Nothing was proposed.
     #[error("too many proposals wait")]
     Overloaded,
+    /// Nothing was proposed.
+    #[error(
+        "a metadata change of {bytes} bytes is above the limit of {limit}: split it into several requests"
+    )]
+    TooLarge { bytes: usize, limit: usize },
     #[error("metadata is closed: {0}")]
     Closed(String),
 }

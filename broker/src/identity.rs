@@ -1,0 +1,245 @@
+//! The data directory: whose it is, and that only one process has it.
+//!
+//! `identity.json` says which storage this is, of which node and cluster, and how often the node has been
+//! started. It is replaced as a whole (written beside, synced, renamed, directory synced), so a crash leaves
+//! the old or the new one. An incarnation is used only after it is durable: none is ever used twice.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use io_backend::{Backend, Deadline, Disk, DiskError, ExitStatus, File, OpenHow};
+use serde::{Deserialize, Serialize};
+use uuid::{Builder, Uuid};
+
+use crate::ids::{BrokerId, Incarnation, StorageId};
+
+const FILE: &str = "identity.json";
+const TEMPORARY: &str = "identity.json.new";
+const LOCK: &str = "LOCK";
+const FORMAT: &str = "chronik-data";
+const VERSION: u32 = 1;
+/// Far above what we write; more is not an identity.
+const BYTES_MAX: usize = 64 * 1024;
+
+/// Who this process is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    pub storage: StorageId,
+    pub node: BrokerId,
+    pub cluster_id: String,
+    /// Of this process start.
+    pub incarnation: Incarnation,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    format: String,
+    format_version: u32,
+    storage_id: StorageId,
+    node_id: BrokerId,
+    cluster_id: String,
+    incarnation: Incarnation,
+}
+
+/// Read first: a newer version may have other fields.
+#[derive(Deserialize)]
+struct Header {
+    format: String,
+    format_version: u32,
+}
+
+/// Why this process cannot have the directory.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    #[error("{0} is in use by another process: stop that process, or start this one with another --data-dir")]
+    Locked(PathBuf),
+    #[error(
+        "{directory} is not a chronik data directory: it holds '{found}' and no {FILE}. Nothing was changed; choose an \
+         empty or a new directory with --data-dir"
+    )]
+    Foreign { directory: PathBuf, found: String },
+    #[error(
+        "{path} cannot be read: {what}. Nothing was changed; restore the file from a backup, or move the directory away \
+         to begin with an empty one (its data is not served then)"
+    )]
+    Unreadable { path: PathBuf, what: String },
+    #[error(
+        "{path} has format version {found}, this binary reads up to {VERSION}: start a newer chronik on it"
+    )]
+    Newer { path: PathBuf, found: u32 },
+    #[error(
+        "{directory} belongs to node {found}, and this process is node {configured}: start it with --node-id {found}, or \
+         with the data directory of node {configured}"
+    )]
+    OtherNode { directory: PathBuf, found: BrokerId, configured: BrokerId },
+    #[error(
+        "the data directory cannot be used: {0}. Check that it exists, is writable and its disk is sound"
+    )]
+    Disk(#[from] DiskError),
+}
+
+impl IdentityError {
+    pub fn exit_status(&self) -> ExitStatus {
+        ExitStatus::DataDirectory
+    }
+}
+
+/// Takes the directory for this process and begins a new incarnation; makes it one of ours when it is empty.
+pub async fn take_directory<B: Backend>(
+    backend: &B,
+    directory: &Path,
+    node: BrokerId,
+    deadline: Deadline,
+) -> Result<Identity, IdentityError> {
+    let disk = backend.disk();
+    disk.create_dir_all(directory, deadline).await?;
+    // Before the lock, which leaves a file behind: nothing of ours goes into a foreign directory.
+    let stored = read(backend, directory, deadline).await?;
+    match disk.lock_dir(directory, deadline).await {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::WouldBlock => {
+            return Err(IdentityError::Locked(directory.to_owned()));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    // Again: another process may have begun a new incarnation, and ended, before we had the lock.
+    let stored = match stored {
+        Some(_) => read(backend, directory, deadline).await?,
+        None => None,
+    };
+    let identity = match stored {
+        Some(stored) if stored.node_id != node => {
+            return Err(IdentityError::OtherNode {
+                directory: directory.to_owned(),
+                found: stored.node_id,
+                configured: node,
+            });
+        }
+        Some(stored) => Identity {
+            storage: stored.storage_id,
+            node,
+            cluster_id: stored.cluster_id,
+            incarnation: Incarnation(stored.incarnation.0 + 1),
+        },
+        None => {
+            sync_ancestors(backend, directory, deadline).await?;
+            Identity {
+                storage: StorageId(random_uuid(backend)),
+                node,
+                cluster_id: url_safe(random_uuid(backend)),
+                incarnation: Incarnation(1),
+            }
+        }
+    };
+    write(backend, directory, &identity, deadline).await?;
+    Ok(identity)
+}
+
+async fn read<B: Backend>(
+    backend: &B,
+    directory: &Path,
+    deadline: Deadline,
+) -> Result<Option<Stored>, IdentityError> {
+    let path = directory.join(FILE);
+    let file = match backend.disk().open(&path, OpenHow::ReadOnly, deadline).await {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let entries = backend.disk().read_dir(directory, deadline).await?;
+            let foreign = entries.into_iter().find(|entry| entry.name != LOCK && entry.name != TEMPORARY);
+            return match foreign {
+                Some(entry) => {
+                    Err(IdentityError::Foreign { directory: directory.to_owned(), found: entry.name })
+                }
+                None => Ok(None),
+            };
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let bytes = file.read_at(0, BYTES_MAX, deadline).await?;
+    parse(&bytes, &path).map(Some)
+}
+
+fn parse(bytes: &[u8], path: &Path) -> Result<Stored, IdentityError> {
+    let unreadable = |what: String| IdentityError::Unreadable { path: path.to_owned(), what };
+    let header: Header = serde_json::from_slice(bytes).map_err(|error| unreadable(error.to_string()))?;
+    if header.format != FORMAT {
+        return Err(unreadable(format!("its format is '{}' and not '{FORMAT}'", header.format)));
+    }
+    if header.format_version > VERSION {
+        return Err(IdentityError::Newer { path: path.to_owned(), found: header.format_version });
+    }
+    let stored: Stored = serde_json::from_slice(bytes).map_err(|error| unreadable(error.to_string()))?;
+    if stored.incarnation.0 == u64::MAX {
+        return Err(unreadable("its incarnation is the last there is".to_owned()));
+    }
+    Ok(stored)
+}
+
+async fn write<B: Backend>(
+    backend: &B,
+    directory: &Path,
+    identity: &Identity,
+    deadline: Deadline,
+) -> Result<(), DiskError> {
+    let stored = Stored {
+        format: FORMAT.to_owned(),
+        format_version: VERSION,
+        storage_id: identity.storage,
+        node_id: identity.node,
+        cluster_id: identity.cluster_id.clone(),
+        incarnation: identity.incarnation,
+    };
+    // A flat record of text and numbers.
+    let mut json = serde_json::to_vec_pretty(&stored).expect("writing JSON into memory");
+    json.push(b'\n');
+    let temporary = directory.join(TEMPORARY);
+    let disk = backend.disk();
+    let file = disk.open(&temporary, OpenHow::OrCreate, deadline).await?;
+    file.set_len(0, deadline).await?;
+    file.write_at(0, Bytes::from(json), deadline).await?;
+    file.sync(deadline).await?;
+    drop(file);
+    disk.rename(&temporary, &directory.join(FILE), deadline).await?;
+    disk.sync_dir(directory, deadline).await
+}
+
+/// A directory that was just made is durable when its parents say so. Those that are not ours to open, or
+/// have no name (the end of a relative path), are left alone.
+async fn sync_ancestors<B: Backend>(
+    backend: &B,
+    directory: &Path,
+    deadline: Deadline,
+) -> Result<(), DiskError> {
+    for ancestor in directory.ancestors().skip(1) {
+        let ancestor = if ancestor.as_os_str().is_empty() { Path::new(".") } else { ancestor };
+        match backend.disk().sync_dir(ancestor, deadline).await {
+            Ok(()) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn random_uuid<B: Backend>(backend: &B) -> Uuid {
+    let (high, low) = (backend.random_u64(), backend.random_u64());
+    Builder::from_random_bytes(((u128::from(high) << 64) | u128::from(low)).to_be_bytes()).into_uuid()
+}
+
+/// A cluster id as Kafka writes it: 16 bytes in base 64 with '-' and '_', unpadded.
+fn url_safe(id: Uuid) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let bits = id.as_u128();
+    // 128 bits and four zero bits are 22 digits of six.
+    (0..22)
+        .map(|digit| {
+            let six = if digit < 21 { (bits >> (122 - 6 * digit)) & 63 } else { (bits << 4) & 63 };
+            char::from(ALPHABET[six as usize])
+        })
+        .collect()
+}
+
+#[cfg(test)]
+#[path = "identity_tests.rs"]
+mod tests;

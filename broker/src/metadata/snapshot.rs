@@ -1,0 +1,124 @@
+//! The image as bytes, and commands as bytes.
+//!
+//! Both begin with a version byte and go on as JSON: rare, small and readable by people in need. In an
+//! image each partition is a short array, so that a hundred thousand of them stay a few megabytes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{BrokerRegistration, MetadataCommand, MetadataImage, PartitionImage, TopicImage};
+use crate::ids::{BrokerId, Incarnation, LeaderEpoch, ProducerId, TopicId};
+
+const VERSION: u8 = 1;
+
+/// Bytes that are no image or no command.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    #[error(
+        "metadata of version {0}, this binary reads version {VERSION}: start a newer chronik on this directory"
+    )]
+    Newer(u8),
+    #[error("metadata that cannot be read: {0}")]
+    Unreadable(String),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Image {
+    index: u64,
+    cluster_id: String,
+    next_producer_id: ProducerId,
+    brokers: Vec<BrokerRegistration>,
+    topics: Vec<Topic>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Topic {
+    id: TopicId,
+    name: Arc<str>,
+    created_at: u64,
+    configs: BTreeMap<String, String>,
+    partitions: Vec<Partition>,
+}
+
+/// Leader, its incarnation, its epoch, replicas, in-sync replicas.
+#[derive(Serialize, Deserialize)]
+struct Partition(Option<BrokerId>, Incarnation, LeaderEpoch, Vec<BrokerId>, Vec<BrokerId>);
+
+/// The controller is not in it: who leads the group is no part of what the group agreed upon.
+pub(crate) fn encode_image(image: &MetadataImage) -> Vec<u8> {
+    let topic = |topic: &Arc<TopicImage>| Topic {
+        id: topic.id,
+        name: topic.name.clone(),
+        created_at: topic.created_at,
+        configs: topic.configs.clone(),
+        partitions: topic
+            .partitions
+            .iter()
+            .map(|p| {
+                Partition(p.leader, p.leader_incarnation, p.leader_epoch, p.replicas.clone(), p.isr.clone())
+            })
+            .collect(),
+    };
+    encode(&Image {
+        index: image.index,
+        cluster_id: image.cluster_id.clone(),
+        next_producer_id: image.next_producer_id,
+        brokers: image.brokers.values().cloned().collect(),
+        topics: image.topics.values().map(topic).collect(),
+    })
+}
+
+pub(crate) fn decode_image(bytes: &[u8]) -> Result<MetadataImage, SnapshotError> {
+    let stored: Image = decode(bytes)?;
+    let mut image = MetadataImage {
+        index: stored.index,
+        cluster_id: stored.cluster_id,
+        next_producer_id: stored.next_producer_id,
+        brokers: stored.brokers.into_iter().map(|broker| (broker.id, broker)).collect(),
+        ..MetadataImage::default()
+    };
+    for topic in stored.topics {
+        let partition = |Partition(leader, leader_incarnation, leader_epoch, replicas, isr)| PartitionImage {
+            leader,
+            leader_incarnation,
+            leader_epoch,
+            replicas,
+            isr,
+        };
+        image.insert_topic(Arc::new(TopicImage {
+            id: topic.id,
+            name: topic.name,
+            partitions: topic.partitions.into_iter().map(partition).collect(),
+            configs: topic.configs,
+            created_at: topic.created_at,
+        }));
+    }
+    Ok(image)
+}
+
+pub(crate) fn encode_command(command: &MetadataCommand) -> Vec<u8> {
+    encode(command)
+}
+
+pub(crate) fn decode_command(bytes: &[u8]) -> Result<MetadataCommand, SnapshotError> {
+    decode(bytes)
+}
+
+fn encode(value: &impl Serialize) -> Vec<u8> {
+    let mut bytes = vec![VERSION];
+    // Maps with text keys, numbers and text: nothing that JSON cannot say.
+    serde_json::to_writer(&mut bytes, value).expect("writing JSON into memory");
+    bytes
+}
+
+fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, SnapshotError> {
+    match bytes.split_first() {
+        Some((&VERSION, json)) => {
+            serde_json::from_slice(json).map_err(|error| SnapshotError::Unreadable(error.to_string()))
+        }
+        Some((&version, _)) if version > VERSION => Err(SnapshotError::Newer(version)),
+        _ => Err(SnapshotError::Unreadable("no version".to_owned())),
+    }
+}
