@@ -1,6 +1,8 @@
 //! The testbed: the broker's own code in a simulated universe that is broken on purpose.
 
+pub mod checker;
 pub mod fault;
+pub mod history;
 pub mod museum;
 pub mod probe;
 pub mod scenario;

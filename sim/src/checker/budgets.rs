@@ -1,0 +1,101 @@
+//! Limits that a scenario names: latency of acknowledgements, and what an idle node does.
+
+use reports::{BudgetFigure, Verdict, Violation};
+
+use super::Findings;
+use crate::history::{At, History, Outcome};
+use crate::scenario::{AckMode, Budget};
+
+/// What was counted on the node while nobody talked to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Idle {
+    pub seconds: f64,
+    pub wakeups: u64,
+    pub disk_operations: u64,
+}
+
+/// All limits with what was measured, and a finding for each that was not kept.
+pub fn budgets(
+    history: &History,
+    budget: &Budget,
+    idle: Option<Idle>,
+) -> (Vec<BudgetFigure>, Vec<Violation>) {
+    let mut latencies: Vec<At> = latencies(history);
+    latencies.sort_unstable();
+    let mut figures = Vec::new();
+    let mut figure = |name: &str, limit: Option<f64>, measured: Option<f64>| {
+        if let Some(limit) = limit {
+            // What could not be measured was not kept.
+            let measured = measured.unwrap_or(f64::MAX);
+            figures.push(BudgetFigure { name: name.into(), limit, measured, kept: measured <= limit });
+        }
+    };
+    let ms = |span: crate::fault::Span| span.0.as_secs_f64() * 1e3;
+    let percentile = |share: f64| quantile(&latencies, share).map(|ns| ns as f64 / 1e6);
+    figure("produce_p50_ms", budget.produce_p50.map(ms), percentile(0.50));
+    figure("produce_p99_ms", budget.produce_p99.map(ms), percentile(0.99));
+    let per_second = |count: fn(&Idle) -> u64| {
+        idle.filter(|idle| idle.seconds > 0.0).map(|idle| count(&idle) as f64 / idle.seconds)
+    };
+    figure("wakeups_per_s_idle", budget.wakeups_per_s_idle, per_second(|idle| idle.wakeups));
+    figure("disk_ops_per_s_idle", budget.disk_ops_per_s_idle, per_second(|idle| idle.disk_operations));
+    let mut findings = Findings::of("budget", Verdict::Budget);
+    for figure in figures.iter().filter(|figure| !figure.kept) {
+        findings.add(format!("{} is {:.2}, allowed are {}", figure.name, figure.measured, figure.limit));
+    }
+    (figures, findings.all())
+}
+
+/// From the first attempt to the acknowledgement, in nanoseconds.
+pub fn latencies(history: &History) -> Vec<At> {
+    let took = |send: &crate::history::Send| match &send.outcome {
+        Outcome::Acked { at, .. } if send.acks != AckMode::None => Some(at.saturating_sub(send.began)),
+        _ => None,
+    };
+    history.sends.iter().filter_map(took).collect()
+}
+
+/// Of sorted values.
+pub fn quantile(sorted: &[At], share: f64) -> Option<At> {
+    let last = sorted.len().checked_sub(1)?;
+    sorted.get((last as f64 * share).round() as usize).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checker::stories::*;
+    use crate::fault::Span;
+
+    #[test]
+    fn a_budget_that_is_kept_is_shown_and_one_that_is_not_is_found() {
+        let history = History { sends: vec![acked(0, 0), acked(1, 1)], ..History::default() };
+        let budget = Budget { produce_p50: Some(Span::millis(1)), ..Budget::default() };
+        let (figures, violations) = budgets(&history, &budget, None);
+        assert!(figures[0].kept && violations.is_empty());
+        let budget = Budget { produce_p99: Some("100ns".parse().unwrap()), ..Budget::default() };
+        let (figures, violations) = budgets(&history, &budget, None);
+        assert!(!figures[0].kept && violations.len() == 1);
+    }
+
+    #[test]
+    fn a_node_that_is_busy_with_nothing_is_found() {
+        let budget = Budget { disk_ops_per_s_idle: Some(1.0), ..Budget::default() };
+        let idle = |disk_operations| Some(Idle { seconds: 10.0, wakeups: 0, disk_operations });
+        assert_eq!(budgets(&History::default(), &budget, idle(2_300)).1.len(), 1);
+        assert_eq!(budgets(&History::default(), &budget, idle(3)).1, []);
+    }
+
+    #[test]
+    fn what_could_not_be_measured_was_not_kept() {
+        let budget = Budget { produce_p50: Some(Span::secs(1)), ..Budget::default() };
+        assert_eq!(budgets(&History::default(), &budget, None).1.len(), 1);
+    }
+
+    #[test]
+    fn quantiles_are_values_that_were_there() {
+        assert_eq!(quantile(&[], 0.5), None);
+        assert_eq!(quantile(&[1, 2, 3], 0.5), Some(2));
+        assert_eq!(quantile(&[1, 2, 3], 0.99), Some(3));
+    }
+}

@@ -1,0 +1,235 @@
+//! What the logs hold in the end: everything acknowledged, nothing twice, nothing that nobody sent, and the
+//! same value at an offset for everybody who ever saw it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use reports::{Verdict, Violation};
+
+use super::Findings;
+use crate::history::{History, Outcome, Place, Send, Value, seconds};
+use crate::scenario::AckMode;
+
+/// Acknowledged, or seen by a consumer, and missing in the end.
+pub fn lost_writes(history: &History) -> Vec<Violation> {
+    let mut findings = Findings::of("lost-write", Verdict::Safety);
+    let kept: BTreeMap<&Place, BTreeSet<Value>> = history
+        .last_read
+        .iter()
+        .map(|(place, log)| (place, log.iter().map(|(_, value)| *value).collect()))
+        .collect();
+    for send in &history.sends {
+        let Outcome::Acked { at, base } = &send.outcome else { continue };
+        if send.acks == AckMode::None {
+            continue;
+        }
+        let Some(kept) = kept.get(&send.place) else { continue };
+        for (index, value) in send.values().enumerate() {
+            if !kept.contains(&value) {
+                let offset = base.map(|base| format!(" at offset {}", base + index as i64)).unwrap_or_default();
+                findings.add(format!(
+                    "{value} was acknowledged{offset} of {} at {} and is not there in the end",
+                    send.place,
+                    seconds(*at)
+                ));
+            }
+        }
+    }
+    for poll in &history.polls {
+        let Some(kept) = kept.get(&poll.place) else { continue };
+        for (offset, value) in &poll.records {
+            if !kept.contains(value) {
+                findings.add(format!(
+                    "{value} was read by consumer {} at offset {offset} of {} at {} and is not there in the end",
+                    poll.consumer,
+                    poll.place,
+                    seconds(poll.at)
+                ));
+            }
+        }
+    }
+    findings.all()
+}
+
+/// More copies than attempts can account for: one of an idempotent producer, else one for the
+/// acknowledgement and one for each attempt whose outcome is unknown.
+pub fn duplicates(history: &History) -> Vec<Violation> {
+    let mut findings = Findings::of("duplicate", Verdict::Safety);
+    let sends: BTreeMap<(u32, u64), &Send> =
+        history.sends.iter().map(|send| ((send.producer, send.first), send)).collect();
+    for (place, log) in &history.last_read {
+        let mut copies: BTreeMap<Value, Vec<i64>> = BTreeMap::new();
+        for (offset, value) in log {
+            copies.entry(*value).or_default().push(*offset);
+        }
+        for (value, offsets) in copies.iter().filter(|(_, offsets)| offsets.len() > 1) {
+            let send = sends.range(..=(value.producer, value.number)).next_back().map(|(_, send)| *send);
+            let allowed = send.map_or(1, allowed_copies);
+            if offsets.len() > allowed {
+                let kind = if send.is_some_and(|send| send.idempotent) { "idempotent" } else { "plain" };
+                findings.add(format!(
+                    "{value} ({kind}) stands {} times in {place}, at offsets {offsets:?}, where {allowed} can be",
+                    offsets.len()
+                ));
+            }
+        }
+    }
+    findings.all()
+}
+
+fn allowed_copies(send: &Send) -> usize {
+    if send.idempotent {
+        return 1;
+    }
+    let certain = usize::from(matches!(send.outcome, Outcome::Acked { .. }));
+    certain + send.unknown_attempts as usize
+}
+
+/// Two values at one offset, seen by whoever at whatever time, or acknowledged there.
+pub fn inconsistent_offsets(history: &History) -> Vec<Violation> {
+    let mut findings = Findings::of("inconsistent-offset", Verdict::Safety);
+    let mut seen: BTreeMap<(&Place, i64), (Value, String)> = BTreeMap::new();
+    let mut look = |place, offset, value: Value, who: &dyn Fn() -> String| {
+        let known = seen.entry((place, offset)).or_insert_with(|| (value, who()));
+        if known.0 != value {
+            findings.add(format!(
+                "offset {offset} of {place} is {} for {}, and {value} for {}",
+                known.0,
+                known.1,
+                who()
+            ));
+        }
+    };
+    for (place, log) in &history.last_read {
+        for (offset, value) in log {
+            look(place, *offset, *value, &|| "the last read".into());
+        }
+    }
+    for poll in &history.polls {
+        for (offset, value) in &poll.records {
+            look(&poll.place, *offset, *value, &|| {
+                format!("consumer {} at {}", poll.consumer, seconds(poll.at))
+            });
+        }
+    }
+    for send in &history.sends {
+        let Outcome::Acked { at, base: Some(base) } = &send.outcome else { continue };
+        for (index, value) in send.values().enumerate() {
+            look(&send.place, base + index as i64, value, &|| {
+                format!("its producer, acknowledged at {}", seconds(*at))
+            });
+        }
+    }
+    findings.all()
+}
+
+/// Values that nobody sent there, and batches that cannot be what was sent.
+pub fn foreign_records(history: &History) -> Vec<Violation> {
+    let mut findings = Findings::of("foreign-record", Verdict::Safety);
+    for damage in &history.damages {
+        findings.add(format!("{} at {}: {}", damage.place, seconds(damage.at), damage.what));
+    }
+    let sent: BTreeMap<(u32, u64), &Send> =
+        history.sends.iter().map(|send| ((send.producer, send.first), send)).collect();
+    for (place, log) in &history.last_read {
+        for (offset, value) in log {
+            let send = sent.range(..=(value.producer, value.number)).next_back().map(|(_, send)| *send);
+            let belongs = send.is_some_and(|send| {
+                send.producer == value.producer
+                    && value.number < send.first + u64::from(send.count)
+                    && send.place == *place
+            });
+            if !belongs {
+                findings.add(format!("{value} at offset {offset} of {place} was never sent there"));
+            }
+        }
+    }
+    findings.all()
+}
+
+/// Offsets of a log are consecutive: nothing here compacts or deletes.
+pub fn gaps(history: &History) -> Vec<Violation> {
+    let mut findings = Findings::of("gap", Verdict::Safety);
+    for (place, log) in &history.last_read {
+        for pair in log.windows(2) {
+            if pair[1].0 != pair[0].0 + 1 {
+                findings.add(format!("offset {} of {place} is followed by {}", pair[0].0, pair[1].0));
+            }
+        }
+    }
+    findings.all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checker::stories::*;
+    use crate::history::Damage;
+
+    #[test]
+    fn a_sound_history_is_accepted() {
+        let mut history = ending_with(vec![acked(0, 0), unknown(1), acked(2, 1)], &[(0, 0), (1, 2)]);
+        history.polls.push(poll(0, 0, 5, &[(0, 0), (1, 2)]));
+        for check in [lost_writes, duplicates, inconsistent_offsets, foreign_records, gaps] {
+            assert_eq!(check(&history), []);
+        }
+    }
+
+    #[test]
+    fn an_acknowledged_record_that_is_gone_is_a_lost_write() {
+        let history = ending_with(vec![acked(0, 0), acked(1, 1)], &[(0, 0)]);
+        assert!(lost_writes(&history)[0].what.contains("record 1 of producer 1 was acknowledged at offset 1"));
+    }
+
+    #[test]
+    fn a_record_that_a_consumer_has_seen_may_not_vanish_either() {
+        let mut history = ending_with(vec![unknown(0)], &[]);
+        history.polls.push(poll(0, 0, 5, &[(0, 0)]));
+        assert_eq!(lost_writes(&history).len(), 1);
+    }
+
+    #[test]
+    fn an_unknown_outcome_may_be_either() {
+        assert_eq!(lost_writes(&ending_with(vec![unknown(0)], &[])), []);
+        assert_eq!(foreign_records(&ending_with(vec![unknown(0)], &[(0, 0)])), []);
+    }
+
+    #[test]
+    fn an_idempotent_record_that_stands_twice_is_a_duplicate() {
+        let history = ending_with(vec![acked(0, 0)], &[(0, 0), (1, 0)]);
+        assert!(duplicates(&history)[0].what.contains("stands 2 times"));
+    }
+
+    #[test]
+    fn a_plain_producer_is_owed_no_more_than_its_attempts_explain() {
+        let mut send = Send { idempotent: false, ..acked(0, 0) };
+        send.unknown_attempts = 1;
+        assert_eq!(duplicates(&ending_with(vec![send.clone()], &[(0, 0), (1, 0)])), []);
+        send.unknown_attempts = 0;
+        assert_eq!(duplicates(&ending_with(vec![send], &[(0, 0), (1, 0)])).len(), 1);
+    }
+
+    #[test]
+    fn two_values_at_one_offset_are_inconsistent_whoever_saw_them() {
+        let mut history = ending_with(vec![acked(0, 0), acked(1, 1)], &[(0, 0), (1, 1)]);
+        history.polls.push(poll(0, 0, 5, &[(0, 1)]));
+        assert!(inconsistent_offsets(&history)[0].what.contains("offset 0"));
+        let history = ending_with(vec![acked(0, 1), acked(1, 0)], &[(0, 0), (1, 1)]);
+        assert_eq!(inconsistent_offsets(&history).len(), 2);
+    }
+
+    #[test]
+    fn what_nobody_sent_is_foreign_and_so_is_what_was_sent_elsewhere() {
+        assert_eq!(foreign_records(&ending_with(vec![acked(0, 0)], &[(0, 0), (1, 7)])).len(), 1);
+        let elsewhere = Send { place: Place { topic: "other".into(), partition: 3 }, ..acked(0, 0) };
+        assert_eq!(foreign_records(&ending_with(vec![elsewhere], &[(0, 0)])).len(), 1);
+        let mut damaged = ending_with(vec![], &[]);
+        damaged.damages.push(Damage { place: place(), at: 1, what: "CRC".into() });
+        assert_eq!(foreign_records(&damaged).len(), 1);
+    }
+
+    #[test]
+    fn a_missing_offset_is_a_gap() {
+        let history = ending_with(vec![acked(0, 0), acked(1, 2)], &[(0, 0), (2, 1)]);
+        assert_eq!(gaps(&history).len(), 1);
+    }
+}

@@ -1,0 +1,117 @@
+//! What consumers saw on their way: every record once, in order, none skipped, and in the end all.
+
+use std::collections::BTreeMap;
+
+use reports::{Verdict, Violation};
+
+use super::Findings;
+use crate::history::{History, Outcome, Place, seconds};
+use crate::scenario::AckMode;
+
+/// A poll goes on where the one before it ended, and offsets rise by one.
+pub fn poll_order(history: &History) -> Vec<Violation> {
+    let mut skipped = Findings::of("poll-skip", Verdict::Safety);
+    let mut backwards = Findings::of("non-monotonic-poll", Verdict::Safety);
+    let mut expected: BTreeMap<(u32, &Place), (u32, i64)> = BTreeMap::new();
+    for poll in &history.polls {
+        let key = (poll.consumer, &poll.place);
+        let mut next = match expected.get(&key) {
+            Some((round, next)) if *round == poll.round => *next,
+            _ => poll.from,
+        };
+        for (offset, value) in &poll.records {
+            let says = |what: &str| {
+                format!(
+                    "consumer {} {what} in {} at {}: expected offset {next}, got {offset} ({value})",
+                    poll.consumer,
+                    poll.place,
+                    seconds(poll.at)
+                )
+            };
+            if *offset > next {
+                skipped.add(says("was led past records"));
+            } else if *offset < next {
+                backwards.add(says("was led back"));
+            }
+            next = offset + 1;
+        }
+        expected.insert(key, (poll.round, next));
+    }
+    let mut all = skipped.all();
+    all.extend(backwards.all());
+    all
+}
+
+/// Acknowledged, and a consumer that had all the time in the world never got there.
+pub fn unseen(history: &History) -> Vec<Violation> {
+    let mut findings = Findings::of("unseen", Verdict::Safety);
+    let mut acknowledged: BTreeMap<&Place, i64> = BTreeMap::new();
+    for send in &history.sends {
+        if let Outcome::Acked { base: Some(base), .. } = &send.outcome
+            && send.acks != AckMode::None
+        {
+            let end = acknowledged.entry(&send.place).or_insert(0);
+            *end = (*end).max(base + i64::from(send.count));
+        }
+    }
+    for ((consumer, place), position) in &history.positions {
+        let end = acknowledged.get(place).copied().unwrap_or(0);
+        if *position < end {
+            findings.add(format!(
+                "consumer {consumer} stayed at offset {position} of {place}, where records up to {end} were acknowledged"
+            ));
+        }
+    }
+    findings.all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checker::stories::*;
+
+    fn polls(polls: Vec<crate::history::Poll>) -> History {
+        History { polls, ..History::default() }
+    }
+
+    #[test]
+    fn a_consumer_that_reads_on_and_starts_over_is_fine() {
+        let history = polls(vec![
+            poll(0, 0, 1, &[(0, 0), (1, 1)]),
+            poll(0, 2, 2, &[]),
+            poll(0, 2, 3, &[(2, 2)]),
+            poll(1, 0, 4, &[(0, 0), (1, 1), (2, 2)]),
+        ]);
+        assert_eq!(poll_order(&history), []);
+    }
+
+    #[test]
+    fn a_record_that_is_passed_over_is_a_skip() {
+        for history in [
+            polls(vec![poll(0, 0, 1, &[(0, 0), (2, 2)])]),
+            polls(vec![poll(0, 0, 1, &[(0, 0)]), poll(0, 1, 2, &[(2, 2)])]),
+            polls(vec![poll(0, 0, 1, &[(1, 1)])]),
+        ] {
+            assert_eq!(poll_order(&history)[0].checker, "poll-skip");
+        }
+    }
+
+    #[test]
+    fn a_record_that_comes_again_is_a_step_back() {
+        for history in [
+            polls(vec![poll(0, 0, 1, &[(0, 0), (0, 0)])]),
+            polls(vec![poll(0, 0, 1, &[(0, 0), (1, 1)]), poll(0, 2, 2, &[(1, 1)])]),
+        ] {
+            assert_eq!(poll_order(&history)[0].checker, "non-monotonic-poll");
+        }
+    }
+
+    #[test]
+    fn a_consumer_that_never_gets_to_an_acknowledged_record_has_not_seen_it() {
+        let mut history = ending_with(vec![acked(0, 0), acked(1, 1)], &[(0, 0), (1, 1)]);
+        history.positions.insert((1, place()), 2);
+        assert_eq!(unseen(&history), []);
+        history.positions.insert((1, place()), 1);
+        assert_eq!(unseen(&history).len(), 1);
+    }
+}

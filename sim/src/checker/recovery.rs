@@ -1,0 +1,143 @@
+//! Liveness: whenever nothing has been broken for a while, every producer gets an acknowledgement soon.
+
+use std::collections::BTreeMap;
+
+use reports::{Verdict, Violation};
+
+use super::Findings;
+use crate::fault::FaultPlan;
+use crate::history::{At, History, Outcome, Place, seconds};
+use crate::scenario::AckMode;
+
+/// Times from the start to `end` in which no fault of the plan acts, as (from, to).
+pub fn clear_times(plan: &FaultPlan, end: At) -> Vec<(At, At)> {
+    let mut broken: Vec<(At, At)> = plan
+        .faults
+        .iter()
+        .map(|fault| {
+            let from = u64::try_from(fault.at.0.as_nanos()).unwrap_or(u64::MAX);
+            (from, fault.for_.end(from))
+        })
+        .collect();
+    broken.sort_unstable();
+    let mut clear = Vec::new();
+    let mut from = 0;
+    for (begin, over) in broken {
+        if begin > from {
+            clear.push((from, begin.min(end)));
+        }
+        from = from.max(over);
+    }
+    if from < end {
+        clear.push((from, end));
+    }
+    clear
+}
+
+/// What was owed to producers and when: the longest time from the end of trouble to the first acknowledgement
+/// is kept for the report.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Recovery {
+    pub violations: Vec<Violation>,
+    pub slowest: Option<At>,
+}
+
+/// In each clear time that is long enough, each producer and partition with a request on its way is
+/// acknowledged something within `connected_for + within`.
+pub fn acknowledged_when_clear(
+    history: &History,
+    clear: &[(At, At)],
+    connected_for: At,
+    within: At,
+) -> Recovery {
+    let mut findings = Findings::of("acknowledged-when-clear", Verdict::Freeze);
+    let mut slowest = None;
+    // Per producer: when it wanted something and when it got it, in order.
+    let mut wishes: BTreeMap<u32, Vec<(At, Option<At>, &Place)>> = BTreeMap::new();
+    for send in history.sends.iter().filter(|send| send.acks != AckMode::None) {
+        let settled = match &send.outcome {
+            Outcome::Acked { at, .. } => Some(*at),
+            Outcome::Refused { .. } | Outcome::Unknown => None,
+        };
+        wishes.entry(send.producer).or_default().push((send.began, settled, &send.place));
+    }
+    for (from, to) in clear {
+        let due = from + connected_for + within;
+        if due > *to {
+            continue;
+        }
+        for (producer, wishes) in &wishes {
+            // Only what was wanted before the time ran out, and not settled before the trouble ended.
+            let mut open = wishes
+                .iter()
+                .filter(|(began, got, _)| *began < from + connected_for && got.is_none_or(|got| got >= *from))
+                .peekable();
+            let Some((began, _, place)) = open.peek().copied() else { continue };
+            let first = open.filter_map(|(_, got, _)| *got).min();
+            match first {
+                Some(got) if got <= due => {
+                    let took = got.saturating_sub(*from.max(began));
+                    slowest = slowest.max(Some(took));
+                }
+                _ => findings.add(format!(
+                    "producer {producer} waits for {place} since {}; nothing is broken since {}, and by {} nothing was acknowledged{}",
+                    seconds(*began),
+                    seconds(*from),
+                    seconds(due),
+                    first.map(|got| format!(" (it was at {})", seconds(got))).unwrap_or_default()
+                )),
+            }
+        }
+    }
+    Recovery { violations: findings.all(), slowest }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checker::stories::*;
+    use crate::fault::{Fault, FaultKind};
+    use std::time::Duration;
+
+    fn send(began: At, acked_at: Option<At>) -> crate::history::Send {
+        let outcome = match acked_at {
+            Some(at) => Outcome::Acked { at, base: Some(0) },
+            None => Outcome::Unknown,
+        };
+        crate::history::Send { began, outcome, ..acked(0, 0) }
+    }
+
+    fn check(sends: Vec<crate::history::Send>) -> Recovery {
+        let history = History { sends, ..History::default() };
+        acknowledged_when_clear(&history, &[(100, 200)], 10, 20)
+    }
+
+    #[test]
+    fn clear_times_are_what_faults_leave() {
+        let fault = |at, length| {
+            Fault::new(FaultKind::Kill).on(1).window(Duration::from_nanos(at), Duration::from_nanos(length))
+        };
+        let plan = FaultPlan { faults: vec![fault(10, 10), fault(15, 10), fault(40, 5)] };
+        assert_eq!(clear_times(&plan, 100), [(0, 10), (25, 40), (45, 100)]);
+        assert_eq!(clear_times(&FaultPlan::default(), 100), [(0, 100)]);
+        assert_eq!(clear_times(&FaultPlan { faults: vec![Fault::new(FaultKind::Kill).on(1)] }, 9), []);
+    }
+
+    #[test]
+    fn an_acknowledgement_soon_after_the_trouble_is_fine() {
+        let recovery = check(vec![send(50, Some(112))]);
+        assert_eq!((recovery.violations.len(), recovery.slowest), (0, Some(12)));
+    }
+
+    #[test]
+    fn one_that_comes_late_or_never_is_found() {
+        assert_eq!(check(vec![send(50, Some(131))]).violations.len(), 1);
+        assert_eq!(check(vec![send(50, None)]).violations.len(), 1);
+    }
+
+    #[test]
+    fn who_wants_nothing_is_owed_nothing() {
+        assert_eq!(check(vec![send(50, Some(60))]).violations, []);
+        assert_eq!(check(vec![send(150, None)]).violations, []);
+    }
+}

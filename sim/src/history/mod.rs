@@ -1,0 +1,180 @@
+//! What clients saw: every operation with its times and its outcome, in the world's time.
+//!
+//! Written by the workload, read by the checkers and never by the broker. An operation whose outcome the client
+//! does not know stays unknown: a checker must allow both.
+
+mod pulse;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub use pulse::{Pulse, Standstill, Trade};
+
+use crate::scenario::AckMode;
+
+/// Nanoseconds since the world began.
+pub type At = u64;
+
+/// For messages: `12.345 s`.
+pub fn seconds(at: At) -> String {
+    format!("{}.{:03} s", at / 1_000_000_000, at / 1_000_000 % 1_000)
+}
+
+/// A partition by topic name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    pub topic: Arc<str>,
+    pub partition: i32,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.topic, self.partition)
+    }
+}
+
+/// Identity of a record: who sent it and which of its own it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Value {
+    pub producer: u32,
+    pub number: u64,
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "record {} of producer {}", self.number, self.producer)
+    }
+}
+
+/// One batch on its way, all attempts together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Send {
+    pub producer: u32,
+    pub idempotent: bool,
+    pub acks: AckMode,
+    pub place: Place,
+    pub first: u64,
+    pub count: u32,
+    /// Of the first attempt.
+    pub began: At,
+    /// Attempts of which it is not known whether they were written.
+    pub unknown_attempts: u32,
+    pub outcome: Outcome,
+}
+
+impl Send {
+    pub fn values(&self) -> impl Iterator<Item = Value> + '_ {
+        let producer = self.producer;
+        (self.first..self.first + u64::from(self.count)).map(move |number| Value { producer, number })
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// `base` is missing where nothing is answered (acks=0) or the original's offset is no longer known.
+    Acked { at: At, base: Option<i64> },
+    /// Refused for good, surely not written by this or any attempt counted as refused.
+    Refused { at: At, error: String },
+    Unknown,
+}
+
+/// One request, whatever it asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    pub client: Arc<str>,
+    pub trade: Trade,
+    pub sent: At,
+    /// When the client asked to have an answer.
+    pub deadline: At,
+    pub ended: At,
+    pub end: RequestEnd,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestEnd {
+    Answered,
+    /// The connection ended.
+    Disconnected,
+    /// The client gave up.
+    Unanswered,
+}
+
+/// What one fetch of one partition brought.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Poll {
+    pub consumer: u32,
+    /// Counts how often this consumer started over.
+    pub round: u32,
+    pub place: Place,
+    pub from: i64,
+    pub at: At,
+    pub records: Vec<(i64, Value)>,
+}
+
+/// Something served that cannot be what was sent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Damage {
+    pub place: Place,
+    pub at: At,
+    pub what: String,
+}
+
+/// An idempotent producer was told that it is wrong though it was right.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rejection {
+    pub producer: u32,
+    pub place: Place,
+    pub at: At,
+    pub error: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct History {
+    pub sends: Vec<Send>,
+    pub requests: Vec<Request>,
+    pub polls: Vec<Poll>,
+    pub damages: Vec<Damage>,
+    pub rejections: Vec<Rejection>,
+    /// The whole of each partition, read after everything has come to rest. Absent: it could not be read.
+    pub last_read: BTreeMap<Place, Vec<(i64, Value)>>,
+    /// Where each consumer got to in its last round.
+    pub positions: BTreeMap<(u32, Place), i64>,
+    pub pulse: Pulse,
+    pub counts: BTreeMap<&'static str, u64>,
+}
+
+impl History {
+    pub fn count(&mut self, name: &'static str) {
+        self.add(name, 1);
+    }
+
+    pub fn add(&mut self, name: &'static str, by: u64) {
+        *self.counts.entry(name).or_insert(0) += by;
+    }
+
+    pub fn counted(&self, name: &str) -> u64 {
+        self.counts.get(name).copied().unwrap_or(0)
+    }
+
+    pub fn acked_records(&self) -> u64 {
+        let acked = |send: &&Send| {
+            matches!(send.outcome, Outcome::Acked { .. }) && send.acks != AckMode::None
+        };
+        self.sends.iter().filter(acked).map(|send| u64::from(send.count)).sum()
+    }
+}
+
+/// Shared by the clients of one run.
+#[derive(Clone, Default)]
+pub struct Notes(Arc<Mutex<History>>);
+
+impl Notes {
+    pub fn write(&self) -> MutexGuard<'_, History> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn take(&self) -> History {
+        std::mem::take(&mut *self.write())
+    }
+}
