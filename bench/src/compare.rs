@@ -97,9 +97,8 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
     let mut servers = Vec::new();
     let mut targets = Vec::new();
     for target in &arguments.targets {
-        let (name, address) = target
-            .split_once('=')
-            .with_context(|| format!("--target {target}: expected NAME=HOST:PORT"))?;
+        let (name, address) =
+            target.split_once('=').with_context(|| format!("--target {target}: expected NAME=HOST:PORT"))?;
         targets.push((name.to_owned(), address.to_owned()));
     }
     if let (Some(binary), Some(dir)) = (&arguments.start_chronik, &arguments.dir) {
@@ -114,10 +113,10 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
     let mut report = Report {
         version: 1,
         machine: machine(),
-        dir: arguments.dir.as_ref().map_or_else(
-            || "none given, sync not measured".into(),
-            |dir| dir.display().to_string(),
-        ),
+        dir: arguments
+            .dir
+            .as_ref()
+            .map_or_else(|| "none given, sync not measured".into(), |dir| dir.display().to_string()),
         rounds: arguments.rounds,
         sync_p50_us: Vec::new(),
         samples: Vec::new(),
@@ -128,14 +127,7 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
             report.sync_p50_us.push(Latency::of(&sync).p50_us);
         }
         for &connections in &arguments.connections {
-            measure(
-                arguments,
-                round,
-                connections,
-                &echo_address,
-                &targets,
-                &mut report,
-            )?;
+            measure(arguments, round, connections, &echo_address, &targets, &mut report)?;
         }
     }
     drop(servers);
@@ -170,16 +162,12 @@ fn measure(
         echo_share: 1.0,
     });
     for (name, address) in targets {
-        for (mode, label) in [
-            (TopicMode::PreCreated, "pre-created"),
-            (TopicMode::AutoCreated, "auto-created"),
-        ] {
+        for (mode, label) in
+            [(TopicMode::PreCreated, "pre-created"), (TopicMode::AutoCreated, "auto-created")]
+        {
             let plan = Plan {
                 bootstrap: vec![address.clone()],
-                topic: format!(
-                    "compare-{}-{label}-{connections}-{round}",
-                    std::process::id()
-                ),
+                topic: format!("compare-{}-{label}-{connections}-{round}", std::process::id()),
                 acks: -1,
                 size: arguments.size,
                 concurrency: connections,
@@ -188,14 +176,9 @@ fn measure(
                 duration: Some(duration),
                 message_count: None,
             };
-            let leaders = block_on(topic::prepare(
-                &plan.bootstrap,
-                &plan.topic,
-                mode,
-                arguments.partitions,
-                -1,
-            ))?
-            .with_context(|| format!("{name}: preparing {}", plan.topic))?;
+            let leaders =
+                block_on(topic::prepare(&plan.bootstrap, &plan.topic, mode, arguments.partitions, -1))?
+                    .with_context(|| format!("{name}: preparing {}", plan.topic))?;
             let outcome = load::run(&plan, &leaders, &Arc::new(Gauge::default()))?;
             for (what, count) in &outcome.errors {
                 eprintln!("{name}, {label}, {connections} connections: {count} x {what}");
@@ -267,9 +250,7 @@ impl Table {
                 let floors = samples.iter().filter_map(|sample| {
                     let sync = report.sync_p50_us.get(sample.round as usize)?;
                     let echo = report.samples.iter().find(|other| {
-                        other.round == sample.round
-                            && other.connections == 1
-                            && other.target == ECHO
+                        other.round == sample.round && other.connections == 1 && other.target == ECHO
                     })?;
                     Some(sample.latency.p50_us / (sync + echo.latency.p50_us))
                 });
@@ -284,22 +265,15 @@ impl Table {
                     share_least: shares.clone().fold(f64::INFINITY, f64::min),
                     share_most: shares.fold(0.0, f64::max),
                     errors: samples.iter().map(|sample| sample.errors).sum(),
-                    times_floor: (connections == 1 && target != ECHO)
-                        .then(|| median(floors.collect())),
+                    times_floor: (connections == 1 && target != ECHO).then(|| median(floors.collect())),
                 });
             }
         }
-        Self {
-            rows,
-            connections_max: arguments.connections.iter().copied().max().unwrap_or(0),
-        }
+        Self { rows, connections_max: arguments.connections.iter().copied().max().unwrap_or(0) }
     }
 
     fn print(&self, report: &Report) {
-        println!(
-            "{}; {} rounds, medians; data in {}",
-            report.machine, report.rounds, report.dir
-        );
+        println!("{}; {} rounds, medians; data in {}", report.machine, report.rounds, report.dir);
         if !report.sync_p50_us.is_empty() {
             println!(
                 "disk: 4 KiB pwrite + fdatasync, prefilled: p50 {}",
@@ -307,9 +281,7 @@ impl Table {
             );
         }
         println!();
-        println!(
-            "| connections | what | topic | acks/s | of echo (least-most) | p50 | p99 | errors |"
-        );
+        println!("| connections | what | topic | acks/s | of echo (least-most) | p50 | p99 | errors |");
         println!("|---:|---|---|---:|---:|---:|---:|---:|");
         for row in &self.rows {
             println!(
@@ -328,10 +300,7 @@ impl Table {
         }
         for row in &self.rows {
             if let Some(times) = row.times_floor.filter(|times| times.is_finite()) {
-                println!(
-                    "depth 1, {}, {}: p50 is {times:.2} x (sync p50 + echo p50)",
-                    row.target, row.topic
-                );
+                println!("depth 1, {}, {}: p50 is {times:.2} x (sync p50 + echo p50)", row.target, row.topic);
             }
         }
     }
@@ -339,8 +308,7 @@ impl Table {
     fn acceptable(&self, min_share: Option<f64>) -> bool {
         let errors: u64 = self.rows.iter().map(|row| row.errors).sum();
         let too_slow = self.rows.iter().any(|row| {
-            row.connections == self.connections_max
-                && min_share.is_some_and(|least| row.share < least)
+            row.connections == self.connections_max && min_share.is_some_and(|least| row.share < least)
         });
         errors == 0 && !too_slow
     }

@@ -27,9 +27,7 @@ fn single_threaded() -> Result<tokio::runtime::Runtime> {
 /// Serves until killed; prints the address first.
 pub fn serve(address: &str) -> Result<()> {
     single_threaded()?.block_on(async {
-        let listener = TcpListener::bind(address)
-            .await
-            .with_context(|| format!("listening on {address}"))?;
+        let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))?;
         println!("echo ready: {}", listener.local_addr()?);
         loop {
             let (stream, _) = listener.accept().await?;
@@ -61,12 +59,7 @@ impl Echoed {
 }
 
 /// Keeps one frame in flight on each of `concurrency` connections for `duration`, after `warmup`.
-pub fn run(
-    address: &str,
-    concurrency: u32,
-    warmup: Duration,
-    duration: Duration,
-) -> Result<Echoed> {
+pub fn run(address: &str, concurrency: u32, warmup: Duration, duration: Duration) -> Result<Echoed> {
     let shared = Arc::new(std::sync::Mutex::new(new_histogram()));
     let start = Instant::now();
     let measure_from = start + warmup;
@@ -85,11 +78,7 @@ pub fn run(
     })?;
     let elapsed = Instant::now().min(until) - measure_from;
     let latency_ns = shared.lock().expect("no holder panics").clone();
-    Ok(Echoed {
-        exchanges: latency_ns.len(),
-        elapsed,
-        latency_ns,
-    })
+    Ok(Echoed { exchanges: latency_ns.len(), elapsed, latency_ns })
 }
 
 async fn exchange(

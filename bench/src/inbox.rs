@@ -44,12 +44,7 @@ impl Inbox {
     const BYTES_MAX: usize = 1 << 20;
 
     pub fn new() -> Self {
-        Self {
-            buffer: vec![0; 4096],
-            filled: 0,
-            taken: 0,
-            alarm: None,
-        }
+        Self { buffer: vec![0; 4096], filled: 0, taken: 0, alarm: None }
     }
 
     /// The next frame without its length prefix. The alarm is armed once and re-armed only when it rings.
@@ -81,9 +76,7 @@ impl Inbox {
 
     async fn read(&mut self, stream: &mut TcpStream, since: Instant) -> Result<usize, Broken> {
         let until = since + ANSWER_DEADLINE;
-        let alarm = self
-            .alarm
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until.into())));
+        let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until.into())));
         let buffer = &mut self.buffer[self.filled..];
         std::future::poll_fn(|context| {
             let mut space = ReadBuf::new(buffer);
@@ -126,10 +119,7 @@ mod tests {
     fn frames_that_arrive_in_pieces_or_together_come_out_whole() {
         block_on(async {
             let (mut client, mut server) = pair().await;
-            server
-                .write_all(b"\0\0\0\x03abc\0\0\0\x02de\0\0")
-                .await
-                .unwrap();
+            server.write_all(b"\0\0\0\x03abc\0\0\0\x02de\0\0").await.unwrap();
             let mut inbox = Inbox::new();
             let now = Instant::now();
             assert_eq!(inbox.frame(&mut client, now).await.ok(), Some(&b"abc"[..]));
@@ -137,10 +127,7 @@ mod tests {
             server.write_all(b"\0\x01f").await.unwrap();
             assert_eq!(inbox.frame(&mut client, now).await.ok(), Some(&b"f"[..]));
             drop(server);
-            assert!(matches!(
-                inbox.frame(&mut client, now).await,
-                Err(Broken::Closed)
-            ));
+            assert!(matches!(inbox.frame(&mut client, now).await, Err(Broken::Closed)));
         });
     }
 
@@ -150,10 +137,7 @@ mod tests {
             let (mut client, _server) = pair().await;
             let mut inbox = Inbox::new();
             let long_ago = Instant::now() - ANSWER_DEADLINE;
-            assert!(matches!(
-                inbox.frame(&mut client, long_ago).await,
-                Err(Broken::Unanswered)
-            ));
+            assert!(matches!(inbox.frame(&mut client, long_ago).await, Err(Broken::Unanswered)));
         });
     }
 }

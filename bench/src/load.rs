@@ -143,10 +143,7 @@ pub fn run(plan: &Plan, leaders: &Leaders, gauge: &Arc<Gauge>) -> Result<Outcome
                 until: plan.duration.map(|duration| measure_from + duration),
                 budget: AtomicI64::new(budget),
                 gauge: gauge.clone(),
-                tally: Arc::new(Mutex::new(Tally {
-                    latency_ns: Some(new_histogram()),
-                    ..Tally::default()
-                })),
+                tally: Arc::new(Mutex::new(Tally { latency_ns: Some(new_histogram()), ..Tally::default() })),
             })
         })
         .collect();
@@ -196,10 +193,7 @@ pub fn run(plan: &Plan, leaders: &Leaders, gauge: &Arc<Gauge>) -> Result<Outcome
 }
 
 fn drive(shared: &Arc<Shared>, connections: Vec<u32>) -> Result<Vec<(u32, Ledger)>> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .enable_time()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     runtime.block_on(async {
         let tasks: Vec<_> = connections
             .into_iter()
@@ -229,14 +223,7 @@ impl Connection {
     fn new(number: u32, shared: Arc<Shared>) -> Self {
         let partition = number as usize % shared.leaders.addresses.len();
         let leader = shared.leaders.addresses[partition].clone();
-        Self {
-            number,
-            shared,
-            partition,
-            leader,
-            ledger: Ledger::default(),
-            last_offset: -1,
-        }
+        Self { number, shared, partition, leader, ledger: Ledger::default(), last_offset: -1 }
     }
 
     async fn run(mut self) -> Ledger {
@@ -303,9 +290,8 @@ impl Connection {
     ) -> bool {
         let mut inbox = Inbox::new();
         let mut sent = Instant::now();
-        let wall_ms = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_millis() as i64);
+        let wall_ms =
+            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
         let connected = sent;
         while self.shared.go_on(sent) {
             let sequence = self.ledger.sent;
@@ -324,9 +310,7 @@ impl Connection {
                 continue;
             }
             let answer = match inbox.frame(&mut stream, sent).await {
-                Ok(frame) => expected
-                    .read(frame, correlation_id)
-                    .map_err(Broken::Nonsense),
+                Ok(frame) => expected.read(frame, correlation_id).map_err(Broken::Nonsense),
                 Err(broken) => Err(broken),
             };
             let now = Instant::now();

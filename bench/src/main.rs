@@ -116,12 +116,9 @@ fn main() -> ExitCode {
     let result = match command.other {
         None => produce(&command.load),
         Some(Other::EchoServer { address }) => echo::serve(&address).map(|()| true),
-        Some(Other::Echo {
-            address,
-            concurrency,
-            duration,
-            warmup,
-        }) => measure_echo(&address, concurrency, warmup, duration).map(|()| true),
+        Some(Other::Echo { address, concurrency, duration, warmup }) => {
+            measure_echo(&address, concurrency, warmup, duration).map(|()| true)
+        }
         Some(Other::Disk { dir, duration }) => measure_disk(&dir, duration).map(|()| true),
         Some(Other::Compare(arguments)) => compare::run(&arguments),
     };
@@ -135,12 +132,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn measure_echo(
-    address: &str,
-    concurrency: u32,
-    warmup: Duration,
-    duration: Duration,
-) -> Result<()> {
+fn measure_echo(address: &str, concurrency: u32, warmup: Duration, duration: Duration) -> Result<()> {
     let echoed = echo::run(address, concurrency, warmup, duration)?;
     let latency = Latency::of(&echoed.latency_ns);
     println!(
@@ -166,9 +158,7 @@ fn measure_disk(dir: &std::path::Path, duration: Duration) -> Result<()> {
 }
 
 fn produce(arguments: &LoadArguments) -> Result<bool> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let message_count = Some(arguments.message_count).filter(|count| *count > 0);
     let unlimited = message_count.is_none() && arguments.duration.is_none();
     let plan = Plan {
@@ -179,16 +169,10 @@ fn produce(arguments: &LoadArguments) -> Result<bool> {
         concurrency: arguments.concurrency,
         threads: arguments.threads,
         warmup: arguments.warmup,
-        duration: arguments
-            .duration
-            .or_else(|| unlimited.then_some(Duration::from_secs(30))),
+        duration: arguments.duration.or_else(|| unlimited.then_some(Duration::from_secs(30))),
         message_count,
     };
-    let mode = if arguments.auto_create {
-        TopicMode::AutoCreated
-    } else {
-        TopicMode::PreCreated
-    };
+    let mode = if arguments.auto_create { TopicMode::AutoCreated } else { TopicMode::PreCreated };
     let leaders = runtime.block_on(topic::prepare(
         &plan.bootstrap,
         &plan.topic,
@@ -225,16 +209,11 @@ fn produce(arguments: &LoadArguments) -> Result<bool> {
         let text = serde_json::to_string_pretty(&summary)?;
         std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))?;
     }
-    let fast_enough = arguments
-        .min_throughput
-        .is_none_or(|least| summary.per_second >= least);
+    let fast_enough = arguments.min_throughput.is_none_or(|least| summary.per_second >= least);
     if !fast_enough {
         eprintln!("chronik-bench: below --min-throughput");
     }
-    let intact = summary
-        .verify
-        .as_ref()
-        .is_none_or(|verdict| verdict.lost == 0 && verdict.doubled == 0);
+    let intact = summary.verify.as_ref().is_none_or(|verdict| verdict.lost == 0 && verdict.doubled == 0);
     Ok(fast_enough && intact)
 }
 
@@ -250,9 +229,7 @@ fn run_with_progress(plan: &Plan, leaders: &topic::Leaders) -> Result<load::Outc
     )?);
     std::thread::scope(|scope| {
         let running = scope.spawn(|| load::run(plan, leaders, &gauge));
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             while !running.is_finished() {
                 let tick = tokio::time::sleep(Duration::from_millis(100));
@@ -272,8 +249,6 @@ fn run_with_progress(plan: &Plan, leaders: &topic::Leaders) -> Result<load::Outc
             }
         });
         bar.finish_and_clear();
-        running
-            .join()
-            .map_err(|_| anyhow::anyhow!("the load panicked"))?
+        running.join().map_err(|_| anyhow::anyhow!("the load panicked"))?
     })
 }

@@ -14,9 +14,7 @@ use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProdu
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
-use kafka_protocol::records::{
-    Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
-};
+use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType};
 
 use crate::topic::topic_name;
 use crate::wire::encode_frame;
@@ -87,11 +85,7 @@ impl RequestFrame {
             );
         }
         let mut value = filler(shape.size, run ^ u64::from(connection));
-        let marker = Identity {
-            run,
-            connection,
-            sequence: u64::MAX,
-        };
+        let marker = Identity { run, connection, sequence: u64::MAX };
         marker.write(&mut value);
         let record = Record {
             transactional: false,
@@ -109,35 +103,23 @@ impl RequestFrame {
             headers: IndexMap::new(),
         };
         let mut batch = BytesMut::new();
-        let options = RecordEncodeOptions {
-            version: 2,
-            compression: Compression::None,
-        };
+        let options = RecordEncodeOptions { version: 2, compression: Compression::None };
         RecordBatchEncoder::encode(&mut batch, [&record], &options)?;
         let request = ProduceRequest::default()
             .with_acks(shape.acks)
             .with_timeout_ms(shape.timeout_ms)
             .with_topic_data(vec![
-                TopicProduceData::default()
-                    .with_name(topic_name(&shape.topic))
-                    .with_partition_data(vec![
-                        PartitionProduceData::default()
-                            .with_index(shape.partition)
-                            .with_records(Some(batch.clone().freeze())),
-                    ]),
+                TopicProduceData::default().with_name(topic_name(&shape.topic)).with_partition_data(vec![
+                    PartitionProduceData::default()
+                        .with_index(shape.partition)
+                        .with_records(Some(batch.clone().freeze())),
+                ]),
             ]);
         let bytes = encode_frame(&request, shape.version, 0)?;
         let batch_at = position(&bytes, &batch).context("batch not found in its own request")?;
         let identity = position(&bytes, &value[..Identity::BYTES]).context("value not found")?;
         // What stands behind the batch are the (empty) tagged fields; the CRC ends with the batch.
-        let mut frame = Self {
-            bytes,
-            correlation: 8..12,
-            batch: batch_at,
-            identity,
-            run,
-            connection,
-        };
+        let mut frame = Self { bytes, correlation: 8..12, batch: batch_at, identity, run, connection };
         frame.stamp(0, 0, 0);
         Ok(frame)
     }
@@ -149,11 +131,7 @@ impl RequestFrame {
 
     /// Makes this the request with that correlation id, carrying that record.
     pub fn stamp(&mut self, correlation_id: i32, sequence: u64, timestamp_ms: i64) -> &[u8] {
-        let identity = Identity {
-            run: self.run,
-            connection: self.connection,
-            sequence,
-        };
+        let identity = Identity { run: self.run, connection: self.connection, sequence };
         let (batch, end) = (self.batch, self.batch_end());
         let bytes = &mut self.bytes;
         bytes[self.correlation.clone()].copy_from_slice(&correlation_id.to_be_bytes());
@@ -184,38 +162,29 @@ impl AnswerFrame {
     pub fn new(shape: &ProduceShape) -> Result<Self> {
         const MARKER: i64 = 0x5a5a_a5a5_5a5a_a5a5;
         let answer = ProduceResponse::default().with_responses(vec![
-            TopicProduceResponse::default()
-                .with_name(topic_name(&shape.topic))
-                .with_partition_responses(vec![
+            TopicProduceResponse::default().with_name(topic_name(&shape.topic)).with_partition_responses(
+                vec![
                     PartitionProduceResponse::default()
                         .with_index(shape.partition)
                         .with_base_offset(MARKER)
                         .with_log_append_time_ms(-1)
                         .with_log_start_offset(0),
-                ]),
+                ],
+            ),
         ]);
         let mut bytes = BytesMut::new();
-        ResponseHeader::default().encode(
-            &mut bytes,
-            <ProduceResponse as HeaderVersion>::header_version(shape.version),
-        )?;
+        ResponseHeader::default()
+            .encode(&mut bytes, <ProduceResponse as HeaderVersion>::header_version(shape.version))?;
         answer.encode(&mut bytes, shape.version)?;
         let at = position(&bytes, &MARKER.to_be_bytes()).context("offset not found")?;
-        Ok(Self {
-            bytes: bytes.to_vec(),
-            base_offset: at..at + 8,
-            version: shape.version,
-        })
+        Ok(Self { bytes: bytes.to_vec(), base_offset: at..at + 8, version: shape.version })
     }
 
     /// Reads an answer; errors mean that it is not an answer to our request at all.
     pub fn read(&mut self, frame: &[u8], correlation_id: i32) -> Result<Answer> {
         let got = frame.get(..4).context("answer shorter than its header")?;
         if got != correlation_id.to_be_bytes() {
-            bail!(
-                "correlation id {} answered to {correlation_id}",
-                i32::from_be_bytes(got.try_into()?)
-            );
+            bail!("correlation id {} answered to {correlation_id}", i32::from_be_bytes(got.try_into()?));
         }
         let Range { start, end } = self.base_offset.clone();
         if frame.len() == self.bytes.len()
@@ -239,25 +208,19 @@ impl AnswerFrame {
             .and_then(|topic| topic.partition_responses.first())
             .context("produce answered without the partition")?;
         if partition.error_code != 0 {
-            return Ok(Answer::Refused {
-                code: partition.error_code,
-            });
+            return Ok(Answer::Refused { code: partition.error_code });
         }
         // A broker that fills in other constants than Kafka does: learn them if the offset stands where expected.
         let offset = partition.base_offset.to_be_bytes();
         if frame.get(self.base_offset.clone()) == Some(&offset[..]) {
             self.bytes = frame.to_vec();
         }
-        Ok(Answer::Acknowledged {
-            base_offset: partition.base_offset,
-        })
+        Ok(Answer::Acknowledged { base_offset: partition.base_offset })
     }
 }
 
 fn position(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack
-        .windows(needle.len())
-        .position(|window| window == needle)
+    haystack.windows(needle.len()).position(|window| window == needle)
 }
 
 /// Printable bytes that do not compress to nothing.
@@ -308,11 +271,7 @@ mod tests {
             assert_eq!(set.records[0].timestamp, 1_700_000_000_000);
             let value = set.records[0].value.clone().unwrap();
             assert_eq!(value.len(), 100);
-            let identity = Identity {
-                run: 77,
-                connection: 5,
-                sequence: 123,
-            };
+            let identity = Identity { run: 77, connection: 5, sequence: 123 };
             assert_eq!(Identity::read(&value), Some(identity));
         }
     }
@@ -338,9 +297,7 @@ mod tests {
     fn successes_refusals_and_strangers_are_told_apart() {
         for version in [3, 8, 9, 12] {
             let mut expected = AnswerFrame::new(&shape(version)).unwrap();
-            let good = PartitionProduceResponse::default()
-                .with_index(2)
-                .with_base_offset(42);
+            let good = PartitionProduceResponse::default().with_index(2).with_base_offset(42);
             let plain = answer(version, 7, good.clone().with_log_append_time_ms(-1));
             let acknowledged = Answer::Acknowledged { base_offset: 42 };
             assert_eq!(expected.read(&plain, 7).unwrap(), acknowledged);
@@ -348,9 +305,7 @@ mod tests {
             let other_constants = answer(version, 7, good.with_log_start_offset(9));
             assert_eq!(expected.read(&other_constants, 7).unwrap(), acknowledged);
             assert_eq!(expected.read(&other_constants, 7).unwrap(), acknowledged);
-            let refused = PartitionProduceResponse::default()
-                .with_index(2)
-                .with_error_code(56);
+            let refused = PartitionProduceResponse::default().with_index(2).with_error_code(56);
             let refused = answer(version, 7, refused);
             let code = Answer::Refused { code: 56 };
             assert_eq!(expected.read(&refused, 7).unwrap(), code);

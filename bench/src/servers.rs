@@ -22,10 +22,7 @@ impl Server {
     /// The bare echo, as a process of its own.
     pub fn echo() -> Result<(Self, String)> {
         let this = std::env::current_exe()?;
-        let server = Self::start(
-            Command::new(this).args(["echo-server", "127.0.0.1:0"]),
-            None,
-        )?;
+        let server = Self::start(Command::new(this).args(["echo-server", "127.0.0.1:0"]), None)?;
         let address = server
             .ready_line
             .strip_prefix("echo ready: ")
@@ -69,11 +66,7 @@ impl Server {
                 let _ = send.send(line);
             }
         });
-        let mut server = Self {
-            child,
-            data_dir,
-            ready_line: String::new(),
-        };
+        let mut server = Self { child, data_dir, ready_line: String::new() };
         let until = Instant::now() + READY_DEADLINE;
         while !server.ready_line.contains("ready:") {
             match receive.recv_timeout(until.saturating_duration_since(Instant::now())) {

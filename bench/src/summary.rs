@@ -49,19 +49,9 @@ impl LoadSummary {
     pub fn print(&self) {
         println!(
             "{} acknowledged in {:.2} s: {:.0}/s ({} connections, {} B, acks={})",
-            self.acknowledged,
-            self.seconds,
-            self.per_second,
-            self.concurrency,
-            self.size,
-            self.acks
+            self.acknowledged, self.seconds, self.per_second, self.concurrency, self.size, self.acks
         );
-        let Latency {
-            p50_us,
-            p95_us,
-            p99_us,
-            max_us,
-        } = self.latency;
+        let Latency { p50_us, p95_us, p99_us, max_us } = self.latency;
         println!(
             "latency p50 {}  p95 {}  p99 {}  max {}",
             human(p50_us),
@@ -109,9 +99,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         "d" => 86_400.0,
         other => return Err(format!("unknown unit {other:?}; use ms, s, m, h or d")),
     };
-    let number: f64 = digits
-        .parse()
-        .map_err(|_| format!("{text:?} is not a duration; try 30s or 24h"))?;
+    let number: f64 = digits.parse().map_err(|_| format!("{text:?} is not a duration; try 30s or 24h"))?;
     Duration::try_from_secs_f64(number * unit).map_err(|error| error.to_string())
 }
 

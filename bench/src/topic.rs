@@ -48,23 +48,17 @@ pub async fn prepare(
 ) -> Result<Leaders> {
     let mut wire = Wire::connect_any(bootstrap).await?;
     if mode == TopicMode::PreCreated {
-        let request = CreateTopicsRequest::default()
-            .with_timeout_ms(30_000)
-            .with_topics(vec![
-                CreatableTopic::default()
-                    .with_name(topic_name(topic))
-                    .with_num_partitions(partitions)
-                    .with_replication_factor(replication_factor),
-            ]);
+        let request = CreateTopicsRequest::default().with_timeout_ms(30_000).with_topics(vec![
+            CreatableTopic::default()
+                .with_name(topic_name(topic))
+                .with_num_partitions(partitions)
+                .with_replication_factor(replication_factor),
+        ]);
         let answer = wire.call(&request, 7).await.context("CreateTopics")?;
         for created in answer.topics {
             if created.error_code != 0 && created.error_code != TOPIC_ALREADY_EXISTS {
                 let message = created.error_message.unwrap_or_default();
-                bail!(
-                    "creating topic {topic}: {} {}",
-                    code_name(created.error_code),
-                    message.as_str()
-                );
+                bail!("creating topic {topic}: {} {}", code_name(created.error_code), message.as_str());
             }
         }
     }
@@ -84,9 +78,7 @@ pub async fn prepare(
 pub async fn leaders(wire: &mut Wire, topic: &str, auto_create: bool) -> Result<Leaders> {
     let request = MetadataRequest::default()
         .with_allow_auto_topic_creation(auto_create)
-        .with_topics(Some(vec![
-            MetadataRequestTopic::default().with_name(Some(topic_name(topic))),
-        ]));
+        .with_topics(Some(vec![MetadataRequestTopic::default().with_name(Some(topic_name(topic)))]));
     let answer = wire.call(&request, 12).await.context("Metadata")?;
     let Some(described) = answer.topics.first() else {
         bail!("Metadata answered without topic {topic}");
@@ -104,9 +96,7 @@ pub async fn leaders(wire: &mut Wire, topic: &str, auto_create: bool) -> Result<
                 .brokers
                 .iter()
                 .find(|broker| broker.node_id == partition.leader_id)
-                .with_context(|| {
-                    format!("partition {} has no leader", partition.partition_index)
-                })?;
+                .with_context(|| format!("partition {} has no leader", partition.partition_index))?;
             Ok(format!("{}:{}", broker.host.as_str(), broker.port))
         })
         .collect::<Result<Vec<_>>>()?;
@@ -118,18 +108,14 @@ pub async fn end_offsets(leaders: &Leaders, topic: &str) -> Result<Vec<i64>> {
     let mut ends = Vec::with_capacity(leaders.addresses.len());
     for (index, address) in leaders.addresses.iter().enumerate() {
         let mut wire = Wire::connect(address).await?;
-        let request = ListOffsetsRequest::default()
-            .with_replica_id(BrokerId(-1))
-            .with_topics(vec![
-                ListOffsetsTopic::default()
-                    .with_name(topic_name(topic))
-                    .with_partitions(vec![
-                        ListOffsetsPartition::default()
-                            .with_partition_index(index as i32)
-                            .with_current_leader_epoch(-1)
-                            .with_timestamp(LATEST),
-                    ]),
-            ]);
+        let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![
+            ListOffsetsTopic::default().with_name(topic_name(topic)).with_partitions(vec![
+                ListOffsetsPartition::default()
+                    .with_partition_index(index as i32)
+                    .with_current_leader_epoch(-1)
+                    .with_timestamp(LATEST),
+            ]),
+        ]);
         let answer = wire.call(&request, 7).await.context("ListOffsets")?;
         let partition = answer
             .topics

@@ -39,9 +39,7 @@ struct Seen {
 
 impl Seen {
     fn new(records: u64) -> Self {
-        Self {
-            bits: vec![0; records.div_ceil(64) as usize],
-        }
+        Self { bits: vec![0; records.div_ceil(64) as usize] }
     }
 
     /// Returns whether it was there before.
@@ -73,24 +71,17 @@ impl<'a> Audit<'a> {
         Self {
             run,
             ledgers,
-            seen: ledgers
-                .iter()
-                .map(|ledger| Seen::new(ledger.sent))
-                .collect(),
+            seen: ledgers.iter().map(|ledger| Seen::new(ledger.sent)).collect(),
             verdict: Verdict::default(),
         }
     }
 
     pub fn record(&mut self, partition: usize, offset: i64, value: &[u8]) {
-        let Some(identity) = Identity::read(value).filter(|identity| identity.run == self.run)
-        else {
+        let Some(identity) = Identity::read(value).filter(|identity| identity.run == self.run) else {
             return;
         };
         let connection = identity.connection as usize;
-        let Some(ledger) = self
-            .ledgers
-            .get(connection)
-            .filter(|ledger| identity.sequence < ledger.sent)
+        let Some(ledger) = self.ledgers.get(connection).filter(|ledger| identity.sequence < ledger.sent)
         else {
             self.complain(format!("offset {offset}: a record that nobody sent"));
             self.verdict.doubled += 1;
@@ -100,11 +91,7 @@ impl<'a> Audit<'a> {
         if !self.seen[connection].insert(identity.sequence) {
             return;
         }
-        if ledger
-            .not_acknowledged
-            .binary_search(&identity.sequence)
-            .is_err()
-        {
+        if ledger.not_acknowledged.binary_search(&identity.sequence).is_err() {
             self.verdict.doubled += 1;
             self.complain(format!(
                 "doubled: connection {connection}, record {}, again at partition {partition} offset {offset}",
@@ -137,27 +124,15 @@ impl<'a> Audit<'a> {
 }
 
 /// Fetches everything from `from` to the present ends.
-pub async fn verify(
-    leaders: &Leaders,
-    topic: &str,
-    from: &[i64],
-    outcome: &Outcome,
-) -> Result<Verdict> {
+pub async fn verify(leaders: &Leaders, topic: &str, from: &[i64], outcome: &Outcome) -> Result<Verdict> {
     let mut audit = Audit::new(outcome.run, &outcome.ledgers);
     let ends = topic::end_offsets(leaders, topic).await?;
     for (partition, address) in leaders.addresses.iter().enumerate() {
         let mut wire = Wire::connect(address).await?;
         let start = from.get(partition).copied().unwrap_or(0);
-        read_partition(
-            &mut wire,
-            topic,
-            partition,
-            start,
-            ends[partition],
-            &mut audit,
-        )
-        .await
-        .with_context(|| format!("reading back {topic}-{partition}"))?;
+        read_partition(&mut wire, topic, partition, start, ends[partition], &mut audit)
+            .await
+            .with_context(|| format!("reading back {topic}-{partition}"))?;
     }
     Ok(audit.finish())
 }
@@ -179,17 +154,13 @@ async fn read_partition(
             .with_min_bytes(1)
             .with_max_bytes(16 << 20)
             .with_session_epoch(-1)
-            .with_topics(vec![
-                FetchTopic::default()
-                    .with_topic(topic_name(topic))
-                    .with_partitions(vec![
+            .with_topics(vec![FetchTopic::default().with_topic(topic_name(topic)).with_partitions(vec![
                         FetchPartition::default()
                             .with_partition(partition as i32)
                             .with_current_leader_epoch(-1)
                             .with_fetch_offset(next)
                             .with_partition_max_bytes(16 << 20),
-                    ]),
-            ]);
+                    ])]);
         let answer = wire.call(&request, FETCH_VERSION_MAX).await?;
         check(answer.error_code)?;
         let data = answer
@@ -226,10 +197,7 @@ fn whole_batches(mut bytes: Bytes) -> Vec<Bytes> {
     const BEFORE_LENGTH: usize = 8;
     const BEFORE_BODY: usize = 12;
     let mut batches = Vec::new();
-    while let Some(length) = bytes
-        .get(BEFORE_LENGTH..)
-        .and_then(|rest| rest.first_chunk::<4>())
-    {
+    while let Some(length) = bytes.get(BEFORE_LENGTH..).and_then(|rest| rest.first_chunk::<4>()) {
         let end = BEFORE_BODY + u32::from_be_bytes(*length) as usize;
         if bytes.len() < end {
             break;
@@ -245,20 +213,13 @@ mod tests {
 
     fn value(run: u64, connection: u32, sequence: u64) -> Vec<u8> {
         let mut value = vec![0; 30];
-        let identity = Identity {
-            run,
-            connection,
-            sequence,
-        };
+        let identity = Identity { run, connection, sequence };
         identity.write(&mut value);
         value
     }
 
     fn ledgers() -> Vec<Ledger> {
-        vec![Ledger {
-            sent: 4,
-            not_acknowledged: vec![2],
-        }]
+        vec![Ledger { sent: 4, not_acknowledged: vec![2] }]
     }
 
     #[test]

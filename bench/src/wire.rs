@@ -33,18 +33,11 @@ impl Wire {
     /// Connects and asks for the versions on offer.
     pub async fn connect(address: &str) -> Result<Self> {
         let stream = open(address).await?;
-        let mut wire = Self {
-            stream,
-            ranges: BTreeMap::new(),
-            correlation_id: 0,
-        };
+        let mut wire = Self { stream, ranges: BTreeMap::new(), correlation_id: 0 };
         let versions = wire.exchange(&ApiVersionsRequest::default(), 0).await?;
         check(versions.error_code).context("ApiVersions")?;
-        wire.ranges = versions
-            .api_keys
-            .iter()
-            .map(|api| (api.api_key, (api.min_version, api.max_version)))
-            .collect();
+        wire.ranges =
+            versions.api_keys.iter().map(|api| (api.api_key, (api.min_version, api.max_version))).collect();
         Ok(wire)
     }
 
@@ -106,11 +99,7 @@ impl Wire {
         }
         let header = kafka_protocol::messages::ResponseHeader::decode(&mut answer, header_version)?;
         if header.correlation_id != self.correlation_id {
-            bail!(
-                "correlation id {} answered to {}",
-                header.correlation_id,
-                self.correlation_id
-            );
+            bail!("correlation id {} answered to {}", header.correlation_id, self.correlation_id);
         }
         R::Response::decode(&mut answer, version)
             .with_context(|| format!("decoding the answer to API {} v{version}", R::KEY))
@@ -128,11 +117,7 @@ pub async fn open(address: &str) -> Result<TcpStream> {
 }
 
 /// A whole request frame, length prefix included.
-pub fn encode_frame<R: Request>(
-    request: &R,
-    version: i16,
-    correlation_id: i32,
-) -> Result<BytesMut> {
+pub fn encode_frame<R: Request>(request: &R, version: i16, correlation_id: i32) -> Result<BytesMut> {
     let header = RequestHeader::default()
         .with_request_api_key(R::KEY)
         .with_request_api_version(version)
