@@ -95,7 +95,7 @@ pub async fn take_directory<B: Backend>(
     let disk = backend.disk();
     disk.create_dir_all(directory, deadline).await?;
     // Before the lock, which leaves a file behind: nothing of ours goes into a foreign directory.
-    let stored = read(backend, directory, deadline).await?;
+    read(backend, directory, deadline).await?;
     match disk.lock_dir(directory, deadline).await {
         Ok(()) => {}
         Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -104,11 +104,7 @@ pub async fn take_directory<B: Backend>(
         Err(error) => return Err(error.into()),
     }
     // Again: another process may have begun a new incarnation, and ended, before we had the lock.
-    let stored = match stored {
-        Some(_) => read(backend, directory, deadline).await?,
-        None => None,
-    };
-    let identity = match stored {
+    let identity = match read(backend, directory, deadline).await? {
         Some(stored) if stored.node_id != node => {
             return Err(IdentityError::OtherNode {
                 directory: directory.to_owned(),
@@ -146,7 +142,7 @@ async fn read<B: Backend>(
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let entries = backend.disk().read_dir(directory, deadline).await?;
-            let foreign = entries.into_iter().find(|entry| entry.name != LOCK && entry.name != TEMPORARY);
+            let foreign = entries.into_iter().find(|entry| !may_precede(&entry.name));
             return match foreign {
                 Some(entry) => {
                     Err(IdentityError::Foreign { directory: directory.to_owned(), found: entry.name })
@@ -158,6 +154,11 @@ async fn read<B: Backend>(
     };
     let bytes = file.read_at(0, BYTES_MAX, deadline).await?;
     parse(&bytes, &path).map(Some)
+}
+
+/// What an unused directory may hold: traces of a start that did not get far, and of the file system.
+fn may_precede(name: &str) -> bool {
+    matches!(name, LOCK | TEMPORARY | "lost+found") || name.starts_with(".disk-probe-")
 }
 
 fn parse(bytes: &[u8], path: &Path) -> Result<Stored, IdentityError> {

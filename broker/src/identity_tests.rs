@@ -1,1 +1,120 @@
+use std::time::Duration;
 
+use io_backend::real::{DiskChoice, RealBackend};
+
+use super::*;
+
+/// Runs `test` with a real backend as one process would have it.
+fn process<T>(test: impl AsyncFnOnce(RealBackend) -> T) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    runtime.block_on(async {
+        let (backend, _) = RealBackend::start(DiskChoice::Threads, scratch.path()).unwrap();
+        test(backend).await
+    })
+}
+
+async fn take(backend: &RealBackend, directory: &Path, node: i32) -> Result<Identity, IdentityError> {
+    let deadline = Deadline::after(backend, Duration::from_secs(30));
+    take_directory(backend, directory, BrokerId(node), deadline).await
+}
+
+fn start(directory: &Path, node: i32) -> Result<Identity, IdentityError> {
+    process(async |backend| take(&backend, directory, node).await)
+}
+
+fn refusal(directory: &Path, node: i32) -> String {
+    let error = start(directory, node).unwrap_err();
+    assert_eq!(error.exit_status(), ExitStatus::DataDirectory);
+    error.to_string()
+}
+
+#[test]
+fn each_start_keeps_who_it_is_and_has_a_new_incarnation() {
+    let home = tempfile::tempdir().unwrap();
+    let directory = home.path().join("deep/inside");
+    let first = start(&directory, 7).unwrap();
+    let second = start(&directory, 7).unwrap();
+    assert_eq!(first.incarnation, Incarnation(1));
+    assert_eq!(second, Identity { incarnation: Incarnation(2), ..first.clone() });
+    assert_eq!(first.cluster_id.len(), 22);
+    let elsewhere = start(&home.path().join("other"), 7).unwrap();
+    assert_ne!(elsewhere.storage, first.storage);
+    assert_ne!(elsewhere.cluster_id, first.cluster_id);
+}
+
+#[test]
+fn two_processes_cannot_have_one_directory() {
+    let home = tempfile::tempdir().unwrap();
+    process(async |first| {
+        take(&first, home.path(), 1).await.unwrap();
+        let scratch = tempfile::tempdir().unwrap();
+        let (second, _) = RealBackend::start(DiskChoice::Threads, scratch.path()).unwrap();
+        let error = take(&second, home.path(), 1).await.unwrap_err();
+        assert!(matches!(error, IdentityError::Locked(_)), "{error}");
+        assert!(error.to_string().contains("--data-dir"), "{error}");
+    });
+    assert_eq!(start(home.path(), 1).unwrap().incarnation, Incarnation(2), "the refused start used none up");
+}
+
+#[test]
+fn a_foreign_directory_is_left_untouched() {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::write(home.path().join("thesis.tex"), "text").unwrap();
+    let text = refusal(home.path(), 1);
+    assert!(text.contains("thesis.tex") && text.contains("--data-dir"), "{text}");
+    assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn traces_of_an_interrupted_first_start_are_not_foreign() {
+    let home = tempfile::tempdir().unwrap();
+    for name in [LOCK, TEMPORARY, ".disk-probe-17"] {
+        std::fs::write(home.path().join(name), "").unwrap();
+    }
+    std::fs::create_dir(home.path().join("lost+found")).unwrap();
+    assert_eq!(start(home.path(), 1).unwrap().incarnation, Incarnation(1));
+}
+
+#[test]
+fn the_directory_of_another_node_is_refused() {
+    let home = tempfile::tempdir().unwrap();
+    start(home.path(), 2).unwrap();
+    let text = refusal(home.path(), 3);
+    assert!(text.contains("belongs to node 2") && text.contains("--node-id 2"), "{text}");
+}
+
+#[test]
+fn a_damaged_foreign_or_newer_identity_says_what_it_is() {
+    let table = [
+        ("", "cannot be read"),
+        ("{\"format\":\"chronik-data\"", "cannot be read"),
+        ("{\"format\":\"recipes\",\"format_version\":1}", "its format is 'recipes'"),
+        ("{\"format\":\"chronik-data\",\"format_version\":1}", "missing field"),
+        ("{\"format\":\"chronik-data\",\"format_version\":2,\"new\":[]}", "start a newer chronik"),
+        (
+            "{\"format\":\"chronik-data\",\"format_version\":1,\"storage_id\":\"x\",\"node_id\":1,\"cluster_id\":\"c\",\
+             \"incarnation\":1}",
+            "cannot be read",
+        ),
+    ];
+    for (content, part) in table {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join(FILE);
+        std::fs::write(&path, content).unwrap();
+        let text = refusal(home.path(), 1);
+        assert!(text.contains(part) && text.contains(FILE), "{content}: {text}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), content, "nothing was changed");
+    }
+}
+
+#[test]
+fn a_cluster_id_is_base_64_as_others_write_it() {
+    assert_eq!(url_safe(Uuid::nil()), "AAAAAAAAAAAAAAAAAAAAAA");
+    assert_eq!(url_safe(Uuid::from_u128(u128::MAX)), "_____________________w");
+    // Of the bytes 0 to 15, as any base 64 encoder gives it.
+    assert_eq!(
+        url_safe(Uuid::from_u128(0x0001_0203_0405_0607_0809_0a0b_0c0d_0e0f)),
+        "AAECAwQFBgcICQoLDA0ODw"
+    );
+}

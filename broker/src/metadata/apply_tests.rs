@@ -1,1 +1,292 @@
+use std::collections::BTreeMap;
 
+use uuid::Uuid;
+
+use super::*;
+use crate::ids::{PartitionId, StorageId};
+use crate::metadata::snapshot::{decode_command, decode_image, encode_command, encode_image};
+
+fn broker(id: i32, incarnation: u64, storage: u128) -> BrokerRegistration {
+    BrokerRegistration {
+        id: BrokerId(id),
+        incarnation: Incarnation(incarnation),
+        storage: StorageId(Uuid::from_u128(storage)),
+        host: "localhost".into(),
+        port: 9092,
+    }
+}
+
+fn register(id: i32, incarnation: u64, storage: u128) -> MetadataCommand {
+    MetadataCommand::RegisterBroker(broker(id, incarnation, storage))
+}
+
+fn new_topic(id: u128, name: &str, assignments: &[&[i32]]) -> NewTopic {
+    NewTopic {
+        id: TopicId(Uuid::from_u128(id)),
+        name: name.into(),
+        assignments: assignments
+            .iter()
+            .map(|replicas| replicas.iter().copied().map(BrokerId).collect())
+            .collect(),
+        configs: BTreeMap::new(),
+    }
+}
+
+fn create(topics: Vec<NewTopic>) -> MetadataCommand {
+    MetadataCommand::CreateTopics { topics, validate_only: false }
+}
+
+/// The image that these commands add up to, at indices from one on.
+fn image_of(commands: &[MetadataCommand]) -> MetadataImage {
+    let mut image = MetadataImage { cluster_id: "cluster".into(), ..MetadataImage::default() };
+    for (index, command) in (1..).zip(commands) {
+        image = apply(&image, index, command).0;
+    }
+    image
+}
+
+fn topic_results(outcome: Outcome) -> Vec<Result<Arc<TopicImage>, TopicError>> {
+    match outcome {
+        Outcome::Topics(results) => results,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn partition(image: &MetadataImage, topic: u128, index: i32) -> PartitionImage {
+    let id = PartitionId { topic: TopicId(Uuid::from_u128(topic)), index };
+    image.partition(id).unwrap().clone()
+}
+
+#[test]
+fn a_topic_is_made_whole_in_one_command() {
+    let image = image_of(&[
+        register(1, 5, 1),
+        register(2, 3, 2),
+        create(vec![new_topic(9, "orders", &[&[1, 2], &[2, 1]])]),
+    ]);
+    let topic = image.topics.get("orders").unwrap();
+    assert_eq!((topic.created_at, topic.partitions.len()), (3, 2));
+    assert_eq!(image.topic_by_id(topic.id).unwrap().name, topic.name);
+    assert_eq!(
+        partition(&image, 9, 1),
+        PartitionImage {
+            leader: Some(BrokerId(2)),
+            leader_incarnation: Incarnation(3),
+            leader_epoch: LeaderEpoch(0),
+            replicas: vec![BrokerId(2), BrokerId(1)],
+            isr: vec![BrokerId(2), BrokerId(1)],
+        }
+    );
+}
+
+#[test]
+fn what_cannot_be_a_topic_is_refused_with_the_reason_and_changes_nothing() {
+    let before = image_of(&[
+        register(1, 1, 1),
+        create(vec![new_topic(1, "taken", &[&[1]]), new_topic(2, "a.b", &[&[1]])]),
+    ]);
+    let with_config = NewTopic {
+        configs: BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]),
+        ..new_topic(7, "compacted", &[&[1]])
+    };
+    let long = "x".repeat(250);
+    let table: Vec<(NewTopic, &str)> = vec![
+        (new_topic(7, "taken", &[&[1]]), "already exists"),
+        (new_topic(1, "same-id", &[&[1]]), "already exists"),
+        (new_topic(7, "a_b", &[&[1]]), "collides with existing topics: a.b"),
+        (new_topic(7, "", &[&[1]]), "empty string"),
+        (new_topic(7, ".", &[&[1]]), "'.' or '..'"),
+        (new_topic(7, "..", &[&[1]]), "'.' or '..'"),
+        (new_topic(7, &long, &[&[1]]), "max allowed length 249"),
+        (new_topic(7, "white space", &[&[1]]), "ASCII alphanumerics"),
+        (new_topic(7, "größe", &[&[1]]), "ASCII alphanumerics"),
+        (new_topic(7, "none", &[]), "larger than 0"),
+        (new_topic(7, "empty", &[&[]]), "has no replica"),
+        (new_topic(7, "uneven", &[&[1], &[1, 2]]), "Inconsistent replication factor"),
+        (new_topic(7, "twice", &[&[1, 1]]), "names a broker twice"),
+        (new_topic(7, "unknown", &[&[4]]), "broker 4, which is not registered"),
+        (with_config, "compaction is not supported yet"),
+    ];
+    for (topic, part) in table {
+        let name = topic.name.clone();
+        let (after, outcome) = apply(&before, 3, &create(vec![topic]));
+        let error = topic_results(outcome).remove(0).unwrap_err();
+        assert!(error.to_string().contains(part), "{name}: {error}");
+        assert_eq!(after, MetadataImage { index: 3, ..before.clone() }, "{name}");
+    }
+}
+
+#[test]
+fn the_longest_name_and_the_most_partitions_are_legal() {
+    let image = image_of(&[register(1, 1, 1)]);
+    let longest = "x".repeat(limits::TOPIC_NAME_BYTES_MAX);
+    let most = vec![vec![BrokerId(1)]; limits::TOPIC_PARTITIONS_MAX];
+    let too_many = vec![vec![BrokerId(1)]; limits::TOPIC_PARTITIONS_MAX + 1];
+    let topics = vec![
+        NewTopic { assignments: most, ..new_topic(1, &longest, &[]) },
+        NewTopic { assignments: too_many, ..new_topic(2, "more", &[]) },
+    ];
+    let results = topic_results(apply(&image, 2, &create(topics)).1);
+    assert!(results[0].is_ok());
+    assert!(matches!(&results[1], Err(TopicError::InvalidPartitions(_))));
+}
+
+#[test]
+fn one_bad_topic_does_not_spoil_the_others_and_a_name_twice_is_taken_once() {
+    let image = image_of(&[register(1, 1, 1)]);
+    let topics =
+        vec![new_topic(1, "good", &[&[1]]), new_topic(2, "bad name", &[&[1]]), new_topic(3, "good", &[&[1]])];
+    let (after, outcome) = apply(&image, 2, &create(topics));
+    let results = topic_results(outcome);
+    assert!(results[0].is_ok() && results[1].is_err());
+    assert_eq!(results[2], Err(TopicError::AlreadyExists("good".into())));
+    assert_eq!(after.topics.len(), 1);
+}
+
+#[test]
+fn validating_answers_as_creating_would_and_changes_nothing() {
+    let image = image_of(&[register(1, 1, 1)]);
+    let topics = vec![new_topic(1, "t", &[&[1]]), new_topic(2, "t", &[&[1]])];
+    let (after, outcome) = apply(&image, 2, &MetadataCommand::CreateTopics { topics, validate_only: true });
+    let results = topic_results(outcome);
+    assert!(results[0].is_ok() && results[1].is_err());
+    assert!(after.topics.is_empty() && after.topic_names.is_empty());
+}
+
+#[test]
+fn a_deleted_topic_is_gone_by_name_and_id_and_its_name_is_free() {
+    let before = image_of(&[register(1, 1, 1), create(vec![new_topic(1, "a.b", &[&[1]])])]);
+    let delete = MetadataCommand::DeleteTopics {
+        topics: vec![TopicId(Uuid::from_u128(1)), TopicId(Uuid::from_u128(2))],
+    };
+    let (image, outcome) = apply(&before, 3, &delete);
+    let results = topic_results(outcome);
+    assert_eq!(&*results[0].as_ref().unwrap().name, "a.b");
+    assert_eq!(results[1], Err(TopicError::Unknown));
+    assert!(image.topics.is_empty() && image.topic_names.is_empty() && image.folded_names.is_empty());
+    let (image, outcome) = apply(&image, 4, &create(vec![new_topic(3, "a_b", &[&[1]])]));
+    assert_eq!(topic_results(outcome)[0].as_ref().unwrap().created_at, 4);
+    assert_eq!(image.topics.len(), 1);
+}
+
+#[test]
+fn a_new_process_leads_only_under_a_new_epoch() {
+    let before = image_of(&[
+        register(1, 1, 1),
+        register(2, 1, 2),
+        create(vec![new_topic(1, "t", &[&[1, 2], &[2, 1]])]),
+    ]);
+    let (image, _) = apply(&before, 4, &register(1, 2, 1));
+    let led = partition(&image, 1, 0);
+    assert_eq!((led.leader_epoch, led.leader_incarnation), (LeaderEpoch(1), Incarnation(2)));
+    assert_eq!(partition(&image, 1, 1), partition(&before, 1, 1), "what it follows is not touched");
+}
+
+#[test]
+fn a_registration_said_again_or_late_grants_nothing() {
+    let before = image_of(&[register(1, 2, 1), create(vec![new_topic(1, "t", &[&[1]])])]);
+    let moved = BrokerRegistration { port: 9999, ..broker(1, 2, 1) };
+    let (again, _) = apply(&before, 3, &MetadataCommand::RegisterBroker(moved));
+    assert_eq!(again.brokers[&BrokerId(1)].port, 9999);
+    assert_eq!(again.topics, before.topics);
+    let (late, _) = apply(&before, 3, &register(1, 1, 1));
+    assert_eq!(late, MetadataImage { index: 3, ..before });
+}
+
+#[test]
+fn a_wiped_disk_keeps_no_seat_and_hands_leadership_to_an_in_sync_replica() {
+    let before = image_of(&[
+        register(1, 1, 1),
+        register(2, 6, 2),
+        create(vec![new_topic(1, "t", &[&[1, 2], &[2, 1]]), new_topic(2, "u", &[&[1]])]),
+    ]);
+    let (image, _) = apply(&before, 4, &register(1, 2, 77));
+    let handed_over = partition(&image, 1, 0);
+    assert_eq!(handed_over.leader, Some(BrokerId(2)));
+    assert_eq!((handed_over.leader_epoch, handed_over.leader_incarnation), (LeaderEpoch(1), Incarnation(6)));
+    assert_eq!(handed_over.isr, [BrokerId(2)]);
+    let followed = partition(&image, 1, 1);
+    assert_eq!((followed.leader_epoch, followed.isr), (LeaderEpoch(0), vec![BrokerId(2)]));
+    let alone = partition(&image, 2, 0);
+    assert_eq!(
+        (alone.leader, alone.isr),
+        (None, vec![]),
+        "what only it had is gone, and nobody may pretend otherwise"
+    );
+    let (image, _) = apply(&image, 5, &register(1, 3, 77));
+    assert_eq!(partition(&image, 2, 0).leader, None, "another start does not bring it back");
+}
+
+#[test]
+fn blocks_of_producer_ids_never_overlap() {
+    let mut image = MetadataImage::default();
+    let mut next = 0;
+    for (index, (asked, given)) in
+        (1..).zip([(1_000, 1_000), (1, 1), (0, 1), (-5, 1), (i64::MAX, limits::PRODUCER_ID_BLOCK_MAX)])
+    {
+        let command = MetadataCommand::AllocateProducerIds { broker: BrokerId(1), count: asked };
+        let (after, outcome) = apply(&image, index, &command);
+        assert_eq!(outcome, Outcome::ProducerIds { first: ProducerId(next), count: given });
+        next += given;
+        image = after;
+    }
+    assert_eq!(image.next_producer_id, ProducerId(next));
+}
+
+#[test]
+fn an_image_shares_what_did_not_change() {
+    let before = image_of(&[register(1, 1, 1), create(vec![new_topic(1, "t", &[&[1]])])]);
+    let (after, _) = apply(&before, 3, &create(vec![new_topic(2, "u", &[&[1]])]));
+    assert!(Arc::ptr_eq(&before.topics["t"], &after.topics["t"]));
+}
+
+#[test]
+fn an_image_survives_being_written_down() {
+    let configured = NewTopic {
+        configs: BTreeMap::from([("retention.ms".to_owned(), "-1".to_owned())]),
+        ..new_topic(2, "with.dots", &[&[2, 1]])
+    };
+    let image = image_of(&[
+        register(1, 4, 1),
+        register(2, 1, 2),
+        create(vec![new_topic(1, "t", &[&[1, 2], &[2, 1]]), configured]),
+        MetadataCommand::AllocateProducerIds { broker: BrokerId(1), count: 1_000 },
+        register(1, 5, 11),
+    ]);
+    let led = MetadataImage { controller: Some(BrokerId(1)), ..image.clone() };
+    assert_eq!(decode_image(&encode_image(&led)).unwrap(), image, "all but the controller");
+}
+
+#[test]
+fn the_bytes_of_an_image_are_what_they_were() {
+    let image = image_of(&[register(1, 4, 1), create(vec![new_topic(1, "t", &[&[1]])])]);
+    let bytes = encode_image(&image);
+    assert_eq!(bytes[0], 1);
+    assert_eq!(
+        std::str::from_utf8(&bytes[1..]).unwrap(),
+        r#"{"index":2,"cluster_id":"cluster","next_producer_id":0,"brokers":[{"id":1,"incarnation":4,"storage":"00000000-0000-0000-0000-000000000001","host":"localhost","port":9092}],"topics":[{"id":"00000000-0000-0000-0000-000000000001","name":"t","created_at":2,"configs":{},"partitions":[[1,4,0,[1],[1]]]}]}"#
+    );
+}
+
+#[test]
+fn commands_survive_being_written_down_and_others_are_refused() {
+    for command in [
+        register(1, 4, 1),
+        create(vec![new_topic(1, "t", &[&[1, 2]])]),
+        MetadataCommand::DeleteTopics { topics: vec![TopicId(Uuid::from_u128(1))] },
+        MetadataCommand::AllocateProducerIds { broker: BrokerId(1), count: 5 },
+    ] {
+        assert_eq!(decode_command(&encode_command(&command)).unwrap(), command);
+    }
+    let table: [(&[u8], &str); 5] = [
+        (b"", "no version"),
+        (b"\0{}", "no version"),
+        (b"\x02{}", "start a newer chronik"),
+        (b"\x01{\"command\":\"dance\"}", "unknown variant `dance`"),
+        (b"\x01{\"command\":\"delete-topics\"", "EOF"),
+    ];
+    for (bytes, part) in table {
+        let error = decode_command(bytes).unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    }
+}

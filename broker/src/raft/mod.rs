@@ -12,6 +12,8 @@ use io_backend::{Moment, Replier};
 
 mod driver;
 mod logging;
+#[cfg(test)]
+pub(crate) mod memory_journal;
 mod store;
 
 pub(crate) use driver::{Driver, RaftContext};

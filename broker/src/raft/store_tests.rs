@@ -1,1 +1,146 @@
+use raft::Storage;
 
+use super::*;
+
+fn entry(index: u64, term: u64) -> Entry {
+    let mut entry = Entry::default();
+    entry.index = index;
+    entry.term = term;
+    entry.data = Bytes::from(vec![b'x'; 10]);
+    entry
+}
+
+fn conf() -> ConfState {
+    let mut conf = ConfState::default();
+    conf.set_voters(vec![1]);
+    conf
+}
+
+fn hard(term: u64, commit: u64) -> HardState {
+    let mut hard = HardState::default();
+    hard.term = term;
+    hard.commit = commit;
+    hard
+}
+
+/// Entries as a journal gives them back, from this LSN on.
+fn journal(first: u64, entries: Vec<JournalEntry>) -> Vec<RecoveredEntry> {
+    (first..).map(Lsn).zip(entries).map(|(lsn, entry)| RecoveredEntry { lsn, entry }).collect()
+}
+
+fn recover(entries: Vec<JournalEntry>) -> Result<Store, String> {
+    match Store::recover(journal(1, entries)) {
+        Ok(store) => Ok(store.expect("a journal with entries")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn indices_and_terms(store: &Store) -> Vec<(u64, u64)> {
+    store.entries.iter().map(|entry| (entry.index, entry.term)).collect()
+}
+
+fn snapshot_of(index: u64, bytes: usize) -> Snapshot {
+    let data: Vec<u8> = (0..bytes).map(|i| i as u8).collect();
+    snapshot(index, 1, conf(), Bytes::from(data))
+}
+
+#[test]
+fn an_empty_journal_is_no_group() {
+    assert!(Store::recover(Vec::new()).unwrap().is_none());
+}
+
+#[test]
+fn the_last_word_in_the_journal_counts() {
+    let store = recover(vec![
+        conf_state_entry(&conf()),
+        hard_state_entry(&hard(1, 0)),
+        log_entry(&entry(1, 1)),
+        log_entry(&entry(2, 1)),
+        log_entry(&entry(3, 1)),
+        hard_state_entry(&hard(2, 1)),
+        // A leader of the next term overwrote entry 2 and all after it.
+        log_entry(&entry(2, 2)),
+    ])
+    .unwrap();
+    assert_eq!(indices_and_terms(&store), [(1, 1), (2, 2)]);
+    assert_eq!(store.lsns, [Lsn(3), Lsn(7)]);
+    assert_eq!((store.hard.term, store.hard.commit), (2, 1));
+}
+
+#[test]
+fn a_snapshot_replaces_what_came_before_it_wherever_that_stands() {
+    let mut entries = vec![conf_state_entry(&conf()), log_entry(&entry(4, 1)), log_entry(&entry(5, 1))];
+    entries.extend(snapshot_entries(&snapshot_of(4, 250), 100));
+    entries.push(hard_state_entry(&hard(1, 3)));
+    entries.push(log_entry(&entry(6, 1)));
+    let store = recover(entries).unwrap();
+    assert_eq!(store.snapshot.data, snapshot_of(4, 250).data, "three pieces make one snapshot");
+    assert_eq!(indices_and_terms(&store), [(5, 1), (6, 1)]);
+    assert_eq!(store.first_lsn(), Some(Lsn(3)));
+    assert_eq!(store.hard.commit, 4, "what a snapshot holds was committed");
+}
+
+#[test]
+fn a_snapshot_of_which_pieces_are_missing_does_not_count() {
+    let whole = snapshot_entries(&snapshot_of(2, 20), 100);
+    let torn = snapshot_entries(&snapshot_of(3, 250), 100);
+    let before = vec![
+        conf_state_entry(&conf()),
+        hard_state_entry(&hard(1, 1)),
+        log_entry(&entry(1, 1)),
+        log_entry(&entry(2, 1)),
+        log_entry(&entry(3, 1)),
+    ];
+    let cases = [
+        ("the last is torn off", torn[..2].to_vec()),
+        ("the first has been released", torn[1..].to_vec()),
+        ("one is missing in between", vec![torn[0].clone(), torn[2].clone()]),
+    ];
+    for (case, pieces) in cases {
+        let journal = [before.clone(), whole.clone(), pieces].concat();
+        assert_eq!(recover(journal).unwrap().snapshot.get_metadata().index, 2, "{case}");
+    }
+}
+
+#[test]
+fn a_journal_that_is_no_raft_log_says_what_is_wrong() {
+    let strange = |kind, payload: &[u8]| journal_entry(kind, 0, 0, Bytes::copy_from_slice(payload));
+    let with = |entry: JournalEntry| vec![conf_state_entry(&conf()), entry];
+    let table = [
+        (vec![hard_state_entry(&hard(1, 0))], "no configuration"),
+        (with(log_entry(&entry(2, 1))), "entry 2 of the Raft log follows entry 0"),
+        (with(hard_state_entry(&hard(1, 9))), "entries up to 9 were committed and the log ends at 0"),
+        (with(strange(EntryKind::RaftEntry, b"\xff\xff")), "not a Raft message"),
+        (with(strange(EntryKind::RaftSnapshot, b"\x01")), "only 1 bytes"),
+        (with(strange(EntryKind::RaftSnapshot, &[9; 40])), "version 9"),
+        (with(strange(EntryKind::Batch, b"")), "does not belong there"),
+    ];
+    for (entries, part) in table {
+        let error = recover(entries).unwrap_err();
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
+fn the_store_reads_as_raft_expects_before_and_after_compaction() {
+    let mut store = Store::bootstrap(vec![1]);
+    assert_eq!((store.first_index().unwrap(), store.last_index().unwrap()), (1, 0));
+    assert_eq!(store.term(0).unwrap(), 0);
+    store.append(&[entry(1, 1), entry(2, 1), entry(3, 2)]);
+    store.submitted(&[(1, 1), (2, 1), (3, 2)], Lsn(10));
+    assert_eq!(store.lsns, [Lsn(8), Lsn(9), Lsn(10)]);
+    let read = |store: &Store, low, high, max: Option<u64>| {
+        store.entries(low, high, max, GetEntriesContext::empty(false)).map(|entries| entries.len())
+    };
+    assert_eq!(read(&store, 1, 4, None).unwrap(), 3);
+    assert_eq!(read(&store, 1, 4, Some(1)).unwrap(), 1, "one at least, however small the limit");
+    store.compact(snapshot_of(2, 10));
+    assert_eq!((store.first_index().unwrap(), store.last_index().unwrap()), (3, 3));
+    assert_eq!(store.term(2).unwrap(), 1);
+    assert!(matches!(store.term(1), Err(raft::Error::Store(StorageError::Compacted))));
+    assert!(matches!(store.term(4), Err(raft::Error::Store(StorageError::Unavailable))));
+    assert!(matches!(read(&store, 2, 4, None), Err(raft::Error::Store(StorageError::Compacted))));
+    assert_eq!(store.first_lsn(), Some(Lsn(10)));
+    assert_eq!(Storage::snapshot(&store, 0, 2).unwrap().get_metadata().index, 2);
+    assert!(Storage::snapshot(&store, 3, 2).is_err());
+}

@@ -1,0 +1,141 @@
+//! A journal in memory whose disk the test works by hand: syncs happen when the test says so.
+
+use std::sync::{Arc, Mutex};
+
+use futures::future::BoxFuture;
+use io_backend::Deadline;
+use io_backend::progress::Progress;
+use io_backend::time::TimedOut;
+
+use crate::ids::{Lsn, PartitionId};
+use crate::journal::{Journal, JournalEntry, JournalStatus, RecoveredEntry, SubmitError};
+
+#[derive(Default)]
+pub(crate) struct MemoryJournal {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    entries: Vec<RecoveredEntry>,
+    /// LSN of the last entry of each submission.
+    submissions: Vec<(Lsn, Arc<Progress>)>,
+    submitted: u64,
+    durable: u64,
+    released: u64,
+    by_hand: bool,
+    refuses: Option<SubmitError>,
+}
+
+impl MemoryJournal {
+    /// Durable at once.
+    pub(crate) fn new() -> Arc<MemoryJournal> {
+        Arc::default()
+    }
+
+    pub(crate) fn by_hand(&self) {
+        self.state.lock().unwrap().by_hand = true;
+    }
+
+    pub(crate) fn refuse(&self, refuses: Option<SubmitError>) {
+        self.state.lock().unwrap().refuses = refuses;
+    }
+
+    /// Everything submitted is durable now.
+    pub(crate) fn sync(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.durable = state.submitted;
+        for (lsn, progress) in state.submissions.drain(..) {
+            progress.reach(lsn.0);
+        }
+    }
+
+    pub(crate) fn fail(&self) {
+        let mut state = self.state.lock().unwrap();
+        let from = state.durable + 1;
+        state.submissions.drain(..).for_each(|(_, progress)| progress.fail_from(from));
+    }
+
+    /// Submissions that are not durable.
+    pub(crate) fn pending(&self) -> usize {
+        self.state.lock().unwrap().submissions.len()
+    }
+
+    pub(crate) fn entries(&self) -> Vec<RecoveredEntry> {
+        self.state.lock().unwrap().entries.clone()
+    }
+
+    /// What a start after a crash finds: durable and not released.
+    pub(crate) fn survivors(&self) -> Vec<RecoveredEntry> {
+        let state = self.state.lock().unwrap();
+        let kept = |entry: &&RecoveredEntry| entry.lsn.0 <= state.durable && entry.lsn.0 >= state.released;
+        state.entries.iter().filter(kept).cloned().collect()
+    }
+
+    pub(crate) fn released(&self) -> Lsn {
+        Lsn(self.state.lock().unwrap().released)
+    }
+
+    /// A journal that goes on where `self` ended, with what survived.
+    pub(crate) fn reopened(&self) -> Arc<MemoryJournal> {
+        let entries = self.survivors();
+        let last = self.state.lock().unwrap().submitted;
+        let state = State { entries, submitted: last, durable: last, ..State::default() };
+        Arc::new(MemoryJournal { state: Mutex::new(state) })
+    }
+}
+
+impl Journal for MemoryJournal {
+    fn submit(&self, entries: Vec<JournalEntry>, progress: &Arc<Progress>) -> Result<Lsn, SubmitError> {
+        let mut state = self.state.lock().unwrap();
+        if let Some(refusal) = state.refuses {
+            return Err(refusal);
+        }
+        for entry in entries {
+            state.submitted += 1;
+            let lsn = Lsn(state.submitted);
+            state.entries.push(RecoveredEntry { lsn, entry });
+        }
+        let last = Lsn(state.submitted);
+        if state.by_hand {
+            state.submissions.push((last, progress.clone()));
+        } else {
+            state.durable = last.0;
+            progress.reach(last.0);
+        }
+        Ok(last)
+    }
+
+    fn room(&self, _: PartitionId, _: usize, _: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn release_before(&self, lsn: Lsn) {
+        let mut state = self.state.lock().unwrap();
+        state.released = state.released.max(lsn.0);
+    }
+
+    fn status(&self) -> JournalStatus {
+        let state = self.state.lock().unwrap();
+        JournalStatus {
+            durable: Lsn(state.durable),
+            submitted: Lsn(state.submitted),
+            queued_entries: state.submissions.len(),
+            ..JournalStatus::default()
+        }
+    }
+
+    fn set_stalled(&self, _: bool) {}
+
+    fn until_unreleased(&self, _: u64, _: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn until_busy(&self, _: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn close(&self, _: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
+        Box::pin(async { Ok(()) })
+    }
+}
