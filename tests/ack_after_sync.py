@@ -23,7 +23,7 @@ import sys
 import kafka_wire
 import private_disk
 from ack_judge import judge
-from chronik_process import Chronik, NotReady, scratch
+from chronik_process import Chronik, disks, scratch
 
 TRACED = (
     "openat,read,readv,recvfrom,recvmsg,write,writev,sendto,sendmsg,pwrite64,pwritev,pwritev2,fdatasync,fsync"
@@ -137,14 +137,8 @@ def main():
     unit = subprocess.run([sys.executable, "-m", "unittest", "-q", "test_ack_judge"], cwd=sys.path[0], check=False)
     report("the judge on hand-made traces", unit.returncode == 0, f"status {unit.returncode}")
     check_traced(options.requests)
-    for disk in ("threads", "uring"):
-        try:
-            check_flushes(disk, options.requests)
-        except NotReady as refused:
-            if disk == "uring" and "io_uring" in refused.stderr:
-                print(f"skipped: uring: the broker says io_uring cannot be had: {refused.stderr.splitlines()[-1]}")
-            else:
-                raise
+    for disk in disks("threads,uring"):
+        check_flushes(disk, options.requests)
     print(f"{sum(results)} passed, {len(results) - sum(results)} failed", flush=True)
     return 0 if all(results) else 1
 

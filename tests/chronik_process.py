@@ -154,3 +154,18 @@ def wait_until(condition, timeout_s, what, every_s=0.05):
         if time.monotonic() > until:
             raise AssertionError(f"{what}: not within {timeout_s} s")
         time.sleep(every_s)
+
+
+def disks(wanted):
+    """The disks of a comma-separated list that can be had here; the others are skipped with the broker's own reason."""
+    for disk in wanted.split(","):
+        if disk == "uring":
+            try:
+                with Chronik(disk=disk):
+                    pass
+            except NotReady as refused:
+                if "io_uring" not in refused.stderr:
+                    raise
+                print(f"skipped: --disk uring: {refused.stderr.strip().splitlines()[-1]}", flush=True)
+                continue
+        yield disk

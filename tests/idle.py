@@ -13,7 +13,7 @@ import sys
 import time
 
 import kafka_wire
-from chronik_process import Chronik
+from chronik_process import Chronik, disks
 
 TOPICS = 100
 RESIDENT_MIB_MAX = 30
@@ -51,7 +51,7 @@ def main():
         results.append(passed)
         print(f"{'pass' if passed else 'FAIL'}  {name}: {detail}", flush=True)
 
-    for disk in options.disk.split(","):
+    for disk in disks(options.disk):
         with Chronik(disk=disk) as broker:
             names = [f"idle-{i:03d}" for i in range(TOPICS)]
             with kafka_wire.Connection(broker.bootstrap, timeout_s=60) as connection:

@@ -20,7 +20,7 @@ import time
 
 import kafka_wire
 import private_disk
-from chronik_process import Chronik, scratch, wait_until
+from chronik_process import Chronik, disks, scratch, wait_until
 
 PRODUCERS = 4
 TOPIC = "stalled"
@@ -205,7 +205,7 @@ def main():
         print(f"skipped: fsfreeze: {reason}; strace delays an fdatasync instead, on --disk threads", flush=True)
         with_strace(options.seconds)
     else:
-        for disk in options.disk.split(","):
+        for disk in disks(options.disk):
             with_fsfreeze(disk, options.seconds)
     print(f"{sum(results)} passed, {len(results) - sum(results)} failed", flush=True)
     return 0 if all(results) else 1
