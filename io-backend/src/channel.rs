@@ -3,16 +3,21 @@
 //! A channel has one receiver, which is the owner of some state; its senders are the only doors to it.
 //! Sending waits for room, receiving for a message, a [`Reply`] for its answer: each with a
 //! deadline and an entry in the registry that names the task on the other side.
+//!
+//! Messages arrive in the order they were sent. Senders that wait for room stand in line, and room goes to the
+//! line first: a newcomer, [`Sender::try_send`] included, finds the channel full as long as the line
+//! needs what room there is.
 
 use std::collections::VecDeque;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::panic::Location;
 use std::sync::{Arc, Mutex};
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use crate::Backend;
 use crate::backend::{Pressure, Seam};
 use crate::registry::{Holder, Resource, WaitKind, lock};
+pub use crate::reply::{Replier, Reply, ReplyError};
 use crate::task;
 use crate::time::{Deadline, within};
 
@@ -29,10 +34,10 @@ pub fn channel<B: Backend, T: Send>(
         state: Mutex::new(State {
             queue: VecDeque::new(),
             receiver: None,
-            blocked: VecDeque::new(),
+            line: VecDeque::new(),
+            numbers: 0,
             senders: 1,
             closed: false,
-            blocked_numbers: 0,
         }),
     });
     (
@@ -51,10 +56,24 @@ struct Shared<T> {
 struct State<T> {
     queue: VecDeque<T>,
     receiver: Option<Waker>,
-    blocked: VecDeque<(u64, Waker)>,
-    blocked_numbers: u64,
+    /// Senders that wait for room, first come first; their numbers ascend.
+    line: VecDeque<(u64, Waker)>,
+    numbers: u64,
     senders: usize,
     closed: bool,
+}
+
+impl<T> State<T> {
+    /// How many stand in the line before the sender with this number, or before a newcomer.
+    fn ahead(&self, number: Option<u64>) -> usize {
+        number.map_or(self.line.len(), |number| self.line.partition_point(|(other, _)| *other < number))
+    }
+
+    /// Those in the line for whom there is room.
+    fn admitted(&self, capacity: usize) -> impl Iterator<Item = &Waker> {
+        let room = capacity.saturating_sub(self.queue.len());
+        self.line.iter().take(room).map(|(_, waker)| waker)
+    }
 }
 
 /// The message comes back.
@@ -127,16 +146,21 @@ impl<B: Backend, T: Send> Sender<B, T> {
         if self.backend.pressure(Seam::Channel(self.name())) == Pressure::Full {
             return Err(SendError::Full(message));
         }
-        self.push(message)
+        self.push(message, None)
     }
 
-    fn push(&self, message: T) -> Result<(), SendError<T>> {
+    /// `number` is the sender's place in the line, if it stands there.
+    fn push(&self, message: T, number: Option<u64>) -> Result<(), SendError<T>> {
         let mut state = lock(&self.shared.state);
         if state.closed {
             return Err(SendError::Closed(message));
         }
-        if state.queue.len() >= self.shared.capacity {
+        let ahead = state.ahead(number);
+        if state.queue.len() + ahead >= self.shared.capacity {
             return Err(SendError::Full(message));
+        }
+        if number.is_some() {
+            state.line.remove(ahead);
         }
         state.queue.push_back(message);
         let receiver = state.receiver.take();
@@ -157,7 +181,7 @@ impl<B: Backend, T: Send> Sender<B, T> {
         let site = Location::caller();
         async move {
             let message = match self.backend.pressure(Seam::Channel(self.name())) {
-                Pressure::None => match self.push(message) {
+                Pressure::None => match self.push(message, None) {
                     Err(SendError::Full(message)) => message,
                     done => return done,
                 },
@@ -183,16 +207,25 @@ impl<B: Backend, T: Send> Sender<B, T> {
             let Some(message) = slot.take() else {
                 return Poll::Ready(Ok(()));
             };
-            match self.try_send(message) {
+            let full = self.backend.pressure(Seam::Channel(self.name())) == Pressure::Full;
+            let outcome = if full { Err(SendError::Full(message)) } else { self.push(message, place.number) };
+            match outcome {
                 Ok(()) => {
-                    place.leave();
+                    place.number = None;
                     Poll::Ready(Ok(()))
                 }
-                Err(SendError::Full(message)) => {
-                    slot = Some(message);
-                    place.take(cx.waker());
-                    Poll::Pending
-                }
+                Err(SendError::Full(message)) => match place.line_up(cx.waker(), full) {
+                    LinedUp::Waits => {
+                        slot = Some(message);
+                        Poll::Pending
+                    }
+                    LinedUp::RoomAfterAll => {
+                        slot = Some(message);
+                        cx.waker().wake_by_ref();
+                        Poll::Pending
+                    }
+                    LinedUp::Closed => Poll::Ready(Err(SendError::Closed(message))),
+                },
                 Err(closed) => Poll::Ready(Err(closed)),
             }
         });
@@ -201,7 +234,8 @@ impl<B: Backend, T: Send> Sender<B, T> {
             .registry()
             .waiting(&self.backend, WaitKind::Send, "room in channel", site)
             .on(self.name().clone())
-            .held(self.shared.resource.clone());
+            .held(self.shared.resource.clone())
+            .bounded_by(deadline);
         let done = within(&self.backend, deadline, wait.during(waiting)).await;
         match done {
             Ok(result) => result,
@@ -214,11 +248,7 @@ impl<B: Backend, T: Send> Sender<B, T> {
 
     /// A reply that the receiver of this channel is to answer.
     pub fn reply<A: Send>(&self, what: &'static str) -> (Replier<A>, Reply<B, A>) {
-        let cell = Arc::new(Mutex::new(Cell::Waiting(None)));
-        (
-            Replier { cell: Some(cell.clone()) },
-            Reply { backend: self.backend.clone(), what, resource: self.shared.resource.clone(), cell },
-        )
+        crate::reply::reply(&self.backend, what, &self.shared.resource)
     }
 }
 
@@ -228,44 +258,48 @@ struct Place<'a, T> {
     number: Option<u64>,
 }
 
-impl<T> Place<'_, T> {
-    fn take(&mut self, waker: &Waker) {
-        let mut state = lock(&self.shared.state);
-        let number = match self.number {
-            Some(number) => number,
-            None => {
-                state.blocked_numbers += 1;
-                state.blocked_numbers
-            }
-        };
-        self.number = Some(number);
-        match state.blocked.iter_mut().find(|(n, _)| *n == number) {
-            Some((_, old)) => old.clone_from(waker),
-            None => state.blocked.push_back((number, waker.clone())),
-        }
-    }
+enum LinedUp {
+    Waits,
+    /// Room came between the attempt and the lining up, and its wake-up went to nobody.
+    RoomAfterAll,
+    Closed,
+}
 
-    fn leave(&mut self) {
-        if let Some(number) = self.number.take() {
-            lock(&self.shared.state).blocked.retain(|(n, _)| *n != number);
+impl<T> Place<'_, T> {
+    fn line_up(&mut self, waker: &Waker, pressed: bool) -> LinedUp {
+        let mut state = lock(&self.shared.state);
+        if state.closed {
+            return LinedUp::Closed;
         }
+        let ahead = state.ahead(self.number);
+        match self.number {
+            Some(_) => {
+                if let Some((_, old)) = state.line.get_mut(ahead) {
+                    old.clone_from(waker);
+                }
+            }
+            None => {
+                state.numbers += 1;
+                let number = state.numbers;
+                self.number = Some(number);
+                state.line.push_back((number, waker.clone()));
+            }
+        }
+        let room = state.queue.len() + ahead < self.shared.capacity;
+        if room && !pressed { LinedUp::RoomAfterAll } else { LinedUp::Waits }
     }
 }
 
 impl<T> Drop for Place<'_, T> {
     fn drop(&mut self) {
-        self.leave();
-        // A wake-up meant for us must not be lost: pass it to the next in line.
-        let next = {
-            let state = lock(&self.shared.state);
-            if state.queue.len() < self.shared.capacity {
-                state.blocked.front().map(|(_, waker)| waker.clone())
-            } else {
-                None
-            }
-        };
-        if let Some(next) = next {
-            next.wake();
+        let Some(number) = self.number.take() else { return };
+        let mut state = lock(&self.shared.state);
+        state.line.retain(|(other, _)| *other != number);
+        // Room that was kept for us, and its wake-up, go to those behind us.
+        let admitted: Vec<Waker> = state.admitted(self.shared.capacity).cloned().collect();
+        drop(state);
+        for waker in admitted {
+            waker.wake();
         }
     }
 }
@@ -281,11 +315,7 @@ impl<B: Backend, T: Send> Receiver<B, T> {
     #[track_caller]
     pub fn receive(&mut self, deadline: Deadline) -> impl Future<Output = Result<T, ReceiveError>> + Send {
         let site = Location::caller();
-        async move {
-            let mut one = Vec::with_capacity(1);
-            self.receive_at(&mut one, 1, deadline, site).await?;
-            one.pop().ok_or(ReceiveError::Closed)
-        }
+        self.receive_with(deadline, site, Receiver::poll_receive)
     }
 
     /// Waits for a message and takes all that are there, at most `limit`.
@@ -297,7 +327,36 @@ impl<B: Backend, T: Send> Receiver<B, T> {
         deadline: Deadline,
     ) -> impl Future<Output = Result<usize, ReceiveError>> + Send {
         let site = Location::caller();
-        self.receive_at(into, limit, deadline, site)
+        self.receive_with(deadline, site, move |own, cx| own.poll_receive_many(cx, into, limit))
+    }
+
+    async fn receive_with<R>(
+        &mut self,
+        deadline: Deadline,
+        site: &'static Location<'static>,
+        mut poll: impl FnMut(&mut Self, &mut Context<'_>) -> Poll<Option<R>> + Send,
+    ) -> Result<R, ReceiveError> {
+        if !self.named {
+            self.named = true;
+            let holder = Holder { task: task::current(), since: self.backend.now(), site };
+            self.shared.resource.held_by(holder);
+        }
+        // What is there already costs no entry, and nothing to prepare one.
+        if let Poll::Ready(received) = poll_fn(|cx| Poll::Ready(poll(self, cx))).await {
+            return received.ok_or(ReceiveError::Closed);
+        }
+        let backend = self.backend.clone();
+        let name = self.shared.resource.name.clone();
+        let wait = backend
+            .registry()
+            .waiting(&backend, WaitKind::Receive, "message", site)
+            .on(name)
+            .bounded_by(deadline);
+        let waiting = poll_fn(|cx| poll(self, cx));
+        match within(&backend, deadline, wait.during(waiting)).await {
+            Ok(received) => received.ok_or(ReceiveError::Closed),
+            Err(_) => Err(ReceiveError::TimedOut),
+        }
     }
 
     /// Takes what is there, at most `limit`, without waiting.
@@ -305,62 +364,66 @@ impl<B: Backend, T: Send> Receiver<B, T> {
         let mut state = lock(&self.shared.state);
         let taken = state.queue.len().min(limit);
         into.extend(state.queue.drain(..taken));
-        let wakers: Vec<Waker> = state.blocked.iter().take(taken).map(|(_, w)| w.clone()).collect();
-        drop(state);
-        for waker in wakers {
-            waker.wake();
-        }
+        self.taken(state, taken);
         taken
     }
 
-    async fn receive_at(
-        &mut self,
-        into: &mut Vec<T>,
-        limit: usize,
-        deadline: Deadline,
-        site: &'static Location<'static>,
-    ) -> Result<usize, ReceiveError> {
-        if !self.named {
-            self.named = true;
-            let holder = Holder { task: task::current(), since: self.backend.now(), site };
-            self.shared.resource.held_by(holder);
+    /// Tells the line about the room that was made.
+    fn taken(&self, state: std::sync::MutexGuard<'_, State<T>>, taken: usize) {
+        if taken == 0 || state.line.is_empty() {
+            return;
         }
-        let backend = self.backend.clone();
-        let name = self.shared.resource.name.clone();
-        let waiting = poll_fn(|cx| self.poll_receive_many(cx, into, limit));
-        let mut wait = backend.registry().waiting(&backend, WaitKind::Receive, "message", site).on(name);
-        if matches!(deadline, Deadline::Unbounded(_)) {
-            wait = wait.unbounded();
-        }
-        match within(&backend, deadline, wait.during(waiting)).await {
-            Ok(Some(taken)) => Ok(taken),
-            Ok(None) => Err(ReceiveError::Closed),
-            Err(_) => Err(ReceiveError::TimedOut),
+        let admitted: Vec<Waker> = state.admitted(self.shared.capacity).cloned().collect();
+        drop(state);
+        for waker in admitted {
+            waker.wake();
         }
     }
 
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        let turn = ready!(tokio::task::coop::poll_proceed(cx));
+        let mut state = lock(&self.shared.state);
+        let Some(message) = state.queue.pop_front() else {
+            return ready_if_over(&mut state, cx);
+        };
+        self.taken(state, 1);
+        turn.made_progress();
+        Poll::Ready(Some(message))
+    }
+
     /// For owners that wait for several things at once. `None`: closed and empty.
+    ///
+    /// An owner whose channel is never empty gives way to other tasks from time to time, as tokio's own
+    /// channels do.
     pub fn poll_receive_many(
         &mut self,
-        cx: &mut std::task::Context<'_>,
+        cx: &mut Context<'_>,
         into: &mut Vec<T>,
         limit: usize,
     ) -> Poll<Option<usize>> {
-        let taken = self.try_receive_many(into, limit);
-        if taken > 0 {
-            return Poll::Ready(Some(taken));
-        }
+        let turn = ready!(tokio::task::coop::poll_proceed(cx));
         let mut state = lock(&self.shared.state);
-        if !state.queue.is_empty() {
-            drop(state);
-            return Poll::Ready(Some(self.try_receive_many(into, limit)));
+        let taken = state.queue.len().min(limit);
+        if taken == 0 {
+            return ready_if_over(&mut state, cx);
         }
-        if state.senders == 0 {
-            return Poll::Ready(None);
-        }
-        state.receiver = Some(cx.waker().clone());
-        Poll::Pending
+        into.extend(state.queue.drain(..taken));
+        self.taken(state, taken);
+        turn.made_progress();
+        Poll::Ready(Some(taken))
     }
+}
+
+/// Nothing is there: over if nobody can send any more, otherwise the receiver is to be woken.
+fn ready_if_over<T, R>(state: &mut State<T>, cx: &Context<'_>) -> Poll<Option<R>> {
+    if state.senders == 0 {
+        return Poll::Ready(None);
+    }
+    match &mut state.receiver {
+        Some(old) => old.clone_from(cx.waker()),
+        none => *none = Some(cx.waker().clone()),
+    }
+    Poll::Pending
 }
 
 impl<B, T> Drop for Receiver<B, T> {
@@ -368,85 +431,14 @@ impl<B, T> Drop for Receiver<B, T> {
         let mut state = lock(&self.shared.state);
         state.closed = true;
         let queue = std::mem::take(&mut state.queue);
-        let blocked = std::mem::take(&mut state.blocked);
+        let line = std::mem::take(&mut state.line);
         drop(state);
         drop(queue);
-        for (_, waker) in blocked {
+        for (_, waker) in line {
             waker.wake();
         }
     }
 }
 
-enum Cell<A> {
-    Waiting(Option<Waker>),
-    Answered(A),
-    Dropped,
-}
-
-/// Answers one request; dropping it unanswered tells the waiter so.
-pub struct Replier<A> {
-    cell: Option<Arc<Mutex<Cell<A>>>>,
-}
-
-impl<A> Replier<A> {
-    /// Answers. Nobody may be waiting any more; the answer is dropped then.
-    pub fn answer(mut self, answer: A) {
-        self.settle(Cell::Answered(answer));
-    }
-
-    fn settle(&mut self, outcome: Cell<A>) {
-        let Some(cell) = self.cell.take() else { return };
-        let before = std::mem::replace(&mut *lock(&cell), outcome);
-        if let Cell::Waiting(Some(waker)) = before {
-            waker.wake();
-        }
-    }
-}
-
-impl<A> Drop for Replier<A> {
-    fn drop(&mut self) {
-        self.settle(Cell::Dropped);
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReplyError {
-    TimedOut,
-    /// The replier was dropped unanswered: its owner is gone.
-    Dropped,
-}
-
-/// Waits for one answer.
-pub struct Reply<B, A> {
-    backend: B,
-    what: &'static str,
-    resource: Arc<Resource>,
-    cell: Arc<Mutex<Cell<A>>>,
-}
-
-impl<B: Backend, A: Send> Reply<B, A> {
-    #[track_caller]
-    pub fn wait(self, deadline: Deadline) -> impl Future<Output = Result<A, ReplyError>> + Send {
-        let site = Location::caller();
-        async move {
-            let waiting = poll_fn(|cx| {
-                let mut cell = lock(&self.cell);
-                match std::mem::replace(&mut *cell, Cell::Dropped) {
-                    Cell::Answered(answer) => Poll::Ready(Ok(answer)),
-                    Cell::Dropped => Poll::Ready(Err(ReplyError::Dropped)),
-                    Cell::Waiting(_) => {
-                        *cell = Cell::Waiting(Some(cx.waker().clone()));
-                        Poll::Pending
-                    }
-                }
-            });
-            let wait = self
-                .backend
-                .registry()
-                .waiting(&self.backend, WaitKind::Reply, self.what, site)
-                .on(self.resource.name.clone())
-                .held(self.resource.clone());
-            within(&self.backend, deadline, wait.during(waiting)).await.unwrap_or(Err(ReplyError::TimedOut))
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -19,7 +19,10 @@ pub mod progress;
 pub mod published;
 pub mod real;
 pub mod registry;
+pub mod reply;
 pub mod task;
+#[cfg(test)]
+mod testing;
 pub mod time;
 
 pub use backend::{Backend, DedicatedLoop, ExitStatus, Pressure, Seam};

@@ -106,8 +106,8 @@ impl<B: Backend, T: Send> Lock<B, T> {
                 .registry()
                 .waiting(&self.backend, WaitKind::Lock, "lock", site)
                 .on(self.name().clone())
-                .held(self.resource.clone());
-            let wait = if matches!(deadline, Deadline::Unbounded(_)) { wait.unbounded() } else { wait };
+                .held(self.resource.clone())
+                .bounded_by(deadline);
             within(&self.backend, deadline, wait.during(waiting)).await?;
             Ok(self.guard(site))
         }
@@ -241,3 +241,6 @@ impl<B: Backend, T: Send> Drop for Guard<'_, B, T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -53,7 +53,8 @@ pub fn read<'a, B: Backend, S: AsyncRead + Unpin>(
 ) -> impl Future<Output = io::Result<usize>> + 'a {
     let site = std::panic::Location::caller();
     async move {
-        let wait = backend.registry().waiting(backend, WaitKind::NetworkRead, what, site);
+        let wait =
+            backend.registry().waiting(backend, WaitKind::NetworkRead, what, site).bounded_by(deadline);
         within(backend, deadline, wait.during(stream.read_buf(buffer)))
             .await
             .unwrap_or_else(|_| Err(timed_out("read", what)))
@@ -71,7 +72,8 @@ pub fn write_all<'a, B: Backend, S: AsyncWrite + Unpin>(
 ) -> impl Future<Output = io::Result<()>> + 'a {
     let site = std::panic::Location::caller();
     async move {
-        let wait = backend.registry().waiting(backend, WaitKind::NetworkWrite, what, site);
+        let wait =
+            backend.registry().waiting(backend, WaitKind::NetworkWrite, what, site).bounded_by(deadline);
         let writing = async {
             stream.write_all(data).await?;
             stream.flush().await

@@ -63,3 +63,6 @@ impl Progress {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

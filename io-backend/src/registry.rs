@@ -14,7 +14,7 @@ use std::task::{Context, Poll};
 
 use crate::Backend;
 use crate::task::{self, CurrentTask, TaskId};
-use crate::time::Moment;
+use crate::time::{Deadline, Moment};
 
 /// What is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -221,7 +221,11 @@ impl Registry {
         })
     }
 
-    fn enter(self: &Arc<Self>, mut entry: Entry) -> InFlight {
+    fn enter(self: &Arc<Self>, entry: Entry) -> InFlight {
+        InFlight { place: self.place(entry), registry: self.clone(), ended_at: None }
+    }
+
+    fn place(&self, mut entry: Entry) -> Place {
         entry.number = self.numbers.fetch_add(1, Ordering::Relaxed) + 1;
         if let Some(observer) = self.observer.get() {
             observer.began(&entry);
@@ -239,16 +243,17 @@ impl Registry {
             }
         };
         drop(slots);
-        InFlight { registry: self.clone(), shard, slot, ended_at: None }
+        Place { shard, slot }
     }
 
-    fn leave(&self, shard: usize, slot: usize, now: Option<Moment>) {
+    /// The clock is read only if somebody wants to know.
+    fn leave(&self, Place { shard, slot }: Place, now: impl FnOnce() -> Option<Moment>) {
         let mut slots = lock(&self.shards[shard]);
         let entry = slots.slots[slot].take();
         slots.free.push(slot);
         drop(slots);
         if let (Some(observer), Some(entry)) = (self.observer.get(), entry) {
-            observer.ended(&entry, now.unwrap_or(entry.since));
+            observer.ended(&entry, now().unwrap_or(entry.since));
         }
     }
 
@@ -289,11 +294,17 @@ impl Registry {
     }
 }
 
+/// Where an entry is.
+#[derive(Clone, Copy)]
+struct Place {
+    shard: usize,
+    slot: usize,
+}
+
 /// Keeps an entry in the registry; dropping it takes the entry out.
 pub struct InFlight {
     registry: Arc<Registry>,
-    shard: usize,
-    slot: usize,
+    place: Place,
     ended_at: Option<Moment>,
 }
 
@@ -306,7 +317,7 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.registry.leave(self.shard, self.slot, self.ended_at);
+        self.registry.leave(self.place, || self.ended_at);
     }
 }
 
@@ -339,13 +350,19 @@ impl<'a, B: Backend> Wait<'a, B> {
         self
     }
 
-    /// Runs `future`; from its first `Pending` until it is done or dropped there is an entry.
-    pub fn during<F: Future>(self, future: F) -> During<'a, B, F> {
-        During { wait: self, entered: None, future }
+    /// Whether the waiter gives up by itself, told by its deadline.
+    pub fn bounded_by(mut self, deadline: Deadline) -> Self {
+        self.bounded = matches!(deadline, Deadline::At(_));
+        self
     }
 
-    fn enter(&mut self) -> InFlight {
-        self.registry.enter(Entry {
+    /// Runs `future`; from its first `Pending` until it is done or dropped there is an entry.
+    pub fn during<F: Future>(self, future: F) -> During<'a, B, F> {
+        During { wait: self, place: None, future }
+    }
+
+    fn enter(&mut self) -> Place {
+        self.registry.place(Entry {
             number: 0,
             kind: self.kind,
             what: self.what,
@@ -364,9 +381,18 @@ pin_project_lite::pin_project! {
     /// See [`Wait::during`].
     pub struct During<'a, B, F> {
         wait: Wait<'a, B>,
-        entered: Option<InFlight>,
+        place: Option<Place>,
         #[pin]
         future: F,
+    }
+
+    impl<B, F> PinnedDrop for During<'_, B, F> {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            if let Some(place) = this.place.take() {
+                this.wait.registry.leave(place, || None);
+            }
+        }
     }
 }
 
@@ -377,14 +403,14 @@ impl<B: Backend, F: Future> Future for During<'_, B, F> {
         let this = self.project();
         match this.future.poll(cx) {
             Poll::Ready(output) => {
-                if let Some(entered) = this.entered.take() {
-                    entered.end(this.wait.backend.now());
+                if let Some(place) = this.place.take() {
+                    this.wait.registry.leave(place, || Some(this.wait.backend.now()));
                 }
                 Poll::Ready(output)
             }
             Poll::Pending => {
-                if this.entered.is_none() {
-                    *this.entered = Some(this.wait.enter());
+                if this.place.is_none() {
+                    *this.place = Some(this.wait.enter());
                 }
                 Poll::Pending
             }
@@ -401,3 +427,6 @@ pub fn task_of(entry: &Entry) -> TaskId {
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

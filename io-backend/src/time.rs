@@ -5,7 +5,7 @@
 
 use std::future::Future;
 use std::ops::{Add, Sub};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -76,34 +76,43 @@ impl std::error::Error for TimedOut {}
 
 /// Polls `future` until it is done or the deadline has passed. The timer is made only when the future
 /// was not ready at its first poll, so the path that need not wait costs nothing.
-pub async fn within<B: Backend, F: Future>(
+pub fn within<B: Backend, F: Future>(
     backend: &B,
     deadline: Deadline,
     future: F,
-) -> Result<F::Output, TimedOut> {
-    let future = pin!(future);
-    match deadline {
-        Deadline::Unbounded(_) => Ok(future.await),
-        Deadline::At(at) => Within { backend, at, timer: None, future }.await,
-    }
+) -> impl Future<Output = Result<F::Output, TimedOut>> {
+    Within { backend, deadline, timer: None, future }
 }
 
-struct Within<'a, B: Backend, F> {
-    backend: &'a B,
-    at: Moment,
-    timer: Option<Pin<Box<B::Timer>>>,
-    future: Pin<&'a mut F>,
+pin_project_lite::pin_project! {
+    struct Within<'a, B: Backend, F> {
+        backend: &'a B,
+        deadline: Deadline,
+        #[pin]
+        timer: Option<B::Timer>,
+        #[pin]
+        future: F,
+    }
 }
 
 impl<B: Backend, F: Future> Future for Within<'_, B, F> {
     type Output = Result<F::Output, TimedOut>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
-        if let Poll::Ready(output) = this.future.as_mut().poll(cx) {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        if let Poll::Ready(output) = this.future.poll(cx) {
             return Poll::Ready(Ok(output));
         }
-        let timer = this.timer.get_or_insert_with(|| Box::pin(this.backend.timer(this.at)));
-        timer.as_mut().poll(cx).map(|()| Err(TimedOut))
+        let Deadline::At(at) = *this.deadline else { return Poll::Pending };
+        if this.timer.is_none() {
+            this.timer.set(Some(this.backend.timer(at)));
+        }
+        match this.timer.as_pin_mut() {
+            Some(timer) => timer.poll(cx).map(|()| Err(TimedOut)),
+            None => Poll::Pending,
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use super::network::Sockets;
 use crate::disk::{DiskError, DiskResult};
 use crate::registry::{InFlight, Registry, WaitKind};
-use crate::task::TaskIds;
+use crate::task::{self, TaskId, TaskIds};
 use crate::time::{Deadline, Moment, TimedOut};
 
 /// Disk operations in flight at once, those whose waiters gave up included. Fewer than a ring's completion
@@ -64,6 +64,12 @@ impl Core {
         at.into()
     }
 
+    /// Makes something of tokio's inside a runtime. A task is inside one, be it the ring's, as it is.
+    pub(super) fn inside<T>(&self, make: impl FnOnce() -> T) -> T {
+        let _inside = (task::current_id() == TaskId(0)).then(|| self.runtime.enter());
+        make()
+    }
+
     pub(super) fn begin(&self, job: &Job) -> InFlight {
         self.registry.operation_at(self.now(), job.kind, job.what, job.target.clone(), job.site)
     }
@@ -81,10 +87,7 @@ impl Core {
         let done = match deadline {
             Deadline::Unbounded(_) => Ok(future.await),
             Deadline::At(at) => {
-                let waiting = {
-                    let _inside = self.runtime.enter();
-                    tokio::time::timeout_at(self.instant(at), future)
-                };
+                let waiting = self.inside(|| tokio::time::timeout_at(self.instant(at), future));
                 waiting.await.map_err(|_| TimedOut)
             }
         };

@@ -57,9 +57,24 @@ impl RealBackend {
         std::fs::create_dir_all(data_dir)?;
         let core = Core::new(runtime);
         let report = choose::choose(&core, choice, data_dir)?;
-        let disk = RealDisk::new(core.clone(), report.chosen)?;
+        Ok((RealBackend::on(core, report.chosen)?, report))
+    }
+
+    /// Takes this disk, whatever it is worth here. Like [`start`](Self::start) to be called inside a runtime.
+    pub fn with_disk(kind: DiskKind) -> io::Result<RealBackend> {
+        let runtime = tokio::runtime::Handle::try_current().map_err(io::Error::other)?;
+        if kind == DiskKind::Uring
+            && let Some(reason) = system::io_uring_refused()
+        {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, reason));
+        }
+        RealBackend::on(Core::new(runtime), kind)
+    }
+
+    fn on(core: Arc<Core>, kind: DiskKind) -> io::Result<RealBackend> {
+        let disk = RealDisk::new(core.clone(), kind)?;
         let network = RealNetwork::new(core.clone());
-        Ok((RealBackend { parts: Arc::new(Parts { core, disk, network }) }, report))
+        Ok(RealBackend { parts: Arc::new(Parts { core, disk, network }) })
     }
 }
 
@@ -90,8 +105,7 @@ impl Backend for RealBackend {
     }
 
     fn timer(&self, at: Moment) -> tokio::time::Sleep {
-        let _inside = self.parts.core.runtime.enter();
-        tokio::time::sleep_until(self.parts.core.instant(at))
+        self.parts.core.inside(|| tokio::time::sleep_until(self.parts.core.instant(at)))
     }
 
     fn random_u64(&self) -> u64 {
@@ -124,3 +138,6 @@ impl Backend for RealBackend {
         system::exit_now(status as i32);
     }
 }
+
+#[cfg(test)]
+mod tests;
