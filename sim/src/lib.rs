@@ -6,3 +6,4 @@ pub mod history;
 pub mod museum;
 pub mod probe;
 pub mod scenario;
+pub mod world;

@@ -54,7 +54,10 @@ impl PathClass {
     /// By the names in the path, nearest to the file first.
     pub fn of(path: &Path) -> PathClass {
         let text = path.to_string_lossy();
-        let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+        let name = path
+            .file_name()
+            .map(|name| name.to_string_lossy())
+            .unwrap_or_default();
         if name.ends_with("index") {
             PathClass::Index
         } else if name.contains("snapshot") || name.ends_with(".snap") {
@@ -178,7 +181,11 @@ pub struct Link {
 impl Link {
     /// Everything that goes from or to this machine.
     pub fn all_of(machine: impl Into<String>) -> Link {
-        Link { from: machine.into(), to: "*".to_owned(), both_ways: true }
+        Link {
+            from: machine.into(),
+            to: "*".to_owned(),
+            both_ways: true,
+        }
     }
 
     pub fn matches(&self, from: &str, to: &str) -> bool {
@@ -203,13 +210,23 @@ impl FromStr for Link {
                 wanted: "two machines, as in \"node1 <-> node2\" or \"client-* -> node1\"",
             });
         }
-        Ok(Link { from: from.to_owned(), to: to.to_owned(), both_ways })
+        Ok(Link {
+            from: from.to_owned(),
+            to: to.to_owned(),
+            both_ways,
+        })
     }
 }
 
 impl fmt::Display for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {}", self.from, if self.both_ways { "<->" } else { "->" }, self.to)
+        write!(
+            f,
+            "{} {} {}",
+            self.from,
+            if self.both_ways { "<->" } else { "->" },
+            self.to
+        )
     }
 }
 
@@ -226,9 +243,13 @@ as_text!(PathSelector, Link);
 pub fn matches_pattern(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
-    let Some(mut rest) = text.strip_prefix(first) else { return false };
+    let Some(mut rest) = text.strip_prefix(first) else {
+        return false;
+    };
     let mut parts: Vec<&str> = parts.collect();
-    let Some(last) = parts.pop() else { return rest.is_empty() };
+    let Some(last) = parts.pop() else {
+        return rest.is_empty();
+    };
     for part in parts {
         match rest.find(part) {
             Some(at) => rest = &rest[at + part.len()..],
@@ -254,7 +275,11 @@ mod tests {
             ("*", "", true),
             ("ab*ba", "aba", false),
         ] {
-            assert_eq!(matches_pattern(pattern, text), expected, "{pattern} on {text}");
+            assert_eq!(
+                matches_pattern(pattern, text),
+                expected,
+                "{pattern} on {text}"
+            );
         }
     }
 
@@ -275,7 +300,10 @@ mod tests {
             ("data/raft/000001.journal", PathClass::Raft),
             ("data/topics/orders-3/00000000.log", PathClass::Segment),
             ("data/topics/orders-3/00000000.timeindex", PathClass::Index),
-            ("data/topics/orders-3/00000010.snapshot", PathClass::Snapshot),
+            (
+                "data/topics/orders-3/00000010.snapshot",
+                PathClass::Snapshot,
+            ),
             ("data/meta.properties", PathClass::Other),
         ] {
             assert_eq!(PathClass::of(Path::new(path)), class, "{path}");

@@ -1,0 +1,163 @@
+//! The faults of a running world: which of them are in force, and how often each one hit.
+//!
+//! The family files ask here; they are pure but for the counting of hits and draws from the stream that
+//! the caller hands in (of the disk or link that is hit).
+
+use super::duration::nanos;
+use super::model::{Family, Fault, FaultKind};
+use crate::world::streams::Stream;
+
+/// Number of a fault in its world, in order of injection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FaultId(pub usize);
+
+/// A fault and how often it touched something.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FaultHits {
+    pub fault: Fault,
+    pub hits: u64,
+}
+
+pub(super) struct Slot {
+    pub(super) fault: Fault,
+    from: u64,
+    pub(super) until: u64,
+    hits: u64,
+}
+
+/// All faults ever injected into a world; a slot is never removed, so that ids stay.
+#[derive(Default)]
+pub struct ActiveFaults {
+    slots: Vec<Slot>,
+    families: [Vec<usize>; 6],
+    fresh_hits: Vec<FaultId>,
+}
+
+impl ActiveFaults {
+    /// Takes a fault in. What lies in the past of `now` begins at once.
+    pub fn add(&mut self, fault: &Fault, now: u64) -> FaultId {
+        let from = nanos(fault.at.0).max(now);
+        let until = if fault.kind.is_moment() {
+            from
+        } else {
+            fault.for_.end(from)
+        };
+        let id = FaultId(self.slots.len());
+        self.slots.push(Slot {
+            fault: fault.clone(),
+            from,
+            until,
+            hits: 0,
+        });
+        self.families[fault.kind.family() as usize].push(id.0);
+        id
+    }
+
+    pub fn get(&self, id: FaultId) -> &Fault {
+        &self.slots[id.0].fault
+    }
+
+    /// From when until when (exclusive) it is in force.
+    pub fn window(&self, id: FaultId) -> (u64, u64) {
+        (self.slots[id.0].from, self.slots[id.0].until)
+    }
+
+    pub fn in_force(&self, id: FaultId, now: u64) -> bool {
+        let slot = &self.slots[id.0];
+        slot.from <= now && now < slot.until
+    }
+
+    /// Ends it now, or keeps it from beginning.
+    pub fn end(&mut self, id: FaultId, now: u64) {
+        let slot = &mut self.slots[id.0];
+        slot.until = slot.until.min(now);
+    }
+
+    /// Ids of all faults that are in force or still to come.
+    pub fn unfinished(&self, now: u64) -> Vec<FaultId> {
+        (0..self.slots.len())
+            .map(FaultId)
+            .filter(|id| self.slots[id.0].until > now)
+            .collect()
+    }
+
+    pub fn hit(&mut self, id: FaultId) {
+        self.slots[id.0].hits += 1;
+        self.fresh_hits.push(id);
+    }
+
+    pub fn hits(&self) -> Vec<FaultHits> {
+        self.slots
+            .iter()
+            .map(|slot| FaultHits {
+                fault: slot.fault.clone(),
+                hits: slot.hits,
+            })
+            .collect()
+    }
+
+    /// Hits since the last call, for the trace.
+    pub fn take_fresh_hits(&mut self) -> Vec<FaultId> {
+        std::mem::take(&mut self.fresh_hits)
+    }
+
+    pub fn any_of(&self, family: Family) -> bool {
+        !self.families[family as usize].is_empty()
+    }
+
+    /// Faults of a family in force now that `aims` picks, whose count is not used up and whose share the
+    /// draw falls into. Each is counted as a hit.
+    pub(super) fn strike(
+        &mut self,
+        family: Family,
+        now: u64,
+        stream: &mut Stream,
+        aims: impl Fn(&Fault) -> bool,
+    ) -> Vec<(FaultKind, FaultId)> {
+        let mut struck = Vec::new();
+        for at in 0..self.families[family as usize].len() {
+            let number = self.families[family as usize][at];
+            let slot = &self.slots[number];
+            let fault = &slot.fault;
+            if !(slot.from <= now && now < slot.until) || !aims(fault) {
+                continue;
+            }
+            if fault.count.is_some_and(|most| slot.hits >= most) {
+                continue;
+            }
+            if fault
+                .per_mille
+                .is_some_and(|share| !stream.per_mille(share))
+            {
+                continue;
+            }
+            let kind = fault.kind;
+            self.hit(FaultId(number));
+            struck.push((kind, FaultId(number)));
+        }
+        struck
+    }
+
+    /// The same without drawing or counting: is any such fault in force?
+    pub(super) fn force(
+        &self,
+        family: Family,
+        now: u64,
+        aims: impl Fn(&Fault) -> bool,
+    ) -> Option<FaultId> {
+        self.families[family as usize]
+            .iter()
+            .find(|number| {
+                let slot = &self.slots[**number];
+                slot.from <= now && now < slot.until && aims(&slot.fault)
+            })
+            .map(|number| FaultId(*number))
+    }
+
+    pub(super) fn delay_of(&self, id: FaultId, default_ns: u64) -> u64 {
+        self.slots[id.0]
+            .fault
+            .delay
+            .map_or(default_ns, |delay| nanos(delay.0))
+    }
+}

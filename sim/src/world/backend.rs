@@ -1,0 +1,222 @@
+//! The backend that a simulated process sees.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use io_backend::{
+    Backend, DedicatedLoop, ExitStatus, Moment, Pressure, Registry, Seam, TaskHandle, TaskName,
+};
+
+use super::disk::{SimDedicatedDisk, SimDisk};
+use super::lock;
+use super::machine::{Cause, Process};
+use super::network::SimNetwork;
+use super::tasks;
+use super::threads::SimThread;
+use super::timers::TimerKey;
+use super::universe::Universe;
+use crate::fault;
+
+/// A handle to one process of a simulated machine.
+#[derive(Clone)]
+pub struct SimBackend {
+    process: Arc<Process>,
+    /// Whose threads run what is spawned through this handle.
+    thread: Arc<SimThread>,
+    disk: SimDisk,
+    network: SimNetwork,
+}
+
+impl SimBackend {
+    pub(super) fn new(process: Arc<Process>) -> SimBackend {
+        SimBackend {
+            thread: process.runtime.clone(),
+            disk: SimDisk::new(&process),
+            network: SimNetwork::new(&process),
+            process,
+        }
+    }
+
+    pub fn process(&self) -> &Arc<Process> {
+        &self.process
+    }
+
+    pub fn universe(&self) -> &Arc<Universe> {
+        self.process.universe()
+    }
+
+    /// The same process, but what is spawned through the handle runs on a group of `size` threads of this
+    /// name: when `size` of its tasks are in [`SimBackend::blocking`], all the others stop.
+    pub fn on_threads(&self, name: &str, size: usize) -> SimBackend {
+        SimBackend {
+            thread: self.process.thread(name, size),
+            ..self.clone()
+        }
+    }
+
+    /// A call that blocks its thread: until `call` is done, one thread less is left for the tasks of this
+    /// handle's group.
+    pub async fn blocking<F: Future>(&self, call: F) -> F::Output {
+        let task = io_backend::task::current_id().0;
+        let blocked = Blocked {
+            backend: self,
+            task,
+        };
+        self.thread.block(task);
+        let output = call.await;
+        drop(blocked);
+        output
+    }
+
+    /// Resolves when the process is asked to stop politely.
+    pub async fn stop_requested(&self) {
+        poll_fn(|cx| {
+            if self.process.poll_stop_requested(cx.waker()) {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+    }
+
+    /// Something worth reaching was reached.
+    pub fn probe(&self, name: &str) {
+        self.universe().probe(name);
+    }
+}
+
+struct Blocked<'a> {
+    backend: &'a SimBackend,
+    task: u64,
+}
+
+impl Drop for Blocked<'_> {
+    fn drop(&mut self) {
+        if self.backend.thread.unblock(self.task) {
+            self.backend.process.catch_up();
+        }
+    }
+}
+
+impl Backend for SimBackend {
+    type Disk = SimDisk;
+    type Network = SimNetwork;
+    type Timer = SimTimer;
+
+    fn disk(&self) -> &SimDisk {
+        &self.disk
+    }
+
+    fn network(&self) -> &SimNetwork {
+        &self.network
+    }
+
+    fn now(&self) -> Moment {
+        self.universe().guard.check();
+        Moment(self.process.machine.local_now())
+    }
+
+    fn wall_ms(&self) -> i64 {
+        lock(&self.process.machine.clock).wall_ms(self.universe().now())
+    }
+
+    fn timer(&self, at: Moment) -> SimTimer {
+        SimTimer {
+            process: self.process.clone(),
+            at: at.0,
+            key: None,
+        }
+    }
+
+    fn random_u64(&self) -> u64 {
+        self.universe().guard.check();
+        lock(&self.process.random).u64()
+    }
+
+    fn registry(&self) -> &Arc<Registry> {
+        &self.process.registry
+    }
+
+    fn spawn<F>(&self, name: impl Into<TaskName>, future: F) -> TaskHandle
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        tasks::spawn(&self.process, &self.thread, name.into(), future)
+    }
+
+    fn spawn_dedicated<L: DedicatedLoop<Self>>(
+        &self,
+        name: impl Into<TaskName>,
+        body: L,
+    ) -> TaskHandle {
+        let name = name.into();
+        let thread = SimThread::new(name.to_string(), 1);
+        let disk = SimDedicatedDisk::new(&self.process);
+        tasks::spawn(&self.process, &thread, name, body.run(disk))
+    }
+
+    fn pressure(&self, seam: Seam<'_>) -> Pressure {
+        let universe = self.universe();
+        let mut stream = lock(&self.process.pressure);
+        universe.with_faults(|faults| {
+            fault::seam::pressure(
+                faults,
+                &self.process.machine.name,
+                seam,
+                universe.now(),
+                &mut stream,
+            )
+        })
+    }
+
+    fn exit(&self, status: ExitStatus, why: &str) {
+        self.process.end_soon(Cause::Exited(status, why.to_owned()));
+    }
+}
+
+/// Completes when the machine's monotonic clock shows `at`.
+pub struct SimTimer {
+    process: Arc<Process>,
+    at: u64,
+    key: Option<TimerKey>,
+}
+
+impl Future for SimTimer {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        let universe = this.process.universe();
+        let (reached, world_at) = {
+            let clock = lock(&this.process.machine.clock);
+            (clock.local(universe.now()) >= this.at, clock.world(this.at))
+        };
+        if reached {
+            if let Some(key) = this.key.take() {
+                universe.cancel(key);
+            }
+            return Poll::Ready(());
+        }
+        match this.key {
+            Some(key) if key.at == world_at && universe.rewake(key, cx.waker()) => {}
+            other => {
+                if let Some(key) = other {
+                    universe.cancel(key);
+                }
+                this.key = Some(universe.wake_at(world_at, cx.waker()));
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for SimTimer {
+    fn drop(&mut self) {
+        if let Some(key) = self.key.take() {
+            self.process.universe().cancel(key);
+        }
+    }
+}

@@ -1,0 +1,598 @@
+//! A machine's disk: operations in flight, how long they take, what faults make of them.
+//!
+//! An operation lives here from the call until it is done, whoever waits for it: its waiter may give up, its
+//! effect still comes. A stalled one has no timer until its stall ends. A process that ends takes its
+//! operations with it: a write in flight then leaves some first part of its bytes in the cache.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::panic::Location;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use io_backend::Moment;
+use io_backend::registry::InFlight;
+
+use super::image::Image;
+use super::markers::{MarkerTimes, Markers};
+use super::names::Inode;
+use super::operation::{Outlet, Output, SyncRecord, Work, target};
+use crate::fault::disk::{DiskEffect, DiskFailure, DiskTarget, WriteFate};
+use crate::fault::{self, Fault, FaultId, PathSelector};
+use crate::world::lock;
+use crate::world::machine::Process;
+use crate::world::streams::Stream;
+use crate::world::timers::TimerKey;
+use crate::world::trace::{Event, What};
+use crate::world::universe::Universe;
+
+/// So many syncs are remembered for checkers.
+const SYNCS_KEPT: usize = 100_000;
+
+pub struct Device {
+    machine: Arc<str>,
+    universe: Arc<Universe>,
+    state: Mutex<State>,
+}
+
+struct State {
+    stream: Stream,
+    image: Image,
+    in_flight: BTreeMap<u64, Operation>,
+    /// Directories taken, and by which process.
+    locked: BTreeMap<PathBuf, u64>,
+    syncs: VecDeque<SyncRecord>,
+    markers: Markers,
+    counts: DeviceCounts,
+}
+
+/// Counts of operations done, for budgets and probes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceCounts {
+    pub reads: u64,
+    pub writes: u64,
+    pub syncs: u64,
+    pub written_bytes: u64,
+}
+
+struct Operation {
+    process: Arc<Process>,
+    path: Arc<Path>,
+    work: Work,
+    effect: DiskEffect,
+    /// Changes of the file, or of names, made before it was called: what a sync covers.
+    covers: u64,
+    began: u64,
+    latency: u64,
+    timer: Option<TimerKey>,
+    entry: InFlight,
+    outlet: Arc<Outlet>,
+}
+
+impl Device {
+    pub fn new(universe: &Arc<Universe>, machine: Arc<str>) -> Arc<Device> {
+        let state = State {
+            stream: Stream::new(universe.seed, &format!("disk/{machine}")),
+            image: Image::default(),
+            in_flight: BTreeMap::new(),
+            locked: BTreeMap::new(),
+            syncs: VecDeque::new(),
+            markers: Markers::new(universe.options.marker),
+            counts: DeviceCounts::default(),
+        };
+        Arc::new(Device {
+            machine,
+            universe: universe.clone(),
+            state: Mutex::new(state),
+        })
+    }
+
+    /// Begins an operation of a process; its result comes to the outlet.
+    pub(super) fn begin(
+        self: &Arc<Device>,
+        process: &Arc<Process>,
+        path: &Arc<Path>,
+        work: Work,
+        site: &'static Location<'static>,
+    ) -> Arc<Outlet> {
+        let outlet = Arc::new(Outlet::default());
+        if !process.is_alive() {
+            return outlet;
+        }
+        let now = self.universe.now();
+        let entry = process.registry.operation_at(
+            Moment(process.machine.local_now()),
+            work.kind(),
+            work.name(),
+            target(path),
+            site,
+        );
+        let number = self.universe.number();
+        let mut state = lock(&self.state);
+        let effect = self.judge(&mut state, path, &work, now);
+        let latency = state.stream.latency(work.usual_latency()) + effect.delay;
+        let covers = match &work {
+            Work::Sync { inode } => state
+                .image
+                .file(*inode)
+                .map_or(0, |file| file.last_change()),
+            Work::SyncDir => state.image.names().last_change(),
+            _ => 0,
+        };
+        let timer = match effect.stalled_by {
+            Some(_) => None,
+            None => Some(self.complete_at(number, now + latency)),
+        };
+        let operation = Operation {
+            process: process.clone(),
+            path: path.clone(),
+            work,
+            effect,
+            covers,
+            began: now,
+            latency,
+            timer,
+            entry,
+            outlet: outlet.clone(),
+        };
+        state.in_flight.insert(number, operation);
+        outlet
+    }
+
+    /// What the faults in force do to it, and whether there is room for it.
+    fn judge(&self, state: &mut State, path: &Path, work: &Work, now: u64) -> DiskEffect {
+        let grows = state.grows(path, work);
+        let mut all = DiskEffect::default();
+        for operation in work.operations() {
+            let target = DiskTarget {
+                machine: &self.machine,
+                path,
+                operation: *operation,
+                allocates: grows > 0,
+            };
+            let effect = self
+                .universe
+                .with_faults(|faults| fault::disk::effect(faults, &target, now, &mut state.stream));
+            all.stalled_by = all.stalled_by.or(effect.stalled_by);
+            all.delay += effect.delay;
+            all.failure = all.failure.or(effect.failure);
+            if effect.write != WriteFate::Done {
+                all.write = effect.write;
+            }
+        }
+        if grows > 0 && state.image.used() + grows > self.universe.options.disk_capacity {
+            all.failure = Some(DiskFailure::Full);
+        }
+        all
+    }
+
+    fn complete_at(self: &Arc<Device>, number: u64, at: u64) -> TimerKey {
+        let device = self.clone();
+        self.universe.act_at(at, move |_| device.complete(number))
+    }
+
+    fn complete(self: &Arc<Device>, number: u64) {
+        let mut state = lock(&self.state);
+        let Some(operation) = state.in_flight.remove(&number) else {
+            return;
+        };
+        let result = state.perform(&operation, self.universe.now());
+        if let (Err(_), Some(_)) = (&result, operation.effect.failure) {
+            self.universe
+                .event(Event::new(What::DiskEffect).numbers(number, 0));
+        }
+        drop(state);
+        let local = Moment(operation.process.machine.local_now());
+        operation.entry.end(local);
+        if !operation.outlet.put(result) {
+            operation.process.registry.count_late_completion();
+        }
+    }
+
+    /// A stall begins: it catches what is in flight.
+    pub(in crate::world) fn stall_began(&self, id: FaultId) {
+        let mut caught = Vec::new();
+        let mut state = lock(&self.state);
+        let State {
+            in_flight, stream, ..
+        } = &mut *state;
+        for operation in in_flight
+            .values_mut()
+            .filter(|operation| operation.timer.is_some())
+        {
+            let hit = operation.work.operations().iter().any(|class| {
+                let target = DiskTarget {
+                    machine: &self.machine,
+                    path: &operation.path,
+                    operation: *class,
+                    allocates: false,
+                };
+                self.universe
+                    .with_faults(|faults| fault::disk::catches(faults, id, &target, stream))
+            });
+            if hit {
+                operation.effect.stalled_by = Some(id);
+                caught.extend(operation.timer.take());
+            }
+        }
+        drop(state);
+        if !caught.is_empty() {
+            self.universe.probe("stall hit an operation in flight");
+        }
+        for timer in caught {
+            self.universe.cancel(timer);
+        }
+    }
+
+    /// A stall is over: what it held goes on.
+    pub(in crate::world) fn stall_ended(self: &Arc<Device>, id: FaultId) {
+        let mut state = lock(&self.state);
+        let now = self.universe.now();
+        for (number, operation) in &mut state.in_flight {
+            if operation.effect.stalled_by == Some(id) && operation.timer.is_none() {
+                operation.timer = Some(self.complete_at(*number, now + operation.latency));
+            }
+        }
+    }
+
+    /// The process's operations go with it, its locks too. Written bytes stay.
+    pub(in crate::world) fn process_ended(&self, process: u64) {
+        let mut state = lock(&self.state);
+        let mut ended = Vec::new();
+        let numbers: Vec<u64> = state
+            .in_flight
+            .iter()
+            .filter(|(_, operation)| operation.process.number == process)
+            .map(|(number, _)| *number)
+            .collect();
+        for number in numbers {
+            if let Some(operation) = state.in_flight.remove(&number) {
+                state.cut_off(&operation);
+                ended.push(operation);
+            }
+        }
+        state.locked.retain(|_, owner| *owner != process);
+        drop(state);
+        for operation in ended {
+            if let Some(timer) = operation.timer {
+                self.universe.cancel(timer);
+            }
+        }
+    }
+
+    pub(in crate::world) fn power_loss(&self) {
+        let mut state = lock(&self.state);
+        let State {
+            image,
+            stream,
+            markers,
+            ..
+        } = &mut *state;
+        let (bytes, names) = image.power_loss(stream);
+        markers.power_loss();
+        drop(state);
+        if bytes > 0 {
+            self.universe
+                .probe("power loss with un-synced bytes in flight");
+        }
+        if names > 0 {
+            self.universe.probe("power loss with un-synced names");
+        }
+    }
+
+    pub(in crate::world) fn wipe(&self) {
+        let mut state = lock(&self.state);
+        state.image.wipe();
+        state.markers.power_loss();
+    }
+
+    /// Flips a bit in some durable file that the fault aims at. False when there is none.
+    pub(in crate::world) fn rot(&self, fault: &Fault) -> bool {
+        let mut state = lock(&self.state);
+        let State { image, stream, .. } = &mut *state;
+        let any = PathSelector::Any;
+        let selector = fault.path.as_ref().unwrap_or(&any);
+        let mut candidates: Vec<Inode> = image
+            .names()
+            .files(true)
+            .filter(|(path, _)| selector.matches(path))
+            .map(|(_, i)| i)
+            .collect();
+        while !candidates.is_empty() {
+            let chosen = candidates.swap_remove(stream.below(candidates.len() as u64) as usize);
+            if image.file_mut(chosen).is_some_and(|file| file.rot(stream)) {
+                return true;
+            }
+        }
+        false
+    }
+
+    pub(super) fn close(&self, inode: Inode) {
+        lock(&self.state).image.close(inode);
+    }
+
+    pub fn counts(&self) -> DeviceCounts {
+        lock(&self.state).counts
+    }
+
+    /// The last syncs, oldest first.
+    pub fn syncs(&self) -> Vec<SyncRecord> {
+        lock(&self.state).syncs.iter().cloned().collect()
+    }
+
+    /// When the record with this number was first written and when it was durable.
+    pub fn marker(&self, record: u64) -> MarkerTimes {
+        lock(&self.state).markers.get(record)
+    }
+
+    /// Durable files in order of their paths.
+    pub fn durable_files(&self) -> Vec<PathBuf> {
+        lock(&self.state)
+            .image
+            .names()
+            .files(true)
+            .map(|(path, _)| path.clone())
+            .collect()
+    }
+
+    /// What a power loss now could not take: the durable bytes of a file, if its name is durable.
+    pub fn durable_bytes(&self, path: &Path) -> Option<Vec<u8>> {
+        let state = lock(&self.state);
+        let (_, inode) = state
+            .image
+            .names()
+            .files(true)
+            .find(|(known, _)| *known == path)?;
+        let pages = state.image.file(inode)?.durable();
+        Some(pages.read(0, usize::try_from(pages.len()).ok()?))
+    }
+
+    /// What a process reads from the file now.
+    pub fn current_bytes(&self, path: &Path) -> Option<Vec<u8>> {
+        let state = lock(&self.state);
+        let (_, inode) = state
+            .image
+            .names()
+            .files(false)
+            .find(|(known, _)| *known == path)?;
+        let pages = state.image.file(inode)?.current();
+        Some(pages.read(0, usize::try_from(pages.len()).ok()?))
+    }
+
+    /// Whether the range of the file is durable as it reads now.
+    pub fn is_durable(&self, path: &Path, position: u64, len: usize) -> bool {
+        let state = lock(&self.state);
+        let found = state
+            .image
+            .names()
+            .files(true)
+            .find(|(known, _)| *known == path);
+        found
+            .and_then(|(_, inode)| state.image.file(inode))
+            .is_some_and(|file| {
+                let durable = file.durable().read(position, len);
+                durable.len() == len && durable == file.current().read(position, len)
+            })
+    }
+
+    pub fn used(&self) -> u64 {
+        lock(&self.state).image.used()
+    }
+}
+
+impl State {
+    /// By how much the work makes the disk fuller.
+    fn grows(&self, path: &Path, work: &Work) -> u64 {
+        let beyond = |inode: &Inode, end: u64| {
+            end.saturating_sub(
+                self.image
+                    .file(*inode)
+                    .map_or(0, |file| file.current().len()),
+            )
+        };
+        match work {
+            Work::Write {
+                inode,
+                position,
+                data,
+            }
+            | Work::WriteDurable {
+                inode,
+                position,
+                data,
+            } => beyond(inode, position + data.len() as u64),
+            Work::SetLen { inode, len } => beyond(inode, *len),
+            Work::Open(io_backend::OpenHow::OrCreate | io_backend::OpenHow::CreateNew)
+            | Work::CreateDirAll => u64::from(!self.image.exists(path)),
+            _ => 0,
+        }
+    }
+
+    fn perform(&mut self, operation: &Operation, now: u64) -> io::Result<Output> {
+        if let Some(failure) = operation.effect.failure {
+            return Err(self.fail(operation, failure, now));
+        }
+        let path = &*operation.path;
+        match &operation.work {
+            Work::Read {
+                inode,
+                position,
+                len,
+            } => {
+                self.counts.reads += 1;
+                let bytes = self
+                    .image
+                    .file(*inode)
+                    .map(|file| file.current().read(*position, *len));
+                Ok(Output::Bytes(Bytes::from(bytes.unwrap_or_default())))
+            }
+            Work::Write {
+                inode,
+                position,
+                data,
+            } => {
+                self.write(*inode, *position, data, operation.effect.write, now);
+                Ok(Output::Done)
+            }
+            Work::WriteDurable {
+                inode,
+                position,
+                data,
+            } => {
+                self.write(*inode, *position, data, operation.effect.write, now);
+                let covers = self.image.file(*inode).map_or(0, |file| file.last_change());
+                self.sync(operation, *inode, covers, now);
+                Ok(Output::Done)
+            }
+            Work::Sync { inode } => {
+                self.sync(operation, *inode, operation.covers, now);
+                Ok(Output::Done)
+            }
+            Work::Len { inode } => Ok(Output::Len(
+                self.image
+                    .file(*inode)
+                    .map_or(0, |file| file.current().len()),
+            )),
+            Work::SetLen { inode, len } => {
+                if let Some(file) = self.image.file_mut(*inode) {
+                    file.set_len(*len);
+                }
+                Ok(Output::Done)
+            }
+            Work::Open(how) => self.image.open(path, *how).map(Output::Opened),
+            Work::CreateDirAll => self.image.create_dir_all(path).map(|()| Output::Done),
+            Work::ReadDir => self.image.read_dir(path).map(Output::Entries),
+            Work::Rename(to) => self.image.rename(path, to).map(|()| Output::Done),
+            Work::RemoveFile => self.image.remove_file(path).map(|()| Output::Done),
+            Work::RemoveDirAll => self.image.remove_dir_all(path).map(|()| Output::Done),
+            Work::SyncDir => {
+                if !self.image.names().is_dir(path) {
+                    return Err(io::Error::from(io::ErrorKind::NotFound));
+                }
+                self.image.sync_dir(path, operation.covers);
+                Ok(Output::Done)
+            }
+            Work::LockDir => {
+                if !self.image.names().is_dir(path) {
+                    return Err(io::Error::from(io::ErrorKind::NotFound));
+                }
+                let owner = *self
+                    .locked
+                    .entry(path.to_owned())
+                    .or_insert(operation.process.number);
+                if owner == operation.process.number {
+                    Ok(Output::Done)
+                } else {
+                    Err(io::Error::new(
+                        io::ErrorKind::WouldBlock,
+                        "another process has the directory",
+                    ))
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, inode: Inode, position: u64, data: &Bytes, fate: WriteFate, now: u64) {
+        self.counts.writes += 1;
+        self.counts.written_bytes += data.len() as u64;
+        match fate {
+            WriteFate::Done => {
+                self.markers.written(data, now);
+                self.image.write(inode, position, data.clone());
+            }
+            WriteFate::Lost => {}
+            WriteFate::Torn => {
+                if let Some(file) = self.image.file_mut(inode) {
+                    file.write_torn(position, data, &mut self.stream);
+                }
+            }
+            WriteFate::Misdirected => {
+                let len = self
+                    .image
+                    .file(inode)
+                    .map_or(0, |file| file.current().len());
+                let room = len.saturating_sub(data.len() as u64);
+                let elsewhere = self.stream.below(room / 512 + 1) * 512;
+                self.image.write(inode, elsewhere, data.clone());
+            }
+        }
+    }
+
+    fn sync(&mut self, operation: &Operation, inode: Inode, covers: u64, now: u64) {
+        self.counts.syncs += 1;
+        let covered = self.image.sync(inode, covers);
+        let mut ranges = Vec::new();
+        if let Some(covered) = covered {
+            for data in &covered.data {
+                self.markers.durable(data, now);
+            }
+            ranges = covered.ranges;
+        }
+        self.remember(operation, true, ranges, now);
+    }
+
+    fn fail(&mut self, operation: &Operation, failure: DiskFailure, now: u64) -> io::Error {
+        if failure == DiskFailure::PagesLost {
+            let (inode, covers) = match &operation.work {
+                Work::Sync { inode } => (*inode, operation.covers),
+                Work::WriteDurable {
+                    inode,
+                    position,
+                    data,
+                } => {
+                    self.write(*inode, *position, data, WriteFate::Done, now);
+                    (*inode, u64::MAX)
+                }
+                _ => (Inode(0), 0),
+            };
+            let drop_pages = self.stream.coin();
+            if let Some(file) = self.image.file_mut(inode) {
+                file.lose(covers, drop_pages);
+            }
+            self.remember(operation, false, Vec::new(), now);
+        }
+        match failure {
+            DiskFailure::Full => {
+                io::Error::new(io::ErrorKind::StorageFull, "no space left on device")
+            }
+            DiskFailure::Io | DiskFailure::PagesLost => io::Error::from_raw_os_error(libc::EIO),
+        }
+    }
+
+    fn remember(&mut self, operation: &Operation, ok: bool, ranges: Vec<(u64, u64)>, now: u64) {
+        if self.syncs.len() >= SYNCS_KEPT {
+            self.syncs.pop_front();
+        }
+        self.syncs.push_back(SyncRecord {
+            path: operation.path.to_path_buf(),
+            began: operation.began,
+            ended: now,
+            ok,
+            ranges,
+        });
+    }
+
+    /// The process of a write in flight has ended: some first part of it has reached the cache.
+    fn cut_off(&mut self, operation: &Operation) {
+        if let Work::Write {
+            inode,
+            position,
+            data,
+        }
+        | Work::WriteDurable {
+            inode,
+            position,
+            data,
+        } = &operation.work
+            && operation.effect.failure.is_none()
+            && operation.effect.stalled_by.is_none()
+            && operation.effect.write == WriteFate::Done
+        {
+            let reached = self.stream.below(data.len() as u64 + 1) as usize;
+            if reached > 0 {
+                self.image.write(*inode, *position, data.slice(..reached));
+            }
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! All files of a disk: names and contents together, and what each operation does to them.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use bytes::Bytes;
+use io_backend::OpenHow;
+use io_backend::disk::DirEntry;
+
+use super::file::{Covered, FileState};
+use super::names::{Inode, Named, Names, parent};
+use crate::world::streams::Stream;
+
+#[derive(Default)]
+pub struct Image {
+    names: Names,
+    files: BTreeMap<Inode, FileState>,
+    /// Handles open on each file.
+    open: BTreeMap<Inode, u64>,
+    inodes: u64,
+}
+
+fn error(kind: io::ErrorKind, text: &str) -> io::Error {
+    io::Error::new(kind, text.to_owned())
+}
+
+fn not_found() -> io::Error {
+    error(io::ErrorKind::NotFound, "no such file or directory")
+}
+
+impl Image {
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    pub fn file(&self, inode: Inode) -> Option<&FileState> {
+        self.files.get(&inode)
+    }
+
+    pub fn file_mut(&mut self, inode: Inode) -> Option<&mut FileState> {
+        self.files.get_mut(&inode)
+    }
+
+    /// Bytes of all files as they are now.
+    pub fn used(&self) -> u64 {
+        self.files.values().map(|file| file.current().len()).sum()
+    }
+
+    pub fn exists(&self, path: &Path) -> bool {
+        self.names.get(path).is_some()
+    }
+
+    pub fn open(&mut self, path: &Path, how: OpenHow) -> io::Result<Inode> {
+        let inode = match (self.names.get(path), how) {
+            (Some(Named::Dir), _) => {
+                return Err(error(io::ErrorKind::IsADirectory, "is a directory"));
+            }
+            (Some(Named::File(_)), OpenHow::CreateNew) => {
+                return Err(error(io::ErrorKind::AlreadyExists, "file exists"));
+            }
+            (Some(Named::File(inode)), _) => inode,
+            (None, OpenHow::ReadOnly | OpenHow::Existing) => return Err(not_found()),
+            (None, OpenHow::OrCreate | OpenHow::CreateNew) => {
+                if !self.names.is_dir(parent(path)) {
+                    return Err(not_found());
+                }
+                self.inodes += 1;
+                let inode = Inode(self.inodes);
+                self.files.insert(inode, FileState::default());
+                self.names.add(path, Named::File(inode));
+                inode
+            }
+        };
+        *self.open.entry(inode).or_default() += 1;
+        Ok(inode)
+    }
+
+    /// A handle was dropped.
+    pub fn close(&mut self, inode: Inode) {
+        if let Some(handles) = self.open.get_mut(&inode) {
+            *handles -= 1;
+            if *handles == 0 {
+                self.open.remove(&inode);
+                self.forget_if_unnamed(inode);
+            }
+        }
+    }
+
+    fn forget_if_unnamed(&mut self, inode: Inode) {
+        if !self.open.contains_key(&inode) && !self.names.refers_to(inode) {
+            self.files.remove(&inode);
+        }
+    }
+
+    fn forget_unnamed(&mut self) {
+        let all: Vec<Inode> = self.files.keys().copied().collect();
+        for inode in all {
+            self.forget_if_unnamed(inode);
+        }
+    }
+
+    pub fn create_dir_all(&mut self, path: &Path) -> io::Result<()> {
+        let mut way: Vec<&Path> = path.ancestors().collect();
+        way.reverse();
+        for dir in way {
+            match self.names.get(dir) {
+                Some(Named::Dir) => {}
+                Some(Named::File(_)) => {
+                    return Err(error(
+                        io::ErrorKind::NotADirectory,
+                        "a file stands in the way",
+                    ));
+                }
+                None => self.names.add(dir, Named::Dir),
+            }
+        }
+        Ok(())
+    }
+
+    pub fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        match self.names.get(path) {
+            None => Err(not_found()),
+            Some(Named::File(_)) => Err(error(io::ErrorKind::NotADirectory, "not a directory")),
+            Some(Named::Dir) => Ok(self
+                .names
+                .list(path)
+                .into_iter()
+                .map(|(name, named)| match named {
+                    Named::Dir => DirEntry {
+                        name,
+                        is_dir: true,
+                        len: 0,
+                    },
+                    Named::File(inode) => {
+                        let len = self
+                            .files
+                            .get(&inode)
+                            .map_or(0, |file| file.current().len());
+                        DirEntry {
+                            name,
+                            is_dir: false,
+                            len,
+                        }
+                    }
+                })
+                .collect()),
+        }
+    }
+
+    pub fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        let what = self.names.get(from).ok_or_else(not_found)?;
+        if !self.names.is_dir(parent(to)) {
+            return Err(not_found());
+        }
+        match (what, self.names.get(to)) {
+            (Named::File(_), Some(Named::Dir)) => {
+                return Err(error(
+                    io::ErrorKind::IsADirectory,
+                    "the target is a directory",
+                ));
+            }
+            (Named::Dir, Some(Named::File(_))) => {
+                return Err(error(io::ErrorKind::NotADirectory, "the target is a file"));
+            }
+            (Named::Dir, Some(Named::Dir)) if !self.names.list(to).is_empty() => {
+                return Err(error(
+                    io::ErrorKind::DirectoryNotEmpty,
+                    "the target is not empty",
+                ));
+            }
+            _ => {}
+        }
+        if from != to {
+            self.names.rename(from, to);
+        }
+        Ok(())
+    }
+
+    pub fn remove_file(&mut self, path: &Path) -> io::Result<()> {
+        match self.names.get(path) {
+            None => Err(not_found()),
+            Some(Named::Dir) => Err(error(io::ErrorKind::IsADirectory, "is a directory")),
+            Some(Named::File(_)) => {
+                self.names.remove(path);
+                Ok(())
+            }
+        }
+    }
+
+    pub fn remove_dir_all(&mut self, path: &Path) -> io::Result<()> {
+        match self.names.get(path) {
+            None => Ok(()),
+            Some(Named::File(_)) => Err(error(io::ErrorKind::NotADirectory, "not a directory")),
+            Some(Named::Dir) => {
+                self.names.remove(path);
+                Ok(())
+            }
+        }
+    }
+
+    pub fn sync_dir(&mut self, path: &Path, number: u64) {
+        self.names.sync_dir(path, number);
+        self.forget_unnamed();
+    }
+
+    pub fn sync(&mut self, inode: Inode, number: u64) -> Option<Covered> {
+        self.files.get_mut(&inode).map(|file| file.sync(number))
+    }
+
+    pub fn write(&mut self, inode: Inode, position: u64, data: Bytes) {
+        if let Some(file) = self.files.get_mut(&inode) {
+            file.write(position, data);
+        }
+    }
+
+    /// The power goes: un-synced names and bytes are kept, dropped or torn. Returns how many bytes and how
+    /// many names were not synced.
+    pub fn power_loss(&mut self, stream: &mut Stream) -> (u64, usize) {
+        let bytes = self
+            .files
+            .values_mut()
+            .map(|file| file.power_loss(stream))
+            .sum();
+        let names = self.names.power_loss(stream);
+        self.open.clear();
+        self.forget_unnamed();
+        (bytes, names)
+    }
+
+    pub fn wipe(&mut self) {
+        let inodes = self.inodes;
+        *self = Image {
+            inodes,
+            ..Image::default()
+        };
+    }
+}

@@ -1,0 +1,403 @@
+//! The simulated disk, seen from a process.
+//!
+//! Operations begin at their first poll and go on in the [`device`] whoever waits; waits have deadlines and
+//! entries in the registry like on any other backend. The dedicated loop's disk is the same disk.
+
+mod device;
+mod file;
+mod image;
+mod markers;
+mod names;
+mod operation;
+mod pages;
+
+use std::future::{Future, poll_fn};
+use std::panic::Location;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use io_backend::disk::{DirEntry, DiskResult};
+use io_backend::time::within;
+use io_backend::{Backend, Deadline, DedicatedDisk, DedicatedFile, Disk, DiskError, File, OpenHow};
+
+pub use device::{Device, DeviceCounts};
+pub use markers::MarkerTimes;
+pub use operation::SyncRecord;
+
+use super::backend::SimBackend;
+use super::machine::Process;
+use names::Inode;
+use operation::{Output, Waiter, Work};
+
+/// A process's view of its machine's disk.
+#[derive(Clone)]
+pub struct SimDisk {
+    process: Arc<Process>,
+}
+
+impl SimDisk {
+    pub(super) fn new(process: &Arc<Process>) -> SimDisk {
+        SimDisk {
+            process: process.clone(),
+        }
+    }
+
+    async fn run(
+        &self,
+        path: Arc<Path>,
+        work: Work,
+        deadline: Option<Deadline>,
+        site: &'static Location<'static>,
+    ) -> DiskResult<Output> {
+        let (kind, what) = (work.kind(), work.name());
+        let outlet = self
+            .process
+            .machine
+            .disk
+            .begin(&self.process, &path, work, site);
+        let waiter = Waiter(outlet);
+        let done = poll_fn(|cx| waiter.0.poll(cx));
+        let result = match deadline {
+            // A dedicated loop's thread is in the operation itself: there is no other wait to enter.
+            None => done.await,
+            Some(deadline) => {
+                let backend = SimBackend::new(self.process.clone());
+                let mut wait = backend
+                    .registry()
+                    .waiting(&backend, kind, what, site)
+                    .on(operation::target(&path));
+                if matches!(deadline, Deadline::Unbounded(_)) {
+                    wait = wait.unbounded();
+                }
+                within(&backend, deadline, wait.during(done))
+                    .await
+                    .unwrap_or_else(|_| {
+                        Err(std::io::Error::new(
+                            std::io::ErrorKind::TimedOut,
+                            "deadline passed",
+                        ))
+                    })
+            }
+        };
+        result.map_err(|source| DiskError::new(what, path.to_path_buf(), source))
+    }
+
+    async fn done(
+        &self,
+        path: &Path,
+        work: Work,
+        deadline: Deadline,
+        site: &'static Location<'static>,
+    ) -> DiskResult<()> {
+        self.run(Arc::from(path), work, Some(deadline), site)
+            .await
+            .map(|_| ())
+    }
+
+    fn opened(&self, path: Arc<Path>, output: Output) -> SimFile {
+        let inode = match output {
+            Output::Opened(inode) => inode,
+            _ => Inode(0),
+        };
+        SimFile {
+            disk: self.clone(),
+            open: Arc::new(Open {
+                process: self.process.clone(),
+                inode,
+                path,
+            }),
+        }
+    }
+}
+
+impl Disk for SimDisk {
+    type File = SimFile;
+    type Dedicated = SimDedicatedDisk;
+
+    #[track_caller]
+    fn open(
+        &self,
+        path: &Path,
+        how: OpenHow,
+        deadline: Deadline,
+    ) -> impl Future<Output = DiskResult<SimFile>> + Send {
+        let site = Location::caller();
+        let path: Arc<Path> = Arc::from(path);
+        async move {
+            let output = self
+                .run(path.clone(), Work::Open(how), Some(deadline), site)
+                .await?;
+            Ok(self.opened(path, output))
+        }
+    }
+
+    #[track_caller]
+    fn create_dir_all(
+        &self,
+        path: &Path,
+        deadline: Deadline,
+    ) -> impl Future<Output = DiskResult<()>> + Send {
+        self.done(path, Work::CreateDirAll, deadline, Location::caller())
+    }
+
+    #[track_caller]
+    fn read_dir(
+        &self,
+        path: &Path,
+        deadline: Deadline,
+    ) -> impl Future<Output = DiskResult<Vec<DirEntry>>> + Send {
+        let site = Location::caller();
+        async move {
+            match self
+                .run(Arc::from(path), Work::ReadDir, Some(deadline), site)
+                .await?
+            {
+                Output::Entries(entries) => Ok(entries),
+                _ => Ok(Vec::new()),
+            }
+        }
+    }
+
+    #[track_caller]
+    fn rename(
+        &self,
+        from: &Path,
+        to: &Path,
+        deadline: Deadline,
+    ) -> impl Future<Output = DiskResult<()>> + Send {
+        self.done(
+            from,
+            Work::Rename(to.to_owned()),
+            deadline,
+            Location::caller(),
+        )
+    }
+
+    #[track_caller]
+    fn remove_file(
+        &self,
+        path: &Path,
+        deadline: Deadline,
+    ) -> impl Future<Output = DiskResult<()>> + Send {
+        self.done(path, Work::RemoveFile, deadline, Location::caller())
+    }
+
+    #[track_caller]
+    fn remove_dir_all(
+        &self,
+        path: &Path,
+        deadline: Deadline,
+    ) -> impl Future<Output = DiskResult<()>> + Send {
+        self.done(path, Work::RemoveDirAll, deadline, Location::caller())
+    }
+
+    #[track_caller]
+    fn sync_dir(
+        &self,
+        path: &Path,
+        deadline: Deadline,
+    ) -> impl Future<Output = DiskResult<()>> + Send {
+        self.done(path, Work::SyncDir, deadline, Location::caller())
+    }
+
+    #[track_caller]
+    fn lock_dir(
+        &self,
+        path: &Path,
+        deadline: Deadline,
+    ) -> impl Future<Output = DiskResult<()>> + Send {
+        self.done(path, Work::LockDir, deadline, Location::caller())
+    }
+}
+
+/// An open file of a process.
+#[derive(Clone)]
+pub struct SimFile {
+    disk: SimDisk,
+    open: Arc<Open>,
+}
+
+struct Open {
+    process: Arc<Process>,
+    inode: Inode,
+    path: Arc<Path>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.process.machine.disk.close(self.inode);
+    }
+}
+
+impl SimFile {
+    async fn run(
+        &self,
+        work: Work,
+        deadline: Option<Deadline>,
+        site: &'static Location<'static>,
+    ) -> DiskResult<Output> {
+        self.disk
+            .run(self.open.path.clone(), work, deadline, site)
+            .await
+    }
+}
+
+impl File for SimFile {
+    fn path(&self) -> &Path {
+        &self.open.path
+    }
+
+    #[track_caller]
+    fn read_at(
+        &self,
+        position: u64,
+        len: usize,
+        deadline: Deadline,
+    ) -> impl Future<Output = DiskResult<Bytes>> + Send {
+        let site = Location::caller();
+        async move {
+            let work = Work::Read {
+                inode: self.open.inode,
+                position,
+                len,
+            };
+            match self.run(work, Some(deadline), site).await? {
+                Output::Bytes(bytes) => Ok(bytes),
+                _ => Ok(Bytes::new()),
+            }
+        }
+    }
+
+    #[track_caller]
+    fn write_at(
+        &self,
+        position: u64,
+        data: Bytes,
+        deadline: Deadline,
+    ) -> impl Future<Output = DiskResult<()>> + Send {
+        let site = Location::caller();
+        let work = Work::Write {
+            inode: self.open.inode,
+            position,
+            data,
+        };
+        async move { self.run(work, Some(deadline), site).await.map(|_| ()) }
+    }
+
+    #[track_caller]
+    fn sync(&self, deadline: Deadline) -> impl Future<Output = DiskResult<()>> + Send {
+        let site = Location::caller();
+        let work = Work::Sync {
+            inode: self.open.inode,
+        };
+        async move { self.run(work, Some(deadline), site).await.map(|_| ()) }
+    }
+
+    #[track_caller]
+    fn len(&self, deadline: Deadline) -> impl Future<Output = DiskResult<u64>> + Send {
+        let site = Location::caller();
+        let work = Work::Len {
+            inode: self.open.inode,
+        };
+        async move {
+            match self.run(work, Some(deadline), site).await? {
+                Output::Len(len) => Ok(len),
+                _ => Ok(0),
+            }
+        }
+    }
+
+    #[track_caller]
+    fn set_len(&self, len: u64, deadline: Deadline) -> impl Future<Output = DiskResult<()>> + Send {
+        let site = Location::caller();
+        let work = Work::SetLen {
+            inode: self.open.inode,
+            len,
+        };
+        async move { self.run(work, Some(deadline), site).await.map(|_| ()) }
+    }
+}
+
+/// The same disk for a dedicated loop.
+pub struct SimDedicatedDisk {
+    disk: SimDisk,
+}
+
+impl SimDedicatedDisk {
+    pub(super) fn new(process: &Arc<Process>) -> SimDedicatedDisk {
+        SimDedicatedDisk {
+            disk: SimDisk::new(process),
+        }
+    }
+}
+
+impl DedicatedDisk for SimDedicatedDisk {
+    type File = SimDedicatedFile;
+
+    #[track_caller]
+    fn open(&self, path: &Path) -> impl Future<Output = DiskResult<SimDedicatedFile>> {
+        let site = Location::caller();
+        let path: Arc<Path> = Arc::from(path);
+        async move {
+            let output = self
+                .disk
+                .run(path.clone(), Work::Open(OpenHow::Existing), None, site)
+                .await?;
+            Ok(SimDedicatedFile {
+                file: self.disk.opened(path, output),
+            })
+        }
+    }
+}
+
+pub struct SimDedicatedFile {
+    file: SimFile,
+}
+
+impl DedicatedFile for SimDedicatedFile {
+    fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    #[track_caller]
+    fn write_at(
+        &self,
+        position: u64,
+        data: Vec<u8>,
+    ) -> impl Future<Output = (DiskResult<()>, Vec<u8>)> {
+        let site = Location::caller();
+        let bytes = Bytes::copy_from_slice(&data);
+        let work = Work::Write {
+            inode: self.file.open.inode,
+            position,
+            data: bytes,
+        };
+        async move { (self.file.run(work, None, site).await.map(|_| ()), data) }
+    }
+
+    #[track_caller]
+    fn write_durable(
+        &self,
+        position: u64,
+        data: Vec<u8>,
+    ) -> impl Future<Output = (DiskResult<()>, Vec<u8>)> {
+        let site = Location::caller();
+        let bytes = Bytes::copy_from_slice(&data);
+        let work = Work::WriteDurable {
+            inode: self.file.open.inode,
+            position,
+            data: bytes,
+        };
+        async move { (self.file.run(work, None, site).await.map(|_| ()), data) }
+    }
+
+    #[track_caller]
+    fn sync(&self) -> impl Future<Output = DiskResult<()>> {
+        let site = Location::caller();
+        let work = Work::Sync {
+            inode: self.file.open.inode,
+        };
+        async move { self.file.run(work, None, site).await.map(|_| ()) }
+    }
+}

@@ -1,0 +1,320 @@
+//! Directories: what names there are, which of them are durable, and the changes in between.
+//!
+//! A change is durable once its directory was synced. Syncing a directory also makes the directory itself
+//! and its parents durable, as on journaling file systems, but never a file's name in another one. At a power
+//! loss each directory keeps a prefix of its un-synced changes.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::world::streams::Stream;
+
+/// Number of a file, whatever its names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Inode(pub u64);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named {
+    File(Inode),
+    Dir,
+}
+
+type Tree = BTreeMap<PathBuf, Named>;
+
+#[derive(Clone, Debug)]
+struct Pending {
+    number: u64,
+    /// Whose sync makes it durable.
+    dir: PathBuf,
+    change: NameChange,
+}
+
+#[derive(Clone, Debug)]
+enum NameChange {
+    Add(PathBuf, Named),
+    Rename {
+        from: PathBuf,
+        to: PathBuf,
+        what: Named,
+    },
+    Remove(PathBuf),
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    current: Tree,
+    durable: Tree,
+    pending: Vec<Pending>,
+    numbers: u64,
+}
+
+pub fn parent(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new(""))
+}
+
+/// Directories that are there from the start.
+fn is_root(path: &Path) -> bool {
+    path == Path::new("") || path == Path::new("/") || path == Path::new(".")
+}
+
+impl Names {
+    pub fn get(&self, path: &Path) -> Option<Named> {
+        if is_root(path) {
+            Some(Named::Dir)
+        } else {
+            self.current.get(path).copied()
+        }
+    }
+
+    pub fn is_dir(&self, path: &Path) -> bool {
+        self.get(path) == Some(Named::Dir)
+    }
+
+    /// Number of the last change made.
+    pub fn last_change(&self) -> u64 {
+        self.numbers
+    }
+
+    /// Names directly in a directory, in order.
+    pub fn list(&self, dir: &Path) -> Vec<(String, Named)> {
+        self.current
+            .iter()
+            .filter(|(path, _)| parent(path) == dir)
+            .filter_map(|(path, named)| {
+                Some((path.file_name()?.to_string_lossy().into_owned(), *named))
+            })
+            .collect()
+    }
+
+    /// All files whose names are durable, or all current ones.
+    pub fn files(&self, durable: bool) -> impl Iterator<Item = (&PathBuf, Inode)> {
+        let tree = if durable {
+            &self.durable
+        } else {
+            &self.current
+        };
+        tree.iter().filter_map(|(path, named)| match named {
+            Named::File(inode) => Some((path, *inode)),
+            Named::Dir => None,
+        })
+    }
+
+    pub fn add(&mut self, path: &Path, named: Named) {
+        self.change(NameChange::Add(path.to_owned(), named));
+    }
+
+    pub fn rename(&mut self, from: &Path, to: &Path) {
+        if let Some(what) = self.get(from) {
+            self.change(NameChange::Rename {
+                from: from.to_owned(),
+                to: to.to_owned(),
+                what,
+            });
+        }
+    }
+
+    /// Removes a name and, if it is a directory, all that is in it.
+    pub fn remove(&mut self, path: &Path) {
+        self.change(NameChange::Remove(path.to_owned()));
+    }
+
+    fn change(&mut self, change: NameChange) {
+        let dir = match &change {
+            NameChange::Add(path, _) | NameChange::Remove(path) => parent(path),
+            NameChange::Rename { to, .. } => parent(to),
+        }
+        .to_owned();
+        apply(&mut self.current, &change);
+        self.numbers += 1;
+        self.pending.push(Pending {
+            number: self.numbers,
+            dir,
+            change,
+        });
+    }
+
+    /// Makes durable what happened in `dir` up to change `number`, and the way to it.
+    pub fn sync_dir(&mut self, dir: &Path, number: u64) {
+        let (covered, rest): (Vec<Pending>, Vec<Pending>) = std::mem::take(&mut self.pending)
+            .into_iter()
+            .partition(|pending| {
+                let way = match &pending.change {
+                    NameChange::Add(path, Named::Dir) => dir.starts_with(path),
+                    _ => false,
+                };
+                let moved_away = match &pending.change {
+                    NameChange::Rename { from, .. } => parent(from) == dir,
+                    _ => false,
+                };
+                pending.number <= number && (pending.dir == dir || way || moved_away)
+            });
+        self.pending = rest;
+        for pending in covered {
+            apply(&mut self.durable, &pending.change);
+        }
+    }
+
+    /// Each directory keeps some prefix of what was not synced. Returns how many changes were not.
+    pub fn power_loss(&mut self, stream: &mut Stream) -> usize {
+        let pending = std::mem::take(&mut self.pending);
+        let mut by_dir: BTreeMap<&Path, u64> = BTreeMap::new();
+        for change in &pending {
+            *by_dir.entry(&change.dir).or_default() += 1;
+        }
+        let mut kept: BTreeMap<&Path, u64> = BTreeMap::new();
+        for (dir, count) in by_dir {
+            kept.insert(dir, stream.below(count + 1));
+        }
+        for change in &pending {
+            let left = kept.get_mut(change.dir.as_path());
+            if let Some(left) = left.filter(|left| **left > 0) {
+                *left -= 1;
+                apply(&mut self.durable, &change.change);
+            }
+        }
+        // What lies in a directory that is gone is gone.
+        let orphans: Vec<PathBuf> = self
+            .durable
+            .keys()
+            .filter(|path| {
+                !path
+                    .ancestors()
+                    .skip(1)
+                    .all(|up| is_root(up) || self.durable.contains_key(up))
+            })
+            .cloned()
+            .collect();
+        for orphan in orphans {
+            self.durable.remove(&orphan);
+        }
+        self.current = self.durable.clone();
+        pending.len()
+    }
+
+    /// Whether any name, durable or not, leads to the file, or may after a power loss.
+    pub fn refers_to(&self, inode: Inode) -> bool {
+        let is = |named: &Named| *named == Named::File(inode);
+        self.current.values().any(is)
+            || self.durable.values().any(is)
+            || self.pending.iter().any(|pending| match &pending.change {
+                NameChange::Add(_, named) | NameChange::Rename { what: named, .. } => is(named),
+                NameChange::Remove(_) => false,
+            })
+    }
+}
+
+fn apply(tree: &mut Tree, change: &NameChange) {
+    match change {
+        NameChange::Add(path, named) => {
+            tree.insert(path.clone(), *named);
+        }
+        NameChange::Remove(path) => tree.retain(|known, _| !known.starts_with(path)),
+        NameChange::Rename { from, to, what } => {
+            let moved: Vec<(PathBuf, Named)> = tree
+                .iter()
+                .filter(|(path, _)| path.starts_with(from))
+                .map(|(path, named)| (path.clone(), *named))
+                .collect();
+            tree.retain(|path, _| !path.starts_with(from) && !path.starts_with(to));
+            for (path, named) in moved {
+                let rest = path.strip_prefix(from).unwrap_or(Path::new(""));
+                let target = if rest.as_os_str().is_empty() {
+                    to.clone()
+                } else {
+                    to.join(rest)
+                };
+                tree.insert(target, named);
+            }
+            tree.insert(to.clone(), *what);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn paths(names: &Names) -> BTreeSet<String> {
+        names
+            .current
+            .keys()
+            .map(|path| path.to_string_lossy().into_owned())
+            .collect()
+    }
+
+    #[test]
+    fn a_name_survives_only_if_its_directory_was_synced() {
+        let survives: BTreeSet<bool> = (0..30)
+            .map(|seed| {
+                let mut names = Names::default();
+                names.add(Path::new("d"), Named::Dir);
+                names.sync_dir(Path::new(""), names.last_change());
+                names.add(Path::new("d/a"), Named::File(Inode(1)));
+                names.sync_dir(Path::new("d"), names.last_change());
+                names.add(Path::new("d/b"), Named::File(Inode(2)));
+                names.power_loss(&mut Stream::new(seed, "disk"));
+                assert!(names.get(Path::new("d/a")).is_some());
+                names.get(Path::new("d/b")).is_some()
+            })
+            .collect();
+        assert_eq!(survives, BTreeSet::from([false, true]));
+    }
+
+    #[test]
+    fn syncing_a_directory_keeps_the_way_to_it_and_not_its_neighbours() {
+        let mut lost = false;
+        for seed in 0..30 {
+            let mut names = Names::default();
+            for dir in ["x", "x/y", "x/y/z", "x/other"] {
+                names.add(Path::new(dir), Named::Dir);
+            }
+            names.sync_dir(Path::new("x/y/z"), names.last_change());
+            names.power_loss(&mut Stream::new(seed, "disk"));
+            assert!(names.is_dir(Path::new("x/y/z")));
+            lost |= !names.is_dir(Path::new("x/other"));
+        }
+        assert!(lost);
+    }
+
+    #[test]
+    fn an_unsynced_rename_leaves_the_old_or_the_new_name_never_both() {
+        let seen: BTreeSet<BTreeSet<String>> = (0..30)
+            .map(|seed| {
+                let mut names = Names::default();
+                names.add(Path::new("old"), Named::File(Inode(1)));
+                names.add(Path::new("new"), Named::File(Inode(2)));
+                names.sync_dir(Path::new(""), names.last_change());
+                names.rename(Path::new("old"), Path::new("new"));
+                names.power_loss(&mut Stream::new(seed, "disk"));
+                paths(&names)
+            })
+            .collect();
+        let set = |names: &[&str]| {
+            names
+                .iter()
+                .map(|n| (*n).to_owned())
+                .collect::<BTreeSet<_>>()
+        };
+        assert_eq!(seen, BTreeSet::from([set(&["new"]), set(&["new", "old"])]));
+    }
+
+    #[test]
+    fn removing_or_renaming_a_directory_takes_its_contents_along() {
+        let mut names = Names::default();
+        for (path, named) in [
+            ("a", Named::Dir),
+            ("a/f", Named::File(Inode(1))),
+            ("ab", Named::Dir),
+        ] {
+            names.add(Path::new(path), named);
+        }
+        names.rename(Path::new("a"), Path::new("c"));
+        assert_eq!(
+            paths(&names).into_iter().collect::<Vec<_>>(),
+            ["ab", "c", "c/f"]
+        );
+        names.remove(Path::new("c"));
+        assert_eq!(paths(&names).into_iter().collect::<Vec<_>>(), ["ab"]);
+    }
+}

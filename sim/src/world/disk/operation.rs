@@ -1,0 +1,182 @@
+//! What is asked of a disk, what comes back, and the cell in which a waiter finds it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use io_backend::disk::DirEntry;
+use io_backend::{OpenHow, WaitKind};
+
+use super::names::Inode;
+use crate::fault::Operation;
+use crate::world::lock;
+
+#[derive(Clone, Debug)]
+pub enum Work {
+    Read {
+        inode: Inode,
+        position: u64,
+        len: usize,
+    },
+    Write {
+        inode: Inode,
+        position: u64,
+        data: Bytes,
+    },
+    /// A write and the sync of it in one call.
+    WriteDurable {
+        inode: Inode,
+        position: u64,
+        data: Bytes,
+    },
+    Sync {
+        inode: Inode,
+    },
+    Len {
+        inode: Inode,
+    },
+    SetLen {
+        inode: Inode,
+        len: u64,
+    },
+    Open(OpenHow),
+    CreateDirAll,
+    ReadDir,
+    Rename(PathBuf),
+    RemoveFile,
+    RemoveDirAll,
+    SyncDir,
+    LockDir,
+}
+
+#[derive(Clone, Debug)]
+pub enum Output {
+    Done,
+    Bytes(Bytes),
+    Opened(Inode),
+    Len(u64),
+    Entries(Vec<DirEntry>),
+}
+
+impl Work {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Work::Read { .. } => "read",
+            Work::Write { .. } => "write",
+            Work::WriteDurable { .. } => "write and fdatasync",
+            Work::Sync { .. } => "fdatasync",
+            Work::Len { .. } => "ask the length of",
+            Work::SetLen { .. } => "set the length of",
+            Work::Open(_) => "open",
+            Work::CreateDirAll => "create directory",
+            Work::ReadDir => "list",
+            Work::Rename(_) => "rename",
+            Work::RemoveFile => "remove",
+            Work::RemoveDirAll => "remove directory",
+            Work::SyncDir => "sync directory",
+            Work::LockDir => "lock directory",
+        }
+    }
+
+    pub fn kind(&self) -> WaitKind {
+        match self {
+            Work::Read { .. } => WaitKind::DiskRead,
+            Work::Write { .. } => WaitKind::DiskWrite,
+            Work::Sync { .. } | Work::WriteDurable { .. } => WaitKind::DiskSync,
+            _ => WaitKind::DiskName,
+        }
+    }
+
+    /// Classes of operation that it counts as for faults, in the order in which they happen.
+    pub fn operations(&self) -> &'static [Operation] {
+        match self {
+            Work::Read { .. } => &[Operation::Read],
+            Work::Write { .. } => &[Operation::Write],
+            Work::WriteDurable { .. } => &[Operation::Write, Operation::Sync],
+            Work::Sync { .. } => &[Operation::Sync],
+            Work::Open(_) => &[Operation::Open],
+            _ => &[Operation::Name],
+        }
+    }
+
+    /// Nanoseconds that a real disk usually takes.
+    pub fn usual_latency(&self) -> u64 {
+        match self {
+            Work::Read { len, .. } => 80_000 + *len as u64 * 2 / 5,
+            Work::Write { data, .. } => 20_000 + data.len() as u64 * 2 / 5,
+            Work::WriteDurable { data, .. } => 115_000 + data.len() as u64 * 3 / 5,
+            Work::Sync { .. } => 110_000,
+            Work::Len { .. } => 2_000,
+            Work::SetLen { .. } | Work::LockDir => 15_000,
+            Work::Open(_) | Work::ReadDir | Work::CreateDirAll => 20_000,
+            Work::Rename(_) | Work::RemoveFile | Work::RemoveDirAll => 30_000,
+            Work::SyncDir => 130_000,
+        }
+    }
+}
+
+/// Where the result of an operation is left. Its waiter may have gone.
+#[derive(Default)]
+pub struct Outlet(Mutex<OutletState>);
+
+#[derive(Default)]
+struct OutletState {
+    result: Option<io::Result<Output>>,
+    waker: Option<Waker>,
+    abandoned: bool,
+}
+
+impl Outlet {
+    /// Leaves the result and wakes the waiter. False when nobody waits any more.
+    pub fn put(&self, result: io::Result<Output>) -> bool {
+        let mut state = lock(&self.0);
+        state.result = Some(result);
+        let abandoned = state.abandoned;
+        let waker = state.waker.take();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        !abandoned
+    }
+
+    pub fn poll(&self, cx: &Context<'_>) -> Poll<io::Result<Output>> {
+        let mut state = lock(&self.0);
+        match state.result.take() {
+            Some(result) => Poll::Ready(result),
+            None => {
+                state.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// The waiter's end; dropping it leaves the operation to itself.
+pub struct Waiter(pub Arc<Outlet>);
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        let mut state = lock(&self.0.0);
+        state.abandoned = true;
+        state.waker = None;
+    }
+}
+
+/// What a sync did or did not make durable, for checkers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SyncRecord {
+    pub path: PathBuf,
+    pub began: u64,
+    pub ended: u64,
+    pub ok: bool,
+    /// Position and length of each write covered.
+    pub ranges: Vec<(u64, u64)>,
+}
+
+/// For the registry: the path as text, made once per file.
+pub fn target(path: &Path) -> Arc<str> {
+    Arc::from(path.to_string_lossy().as_ref())
+}

@@ -1,0 +1,102 @@
+//! What a world is started with, and what is left of it when it is over.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use super::machine::Ending;
+use super::trace::{Event, Keep};
+use crate::fault::FaultHits;
+
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How much of the trace is kept.
+    pub keep: Keep,
+    /// The run ends at this time of the world.
+    pub time_limit: Duration,
+    /// So many polls without a moment at which nothing can run: something loops.
+    pub polls_without_idle: u64,
+    /// A single poll that takes this long in real time never yields.
+    pub wall_guard: Duration,
+    /// Threads of a process's runtime: so many blocking calls it takes to stop it.
+    pub runtime_threads: usize,
+    /// Bytes that a disk holds.
+    pub disk_capacity: u64,
+    /// Eight bytes that precede each eight-byte record number in what the workload writes; disks
+    /// note when the record is written and when it is durable.
+    pub marker: Option<[u8; 8]>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            keep: Keep::Last(200),
+            time_limit: Duration::from_secs(30 * 24 * 3600),
+            polls_without_idle: 5_000_000,
+            wall_guard: Duration::from_secs(10),
+            runtime_threads: 2,
+            disk_capacity: 1 << 40,
+            marker: None,
+        }
+    }
+}
+
+/// Why a world stood still or broke before its main future was done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// A task panicked.
+    Crash {
+        machine: String,
+        task: String,
+        message: String,
+    },
+    /// One poll of this task did not come back.
+    NeverYields {
+        task: String,
+    },
+    /// Tasks ran without a pause; this is the one that was polled last.
+    Busy {
+        task: String,
+        polls: u64,
+    },
+    /// Nobody waits for anything that will ever happen.
+    NothingLeft,
+    OutOfTime,
+    /// The main future itself panicked.
+    Main(String),
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Stop::Crash {
+                machine,
+                task,
+                message,
+            } => write!(f, "{machine}: task {task} panicked: {message}"),
+            Stop::NeverYields { task } => write!(f, "task {task} never yields"),
+            Stop::Busy { task, polls } => {
+                write!(f, "{polls} polls without a pause, the last of task {task}")
+            }
+            Stop::NothingLeft => f.write_str("no timer, no operation in flight, nobody can run"),
+            Stop::OutOfTime => f.write_str("the time limit is reached"),
+            Stop::Main(message) => write!(f, "the run itself panicked: {message}"),
+        }
+    }
+}
+
+/// What is left of a world.
+#[derive(Debug)]
+pub struct Outcome<T> {
+    /// What the main future returned, or why it never did.
+    pub result: Result<T, Stop>,
+    pub trace_hash: u64,
+    pub events: u64,
+    pub polls: u64,
+    pub simulated: Duration,
+    pub fault_hits: Vec<FaultHits>,
+    pub probes: BTreeMap<String, u64>,
+    pub endings: Vec<Ending>,
+    /// As many of the last events as were asked for.
+    pub last_events: Vec<Event>,
+}

@@ -1,0 +1,163 @@
+//! Running a world: its thread, its driver of time, its end.
+
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::task::Poll;
+use std::time::Duration;
+
+use super::outcome::{Options, Outcome, Stop};
+use super::universe::Universe;
+use super::{World, getrandom, lock, panics, tasks};
+
+/// How long madsim's clock sleeps until it notices that nothing can run. Any length would do that is
+/// longer than its clock advances by polls alone.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// How often the guard looks.
+const LOOK: Duration = Duration::from_millis(50);
+
+impl World {
+    /// Runs `main` in a universe of this seed, on a thread of its own, and waits for its end. Equal seeds,
+    /// options and futures give equal outcomes.
+    pub fn run<T, M, F>(seed: u64, options: Options, main: M) -> Outcome<T>
+    where
+        T: Send + 'static,
+        M: FnOnce(World) -> F + Send + 'static,
+        F: Future<Output = T> + 'static,
+    {
+        let universe = Universe::new(seed, options);
+        let (sender, receiver) = channel();
+        let inside = universe.clone();
+        let spawned = std::thread::Builder::new()
+            .name(format!("seed {seed}"))
+            .stack_size(16 << 20)
+            .spawn(move || {
+                let _ = sender.send(live(&inside, main));
+            });
+        let thread = match spawned {
+            Ok(thread) => thread,
+            Err(error) => {
+                return outcome(
+                    &universe,
+                    Err(Stop::Main(format!("no thread for the world: {error}"))),
+                );
+            }
+        };
+        let mut last = None;
+        let mut stands_still = Duration::ZERO;
+        loop {
+            match receiver.recv_timeout(LOOK) {
+                Ok(result) => {
+                    let _ = thread.join();
+                    return outcome(&universe, result);
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    return outcome(
+                        &universe,
+                        Err(Stop::Main("the world's thread died".to_owned())),
+                    );
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            let polling = universe.guard.polling();
+            stands_still = if polling.is_some() && polling == last {
+                stands_still + LOOK
+            } else {
+                Duration::ZERO
+            };
+            last = polling;
+            if let Some((task, _)) = polling
+                && stands_still >= universe.options.wall_guard
+            {
+                universe.guard.condemn();
+                return outcome(
+                    &universe,
+                    Err(Stop::NeverYields {
+                        task: universe.guard.name_of(task),
+                    }),
+                );
+            }
+        }
+    }
+}
+
+fn outcome<T>(universe: &Universe, result: Result<T, Stop>) -> Outcome<T> {
+    let result = result.map_err(|stop| match stop {
+        Stop::Busy { polls, .. } => Stop::Busy {
+            task: universe.guard.name_of(universe.guard.last_task()),
+            polls,
+        },
+        other => other,
+    });
+    Outcome {
+        result,
+        trace_hash: universe.with_trace(|trace| trace.hash()),
+        events: universe.with_trace(|trace| trace.count()),
+        polls: universe.guard.polls(),
+        simulated: universe.elapsed(),
+        fault_hits: universe.with_faults(|faults| faults.hits()),
+        probes: universe.probes(),
+        endings: lock(&universe.endings).clone(),
+        last_events: universe.with_trace(|trace| trace.kept()),
+    }
+}
+
+fn live<T, M, F>(universe: &Arc<Universe>, main: M) -> Result<T, Stop>
+where
+    M: FnOnce(World) -> F,
+    F: Future<Output = T> + 'static,
+    T: 'static,
+{
+    panics::keep_on_this_thread();
+    getrandom::seed_this_thread(universe.seed);
+    let runtime =
+        madsim::runtime::Runtime::with_seed_and_config(universe.seed, madsim::Config::default());
+    let lived = catch_unwind(AssertUnwindSafe(|| {
+        runtime.block_on(async {
+            drop(madsim::task::spawn(drive(universe.clone())));
+            let result = until_over(
+                universe,
+                main(World {
+                    universe: universe.clone(),
+                }),
+            )
+            .await;
+            // What destructors do now belongs to no run any more.
+            universe.close();
+            tasks::clear_table();
+            result
+        })
+    }));
+    universe.dissolve();
+    drop(runtime);
+    lived.unwrap_or_else(|_| Err(Stop::Main(panics::take_message())))
+}
+
+/// The main future, or the reason that ended the world before it was done.
+async fn until_over<T>(universe: &Arc<Universe>, main: impl Future<Output = T>) -> Result<T, Stop> {
+    let mut main = pin!(main);
+    poll_fn(|cx| {
+        universe.set_root(cx.waker());
+        if let Some(stop) = universe.stopped() {
+            return Poll::Ready(Err(stop));
+        }
+        main.as_mut().poll(cx).map(Ok)
+    })
+    .await
+}
+
+/// Moves time on whenever nothing can run.
+async fn drive(universe: Arc<Universe>) {
+    let limit = crate::fault::duration::nanos(universe.options.time_limit);
+    while !universe.is_over() {
+        madsim::time::sleep(IDLE).await;
+        if !universe.jump() {
+            universe.stop_with(Stop::NothingLeft);
+        } else if universe.now() > limit {
+            universe.stop_with(Stop::OutOfTime);
+        }
+    }
+}

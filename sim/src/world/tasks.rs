@@ -1,0 +1,318 @@
+//! Tasks: each spawned future behind a control block that can stop, age, kill and name it.
+//!
+//! The futures themselves lie in a table of the world's thread, so that a process can be killed by dropping
+//! all of them at once, wherever they wait, and so that loops need not be `Send`. What the executor runs
+//! is a [`Runner`], which takes the future out for the time of a poll: a future that kills its own
+//! process is dropped when its poll returns.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+
+use io_backend::task::{CurrentTask, Named, TaskId};
+use io_backend::{TaskHandle, TaskName};
+
+use super::lock;
+use super::machine::Process;
+use super::outcome::Stop;
+use super::panics;
+use super::threads::SimThread;
+use super::trace::{Event, What};
+use super::universe::Universe;
+use crate::fault;
+
+type LocalFuture = Pin<Box<dyn Future<Output = ()>>>;
+
+#[derive(Default)]
+struct Table {
+    futures: Vec<Option<LocalFuture>>,
+    free: Vec<usize>,
+}
+
+thread_local! {
+    static TABLE: RefCell<Table> = RefCell::default();
+}
+
+fn store(future: LocalFuture) -> usize {
+    TABLE.with_borrow_mut(|table| match table.free.pop() {
+        Some(slot) => {
+            table.futures[slot] = Some(future);
+            slot
+        }
+        None => {
+            table.futures.push(Some(future));
+            table.futures.len() - 1
+        }
+    })
+}
+
+fn take(slot: usize) -> Option<LocalFuture> {
+    TABLE.with_borrow_mut(|table| table.futures[slot].take())
+}
+
+fn put_back(slot: usize, future: LocalFuture) {
+    TABLE.with_borrow_mut(|table| table.futures[slot] = Some(future));
+}
+
+fn give_up(slot: usize) {
+    TABLE.with_borrow_mut(|table| table.free.push(slot));
+}
+
+/// The control block of one task.
+pub struct Task {
+    pub number: u64,
+    pub current: Arc<CurrentTask>,
+    pub full_name: String,
+    pub process: Arc<Process>,
+    pub thread: Arc<SimThread>,
+    slot: usize,
+    /// Wakes the runner.
+    runner: Mutex<Option<Waker>>,
+    woken: AtomicBool,
+    /// Came to be polled while it was stopped.
+    missed: AtomicBool,
+    killed: AtomicBool,
+    ended: AtomicBool,
+}
+
+impl Wake for Task {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if self.ended.load(Ordering::Relaxed) || self.woken.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let by = io_backend::task::current_id();
+        self.process.count_wake();
+        self.process
+            .universe()
+            .event(Event::new(What::Wake).task(self.number).numbers(by.0, 0));
+        self.wake_runner();
+    }
+}
+
+impl Task {
+    fn wake_runner(&self) {
+        let runner = lock(&self.runner).clone();
+        if let Some(runner) = runner {
+            runner.wake();
+        }
+    }
+
+    /// Polls it again if it came to be polled while it was stopped.
+    pub(super) fn catch_up(&self) {
+        if self.missed.swap(false, Ordering::Relaxed) {
+            self.wake_runner();
+        }
+    }
+
+    pub(super) fn has_missed(&self) -> bool {
+        self.missed.load(Ordering::Relaxed)
+    }
+
+    /// Ends it at its next await: at once, unless it is being polled.
+    pub(super) fn kill(&self) {
+        if self.ended.load(Ordering::Relaxed) || self.killed.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        if let Some(future) = take(self.slot) {
+            drop_quietly(future);
+            self.end();
+        }
+        self.wake_runner();
+    }
+
+    fn end(&self) {
+        if self.ended.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        give_up(self.slot);
+        let universe = self.process.universe();
+        universe.event(Event::new(What::TaskEnd).task(self.number));
+        universe.guard.ended(self.number);
+        self.process.forget_task(self.number);
+        if self.thread.unblock(self.number) {
+            self.process.catch_up();
+        }
+    }
+
+    /// Why it must not be polled now.
+    fn is_stopped(&self, universe: &Universe) -> bool {
+        if self.process.is_halted() || !self.thread.admits(self.number) {
+            return true;
+        }
+        let mut faults = lock(&universe.faults);
+        let machine = &self.process.machine.name;
+        let stopping = fault::task::stops(
+            &faults,
+            machine,
+            self.current.name.role,
+            &self.full_name,
+            universe.now(),
+        );
+        if let Some(id) = stopping {
+            faults.hit(id);
+        }
+        stopping.is_some()
+    }
+}
+
+/// Drops a future that may do anything in its destructors.
+fn drop_quietly(future: LocalFuture) {
+    if catch_unwind(AssertUnwindSafe(move || drop(future))).is_err() {
+        panics::take_message();
+    }
+}
+
+/// Starts a task in a process. In one that is dead or dying it never runs.
+pub(super) fn spawn<F>(
+    process: &Arc<Process>,
+    thread: &Arc<SimThread>,
+    name: TaskName,
+    future: F,
+) -> TaskHandle
+where
+    F: Future<Output = ()> + 'static,
+{
+    let universe = process.universe().clone();
+    if !process.is_alive() {
+        drop(future);
+        return TaskHandle::new(|| {}, || true);
+    }
+    let number = universe.number();
+    let full_name = name.to_string();
+    let current = Arc::new(CurrentTask {
+        id: TaskId(number),
+        name,
+    });
+    let slot = store(Box::pin(Named::new(current.clone(), future)));
+    let task = Arc::new(Task {
+        number,
+        current,
+        full_name,
+        process: process.clone(),
+        thread: thread.clone(),
+        slot,
+        runner: Mutex::default(),
+        woken: AtomicBool::new(true),
+        missed: AtomicBool::new(false),
+        killed: AtomicBool::new(false),
+        ended: AtomicBool::new(false),
+    });
+    universe.guard.spawned(
+        number,
+        format!("{} of {}", task.full_name, process.machine.name),
+    );
+    process.admit_task(task.clone());
+    let name: Arc<str> = Arc::from(task.full_name.as_str());
+    let by = io_backend::task::current_id();
+    universe.event(
+        Event::new(What::Spawn)
+            .task(number)
+            .numbers(by.0, process.number)
+            .named(name),
+    );
+    drop(madsim::task::spawn(Runner { task: task.clone() }));
+    let (aborted, watched) = (task.clone(), task);
+    TaskHandle::new(
+        move || aborted.kill(),
+        move || watched.ended.load(Ordering::Relaxed),
+    )
+}
+
+/// What the executor polls.
+struct Runner {
+    task: Arc<Task>,
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        // Breaks the circle from the task to its own runner.
+        lock(&self.task.runner).take();
+    }
+}
+
+impl Future for Runner {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let task = &self.task;
+        let universe = task.process.universe().clone();
+        {
+            let mut runner = lock(&task.runner);
+            if runner.is_none() {
+                *runner = Some(cx.waker().clone());
+            }
+        }
+        if universe.is_over() {
+            return Poll::Ready(());
+        }
+        universe.tick();
+        if task.killed.load(Ordering::Relaxed) {
+            if let Some(future) = take(task.slot) {
+                drop_quietly(future);
+            }
+            task.end();
+            return Poll::Ready(());
+        }
+        if task.is_stopped(&universe) {
+            task.missed.store(true, Ordering::Relaxed);
+            return Poll::Pending;
+        }
+        let Some(mut future) = take(task.slot) else {
+            return Poll::Ready(());
+        };
+        universe.event(Event::new(What::Poll).task(task.number));
+        task.process.count_poll();
+        task.woken.store(false, Ordering::Relaxed);
+        let waker = Waker::from(task.clone());
+        universe.guard.enter(task.number);
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            future.as_mut().poll(&mut Context::from_waker(&waker))
+        }));
+        universe.guard.leave();
+        match polled {
+            Ok(Poll::Pending) if !task.killed.load(Ordering::Relaxed) => {
+                put_back(task.slot, future);
+                Poll::Pending
+            }
+            Ok(_) => {
+                drop_quietly(future);
+                task.end();
+                Poll::Ready(())
+            }
+            Err(_) => {
+                let message = panics::take_message();
+                universe.event(
+                    Event::new(What::Panic)
+                        .task(task.number)
+                        .named(message.as_str()),
+                );
+                universe.stop_with(Stop::Crash {
+                    machine: task.process.machine.name.to_string(),
+                    task: task.full_name.clone(),
+                    message,
+                });
+                drop_quietly(future);
+                task.end();
+                Poll::Ready(())
+            }
+        }
+    }
+}
+
+/// Forgets every future of this thread, for the end of a world.
+pub(super) fn clear_table() {
+    // The slots stay: runners and destructors may still look at theirs.
+    let futures: Vec<LocalFuture> =
+        TABLE.with_borrow_mut(|table| table.futures.iter_mut().filter_map(Option::take).collect());
+    for future in futures {
+        drop_quietly(future);
+    }
+}
