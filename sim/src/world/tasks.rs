@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
-use io_backend::task::{CurrentTask, Named, TaskId};
+use io_backend::task::{CurrentTask, Named};
 use io_backend::{TaskHandle, TaskName};
 
 use super::lock;
@@ -185,12 +185,9 @@ where
         drop(future);
         return TaskHandle::new(|| {}, || true);
     }
-    let number = universe.number();
     let full_name = name.to_string();
-    let current = Arc::new(CurrentTask {
-        id: TaskId(number),
-        name,
-    });
+    let current = universe.task_ids.next(name);
+    let number = current.id.0;
     let slot = store(Box::pin(Named::new(current.clone(), future)));
     let task = Arc::new(Task {
         number,

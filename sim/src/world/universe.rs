@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::task::Waker;
 use std::time::Duration;
 
+use io_backend::task::TaskIds;
+
 use super::guard::Guard;
 use super::lock;
 use super::machine::{Ending, Machine};
@@ -36,6 +38,7 @@ pub struct Universe {
     over: AtomicBool,
     root: Mutex<Option<Waker>>,
     pub(super) polls_since_idle: AtomicU64,
+    pub(super) task_ids: TaskIds,
     pub(super) numbers: AtomicU64,
     pub(super) endings: Mutex<Vec<Ending>>,
 }
@@ -56,6 +59,7 @@ impl Universe {
             over: AtomicBool::new(false),
             root: Mutex::default(),
             polls_since_idle: AtomicU64::new(0),
+            task_ids: TaskIds::default(),
             numbers: AtomicU64::new(0),
             endings: Mutex::default(),
             options,
@@ -67,7 +71,7 @@ impl Universe {
         self.now.load(Ordering::Relaxed)
     }
 
-    /// A number never used before, for tasks, processes and connections.
+    /// A number never used before, for processes, connections and operations.
     pub(super) fn number(&self) -> u64 {
         self.numbers.fetch_add(1, Ordering::Relaxed) + 1
     }
