@@ -9,6 +9,9 @@
 
 pub mod admin;
 pub mod config;
+pub mod connection;
+pub mod dispatch;
+pub mod fetch;
 pub mod identity;
 pub mod ids;
 pub mod journal;
@@ -18,6 +21,9 @@ pub mod metadata;
 pub mod node;
 pub mod partition;
 pub mod parts;
+pub mod produce;
 pub mod raft;
 pub mod replicas;
+pub mod server;
 pub mod stall;
+pub mod wire;

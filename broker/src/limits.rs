@@ -29,6 +29,8 @@ pub const REQUEST_BYTES_IN_FLIGHT_MAX: usize = 512 * MIB;
 /// Responses queued behind one slow reader.
 pub const RESPONSES_QUEUED_MAX: usize = 100;
 pub const READ_BUFFER_BYTES: usize = 8 * 1024;
+/// Answers are added to what a connection has yet to write only below this.
+pub const WRITE_BUFFER_BYTES: usize = 64 * 1024;
 pub const FETCH_BYTES_MAX: usize = 55 * MIB;
 
 /// Our own bound on a produce; the client's `timeout_ms` may be shorter.
@@ -39,7 +41,11 @@ pub const DISK_DEADLINE: Duration = Duration::from_secs(10);
 pub const PROPOSE_DEADLINE: Duration = Duration::from_secs(10);
 /// Bound on a question to an owner task.
 pub const ASK_DEADLINE: Duration = Duration::from_secs(10);
+/// A client that takes nothing of its answer, or sends nothing more of a request it began, for this long
+/// is let go.
 pub const WRITE_DEADLINE: Duration = Duration::from_secs(30);
+/// What is in flight at a clean stop has this long to be answered.
+pub const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Kafka's longest topic name.
 pub const TOPIC_NAME_BYTES_MAX: usize = 249;
@@ -63,10 +69,6 @@ pub const SNAPSHOT_EVERY_BYTES: usize = 4 * MIB;
 /// Partitions that are opened, or checkpointed, at the same time.
 pub const REPLICAS_OPENED_AT_ONCE: usize = 32;
 pub const CHECKPOINTS_AT_ONCE: usize = 16;
-/// Bound on opening a batch of partitions: each replays what the journal holds of it.
-pub const OPEN_DEADLINE: Duration = Duration::from_secs(120);
-/// Bound on a round of checkpoints.
-pub const CHECKPOINT_DEADLINE: Duration = Duration::from_secs(120);
 /// Partitions whose leadership begins at the same time: their epoch starts share a journal group.
 pub const LEADERSHIPS_AT_ONCE: usize = 4_096;
 

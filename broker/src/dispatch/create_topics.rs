@@ -1,0 +1,254 @@
+//! CreateTopics, and the creation of topics that a client merely mentions.
+//!
+//! All topics of a request are one proposal. The answer waits until this node leads what it is to lead,
+//! so that the client's next request finds the topic.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use io_backend::{Backend, Deadline};
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::create_topics_request::CreatableTopic;
+use kafka_protocol::messages::create_topics_response::{
+    CreatableTopicConfigs, CreatableTopicResult, CreateTopicsResponse,
+};
+use kafka_protocol::messages::{CreateTopicsRequest, TopicName};
+use uuid::Uuid;
+
+use super::{changes, configs, topics};
+use crate::config::Config;
+use crate::ids::{BrokerId, TopicId};
+use crate::limits;
+use crate::metadata::{MetadataCommand, MetadataImage, NewTopic, Outcome, TopicError, TopicImage, apply};
+use crate::node::Context;
+use crate::wire::{errors, text};
+
+/// Why a topic was not created: the code, and a sentence.
+pub type Refusal = (ResponseError, String);
+
+pub async fn handle<B: Backend>(
+    context: Arc<Context<B>>,
+    version: i16,
+    request: CreateTopicsRequest,
+) -> CreateTopicsResponse {
+    let image = context.metadata.image();
+    let doubles = doubles(request.topics.iter().map(|topic| topic.name.as_str()));
+    let plans: Vec<Result<NewTopic, Refusal>> = request
+        .topics
+        .iter()
+        .map(|topic| match doubles.contains(topic.name.as_str()) {
+            true => Err((ResponseError::InvalidRequest, "Duplicate topic name.".into())),
+            false => plan(&image, &context.config, topic, new_topic_id(&context.backend)),
+        })
+        .collect();
+
+    let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0).max(1_000));
+    let deadline = context.backend.now() + timeout.min(limits::PROPOSE_DEADLINE);
+    let legal = plans.iter().flatten().cloned().collect();
+    let mut created =
+        create(&context, legal, request.validate_only, Deadline::At(deadline)).await.into_iter();
+
+    let outcomes: Vec<Result<Arc<TopicImage>, Refusal>> = plans
+        .into_iter()
+        .map(|plan| {
+            plan.and_then(|_| {
+                created.next().unwrap_or_else(|| {
+                    Err((ResponseError::UnknownServerError, "the outcome is not known".into()))
+                })
+            })
+        })
+        .collect();
+    if !request.validate_only {
+        let made: Vec<Arc<TopicImage>> = outcomes.iter().flatten().cloned().collect();
+        topics::until_led(&context, &made, deadline).await;
+    }
+    let results = request
+        .topics
+        .into_iter()
+        .zip(outcomes)
+        .map(|(topic, outcome)| result(&context.config, version, topic.name, outcome));
+    CreateTopicsResponse::default().with_topics(results.collect())
+}
+
+/// Has topics created in one entry; the outcome of each, in order.
+pub async fn create<B: Backend>(
+    context: &Context<B>,
+    topics: Vec<NewTopic>,
+    validate_only: bool,
+    deadline: Deadline,
+) -> Vec<Result<Arc<TopicImage>, Refusal>> {
+    if topics.is_empty() {
+        return Vec::new();
+    }
+    let count = topics.len();
+    let command = MetadataCommand::CreateTopics { topics, validate_only };
+    let all = |code: ResponseError, why: String| vec![Err((code, why)); count];
+    match changes::propose(context, command, deadline).await {
+        Ok(Outcome::Topics(outcomes)) => outcomes
+            .into_iter()
+            .map(|outcome| outcome.map_err(|error| (errors::topic(&error), error.to_string())))
+            .collect(),
+        Ok(_) => all(ResponseError::UnknownServerError, "the metadata group answered something else".into()),
+        Err(error) => all(error.code(), error.to_string()),
+    }
+}
+
+/// A topic by the node's defaults, for a client that asked for one that is not there.
+pub fn plan_by_default(
+    image: &MetadataImage,
+    config: &Config,
+    name: &str,
+    id: TopicId,
+) -> Result<NewTopic, TopicError> {
+    apply::check_name(name)?;
+    let brokers: Vec<BrokerId> = image.brokers.keys().copied().collect();
+    let replication =
+        usize::try_from(config.topics.replication_factor).unwrap_or(1).clamp(1, brokers.len().max(1));
+    let partitions = usize::try_from(config.topics.partitions).unwrap_or(1);
+    let assignments = spread(&brokers, image.topics.len(), partitions, replication);
+    Ok(NewTopic { id, name: name.to_owned(), assignments, configs: BTreeMap::new() })
+}
+
+fn plan(
+    image: &MetadataImage,
+    config: &Config,
+    topic: &CreatableTopic,
+    id: TopicId,
+) -> Result<NewTopic, Refusal> {
+    let refused = |error: TopicError| (errors::topic(&error), error.to_string());
+    apply::check_name(topic.name.as_str()).map_err(refused)?;
+    if image.topics.contains_key(topic.name.as_str()) {
+        return Err(refused(TopicError::AlreadyExists(topic.name.to_string())));
+    }
+    let mut configs = BTreeMap::new();
+    for entry in &topic.configs {
+        // A null value means the default.
+        if let Some(value) = &entry.value {
+            configs.insert(entry.name.to_string(), value.to_string());
+        }
+    }
+    crate::metadata::configs::validate(&configs).map_err(refused)?;
+    let assignments = match topic.assignments.is_empty() {
+        true => assign(image, config, topic)?,
+        false => assigned(topic)?,
+    };
+    Ok(NewTopic { id, name: topic.name.to_string(), assignments, configs })
+}
+
+/// Replicas by number.
+fn assign(
+    image: &MetadataImage,
+    config: &Config,
+    topic: &CreatableTopic,
+) -> Result<Vec<Vec<BrokerId>>, Refusal> {
+    let partitions = match topic.num_partitions {
+        -1 => config.topics.partitions,
+        count => count,
+    };
+    let partitions = match usize::try_from(partitions) {
+        Ok(count) if (1..=limits::TOPIC_PARTITIONS_MAX).contains(&count) => count,
+        _ => {
+            let max = limits::TOPIC_PARTITIONS_MAX;
+            let why = format!(
+                "Number of partitions must be from 1 to {max}, or -1 to use the default; it is {partitions}."
+            );
+            return Err((ResponseError::InvalidPartitions, why));
+        }
+    };
+    let brokers: Vec<BrokerId> = image.brokers.keys().copied().collect();
+    let replication = match topic.replication_factor {
+        -1 => usize::try_from(config.topics.replication_factor).unwrap_or(1).clamp(1, brokers.len().max(1)),
+        factor => match usize::try_from(factor) {
+            Ok(factor) if (1..=brokers.len()).contains(&factor) => factor,
+            _ => {
+                let why = format!(
+                    "Replication factor must be from 1 to the {} broker(s) registered, or -1 to use the default; it is {factor}.",
+                    brokers.len()
+                );
+                return Err((ResponseError::InvalidReplicationFactor, why));
+            }
+        },
+    };
+    Ok(spread(&brokers, image.topics.len(), partitions, replication))
+}
+
+/// Replicas as the client names them.
+fn assigned(topic: &CreatableTopic) -> Result<Vec<Vec<BrokerId>>, Refusal> {
+    if topic.num_partitions != -1 || topic.replication_factor != -1 {
+        let why = "Partitions and replication factor must be -1 where replicas are assigned by hand.";
+        return Err((ResponseError::InvalidRequest, why.into()));
+    }
+    let by_index: BTreeMap<i32, Vec<BrokerId>> = topic
+        .assignments
+        .iter()
+        .map(|one| (one.partition_index, one.broker_ids.iter().map(|id| BrokerId(id.0)).collect()))
+        .collect();
+    let consecutive = by_index.keys().copied().eq(0..topic.assignments.len() as i32);
+    match consecutive {
+        true => Ok(by_index.into_values().collect()),
+        false => {
+            let why = "Assigned partitions must be numbered from 0 without gaps or doubles.";
+            Err((ResponseError::InvalidReplicaAssignment, why.into()))
+        }
+    }
+}
+
+/// Leaders in turn, each followed by its neighbours.
+fn spread(brokers: &[BrokerId], first: usize, partitions: usize, replication: usize) -> Vec<Vec<BrokerId>> {
+    if brokers.is_empty() {
+        // The proposal says why it cannot be.
+        return vec![Vec::new(); partitions];
+    }
+    (0..partitions)
+        .map(|partition| {
+            (0..replication).map(|replica| brokers[(first + partition + replica) % brokers.len()]).collect()
+        })
+        .collect()
+}
+
+fn doubles<'a>(names: impl Iterator<Item = &'a str>) -> BTreeSet<&'a str> {
+    let mut seen = BTreeSet::new();
+    names.filter(|name| !seen.insert(*name)).collect()
+}
+
+/// A version 4 UUID from the backend's randomness.
+pub fn new_topic_id<B: Backend>(backend: &B) -> TopicId {
+    let random = Uuid::from_u64_pair(backend.random_u64(), backend.random_u64());
+    TopicId(uuid::Builder::from_random_bytes(random.into_bytes()).into_uuid())
+}
+
+fn result(
+    config: &Config,
+    version: i16,
+    name: TopicName,
+    outcome: Result<Arc<TopicImage>, Refusal>,
+) -> CreatableTopicResult {
+    let result = CreatableTopicResult::default().with_name(name).with_error_message(None);
+    match outcome {
+        Err((code, why)) => result.with_error_code(code.code()).with_error_message(Some(text(why))),
+        Ok(_) if version < 5 => result,
+        Ok(topic) => {
+            let configs = configs::of_topic(config, &topic).into_iter().map(|entry| {
+                CreatableTopicConfigs::default()
+                    .with_name(text(entry.name))
+                    .with_value(Some(text(entry.value)))
+                    .with_read_only(entry.read_only)
+                    .with_config_source(entry.source as i8)
+            });
+            let replication = topic.partitions.first().map_or(0, |partition| partition.replicas.len());
+            let mut result = result
+                .with_num_partitions(topic.partitions.len() as i32)
+                .with_replication_factor(replication as i16)
+                .with_configs(Some(configs.collect()));
+            if version >= 7 {
+                result.topic_id = topic.id.0;
+            }
+            result
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "create_topics_tests.rs"]
+mod tests;

@@ -1,0 +1,90 @@
+//! DeleteTopics, by name or by id.
+
+use std::sync::Arc;
+
+use io_backend::{Backend, Deadline};
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::delete_topics_response::{DeletableTopicResult, DeleteTopicsResponse};
+use kafka_protocol::messages::{DeleteTopicsRequest, TopicName};
+
+use super::changes;
+use super::topics::{Located, TopicKey};
+use crate::ids::TopicId;
+use crate::limits;
+use crate::metadata::{MetadataCommand, Outcome};
+use crate::node::Context;
+use crate::wire::{errors, text};
+
+/// One topic of the request: as it was named, and what it is.
+struct Wanted {
+    name: Option<TopicName>,
+    id: TopicId,
+    outcome: Result<(), (ResponseError, String)>,
+}
+
+pub async fn handle<B: Backend>(
+    context: Arc<Context<B>>,
+    version: i16,
+    request: DeleteTopicsRequest,
+) -> DeleteTopicsResponse {
+    let located = Located::now(&context);
+    let mut wanted: Vec<Wanted> = request
+        .topic_names
+        .into_iter()
+        .map(|name| (Some(name), TopicId::NIL))
+        .chain(request.topics.into_iter().map(|topic| (topic.name, TopicId(topic.topic_id))))
+        .map(|(name, id)| resolve(&located, name, id))
+        .collect();
+
+    let ids: Vec<TopicId> =
+        wanted.iter().filter(|topic| topic.outcome.is_ok()).map(|topic| topic.id).collect();
+    if !ids.is_empty() {
+        let timeout = limits::PROPOSE_DEADLINE
+            .min(std::time::Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0).max(1_000)));
+        let deadline = Deadline::after(&context.backend, timeout);
+        let decided =
+            changes::propose(&context, MetadataCommand::DeleteTopics { topics: ids }, deadline).await;
+        let to_decide = wanted.iter_mut().filter(|topic| topic.outcome.is_ok());
+        match decided {
+            Ok(Outcome::Topics(outcomes)) => {
+                for (topic, outcome) in to_decide.zip(outcomes) {
+                    topic.outcome =
+                        outcome.map(|_| ()).map_err(|error| (errors::topic(&error), error.to_string()));
+                }
+            }
+            Ok(_) => {}
+            Err(error) => {
+                for topic in to_decide {
+                    topic.outcome = Err((error.code(), error.to_string()));
+                }
+            }
+        }
+    }
+
+    let responses = wanted.into_iter().map(|topic| {
+        let mut result = DeletableTopicResult::default().with_name(topic.name);
+        if version >= 6 {
+            result.topic_id = topic.id.0;
+        }
+        if let Err((code, message)) = topic.outcome {
+            result.error_code = code.code();
+            result.error_message = (version >= 5).then(|| text(message));
+        }
+        result
+    });
+    DeleteTopicsResponse::default().with_responses(responses.collect())
+}
+
+fn resolve<B: Backend>(located: &Located<B>, name: Option<TopicName>, id: TopicId) -> Wanted {
+    let found = match &name {
+        Some(name) => located.topic(TopicKey::Name(name.as_str())),
+        None => located.topic(TopicKey::Id(id)),
+    };
+    match found {
+        Ok(topic) => {
+            let name = name.unwrap_or_else(|| TopicName(text(&topic.name)));
+            Wanted { name: Some(name), id: topic.id, outcome: Ok(()) }
+        }
+        Err(code) => Wanted { name, id, outcome: Err((code, "there is no such topic".into())) },
+    }
+}

@@ -1,0 +1,167 @@
+//! Metadata: which topics there are and who leads them; creates what is asked for and missing, where
+//! that is wanted.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use io_backend::{Backend, Deadline};
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::metadata_response::{
+    MetadataResponse, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use kafka_protocol::messages::{BrokerId, MetadataRequest, TopicName};
+use uuid::Uuid;
+
+use super::cluster::{CLUSTER_OPERATIONS, OPERATIONS_OMITTED, TOPIC_OPERATIONS};
+use super::{create_topics, topics};
+use crate::ids::TopicId;
+use crate::metadata::{MetadataImage, TopicImage};
+use crate::node::Context;
+use crate::wire::text;
+
+/// Topics that a mention creates: a client that waits longer asks again.
+const CREATION_DEADLINE: Duration = Duration::from_secs(5);
+
+pub async fn handle<B: Backend>(
+    context: Arc<Context<B>>,
+    version: i16,
+    request: MetadataRequest,
+) -> MetadataResponse {
+    // In version 0 an empty list means all, afterwards null does.
+    let wanted = request.topics.filter(|topics| version > 0 || !topics.is_empty());
+    let may_create = context.config.topics.auto_create && (version < 4 || request.allow_auto_topic_creation);
+    let mut refusals = Vec::new();
+    if let Some(wanted) = &wanted
+        && may_create
+    {
+        refusals = create_missing(&context, wanted).await;
+    }
+
+    let image = context.metadata.image();
+    let operations = version >= 8 && request.include_topic_authorized_operations;
+    let topics = match wanted {
+        None => image.topics.values().map(|topic| known(&image, topic, version, operations)).collect(),
+        Some(wanted) => wanted
+            .into_iter()
+            .map(|asked| match find(&image, &asked) {
+                Some(topic) => known(&image, topic, version, operations),
+                None => unknown(asked, &refusals),
+            })
+            .collect(),
+    };
+    let brokers = image.brokers.values().map(|broker| {
+        MetadataResponseBroker::default()
+            .with_node_id(BrokerId(broker.id.0))
+            .with_host(text(&broker.host))
+            .with_port(broker.port.into())
+            .with_rack(None)
+    });
+    let cluster_operations =
+        match request.include_cluster_authorized_operations && (8..=10).contains(&version) {
+            true => CLUSTER_OPERATIONS,
+            false => OPERATIONS_OMITTED,
+        };
+    MetadataResponse::default()
+        .with_brokers(brokers.collect())
+        .with_cluster_id(Some(text(&image.cluster_id)))
+        .with_controller_id(BrokerId(image.controller.map_or(-1, |id| id.0)))
+        .with_topics(topics)
+        .with_cluster_authorized_operations(cluster_operations)
+}
+
+fn find<'a>(image: &'a MetadataImage, asked: &MetadataRequestTopic) -> Option<&'a Arc<TopicImage>> {
+    match &asked.name {
+        Some(name) => image.topics.get(name.as_str()),
+        None => image.topic_by_id(TopicId(asked.topic_id)),
+    }
+}
+
+/// Names and why they could not be created.
+type Refusals = Vec<(TopicName, ResponseError)>;
+
+async fn create_missing<B: Backend>(context: &Context<B>, wanted: &[MetadataRequestTopic]) -> Refusals {
+    let image = context.metadata.image();
+    let mut refusals = Refusals::new();
+    let mut plans = Vec::new();
+    let mut names: Vec<TopicName> = Vec::new();
+    for name in wanted.iter().filter_map(|topic| topic.name.as_ref()) {
+        if image.topics.contains_key(name.as_str()) || names.contains(name) {
+            continue;
+        }
+        let id = create_topics::new_topic_id(&context.backend);
+        match create_topics::plan_by_default(&image, &context.config, name.as_str(), id) {
+            Ok(plan) => {
+                plans.push(plan);
+                names.push(name.clone());
+            }
+            Err(error) => refusals.push((name.clone(), crate::wire::errors::topic(&error))),
+        }
+    }
+    if plans.is_empty() {
+        return refusals;
+    }
+    let deadline = context.backend.now() + CREATION_DEADLINE;
+    let outcomes = create_topics::create(context, plans, false, Deadline::At(deadline)).await;
+    let mut made = Vec::new();
+    for (name, outcome) in names.into_iter().zip(outcomes) {
+        match outcome {
+            Ok(topic) => made.push(topic),
+            // Another client's mention was quicker.
+            Err((ResponseError::TopicAlreadyExists, _)) => {
+                made.extend(context.metadata.image().topics.get(name.as_str()).cloned());
+            }
+            Err((
+                code @ (ResponseError::InvalidTopicException | ResponseError::InvalidReplicaAssignment),
+                _,
+            )) => {
+                refusals.push((name, code));
+            }
+            // It may come to be; the client asks again.
+            Err((_, why)) => {
+                tracing::warn!(topic = %name.as_str(), "not created on mention: {why}");
+                refusals.push((name, ResponseError::LeaderNotAvailable));
+            }
+        }
+    }
+    topics::until_led(context, &made, deadline).await;
+    refusals
+}
+
+fn unknown(asked: MetadataRequestTopic, refusals: &Refusals) -> MetadataResponseTopic {
+    let code = match &asked.name {
+        None => ResponseError::UnknownTopicId,
+        Some(name) => refusals
+            .iter()
+            .find(|(refused, _)| refused == name)
+            .map_or(ResponseError::UnknownTopicOrPartition, |(_, code)| *code),
+    };
+    MetadataResponseTopic::default()
+        .with_error_code(code.code())
+        // Before version 12 the name must not be null.
+        .with_name(Some(asked.name.unwrap_or_default()))
+        .with_topic_id(asked.topic_id)
+}
+
+fn known(image: &MetadataImage, topic: &TopicImage, version: i16, operations: bool) -> MetadataResponseTopic {
+    let partitions = topic.partitions.iter().zip(0..).map(|(partition, index)| {
+        let brokers = |ids: &[crate::ids::BrokerId]| ids.iter().map(|id| BrokerId(id.0)).collect();
+        let offline: Vec<crate::ids::BrokerId> =
+            partition.replicas.iter().copied().filter(|id| !image.brokers.contains_key(id)).collect();
+        let leader = partition.leader.filter(|id| image.brokers.contains_key(id));
+        let code = if leader.is_some() { 0 } else { ResponseError::LeaderNotAvailable.code() };
+        MetadataResponsePartition::default()
+            .with_error_code(code)
+            .with_partition_index(index)
+            .with_leader_id(BrokerId(leader.map_or(-1, |id| id.0)))
+            .with_leader_epoch(partition.leader_epoch.0)
+            .with_replica_nodes(brokers(&partition.replicas))
+            .with_isr_nodes(brokers(&partition.isr))
+            .with_offline_replicas(brokers(&offline))
+    });
+    MetadataResponseTopic::default()
+        .with_name(Some(TopicName(text(&topic.name))))
+        .with_topic_id(if version >= 10 { topic.id.0 } else { Uuid::nil() })
+        .with_partitions(partitions.collect())
+        .with_topic_authorized_operations(if operations { TOPIC_OPERATIONS } else { OPERATIONS_OMITTED })
+}

@@ -1,0 +1,134 @@
+//! ListOffsets and OffsetForLeaderEpoch: questions about where things are in a partition.
+
+use std::sync::Arc;
+
+use io_backend::{Backend, Deadline};
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::list_offsets_request::ListOffsetsPartition;
+use kafka_protocol::messages::list_offsets_response::{
+    ListOffsetsPartitionResponse, ListOffsetsResponse, ListOffsetsTopicResponse,
+};
+use kafka_protocol::messages::offset_for_leader_epoch_request::OffsetForLeaderPartition;
+use kafka_protocol::messages::offset_for_leader_epoch_response::{
+    EpochEndOffset, OffsetForLeaderEpochResponse, OffsetForLeaderTopicResult,
+};
+use kafka_protocol::messages::{ListOffsetsRequest, OffsetForLeaderEpochRequest};
+
+use super::topics::{Located, NotHere, TopicKey};
+use crate::ids::LeaderEpoch;
+use crate::limits;
+use crate::metadata::TopicImage;
+use crate::node::Context;
+use crate::partition::{OffsetFound, OffsetQuery};
+use crate::wire::errors;
+
+/// Timestamps with a meaning of their own.
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+const MAX_TIMESTAMP: i64 = -3;
+/// KIP-405: the earliest on local disks, which is all there is.
+const EARLIEST_LOCAL: i64 = -4;
+/// The latest in remote storage, which there is not.
+const LATEST_TIERED: i64 = -5;
+
+const NOTHING: OffsetFound =
+    OffsetFound { offset: crate::ids::Offset(-1), timestamp: -1, leader_epoch: LeaderEpoch::NONE };
+
+pub async fn list<B: Backend>(
+    context: Arc<Context<B>>,
+    version: i16,
+    request: ListOffsetsRequest,
+) -> ListOffsetsResponse {
+    let located = Located::now(&context);
+    let read_committed = request.isolation_level == 1;
+    let deadline = Deadline::after(&context.backend, limits::ASK_DEADLINE);
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in request.topics {
+        let found = located.topic(TopicKey::Name(topic.name.as_str()));
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for partition in topic.partitions {
+            let index = partition.partition_index;
+            let answer = match found {
+                Ok(topic) => one(&located, topic, &partition, read_committed, deadline).await,
+                Err(code) => Err(code.into()),
+            };
+            let response = ListOffsetsPartitionResponse::default().with_partition_index(index);
+            partitions.push(match answer {
+                Ok(found) => response
+                    .with_offset(found.offset.0)
+                    .with_timestamp(found.timestamp)
+                    .with_leader_epoch(if version >= 4 { found.leader_epoch.0 } else { -1 }),
+                Err(not_here) => response.with_error_code(not_here.code.code()),
+            });
+        }
+        topics.push(ListOffsetsTopicResponse::default().with_name(topic.name).with_partitions(partitions));
+    }
+    ListOffsetsResponse::default().with_topics(topics)
+}
+
+async fn one<B: Backend>(
+    located: &Located<B>,
+    topic: &TopicImage,
+    asked: &ListOffsetsPartition,
+    read_committed: bool,
+    deadline: Deadline,
+) -> Result<OffsetFound, NotHere> {
+    let partition = located.partition(topic, asked.partition_index)?;
+    let query = match asked.timestamp {
+        LATEST => OffsetQuery::Latest { read_committed },
+        EARLIEST | EARLIEST_LOCAL => OffsetQuery::Earliest,
+        MAX_TIMESTAMP => OffsetQuery::MaxTimestamp,
+        LATEST_TIERED => return Ok(NOTHING),
+        timestamp if timestamp >= 0 => OffsetQuery::Timestamp(timestamp),
+        _ => return Err(ResponseError::InvalidRequest.into()),
+    };
+    match partition.offset(query, epoch(asked.current_leader_epoch), deadline).await {
+        Ok(found) => Ok(found.unwrap_or(NOTHING)),
+        Err(error) => Err(errors::read(&error).into()),
+    }
+}
+
+pub async fn for_leader_epoch<B: Backend>(
+    context: Arc<Context<B>>,
+    request: OffsetForLeaderEpochRequest,
+) -> OffsetForLeaderEpochResponse {
+    let located = Located::now(&context);
+    let deadline = Deadline::after(&context.backend, limits::ASK_DEADLINE);
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in request.topics {
+        let found = located.topic(TopicKey::Name(topic.topic.as_str()));
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for partition in topic.partitions {
+            let end = match found {
+                Ok(topic) => epoch_end(&located, topic, &partition, deadline).await,
+                Err(code) => Err(code.into()),
+            };
+            let response = EpochEndOffset::default().with_partition(partition.partition);
+            partitions.push(match end {
+                Ok((epoch, end)) => response.with_leader_epoch(epoch.0).with_end_offset(end.0),
+                Err(not_here) => response.with_error_code(not_here.code.code()),
+            });
+        }
+        topics
+            .push(OffsetForLeaderTopicResult::default().with_topic(topic.topic).with_partitions(partitions));
+    }
+    OffsetForLeaderEpochResponse::default().with_topics(topics)
+}
+
+async fn epoch_end<B: Backend>(
+    located: &Located<B>,
+    topic: &TopicImage,
+    asked: &OffsetForLeaderPartition,
+    deadline: Deadline,
+) -> Result<(LeaderEpoch, crate::ids::Offset), NotHere> {
+    let partition = located.partition(topic, asked.partition)?;
+    partition
+        .epoch_end(LeaderEpoch(asked.leader_epoch), epoch(asked.current_leader_epoch), deadline)
+        .await
+        .map_err(|error| errors::read(&error).into())
+}
+
+/// Clients that do not know the epoch say -1.
+pub fn epoch(from_wire: i32) -> Option<LeaderEpoch> {
+    (from_wire >= 0).then_some(LeaderEpoch(from_wire))
+}

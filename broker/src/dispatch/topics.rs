@@ -1,0 +1,109 @@
+//! Finding topics and their partitions: by name or by id, in the latest metadata image and among the
+//! replicas that this node has open.
+
+use std::sync::Arc;
+
+use im::OrdMap;
+use io_backend::{Backend, Deadline, Moment};
+use kafka_protocol::ResponseError;
+
+use crate::ids::{BrokerId, LeaderEpoch, PartitionId, TopicId};
+use crate::metadata::{MetadataImage, TopicImage};
+use crate::node::Context;
+use crate::partition::PartitionHandle;
+
+/// How a request names a topic.
+#[derive(Clone, Copy, Debug)]
+pub enum TopicKey<'a> {
+    Name(&'a str),
+    Id(TopicId),
+}
+
+/// One moment's view of topics and replicas, for the time of a request.
+pub struct Located<B: Backend> {
+    pub image: Arc<MetadataImage>,
+    replicas: Arc<OrdMap<PartitionId, PartitionHandle<B>>>,
+    node: BrokerId,
+}
+
+/// Who leads instead of us, as far as known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leader {
+    pub id: BrokerId,
+    pub epoch: LeaderEpoch,
+}
+
+/// Why a partition cannot be served here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotHere {
+    pub code: ResponseError,
+    pub leader: Option<Leader>,
+}
+
+impl From<ResponseError> for NotHere {
+    fn from(code: ResponseError) -> NotHere {
+        NotHere { code, leader: None }
+    }
+}
+
+impl<B: Backend> Located<B> {
+    pub fn now(context: &Context<B>) -> Located<B> {
+        Located {
+            image: context.metadata.image(),
+            replicas: context.replicas.open().get(),
+            node: context.node,
+        }
+    }
+
+    pub fn topic(&self, key: TopicKey<'_>) -> Result<&Arc<TopicImage>, ResponseError> {
+        match key {
+            TopicKey::Name(name) => self.image.topics.get(name).ok_or(ResponseError::UnknownTopicOrPartition),
+            TopicKey::Id(id) => self.image.topic_by_id(id).ok_or(ResponseError::UnknownTopicId),
+        }
+    }
+
+    /// The replica that serves this partition. It may have just ceased to lead; its owner knows.
+    pub fn partition(&self, topic: &TopicImage, index: i32) -> Result<&PartitionHandle<B>, NotHere> {
+        let known = usize::try_from(index).ok().and_then(|index| topic.partitions.get(index));
+        let Some(known) = known else {
+            return Err(ResponseError::UnknownTopicOrPartition.into());
+        };
+        let not_here =
+            || NotHere { code: ResponseError::NotLeaderOrFollower, leader: self.leader(topic, index) };
+        if known.leader != Some(self.node) {
+            return Err(not_here());
+        }
+        self.replicas.get(&PartitionId { topic: topic.id, index }).ok_or_else(not_here)
+    }
+
+    pub fn leader(&self, topic: &TopicImage, index: i32) -> Option<Leader> {
+        let partition = topic.partitions.get(usize::try_from(index).ok()?)?;
+        Some(Leader { id: partition.leader?, epoch: partition.leader_epoch })
+    }
+}
+
+/// Waits until this node leads all partitions of these topics that it is to lead.
+pub async fn until_led<B: Backend>(context: &Context<B>, topics: &[Arc<TopicImage>], until: Moment) -> bool {
+    let deadline = Deadline::At(until);
+    let ours: Vec<PartitionId> = topics
+        .iter()
+        .flat_map(|topic| {
+            let ours = topic.partitions.iter().zip(0..).filter(|(p, _)| p.leader == Some(context.node));
+            ours.map(|(_, index)| PartitionId { topic: topic.id, index })
+        })
+        .collect();
+    let open = context.replicas.open();
+    let Ok(replicas) =
+        open.until(&context.backend, deadline, |open| ours.iter().all(|id| open.contains_key(id))).await
+    else {
+        return false;
+    };
+    for id in &ours {
+        if let Some(replica) = replicas.get(id)
+            && replica.views().until(&context.backend, deadline, |view| view.leading).await.is_err()
+        {
+            return false;
+        }
+    }
+    true
+}

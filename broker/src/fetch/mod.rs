@@ -1,0 +1,390 @@
+//! Fetch: reads what partitions have, and waits for more while that is less than the client wants.
+//!
+//! Sessions are declined: the answer carries session id 0, which clients take for "send everything each time".
+//! A fetch that waits has given its share of the node's requests in flight back.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use io_backend::{Backend, Deadline, Moment, within};
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchRequest};
+use kafka_protocol::messages::fetch_response::{
+    FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
+};
+use kafka_protocol::messages::{BrokerId, TopicName};
+use uuid::Uuid;
+
+use crate::dispatch::topics::{Leader, Located, NotHere, TopicKey};
+use crate::ids::{LeaderEpoch, Offset, TopicId};
+use crate::limits::{DISK_DEADLINE, FETCH_BYTES_MAX};
+use crate::node::Context;
+use crate::partition::{PartitionHandle, PartitionView, ReadError, ReadRequest};
+use crate::server::Permit;
+use crate::wire::{errors, text};
+
+const TOPIC_IDS_SINCE: i16 = 13;
+const LEADERS_SINCE: i16 = 12;
+const ENDPOINTS_SINCE: i16 = 16;
+const PREFERRED_REPLICA_SINCE: i16 = 11;
+
+pub async fn handle<B: Backend>(
+    context: &Context<B>,
+    version: i16,
+    request: FetchRequest,
+    permit: Permit,
+) -> FetchResponse {
+    if let Some(code) = session_error(request.session_id, request.session_epoch) {
+        return FetchResponse::default().with_error_code(code.code());
+    }
+    let backend = &context.backend;
+    let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
+    let until = backend.now() + wait;
+    let max_bytes = usize::try_from(request.max_bytes).unwrap_or(0).min(FETCH_BYTES_MAX);
+    let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes);
+    let mut fetch = Fetch::new(context, version, request, max_bytes);
+
+    fetch.gather(context, |_| true).await;
+    let mut permit = Some(permit);
+    while !fetch.is_enough(min_bytes) && backend.now() < until {
+        permit.take();
+        if !fetch.until_more(backend, until).await {
+            break;
+        }
+        fetch.gather(context, |slot| slot.has_more()).await;
+    }
+    fetch.into_response(context, version)
+}
+
+/// No session exists: a client that names one is told so, and begins anew without.
+fn session_error(id: i32, epoch: i32) -> Option<ResponseError> {
+    match (id, epoch) {
+        // -1: without a session. 0: with a new one, which is declined.
+        (0, -1 | 0) => None,
+        (0, _) => Some(ResponseError::InvalidFetchSessionEpoch),
+        // The final epoch closes the session, whichever it was, and asks for everything.
+        (_, -1) => None,
+        _ => Some(ResponseError::FetchSessionIdNotFound),
+    }
+}
+
+/// A fetch under way.
+struct Fetch<B: Backend> {
+    topics: Vec<Topic<B>>,
+    read_committed: bool,
+    bytes: usize,
+    max_bytes: usize,
+    failed: bool,
+}
+
+struct Topic<B: Backend> {
+    name: TopicName,
+    id: Uuid,
+    slots: Vec<Slot<B>>,
+}
+
+/// One partition of the fetch and what has been gathered for it.
+struct Slot<B: Backend> {
+    index: i32,
+    partition: Option<PartitionHandle<B>>,
+    next: Offset,
+    max_bytes: usize,
+    current_epoch: Option<LeaderEpoch>,
+    read_committed: bool,
+    view: PartitionView,
+    batches: Vec<Bytes>,
+    bytes: usize,
+    error: Option<NotHere>,
+}
+
+impl<B: Backend> Slot<B> {
+    fn new(located: &Located<B>, key: TopicKey<'_>, asked: &FetchPartition, read_committed: bool) -> Slot<B> {
+        let found = located.topic(key).map_err(NotHere::from);
+        let found = found.and_then(|topic| located.partition(topic, asked.partition));
+        let (partition, error) = match found {
+            Ok(partition) => (Some(partition.clone()), None),
+            Err(error) => (None, Some(error)),
+        };
+        Slot {
+            index: asked.partition,
+            partition,
+            next: Offset(asked.fetch_offset),
+            max_bytes: usize::try_from(asked.partition_max_bytes).unwrap_or(0),
+            current_epoch: (asked.current_leader_epoch >= 0)
+                .then_some(LeaderEpoch(asked.current_leader_epoch)),
+            read_committed,
+            view: PartitionView::default(),
+            batches: Vec::new(),
+            bytes: 0,
+            error,
+        }
+    }
+
+    /// Whether the view says more than the end of what was gathered.
+    fn is_beyond(&self, view: &PartitionView) -> bool {
+        let end = if self.read_committed { view.last_stable } else { view.high_watermark };
+        let same_epoch = self.current_epoch.is_none_or(|epoch| epoch == view.leader_epoch);
+        end != self.next || !view.leading || !same_epoch
+    }
+
+    fn has_more(&self) -> bool {
+        self.error.is_none() && self.partition.as_ref().is_some_and(|one| self.is_beyond(&one.views().get()))
+    }
+
+    async fn gather(&mut self, room: usize, deadline: Deadline) -> Result<(), ReadError> {
+        let Some(partition) = &self.partition else { return Ok(()) };
+        self.view = *partition.views().get();
+        let room = room.min(self.max_bytes.saturating_sub(self.bytes));
+        if room == 0 || !self.is_beyond(&self.view) {
+            return Ok(());
+        }
+        let request = ReadRequest {
+            from: self.next,
+            max_bytes: room,
+            read_committed: self.read_committed,
+            current_epoch: self.current_epoch,
+        };
+        let outcome = partition.read(request, deadline).await?;
+        self.view = outcome.view;
+        self.bytes += outcome.batches.iter().map(Bytes::len).sum::<usize>();
+        if let Some(next) = outcome.batches.last().and_then(|last| offset_after(last)) {
+            self.next = next;
+        }
+        self.batches.extend(outcome.batches);
+        Ok(())
+    }
+}
+
+/// The offset after a chunk of one or more whole batches.
+fn offset_after(chunk: &[u8]) -> Option<Offset> {
+    let mut rest = chunk;
+    let mut after = None;
+    while let Some(header) = rest.first_chunk::<27>() {
+        let base = i64::from_be_bytes(*header.first_chunk()?);
+        let len = usize::try_from(i32::from_be_bytes(*header[8..].first_chunk()?)).ok()?;
+        let last_delta = i32::from_be_bytes(*header[23..].first_chunk()?);
+        after = Some(Offset(base + i64::from(last_delta) + 1));
+        rest = rest.get(12 + len..)?;
+    }
+    after
+}
+
+impl<B: Backend> Fetch<B> {
+    fn new(context: &Context<B>, version: i16, request: FetchRequest, max_bytes: usize) -> Fetch<B> {
+        let located = Located::now(context);
+        let read_committed = request.isolation_level == 1;
+        let topics = request.topics.into_iter().map(|topic| {
+            let key = match version >= TOPIC_IDS_SINCE {
+                true => TopicKey::Id(TopicId(topic.topic_id)),
+                false => TopicKey::Name(topic.topic.as_str()),
+            };
+            let slots = topic.partitions.iter().map(|asked| Slot::new(&located, key, asked, read_committed));
+            let slots: Vec<Slot<B>> = slots.collect();
+            Topic { id: topic.topic_id, slots, name: topic.topic }
+        });
+        let topics: Vec<Topic<B>> = topics.collect();
+        let failed = topics.iter().flat_map(|topic| &topic.slots).any(|slot| slot.error.is_some());
+        Fetch { topics, read_committed, bytes: 0, max_bytes, failed }
+    }
+
+    fn slots(&self) -> impl Iterator<Item = &Slot<B>> {
+        self.topics.iter().flat_map(|topic| &topic.slots)
+    }
+
+    /// An error is news that should not wait.
+    fn is_enough(&self, min_bytes: usize) -> bool {
+        self.failed
+            || self.bytes >= min_bytes
+            || self.bytes >= self.max_bytes
+            || self.slots().next().is_none()
+    }
+
+    async fn gather(&mut self, context: &Context<B>, of_interest: impl Fn(&Slot<B>) -> bool) {
+        let deadline = Deadline::after(&context.backend, DISK_DEADLINE);
+        for slot in self.topics.iter_mut().flat_map(|topic| &mut topic.slots) {
+            if slot.error.is_some() || !of_interest(slot) {
+                continue;
+            }
+            // The first batch is given even where it is larger than the client's limit, or it never got past.
+            let room = match self.bytes {
+                0 => self.max_bytes.max(1),
+                bytes => self.max_bytes.saturating_sub(bytes),
+            };
+            let before = slot.bytes;
+            if self.bytes == 0 {
+                slot.max_bytes = slot.max_bytes.max(1);
+            }
+            let gathered = slot.gather(room, deadline).await;
+            self.bytes += slot.bytes - before;
+            if let Err(error) = gathered {
+                self.failed = true;
+                // What was read before the error is good; the client meets the error next time.
+                if slot.batches.is_empty() {
+                    slot.error = Some(errors::read(&error).into());
+                }
+            }
+        }
+    }
+
+    /// Waits until a partition has more, leads no longer, or is under a new epoch; false when time is up.
+    async fn until_more(&self, backend: &B, until: Moment) -> bool {
+        let mut waits: Vec<Pin<Box<dyn Future<Output = ()> + Send + '_>>> = Vec::new();
+        for slot in self.slots() {
+            let Some(partition) = &slot.partition else { continue };
+            if slot.bytes >= slot.max_bytes {
+                continue;
+            }
+            waits.push(Box::pin(async move {
+                let bounded = Deadline::Unbounded("the fetch that waits has a deadline");
+                let _ = partition.views().until(backend, bounded, |view| slot.is_beyond(view)).await;
+            }));
+        }
+        let any = poll_fn(|cx| {
+            for wait in &mut waits {
+                if wait.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(());
+                }
+            }
+            Poll::Pending
+        });
+        within(backend, Deadline::At(until), any).await.is_ok()
+    }
+
+    fn into_response(self, context: &Context<B>, version: i16) -> FetchResponse {
+        let located = Located::now(context);
+        let mut endpoints: Vec<NodeEndpoint> = Vec::new();
+        let mut topics = Vec::with_capacity(self.topics.len());
+        for topic in self.topics {
+            let key = match version >= TOPIC_IDS_SINCE {
+                true => TopicKey::Id(TopicId(topic.id)),
+                false => TopicKey::Name(topic.name.as_str()),
+            };
+            let image = located.topic(key).ok();
+            let mut partitions = Vec::with_capacity(topic.slots.len());
+            for slot in topic.slots {
+                let leader = slot
+                    .error
+                    .filter(|error| tells_leader(error.code))
+                    .and_then(|error| error.leader.or_else(|| located.leader(image?, slot.index)));
+                if let Some(leader) = leader
+                    && version >= ENDPOINTS_SINCE
+                    && !endpoints.iter().any(|known| known.node_id.0 == leader.id.0)
+                    && let Some(broker) = located.image.brokers.get(&leader.id)
+                {
+                    endpoints.push(
+                        NodeEndpoint::default()
+                            .with_node_id(BrokerId(leader.id.0))
+                            .with_host(text(&broker.host))
+                            .with_port(broker.port.into())
+                            .with_rack(None),
+                    );
+                }
+                partitions.push(partition_data(slot, version, self.read_committed, leader));
+            }
+            let response = FetchableTopicResponse::default().with_partitions(partitions);
+            topics.push(match version >= TOPIC_IDS_SINCE {
+                true => response.with_topic_id(topic.id),
+                false => response.with_topic(topic.name),
+            });
+        }
+        FetchResponse::default().with_responses(topics).with_node_endpoints(endpoints)
+    }
+}
+
+fn tells_leader(code: ResponseError) -> bool {
+    matches!(
+        code,
+        ResponseError::NotLeaderOrFollower
+            | ResponseError::FencedLeaderEpoch
+            | ResponseError::UnknownLeaderEpoch
+    )
+}
+
+fn partition_data<B: Backend>(
+    slot: Slot<B>,
+    version: i16,
+    read_committed: bool,
+    leader: Option<Leader>,
+) -> PartitionData {
+    let mut data = PartitionData::default()
+        .with_partition_index(slot.index)
+        .with_aborted_transactions(read_committed.then(Vec::new))
+        // Never null: some clients cannot take that.
+        .with_records(Some(joined(slot.batches)));
+    if version >= PREFERRED_REPLICA_SINCE {
+        data.preferred_read_replica = BrokerId(-1);
+    }
+    match slot.error {
+        None => {
+            data.high_watermark = slot.view.high_watermark.0;
+            data.last_stable_offset = slot.view.last_stable.0;
+            data.log_start_offset = slot.view.log_start.0;
+        }
+        Some(error) => {
+            data.error_code = error.code.code();
+            data.high_watermark = -1;
+        }
+    }
+    if let Some(leader) = leader
+        && version >= LEADERS_SINCE
+    {
+        data.current_leader = LeaderIdAndEpoch::default()
+            .with_leader_id(BrokerId(leader.id.0))
+            .with_leader_epoch(leader.epoch.0);
+    }
+    data
+}
+
+fn joined(mut batches: Vec<Bytes>) -> Bytes {
+    match batches.len() {
+        0 => Bytes::new(),
+        1 => batches.remove(0),
+        _ => {
+            let mut all = BytesMut::with_capacity(batches.iter().map(Bytes::len).sum());
+            for batch in &batches {
+                all.extend_from_slice(batch);
+            }
+            all.freeze()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(base: i64, last_delta: i32, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0u8; len];
+        bytes[..8].copy_from_slice(&base.to_be_bytes());
+        bytes[8..12].copy_from_slice(&(len as i32 - 12).to_be_bytes());
+        bytes[23..27].copy_from_slice(&last_delta.to_be_bytes());
+        bytes
+    }
+
+    #[test]
+    fn the_next_offset_follows_the_last_batch_of_a_chunk() {
+        assert_eq!(offset_after(&batch(7, 2, 61)), Some(Offset(10)));
+        let two = [batch(7, 2, 61), batch(10, 0, 70)].concat();
+        assert_eq!(offset_after(&two), Some(Offset(11)));
+        assert_eq!(offset_after(&two[..61]), Some(Offset(10)));
+        assert_eq!(offset_after(&[]), None);
+    }
+
+    #[test]
+    fn sessions_are_declined_and_never_pretended() {
+        let table = [
+            ((0, -1), None),
+            ((0, 0), None),
+            ((0, 1), Some(ResponseError::InvalidFetchSessionEpoch)),
+            ((5, 0), Some(ResponseError::FetchSessionIdNotFound)),
+            ((5, 3), Some(ResponseError::FetchSessionIdNotFound)),
+            ((5, -1), None),
+        ];
+        for ((id, epoch), expected) in table {
+            assert_eq!(session_error(id, epoch), expected, "session {id}, epoch {epoch}");
+        }
+    }
+}

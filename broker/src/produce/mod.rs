@@ -1,0 +1,297 @@
+//! Produce: batches are checked and put in their partitions' lines in the order of the connection's
+//! requests; the answer is given when each partition has said what became of its batch.
+
+use std::time::Duration;
+
+use io_backend::{Backend, Deadline, Moment, within};
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::produce_request::{PartitionProduceData, ProduceRequest};
+use kafka_protocol::messages::produce_response::{
+    LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
+};
+use kafka_protocol::messages::{BrokerId, TopicName};
+use tracing::debug;
+use uuid::Uuid;
+
+use crate::dispatch::Finished;
+use crate::dispatch::topics::{Leader, Located, NotHere, TopicKey};
+use crate::ids::{PartitionId, TopicId};
+use crate::journal::SubmitError;
+use crate::metadata::{MetadataImage, TopicImage};
+use crate::node::Context;
+use crate::partition::{Acks, AppendError, Appended, PendingAppend};
+use crate::parts::Admit;
+use crate::wire::{RequestHead, Response, errors, text};
+
+pub mod validate;
+
+pub use validate::BatchError;
+
+/// Produce versions whose topics are named by id.
+const TOPIC_IDS_SINCE: i16 = 13;
+/// Versions that tell who leads instead (KIP-951).
+const LEADERS_SINCE: i16 = 10;
+const MESSAGES_SINCE: i16 = 8;
+
+/// A produce request whose batches are in line.
+pub struct PendingProduce<B: Backend> {
+    acks: Option<Acks>,
+    received: Moment,
+    topics: Vec<PendingTopic<B>>,
+}
+
+struct PendingTopic<B: Backend> {
+    name: TopicName,
+    id: Uuid,
+    partitions: Vec<PendingPartition<B>>,
+}
+
+struct PendingPartition<B: Backend> {
+    index: i32,
+    append: Result<PendingAppend<B>, Refusal>,
+}
+
+/// Why a partition's batch was not appended, or not known to be.
+struct Refusal {
+    code: ResponseError,
+    leader: Option<Leader>,
+    why: Option<String>,
+}
+
+impl From<ResponseError> for Refusal {
+    fn from(code: ResponseError) -> Refusal {
+        Refusal { code, leader: None, why: None }
+    }
+}
+
+impl From<NotHere> for Refusal {
+    fn from(not_here: NotHere) -> Refusal {
+        Refusal { code: not_here.code, leader: not_here.leader, why: None }
+    }
+}
+
+impl From<BatchError> for Refusal {
+    fn from(error: BatchError) -> Refusal {
+        Refusal { code: errors::batch(&error), leader: None, why: Some(error.to_string()) }
+    }
+}
+
+impl From<AppendError> for Refusal {
+    fn from(error: AppendError) -> Refusal {
+        Refusal { code: errors::append(&error), leader: None, why: Some(error.to_string()) }
+    }
+}
+
+/// Takes places in line. Waiting here is what holds up a connection that produces too fast.
+pub async fn start<B: Backend>(
+    context: &Context<B>,
+    head: RequestHead,
+    request: ProduceRequest,
+    received: Moment,
+) -> PendingProduce<B> {
+    debug!(
+        event = "PRODUCE_START",
+        correlation = head.correlation,
+        acks = request.acks,
+        topics = request.topic_data.len(),
+        bytes = request.topic_data.iter().flat_map(|t| &t.partition_data).map(size).sum::<usize>(),
+    );
+    let acks = match request.acks {
+        0 => Some(Acks::None),
+        1 => Some(Acks::Leader),
+        -1 => Some(Acks::All),
+        _ => None,
+    };
+    let ours = context.config.server.produce_deadline;
+    let theirs = u64::try_from(request.timeout_ms).ok().filter(|ms| *ms > 0).map(Duration::from_millis);
+    let deadline = Deadline::At(received + theirs.unwrap_or(ours).min(ours));
+    let located = Located::now(context);
+    let mut topics = Vec::with_capacity(request.topic_data.len());
+    for topic in request.topic_data {
+        let key = match head.version >= TOPIC_IDS_SINCE {
+            true => TopicKey::Id(TopicId(topic.topic_id)),
+            false => TopicKey::Name(topic.name.as_str()),
+        };
+        let found = located.topic(key);
+        let mut partitions = Vec::with_capacity(topic.partition_data.len());
+        for data in topic.partition_data {
+            let append = match (found, acks) {
+                (_, None) => Err(ResponseError::InvalidRequiredAcks.into()),
+                (Err(code), _) => Err(code.into()),
+                (Ok(topic), Some(acks)) => {
+                    append(context, &located, topic, &data, head.version, acks, deadline).await
+                }
+            };
+            partitions.push(PendingPartition { index: data.index, append });
+        }
+        topics.push(PendingTopic { name: topic.name, id: topic.topic_id, partitions });
+    }
+    PendingProduce { acks, received, topics }
+}
+
+fn size(data: &PartitionProduceData) -> usize {
+    data.records.as_ref().map_or(0, bytes::Bytes::len)
+}
+
+async fn append<B: Backend>(
+    context: &Context<B>,
+    located: &Located<B>,
+    topic: &TopicImage,
+    data: &PartitionProduceData,
+    version: i16,
+    acks: Acks,
+    deadline: Deadline,
+) -> Result<PendingAppend<B>, Refusal> {
+    let partition = located.partition(topic, data.index);
+    debug!(
+        event = "LEADERSHIP_CHECK",
+        topic = %topic.name,
+        partition = data.index,
+        leading = partition.is_ok(),
+    );
+    let partition = partition?;
+    let batch = validate::check(data.records.as_ref(), version, batch_bytes_max(context, topic))?;
+    let bytes = batch.bytes.len();
+    let records = batch.records;
+    admit(context, partition.id(), bytes, deadline).await?;
+    let pending =
+        partition.append(vec![batch], acks, deadline).await.map_err(|error| after_append(context, error))?;
+    context.metrics.records_in.inc_by(records as u64);
+    context.metrics.bytes_in.inc_by(bytes as u64);
+    Ok(pending)
+}
+
+fn batch_bytes_max<B: Backend>(context: &Context<B>, topic: &TopicImage) -> usize {
+    let own = topic.configs.get("max.message.bytes").and_then(|value| value.parse().ok());
+    own.unwrap_or(context.config.topics.max_batch_bytes)
+}
+
+async fn admit<B: Backend>(
+    context: &Context<B>,
+    partition: PartitionId,
+    bytes: usize,
+    deadline: Deadline,
+) -> Result<(), AppendError> {
+    match context.admission.admit(partition, bytes) {
+        Admit::Now => Ok(()),
+        Admit::Refused(error) => Err(AppendError::Storage(error)),
+        Admit::Wait(admitted) => match within(&context.backend, deadline, admitted).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(AppendError::Storage(error)),
+            // It never came to a partition's line.
+            Err(_) => Err(AppendError::Storage(SubmitError::Stalled)),
+        },
+    }
+}
+
+/// Waits for what became of each batch, and says so.
+pub async fn finish<B: Backend>(
+    context: &Context<B>,
+    head: RequestHead,
+    pending: PendingProduce<B>,
+) -> Finished {
+    let mut errors = 0usize;
+    let mut endpoints = Vec::new();
+    let mut first_refusal = None;
+    let mut responses = Vec::with_capacity(pending.topics.len());
+    for topic in pending.topics {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for partition in topic.partitions {
+            let outcome = match partition.append {
+                Ok(append) => append.wait().await.map_err(|error| after_append(context, error)),
+                Err(refusal) => Err(refusal),
+            };
+            if let Err(refusal) = &outcome {
+                errors += 1;
+                if let Some(leader) = refusal.leader
+                    && head.version >= LEADERS_SINCE
+                {
+                    add_endpoint(&mut endpoints, &context.metadata.image(), leader);
+                }
+                if first_refusal.is_none() {
+                    first_refusal = Some(refusal.code);
+                }
+            }
+            partitions.push(answer(head.version, partition.index, outcome));
+        }
+        let response = TopicProduceResponse::default().with_partition_responses(partitions);
+        responses.push(match head.version >= TOPIC_IDS_SINCE {
+            true => response.with_topic_id(topic.id),
+            false => response.with_name(topic.name),
+        });
+    }
+
+    let took = context.backend.now().since(pending.received);
+    context.metrics.produce_end_to_end_latency_ms.observe(took.as_secs_f64() * 1e3);
+    debug!(
+        event = "PRODUCE_COMPLETE",
+        correlation = head.correlation,
+        errors,
+        duration_us = took.as_micros() as u64,
+    );
+    if pending.acks == Some(Acks::None) {
+        // The only way to tell a client that does not listen: it connects again and asks who leads.
+        return match first_refusal {
+            None => Finished::Silent,
+            Some(code) => Finished::Close(format!("a produce with acks=0 failed: {code:?}")),
+        };
+    }
+    let response = ProduceResponse::default().with_responses(responses).with_node_endpoints(endpoints);
+    Finished::Answer(Response::to(head, response.into()))
+}
+
+/// The partition's owner may know of a newer leader than the image did when the request came.
+fn after_append<B: Backend>(context: &Context<B>, error: AppendError) -> Refusal {
+    let leader = match error {
+        AppendError::NotLeader(id) => {
+            let located = Located::now(context);
+            located.topic(TopicKey::Id(id.topic)).ok().and_then(|topic| located.leader(topic, id.index))
+        }
+        _ => None,
+    };
+    Refusal { leader, ..error.into() }
+}
+
+fn answer(version: i16, index: i32, outcome: Result<Appended, Refusal>) -> PartitionProduceResponse {
+    let response = PartitionProduceResponse::default().with_index(index);
+    match outcome {
+        Ok(appended) => response
+            .with_base_offset(appended.base_offset.0)
+            .with_log_append_time_ms(appended.log_append_time_ms)
+            .with_log_start_offset(appended.log_start.0),
+        Err(refusal) => {
+            let mut response = response
+                .with_error_code(refusal.code.code())
+                .with_base_offset(-1)
+                .with_log_append_time_ms(-1)
+                .with_log_start_offset(-1);
+            if version >= MESSAGES_SINCE {
+                response.error_message = refusal.why.map(text);
+            }
+            if let Some(leader) = refusal.leader
+                && version >= LEADERS_SINCE
+            {
+                response.current_leader = LeaderIdAndEpoch::default()
+                    .with_leader_id(BrokerId(leader.id.0))
+                    .with_leader_epoch(leader.epoch.0);
+            }
+            response
+        }
+    }
+}
+
+fn add_endpoint(endpoints: &mut Vec<NodeEndpoint>, image: &MetadataImage, leader: Leader) {
+    let node = BrokerId(leader.id.0);
+    if endpoints.iter().any(|known| known.node_id == node) {
+        return;
+    }
+    if let Some(broker) = image.brokers.get(&leader.id) {
+        endpoints.push(
+            NodeEndpoint::default()
+                .with_node_id(node)
+                .with_host(text(&broker.host))
+                .with_port(broker.port.into())
+                .with_rack(None),
+        );
+    }
+}

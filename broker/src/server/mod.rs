@@ -1,0 +1,136 @@
+//! The door for clients: accepts connections, bounds their number and what they may have in flight, and
+//! lets go of them at the end.
+//!
+//! One task accepts (`kafka listener`), each connection has a task of its own (`connection[PEER]`). Stopping
+//! means: accept nobody, let what is in flight be answered, then close; who is not done by
+//! the drain deadline is cut off.
+
+use std::future::{Future, poll_fn};
+use std::panic::Location;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use io_backend::{Backend, Deadline, Listener, Network, Published, TaskName, WaitKind};
+use tracing::{debug, info, warn};
+
+use crate::dispatch::ProducerIds;
+use crate::limits;
+use crate::node::Context;
+
+mod connections;
+mod in_flight;
+
+pub use connections::{Closing, Control};
+pub use in_flight::{InFlight, Permit, Place};
+
+use connections::Connections;
+
+/// The listener of a backend.
+pub type ListenerOf<B> = <<B as Backend>::Network as Network>::Listener;
+
+/// Pause after a failed accept: descriptors may be short for a while.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What all connections of a node share.
+pub struct Front<B: Backend> {
+    pub context: Arc<Context<B>>,
+    pub in_flight: Arc<InFlight>,
+    pub producer_ids: ProducerIds<B>,
+}
+
+impl<B: Backend> Front<B> {
+    pub fn new(context: Arc<Context<B>>) -> Arc<Front<B>> {
+        let server = &context.config.server;
+        let in_flight = InFlight::new(
+            server.requests_in_flight,
+            server.request_bytes_in_flight,
+            context.metrics.requests_in_flight.clone(),
+        );
+        let producer_ids = ProducerIds::new(&context.backend);
+        Arc::new(Front { context, in_flight, producer_ids })
+    }
+}
+
+/// Serves until `stop` is true and everything in flight has been answered or the drain deadline has passed.
+pub async fn serve<B: Backend>(context: Arc<Context<B>>, listener: ListenerOf<B>, stop: Published<bool>) {
+    let backend = context.backend.clone();
+    let front = Front::new(context);
+    let connections = Arc::new(Connections::default());
+    {
+        let mut stopping = pin!(stop.until(
+            &backend,
+            Deadline::Unbounded("the process stops when it is told to"),
+            |stop| *stop,
+        ));
+        loop {
+            match next_connection(&backend, &listener, stopping.as_mut()).await {
+                None => break,
+                Some(Ok((stream, peer))) => welcome(&front, &connections, stream, peer),
+                Some(Err(error)) => {
+                    warn!(%error, "a connection could not be accepted; trying again in {ACCEPT_PAUSE:?}");
+                    backend.sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+    drop(listener);
+    info!(connections = connections.len(), "the listener is closed, finishing what is in flight");
+    connections.close_all(Closing::WhenAnswered);
+    if connections.until_empty(&backend, Deadline::after(&backend, limits::DRAIN_DEADLINE)).await.is_err() {
+        warn!(connections = connections.len(), "connections with unanswered requests are cut off");
+        connections.close_all(Closing::Now);
+        let _ = connections.until_empty(&backend, Deadline::after(&backend, limits::DRAIN_DEADLINE)).await;
+    }
+}
+
+type Accepted<B> = std::io::Result<(<ListenerOf<B> as Listener>::Stream, String)>;
+
+/// `None`: told to stop.
+async fn next_connection<B: Backend>(
+    backend: &B,
+    listener: &ListenerOf<B>,
+    mut stopping: std::pin::Pin<&mut impl Future>,
+) -> Option<Accepted<B>> {
+    let mut accepting = pin!(listener.accept());
+    let either = poll_fn(|cx| {
+        if stopping.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(None);
+        }
+        accepting.as_mut().poll(cx).map(Some)
+    });
+    backend
+        .registry()
+        .waiting(backend, WaitKind::Accept, "a connection", Location::caller())
+        .unbounded()
+        .during(either)
+        .await
+}
+
+fn welcome<B: Backend>(
+    front: &Arc<Front<B>>,
+    connections: &Arc<Connections>,
+    stream: <ListenerOf<B> as Listener>::Stream,
+    peer: String,
+) {
+    let context = &front.context;
+    let max = context.config.server.connections;
+    let Some(member) = connections.join(max, context.metrics.connections.clone()) else {
+        // A flood of connections must not become a flood of lines.
+        let refused = connections.count_refused();
+        if refused.is_power_of_two() {
+            warn!(%peer, refused, "refused: {max} connections are open, which is the limit (server.connections)");
+        }
+        return;
+    };
+    debug!(%peer, "connected");
+    let front = front.clone();
+    let peer: Arc<str> = peer.into();
+    let name = TaskName::of("connection", peer.clone());
+    let backend = context.backend.clone();
+    backend.spawn(name, async move {
+        crate::connection::run(front, stream, peer, member.control().clone()).await;
+        drop(member);
+    });
+}

@@ -1,0 +1,116 @@
+//! Our errors as Kafka's codes: the one place where they are mapped.
+//!
+//! Clients take `KAFKA_STORAGE_ERROR` and `NOT_LEADER_OR_FOLLOWER` for "not written, ask again", so these stand
+//! only for what was never submitted. What was submitted and may still become durable is `REQUEST_TIMED_OUT`.
+
+use kafka_protocol::ResponseError;
+
+use crate::journal::SubmitError;
+use crate::metadata::{ProposeError, TopicError};
+use crate::partition::{AppendError, ReadError};
+use crate::produce::BatchError;
+
+/// Kafka's "no error".
+pub const NONE: i16 = 0;
+
+pub fn append(error: &AppendError) -> ResponseError {
+    match error {
+        AppendError::NotLeader(_) => ResponseError::NotLeaderOrFollower,
+        AppendError::Storage(submit) => self::submit(*submit),
+        AppendError::Overloaded => ResponseError::KafkaStorageError,
+        AppendError::Unknown => ResponseError::RequestTimedOut,
+        AppendError::OutOfOrderSequence { .. } => ResponseError::OutOfOrderSequenceNumber,
+        AppendError::DuplicateSequence(_) => ResponseError::DuplicateSequenceNumber,
+        AppendError::ProducerFenced { .. } => ResponseError::InvalidProducerEpoch,
+        AppendError::UnknownProducer(_) => ResponseError::UnknownProducerId,
+        AppendError::Gone => ResponseError::UnknownTopicOrPartition,
+    }
+}
+
+pub fn submit(error: SubmitError) -> ResponseError {
+    match error {
+        SubmitError::TooLarge(_) => ResponseError::MessageTooLarge,
+        SubmitError::Closed => ResponseError::NotLeaderOrFollower,
+        SubmitError::Full
+        | SubmitError::ShareExhausted
+        | SubmitError::Stalled
+        | SubmitError::DiskFull
+        | SubmitError::Failed => ResponseError::KafkaStorageError,
+    }
+}
+
+pub fn read(error: &ReadError) -> ResponseError {
+    match error {
+        ReadError::OutOfRange(..) => ResponseError::OffsetOutOfRange,
+        ReadError::NotLeader => ResponseError::NotLeaderOrFollower,
+        ReadError::FencedEpoch => ResponseError::FencedLeaderEpoch,
+        ReadError::UnknownEpoch => ResponseError::UnknownLeaderEpoch,
+        ReadError::Storage(_) => ResponseError::KafkaStorageError,
+        ReadError::Corrupt(_) => ResponseError::CorruptMessage,
+        ReadError::Gone => ResponseError::UnknownTopicOrPartition,
+    }
+}
+
+pub fn propose(error: &ProposeError) -> ResponseError {
+    match error {
+        // The admin clients look the controller up again and retry.
+        ProposeError::NoController | ProposeError::Overloaded | ProposeError::Closed(_) => {
+            ResponseError::NotController
+        }
+        ProposeError::TimedOut => ResponseError::RequestTimedOut,
+        ProposeError::TooLarge { .. } => ResponseError::InvalidRequest,
+    }
+}
+
+pub fn topic(error: &TopicError) -> ResponseError {
+    match error {
+        TopicError::AlreadyExists(_) => ResponseError::TopicAlreadyExists,
+        TopicError::Unknown => ResponseError::UnknownTopicOrPartition,
+        TopicError::InvalidName(_) => ResponseError::InvalidTopicException,
+        TopicError::InvalidPartitions(_) => ResponseError::InvalidPartitions,
+        TopicError::InvalidAssignment(_) => ResponseError::InvalidReplicaAssignment,
+        TopicError::InvalidConfig(_) => ResponseError::InvalidConfig,
+    }
+}
+
+pub fn batch(error: &BatchError) -> ResponseError {
+    match error {
+        BatchError::TooLarge { .. } => ResponseError::MessageTooLarge,
+        BatchError::Truncated { .. }
+        | BatchError::Length { .. }
+        | BatchError::Crc { .. }
+        | BatchError::Framing { .. } => ResponseError::CorruptMessage,
+        BatchError::Magic(_) => ResponseError::UnsupportedForMessageFormat,
+        BatchError::Codec(_) | BatchError::CodecTooNew => ResponseError::UnsupportedCompressionType,
+        BatchError::Timestamp { .. } | BatchError::TimestampType => ResponseError::InvalidTimestamp,
+        BatchError::Transactional => ResponseError::InvalidTxnState,
+        BatchError::Missing
+        | BatchError::SeveralBatches
+        | BatchError::Control
+        | BatchError::Count { .. }
+        | BatchError::Producer { .. } => ResponseError::InvalidRecord,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::PartitionId;
+
+    #[test]
+    fn only_what_was_never_submitted_is_called_not_persisted() {
+        let not_persisted = [ResponseError::KafkaStorageError, ResponseError::NotLeaderOrFollower];
+        assert!(not_persisted.contains(&append(&AppendError::NotLeader(PartitionId::NODE))));
+        for error in [SubmitError::Full, SubmitError::Stalled, SubmitError::DiskFull, SubmitError::Closed] {
+            assert!(not_persisted.contains(&append(&AppendError::Storage(error))), "{error}");
+        }
+        assert_eq!(append(&AppendError::Unknown), ResponseError::RequestTimedOut);
+    }
+
+    #[test]
+    fn an_error_is_never_success() {
+        assert_ne!(append(&AppendError::Unknown).code(), NONE);
+        assert_ne!(read(&ReadError::Corrupt(String::new())).code(), NONE);
+        assert_ne!(propose(&ProposeError::TimedOut).code(), NONE);
+    }
+}

@@ -1,0 +1,24 @@
+//! The Kafka protocol: which versions are served, how bytes become requests and answers become bytes, and
+//! which error code stands for which of our errors.
+//!
+//! Codecs are `kafka-protocol`'s. It allocates what an array's length announces, so every request is walked
+//! along its [`shape`] first: nothing that reaches the codec can make it allocate more than the bytes
+//! that really came justify.
+
+pub mod errors;
+mod head;
+mod response;
+mod shape;
+mod shapes;
+pub mod versions;
+
+pub use head::{Incoming, RequestHead, WireError, decode};
+pub use response::{Response, api_versions, encode, internal_error, refusal};
+
+/// Texts of the wire.
+pub use kafka_protocol::protocol::StrBytes;
+
+/// A text for the wire from anything that displays.
+pub fn text(from: impl std::fmt::Display) -> StrBytes {
+    StrBytes::from_string(from.to_string())
+}

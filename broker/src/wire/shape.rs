@@ -1,0 +1,189 @@
+//! Walks a request along its shape before it is decoded.
+//!
+//! The codec reserves room for as many elements as an array announces. This walk, which allocates nothing,
+//! refuses an array that announces more elements than bytes are left, a text or blob that
+//! is longer than what is left, a known tagged field whose size is not that of its content, and a request
+//! with more than [`ELEMENTS_MAX`] elements and tags in total.
+
+/// Elements of all arrays, and tagged fields, in one request. A hundred thousand partitions fit.
+pub const ELEMENTS_MAX: usize = 200_000;
+
+/// What a field is made of.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    Fixed(usize),
+    /// A string or null.
+    Text,
+    /// Bytes or null.
+    Blob,
+    /// An array or null of elements of this kind.
+    Many(&'static Kind),
+    Struct(&'static Shape),
+}
+
+/// A field, and the versions that have it.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    pub since: i16,
+    pub until: i16,
+    pub kind: Kind,
+}
+
+/// A tagged field that the codec looks into.
+#[derive(Clone, Copy, Debug)]
+pub struct Tag {
+    pub tag: u32,
+    pub kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    pub fields: &'static [Field],
+    pub tags: &'static [Tag],
+}
+
+/// Why bytes are not a request of the shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ShapeError {
+    #[error("it ends in the middle of a field, {0} bytes short")]
+    Short(usize),
+    #[error("an array of {0} elements cannot be in the {1} bytes that are left")]
+    ArrayTooLong(u64, usize),
+    #[error("a length of {0}")]
+    NegativeLength(i64),
+    #[error("a number of more than five bytes")]
+    LongNumber,
+    #[error("a tagged field says it has {0} bytes and has {1}")]
+    TagSize(usize, usize),
+    #[error("more than {ELEMENTS_MAX} elements")]
+    TooManyElements,
+}
+
+/// Walks `bytes` and returns how many of them the shape covers.
+pub fn walk(shape: &Shape, version: i16, flexible: bool, bytes: &[u8]) -> Result<usize, ShapeError> {
+    let mut walker = Walker { bytes, at: 0, elements: 0, version, flexible };
+    walker.shape(shape)?;
+    Ok(walker.at)
+}
+
+/// Walks the tagged fields at the end of a flexible request header.
+pub fn walk_tags(bytes: &[u8]) -> Result<usize, ShapeError> {
+    let mut walker = Walker { bytes, at: 0, elements: 0, version: 0, flexible: true };
+    walker.tags(&[])?;
+    Ok(walker.at)
+}
+
+struct Walker<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    elements: usize,
+    version: i16,
+    flexible: bool,
+}
+
+impl Walker<'_> {
+    fn shape(&mut self, shape: &Shape) -> Result<(), ShapeError> {
+        for field in shape.fields {
+            if (field.since..=field.until).contains(&self.version) {
+                self.kind(&field.kind)?;
+            }
+        }
+        if self.flexible { self.tags(shape.tags) } else { Ok(()) }
+    }
+
+    fn kind(&mut self, kind: &Kind) -> Result<(), ShapeError> {
+        match kind {
+            Kind::Fixed(size) => self.skip(*size),
+            Kind::Text => {
+                let len = if self.flexible { self.compact_len()? } else { self.short_len()? };
+                self.skip(len.unwrap_or(0))
+            }
+            Kind::Blob => {
+                let len = if self.flexible { self.compact_len()? } else { self.long_len()? };
+                self.skip(len.unwrap_or(0))
+            }
+            Kind::Many(element) => {
+                let count = if self.flexible { self.compact_len()? } else { self.long_len()? };
+                let count = count.unwrap_or(0);
+                let left = self.bytes.len() - self.at;
+                if count > left {
+                    return Err(ShapeError::ArrayTooLong(count as u64, left));
+                }
+                self.count(count)?;
+                (0..count).try_for_each(|_| self.kind(element))
+            }
+            Kind::Struct(shape) => self.shape(shape),
+        }
+    }
+
+    fn tags(&mut self, known: &[Tag]) -> Result<(), ShapeError> {
+        let count = self.unsigned()? as usize;
+        self.count(count)?;
+        for _ in 0..count {
+            let tag = self.unsigned()?;
+            let size = self.unsigned()? as usize;
+            let start = self.at;
+            match known.iter().find(|known| known.tag == tag) {
+                Some(known) => self.kind(&known.kind)?,
+                None => self.skip(size)?,
+            }
+            if self.at - start != size {
+                return Err(ShapeError::TagSize(size, self.at - start));
+            }
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, elements: usize) -> Result<(), ShapeError> {
+        self.elements = self.elements.saturating_add(elements);
+        if self.elements > ELEMENTS_MAX { Err(ShapeError::TooManyElements) } else { Ok(()) }
+    }
+
+    fn skip(&mut self, size: usize) -> Result<(), ShapeError> {
+        let left = self.bytes.len() - self.at;
+        if size > left {
+            return Err(ShapeError::Short(size - left));
+        }
+        self.at += size;
+        Ok(())
+    }
+
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], ShapeError> {
+        let start = self.at;
+        self.skip(N)?;
+        let mut taken = [0; N];
+        taken.copy_from_slice(&self.bytes[start..start + N]);
+        Ok(taken)
+    }
+
+    fn short_len(&mut self) -> Result<Option<usize>, ShapeError> {
+        nullable(i64::from(i16::from_be_bytes(self.take()?)))
+    }
+
+    fn long_len(&mut self) -> Result<Option<usize>, ShapeError> {
+        nullable(i64::from(i32::from_be_bytes(self.take()?)))
+    }
+
+    fn compact_len(&mut self) -> Result<Option<usize>, ShapeError> {
+        Ok(self.unsigned()?.checked_sub(1).map(|len| len as usize))
+    }
+
+    fn unsigned(&mut self) -> Result<u32, ShapeError> {
+        let mut value = 0u32;
+        for i in 0..5 {
+            let [byte] = self.take()?;
+            value |= u32::from(byte & 0x7f) << (i * 7);
+            if byte < 0x80 {
+                return Ok(value);
+            }
+        }
+        Err(ShapeError::LongNumber)
+    }
+}
+
+fn nullable(len: i64) -> Result<Option<usize>, ShapeError> {
+    match len {
+        -1 => Ok(None),
+        len => usize::try_from(len).map(Some).map_err(|_| ShapeError::NegativeLength(len)),
+    }
+}
