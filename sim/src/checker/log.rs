@@ -146,6 +146,26 @@ pub fn foreign_records(history: &History) -> Vec<Violation> {
     findings.all()
 }
 
+/// Topics that were created and are not there.
+pub fn lost_topics(history: &History) -> Vec<Violation> {
+    let mut findings = Findings::of("lost-topic", Verdict::Safety);
+    if let Some(there) = &history.topics_in_the_end {
+        for (topic, at) in history.topics.iter().filter(|(topic, _)| !there.contains(*topic)) {
+            findings.add(format!("topic {topic} was created at {} and is not there in the end", seconds(*at)));
+        }
+    }
+    findings.all()
+}
+
+/// Partitions that cannot be read to their end though nothing is broken any more.
+pub fn unreadable(history: &History) -> Vec<Violation> {
+    let mut findings = Findings::of("unreadable", Verdict::Freeze);
+    for place in &history.unreadable {
+        findings.add(format!("{place} could not be read to its end, long after the last fault"));
+    }
+    findings.all()
+}
+
 /// Offsets of a log are consecutive: nothing here compacts or deletes.
 pub fn gaps(history: &History) -> Vec<Violation> {
     let mut findings = Findings::of("gap", Verdict::Safety);
@@ -225,6 +245,17 @@ mod tests {
         let mut damaged = ending_with(vec![], &[]);
         damaged.damages.push(Damage { place: place(), at: 1, what: "CRC".into() });
         assert_eq!(foreign_records(&damaged).len(), 1);
+    }
+
+    #[test]
+    fn a_topic_or_a_partition_that_is_gone_is_missed() {
+        let mut history = History::default();
+        history.topics.insert("orders".into(), 5);
+        assert_eq!(lost_topics(&history), []);
+        history.topics_in_the_end = Some(BTreeSet::new());
+        assert_eq!(lost_topics(&history).len(), 1);
+        history.unreadable.push(place());
+        assert_eq!(unreadable(&history)[0].verdict, Verdict::Freeze);
     }
 
     #[test]

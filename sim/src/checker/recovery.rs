@@ -5,20 +5,12 @@ use std::collections::BTreeMap;
 use reports::{Verdict, Violation};
 
 use super::Findings;
-use crate::fault::FaultPlan;
 use crate::history::{At, History, Outcome, Place, seconds};
 use crate::scenario::AckMode;
 
-/// Times from the start to `end` in which no fault of the plan acts, as (from, to).
-pub fn clear_times(plan: &FaultPlan, end: At) -> Vec<(At, At)> {
-    let mut broken: Vec<(At, At)> = plan
-        .faults
-        .iter()
-        .map(|fault| {
-            let from = u64::try_from(fault.at.0.as_nanos()).unwrap_or(u64::MAX);
-            (from, fault.for_.end(from))
-        })
-        .collect();
+/// Times from the start to `end` in which none of the `broken` windows lies, as (from, to).
+pub fn clear_times(broken: &[(At, At)], end: At) -> Vec<(At, At)> {
+    let mut broken = broken.to_vec();
     broken.sort_unstable();
     let mut clear = Vec::new();
     let mut from = 0;
@@ -96,8 +88,6 @@ pub fn acknowledged_when_clear(
 mod tests {
     use super::*;
     use crate::checker::stories::*;
-    use crate::fault::{Fault, FaultKind};
-    use std::time::Duration;
 
     fn send(began: At, acked_at: Option<At>) -> crate::history::Send {
         let outcome = match acked_at {
@@ -114,13 +104,9 @@ mod tests {
 
     #[test]
     fn clear_times_are_what_faults_leave() {
-        let fault = |at, length| {
-            Fault::new(FaultKind::Kill).on(1).window(Duration::from_nanos(at), Duration::from_nanos(length))
-        };
-        let plan = FaultPlan { faults: vec![fault(10, 10), fault(15, 10), fault(40, 5)] };
-        assert_eq!(clear_times(&plan, 100), [(0, 10), (25, 40), (45, 100)]);
-        assert_eq!(clear_times(&FaultPlan::default(), 100), [(0, 100)]);
-        assert_eq!(clear_times(&FaultPlan { faults: vec![Fault::new(FaultKind::Kill).on(1)] }, 9), []);
+        assert_eq!(clear_times(&[(10, 20), (15, 25), (40, 45)], 100), [(0, 10), (25, 40), (45, 100)]);
+        assert_eq!(clear_times(&[], 100), [(0, 100)]);
+        assert_eq!(clear_times(&[(0, u64::MAX)], 9), []);
     }
 
     #[test]

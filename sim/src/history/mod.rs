@@ -5,7 +5,7 @@
 
 mod pulse;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -138,6 +138,10 @@ pub struct History {
     pub rejections: Vec<Rejection>,
     /// The whole of each partition, read after everything has come to rest. Absent: it could not be read.
     pub last_read: BTreeMap<Place, Vec<(i64, Value)>>,
+    pub unreadable: Vec<Place>,
+    /// Topics whose creation was answered with success, and when.
+    pub topics: BTreeMap<String, At>,
+    pub topics_in_the_end: Option<BTreeSet<String>>,
     /// Where each consumer got to in its last round.
     pub positions: BTreeMap<(u32, Place), i64>,
     pub pulse: Pulse,

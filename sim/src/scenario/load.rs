@@ -127,10 +127,11 @@ fn check(file: &str, text: &str, scenario: &Scenario) -> Result<(), ScenarioErro
         }
     }
     if let Some(part) = &scenario.part
-        && !crate::museum::NAMES.contains(&part.as_str())
+        && !crate::museum::is_part(part)
     {
-        let names = crate::museum::NAMES.iter().copied();
-        return wrong("part", format!("unknown part `{part}`"), nearest(part, names));
+        let names = crate::museum::part_names();
+        let meant = nearest(part, names.into_iter());
+        return wrong("part", format!("unknown part `{part}`"), meant);
     }
     Ok(())
 }
@@ -187,7 +188,7 @@ mod tests {
             ("[workload]\nproducer = 3\n", 5, "producers"),
             ("[[fault]]\nkind = \"disk-stal\"\nnode = 1\n", 5, "disk-stall"),
             ("[swarm]\nfamilies = { dsk = 1 }\n", 5, "disk"),
-            ("[probes]\nrequired = [\"torn-tail\"]\n", 5, "torn-tail-cut"),
+            ("[probes]\nrequired = [\"torn tail\"]\n", 5, "torn tail cut"),
             ("part = \"fsync-without-dedline\"\n", 4, "fsync-without-deadline"),
         ] {
             let error = error(text);

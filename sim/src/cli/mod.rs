@@ -1,0 +1,190 @@
+//! The command line. Each command is a file; all of them end in one of the statuses that scripts rely on.
+
+mod determinism;
+mod one;
+mod seeds;
+mod sweep;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use sim::scenario::{Shelf, ShelfError};
+
+use seeds::{Seeds, Shard};
+
+/// Wrong usage: an unknown scenario, an unreadable plan.
+const USAGE: u8 = 2;
+
+#[derive(Parser)]
+#[command(
+    name = "chronik-sim",
+    version,
+    about = "Runs the Chronik broker in a simulated universe that is broken on purpose",
+    after_help = "Exit status: 0 every verdict is the expected one (a museum scenario expects its failure), 2 usage, \
+                  10 safety, 11 freeze, 12 crash, 13 nondeterminism, 14 budget exceeded, 15 an expected failure did \
+                  not happen or no fault hit, 16 a required probe was missed."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Show all scenarios with their stories
+    List,
+    /// Run one seed of one scenario
+    Run(Run),
+    /// Run many seeds of many scenarios; without files all of them
+    Sweep(Sweep),
+    /// Run again what a record describes, and compare
+    Replay {
+        /// A JSON record written by `run --json`, or one run's part of a sweep's
+        record: PathBuf,
+    },
+    /// Run seeds twice, in one process and in two, and compare every event
+    CheckDeterminism {
+        /// Scenarios by name or path
+        #[arg(required = true)]
+        files: Vec<String>,
+        /// Both ends included
+        #[arg(long, default_value = "1..3")]
+        seeds: Seeds,
+    },
+    /// Write all events of a run to a file, for `check-determinism`
+    #[command(hide = true)]
+    Trace {
+        file: String,
+        #[arg(long)]
+        seed: u64,
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+}
+
+#[derive(Args)]
+struct Run {
+    /// A scenario by name (museum/offset-reset) or path
+    file: String,
+    #[arg(long)]
+    seed: u64,
+    /// Ignore the scenario's part: our code under the same faults
+    #[arg(long, conflicts_with = "part")]
+    production: bool,
+    /// Put this part in place of ours
+    #[arg(long)]
+    part: Option<String>,
+    /// Take the faults from this file (TOML or JSON) instead of drawing them
+    #[arg(long)]
+    plan: Option<PathBuf>,
+    /// Write the run record
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Write a self-contained page
+    #[arg(long)]
+    html: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct Sweep {
+    /// Scenarios by name or path; all when there are none
+    files: Vec<String>,
+    /// Both ends included; a fixed handful and some from the commit's hash when missing
+    #[arg(long)]
+    seeds: Option<Seeds>,
+    /// Seeds that run at the same time
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Run every N-th seed only, beginning with the I-th
+    #[arg(long, value_name = "I/N")]
+    shard: Option<Shard>,
+    /// Put this part in place of ours, in every scenario
+    #[arg(long)]
+    part: Option<String>,
+    /// Ignore the scenarios' parts
+    #[arg(long, conflicts_with = "part")]
+    production: bool,
+    /// Write all run records
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Write test results for CI
+    #[arg(long)]
+    junit: Option<PathBuf>,
+    /// Write a self-contained page into this directory
+    #[arg(long)]
+    html: Option<PathBuf>,
+}
+
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.command {
+        Command::List => list(),
+        Command::Run(run) => one::run(run),
+        Command::Sweep(sweep) => sweep::sweep(sweep),
+        Command::Replay { record } => one::replay(&record),
+        Command::CheckDeterminism { files, seeds } => determinism::check(&files, seeds),
+        Command::Trace { file, seed, out } => determinism::trace(&file, seed, out.as_deref()),
+    };
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("chronik-sim: {error}");
+            ExitCode::from(USAGE)
+        }
+    }
+}
+
+/// What ends a command before anything was run.
+#[derive(Debug, thiserror::Error)]
+enum CommandError {
+    #[error(transparent)]
+    Shelf(#[from] ShelfError),
+    #[error("{}: {source}", path.display())]
+    File { path: PathBuf, source: std::io::Error },
+    #[error("{}: {what}", path.display())]
+    Content { path: PathBuf, what: String },
+    #[error("{0}")]
+    Usage(String),
+}
+
+fn read(path: &std::path::Path) -> Result<String, CommandError> {
+    std::fs::read_to_string(path).map_err(|source| CommandError::File { path: path.to_path_buf(), source })
+}
+
+fn write(path: &std::path::Path, text: &str) -> Result<(), CommandError> {
+    let failed = |source| CommandError::File { path: path.to_path_buf(), source };
+    if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+        std::fs::create_dir_all(directory).map_err(failed)?;
+    }
+    std::fs::write(path, text).map_err(failed)
+}
+
+fn list() -> Result<u8, CommandError> {
+    for shelved in Shelf::find()?.all()? {
+        let scenario = &shelved.scenario;
+        println!("{} (expects {})", shelved.id, scenario.expect);
+        for line in scenario.about.trim().lines() {
+            println!("    {line}");
+        }
+        println!();
+    }
+    println!("parts for --part:");
+    for exhibit in sim::museum::EXHIBITS {
+        println!("    {}: {}", exhibit.name, exhibit.about);
+    }
+    Ok(0)
+}
+
+/// `--part NAME`, checked.
+fn known_part(name: Option<String>) -> Result<Option<String>, CommandError> {
+    if let Some(name) = &name
+        && !sim::museum::is_part(name)
+    {
+        let names = sim::museum::part_names();
+        let meant = sim::scenario::load::nearest(name, names.iter().copied());
+        let meant = meant.map(|meant| format!(" (did you mean `{meant}`?)")).unwrap_or_default();
+        return Err(CommandError::Usage(format!("unknown part `{name}`{meant}")));
+    }
+    Ok(name)
+}

@@ -1,0 +1,113 @@
+//! `sweep`: many runs on several threads, one table, one report.
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use reports::{RunRecord, Status, SweepRecord, render};
+use sim::run::{Choice, Order};
+use sim::scenario::{Shelf, ShelvedScenario};
+
+use super::{CommandError, known_part, seeds, write};
+
+pub(super) fn sweep(arguments: super::Sweep) -> Result<u8, CommandError> {
+    let shelf = Shelf::find()?;
+    let scenarios: Vec<ShelvedScenario> = if arguments.files.is_empty() {
+        shelf.all()?
+    } else {
+        arguments.files.iter().map(|file| shelf.load(file)).collect::<Result<_, _>>()?
+    };
+    let part = known_part(arguments.part.clone())?;
+    let mut orders = Vec::new();
+    for scenario in scenarios {
+        let seeds: Vec<u64> = match arguments.seeds {
+            Some(range) => range.all().collect(),
+            None => seeds::usual(scenario.scenario.swarm.is_some(), &shelf.repository()),
+        };
+        for seed in seeds {
+            let mut order = Order::new(scenario.clone(), seed);
+            order.choice = match (arguments.production, &part) {
+                (true, _) => Choice::Production,
+                (false, Some(part)) => Choice::Part(part.clone()),
+                (false, None) => Choice::AsTheScenarioSays,
+            };
+            orders.push(order);
+        }
+    }
+    if let Some(shard) = arguments.shard {
+        let mut position = 0;
+        orders.retain(|_| {
+            position += 1;
+            shard.holds(position - 1)
+        });
+    }
+    if orders.is_empty() {
+        return Err(CommandError::Usage("there is nothing to run".into()));
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let jobs = arguments.jobs.unwrap_or(cores).clamp(1, orders.len());
+    let began = sim::run::wall_clock();
+    let records = run_all(&orders, jobs);
+    let sweep = SweepRecord::new(records, began.elapsed().as_secs_f64());
+    print!("{}", render::terminal::sweep(&sweep));
+    if let Some(path) = &arguments.json {
+        write(path, &sweep.to_json())?;
+    }
+    if let Some(path) = &arguments.junit {
+        write(path, &render::junit::sweep(&sweep))?;
+    }
+    let page = report_path(&arguments, &shelf);
+    write(&page, &render::html::sweep(&sweep))?;
+    for record in sweep.runs.iter().filter(|record| Status::of_run(record) != Status::Expected) {
+        let name = format!("{}-seed-{}.json", record.scenario.replace('/', "-"), record.seed);
+        write(&page.with_file_name(name), &record.to_json())?;
+    }
+    println!("report: {}", page.display());
+    Ok(sweep.status().code())
+}
+
+fn report_path(arguments: &super::Sweep, shelf: &Shelf) -> PathBuf {
+    match &arguments.html {
+        Some(directory) => directory.join("sweep.html"),
+        None => {
+            let here = std::env::current_dir().unwrap_or_default();
+            let page = shelf.repository().join("reports/out/sweep.html");
+            page.strip_prefix(&here).map(PathBuf::from).unwrap_or(page)
+        }
+    }
+}
+
+/// Longest first, so that no core sits idle behind the last long one; results come back in any order.
+fn run_all(orders: &[Order], jobs: usize) -> Vec<RunRecord> {
+    let bar = ProgressBar::new(orders.len() as u64);
+    if let Ok(style) =
+        ProgressStyle::with_template("{bar:40} {pos}/{len} runs, {elapsed} gone, {eta} to go {msg}")
+    {
+        bar.set_style(style);
+    }
+    let mut queue: Vec<&Order> = orders.iter().collect();
+    queue.sort_by_key(|order| std::cmp::Reverse(order.scenario.scenario.duration));
+    let next = AtomicUsize::new(0);
+    let records = Mutex::new(Vec::with_capacity(queue.len()));
+    let failures = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                while let Some(order) = queue.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let record = sim::run::run(order);
+                    if Status::of_run(&record) != Status::Expected {
+                        let count = failures.fetch_add(1, Ordering::Relaxed) + 1;
+                        bar.set_message(format!("({count} not as expected)"));
+                    }
+                    if let Ok(mut records) = records.lock() {
+                        records.push(record);
+                    }
+                    bar.inc(1);
+                }
+            });
+        }
+    });
+    bar.finish_and_clear();
+    records.into_inner().unwrap_or_default()
+}

@@ -1,0 +1,66 @@
+//! What a seed tends to: a random subset of the fault kinds, with random weights.
+//!
+//! If every seed drew from all kinds alike, each run would be the same average weather, and the bug that needs
+//! three power losses in a row and nothing else would never meet them.
+
+use crate::fault::FaultKind;
+use crate::scenario::Swarm;
+use crate::world::streams::Stream;
+
+pub(super) struct Climate {
+    weights: Vec<(FaultKind, u64)>,
+}
+
+impl Climate {
+    pub(super) fn draw(swarm: &Swarm, nodes: u32, stream: &mut Stream) -> Climate {
+        let mut groups: Vec<(u64, Vec<FaultKind>)> = Vec::new();
+        for (family, weight) in &swarm.families {
+            let members: Vec<FaultKind> = FaultKind::ALL
+                .into_iter()
+                .filter(|kind| kind.family() == *family && drawable(*kind, nodes))
+                .collect();
+            groups.push((u64::from(*weight), members));
+        }
+        for (kind, weight) in &swarm.kinds {
+            groups.push((u64::from(*weight), vec![*kind]));
+        }
+        groups.retain(|(weight, members)| *weight > 0 && !members.is_empty());
+        let certain = stream.below(groups.len() as u64) as usize;
+        let mut weights = Vec::new();
+        for (index, (weight, members)) in groups.into_iter().enumerate() {
+            let taken = stream.coin() || index == certain;
+            let weight = weight * stream.between(1, 8);
+            for kind in members {
+                // A share of the family's weight; now and then a kind is left out altogether.
+                let share = stream.below(4);
+                if taken && share > 0 {
+                    weights.push((kind, weight * share));
+                }
+            }
+        }
+        Climate { weights }
+    }
+
+    pub(super) fn kind(&self, stream: &mut Stream) -> Option<FaultKind> {
+        let total: u64 = self.weights.iter().map(|(_, weight)| weight).sum();
+        let mut drawn = stream.below(total);
+        for (kind, weight) in &self.weights {
+            if drawn < *weight {
+                return Some(*kind);
+            }
+            drawn -= weight;
+        }
+        None
+    }
+}
+
+/// Whether a system of this size can be asked to survive it.
+fn drawable(kind: FaultKind, nodes: u32) -> bool {
+    match kind {
+        // A failed sync loses only what was never acknowledged: one node has to survive that.
+        FaultKind::SyncFails => true,
+        // Ends nobody by itself; it is drawn together with what kills.
+        FaultKind::Unkillable => nodes > 1,
+        kind => nodes > 1 || !kind.destroys_data(),
+    }
+}

@@ -1,0 +1,73 @@
+//! From a seed to the concrete faults of a run.
+//!
+//! The plan depends on the scenario and the seed, drawn from a stream of its own: never on the part that is
+//! run, nor on anything that happens in the run. So a defect and its cure meet exactly the same faults.
+//! On one node nothing that destroys acknowledged data is drawn: no copy would be left to recover from.
+
+mod climate;
+mod draw;
+
+use std::time::Duration;
+
+use crate::fault::{Extent, Fault, FaultPlan, Span};
+use crate::scenario::Scenario;
+use crate::world::streams::Stream;
+
+/// The faults of this seed: those that the scenario lists, then those that its swarm draws.
+pub fn plan(scenario: &Scenario, seed: u64) -> FaultPlan {
+    let mut faults = scenario.faults.clone();
+    if let Some(swarm) = &scenario.swarm {
+        let mut stream = Stream::new(seed, "plan");
+        let climate = climate::Climate::draw(swarm, scenario.cluster.nodes, &mut stream);
+        let (fewest, most) = swarm.faults;
+        let count = stream.between(u64::from(fewest), u64::from(most));
+        let place = draw::Place {
+            nodes: scenario.cluster.nodes,
+            duration: scenario.duration(),
+            longest: swarm.longest.0,
+        };
+        for _ in 0..count {
+            let Some(kind) = climate.kind(&mut stream) else { break };
+            draw::fault(kind, &place, &mut stream, &mut faults);
+        }
+        faults.sort_by_key(|fault| fault.at);
+    }
+    for fault in &mut faults {
+        end_with_the_safety_phase(fault, scenario.duration());
+    }
+    FaultPlan { faults }
+}
+
+/// The liveness phase begins on a healed system: on one node, whatever is broken is part of the core.
+fn end_with_the_safety_phase(fault: &mut Fault, duration: Duration) {
+    if fault.kind.is_moment() && matches!(fault.for_, Extent::Forever) {
+        return;
+    }
+    let left = duration.saturating_sub(fault.at.0);
+    let length = match fault.for_ {
+        Extent::For(length) => length.min(left),
+        Extent::Forever => left,
+    };
+    fault.for_ = Extent::For(length);
+}
+
+/// A plan as TOML or JSON, as `--plan` takes it and records hold it.
+pub fn read(text: &str) -> Result<FaultPlan, String> {
+    let plan: FaultPlan = if text.trim_start().starts_with('{') {
+        serde_json::from_str(text).map_err(|error| error.to_string())?
+    } else {
+        toml::from_str(text).map_err(|error| error.to_string())?
+    };
+    for fault in &plan.faults {
+        fault.check().map_err(|error| error.to_string())?;
+    }
+    Ok(plan)
+}
+
+/// For scenarios and tests that put a fault together by hand.
+pub fn window(fault: Fault, at: Span, length: Span) -> Fault {
+    fault.window(at.0, length.0)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,101 @@
+//! What a node machine runs: the whole broker, from its data directory, until it is asked to stop.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use broker::config::Config;
+use broker::ids::BrokerId;
+use broker::node::Node;
+use broker::parts::Parts;
+use io_backend::{Backend, Deadline};
+
+use crate::museum;
+use crate::scenario::Scenario;
+use crate::scenario::load::broker_settings;
+use crate::world::{SimBackend, lock};
+
+/// Everything that one start of a node needs.
+#[derive(Clone)]
+pub(super) struct Setup {
+    pub(super) config: Config,
+    pub(super) part: Option<String>,
+    /// What was still in the registry after a polite stop, as text.
+    pub(super) left: Arc<Mutex<Option<Vec<String>>>>,
+}
+
+/// A small configuration, so that files wrap around, segments roll and checkpoints happen in every run; then
+/// the scenario's own keys.
+pub(super) fn config(scenario: &Scenario, number: u32) -> Config {
+    let host = format!("node{number}");
+    let mut config = Config {
+        node_id: BrokerId(i32::try_from(number).unwrap_or(1)),
+        data_dir: PathBuf::from("/data"),
+        listen: format!("{host}:9092"),
+        advertise: Some(format!("{host}:9092")),
+        cluster: format!("{host}:9093"),
+        admin: format!("{host}:9094"),
+        ..Config::default()
+    };
+    config.journal.file_bytes = 1 << 20;
+    config.journal.max_batch_bytes = 256 << 10;
+    config.journal.queue_bytes = 1 << 20;
+    config.journal.checkpoint_bytes = 256 << 10;
+    config.log.segment_bytes = 64 << 10;
+    config.log.index_interval_bytes = 512;
+    config.topics.max_batch_bytes = 64 << 10;
+    config.server.request_bytes = 1 << 20;
+    config.server.request_bytes_in_flight = 8 << 20;
+    for (key, value) in broker_settings(&scenario.cluster.config) {
+        // Checked when the scenario was loaded.
+        let _ = config.set(&key, &value);
+    }
+    config
+}
+
+/// One process: starts the broker and serves until it is asked to stop.
+pub(super) async fn live(backend: SimBackend, setup: Setup) {
+    if backend.process().incarnation > 1 {
+        backend.probe("node started again");
+    }
+    let parts = watched(museum::parts(setup.part.as_deref(), &backend));
+    let node = match Node::start(backend.clone(), parts, setup.config).await {
+        Ok(node) => node,
+        Err(error) => {
+            backend.exit(error.exit_status(), &error.to_string());
+            return;
+        }
+    };
+    backend.stop_requested().await;
+    node.stop(Deadline::after(&backend, Duration::from_secs(10))).await;
+    // Tasks that were told to end do so at their next poll.
+    backend.sleep(Duration::from_millis(100)).await;
+    let left = backend.registry().snapshot().iter().map(describe).collect();
+    *lock(&setup.left) = Some(left);
+}
+
+fn describe(entry: &io_backend::registry::Entry) -> String {
+    let task = entry.task.as_ref().map(|task| task.name.to_string()).unwrap_or_default();
+    let target = entry.target.as_deref().map(|target| format!(" {target}")).unwrap_or_default();
+    format!("{} {}{target} of task {task}, from {}", entry.kind.name(), entry.what, entry.site)
+}
+
+/// Notes what recovery found.
+fn watched(mut parts: Parts<SimBackend>) -> Parts<SimBackend> {
+    let inner = std::mem::replace(&mut parts.journal, Box::new(broker::journal::open));
+    parts.journal = Box::new(move |context| {
+        let backend = context.backend.clone();
+        let opening = inner(context);
+        Box::pin(async move {
+            let opened = opening.await?;
+            if opened.torn_tail.is_some() {
+                backend.probe("torn tail cut");
+            }
+            if !opened.entries.is_empty() {
+                backend.probe("records recovered from a journal");
+            }
+            Ok(opened)
+        })
+    });
+    parts
+}

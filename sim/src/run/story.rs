@@ -1,0 +1,177 @@
+//! What happens in the world, from the first start to the last read.
+//!
+//! Safety phase: load and faults. Then everything is healed and has to converge: producers get through,
+//! consumers see the end. Then all is read back and the node is asked to stop. Two things are watched along the
+//! way: whether anything is still decided, and what the node does while nobody asks for anything.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::{excuses, explanation, node};
+use crate::checker::answers::Excuses;
+use crate::checker::budgets::Idle;
+use crate::fault::FaultPlan;
+use crate::history::{At, History, Value};
+use crate::scenario::Scenario;
+use crate::workload::{self, Client, Field, Schedule, payload, read_everything};
+use crate::world::{World, lock};
+
+/// How often the watch looks.
+const LOOK: Duration = Duration::from_millis(500);
+/// The last read, on a healed system.
+const READ_WITHIN: Duration = Duration::from_secs(60);
+const STOP_WITHIN: Duration = Duration::from_secs(20);
+/// A supervisor starts a node that has ended by itself again after this.
+const SUPERVISOR: Duration = Duration::from_millis(500);
+
+pub(super) struct Script {
+    pub(super) scenario: Scenario,
+    pub(super) seed: u64,
+    pub(super) plan: FaultPlan,
+    pub(super) part: Option<String>,
+}
+
+/// What is judged afterwards.
+#[derive(Debug)]
+pub(super) struct Story {
+    pub(super) history: History,
+    /// Since when each acknowledged record is durable on the node's disk.
+    pub(super) durable: BTreeMap<Value, At>,
+    pub(super) excuses: Excuses,
+    /// Who waited for whom when nothing had been decided for too long.
+    pub(super) explanation: Vec<String>,
+    pub(super) idle: Option<Idle>,
+    /// After the polite stop; absent when the node did not get that far.
+    pub(super) left: Option<Vec<String>>,
+    pub(super) failed_syncs: u64,
+    pub(super) ended: At,
+}
+
+pub(super) async fn tell(world: World, script: Script) -> Story {
+    let Script { scenario, seed, plan, part } = script;
+    let connected_for = ns(scenario.liveness.connected_for.0);
+    let excuses = excuses::excuses(&plan, connected_for);
+    let schedule = Schedule::of(&scenario);
+    let field = Field::new("node1:9092", &scenario, schedule);
+    for fault in &plan.faults {
+        world.inject(fault);
+    }
+    let setup = node::Setup { config: node::config(&scenario, 1), part, left: Arc::new(Mutex::new(None)) };
+    let left = setup.left.clone();
+    let machine = world.node(1);
+    machine.supervise(Some(SUPERVISOR));
+    machine.start(move |backend| node::live(backend, setup.clone()));
+    workload::start(&scenario, seed, &field, |name| world.client(name));
+
+    let mut watch = Watch::new(&world, &field, &excuses, ns(scenario.liveness.frozen_after.0));
+    watch.until(Duration::from_nanos(schedule.healed), || false).await;
+    world.heal_all();
+    if !machine.is_running() {
+        machine.start_again();
+    }
+    let patience = Duration::from_nanos(schedule.give_up) + Duration::from_secs(30);
+    watch.until(patience, || field.is_done()).await;
+    let (idle, explanation) = (watch.idle(&scenario), watch.explanation);
+
+    let until = world.now() + READ_WITHIN;
+    let reader = Client::new(world.client("client-1"), "client-1", &field);
+    read_everything(reader, ns(until));
+    while !field.is_done() && world.now() < until + Duration::from_secs(30) {
+        world.sleep(Duration::from_millis(50)).await;
+    }
+    let ended = ns(world.now());
+    machine.supervise(None);
+    machine.request_stop();
+    let stop_by = world.now() + STOP_WITHIN;
+    while machine.is_running() && world.now() < stop_by {
+        world.sleep(Duration::from_millis(50)).await;
+    }
+    let history = field.notes.take();
+    let disk = machine.disk();
+    let durable = history
+        .sends
+        .iter()
+        .flat_map(|send| send.values())
+        .filter_map(|value| Some((value, disk.marker(payload::number(value)).durable?)))
+        .collect();
+    let failed_syncs = disk.syncs().iter().filter(|sync| !sync.ok).count() as u64;
+    let left = lock(&left).take();
+    Story { history, durable, excuses, explanation, idle, left, failed_syncs, ended }
+}
+
+/// Looks at the run from outside, twice a second.
+struct Watch<'a> {
+    world: &'a World,
+    field: &'a Field,
+    excuses: &'a Excuses,
+    frozen_after: At,
+    explanation: Vec<String>,
+    quiet: Option<Quiet>,
+    quiet_end: Option<Quiet>,
+}
+
+/// Counts of the node at one time.
+#[derive(Clone, Copy)]
+struct Quiet {
+    at: At,
+    wakes: u64,
+    operations: u64,
+}
+
+impl<'a> Watch<'a> {
+    fn new(world: &'a World, field: &'a Field, excuses: &'a Excuses, frozen_after: At) -> Watch<'a> {
+        Watch { world, field, excuses, frozen_after, explanation: Vec::new(), quiet: None, quiet_end: None }
+    }
+
+    async fn until(&mut self, end: Duration, over: impl Fn() -> bool) {
+        while self.world.now() < end && !over() {
+            self.world.sleep(LOOK.min(end - self.world.now())).await;
+            self.look();
+        }
+    }
+
+    fn look(&mut self) {
+        let now = ns(self.world.now());
+        let mut notes = self.field.notes.write();
+        if excuses::covers(self.excuses, now) {
+            notes.pulse.excuse(now);
+        } else if self.explanation.is_empty()
+            && notes.pulse.longest(now).is_some_and(|still| still.to - still.from >= self.frozen_after)
+        {
+            drop(notes);
+            self.explanation = explanation::explain(&self.world.snapshots());
+        }
+        self.count(now);
+    }
+
+    /// Idle time begins some seconds after the clients have fallen silent.
+    fn count(&mut self, now: At) {
+        const SETTLE: At = 5_000_000_000;
+        let schedule = self.field.schedule;
+        if now < schedule.produce_until + SETTLE || now > schedule.healed {
+            return;
+        }
+        let machine = self.world.node(1);
+        let Some(counts) = machine.counts() else { return };
+        let disk = machine.disk().counts();
+        let operations = disk.reads + disk.writes + disk.syncs;
+        let quiet = Quiet { at: now, wakes: counts.wakes, operations };
+        self.quiet.get_or_insert(quiet);
+        self.quiet_end = Some(quiet);
+    }
+
+    fn idle(&self, scenario: &Scenario) -> Option<Idle> {
+        scenario.workload.stop_after?;
+        let (from, to) = (self.quiet?, self.quiet_end?);
+        Some(Idle {
+            seconds: (to.at - from.at) as f64 / 1e9,
+            wakeups: to.wakes.saturating_sub(from.wakes),
+            disk_operations: to.operations.saturating_sub(from.operations),
+        })
+    }
+}
+
+fn ns(duration: Duration) -> At {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,89 @@
+//! The client that creates topics: those of the cluster at the start, and more while the run lasts.
+
+use std::time::Duration;
+
+use io_backend::Backend;
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
+use kafka_protocol::messages::TopicName;
+use kafka_protocol::protocol::StrBytes;
+
+use super::Client;
+use super::connection::{Line, back_off};
+use super::producer::not_timed_out;
+use crate::history::Trade;
+use crate::scenario::Cluster;
+
+pub(super) fn start<B: Backend>(
+    client: Client<B>,
+    cluster: Cluster,
+    every: Option<Duration>,
+    within: Duration,
+) {
+    let creator = Creator { line: Line::new(&client), client: client.clone(), cluster, within };
+    client.begin("creator", creator.run(every));
+}
+
+struct Creator<B: Backend> {
+    client: Client<B>,
+    line: Line<B>,
+    cluster: Cluster,
+    within: Duration,
+}
+
+impl<B: Backend> Creator<B> {
+    async fn run(mut self, every: Option<Duration>) {
+        let topics: Vec<String> = (0..self.cluster.topics).map(|n| format!("t{n}")).collect();
+        let partitions = self.cluster.partitions;
+        self.create(&topics, partitions).await;
+        let Some(every) = every else { return };
+        let mut number = 0;
+        loop {
+            self.client.backend.sleep(every).await;
+            if self.client.now() >= self.client.field.schedule.produce_until {
+                return;
+            }
+            number += 1;
+            self.create(&[format!("more-{number}")], 1 + number % 3).await;
+        }
+    }
+
+    /// Tries until the topics are there.
+    async fn create(&mut self, names: &[String], partitions: i32) {
+        let mut missing = names.to_vec();
+        let mut failures = 0;
+        while !missing.is_empty() && self.client.now() < self.client.field.schedule.give_up {
+            let topics = missing
+                .iter()
+                .map(|name| {
+                    CreatableTopic::default()
+                        .with_name(TopicName(StrBytes::from_string(name.clone())))
+                        .with_num_partitions(partitions)
+                        .with_replication_factor(self.cluster.replication)
+                })
+                .collect();
+            let request = CreateTopicsRequest::default()
+                .with_topics(topics)
+                .with_timeout_ms(i32::try_from(self.within.as_millis()).unwrap_or(i32::MAX));
+            let decided = |answer: &kafka_protocol::messages::CreateTopicsResponse| {
+                answer.topics.iter().all(|topic| not_timed_out(topic.error_code))
+            };
+            let answer = self.line.call(Trade::Change, &request, 5, self.within, decided).await;
+            if let Ok(answer) = answer {
+                let mut notes = self.client.field.notes.write();
+                for topic in &answer.topics {
+                    let exists = ResponseError::TopicAlreadyExists.code();
+                    if topic.error_code == 0 || topic.error_code == exists {
+                        missing.retain(|name| name.as_str() != topic.name.as_str());
+                        notes.count("topics-created");
+                        notes.topics.insert(topic.name.to_string(), self.client.now());
+                    }
+                }
+            }
+            if !missing.is_empty() {
+                failures += 1;
+                back_off(&self.client.backend, failures).await;
+            }
+        }
+    }
+}

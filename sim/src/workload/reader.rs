@@ -1,0 +1,101 @@
+//! The last read: the whole of every partition, after everything has come to rest.
+
+use std::collections::BTreeMap;
+
+use io_backend::Backend;
+use kafka_protocol::messages::metadata_request::MetadataRequest;
+
+use super::connection::{Line, back_off};
+use super::consumer::Fetcher;
+use super::Client;
+use crate::history::{At, Damage, Place, Trade, Value};
+
+/// Reads from the beginning to the high watermark, trying until `until`. Partitions that could not be read to
+/// their end are left out. Done when the client's task is.
+pub fn read_everything<B: Backend>(client: Client<B>, until: At) {
+    let reader = Reader { fetcher: Fetcher::new(&client), client: client.clone() };
+    client.begin("last read", reader.run(until));
+}
+
+struct Reader<B: Backend> {
+    client: Client<B>,
+    fetcher: Fetcher<B>,
+}
+
+impl<B: Backend> Reader<B> {
+    async fn run(mut self, until: At) {
+        self.list_topics(until).await;
+        let places: Vec<Place> = self.client.field.places.to_vec();
+        let mut logs: BTreeMap<usize, Vec<(i64, Value)>> = BTreeMap::new();
+        let mut positions: Vec<i64> = vec![0; places.len()];
+        let mut done = vec![false; places.len()];
+        let mut failures = 0;
+        while done.iter().any(|done| !done) && self.client.now() < until {
+            let open: Vec<usize> = (0..places.len()).filter(|index| !done[*index]).collect();
+            let wanted: Vec<Place> = open.iter().map(|index| places[*index].clone()).collect();
+            let from: Vec<i64> = open.iter().map(|index| positions[*index]).collect();
+            let fetched = match self.fetcher.fetch(&wanted, &from).await {
+                Ok(fetched) => fetched,
+                Err(_) => {
+                    failures += 1;
+                    back_off(&self.client.backend, failures).await;
+                    continue;
+                }
+            };
+            let mut troubled = false;
+            for fetch in fetched {
+                let index = open[fetch.index];
+                if fetch.error.is_some() {
+                    troubled = true;
+                    continue;
+                }
+                if !fetch.damages.is_empty() {
+                    let mut notes = self.client.field.notes.write();
+                    let at = self.client.now();
+                    for what in fetch.damages {
+                        notes.damages.push(Damage { place: places[index].clone(), at, what });
+                    }
+                    done[index] = true;
+                }
+                let log = logs.entry(index).or_default();
+                log.extend(fetch.records);
+                if let Some((last, _)) = log.last() {
+                    positions[index] = positions[index].max(last + 1);
+                }
+                if positions[index] >= fetch.high_watermark {
+                    done[index] = true;
+                }
+            }
+            if troubled {
+                failures += 1;
+                back_off(&self.client.backend, failures).await;
+            }
+        }
+        let mut notes = self.client.field.notes.write();
+        for (index, place) in places.into_iter().enumerate() {
+            if done[index] {
+                notes.last_read.insert(place, logs.remove(&index).unwrap_or_default());
+            } else {
+                notes.unreadable.push(place);
+            }
+        }
+    }
+
+    /// Which topics are there in the end.
+    async fn list_topics(&mut self, until: At) {
+        let mut line = Line::new(&self.client);
+        let mut failures = 0;
+        while self.client.now() < until {
+            let request = MetadataRequest::default().with_topics(None).with_allow_auto_topic_creation(false);
+            let within = std::time::Duration::from_secs(10);
+            if let Ok(answer) = line.call(Trade::Look, &request, 9, within, |_| true).await {
+                let names = answer.topics.iter().filter_map(|topic| topic.name.as_ref());
+                let names = names.map(|name| name.to_string()).collect();
+                self.client.field.notes.write().topics_in_the_end = Some(names);
+                return;
+            }
+            failures += 1;
+            back_off(&self.client.backend, failures).await;
+        }
+    }
+}
