@@ -3,24 +3,15 @@ use raft::Storage;
 use super::*;
 
 fn entry(index: u64, term: u64) -> Entry {
-    let mut entry = Entry::default();
-    entry.index = index;
-    entry.term = term;
-    entry.data = Bytes::from(vec![b'x'; 10]);
-    entry
+    Entry { index, term, data: Bytes::from(vec![b'x'; 10]), ..Entry::default() }
 }
 
 fn conf() -> ConfState {
-    let mut conf = ConfState::default();
-    conf.set_voters(vec![1]);
-    conf
+    ConfState { voters: vec![1], ..ConfState::default() }
 }
 
 fn hard(term: u64, commit: u64) -> HardState {
-    let mut hard = HardState::default();
-    hard.term = term;
-    hard.commit = commit;
-    hard
+    HardState { term, commit, ..HardState::default() }
 }
 
 /// Entries as a journal gives them back, from this LSN on.
