@@ -69,6 +69,10 @@ pub const SNAPSHOT_EVERY_BYTES: usize = 4 * MIB;
 /// Partitions that are opened, or checkpointed, at the same time.
 pub const REPLICAS_OPENED_AT_ONCE: usize = 32;
 pub const CHECKPOINTS_AT_ONCE: usize = 16;
+/// Bound on opening a batch of partitions: each replays what the journal holds of it.
+pub const OPEN_DEADLINE: Duration = Duration::from_secs(120);
+/// Bound on a round of checkpoints.
+pub const CHECKPOINT_DEADLINE: Duration = Duration::from_secs(120);
 /// Partitions whose leadership begins at the same time: their epoch starts share a journal group.
 pub const LEADERSHIPS_AT_ONCE: usize = 4_096;
 

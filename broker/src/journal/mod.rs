@@ -1,6 +1,21 @@
 //! The journal: what makes records durable. One synced, sequential stream of files for all
 //! partitions of a node, and a second one for Raft.
 
+mod catalogue;
+mod commit;
+mod decision;
+#[cfg(test)]
+mod fake;
+mod files;
+mod format;
+mod line;
+mod machine;
+mod open;
+mod queue;
+mod recovery;
+#[cfg(test)]
+mod tests;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +31,9 @@ use crate::ids::{Incarnation, LeaderEpoch, Lsn, Offset, PartitionId};
 
 /// Role of the task that a journal's commit loop runs as: the stall watchdog knows commits by it.
 pub const COMMIT_TASK: &str = "commit";
+
+/// Name of Raft's journal. A failed write ends it at once: votes and terms must not be in doubt.
+pub const RAFT: &str = "raft";
 
 /// What an entry is. The numbers are the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -162,10 +180,10 @@ pub enum JournalOpenError {
     Foreign { path: PathBuf, what: String },
 }
 
-/// Opens the production journal.
+/// Opens the production journal: recovers what is there, and starts the loop that writes and the task that
+/// prepares files.
 pub fn open<B: Backend>(
     context: JournalContext<B>,
 ) -> BoxFuture<'static, Result<OpenedJournal, JournalOpenError>> {
-    let _ = context;
-    unimplemented!()
+    Box::pin(open::open(context))
 }

@@ -18,7 +18,7 @@ use crate::ids::BrokerId;
 use crate::journal::{JournalContext, JournalHandle, JournalOpenError};
 use crate::limits;
 use crate::parts::OpenJournal;
-use crate::raft::{Driver, RaftContext, RaftStartError, StateMachine};
+use crate::raft::{Driver, RaftContext, RaftError, RaftStartError, StateMachine};
 
 /// What the metadata group of a node needs to start.
 pub struct MetadataContext<B: Backend> {
@@ -54,7 +54,7 @@ impl MetadataStartError {
     pub fn exit_status(&self) -> ExitStatus {
         match self {
             MetadataStartError::Raft {
-                source: RaftStartError::Running(_) | RaftStartError::TimedOut,
+                source: RaftStartError::Running(RaftError::Journal(_)) | RaftStartError::TimedOut,
                 ..
             } => ExitStatus::StorageNotTrusted,
             _ => ExitStatus::DataDirectory,
@@ -174,3 +174,7 @@ impl StateMachine for ImageMachine {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "start_tests.rs"]
+mod tests;

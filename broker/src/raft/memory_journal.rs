@@ -33,6 +33,13 @@ impl MemoryJournal {
         Arc::default()
     }
 
+    /// Holding these, durably.
+    pub(crate) fn of(entries: Vec<RecoveredEntry>) -> Arc<MemoryJournal> {
+        let last = entries.last().map_or(0, |entry| entry.lsn.0);
+        let state = State { entries, submitted: last, durable: last, ..State::default() };
+        Arc::new(MemoryJournal { state: Mutex::new(state) })
+    }
+
     pub(crate) fn by_hand(&self) {
         self.state.lock().unwrap().by_hand = true;
     }

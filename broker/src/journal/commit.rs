@@ -1,0 +1,242 @@
+//! The commit loop: carries out what the [`Machine`] decides, one group at a time.
+//!
+//! A dedicated loop, since a synced write blocks its thread. It sleeps while nothing is in line, commits at
+//! once when something is, and what arrives meanwhile is the next group. It has no timers unless
+//! a linger is configured, and no deadlines: the age of its operation in the registry is watched instead.
+
+use std::collections::VecDeque;
+use std::panic::Location;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use io_backend::{Backend, DedicatedDisk, DedicatedFile, DedicatedLoop, Disk, DiskError, WaitKind};
+use tracing::{debug, error, warn};
+
+use super::files::file_path;
+use super::format::{GROUP_HEADER_BYTES, GroupEncoder, GroupPlace};
+use super::line::{Amount, Submission};
+use super::machine::{Machine, Outcome, Placement, Verdict};
+use super::queue::{Failure, NextFile, Queue, Work};
+use crate::admin::metrics::Metrics;
+use crate::ids::Lsn;
+
+pub struct CommitLoop<B: Backend> {
+    pub name: &'static str,
+    pub directory: PathBuf,
+    pub queue: Arc<Queue<B>>,
+    pub machine: Machine,
+    /// What one group may hold, its own header not counted.
+    pub group_bound: Amount,
+    pub linger: Duration,
+    /// Only the data journal's commits are measured.
+    pub metrics: Option<Arc<Metrics>>,
+}
+
+type DedicatedOf<B> = <<B as Backend>::Disk as Disk>::Dedicated;
+type FileOf<B> = <DedicatedOf<B> as DedicatedDisk>::File;
+
+impl<B: Backend> DedicatedLoop<B> for CommitLoop<B> {
+    async fn run(self, disk: DedicatedOf<B>) {
+        self.queue.loop_began(Location::caller());
+        let queue = self.queue.clone();
+        let mut writer = Writer { settings: self, disk, file: None, buffer: Vec::new() };
+        let mut group = VecDeque::new();
+        loop {
+            match queue.work().await {
+                Work::Commit => {
+                    writer.linger().await;
+                    queue.take_group(writer.settings.group_bound, &mut group);
+                    if !writer.commit(&mut group).await {
+                        break;
+                    }
+                }
+                Work::Close => {
+                    writer.seal().await;
+                    break;
+                }
+            }
+        }
+        queue.loop_ended();
+    }
+}
+
+struct Writer<B: Backend> {
+    settings: CommitLoop<B>,
+    disk: DedicatedOf<B>,
+    file: Option<FileOf<B>>,
+    buffer: Vec<u8>,
+}
+
+impl<B: Backend> Writer<B> {
+    /// Writes a group and tells its outcome. False when the journal failed.
+    async fn commit(&mut self, group: &mut VecDeque<Submission>) -> bool {
+        let queue = self.settings.queue.clone();
+        let bytes = group.iter().map(|submission| submission.bytes).sum::<usize>() + GROUP_HEADER_BYTES;
+        let place = match self.place(bytes).await {
+            Ok(place) => place,
+            Err(Failure::Stopped) => {
+                queue.fail(group, Failure::Stopped);
+                return false;
+            }
+            Err(failure) => {
+                queue.fail(group, failure);
+                return true;
+            }
+        };
+        let Some((generation, last)) =
+            self.settings.machine.active().map(|a| a.file.generation).zip(group.back())
+        else {
+            return true;
+        };
+        let last_lsn = last.last_lsn();
+        let mut encoder = GroupEncoder::new(std::mem::take(&mut self.buffer), generation);
+        let mut entries = 0;
+        for submission in group.iter() {
+            for (lsn, entry) in (submission.first_lsn.0..).zip(&submission.entries) {
+                encoder.push(Lsn(lsn), entry);
+                entries += 1;
+            }
+        }
+        let encoded = encoder.finish(&place);
+        let written = encoded.len();
+        let began = queue.backend.now();
+        let verdict = self.write(&place, encoded, last_lsn).await;
+        let took = queue.backend.now().since(began);
+        match verdict {
+            Ok(()) => queue.complete(group, written as u64),
+            Err(failure) => {
+                queue.fail(group, failure);
+                return failure != Failure::Stopped;
+            }
+        }
+        if let Some(metrics) = &self.settings.metrics {
+            metrics.wal_commit_batch_size.observe(f64::from(entries));
+            metrics.wal_commit_duration_ms.observe(took.as_secs_f64() * 1e3);
+        }
+        debug!(
+            event = "WAL_COMMIT",
+            journal = self.settings.name,
+            group = place.number,
+            entries,
+            bytes = written,
+            durable_up_to = last_lsn.0,
+            duration_us = took.as_micros() as u64,
+        );
+        true
+    }
+
+    /// On a clean stop: a last group without entries proves that what came before it was durable, so that
+    /// damage to it is told from a torn tail.
+    async fn seal(&mut self) {
+        let machine = &self.settings.machine;
+        let (Some(active), last_lsn) = (machine.active(), machine.durable()) else { return };
+        if !machine.has_unproven_group() {
+            return;
+        }
+        let Ok(place) = self.place(GROUP_HEADER_BYTES).await else { return };
+        let generation = self.settings.machine.active().map_or(active.file.generation, |a| a.file.generation);
+        let encoded = GroupEncoder::new(std::mem::take(&mut self.buffer), generation).finish(&place);
+        let _ = self.write(&place, encoded, last_lsn).await;
+    }
+
+    async fn write(&mut self, place: &GroupPlace, encoded: Vec<u8>, last_lsn: Lsn) -> Result<(), Failure> {
+        let Some(file) = &self.file else { return Err(Failure::Stopped) };
+        self.settings.machine.handle_started(encoded.len(), last_lsn);
+        let (result, buffer) = file.write_durable(place.position, encoded).await;
+        self.buffer = buffer;
+        if self.buffer.capacity() > 2 * self.settings.group_bound.bytes {
+            self.buffer = Vec::new();
+        }
+        let outcome = match &result {
+            Ok(()) => Outcome::Durable,
+            Err(error) if error.is_full() => Outcome::Full,
+            Err(_) => Outcome::Failed,
+        };
+        let verdict = self.settings.machine.handle_written(outcome);
+        let Err(error) = result else { return Ok(()) };
+        self.file = None;
+        match verdict {
+            Verdict::MovedOn(sealed) => {
+                warn!(
+                    journal = self.settings.name,
+                    group = place.number,
+                    "{error}: the group was not taken; the journal goes on in a new file"
+                );
+                self.settings.queue.sealed(sealed);
+                Err(Failure::MovedOn)
+            }
+            Verdict::Stopped | Verdict::Durable => {
+                self.stopped(&error);
+                Err(Failure::Stopped)
+            }
+        }
+    }
+
+    /// Where a group of so many bytes goes; opens the file.
+    async fn place(&mut self, bytes: usize) -> Result<GroupPlace, Failure> {
+        loop {
+            match self.settings.machine.handle_group(bytes) {
+                Placement::Here(place) => {
+                    if self.file.is_none() {
+                        self.open().await?;
+                    }
+                    return Ok(place);
+                }
+                Placement::NextFile(sealed) => {
+                    self.file = None;
+                    if let Some(sealed) = sealed {
+                        self.settings.queue.sealed(sealed);
+                    }
+                    match self.settings.queue.next_file().await {
+                        NextFile::Ready(file) => self.settings.machine.handle_file(file),
+                        NextFile::NoSpace => {
+                            warn!(
+                                journal = self.settings.name,
+                                "no room for another journal file: nothing is taken until there is"
+                            );
+                            return Err(Failure::NoSpace);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    async fn open(&mut self) -> Result<(), Failure> {
+        let Some(active) = self.settings.machine.active() else { return Err(Failure::Stopped) };
+        let path = file_path(&self.settings.directory, active.file.slot);
+        match self.disk.open(&path).await {
+            Ok(file) => {
+                self.file = Some(file);
+                Ok(())
+            }
+            Err(error) => {
+                self.stopped(&error);
+                Err(Failure::Stopped)
+            }
+        }
+    }
+
+    fn stopped(&self, error: &DiskError) {
+        error!(
+            journal = self.settings.name,
+            "{error}: the journal takes nothing more; check the disk, then start the node again"
+        );
+    }
+
+    async fn linger(&self) {
+        let CommitLoop { linger, queue, .. } = &self.settings;
+        if linger.is_zero() {
+            return;
+        }
+        let backend = &queue.backend;
+        let wait = backend.registry().waiting(
+            backend,
+            WaitKind::Timer,
+            "more entries for the group",
+            Location::caller(),
+        );
+        wait.during(backend.sleep(*linger)).await;
+    }
+}

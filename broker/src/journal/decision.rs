@@ -1,0 +1,161 @@
+//! What recovery makes of what it finds: two tables of labelled cases, decided without touching a file.
+//!
+//! The first judges a file by its header block, the second the place in a file where the sound groups end.
+//! What makes damage a torn tail is that nothing durable can have been there: one group is in flight at a time,
+//! so a later group, in this file or in a later one, proves by its "durable up to" what came before it.
+//! In doubt the node stops: cutting is for tails, never for the middle.
+
+use std::fmt;
+
+use super::format::HeaderBlock;
+
+/// What a file's first blocks look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeaderFacts {
+    pub header: Header,
+    /// The file has all the bytes that its header promises.
+    pub whole: bool,
+    /// Something stands where the first group would be.
+    pub body: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Header {
+    Good,
+    /// Sound, but of another journal.
+    Other,
+    Zero,
+    Foreign,
+    Newer,
+    Damaged,
+}
+
+impl From<&HeaderBlock> for Header {
+    fn from(block: &HeaderBlock) -> Header {
+        match block {
+            HeaderBlock::Good(_) => Header::Good,
+            HeaderBlock::Zero => Header::Zero,
+            HeaderBlock::Foreign => Header::Foreign,
+            HeaderBlock::Newer(_) => Header::Newer,
+            HeaderBlock::Damaged => Header::Damaged,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileVerdict {
+    /// Part of the journal, if its sequence is needed.
+    Use,
+    /// Its preparation never ended: it held nothing.
+    Unprepared,
+    /// Its header promises more than is there.
+    Shortened,
+    /// The header is gone, and groups may be below it.
+    HeaderLost,
+    HeaderDamaged,
+    Foreign,
+    OtherJournal,
+    Newer,
+}
+
+pub fn judge_file(facts: HeaderFacts) -> FileVerdict {
+    match facts {
+        HeaderFacts { header: Header::Good, whole: true, .. } => FileVerdict::Use,
+        HeaderFacts { header: Header::Good, whole: false, .. } => FileVerdict::Shortened,
+        HeaderFacts { header: Header::Other, .. } => FileVerdict::OtherJournal,
+        HeaderFacts { header: Header::Zero, body: false, .. } => FileVerdict::Unprepared,
+        HeaderFacts { header: Header::Zero, body: true, .. } => FileVerdict::HeaderLost,
+        HeaderFacts { header: Header::Foreign, .. } => FileVerdict::Foreign,
+        HeaderFacts { header: Header::Newer, .. } => FileVerdict::Newer,
+        HeaderFacts { header: Header::Damaged, .. } => FileVerdict::HeaderDamaged,
+    }
+}
+
+/// Where the sound groups of a file end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Spot {
+    /// No room for another group.
+    FileEnd,
+    /// No group of this life, and as far as can be told nothing of one.
+    Blank,
+    /// No group, but bytes in a file that was zeros: a group whose header is missing.
+    Debris,
+    /// A group's header, whose entries are damaged.
+    TornGroup,
+    /// A sound group that does not follow the one before it.
+    OutOfOrder,
+    /// An entry of a kind that this version does not know.
+    UnknownKind,
+}
+
+/// What comes after that place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Later {
+    Nothing,
+    /// A group further on in the same file.
+    SameFile,
+    /// A group in a later file, written when more was durable than is found up to here.
+    ProvesMore,
+    /// A group in a later file, written when exactly what is found up to here was durable.
+    ProvesThis,
+    /// A group in a later file, written when less was durable than is found up to here: what exceeds it
+    /// failed, was reported as failed, and is not taken back.
+    ProvesLess,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndVerdict {
+    /// The journal ends here.
+    End,
+    /// The journal ends here; what follows is a group that was being written, and is wiped.
+    CutTornTail,
+    /// Go on in the next file.
+    NextFile,
+    /// Drop the groups that failed, then go on in the next file.
+    DropFailedGroups,
+    Corrupt(Corruption),
+}
+
+/// Why the node must not start on this journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Corruption {
+    DamagedGroup,
+    MissingGroup,
+    GroupOutOfOrder,
+    UnknownEntryKind,
+}
+
+impl fmt::Display for Corruption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Corruption::DamagedGroup => {
+                "a group of entries that a later one proves to have been synced is damaged"
+            }
+            Corruption::MissingGroup => {
+                "a group of entries that a later one proves to have been synced is missing"
+            }
+            Corruption::GroupOutOfOrder => "a group of entries does not follow the one before it",
+            Corruption::UnknownEntryKind => {
+                "an entry is sound, but of a kind that this version does not know"
+            }
+        })
+    }
+}
+
+pub fn judge_end(spot: Spot, later: Later) -> EndVerdict {
+    use EndVerdict::*;
+    match (spot, later) {
+        (Spot::UnknownKind, _) => Corrupt(Corruption::UnknownEntryKind),
+        (Spot::OutOfOrder, _) => Corrupt(Corruption::GroupOutOfOrder),
+
+        (Spot::FileEnd | Spot::Blank, Later::Nothing) => End,
+        (Spot::Debris | Spot::TornGroup, Later::Nothing) => CutTornTail,
+
+        (Spot::TornGroup, Later::SameFile | Later::ProvesMore) => Corrupt(Corruption::DamagedGroup),
+        (_, Later::SameFile | Later::ProvesMore) => Corrupt(Corruption::MissingGroup),
+
+        // A file is given up when a write to it fails: whatever the last one left is not needed.
+        (_, Later::ProvesThis) => NextFile,
+        (_, Later::ProvesLess) => DropFailedGroups,
+    }
+}

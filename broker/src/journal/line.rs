@@ -1,0 +1,197 @@
+//! The line in front of the journal: who may join it, and what of it becomes the next group.
+//!
+//! Pure. Bounded by entries and by bytes; a partition may take as much as it leaves free, so one that
+//! produces without pause gets half of the line, two get a third each, and there is always room for
+//! one that has nothing in it yet.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use io_backend::progress::Progress;
+
+use super::format::entry_bytes;
+use super::{JournalEntry, SubmitError};
+use crate::ids::{Lsn, PartitionId};
+
+/// Entries that were put in line together; their LSNs are consecutive.
+#[derive(Debug)]
+pub struct Submission {
+    pub first_lsn: Lsn,
+    pub entries: Vec<JournalEntry>,
+    /// As encoded.
+    pub bytes: usize,
+    pub progress: Arc<Progress>,
+}
+
+impl Submission {
+    pub fn last_lsn(&self) -> Lsn {
+        Lsn(self.first_lsn.0 + self.entries.len() as u64 - 1)
+    }
+}
+
+/// How much: of a line, a share, a group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amount {
+    pub entries: usize,
+    pub bytes: usize,
+}
+
+impl Amount {
+    pub fn of(entries: &[JournalEntry]) -> Amount {
+        let bytes = entries.iter().map(|entry| entry_bytes(entry.payload.len())).sum();
+        Amount { entries: entries.len(), bytes }
+    }
+
+    fn plus(self, more: Amount) -> Amount {
+        Amount { entries: self.entries + more.entries, bytes: self.bytes + more.bytes }
+    }
+
+    fn minus(self, less: Amount) -> Amount {
+        Amount {
+            entries: self.entries.saturating_sub(less.entries),
+            bytes: self.bytes.saturating_sub(less.bytes),
+        }
+    }
+
+    pub fn fits(self, bound: Amount) -> bool {
+        self.entries <= bound.entries && self.bytes <= bound.bytes
+    }
+}
+
+#[derive(Debug)]
+pub struct Line {
+    bound: Amount,
+    waiting: VecDeque<Submission>,
+    held: Amount,
+    shares: BTreeMap<PartitionId, Amount>,
+}
+
+impl Line {
+    pub fn new(bound: Amount) -> Line {
+        Line { bound, waiting: VecDeque::new(), held: Amount::default(), shares: BTreeMap::new() }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    pub fn held(&self) -> Amount {
+        self.held
+    }
+
+    /// Whether these entries may join.
+    pub fn admit(&self, entries: &[JournalEntry], amount: Amount) -> Result<(), SubmitError> {
+        if !amount.fits(self.bound) {
+            return Err(SubmitError::TooLarge(amount.bytes));
+        }
+        if !self.held.plus(amount).fits(self.bound) {
+            return Err(SubmitError::Full);
+        }
+        for run in entries.chunk_by(|a, b| a.partition == b.partition) {
+            let wanted = if run.len() == entries.len() { amount } else { Amount::of(run) };
+            self.admit_one(run[0].partition, wanted)?;
+        }
+        Ok(())
+    }
+
+    /// Whether so much of one partition may join.
+    pub fn admit_one(&self, partition: PartitionId, wanted: Amount) -> Result<(), SubmitError> {
+        let total = self.held.plus(wanted);
+        if !total.fits(self.bound) {
+            return Err(SubmitError::Full);
+        }
+        // What belongs to the node (checkpoints, Raft) is not many producers' and has no share.
+        let Some(own) = self.shares.get(&partition).filter(|_| partition != PartitionId::NODE) else {
+            return Ok(());
+        };
+        match own.plus(wanted).fits(self.bound.minus(total)) {
+            true => Ok(()),
+            false => Err(SubmitError::ShareExhausted),
+        }
+    }
+
+    pub fn join(&mut self, submission: Submission) {
+        let amount = Amount { entries: submission.entries.len(), bytes: submission.bytes };
+        self.held = self.held.plus(amount);
+        for run in submission.entries.chunk_by(|a, b| a.partition == b.partition) {
+            let taken = if run.len() == amount.entries { amount } else { Amount::of(run) };
+            let share = self.shares.entry(run[0].partition).or_default();
+            *share = share.plus(taken);
+        }
+        self.waiting.push_back(submission);
+    }
+
+    /// Moves the next group into `group` (empty): from the front, at least one entry, within the bound
+    /// from there on.
+    pub fn take(&mut self, bound: Amount, group: &mut VecDeque<Submission>) {
+        if self.held.fits(bound) {
+            std::mem::swap(&mut self.waiting, group);
+            self.held = Amount::default();
+            self.shares.clear();
+            return;
+        }
+        let mut taken = Amount::default();
+        while let Some(mut first) = self.waiting.pop_front() {
+            let amount = Amount { entries: first.entries.len(), bytes: first.bytes };
+            if taken.plus(amount).fits(bound) {
+                taken = taken.plus(amount);
+                self.leave(&first);
+                group.push_back(first);
+                continue;
+            }
+            if let Some(part) = split(&mut first, bound.minus(taken), group.is_empty()) {
+                self.leave(&part);
+                group.push_back(part);
+            }
+            if !first.entries.is_empty() {
+                self.waiting.push_front(first);
+            }
+            return;
+        }
+    }
+
+    /// Everything, for nobody will write it.
+    pub fn take_all(&mut self) -> VecDeque<Submission> {
+        self.held = Amount::default();
+        self.shares.clear();
+        std::mem::take(&mut self.waiting)
+    }
+
+    fn leave(&mut self, submission: &Submission) {
+        let amount = Amount { entries: submission.entries.len(), bytes: submission.bytes };
+        self.held = self.held.minus(amount);
+        for run in submission.entries.chunk_by(|a, b| a.partition == b.partition) {
+            let partition = run[0].partition;
+            let left = self.shares.get(&partition).map_or(Amount::default(), |s| s.minus(Amount::of(run)));
+            if left.entries == 0 {
+                self.shares.remove(&partition);
+            } else {
+                self.shares.insert(partition, left);
+            }
+        }
+    }
+}
+
+/// Takes as many entries off the front as fit in `room`, at least one if `force`.
+fn split(submission: &mut Submission, room: Amount, force: bool) -> Option<Submission> {
+    let mut count = 0;
+    let mut bytes = 0;
+    for entry in &submission.entries {
+        let more = entry_bytes(entry.payload.len());
+        let fits = Amount { entries: count + 1, bytes: bytes + more }.fits(room);
+        if !fits && !(force && count == 0) {
+            break;
+        }
+        count += 1;
+        bytes += more;
+    }
+    if count == 0 {
+        return None;
+    }
+    let rest = submission.entries.split_off(count);
+    let first_lsn = submission.first_lsn;
+    submission.first_lsn = Lsn(first_lsn.0 + count as u64);
+    submission.bytes -= bytes;
+    let entries = std::mem::replace(&mut submission.entries, rest);
+    Some(Submission { first_lsn, entries, bytes, progress: submission.progress.clone() })
+}

@@ -1,0 +1,198 @@
+//! Where the next group goes, and what the outcome of a write means: pure decisions of the commit loop.
+//!
+//! Invariants: one group is in flight at a time; a file whose write or sync failed is never written again;
+//! group numbers rise by one with each durable group; LSNs are the queue's and pass through unchanged.
+
+use super::format::{GroupPlace, HEADER_BYTES, padded};
+use crate::ids::Lsn;
+
+/// A file ready to take groups: prefilled, its header durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prepared {
+    /// Number in the file's name.
+    pub slot: u32,
+    pub sequence: u64,
+    pub generation: u64,
+    pub file_bytes: u64,
+}
+
+/// A file that takes no more groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    pub slot: u32,
+    pub sequence: u64,
+    pub file_bytes: u64,
+    /// No entry in it is newer.
+    pub last_lsn: Lsn,
+    /// False after a failed write or sync: it is not used again, only removed.
+    pub trusted: bool,
+}
+
+/// What follows a failed write or sync.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterFailure {
+    /// The next group goes to a new file.
+    MoveOn,
+    /// The journal takes nothing more.
+    Stop,
+}
+
+/// Where the file at hand stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Active {
+    pub file: Prepared,
+    /// The next group begins here.
+    pub position: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// Write it here.
+    Here(GroupPlace),
+    /// A new file is needed first; this one, if any, is sealed.
+    NextFile(Option<Sealed>),
+}
+
+/// How a write ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Durable,
+    /// For want of space: no reason to distrust the disk, but the file is given up all the same, since
+    /// whether it was the write or the sync that found no space is not told apart.
+    Full,
+    Failed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The group is durable.
+    Durable,
+    /// The group and what waits behind it failed; the file is sealed and the next group needs a new one.
+    MovedOn(Sealed),
+    /// The journal failed.
+    Stopped,
+}
+
+/// Failures in a row, with no durable group in between, after which the disk is not believed any more.
+pub const FAILURES_MAX: u32 = 3;
+
+#[derive(Clone, Debug)]
+pub struct Machine {
+    after_failure: AfterFailure,
+    active: Option<Active>,
+    next_number: u64,
+    /// The last LSN in a durable group, and the file of that group.
+    durable: Lsn,
+    durable_file: u64,
+    /// Nothing written later says yet that the last group was durable.
+    unproven: bool,
+    in_flight: Option<InFlight>,
+    failures: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct InFlight {
+    bytes: u64,
+    last_lsn: Lsn,
+}
+
+/// What recovery found, for the machine to go on from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StartAt {
+    pub active: Option<Active>,
+    pub next_number: u64,
+    pub durable: Lsn,
+    pub durable_file: u64,
+    pub unproven: bool,
+}
+
+impl Machine {
+    pub fn new(after_failure: AfterFailure, start: StartAt) -> Machine {
+        Machine {
+            after_failure,
+            active: start.active,
+            next_number: start.next_number.max(1),
+            durable: start.durable,
+            durable_file: start.durable_file,
+            unproven: start.unproven,
+            in_flight: None,
+            failures: 0,
+        }
+    }
+
+    pub fn active(&self) -> Option<Active> {
+        self.active
+    }
+
+    pub fn durable(&self) -> Lsn {
+        self.durable
+    }
+
+    pub fn has_unproven_group(&self) -> bool {
+        self.unproven
+    }
+
+    /// A group of `bytes` (unpadded, header included) wants to be written.
+    pub fn handle_group(&mut self, bytes: usize) -> Placement {
+        let Some(active) = self.active else { return Placement::NextFile(None) };
+        let end = active.position + padded(bytes) as u64;
+        if end > active.file.file_bytes {
+            self.active = None;
+            return Placement::NextFile(Some(self.sealed(active.file, true)));
+        }
+        Placement::Here(GroupPlace {
+            number: self.next_number,
+            durable_up_to: self.durable,
+            position: active.position,
+            previous_file: self.durable_file,
+        })
+    }
+
+    /// The new file that was asked for.
+    pub fn handle_file(&mut self, file: Prepared) {
+        assert!(self.active.is_none(), "a file is taken only when there is none");
+        self.active = Some(Active { file, position: HEADER_BYTES as u64 });
+    }
+
+    /// The group is handed to the disk: `bytes` padded, ending with `last_lsn`.
+    pub fn handle_started(&mut self, bytes: usize, last_lsn: Lsn) {
+        assert!(self.in_flight.is_none(), "one group is in flight at a time");
+        assert!(self.active.is_some(), "a group is written to a file");
+        assert!(last_lsn >= self.durable, "LSNs rise");
+        self.in_flight = Some(InFlight { bytes: bytes as u64, last_lsn });
+    }
+
+    /// The disk has answered.
+    pub fn handle_written(&mut self, outcome: Outcome) -> Verdict {
+        let flown = self.in_flight.take().expect("an answer follows a start");
+        let mut active = self.active.take().expect("a group is written to a file");
+        if outcome == Outcome::Durable {
+            active.position += flown.bytes;
+            self.active = Some(active);
+            self.next_number += 1;
+            self.unproven = flown.last_lsn > self.durable;
+            self.durable = flown.last_lsn;
+            self.durable_file = active.file.sequence;
+            self.failures = 0;
+            return Verdict::Durable;
+        }
+        if outcome == Outcome::Failed {
+            self.failures += 1;
+            if self.after_failure == AfterFailure::Stop || self.failures >= FAILURES_MAX {
+                return Verdict::Stopped;
+            }
+        }
+        // The failed group's last LSN counts: its bytes may be there.
+        Verdict::MovedOn(Sealed { last_lsn: flown.last_lsn, ..self.sealed(active.file, false) })
+    }
+
+    fn sealed(&self, file: Prepared, trusted: bool) -> Sealed {
+        Sealed {
+            slot: file.slot,
+            sequence: file.sequence,
+            file_bytes: file.file_bytes,
+            last_lsn: self.durable,
+            trusted,
+        }
+    }
+}

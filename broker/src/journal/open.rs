@@ -1,0 +1,117 @@
+//! Opening a journal: recovery, the first file, then the loop that writes and the task that prepares files.
+
+use std::sync::Arc;
+
+use io_backend::{Backend, Disk, DiskError, TaskName};
+
+use super::catalogue::{Catalogue, FileWork};
+use super::commit::CommitLoop;
+use super::files::{self, Place};
+use super::format::{ENTRY_HEADER_BYTES, GROUP_HEADER_BYTES, HEADER_BYTES, group_bytes_max, journal_name};
+use super::line::Amount;
+use super::machine::{Active, AfterFailure, Machine, Prepared};
+use super::queue::{Beginning, Handle, Queue};
+use super::recovery::{self, LSN_GAP};
+use super::{COMMIT_TASK, JournalContext, JournalOpenError, JournalSettings, OpenedJournal, RAFT};
+use crate::ids::Lsn;
+use crate::limits;
+
+pub async fn open<B: Backend>(context: JournalContext<B>) -> Result<OpenedJournal, JournalOpenError> {
+    let JournalContext { backend, name, directory, settings, metrics } = context;
+    let place = Place {
+        backend: backend.clone(),
+        directory: directory.clone(),
+        name: journal_name(name),
+        patience: Some(limits::DISK_DEADLINE),
+    };
+    backend.disk().create_dir_all(&directory, place.deadline()).await?;
+    if let Some(parent) = directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        backend.disk().sync_dir(parent, place.deadline()).await?;
+    }
+    let recovered = recovery::recover(&place).await?;
+    let bounds = Bounds::of(&settings);
+    let mut catalogue = Catalogue::new(bounds.file_bytes, recovered.found);
+    let mut start = recovered.start;
+    if start.active.is_none() {
+        let file = first_file(&place, &mut catalogue, recovered.next_lsn).await?;
+        start.active = Some(Active { file, position: HEADER_BYTES as u64 });
+    }
+    let after_failure = if name == RAFT { AfterFailure::Stop } else { AfterFailure::MoveOn };
+    let metrics = (name != RAFT).then_some(metrics);
+    let beginning = Beginning {
+        name,
+        bound: bounds.line,
+        payload_bytes_max: bounds.payload_bytes,
+        next_lsn: recovered.next_lsn,
+        catalogue,
+        unreleased: recovered.unreleased,
+    };
+    let queue = Queue::new(backend.clone(), beginning, metrics.clone());
+    let commit_loop = CommitLoop {
+        name,
+        directory,
+        queue: queue.clone(),
+        machine: Machine::new(after_failure, start),
+        group_bound: bounds.group,
+        linger: settings.linger,
+        metrics,
+    };
+    backend.spawn_dedicated(TaskName::of(COMMIT_TASK, name), commit_loop);
+    let unhurried = Place { patience: None, ..place };
+    backend.spawn(TaskName::of("journal-files", name), files::keep_prepared(unhurried, queue.clone()));
+    Ok(OpenedJournal {
+        journal: Arc::new(Handle(queue)),
+        entries: recovered.entries,
+        torn_tail: recovered.torn_tail,
+    })
+}
+
+/// The file to begin with: the spare that is there, or one made now.
+async fn first_file<B: Backend>(
+    place: &Place<B>,
+    catalogue: &mut Catalogue,
+    next_lsn: Lsn,
+) -> Result<Prepared, DiskError> {
+    loop {
+        if let Some(file) = catalogue.take_spare() {
+            return Ok(file);
+        }
+        match catalogue.next_work() {
+            Some(FileWork::Create(plan)) => {
+                catalogue.handle_prepared(place.create(&plan, next_lsn).await?, &plan);
+            }
+            Some(FileWork::Recycle { plan, .. }) => {
+                catalogue.handle_prepared(place.recycle(&plan, next_lsn).await?, &plan);
+            }
+            Some(FileWork::Remove(_)) | None => unreachable!("without a spare, preparing one comes first"),
+        }
+    }
+}
+
+/// The settings, made to fit one another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    pub file_bytes: u64,
+    /// Largest payload of an entry: with its frame it fits an empty file and an empty queue.
+    pub payload_bytes: usize,
+    pub line: Amount,
+    /// What a group may hold without its header. It fits an empty file.
+    pub group: Amount,
+}
+
+impl Bounds {
+    pub fn of(settings: &JournalSettings) -> Bounds {
+        let room = group_bytes_max(settings.file_bytes as u64).saturating_sub(GROUP_HEADER_BYTES);
+        let entries_max = (LSN_GAP / 4) as usize;
+        let entry = limits::JOURNAL_ENTRY_BYTES_MAX.min(room).min(settings.queue_bytes);
+        Bounds {
+            file_bytes: settings.file_bytes as u64,
+            payload_bytes: entry.saturating_sub(ENTRY_HEADER_BYTES),
+            line: Amount { entries: settings.queue_entries.min(entries_max), bytes: settings.queue_bytes },
+            group: Amount {
+                entries: settings.group_entries.clamp(1, entries_max),
+                bytes: settings.group_bytes.min(room),
+            },
+        }
+    }
+}

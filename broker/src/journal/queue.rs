@@ -1,0 +1,595 @@
+//! The door to a journal, and what its three users share: those who submit, the commit loop, and the task
+//! that prepares files.
+//!
+//! One short mutex guards it; nobody waits while holding it. Submitting wakes the commit loop only
+//! when it sleeps: while a commit is in flight a submission costs a push. Every wait is named and shows the
+//! commit loop as the one that ends it.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::panic::Location;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use futures::future::BoxFuture;
+use io_backend::progress::Progress;
+use io_backend::registry::{Holder, Resource};
+use io_backend::time::{TimedOut, within};
+use io_backend::{Backend, Deadline, WaitKind, task};
+
+use super::catalogue::{Catalogue, FileWork, Plan};
+use super::format::entry_bytes;
+use super::line::{Amount, Line, Submission};
+use super::machine::{Prepared, Sealed};
+use super::{Journal, JournalEntry, JournalStatus, SubmitError};
+use crate::admin::metrics::Metrics;
+use crate::ids::{Lsn, PartitionId};
+
+/// How far apart the notes of where in the stream an LSN lies are: the grain of `unreleased_bytes`.
+const MARK_BYTES: u64 = 1 << 20;
+
+pub struct Queue<B: Backend> {
+    pub(super) backend: B,
+    name: Arc<str>,
+    /// Held by the commit loop.
+    resource: Arc<Resource>,
+    payload_bytes_max: usize,
+    metrics: Option<Arc<Metrics>>,
+    state: Mutex<State>,
+}
+
+struct State {
+    line: Line,
+    next_lsn: Lsn,
+    durable: Lsn,
+    in_flight: bool,
+    stalled: bool,
+    disk_full: bool,
+    failed: bool,
+    closing: bool,
+    ended: bool,
+    catalogue: Catalogue,
+    /// The last preparation of a file failed, and why: for want of space or otherwise.
+    preparation: Preparation,
+    stream: Stream,
+    /// The commit loop, when it waits.
+    committer: Option<Waker>,
+    /// The task that prepares files, when it waits.
+    preparer: Option<Waker>,
+    room: Vec<Waker>,
+    busy: Vec<Waker>,
+    unreleased: Vec<(u64, Waker)>,
+    closed: Vec<Waker>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Preparation {
+    Working,
+    NoSpace,
+    Failed,
+}
+
+/// How many bytes have been written, and since when they are not released.
+#[derive(Default)]
+struct Stream {
+    written: u64,
+    released: u64,
+    /// Entries from this LSN on lie behind so many bytes.
+    marks: VecDeque<(Lsn, u64)>,
+}
+
+impl Stream {
+    fn unreleased(&self) -> u64 {
+        self.written - self.released
+    }
+
+    fn write(&mut self, first_lsn: Lsn, bytes: u64) {
+        if self.marks.back().is_none_or(|(_, at)| self.written - at >= MARK_BYTES) {
+            self.marks.push_back((first_lsn, self.written));
+        }
+        self.written += bytes;
+    }
+
+    fn release_before(&mut self, lsn: Lsn, everything: bool) {
+        if everything {
+            self.marks.clear();
+            self.released = self.written;
+            return;
+        }
+        while self.marks.get(1).is_some_and(|(first, _)| *first <= lsn) {
+            self.marks.pop_front();
+        }
+        if let Some((first, at)) = self.marks.front()
+            && *first <= lsn
+        {
+            self.released = self.released.max(*at);
+        }
+    }
+}
+
+/// What the commit loop is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    Commit,
+    Close,
+}
+
+/// What came of waiting for a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NextFile {
+    Ready(Prepared),
+    NoSpace,
+}
+
+/// What a queue begins with.
+pub struct Beginning {
+    pub name: &'static str,
+    pub bound: Amount,
+    pub payload_bytes_max: usize,
+    pub next_lsn: Lsn,
+    pub catalogue: Catalogue,
+    /// First LSN and bytes of the files that hold recovered entries, in order.
+    pub unreleased: Vec<(Lsn, u64)>,
+}
+
+impl<B: Backend> Queue<B> {
+    pub fn new(backend: B, beginning: Beginning, metrics: Option<Arc<Metrics>>) -> Arc<Queue<B>> {
+        let mut stream = Stream::default();
+        for (first_lsn, bytes) in beginning.unreleased {
+            stream.marks.push_back((first_lsn, stream.written));
+            stream.written += bytes;
+        }
+        let name: Arc<str> = format!("{} queue", beginning.name).into();
+        Arc::new(Queue {
+            backend,
+            resource: Resource::new(name.clone()),
+            name,
+            payload_bytes_max: beginning.payload_bytes_max,
+            metrics,
+            state: Mutex::new(State {
+                line: Line::new(beginning.bound),
+                next_lsn: beginning.next_lsn,
+                durable: Lsn(beginning.next_lsn.0 - 1),
+                in_flight: false,
+                stalled: false,
+                disk_full: false,
+                failed: false,
+                closing: false,
+                ended: false,
+                catalogue: beginning.catalogue,
+                preparation: Preparation::Working,
+                stream,
+                committer: None,
+                preparer: None,
+                room: Vec::new(),
+                busy: Vec::new(),
+                unreleased: Vec::new(),
+                closed: Vec::new(),
+            }),
+        })
+    }
+
+    /// Every critical section is a few moves, so a panic in one leaves sound data.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn depth(&self, state: &State) {
+        if let Some(metrics) = &self.metrics {
+            metrics.wal_queue_depth.set(state.line.held().entries as i64);
+        }
+    }
+
+    fn submit(&self, entries: Vec<JournalEntry>, progress: &Arc<Progress>) -> Result<Lsn, SubmitError> {
+        if let Some(large) = entries.iter().find(|entry| entry.payload.len() > self.payload_bytes_max) {
+            return Err(SubmitError::TooLarge(large.payload.len()));
+        }
+        let amount = Amount::of(&entries);
+        let mut state = self.state();
+        state.takes(progress)?;
+        if entries.is_empty() {
+            return Ok(Lsn(state.next_lsn.0 - 1));
+        }
+        state.line.admit(&entries, amount)?;
+        let first_lsn = state.next_lsn;
+        state.next_lsn = Lsn(first_lsn.0 + amount.entries as u64);
+        let progress = progress.clone();
+        state.line.join(Submission { first_lsn, entries, bytes: amount.bytes, progress });
+        self.depth(&state);
+        let last_lsn = Lsn(state.next_lsn.0 - 1);
+        let committer = state.committer.take();
+        let busy = std::mem::take(&mut state.busy);
+        drop(state);
+        wake(committer);
+        wake(busy);
+        Ok(last_lsn)
+    }
+
+    /// Waits for something to commit, or for the end.
+    #[track_caller]
+    pub fn work(&self) -> impl Future<Output = Work> + '_ {
+        let site = Location::caller();
+        async move {
+            let waiting = poll_fn(|cx| {
+                let mut state = self.state();
+                if !state.line.is_empty() {
+                    return Poll::Ready(Work::Commit);
+                }
+                if state.closing {
+                    return Poll::Ready(Work::Close);
+                }
+                state.committer = Some(cx.waker().clone());
+                Poll::Pending
+            });
+            let registry = self.backend.registry();
+            let wait = registry.waiting(&self.backend, WaitKind::Receive, "entries to commit", site);
+            wait.on(self.name.clone()).unbounded().during(waiting).await
+        }
+    }
+
+    /// Moves the next group into `group`.
+    pub fn take_group(&self, bound: Amount, group: &mut VecDeque<Submission>) {
+        let mut state = self.state();
+        state.line.take(bound, group);
+        state.in_flight = !group.is_empty();
+        self.depth(&state);
+        let room = std::mem::take(&mut state.room);
+        drop(state);
+        wake(room);
+    }
+
+    /// The group is durable: says so to everyone who waits for part of it, and empties it.
+    pub fn complete(&self, group: &mut VecDeque<Submission>, bytes: u64) {
+        let (Some(first), Some(last)) = (group.front(), group.back()) else { return };
+        let (first_lsn, last_lsn) = (first.first_lsn, last.last_lsn());
+        let mut state = self.state();
+        state.in_flight = false;
+        state.durable = last_lsn;
+        state.stream.write(first_lsn, bytes);
+        let unreleased = state.stream.unreleased();
+        let crossed: Vec<Waker> =
+            state.unreleased.extract_if(.., |(bound, _)| unreleased > *bound).map(|(_, w)| w).collect();
+        drop(state);
+        // From the back each waiter is met at its highest LSN first, and told once.
+        for submission in group.iter().rev() {
+            let lsn = submission.last_lsn();
+            if submission.progress.reached() < lsn.0 {
+                submission.progress.reach(lsn.0);
+            }
+        }
+        wake(crossed);
+        group.clear();
+    }
+
+    /// The group will not become durable, nor will what waits behind it: entries of a partition only
+    /// make sense in order. Told under the mutex, so nobody submits behind a failure without seeing it.
+    pub fn fail(&self, group: &mut VecDeque<Submission>, why: Failure) {
+        let mut state = self.state();
+        state.in_flight = false;
+        match why {
+            Failure::MovedOn => {}
+            Failure::NoSpace => state.disk_full = true,
+            Failure::Stopped => state.failed = true,
+        }
+        let waiting = state.line.take_all();
+        for submission in group.iter().chain(&waiting) {
+            submission.progress.fail_from(submission.first_lsn.0);
+        }
+        self.depth(&state);
+        let room = std::mem::take(&mut state.room);
+        drop(state);
+        wake(room);
+        group.clear();
+    }
+
+    /// Gives a file up.
+    pub fn sealed(&self, file: Sealed) {
+        let mut state = self.state();
+        state.catalogue.handle_sealed(file);
+        let preparer = state.preparer.take();
+        drop(state);
+        wake(preparer);
+    }
+
+    /// Waits for a file to write to.
+    #[track_caller]
+    pub fn next_file(&self) -> impl Future<Output = NextFile> + '_ {
+        let site = Location::caller();
+        async move {
+            let waiting = poll_fn(|cx| {
+                let mut state = self.state();
+                if let Some(file) = state.catalogue.take_spare() {
+                    let preparer = state.preparer.take();
+                    drop(state);
+                    wake(preparer);
+                    return Poll::Ready(NextFile::Ready(file));
+                }
+                let hopeless = match state.preparation {
+                    Preparation::Working => false,
+                    Preparation::NoSpace => true,
+                    Preparation::Failed => state.closing,
+                };
+                if hopeless {
+                    return Poll::Ready(NextFile::NoSpace);
+                }
+                state.committer = Some(cx.waker().clone());
+                Poll::Pending
+            });
+            let registry = self.backend.registry();
+            let wait = registry.waiting(&self.backend, WaitKind::Change, "a prepared journal file", site);
+            wait.on(self.name.clone()).unbounded().during(waiting).await
+        }
+    }
+
+    /// The commit loop is the one that all who wait here wait for.
+    pub fn loop_began(&self, site: &'static Location<'static>) {
+        self.resource.held_by(Holder { task: task::current(), since: self.backend.now(), site });
+    }
+
+    pub fn loop_ended(&self) {
+        let mut state = self.state();
+        state.ended = true;
+        let mut woken = std::mem::take(&mut state.closed);
+        woken.extend(state.preparer.take());
+        drop(state);
+        self.resource.released();
+        wake(woken);
+    }
+
+    /// Waits for something to do about files; `None` when the journal has ended.
+    #[track_caller]
+    pub fn file_work(&self) -> impl Future<Output = Option<FileWork>> + Send + '_ {
+        let site = Location::caller();
+        async move {
+            let waiting = poll_fn(|cx| {
+                let mut state = self.state();
+                if state.ended {
+                    return Poll::Ready(None);
+                }
+                if let Some(work) = state.catalogue.next_work() {
+                    return Poll::Ready(Some(work));
+                }
+                state.preparer = Some(cx.waker().clone());
+                Poll::Pending
+            });
+            let registry = self.backend.registry();
+            let wait = registry.waiting(&self.backend, WaitKind::Receive, "journal files to prepare", site);
+            wait.on(self.name.clone()).unbounded().during(waiting).await
+        }
+    }
+
+    /// Waits until the journal has ended, at most until the deadline.
+    pub async fn until_ended(&self, deadline: Deadline) -> Result<(), TimedOut> {
+        let waiting = poll_fn(|cx| {
+            let mut state = self.state();
+            if state.ended {
+                return Poll::Ready(());
+            }
+            remember(&mut state.closed, cx);
+            Poll::Pending
+        });
+        self.wait(WaitKind::Change, "the end of the journal", Location::caller(), deadline, waiting).await
+    }
+
+    /// What a new file's header says is its first LSN.
+    pub fn next_lsn(&self) -> Lsn {
+        self.state().next_lsn
+    }
+
+    pub fn prepared(&self, file: Prepared, plan: &Plan) {
+        let mut state = self.state();
+        state.catalogue.handle_prepared(file, plan);
+        state.preparation = Preparation::Working;
+        state.disk_full = false;
+        let committer = state.committer.take();
+        let room = std::mem::take(&mut state.room);
+        drop(state);
+        wake(committer);
+        wake(room);
+    }
+
+    pub fn preparation_failed(&self, work: FileWork, no_space: bool) {
+        let mut state = self.state();
+        if let FileWork::Recycle { from, .. } = work {
+            state.catalogue.handle_recycling_failed(from);
+        }
+        state.preparation = if no_space { Preparation::NoSpace } else { Preparation::Failed };
+        let committer = state.committer.take();
+        drop(state);
+        wake(committer);
+    }
+
+    pub fn removed(&self, file: Sealed) {
+        self.state().catalogue.handle_removed(file);
+    }
+
+    async fn wait<T>(
+        &self,
+        kind: WaitKind,
+        what: &'static str,
+        site: &'static Location<'static>,
+        deadline: Deadline,
+        waiting: impl Future<Output = T>,
+    ) -> Result<T, TimedOut> {
+        let registry = self.backend.registry();
+        let mut wait = registry
+            .waiting(&self.backend, kind, what, site)
+            .on(self.name.clone())
+            .held(self.resource.clone());
+        if matches!(deadline, Deadline::Unbounded(_)) {
+            wait = wait.unbounded();
+        }
+        within(&self.backend, deadline, wait.during(waiting)).await
+    }
+}
+
+/// Why entries were not written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The next ones may succeed.
+    MovedOn,
+    NoSpace,
+    Stopped,
+}
+
+impl State {
+    fn takes(&self, progress: &Progress) -> Result<(), SubmitError> {
+        if self.closing {
+            Err(SubmitError::Closed)
+        } else if self.failed {
+            Err(SubmitError::Failed)
+        } else if self.disk_full {
+            Err(SubmitError::DiskFull)
+        } else if self.stalled {
+            Err(SubmitError::Stalled)
+        } else if progress.failed_from().is_some() {
+            // Its owner has not yet seen that what it submitted before has failed.
+            Err(SubmitError::Failed)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        self.in_flight || !self.line.is_empty()
+    }
+}
+
+fn wake(wakers: impl IntoIterator<Item = Waker>) {
+    for waker in wakers {
+        waker.wake();
+    }
+}
+
+fn remember(wakers: &mut Vec<Waker>, cx: &Context<'_>) {
+    if !wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
+        wakers.push(cx.waker().clone());
+    }
+}
+
+/// A journal as its users see it. Dropping it ends the journal once what is in line is written.
+pub struct Handle<B: Backend>(pub Arc<Queue<B>>);
+
+impl<B: Backend> Drop for Handle<B> {
+    fn drop(&mut self) {
+        self.begin_closing();
+    }
+}
+
+impl<B: Backend> Handle<B> {
+    fn begin_closing(&self) {
+        let mut state = self.0.state();
+        state.closing = true;
+        let mut woken = std::mem::take(&mut state.room);
+        woken.extend(state.committer.take());
+        drop(state);
+        wake(woken);
+    }
+
+    fn until(
+        &self,
+        kind: WaitKind,
+        what: &'static str,
+        site: &'static Location<'static>,
+        deadline: Deadline,
+        mut look: impl FnMut(&mut State, &Context<'_>) -> bool + Send + 'static,
+    ) -> BoxFuture<'static, Result<(), TimedOut>> {
+        let queue = self.0.clone();
+        Box::pin(async move {
+            let waiting = poll_fn(|cx| match look(&mut queue.state(), cx) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            });
+            queue.wait(kind, what, site, deadline, waiting).await
+        })
+    }
+}
+
+impl<B: Backend> Journal for Handle<B> {
+    fn submit(&self, entries: Vec<JournalEntry>, progress: &Arc<Progress>) -> Result<Lsn, SubmitError> {
+        self.0.submit(entries, progress)
+    }
+
+    #[track_caller]
+    fn room(
+        &self,
+        partition: PartitionId,
+        bytes: usize,
+        deadline: Deadline,
+    ) -> BoxFuture<'static, Result<(), TimedOut>> {
+        let wanted = Amount { entries: 1, bytes: entry_bytes(bytes) };
+        let site = Location::caller();
+        self.until(WaitKind::Send, "room in the journal's queue", site, deadline, move |state, cx| {
+            // Where nothing is taken at all, submitting tells why; waiting would not.
+            let refuses = state.closing || state.failed || state.disk_full;
+            let admits = state.line.admit_one(partition, wanted).is_ok() && !state.stalled;
+            if !refuses && !admits {
+                remember(&mut state.room, cx);
+            }
+            refuses || admits
+        })
+    }
+
+    fn release_before(&self, lsn: Lsn) {
+        let mut state = self.0.state();
+        state.catalogue.handle_released(lsn);
+        let everything = lsn > state.durable;
+        state.stream.release_before(lsn, everything);
+        let preparer = state.preparer.take();
+        drop(state);
+        wake(preparer);
+    }
+
+    fn status(&self) -> JournalStatus {
+        let state = self.0.state();
+        let held = state.line.held();
+        JournalStatus {
+            durable: state.durable,
+            submitted: Lsn(state.next_lsn.0 - 1),
+            queued_entries: held.entries,
+            queued_bytes: held.bytes,
+            unreleased_bytes: state.stream.unreleased(),
+            failed: state.failed,
+            disk_full: state.disk_full,
+        }
+    }
+
+    fn set_stalled(&self, stalled: bool) {
+        let mut state = self.0.state();
+        state.stalled = stalled;
+        let room = if stalled { Vec::new() } else { std::mem::take(&mut state.room) };
+        drop(state);
+        wake(room);
+    }
+
+    #[track_caller]
+    fn until_busy(&self, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
+        let site = Location::caller();
+        self.until(WaitKind::Change, "the journal to be busy", site, deadline, |state, cx| {
+            let busy = state.is_busy();
+            if !busy {
+                remember(&mut state.busy, cx);
+            }
+            busy
+        })
+    }
+
+    #[track_caller]
+    fn until_unreleased(&self, bytes: u64, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
+        let site = Location::caller();
+        self.until(WaitKind::Change, "the journal to grow", site, deadline, move |state, cx| {
+            let grown = state.stream.unreleased() > bytes;
+            if !grown && !state.unreleased.iter().any(|(b, w)| *b == bytes && w.will_wake(cx.waker())) {
+                state.unreleased.push((bytes, cx.waker().clone()));
+            }
+            grown
+        })
+    }
+
+    #[track_caller]
+    fn close(&self, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
+        self.begin_closing();
+        let queue = self.0.clone();
+        Box::pin(async move { queue.until_ended(deadline).await })
+    }
+}

@@ -1,0 +1,489 @@
+//! The whole journal on a disk in memory: what is submitted, cut short, damaged, refused and read back.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use io_backend::Deadline;
+use io_backend::progress::Progress;
+use uuid::Uuid;
+
+use super::fake::Fake;
+use super::format::{HEADER_BYTES, PAGE_BYTES};
+use super::*;
+use crate::ids::TopicId;
+
+const FILE: usize = 64 * 1024;
+
+pub(super) fn settings() -> JournalSettings {
+    JournalSettings {
+        file_bytes: FILE,
+        group_entries: 100,
+        group_bytes: 16 * 1024,
+        queue_entries: 400,
+        queue_bytes: 64 * 1024,
+        linger: Duration::ZERO,
+    }
+}
+
+fn directory() -> PathBuf {
+    "/data/journal".into()
+}
+
+fn path(slot: u32) -> PathBuf {
+    directory().join(format!("{slot:06}.journal"))
+}
+
+async fn try_open(fake: &Fake) -> Result<OpenedJournal, JournalOpenError> {
+    open(JournalContext {
+        backend: fake.clone(),
+        name: "journal",
+        directory: directory(),
+        settings: settings(),
+        metrics: Arc::default(),
+    })
+    .await
+}
+
+async fn reopen(fake: &Fake) -> OpenedJournal {
+    try_open(fake).await.expect("the journal opens")
+}
+
+pub(super) fn entry(partition: i32, offset: i64, payload: &[u8]) -> JournalEntry {
+    JournalEntry {
+        kind: EntryKind::Batch,
+        partition: PartitionId { topic: TopicId(Uuid::from_u128(7)), index: partition },
+        replica: Incarnation(3),
+        leader_epoch: LeaderEpoch(5),
+        base_offset: Offset(offset),
+        payload: Bytes::copy_from_slice(payload),
+    }
+}
+
+async fn until_reached(progress: &Progress, lsn: Lsn) {
+    std::future::poll_fn(|cx| {
+        progress.register(cx);
+        match progress.reached() >= lsn.0 || progress.failed_from().is_some() {
+            true => std::task::Poll::Ready(()),
+            false => std::task::Poll::Pending,
+        }
+    })
+    .await;
+}
+
+/// Submits one entry and waits for its end.
+async fn commit(journal: &JournalHandle, progress: &Arc<Progress>, offset: i64, bytes: usize) -> Lsn {
+    let lsn = journal.submit(vec![entry(0, offset, &vec![offset as u8; bytes])], progress).expect("taken");
+    until_reached(progress, lsn).await;
+    lsn
+}
+
+fn offsets(opened: &OpenedJournal) -> Vec<i64> {
+    opened.entries.iter().map(|recovered| recovered.entry.base_offset.0).collect()
+}
+
+fn soon(fake: &Fake) -> Deadline {
+    Deadline::after(fake, Duration::from_secs(5))
+}
+
+#[test]
+fn what_was_committed_is_read_back_in_order() {
+    let fake = Fake::new();
+    let lsns = fake.run(async {
+        let opened = reopen(&fake).await;
+        assert_eq!(opened.entries, []);
+        let progress = Arc::new(Progress::default());
+        let mut lsns = Vec::new();
+        for offset in 0..5 {
+            lsns.push(commit(&opened.journal, &progress, offset, 100).await);
+        }
+        assert_eq!(opened.journal.status().durable, lsns[4]);
+        lsns
+    });
+    assert_eq!(lsns, [Lsn(1), Lsn(2), Lsn(3), Lsn(4), Lsn(5)]);
+    fake.lose_power(|_, _| false);
+    fake.run(async {
+        let opened = reopen(&fake).await;
+        assert_eq!(offsets(&opened), [0, 1, 2, 3, 4]);
+        assert_eq!(opened.entries.iter().map(|r| r.lsn).collect::<Vec<_>>(), lsns);
+        assert_eq!(opened.entries[3].entry, entry(0, 3, &[3; 100]));
+        assert_eq!(opened.torn_tail, None);
+        let progress = Arc::new(Progress::default());
+        assert!(commit(&opened.journal, &progress, 5, 10).await > lsns[4]);
+    });
+}
+
+#[test]
+fn what_arrives_while_a_commit_is_in_flight_is_the_next_group() {
+    let fake = Fake::new();
+    fake.run(async {
+        let opened = reopen(&fake).await;
+        let progress = Arc::new(Progress::default());
+        fake.world().held = true;
+        let first = opened.journal.submit(vec![entry(0, 0, b"a")], &progress).expect("taken");
+        until_held(&fake).await;
+        let mut last = first;
+        for offset in 1..50 {
+            last = opened.journal.submit(vec![entry(0, offset, b"b")], &progress).expect("taken");
+        }
+        assert_eq!(progress.reached(), 0);
+        fake.let_go();
+        until_reached(&progress, last).await;
+        assert_eq!(fake.world().durable_writes_done, 2);
+    });
+}
+
+/// Until a commit is in flight.
+async fn until_held(fake: &Fake) {
+    let tick = || io_backend::Backend::sleep(fake, Duration::from_millis(1));
+    let begun = |fake: &Fake| fake.world().log.iter().filter(|line| line.starts_with("commit")).count();
+    let before = begun(fake);
+    while begun(fake) == before {
+        tick().await;
+    }
+}
+
+#[test]
+fn an_idle_journal_does_nothing() {
+    let fake = Fake::new();
+    fake.run(async {
+        let opened = reopen(&fake).await;
+        let progress = Arc::new(Progress::default());
+        commit(&opened.journal, &progress, 0, 10).await;
+        io_backend::Backend::sleep(&fake, Duration::from_secs(1)).await;
+        let before = fake.world().log.len();
+        io_backend::Backend::sleep(&fake, Duration::from_secs(3600)).await;
+        assert_eq!(fake.world().log.len(), before);
+    });
+}
+
+#[test]
+fn a_journal_rolls_through_files_and_uses_released_ones_again() {
+    let fake = Fake::new();
+    fake.run(async {
+        let opened = reopen(&fake).await;
+        let progress = Arc::new(Progress::default());
+        for offset in 0..400 {
+            let lsn = commit(&opened.journal, &progress, offset, 2000).await;
+            if offset % 20 == 19 {
+                opened.journal.release_before(lsn);
+            }
+        }
+        assert!(opened.journal.status().unreleased_bytes <= 1 << 20);
+    });
+    // 400 pages are 27 files' worth.
+    assert!(fake.world().files.len() <= 5, "{:?}", fake.world().files.keys());
+    fake.lose_power(|_, _| false);
+    fake.run(async {
+        let opened = reopen(&fake).await;
+        let found = offsets(&opened);
+        assert_eq!(*found.last().expect("entries"), 399);
+        assert!(found.windows(2).all(|pair| pair[1] == pair[0] + 1), "{found:?}");
+        assert!(found[0] <= 400 - 20);
+    });
+}
+
+#[test]
+fn a_torn_last_group_is_cut_whichever_sectors_of_it_reached_the_disk() {
+    // A group of two entries over four pages on top of two durable ones.
+    let sectors = 4 * PAGE_BYTES / 512;
+    for pattern in 0..sectors * 3 {
+        let fake = Fake::new();
+        fake.run(async {
+            let opened = reopen(&fake).await;
+            let progress = Arc::new(Progress::default());
+            commit(&opened.journal, &progress, 0, 10).await;
+            commit(&opened.journal, &progress, 1, 5000).await;
+            fake.world().held = true;
+            let tail = vec![entry(0, 2, &[2; 7500]), entry(0, 3, &[3; 7500])];
+            opened.journal.submit(tail, &progress).expect("taken");
+            until_held(&fake).await;
+        });
+        let mut unsynced = 0;
+        fake.lose_power(|_, sector| {
+            unsynced += usize::from(sector != usize::MAX);
+            match pattern % 3 {
+                // All but one, only one, all up to one.
+                0 => unsynced != pattern / 3 + 1,
+                1 => unsynced == pattern / 3 + 1,
+                _ => unsynced <= pattern / 3,
+            }
+        });
+        for _ in 0..2 {
+            fake.run(async {
+                let opened = reopen(&fake).await;
+                let found = offsets(&opened);
+                assert!(found == [0, 1] || found == [0, 1, 2, 3], "pattern {pattern}: {found:?}");
+            });
+            fake.lose_power(|_, _| false);
+        }
+        fake.run(async {
+            let opened = reopen(&fake).await;
+            let kept = offsets(&opened);
+            let progress = Arc::new(Progress::default());
+            commit(&opened.journal, &progress, 10, 10).await;
+            commit(&opened.journal, &progress, 11, 10).await;
+            drop(opened);
+            let again = offsets(&reopen(&fake).await);
+            assert_eq!(again, [&kept[..], &[10, 11]].concat(), "pattern {pattern}");
+        });
+    }
+}
+
+#[test]
+fn every_damaged_byte_before_the_last_group_stops_the_node_or_harms_nothing() {
+    let fake = Fake::new();
+    fake.run(async {
+        let opened = reopen(&fake).await;
+        let progress = Arc::new(Progress::default());
+        for offset in 0..3 {
+            commit(&opened.journal, &progress, offset, 200).await;
+        }
+    });
+    fake.lose_power(|_, _| false);
+    let sound = fake.world().files[&path(1)].clone();
+    let group_bytes = 64 + 60 + 200;
+    for at in 0..HEADER_BYTES + 2 * PAGE_BYTES {
+        fake.damage(&path(1), |bytes| bytes[at] ^= 0x40);
+        let outcome = fake.run(async { try_open(&fake).await.map(|opened| offsets(&opened)) });
+        let in_header = at < 512;
+        let in_group = at >= HEADER_BYTES && (at - HEADER_BYTES) % PAGE_BYTES < group_bytes;
+        if in_header || in_group {
+            let error = outcome.expect_err(&format!("byte {at} is damaged"));
+            let text = error.to_string();
+            assert!(text.contains("000001.journal"), "{text}");
+        } else {
+            assert_eq!(outcome.expect("padding is nothing"), [0, 1, 2], "byte {at}");
+        }
+        fake.damage(&path(1), |bytes| bytes.clone_from(&sound.now));
+    }
+}
+
+#[test]
+fn a_failed_sync_fails_the_group_and_what_waits_and_the_journal_goes_on_in_another_file() {
+    let fake = Fake::new();
+    fake.run(async {
+        let opened = reopen(&fake).await;
+        let journal = &opened.journal;
+        let progress = Arc::new(Progress::default());
+        commit(journal, &progress, 0, 10).await;
+        fake.world().held = true;
+        let failing = journal.submit(vec![entry(0, 1, b"fails")], &progress).expect("taken");
+        until_held(&fake).await;
+        let other = Arc::new(Progress::default());
+        let waiting = journal.submit(vec![entry(1, 0, b"waits")], &other).expect("taken");
+        fake.world().durable_writes.push_back(Some(io_kind()));
+        fake.let_go();
+        until_reached(&progress, failing).await;
+        until_reached(&other, waiting).await;
+        assert_eq!(progress.failed_from(), Some(failing.0));
+        assert_eq!(other.failed_from(), Some(waiting.0));
+        // Nothing is taken behind a failure that its owner has not dealt with.
+        assert_eq!(journal.submit(vec![entry(0, 2, b"x")], &progress), Err(SubmitError::Failed));
+        progress.clear_failure();
+        let after = commit(journal, &progress, 1, 10).await;
+        assert!(after > waiting);
+        assert_eq!(progress.reached(), after.0);
+        assert!(!journal.status().failed);
+        let commits: Vec<String> =
+            fake.world().log.iter().filter(|l| l.starts_with("commit")).cloned().collect();
+        assert!(commits.last().expect("commits").contains("000002"), "{commits:?}");
+    });
+    // The failed group lies whole in the first file, and is not taken back.
+    fake.run(async {
+        let opened = reopen(&fake).await;
+        assert_eq!(offsets(&opened), [0, 1]);
+        assert_eq!(opened.entries[1].entry.payload.len(), 10);
+    });
+}
+
+fn io_kind() -> std::io::ErrorKind {
+    std::io::ErrorKind::Other
+}
+
+#[test]
+fn three_failures_in_a_row_end_the_journal() {
+    let fake = Fake::new();
+    fake.run(async {
+        let opened = reopen(&fake).await;
+        fake.world().durable_writes.extend([Some(io_kind()); 3]);
+        for offset in 0..3 {
+            let progress = Arc::new(Progress::default());
+            commit(&opened.journal, &progress, offset, 10).await;
+            assert!(progress.failed_from().is_some());
+        }
+        assert!(opened.journal.status().failed);
+        let progress = Arc::new(Progress::default());
+        assert_eq!(opened.journal.submit(vec![entry(0, 9, b"x")], &progress), Err(SubmitError::Failed));
+        opened.journal.close(soon(&fake)).await.expect("it has ended already");
+    });
+}
+
+#[test]
+fn a_failed_sync_of_rafts_journal_ends_it_at_once() {
+    let fake = Fake::new();
+    fake.run(async {
+        let opened = open(JournalContext {
+            backend: fake.clone(),
+            name: RAFT,
+            directory: directory(),
+            settings: settings(),
+            metrics: Arc::default(),
+        })
+        .await
+        .expect("opens");
+        fake.world().durable_writes.push_back(Some(io_kind()));
+        let progress = Arc::new(Progress::default());
+        commit(&opened.journal, &progress, 0, 10).await;
+        assert!(opened.journal.status().failed);
+    });
+}
+
+#[test]
+fn a_full_disk_refuses_and_service_resumes_when_space_returns() {
+    let fake = Fake::new();
+    fake.run(async {
+        let opened = reopen(&fake).await;
+        let journal = &opened.journal;
+        io_backend::Backend::sleep(&fake, Duration::from_secs(1)).await;
+        fake.world().full = true;
+        let progress = Arc::new(Progress::default());
+        let mut offset = 0;
+        while progress.failed_from().is_none() {
+            commit(journal, &progress, offset, 3000).await;
+            offset += 1;
+        }
+        assert!(offset >= 2 * (FILE / PAGE_BYTES - 1) as i64, "the spare is used up first: {offset}");
+        assert!(journal.status().disk_full);
+        let other = Arc::new(Progress::default());
+        assert_eq!(journal.submit(vec![entry(1, 0, b"x")], &other), Err(SubmitError::DiskFull));
+        fake.world().full = false;
+        io_backend::Backend::sleep(&fake, Duration::from_secs(2)).await;
+        commit(journal, &other, 0, 10).await;
+        assert_eq!(other.failed_from(), None);
+    });
+}
+
+#[test]
+fn a_missing_file_is_told_by_its_number() {
+    let fake = Fake::new();
+    fake.run(async {
+        let opened = reopen(&fake).await;
+        let progress = Arc::new(Progress::default());
+        for offset in 0..60 {
+            commit(&opened.journal, &progress, offset, 3000).await;
+        }
+    });
+    for slot in 1..=4 {
+        let removed = fake.world().files.remove(&path(slot)).expect("four files are full");
+        let error = fake.run(async { try_open(&fake).await.map(drop) }).expect_err("a file is missing");
+        assert!(error.to_string().contains(&format!("number {slot} of the journal is missing")), "{error}");
+        fake.world().files.insert(path(slot), removed);
+    }
+    assert_eq!(fake.run(async { offsets(&reopen(&fake).await).len() }), 60);
+}
+
+#[test]
+fn foreign_newer_and_shortened_files_are_refused_by_name() {
+    let fake = Fake::new();
+    fake.run(async {
+        let opened = reopen(&fake).await;
+        commit(&opened.journal, &Arc::new(Progress::default()), 0, 10).await;
+    });
+    let sound = fake.world().files[&path(1)].now.clone();
+    let refused = |change: &dyn Fn(&mut Vec<u8>)| {
+        fake.damage(Path::new("/data/journal/000001.journal"), |bytes| change(bytes));
+        let error = fake.run(async { try_open(&fake).await.map(drop) }).expect_err("refused");
+        fake.damage(Path::new("/data/journal/000001.journal"), |bytes| bytes.clone_from(&sound));
+        error
+    };
+    let foreign = refused(&|bytes| bytes[..8].copy_from_slice(b"\x7fELF\0\0\0\0"));
+    assert!(matches!(foreign, JournalOpenError::Foreign { .. }), "{foreign}");
+    let damaged = refused(&|bytes| bytes[20] ^= 1);
+    assert!(matches!(damaged, JournalOpenError::Corrupt { position: 0, .. }), "{damaged}");
+    let lost = refused(&|bytes| bytes[..512].fill(0));
+    assert!(lost.to_string().contains("header is gone"), "{lost}");
+    let short = refused(&|bytes| bytes.truncate(FILE / 2));
+    assert!(short.to_string().contains("shorter"), "{short}");
+}
+
+#[test]
+fn closing_finishes_what_is_in_line() {
+    let fake = Fake::new();
+    fake.run(async {
+        let opened = reopen(&fake).await;
+        let progress = Arc::new(Progress::default());
+        fake.world().held = true;
+        let mut last = Lsn(0);
+        for offset in 0..10 {
+            last = opened.journal.submit(vec![entry(0, offset, b"a")], &progress).expect("taken");
+        }
+        let closing = opened.journal.close(soon(&fake));
+        assert_eq!(opened.journal.submit(vec![entry(0, 10, b"a")], &progress), Err(SubmitError::Closed));
+        fake.let_go();
+        closing.await.expect("in time");
+        assert_eq!(progress.reached(), last.0);
+    });
+    // After a clean stop damage to the last entries is told from a torn tail.
+    fake.lose_power(|_, _| false);
+    fake.damage(&path(1), |bytes| bytes[HEADER_BYTES + 100] ^= 1);
+    let error = fake.run(async { try_open(&fake).await.map(drop) }).expect_err("damaged");
+    assert!(matches!(error, JournalOpenError::Corrupt { .. }), "{error}");
+}
+
+#[test]
+fn a_stalled_journal_takes_nothing_and_room_is_waited_for_with_a_deadline() {
+    let fake = Fake::new();
+    fake.run(async {
+        let opened = reopen(&fake).await;
+        let journal = &opened.journal;
+        let progress = Arc::new(Progress::default());
+        fake.world().held = true;
+        journal.submit(vec![entry(0, 0, b"a")], &progress).expect("taken");
+        until_held(&fake).await;
+        journal.set_stalled(true);
+        assert_eq!(journal.submit(vec![entry(0, 1, b"a")], &progress), Err(SubmitError::Stalled));
+        assert!(journal.room(entry(0, 0, b"").partition, 1, soon(&fake)).await.is_err());
+        journal.set_stalled(false);
+        fake.let_go();
+        journal.room(entry(0, 0, b"").partition, 1, soon(&fake)).await.expect("room");
+        commit(journal, &progress, 1, 10).await;
+        assert_eq!(progress.failed_from(), None);
+    });
+}
+
+#[test]
+fn one_hot_partition_leaves_room_for_another() {
+    let fake = Fake::new();
+    fake.run(async {
+        let opened = reopen(&fake).await;
+        let journal = &opened.journal;
+        fake.world().held = true;
+        let hot = Arc::new(Progress::default());
+        let mut offset = 0;
+        let refusal = loop {
+            match journal.submit(vec![entry(0, offset, &[0; 1000])], &hot) {
+                Ok(_) => offset += 1,
+                Err(refusal) => break refusal,
+            }
+        };
+        assert_eq!(refusal, SubmitError::ShareExhausted);
+        let cold = Arc::new(Progress::default());
+        let lsn = journal.submit(vec![entry(1, 0, &[0; 1000])], &cold).expect("there is room for others");
+        fake.let_go();
+        until_reached(&cold, lsn).await;
+        assert_eq!(cold.failed_from(), None);
+    });
+}
+
+#[test]
+fn an_entry_larger_than_a_file_is_refused() {
+    let fake = Fake::new();
+    fake.run(async {
+        let opened = reopen(&fake).await;
+        let progress = Arc::new(Progress::default());
+        let refused = opened.journal.submit(vec![entry(0, 0, &vec![0; FILE])], &progress);
+        assert_eq!(refused, Err(SubmitError::TooLarge(FILE)));
+    });
+}

@@ -1,0 +1,207 @@
+//! The task `checkpoint`: brings what the journal holds into segments, records how far, and lets the journal go.
+//!
+//! It wakes when the journal has grown by `journal.checkpoint_bytes`, or when asked; there is no timer.
+//! Order of a round: segments, index and producer state of every partition (each synced by its owner), the
+//! directory that names them, the record of all marks, and only then the release. Nothing is released
+//! that a partition has not vouched for, that a replica not yet open still needs, or that was
+//! submitted after the round began.
+
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::panic::Location;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use futures::StreamExt;
+use futures::future::{Either, select};
+use io_backend::channel::ReceiveError;
+use io_backend::progress::Progress;
+use io_backend::{Backend, Deadline, Disk, DiskError, Published, Receiver, Replier, WaitKind};
+
+use super::Replicas;
+use super::reconcile::ReplicaId;
+use super::recover::checkpoint_entries;
+use crate::ids::{Lsn, PartitionId};
+use crate::journal::{JournalEntry, JournalHandle, SubmitError};
+use crate::limits;
+use crate::partition::CheckpointMark;
+
+/// What replicas that are not open yet still need of the journal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Pins(pub(super) BTreeMap<ReplicaId, Pin>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Pin {
+    /// The mark it was recovered with, which every record repeats.
+    pub(super) mark: Option<CheckpointMark>,
+    /// Its first entry after that.
+    pub(super) needed_from: Option<Lsn>,
+}
+
+pub(super) enum CheckpointInput {
+    Now(Replier<Result<(), CheckpointFailed>>),
+}
+
+/// Why a round did not end with a record.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointFailed {
+    #[error("{0}")]
+    Disk(#[from] DiskError),
+    #[error("the journal did not take the checkpoint record: {0}")]
+    Submit(#[from] SubmitError),
+    #[error("the checkpoint record did not become durable")]
+    NotDurable,
+    #[error("{0} partitions could not be checkpointed")]
+    Partitions(usize),
+}
+
+pub(super) struct Checkpointer<B: Backend> {
+    pub(super) backend: B,
+    pub(super) journal: JournalHandle,
+    pub(super) replicas: Replicas<B>,
+    pub(super) pins: Published<Pins>,
+    pub(super) mailbox: Receiver<B, CheckpointInput>,
+    /// The last mark of each open replica.
+    pub(super) marks: BTreeMap<PartitionId, CheckpointMark>,
+    pub(super) directory: PathBuf,
+    /// Largest entry that the journal takes.
+    pub(super) entry_bytes: usize,
+    /// A round begins when the journal has grown by this.
+    pub(super) every_bytes: u64,
+}
+
+impl<B: Backend> Checkpointer<B> {
+    pub(super) async fn run(mut self) {
+        const GROWTH: Deadline = Deadline::Unbounded("a checkpoint begins when the journal has grown");
+        const MAILBOX: Deadline = Deadline::Unbounded("the checkpoint task waits to be asked");
+        loop {
+            // What a round could not release does not start the next one.
+            let growth = self.every_bytes.max(self.journal.status().unreleased_bytes + self.every_bytes / 2);
+            let asked = {
+                let asked = pin!(self.mailbox.receive(MAILBOX));
+                match select(asked, self.journal.until_unreleased(growth, GROWTH)).await {
+                    Either::Left((Ok(CheckpointInput::Now(replier)), _)) => Some(replier),
+                    Either::Left((Err(ReceiveError::Closed | ReceiveError::TimedOut), _)) => return,
+                    Either::Right(_) => None,
+                }
+            };
+            let result = self.round(Deadline::after(&self.backend, limits::CHECKPOINT_DEADLINE)).await;
+            match (asked, result) {
+                (Some(replier), result) => replier.answer(result),
+                (None, Ok(())) => {}
+                (None, Err(error)) => {
+                    tracing::warn!(error = %error, "checkpoint failed; the journal keeps what it would have released");
+                }
+            }
+        }
+    }
+
+    async fn round(&mut self, deadline: Deadline) -> Result<(), CheckpointFailed> {
+        // In this order: a replica that is seen neither pinned nor open has no entry up to here.
+        let began_at = self.journal.status().submitted;
+        let pins = self.pins.get();
+        let open = self.replicas.open().get();
+        let asked: Vec<_> = open.values().cloned().collect();
+        let answers: Vec<_> = futures::stream::iter(asked)
+            .map(|partition| async move { (partition.id(), partition.checkpoint(deadline).await) })
+            .buffer_unordered(limits::CHECKPOINTS_AT_ONCE)
+            .collect()
+            .await;
+        self.marks.retain(|id, _| open.contains_key(id));
+        let mut needed = Lsn(began_at.0 + 1);
+        let mut failed = 0;
+        for (id, answer) in answers {
+            match answer {
+                Ok(mark) => {
+                    self.marks.insert(id, mark);
+                }
+                // Deleted meanwhile: nobody needs it.
+                Err(_) if self.replicas.get(id).is_none() => {
+                    self.marks.remove(&id);
+                    continue;
+                }
+                Err(error) => {
+                    tracing::warn!(partition = %id, error = %error, "partition not checkpointed");
+                    failed += 1;
+                }
+            }
+            needed = needed.min(self.marks.get(&id).map_or(Lsn(0), |mark| Lsn(mark.lsn.0 + 1)));
+        }
+        let mut marks = self.marks.clone();
+        for (id, pin) in &pins.0 {
+            needed = needed.min(pin.needed_from.unwrap_or(needed));
+            if let Some(mark) = pin.mark {
+                marks.entry(id.partition).or_insert(mark);
+            }
+        }
+        if !marks.is_empty() {
+            self.backend.disk().sync_dir(&self.directory, deadline).await?;
+            let marks: Vec<CheckpointMark> = marks.into_values().collect();
+            write_durably(
+                &self.backend,
+                &self.journal,
+                checkpoint_entries(&marks, self.entry_bytes),
+                deadline,
+            )
+            .await?;
+        }
+        self.journal.release_before(needed);
+        tracing::debug!(event = "CHECKPOINT", partitions = open.len(), failed, released_before = needed.0);
+        match failed {
+            0 => Ok(()),
+            failed => Err(CheckpointFailed::Partitions(failed)),
+        }
+    }
+}
+
+/// Submits and waits until it is durable.
+async fn write_durably<B: Backend>(
+    backend: &B,
+    journal: &JournalHandle,
+    entries: Vec<JournalEntry>,
+    deadline: Deadline,
+) -> Result<(), CheckpointFailed> {
+    let bytes = entries.iter().map(|entry| entry.payload.len()).sum();
+    let progress = Arc::new(Progress::default());
+    let lsn = loop {
+        match journal.submit(entries.clone(), &progress) {
+            Ok(lsn) => break lsn,
+            Err(error @ (SubmitError::Full | SubmitError::ShareExhausted | SubmitError::Stalled)) => {
+                // Until there is room, and never longer than the round may take.
+                if journal.room(PartitionId::NODE, bytes, deadline).await.is_err() {
+                    return Err(error.into());
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+    };
+    durable(backend, &progress, lsn, deadline).await
+}
+
+#[track_caller]
+fn durable<'a, B: Backend>(
+    backend: &'a B,
+    progress: &'a Progress,
+    lsn: Lsn,
+    deadline: Deadline,
+) -> impl Future<Output = Result<(), CheckpointFailed>> + Send + 'a {
+    let site = Location::caller();
+    async move {
+        let waiting = poll_fn(|cx| {
+            progress.register(cx);
+            if progress.reached() >= lsn.0 {
+                return Poll::Ready(Ok(()));
+            }
+            match progress.failed_from() {
+                Some(_) => Poll::Ready(Err(CheckpointFailed::NotDurable)),
+                None => Poll::Pending,
+            }
+        });
+        let wait = backend.registry().waiting(backend, WaitKind::Change, "checkpoint record durable", site);
+        io_backend::within(backend, deadline, wait.during(waiting))
+            .await
+            .unwrap_or(Err(CheckpointFailed::NotDurable))
+    }
+}

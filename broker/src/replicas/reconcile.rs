@@ -1,0 +1,206 @@
+//! What the metadata image asks of this node's replicas: the difference to what is open. Pure.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::ids::{BrokerId, Incarnation, LeaderEpoch, PartitionId};
+use crate::metadata::{MetadataImage, TopicImage};
+
+/// A replica by identity: a partition, and which life of the replica on this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ReplicaId {
+    pub partition: PartitionId,
+    pub replica: Incarnation,
+}
+
+/// What is to be done, each list in order of identity.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Not wanted any more: their data goes.
+    pub delete: Vec<ReplicaId>,
+    pub open: Vec<Wanted>,
+    /// Of those open now or after this plan: led under this epoch.
+    pub lead: Vec<(ReplicaId, LeaderEpoch)>,
+}
+
+/// A replica that is to be open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    pub id: ReplicaId,
+    pub topic: Arc<TopicImage>,
+}
+
+/// Compares the image with what this node has: open replicas with the epoch under which they lead.
+pub fn reconcile(
+    image: &MetadataImage,
+    open: &BTreeMap<ReplicaId, Option<LeaderEpoch>>,
+    node: BrokerId,
+    incarnation: Incarnation,
+) -> Plan {
+    let mut plan = Plan::default();
+    for topic in image.topics.values() {
+        for (index, partition) in (0..).zip(&topic.partitions) {
+            if !partition.replicas.contains(&node) {
+                continue;
+            }
+            let id = replica_id(topic, index);
+            let leading = open.get(&id);
+            if leading.is_none() {
+                plan.open.push(Wanted { id, topic: topic.clone() });
+            }
+            // An epoch that was granted to an earlier process is nothing to this one.
+            let granted = partition.leader == Some(node) && partition.leader_incarnation == incarnation;
+            if granted && leading.copied().flatten() != Some(partition.leader_epoch) {
+                plan.lead.push((id, partition.leader_epoch));
+            }
+        }
+    }
+    plan.delete = open.keys().filter(|id| !is_wanted(image, **id, node)).copied().collect();
+    plan.open.sort_by_key(|wanted| wanted.id);
+    plan.lead.sort_by_key(|(id, _)| *id);
+    plan
+}
+
+/// Whether the image has this replica on this node.
+pub fn is_wanted(image: &MetadataImage, id: ReplicaId, node: BrokerId) -> bool {
+    image.topic_by_id(id.partition.topic).is_some_and(|topic| {
+        let partition =
+            usize::try_from(id.partition.index).ok().and_then(|index| topic.partitions.get(index));
+        partition.is_some_and(|partition| partition.replicas.contains(&node))
+            && replica_id(topic, id.partition.index) == id
+    })
+}
+
+fn replica_id(topic: &TopicImage, index: i32) -> ReplicaId {
+    ReplicaId { partition: PartitionId { topic: topic.id, index }, replica: Incarnation(topic.created_at) }
+}
+
+impl ReplicaId {
+    /// The name of the directory that holds its segments.
+    pub fn directory(&self) -> String {
+        format!("{}.{}", self.partition, self.replica)
+    }
+
+    /// Reads a directory's name back.
+    pub fn from_directory(name: &str) -> Option<ReplicaId> {
+        let (partition, replica) = name.rsplit_once('.')?;
+        let (topic, index) = partition.rsplit_once('-')?;
+        let topic = crate::ids::TopicId(uuid::Uuid::try_parse(topic).ok()?);
+        let id = ReplicaId {
+            partition: PartitionId { topic, index: index.parse().ok()? },
+            replica: Incarnation(replica.parse().ok()?),
+        };
+        (id.directory() == name).then_some(id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::ids::TopicId;
+    use crate::metadata::PartitionImage;
+
+    fn partition(leader: i32, incarnation: u64, epoch: i32, replicas: &[i32]) -> PartitionImage {
+        let replicas: Vec<BrokerId> = replicas.iter().copied().map(BrokerId).collect();
+        PartitionImage {
+            leader: Some(BrokerId(leader)),
+            leader_incarnation: Incarnation(incarnation),
+            leader_epoch: LeaderEpoch(epoch),
+            isr: replicas.clone(),
+            replicas,
+        }
+    }
+
+    fn image(topics: &[(u128, u64, Vec<PartitionImage>)]) -> MetadataImage {
+        let mut image = MetadataImage::default();
+        for (id, created_at, partitions) in topics {
+            image.insert_topic(Arc::new(TopicImage {
+                id: TopicId(Uuid::from_u128(*id)),
+                name: format!("topic-{id}").as_str().into(),
+                partitions: partitions.clone(),
+                configs: BTreeMap::new(),
+                created_at: *created_at,
+            }));
+        }
+        image
+    }
+
+    fn id(topic: u128, index: i32, replica: u64) -> ReplicaId {
+        let partition = PartitionId { topic: TopicId(Uuid::from_u128(topic)), index };
+        ReplicaId { partition, replica: Incarnation(replica) }
+    }
+
+    /// What node 1 does in its process start 7: names of what it opens, leads and deletes.
+    fn plan(
+        image: &MetadataImage,
+        open: &[(ReplicaId, Option<i32>)],
+    ) -> (Vec<ReplicaId>, Vec<(ReplicaId, i32)>, Vec<ReplicaId>) {
+        let open = open.iter().map(|(id, epoch)| (*id, epoch.map(LeaderEpoch))).collect();
+        let plan = reconcile(image, &open, BrokerId(1), Incarnation(7));
+        (
+            plan.open.into_iter().map(|wanted| wanted.id).collect(),
+            plan.lead.into_iter().map(|(id, epoch)| (id, epoch.0)).collect(),
+            plan.delete,
+        )
+    }
+
+    #[test]
+    fn a_new_topic_is_opened_and_led_where_this_process_was_granted_it() {
+        let image = image(&[(
+            1,
+            5,
+            vec![partition(1, 7, 0, &[1, 2]), partition(2, 3, 0, &[2, 1]), partition(2, 3, 0, &[2])],
+        )]);
+        assert_eq!(plan(&image, &[]), (vec![id(1, 0, 5), id(1, 1, 5)], vec![(id(1, 0, 5), 0)], vec![]));
+    }
+
+    #[test]
+    fn what_is_open_and_led_needs_nothing() {
+        let image = image(&[(1, 5, vec![partition(1, 7, 4, &[1])])]);
+        assert_eq!(plan(&image, &[(id(1, 0, 5), Some(4))]), (vec![], vec![], vec![]));
+    }
+
+    #[test]
+    fn an_epoch_granted_to_an_earlier_process_is_not_led_under() {
+        let image = image(&[(1, 5, vec![partition(1, 6, 4, &[1])])]);
+        assert_eq!(plan(&image, &[]), (vec![id(1, 0, 5)], vec![], vec![]));
+    }
+
+    #[test]
+    fn a_later_epoch_is_led_anew_and_one_that_did_not_begin_is_tried_again() {
+        let image = image(&[(1, 5, vec![partition(1, 7, 4, &[1]), partition(1, 7, 4, &[1])])]);
+        let open = [(id(1, 0, 5), Some(3)), (id(1, 1, 5), None)];
+        assert_eq!(plan(&image, &open), (vec![], vec![(id(1, 0, 5), 4), (id(1, 1, 5), 4)], vec![]));
+    }
+
+    #[test]
+    fn what_the_image_does_not_have_on_this_node_is_deleted() {
+        let image = image(&[(1, 5, vec![partition(1, 7, 0, &[1]), partition(2, 3, 0, &[2])])]);
+        let gone = [
+            (id(1, 0, 4), Some(0)), // an earlier life
+            (id(1, 1, 5), None),    // moved to another node
+            (id(1, 2, 5), Some(0)), // beyond the topic's partitions
+            (id(2, 0, 1), Some(0)), // its topic was deleted
+        ];
+        let (opened, _, deleted) = plan(&image, &gone);
+        assert_eq!(opened, [id(1, 0, 5)]);
+        assert_eq!(deleted, gone.map(|(id, _)| id));
+    }
+
+    #[test]
+    fn directory_names_are_read_back_and_no_other_name_is() {
+        let replica = id(0xabc, 12, 34);
+        assert_eq!(ReplicaId::from_directory(&replica.directory()), Some(replica));
+        for name in [
+            "",
+            "lost+found",
+            "00000000000000000000000000000abc-12",
+            "00000000-0000-0000-0000-000000000abc-12.34",
+            "x-1.2",
+        ] {
+            assert_eq!(ReplicaId::from_directory(name), None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! What the journal says of the replicas: checkpoint records, and each replica's entries after its mark.
+//!
+//! A checkpoint record is version, count, and for each replica topic id, partition, incarnation, LSN, log
+//! start and log end (52 bytes, big endian). One checkpoint may be several records; of a replica the last
+//! mark counts. Entries belong to a replica by identity, so those of a deleted life find nobody.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use uuid::Uuid;
+
+use super::reconcile::ReplicaId;
+use crate::ids::{Incarnation, LeaderEpoch, Lsn, Offset, PartitionId, TopicId};
+use crate::journal::{EntryKind, JournalEntry, RecoveredEntry};
+use crate::partition::CheckpointMark;
+
+const VERSION: u8 = 1;
+const HEADER_BYTES: usize = 5;
+const MARK_BYTES: usize = 16 + 4 + 8 + 8 + 8 + 8;
+
+/// What one replica recovers from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecoveredReplica {
+    /// Where its segments stand; absent when it was never checkpointed.
+    pub mark: Option<CheckpointMark>,
+    /// Its entries after the mark, in order.
+    pub entries: Vec<RecoveredEntry>,
+}
+
+impl RecoveredReplica {
+    /// The first LSN that is needed to recover it again.
+    pub fn needed_from(&self) -> Option<Lsn> {
+        self.entries.first().map(|entry| entry.lsn)
+    }
+}
+
+/// The journal's entries, by replica.
+#[derive(Debug, Default)]
+pub struct RecoveredReplicas {
+    pub replicas: BTreeMap<ReplicaId, RecoveredReplica>,
+}
+
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the journal's checkpoint record {lsn} cannot be read: {what}. Restore the data directory from a backup, or start \
+     the version of chronik that wrote it"
+)]
+pub struct CheckpointError {
+    pub lsn: Lsn,
+    pub what: String,
+}
+
+/// Splits what the journal holds into what each replica needs.
+pub fn split(entries: Vec<RecoveredEntry>) -> Result<RecoveredReplicas, CheckpointError> {
+    let mut replicas: BTreeMap<ReplicaId, RecoveredReplica> = BTreeMap::new();
+    let mut deleted = BTreeSet::new();
+    for recovered in entries {
+        let RecoveredEntry { lsn, entry } = &recovered;
+        let id = ReplicaId { partition: entry.partition, replica: entry.replica };
+        match entry.kind {
+            EntryKind::Checkpoint => {
+                let marks = decode(&entry.payload).map_err(|what| CheckpointError { lsn: *lsn, what })?;
+                for mark in marks {
+                    let id = ReplicaId { partition: mark.partition, replica: mark.replica };
+                    if !deleted.contains(&id) {
+                        replicas.entry(id).or_default().mark = Some(mark);
+                    }
+                }
+            }
+            EntryKind::ReplicaDelete => {
+                replicas.remove(&id);
+                deleted.insert(id);
+            }
+            EntryKind::ReplicaCreate
+            | EntryKind::Batch
+            | EntryKind::Truncate
+            | EntryKind::EpochStart
+            | EntryKind::LogStart => {
+                if deleted.contains(&id) {
+                    continue;
+                }
+                let replica = replicas.entry(id).or_default();
+                if entry.kind != EntryKind::ReplicaCreate {
+                    replica.entries.push(recovered);
+                }
+            }
+            EntryKind::RaftEntry
+            | EntryKind::RaftHardState
+            | EntryKind::RaftConfState
+            | EntryKind::RaftSnapshot => {
+                let what = "it is of the Raft journal".to_owned();
+                return Err(CheckpointError { lsn: *lsn, what });
+            }
+        }
+    }
+    for replica in replicas.values_mut() {
+        if let Some(mark) = replica.mark {
+            replica.entries.retain(|entry| entry.lsn > mark.lsn);
+        }
+    }
+    Ok(RecoveredReplicas { replicas })
+}
+
+/// Marks as journal entries of at most `entry_bytes` each.
+pub fn checkpoint_entries(marks: &[CheckpointMark], entry_bytes: usize) -> Vec<JournalEntry> {
+    let per_entry = (entry_bytes.saturating_sub(HEADER_BYTES) / MARK_BYTES).max(1);
+    marks
+        .chunks(per_entry)
+        .map(|marks| node_entry(EntryKind::Checkpoint, PartitionId::NODE, Incarnation(0), encode(marks)))
+        .collect()
+}
+
+/// The beginning or the end of a replica's life.
+pub fn life_entry(kind: EntryKind, id: ReplicaId) -> JournalEntry {
+    node_entry(kind, id.partition, id.replica, Bytes::new())
+}
+
+fn node_entry(kind: EntryKind, partition: PartitionId, replica: Incarnation, payload: Bytes) -> JournalEntry {
+    JournalEntry {
+        kind,
+        partition,
+        replica,
+        leader_epoch: LeaderEpoch::NONE,
+        base_offset: Offset::ZERO,
+        payload,
+    }
+}
+
+fn encode(marks: &[CheckpointMark]) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(HEADER_BYTES + marks.len() * MARK_BYTES);
+    bytes.put_u8(VERSION);
+    bytes.put_u32(u32::try_from(marks.len()).expect("a record of at most some thousand marks"));
+    for mark in marks {
+        bytes.put_slice(mark.partition.topic.0.as_bytes());
+        bytes.put_i32(mark.partition.index);
+        bytes.put_u64(mark.replica.0);
+        bytes.put_u64(mark.lsn.0);
+        bytes.put_i64(mark.log_start.0);
+        bytes.put_i64(mark.log_end.0);
+    }
+    bytes.freeze()
+}
+
+fn decode(payload: &Bytes) -> Result<Vec<CheckpointMark>, String> {
+    let mut bytes = payload.clone();
+    if bytes.len() < HEADER_BYTES {
+        return Err(format!("it has only {} bytes", bytes.len()));
+    }
+    let version = bytes.get_u8();
+    if version != VERSION {
+        return Err(format!("its version is {version}, this binary reads version {VERSION}"));
+    }
+    let count = bytes.get_u32() as usize;
+    if bytes.len() != count.saturating_mul(MARK_BYTES) {
+        return Err(format!("it should hold {count} marks and has {} bytes for them", bytes.len()));
+    }
+    let mark = |_| CheckpointMark {
+        partition: PartitionId { topic: TopicId(Uuid::from_u128(bytes.get_u128())), index: bytes.get_i32() },
+        replica: Incarnation(bytes.get_u64()),
+        lsn: Lsn(bytes.get_u64()),
+        log_start: Offset(bytes.get_i64()),
+        log_end: Offset(bytes.get_i64()),
+    };
+    Ok((0..count).map(mark).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(topic: u128, index: i32, replica: u64) -> ReplicaId {
+        let partition = PartitionId { topic: TopicId(Uuid::from_u128(topic)), index };
+        ReplicaId { partition, replica: Incarnation(replica) }
+    }
+
+    fn mark(id: ReplicaId, lsn: u64) -> CheckpointMark {
+        CheckpointMark {
+            partition: id.partition,
+            replica: id.replica,
+            lsn: Lsn(lsn),
+            log_start: Offset(3),
+            log_end: Offset(lsn as i64 * 10),
+        }
+    }
+
+    fn of(kind: EntryKind, id: ReplicaId) -> JournalEntry {
+        life_entry(kind, id)
+    }
+
+    fn checkpoint(marks: &[CheckpointMark]) -> JournalEntry {
+        checkpoint_entries(marks, 1 << 20).remove(0)
+    }
+
+    /// Splits these entries, which have the LSNs from one on: of each replica its mark's LSN and its entries'.
+    fn split_of(entries: Vec<JournalEntry>) -> Vec<(ReplicaId, Option<u64>, Vec<u64>)> {
+        let recovered =
+            (1..).map(Lsn).zip(entries).map(|(lsn, entry)| RecoveredEntry { lsn, entry }).collect();
+        let replicas = split(recovered).unwrap().replicas;
+        let facts = |(id, replica): (ReplicaId, RecoveredReplica)| {
+            (id, replica.mark.map(|mark| mark.lsn.0), replica.entries.iter().map(|e| e.lsn.0).collect())
+        };
+        replicas.into_iter().map(facts).collect()
+    }
+
+    #[test]
+    fn each_replica_gets_its_own_entries_after_its_last_mark() {
+        let (a, b) = (id(1, 0, 5), id(1, 1, 5));
+        let entries = vec![
+            of(EntryKind::ReplicaCreate, a),
+            of(EntryKind::EpochStart, a),
+            of(EntryKind::Batch, b),
+            of(EntryKind::Batch, a),
+            checkpoint(&[mark(a, 2), mark(b, 3)]),
+            of(EntryKind::Batch, b),
+            checkpoint(&[mark(a, 4)]),
+            of(EntryKind::LogStart, a),
+        ];
+        assert_eq!(split_of(entries), [(a, Some(4), vec![8]), (b, Some(3), vec![6])]);
+    }
+
+    #[test]
+    fn a_deleted_replica_and_its_late_entries_are_gone_and_its_next_life_is_another() {
+        let (old, new) = (id(1, 0, 5), id(1, 0, 9));
+        let entries = vec![
+            of(EntryKind::Batch, old),
+            of(EntryKind::ReplicaDelete, old),
+            of(EntryKind::Batch, old),
+            checkpoint(&[mark(old, 3)]),
+            of(EntryKind::ReplicaCreate, new),
+            of(EntryKind::Batch, new),
+        ];
+        assert_eq!(split_of(entries), [(new, None, vec![6])]);
+    }
+
+    #[test]
+    fn marks_survive_being_written_in_one_record_or_many() {
+        let marks: Vec<CheckpointMark> =
+            (0..100).map(|n| mark(id(n, n as i32, n as u64), n as u64 + 1)).collect();
+        for entry_bytes in [0, 100, 200, 1 << 20] {
+            let entries = checkpoint_entries(&marks, entry_bytes);
+            let largest = entries.iter().map(|entry| entry.payload.len()).max().unwrap();
+            assert!(largest <= entry_bytes.max(HEADER_BYTES + MARK_BYTES));
+            let read: Vec<_> = entries.iter().flat_map(|entry| decode(&entry.payload).unwrap()).collect();
+            assert_eq!(read, marks, "{entry_bytes}");
+        }
+    }
+
+    #[test]
+    fn the_bytes_of_a_record_are_what_they_were() {
+        let bytes = encode(&[mark(id(0xab, 2, 3), 4)]);
+        let expected = "0100000001000000000000000000000000000000ab000000020000000000000003\
+                        000000000000000400000000000000030000000000000028";
+        assert_eq!(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>(), expected);
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_says_what_is_wrong() {
+        let good = encode(&[mark(id(1, 2, 3), 4)]);
+        let newer = [&[2], &good[1..]].concat();
+        let table: [(&[u8], &str); 4] = [
+            (&good[..3], "only 3 bytes"),
+            (&good[..50], "should hold 1 marks and has 45 bytes"),
+            (&newer, "version is 2"),
+            (&[1, 0xff, 0xff, 0xff, 0xff], "should hold 4294967295 marks"),
+        ];
+        for (payload, part) in table {
+            let entry = node_entry(
+                EntryKind::Checkpoint,
+                PartitionId::NODE,
+                Incarnation(0),
+                Bytes::copy_from_slice(payload),
+            );
+            let error = split(vec![RecoveredEntry { lsn: Lsn(9), entry }]).unwrap_err().to_string();
+            assert!(error.contains(part) && error.contains("record 9"), "{error}");
+        }
+    }
+}
