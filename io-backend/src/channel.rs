@@ -336,11 +336,7 @@ impl<B: Backend, T: Send> Receiver<B, T> {
         site: &'static Location<'static>,
         mut poll: impl FnMut(&mut Self, &mut Context<'_>) -> Poll<Option<R>> + Send,
     ) -> Result<R, ReceiveError> {
-        if !self.named {
-            self.named = true;
-            let holder = Holder { task: task::current(), since: self.backend.now(), site };
-            self.shared.resource.held_by(holder);
-        }
+        self.claim_at(site);
         // What is there already costs no entry, and nothing to prepare one.
         if let Poll::Ready(received) = poll_fn(|cx| Poll::Ready(poll(self, cx))).await {
             return received.ok_or(ReceiveError::Closed);
@@ -356,6 +352,21 @@ impl<B: Backend, T: Send> Receiver<B, T> {
         match within(&backend, deadline, wait.during(waiting)).await {
             Ok(received) => received.ok_or(ReceiveError::Closed),
             Err(_) => Err(ReceiveError::TimedOut),
+        }
+    }
+
+    /// Tells those who wait for this channel that the current task is its owner. Receiving does so by
+    /// itself; an owner that only polls says it once.
+    #[track_caller]
+    pub fn claim(&mut self) {
+        self.claim_at(Location::caller());
+    }
+
+    fn claim_at(&mut self, site: &'static Location<'static>) {
+        if !self.named {
+            self.named = true;
+            let holder = Holder { task: task::current(), since: self.backend.now(), site };
+            self.shared.resource.held_by(holder);
         }
     }
 

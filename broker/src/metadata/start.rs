@@ -89,7 +89,7 @@ pub async fn start<B: Backend>(
         }
     }
     let images = Published::new("metadata image", MetadataImage::default());
-    let (mailbox, receiver) = channel(&backend, "raft", limits::PROPOSALS_MAX);
+    let (mailbox, receiver) = channel(&backend, "raft proposals", limits::PROPOSALS_MAX);
     let entry_bytes_max = settings.file_bytes / 4;
     let image = MetadataImage { cluster_id: identity.cluster_id.clone(), ..MetadataImage::default() };
     let raft = |source| MetadataStartError::Raft { directory: directory.clone(), source };

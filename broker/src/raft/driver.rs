@@ -291,15 +291,16 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
             }
             Poll::Pending
         });
-        let mut wait = backend.registry().waiting(
-            &backend,
-            WaitKind::Receive,
-            "proposal or sync of the Raft journal",
-            Location::caller(),
-        );
-        if matches!(deadline, Deadline::Unbounded(_)) {
-            wait = wait.unbounded();
-        }
+        // Whoever asks what this task stands on is told of the journal as long as a sync is awaited.
+        let (kind, what, target) = match awaited {
+            Some(_) => (WaitKind::Change, "sync of the Raft journal", "raft"),
+            None => (WaitKind::Receive, "proposals", "raft proposals"),
+        };
+        let wait = backend
+            .registry()
+            .waiting(&backend, kind, what, Location::caller())
+            .on(target.into())
+            .bounded_by(deadline);
         io_backend::within(&backend, deadline, wait.during(waiting)).await.ok()
     }
 
