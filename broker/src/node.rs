@@ -1,16 +1,27 @@
 //! A node: what its parts share, and how it starts and stops.
+//!
+//! Start goes from what can be refused soonest to what takes longest: the data directory, the addresses, metadata, the
+//! journal, the partitions. Clients are accepted last, when this node leads what it is to lead.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use io_backend::{Backend, Deadline, ExitStatus};
+use io_backend::{Backend, Deadline, ExitStatus, Listener, Network, Published, TaskHandle};
+use tracing::{info, warn};
 
 use crate::admin::metrics::Metrics;
+use crate::admin::{self, Readiness};
 use crate::config::Config;
+use crate::identity::{self, Identity, IdentityError};
 use crate::ids::{BrokerId, Incarnation};
-use crate::metadata::MetadataHandle;
+use crate::journal::{JournalContext, JournalHandle, JournalOpenError};
+use crate::metadata::{
+    self, BrokerRegistration, MetadataCommand, MetadataContext, MetadataHandle, MetadataStartError, ProposeError,
+};
 use crate::parts::{Admission, Parts};
-use crate::replicas::Replicas;
-use crate::stall::StorageHealth;
+use crate::replicas::{self, Replicas, ReplicasContext, ReplicasStartError};
+use crate::server;
+use crate::stall::{self, StorageHealth, Watch};
 
 /// What every request handler may use.
 pub struct Context<B: Backend> {
@@ -31,24 +42,47 @@ pub struct Node<B: Backend> {
     context: Arc<Context<B>>,
     kafka_address: String,
     admin_address: String,
+    readiness: Published<Readiness>,
+    stop: Published<bool>,
+    stopped: Published<bool>,
+    journal: JournalHandle,
+    raft_journal: JournalHandle,
+    /// End with the process; aborted on a clean stop.
+    background: Vec<TaskHandle>,
 }
+
+/// Reading a large journal back takes its time; a disk that does not answer at all must not take for ever.
+const START_DEADLINE: Duration = Duration::from_secs(600);
+const REGISTER_DEADLINE: Duration = Duration::from_secs(60);
+
+/// The data directory's place of the data journal.
+pub const JOURNAL_DIRECTORY: &str = "journal";
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error(
-        "cannot listen on {address} for {purpose}: {why}. Choose another address with {flag}, or stop who uses it"
-    )]
+    #[error("cannot listen on {address} for {purpose}: {why}. Choose another address with {flag}, or stop what uses it")]
     Listen { address: String, purpose: &'static str, flag: &'static str, why: std::io::Error },
     #[error("{0}")]
-    Journal(#[from] crate::journal::JournalOpenError),
+    Identity(#[from] IdentityError),
+    #[error("{0}")]
+    Metadata(#[from] MetadataStartError),
+    #[error("{0}")]
+    Journal(#[from] JournalOpenError),
+    #[error("{0}")]
+    Replicas(#[from] ReplicasStartError),
+    #[error("this node cannot register with its metadata: {0}")]
+    Register(#[from] ProposeError),
 }
 
 impl StartError {
     pub fn exit_status(&self) -> ExitStatus {
         match self {
             StartError::Listen { .. } => ExitStatus::Network,
-            StartError::Journal(_) => ExitStatus::DataDirectory,
+            StartError::Identity(error) => error.exit_status(),
+            StartError::Metadata(error) => error.exit_status(),
+            StartError::Journal(_) | StartError::Replicas(_) => ExitStatus::DataDirectory,
+            StartError::Register(_) => ExitStatus::Other,
         }
     }
 }
@@ -56,8 +90,100 @@ impl StartError {
 impl<B: Backend> Node<B> {
     /// Opens the data directory, recovers, and serves. Returns once clients can connect.
     pub async fn start(backend: B, parts: Parts<B>, config: Config) -> Result<Node<B>, StartError> {
-        let _ = (backend, parts, config);
-        unimplemented!()
+        let config = Arc::new(config);
+        let metrics = Arc::new(Metrics::default());
+        let deadline = Deadline::after(&backend, START_DEADLINE);
+        let identity =
+            identity::take_directory(&backend, &config.data_dir, config.node_id, deadline).await?;
+        let kafka = listen(&backend, &config.listen, "Kafka clients", "--listen").await?;
+        let admin = listen(&backend, &config.admin, "the admin port", "--admin").await?;
+        let (kafka_address, admin_address) = (kafka.local_address(), admin.local_address());
+
+        let started = metadata::start(
+            MetadataContext {
+                backend: backend.clone(),
+                config: config.clone(),
+                metrics: metrics.clone(),
+                identity: identity.clone(),
+                open_journal: parts.raft_journal,
+            },
+            deadline,
+        )
+        .await?;
+        let directory = config.data_dir.join(JOURNAL_DIRECTORY);
+        let opened = (parts.journal)(JournalContext {
+            backend: backend.clone(),
+            name: "journal",
+            directory: directory.clone(),
+            settings: config.journal_settings(),
+            metrics: metrics.clone(),
+        })
+        .await?;
+        if let Some(cut) = &opened.torn_tail {
+            info!(cut, "the journal's last group had not been acknowledged and was not whole");
+        }
+
+        let health = StorageHealth::default();
+        let mut background = Vec::new();
+        if parts.watch_stalls {
+            let raft_directory = config.data_dir.join(metadata::RAFT_DIRECTORY);
+            let watches = vec![
+                Watch { journal: opened.journal.clone(), directory },
+                Watch { journal: started.journal.clone(), directory: raft_directory },
+            ];
+            let watching =
+                stall::watch(backend.clone(), config.stall.clone(), watches, health.clone(), metrics.clone());
+            background.push(backend.spawn("stall-watchdog", watching));
+        }
+        let journal = opened.journal.clone();
+        register(&backend, &config, &identity, &started.metadata, &kafka_address).await?;
+        let replicas = replicas::start(
+            ReplicasContext {
+                backend: backend.clone(),
+                config: config.clone(),
+                metrics: metrics.clone(),
+                identity: identity.clone(),
+                metadata: started.metadata.clone(),
+                journal: opened.journal,
+                recovered: opened.entries,
+            },
+            deadline,
+        )
+        .await?;
+
+        let context = Arc::new(Context {
+            backend: backend.clone(),
+            config,
+            metrics,
+            node: identity.node,
+            incarnation: identity.incarnation,
+            metadata: started.metadata,
+            replicas,
+            admission: (parts.admission)(health.clone()),
+            health,
+        });
+        let readiness = Published::new("readiness", Readiness::Serving);
+        let (stop, stopped) = (Published::new("stop", false), Published::new("front stopped", false));
+        background.push(backend.spawn("admin", admin::serve(context.clone(), readiness.clone(), admin)));
+        let front = {
+            let (context, stop, stopped) = (context.clone(), stop.clone(), stopped.clone());
+            async move {
+                server::serve(context, kafka, stop).await;
+                stopped.publish(true);
+            }
+        };
+        background.push(backend.spawn("kafka", front));
+        Ok(Node {
+            context,
+            kafka_address,
+            admin_address,
+            readiness,
+            stop,
+            stopped,
+            journal,
+            raft_journal: started.journal,
+            background,
+        })
     }
 
     pub fn context(&self) -> &Arc<Context<B>> {
@@ -73,9 +199,60 @@ impl<B: Backend> Node<B> {
         &self.admin_address
     }
 
-    /// Stops accepting, finishes or fails what is in flight, checkpoints.
+    /// Stops accepting, finishes or fails what is in flight, checkpoints, closes the journals. What does not end by
+    /// the deadline is left: nothing that was acknowledged depends on it.
     pub async fn stop(self, deadline: Deadline) {
-        let _ = deadline;
-        unimplemented!()
+        let backend = &self.context.backend;
+        self.readiness.publish(Readiness::Stopping);
+        self.stop.publish(true);
+        if self.stopped.until(backend, deadline, |stopped| *stopped).await.is_err() {
+            warn!("clients are still connected at the deadline: stopping without them");
+        }
+        self.context.replicas.stop(deadline).await;
+        self.context.metadata.close(deadline).await;
+        for journal in [&self.journal, &self.raft_journal] {
+            if journal.close(deadline).await.is_err() {
+                warn!("a journal did not finish by the deadline: what was in flight was not acknowledged");
+            }
+        }
+        for task in self.background {
+            task.abort();
+        }
     }
+}
+
+async fn listen<B: Backend>(
+    backend: &B,
+    address: &str,
+    purpose: &'static str,
+    flag: &'static str,
+) -> Result<<B::Network as Network>::Listener, StartError> {
+    backend
+        .network()
+        .listen(address)
+        .await
+        .map_err(|why| StartError::Listen { address: address.to_string(), purpose, flag, why })
+}
+
+/// Tells the cluster of this process start. From here on the epochs of what this node leads are those granted to
+/// this incarnation.
+async fn register<B: Backend>(
+    backend: &B,
+    config: &Config,
+    identity: &Identity,
+    metadata: &MetadataHandle<B>,
+    kafka_address: &str,
+) -> Result<(), StartError> {
+    let advertised = config.advertise.as_deref().unwrap_or(kafka_address);
+    let (host, port) = advertised.rsplit_once(':').unwrap_or((advertised, "9092"));
+    let registration = BrokerRegistration {
+        id: identity.node,
+        incarnation: identity.incarnation,
+        storage: identity.storage,
+        host: host.to_string(),
+        port: port.parse().unwrap_or(9092),
+    };
+    let deadline = Deadline::after(backend, REGISTER_DEADLINE);
+    metadata.propose(MetadataCommand::RegisterBroker(registration), deadline).await?;
+    Ok(())
 }
