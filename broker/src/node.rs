@@ -16,10 +16,11 @@ use crate::identity::{self, Identity, IdentityError};
 use crate::ids::{BrokerId, Incarnation};
 use crate::journal::{JournalContext, JournalHandle, JournalOpenError};
 use crate::metadata::{
-    self, BrokerRegistration, MetadataCommand, MetadataContext, MetadataHandle, MetadataStartError, ProposeError,
+    self, BrokerRegistration, MetadataCommand, MetadataContext, MetadataHandle, MetadataStartError,
+    ProposeError,
 };
 use crate::parts::{Admission, Parts};
-use crate::replicas::{self, Replicas, ReplicasContext, ReplicasStartError};
+use crate::replicas::{self, Replicas, ReplicasContext, ReplicasControl, ReplicasStartError};
 use crate::server;
 use crate::stall::{self, StorageHealth, Watch};
 
@@ -45,6 +46,7 @@ pub struct Node<B: Backend> {
     readiness: Published<Readiness>,
     stop: Published<bool>,
     stopped: Published<bool>,
+    replicas: ReplicasControl<B>,
     journal: JournalHandle,
     raft_journal: JournalHandle,
     /// End with the process; aborted on a clean stop.
@@ -61,7 +63,9 @@ pub const JOURNAL_DIRECTORY: &str = "journal";
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("cannot listen on {address} for {purpose}: {why}. Choose another address with {flag}, or stop what uses it")]
+    #[error(
+        "cannot listen on {address} for {purpose}: {why}. Choose another address with {flag}, or stop what uses it"
+    )]
     Listen { address: String, purpose: &'static str, flag: &'static str, why: std::io::Error },
     #[error("{0}")]
     Identity(#[from] IdentityError),
@@ -93,8 +97,7 @@ impl<B: Backend> Node<B> {
         let config = Arc::new(config);
         let metrics = Arc::new(Metrics::default());
         let deadline = Deadline::after(&backend, START_DEADLINE);
-        let identity =
-            identity::take_directory(&backend, &config.data_dir, config.node_id, deadline).await?;
+        let identity = identity::take_directory(&backend, &config.data_dir, config.node_id, deadline).await?;
         let kafka = listen(&backend, &config.listen, "Kafka clients", "--listen").await?;
         let admin = listen(&backend, &config.admin, "the admin port", "--admin").await?;
         let (kafka_address, admin_address) = (kafka.local_address(), admin.local_address());
@@ -142,11 +145,12 @@ impl<B: Backend> Node<B> {
                 backend: backend.clone(),
                 config: config.clone(),
                 metrics: metrics.clone(),
-                identity: identity.clone(),
+                node: identity.node,
+                incarnation: identity.incarnation,
                 metadata: started.metadata.clone(),
                 journal: opened.journal,
-                recovered: opened.entries,
             },
+            opened.entries,
             deadline,
         )
         .await?;
@@ -158,7 +162,7 @@ impl<B: Backend> Node<B> {
             node: identity.node,
             incarnation: identity.incarnation,
             metadata: started.metadata,
-            replicas,
+            replicas: replicas.replicas,
             admission: (parts.admission)(health.clone()),
             health,
         });
@@ -180,6 +184,7 @@ impl<B: Backend> Node<B> {
             readiness,
             stop,
             stopped,
+            replicas: replicas.control,
             journal,
             raft_journal: started.journal,
             background,
@@ -208,7 +213,7 @@ impl<B: Backend> Node<B> {
         if self.stopped.until(backend, deadline, |stopped| *stopped).await.is_err() {
             warn!("clients are still connected at the deadline: stopping without them");
         }
-        self.context.replicas.stop(deadline).await;
+        self.replicas.close(deadline).await;
         self.context.metadata.close(deadline).await;
         for journal in [&self.journal, &self.raft_journal] {
             if journal.close(deadline).await.is_err() {
@@ -227,11 +232,12 @@ async fn listen<B: Backend>(
     purpose: &'static str,
     flag: &'static str,
 ) -> Result<<B::Network as Network>::Listener, StartError> {
-    backend
-        .network()
-        .listen(address)
-        .await
-        .map_err(|why| StartError::Listen { address: address.to_string(), purpose, flag, why })
+    backend.network().listen(address).await.map_err(|why| StartError::Listen {
+        address: address.to_string(),
+        purpose,
+        flag,
+        why,
+    })
 }
 
 /// Tells the cluster of this process start. From here on the epochs of what this node leads are those granted to

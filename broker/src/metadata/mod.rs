@@ -81,7 +81,7 @@ mod start;
 
 pub use handle::MetadataHandle;
 pub use snapshot::SnapshotError;
-pub use start::{MetadataContext, MetadataStartError, StartedMetadata, start};
+pub use start::{MetadataContext, MetadataStartError, RAFT_DIRECTORY, StartedMetadata, start};
 
 /// One intent, one entry in the log. Applying it is deterministic: all that is random or read from a
 /// clock (ids, times) stands in it.
