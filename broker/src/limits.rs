@@ -21,6 +21,14 @@ pub const JOURNAL_GROUP_ENTRIES: usize = 10_000;
 
 /// Requests that wait in a partition's mailbox before connections stop being read.
 pub const PARTITION_MAILBOX: usize = 1_024;
+/// Idempotent producers remembered by a partition; above it those silent for the longest are forgotten.
+pub const PRODUCERS_PER_PARTITION_MAX: usize = 10_000;
+/// What a partition puts in the journal's line at once, and one entry of it.
+pub const PARTITION_SUBMIT_BYTES: usize = 4 * MIB;
+pub const PARTITION_ENTRY_BYTES: usize = MIB;
+/// What a checkpoint writes at once, and between two syncs.
+pub const WRITE_BACK_BYTES: usize = MIB;
+pub const WRITE_BACK_SYNC_BYTES: usize = 16 * MIB;
 pub const CONNECTIONS_MAX: usize = 10_000;
 /// Requests in flight in the node; connections are not read above it.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 1_000;
@@ -83,6 +91,8 @@ const _: () = assert!(LEADERSHIPS_AT_ONCE < JOURNAL_QUEUE_ENTRIES);
 const _: () = assert!(BATCH_BYTES_MAX + 4096 <= JOURNAL_ENTRY_BYTES_MAX);
 const _: () = assert!(JOURNAL_ENTRY_BYTES_MAX + 65_536 <= RAFT_JOURNAL_FILE_BYTES + 65_536);
 const _: () = assert!(JOURNAL_ENTRY_BYTES_MAX <= JOURNAL_QUEUE_BYTES);
+const _: () = assert!(PARTITION_SUBMIT_BYTES + JOURNAL_ENTRY_BYTES_MAX <= JOURNAL_QUEUE_BYTES);
+const _: () = assert!(PARTITION_ENTRY_BYTES <= JOURNAL_ENTRY_BYTES_MAX);
 const _: () = assert!(JOURNAL_GROUP_BYTES <= JOURNAL_FILE_BYTES);
 const _: () = assert!(REQUEST_BYTES_MAX <= REQUEST_BYTES_IN_FLIGHT_MAX);
 const _: () = assert!(FETCH_BYTES_MAX < REQUEST_BYTES_MAX);

@@ -1,1 +1,61 @@
+//! The partition log: what consumers read. Filled from the journal, never ahead of it.
+//!
+//! A record batch is durable in the journal first and stays in the [`tail`] in memory until a
+//! [`checkpoint`] has brought it into a [`segment`] file and synced that. Segments are written only by
+//! a checkpoint, so they need no recovery of their own: at start they are cut back to the last recorded
+//! checkpoint and the journal is replayed on top ([`open`]).
+//!
+//! Invariants: bytes of a segment beyond its synced length are never served; a file whose sync failed
+//! or did not end in time is never written again; indexes can be rebuilt from the segments; a batch read
+//! from disk is served only when its checksum holds.
 
+pub mod batch;
+pub mod checkpoint;
+pub mod index;
+pub mod open;
+pub mod read;
+pub mod records;
+pub mod search;
+pub mod segment;
+pub mod snapshot;
+pub mod tail;
+
+#[cfg(test)]
+pub(crate) mod test_batches;
+
+use std::time::Duration;
+
+/// How a partition keeps its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogSettings {
+    /// A new segment file begins when the current one would grow beyond this.
+    pub segment_bytes: u64,
+    /// A new segment file begins when the current one is older than this.
+    pub segment_age: Duration,
+    /// Bytes between two entries of an index file.
+    pub index_interval_bytes: u64,
+    /// Records carry the broker's time instead of the producer's (`message.timestamp.type`).
+    pub log_append_time: bool,
+}
+
+impl Default for LogSettings {
+    fn default() -> LogSettings {
+        LogSettings {
+            segment_bytes: 512 << 20,
+            segment_age: Duration::from_secs(30 * 60),
+            index_interval_bytes: 4096,
+            log_append_time: false,
+        }
+    }
+}
+
+impl From<&crate::config::LogConfig> for LogSettings {
+    fn from(config: &crate::config::LogConfig) -> LogSettings {
+        LogSettings {
+            segment_bytes: config.segment_bytes,
+            segment_age: config.segment_age,
+            index_interval_bytes: config.index_interval_bytes as u64,
+            log_append_time: false,
+        }
+    }
+}

@@ -1,22 +1,30 @@
 //! The door to a partition's owner task.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
-use io_backend::{Backend, Deadline, Published, Reply, Sender};
+use io_backend::channel::{ReplyError, SendError};
+use io_backend::{Backend, Deadline, DiskError, Published, Replier, Reply, Sender};
 
+use super::machine::Append;
+use super::owner::{Looked, PartitionInput, Ticket};
 use super::{
-    Acks, AppendError, Appended, CheckedBatch, OffsetFound, OffsetQuery, PartitionInput, PartitionView,
+    Acks, AppendError, Appended, CheckedBatch, CheckpointMark, OffsetFound, OffsetQuery, PartitionView,
     ReadError, ReadOutcome, ReadRequest,
 };
-use crate::ids::{LeaderEpoch, Lsn, Offset, PartitionId};
+use crate::ids::{LeaderEpoch, Offset, PartitionId};
+use crate::log::read::ReadFailure;
 
 /// Cloneable; all clones lead to the same owner.
 pub struct PartitionHandle<B: Backend> {
     pub(super) id: PartitionId,
     /// `<topic>-<index>`, for people.
     pub(super) name: Arc<str>,
-    pub(super) mailbox: Sender<B, PartitionInput>,
+    pub(super) appends: Sender<B, Append<Ticket>>,
+    pub(super) mailbox: Sender<B, PartitionInput<B>>,
     pub(super) views: Published<PartitionView>,
+    /// Offset of the damage that was told last, so that each is told once.
+    pub(super) told_damage: Arc<AtomicI64>,
 }
 
 impl<B: Backend> Clone for PartitionHandle<B> {
@@ -24,8 +32,10 @@ impl<B: Backend> Clone for PartitionHandle<B> {
         PartitionHandle {
             id: self.id,
             name: self.name.clone(),
+            appends: self.appends.clone(),
             mailbox: self.mailbox.clone(),
             views: self.views.clone(),
+            told_damage: self.told_damage.clone(),
         }
     }
 }
@@ -37,9 +47,21 @@ pub struct PendingAppend<B: Backend> {
 }
 
 impl<B: Backend> PendingAppend<B> {
-    /// The outcome; for acks=0 at once.
+    /// The outcome; for acks=0 at once, and then without an offset.
     pub async fn wait(self) -> Result<Appended, AppendError> {
-        unimplemented!()
+        match self.reply {
+            Some(reply) => match reply.wait(self.deadline).await {
+                Ok(outcome) => outcome,
+                // It may have been submitted.
+                Err(ReplyError::TimedOut | ReplyError::Dropped) => Err(AppendError::Unknown),
+            },
+            None => Ok(Appended {
+                base_offset: Offset(-1),
+                log_start: Offset(-1),
+                log_append_time_ms: -1,
+                duplicate: false,
+            }),
+        }
     }
 }
 
@@ -52,7 +74,8 @@ impl<B: Backend> PartitionHandle<B> {
         &self.name
     }
 
-    /// What readers may see now, and a way to wait for more.
+    /// What readers may see now, and a way to wait for more. The log's end in it is as of the last time
+    /// that anything else changed.
     pub fn views(&self) -> &Published<PartitionView> {
         &self.views
     }
@@ -65,58 +88,150 @@ impl<B: Backend> PartitionHandle<B> {
         acks: Acks,
         deadline: Deadline,
     ) -> Result<PendingAppend<B>, AppendError> {
-        let _ = (batches, acks, deadline);
-        unimplemented!()
+        let (ticket, reply) = match acks {
+            Acks::None => (None, None),
+            Acks::Leader | Acks::All => {
+                let (replier, reply) = self.appends.reply("append");
+                (Some(replier), Some(reply))
+            }
+        };
+        match self.appends.send(Append { batches, acks, deadline, ticket }, deadline).await {
+            Ok(()) => Ok(PendingAppend { reply, deadline }),
+            Err(SendError::Closed(_)) => Err(AppendError::Gone),
+            Err(SendError::Full(_) | SendError::TimedOut(_)) => Err(AppendError::Overloaded),
+        }
     }
 
+    /// Whole batches in order from the one that holds the offset; each piece holds one or more.
     pub async fn read(&self, request: ReadRequest, deadline: Deadline) -> Result<ReadOutcome, ReadError> {
-        let _ = (request, deadline);
-        unimplemented!()
+        let ask = |reply| PartitionInput::Read { request, reply };
+        let planned = self.question("read plan", ask, deadline).await??;
+        match planned.plan.execute(deadline).await {
+            Ok(batches) => Ok(ReadOutcome { view: planned.view, batches }),
+            Err(failure) => Err(self.read_error(failure)),
+        }
     }
 
+    /// `None`: no record answers the query.
     pub async fn offset(
         &self,
         query: OffsetQuery,
         current_epoch: Option<LeaderEpoch>,
         deadline: Deadline,
     ) -> Result<Option<OffsetFound>, ReadError> {
-        let _ = (query, current_epoch, deadline);
-        unimplemented!()
+        let ask = |reply| PartitionInput::Offset { query, current_epoch, reply };
+        match self.question("offset", ask, deadline).await?? {
+            Looked::Found(found) => Ok(Some(found)),
+            Looked::Search(plan) => {
+                let found = plan.execute(deadline).await.map_err(|failure| self.read_error(failure))?;
+                Ok(found.map(|found| OffsetFound {
+                    offset: found.offset,
+                    timestamp: found.timestamp,
+                    leader_epoch: found.leader_epoch,
+                }))
+            }
+        }
     }
 
-    /// KIP-101: the largest epoch not above `epoch`, and where it ends.
+    /// KIP-101: the largest epoch not above `epoch`, and where it ends; (-1, -1) where none is known.
     pub async fn epoch_end(
         &self,
         epoch: LeaderEpoch,
         current_epoch: Option<LeaderEpoch>,
         deadline: Deadline,
     ) -> Result<(LeaderEpoch, Offset), ReadError> {
-        let _ = (epoch, current_epoch, deadline);
-        unimplemented!()
+        let ask = |reply| PartitionInput::EpochEnd { epoch, current_epoch, reply };
+        self.question("epoch end", ask, deadline).await?
     }
 
-    /// Begins to lead under `epoch`: done when the epoch's start is synced.
+    /// Begins to lead under `epoch`: done when the epoch's start is synced. Asking again for the same
+    /// epoch is harmless.
     pub async fn lead(&self, epoch: LeaderEpoch, deadline: Deadline) -> Result<(), AppendError> {
-        let _ = (epoch, deadline);
-        unimplemented!()
+        let ask = |reply| PartitionInput::Lead { epoch, reply };
+        match self.ask("leadership", ask, deadline).await {
+            Ok(led) => led,
+            Err(Unanswered::NotAsked) => Err(AppendError::Overloaded),
+            Err(Unanswered::TimedOut) => Err(AppendError::Unknown),
+            Err(Unanswered::Gone) => Err(AppendError::Gone),
+        }
+    }
+
+    /// Leads no more: appends are refused from now on.
+    pub async fn resign(&self, deadline: Deadline) -> Result<(), AppendError> {
+        let ask = |reply| PartitionInput::Resign { reply };
+        self.ask("resignation", ask, deadline).await.map_err(|_| AppendError::Gone)
     }
 
     /// Brings everything that the journal holds durably into segments, with index and producer snapshot;
-    /// returns what the checkpoint record says of this partition.
-    pub async fn checkpoint(
-        &self,
-        deadline: Deadline,
-    ) -> Result<super::CheckpointMark, io_backend::DiskError> {
-        let _ = deadline;
-        unimplemented!()
+    /// returns what the checkpoint record says of this partition. Its LSN rises with the journal's
+    /// even where this partition had nothing to write.
+    pub async fn checkpoint(&self, deadline: Deadline) -> Result<CheckpointMark, DiskError> {
+        let ask = |reply| PartitionInput::Checkpoint { deadline, reply };
+        let unanswered = |unanswered| {
+            let kind = match unanswered {
+                Unanswered::Gone => std::io::ErrorKind::NotFound,
+                Unanswered::NotAsked | Unanswered::TimedOut => std::io::ErrorKind::TimedOut,
+            };
+            DiskError::new("checkpoint", &*self.name, kind.into())
+        };
+        self.ask("checkpoint", ask, deadline).await.map_err(unanswered)?
     }
 
     /// Answers what waits and ends the owner; `delete` also removes the files.
     pub async fn close(&self, delete: bool, deadline: Deadline) {
-        let _ = (delete, deadline);
-        unimplemented!()
+        let ask = |reply| PartitionInput::Close { delete, deadline, reply };
+        // Gone already, or it ends when its disk operation does: either way nobody can wait for more.
+        let _ = self.ask("end of the owner", ask, deadline).await;
+    }
+
+    async fn question<A: Send>(
+        &self,
+        what: &'static str,
+        input: impl FnOnce(Replier<A>) -> PartitionInput<B>,
+        deadline: Deadline,
+    ) -> Result<A, ReadError> {
+        self.ask(what, input, deadline).await.map_err(|unanswered| match unanswered {
+            Unanswered::Gone => ReadError::Gone,
+            Unanswered::NotAsked | Unanswered::TimedOut => {
+                ReadError::Storage(format!("{} did not answer in time", self.name))
+            }
+        })
+    }
+
+    async fn ask<A: Send>(
+        &self,
+        what: &'static str,
+        input: impl FnOnce(Replier<A>) -> PartitionInput<B>,
+        deadline: Deadline,
+    ) -> Result<A, Unanswered> {
+        let (replier, reply) = self.mailbox.reply(what);
+        self.mailbox.send(input(replier), deadline).await.map_err(|error| match error {
+            SendError::Closed(_) => Unanswered::Gone,
+            SendError::Full(_) | SendError::TimedOut(_) => Unanswered::NotAsked,
+        })?;
+        reply.wait(deadline).await.map_err(|error| match error {
+            ReplyError::TimedOut => Unanswered::TimedOut,
+            ReplyError::Dropped => Unanswered::Gone,
+        })
+    }
+
+    fn read_error(&self, failure: ReadFailure) -> ReadError {
+        match failure {
+            ReadFailure::Disk(error) => ReadError::Storage(error.to_string()),
+            ReadFailure::Damaged(damage) => {
+                let text = ReadFailure::Damaged(damage.clone()).to_string();
+                if self.told_damage.swap(damage.offset.0, Ordering::Relaxed) != damage.offset.0 {
+                    tracing::error!(partition = %self.name, offset = damage.offset.0, "{text}");
+                }
+                ReadError::Corrupt(text)
+            }
+        }
     }
 }
 
-/// The durable LSN of the partition's last checkpoint, for `release_before`.
-pub type CheckpointedUpTo = Lsn;
+/// Why there is no answer.
+enum Unanswered {
+    NotAsked,
+    TimedOut,
+    Gone,
+}

@@ -6,9 +6,16 @@ use bytes::Bytes;
 
 use crate::ids::{Incarnation, LeaderEpoch, Lsn, Offset, PartitionId, ProducerId};
 
+pub mod epochs;
 mod handle;
+pub mod machine;
+mod open;
+mod owner;
+pub mod producers;
 
 pub use handle::{PartitionHandle, PendingAppend};
+pub use open::{OpenPartition, PartitionOpenError, open};
+pub use owner::PartitionInput;
 
 /// One record batch, checked: its CRC, length, magic, counts and timestamps have been verified, and
 /// these facts read from its header.
@@ -152,9 +159,4 @@ pub struct CheckpointMark {
     pub lsn: Lsn,
     pub log_start: Offset,
     pub log_end: Offset,
-}
-
-/// Everything that can be asked of a partition's owner.
-pub enum PartitionInput {
-    Nothing,
 }

@@ -1,0 +1,223 @@
+//! Kafka's record batch (v2) as bytes: its header, its checksum, and the few bytes a leader rewrites.
+//!
+//! ```text
+//!  0 base offset  8 length  12 leader epoch  16 magic  17 crc  21 attributes  23 last offset delta
+//! 27 base timestamp  35 max timestamp  43 producer id  51 producer epoch  53 base sequence
+//! 57 records  61 the records themselves
+//! ```
+//! The checksum covers everything from byte 21: base offset and leader epoch may be rewritten freely.
+//! Nothing here trusts its input; bytes that are no batch are told apart by [`Damage`].
+
+use bytes::{BufMut, BytesMut};
+
+use crate::ids::{LeaderEpoch, Offset, ProducerId};
+
+pub const HEADER_BYTES: usize = 61;
+/// Bytes before what the length field counts.
+const BEFORE_LENGTH: usize = 12;
+const CRC_AT: usize = 17;
+const COVERED_FROM: usize = 21;
+const MAX_TIMESTAMP_AT: usize = 35;
+const APPEND_TIME_BIT: i16 = 0x08;
+const COMPRESSION_BITS: i16 = 0x07;
+
+/// What a header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchHeader {
+    pub base_offset: Offset,
+    /// Of the whole batch, header included.
+    pub bytes: usize,
+    pub leader_epoch: LeaderEpoch,
+    pub attributes: i16,
+    pub last_offset_delta: i32,
+    pub base_timestamp: i64,
+    pub max_timestamp: i64,
+    pub producer_id: ProducerId,
+    pub producer_epoch: i16,
+    pub base_sequence: i32,
+    pub records: i32,
+}
+
+/// Why bytes are not the batch that should be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Damage {
+    #[error("it ends in the middle of a batch")]
+    Short,
+    #[error("the magic byte is {0}, not 2")]
+    Magic(i8),
+    #[error("the batch length {0} cannot be")]
+    Length(i32),
+    #[error("the batch is at offset {found}, where {expected} belongs")]
+    Offset { expected: Offset, found: Offset },
+    #[error("the checksum is {found:#010x}, the bytes add up to {computed:#010x}")]
+    Checksum { found: u32, computed: u32 },
+}
+
+fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    let mut out = [0; N];
+    out.copy_from_slice(&bytes[at..at + N]);
+    out
+}
+
+impl BatchHeader {
+    /// Reads the header that `bytes` begin with; the rest of the batch need not be there.
+    pub fn read(bytes: &[u8]) -> Result<BatchHeader, Damage> {
+        if bytes.len() < HEADER_BYTES {
+            return Err(Damage::Short);
+        }
+        let magic = bytes[16] as i8;
+        if magic != 2 {
+            return Err(Damage::Magic(magic));
+        }
+        let length = i32::from_be_bytes(array(bytes, 8));
+        let whole = usize::try_from(length).ok().and_then(|l| l.checked_add(BEFORE_LENGTH));
+        let last_offset_delta = i32::from_be_bytes(array(bytes, 23));
+        let bytes_all = match whole {
+            Some(all) if all >= HEADER_BYTES && last_offset_delta >= 0 => all,
+            _ => return Err(Damage::Length(length)),
+        };
+        Ok(BatchHeader {
+            base_offset: Offset(i64::from_be_bytes(array(bytes, 0))),
+            bytes: bytes_all,
+            leader_epoch: LeaderEpoch(i32::from_be_bytes(array(bytes, 12))),
+            attributes: i16::from_be_bytes(array(bytes, 21)),
+            last_offset_delta,
+            base_timestamp: i64::from_be_bytes(array(bytes, 27)),
+            max_timestamp: i64::from_be_bytes(array(bytes, MAX_TIMESTAMP_AT)),
+            producer_id: ProducerId(i64::from_be_bytes(array(bytes, 43))),
+            producer_epoch: i16::from_be_bytes(array(bytes, 51)),
+            base_sequence: i32::from_be_bytes(array(bytes, 53)),
+            records: i32::from_be_bytes(array(bytes, 57)),
+        })
+    }
+
+    /// The offset after the last record.
+    pub fn end(&self) -> Offset {
+        Offset(self.base_offset.0.saturating_add(i64::from(self.last_offset_delta) + 1))
+    }
+
+    /// 0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd.
+    pub fn compression(&self) -> i16 {
+        self.attributes & COMPRESSION_BITS
+    }
+
+    pub fn log_append_time(&self) -> bool {
+        self.attributes & APPEND_TIME_BIT != 0
+    }
+}
+
+/// Whether a whole batch is what its producer sent.
+pub fn verify(batch: &[u8]) -> Result<(), Damage> {
+    if batch.len() < HEADER_BYTES {
+        return Err(Damage::Short);
+    }
+    let found = u32::from_be_bytes(array(batch, CRC_AT));
+    let computed = crc32c::crc32c(&batch[COVERED_FROM..]);
+    if found == computed { Ok(()) } else { Err(Damage::Checksum { found, computed }) }
+}
+
+/// Copies a batch with the offset and epoch that the leader gives it.
+pub fn stamp(into: &mut BytesMut, batch: &[u8], base: Offset, epoch: LeaderEpoch) {
+    debug_assert!(batch.len() >= HEADER_BYTES, "a checked batch has a header");
+    into.put_i64(base.0);
+    into.put_slice(&batch[8..12]);
+    into.put_i32(epoch.0);
+    into.put_slice(&batch[16..]);
+}
+
+/// The same for topics whose records carry the broker's time, which is covered by the checksum.
+pub fn stamp_append_time(into: &mut BytesMut, batch: &[u8], base: Offset, epoch: LeaderEpoch, now_ms: i64) {
+    let at = into.len();
+    stamp(into, batch, base, epoch);
+    let copy = &mut into[at..];
+    let attributes = i16::from_be_bytes(array(copy, COVERED_FROM)) | APPEND_TIME_BIT;
+    copy[COVERED_FROM..COVERED_FROM + 2].copy_from_slice(&attributes.to_be_bytes());
+    copy[MAX_TIMESTAMP_AT..MAX_TIMESTAMP_AT + 8].copy_from_slice(&now_ms.to_be_bytes());
+    let crc = crc32c::crc32c(&copy[COVERED_FROM..]);
+    copy[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_be_bytes());
+}
+
+/// Walks whole batches that stand one behind the other. Ends at the end of the bytes or at the first
+/// damage; a batch that is not wholly there is [`Damage::Short`].
+pub struct Batches<'a> {
+    bytes: &'a [u8],
+    position: usize,
+}
+
+impl<'a> Batches<'a> {
+    pub fn new(bytes: &'a [u8]) -> Batches<'a> {
+        Batches { bytes, position: 0 }
+    }
+
+    /// Where the next batch begins.
+    pub fn position(&self) -> usize {
+        self.position
+    }
+}
+
+impl Iterator for Batches<'_> {
+    type Item = Result<(usize, BatchHeader), Damage>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let rest = &self.bytes[self.position..];
+        if rest.is_empty() {
+            return None;
+        }
+        match BatchHeader::read(rest) {
+            Ok(header) if header.bytes <= rest.len() => {
+                let at = self.position;
+                self.position += header.bytes;
+                Some(Ok((at, header)))
+            }
+            Ok(_) => Some(Err(Damage::Short)),
+            Err(damage) => Some(Err(damage)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::test_batches::BatchSpec;
+
+    #[test]
+    fn stamping_changes_offset_and_epoch_and_leaves_the_checksum_valid() {
+        let sent = BatchSpec::records(3).build();
+        let mut stamped = BytesMut::new();
+        stamp(&mut stamped, &sent, Offset(77), LeaderEpoch(5));
+        let header = BatchHeader::read(&stamped).unwrap();
+        assert_eq!(
+            (header.base_offset, header.leader_epoch, header.end()),
+            (Offset(77), LeaderEpoch(5), Offset(80))
+        );
+        assert_eq!(verify(&stamped), Ok(()));
+        assert_eq!(stamped.len(), sent.len());
+    }
+
+    #[test]
+    fn append_time_replaces_the_max_timestamp_and_renews_the_checksum() {
+        let sent = BatchSpec::records(1).timestamp(5).build();
+        let mut stamped = BytesMut::new();
+        stamp_append_time(&mut stamped, &sent, Offset(1), LeaderEpoch(0), 99);
+        let header = BatchHeader::read(&stamped).unwrap();
+        assert_eq!((header.max_timestamp, header.log_append_time()), (99, true));
+        assert_eq!(verify(&stamped), Ok(()));
+    }
+
+    #[test]
+    fn bytes_that_are_no_batch_are_told_apart() {
+        let good = BatchSpec::records(1).build().to_vec();
+        let with = |at: usize, value: u8| {
+            let mut bytes = good.clone();
+            bytes[at] = value;
+            bytes
+        };
+        assert_eq!(BatchHeader::read(&good[..60]), Err(Damage::Short));
+        assert_eq!(BatchHeader::read(&with(16, 1)), Err(Damage::Magic(1)));
+        assert!(matches!(BatchHeader::read(&with(8, 0x80)), Err(Damage::Length(_))));
+        assert!(matches!(BatchHeader::read(&with(23, 0xff)), Err(Damage::Length(_))));
+        assert!(matches!(verify(&with(good.len() - 1, 0xAA)), Err(Damage::Checksum { .. })));
+        let cut = &good[..good.len() - 1];
+        assert_eq!(Batches::new(cut).next(), Some(Err(Damage::Short)));
+    }
+}

@@ -1,0 +1,363 @@
+//! A checkpoint of one partition: brings what is durable in the journal into segments.
+//!
+//! Runs as a task of its own (`checkpoint[<name>]`) on a copy of what the owner has, so appends and reads go
+//! on. Order of durability: segment synced, indexes written, snapshot synced, directory synced; only then is
+//! the mark returned that allows the journal to let go. Until the owner has the result, readers are
+//! served from the tail.
+//!
+//! A file whose sync failed, or on which an operation did not end in time, is left as it is: its synced
+//! beginning stays, and the next attempt writes the rest, still in the tail, to a new file.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use io_backend::{Backend, Deadline, Disk, DiskError, File, Moment, OpenHow};
+
+use super::LogSettings;
+use super::batch::{BatchHeader, Batches};
+use super::index::{self, OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES};
+use super::segment::{Segment, SegmentName};
+use super::snapshot::{self, Snapshot};
+use super::tail::Chunk;
+use crate::ids::{Lsn, Offset};
+use crate::limits;
+use crate::partition::CheckpointMark;
+
+pub type FileOf<B> = <<B as Backend>::Disk as Disk>::File;
+pub type Segments<B> = Vec<Arc<Segment<FileOf<B>>>>;
+
+/// Snapshot files that are kept.
+const SNAPSHOTS_KEPT: usize = 2;
+
+/// What the files of a partition hold, as its owner knows them.
+pub struct LogFiles<B: Backend> {
+    pub directory: PathBuf,
+    /// Rising in offset, without holes.
+    pub segments: Segments<B>,
+    /// LSNs of the snapshot files, rising.
+    pub snapshots: Vec<Lsn>,
+    /// Attempts to write files that failed since the process began.
+    pub attempts: u32,
+    /// The directory is there, and durably so.
+    pub directory_made: bool,
+}
+
+impl<B: Backend> Clone for LogFiles<B> {
+    fn clone(&self) -> Self {
+        LogFiles {
+            directory: self.directory.clone(),
+            segments: self.segments.clone(),
+            snapshots: self.snapshots.clone(),
+            attempts: self.attempts,
+            directory_made: self.directory_made,
+        }
+    }
+}
+
+impl<B: Backend> LogFiles<B> {
+    pub fn none(directory: PathBuf) -> LogFiles<B> {
+        LogFiles {
+            directory,
+            segments: Vec::new(),
+            snapshots: Vec::new(),
+            attempts: 0,
+            directory_made: false,
+        }
+    }
+}
+
+/// What a checkpoint is to do.
+pub struct Checkpoint<B: Backend> {
+    pub backend: B,
+    pub settings: LogSettings,
+    pub files: LogFiles<B>,
+    /// What is durable and not in segments yet.
+    pub chunks: Vec<Chunk>,
+    /// Absent when nothing has changed since the last one.
+    pub snapshot: Option<Snapshot>,
+    pub mark: CheckpointMark,
+    pub deadline: Deadline,
+}
+
+/// What became of it: the files as they are now, and the mark if all of it is durable.
+pub struct Checkpointed<B: Backend> {
+    pub files: LogFiles<B>,
+    pub outcome: Result<CheckpointMark, DiskError>,
+}
+
+impl<B: Backend> Checkpoint<B> {
+    pub async fn run(self) -> Checkpointed<B> {
+        let Checkpoint { backend, settings, mut files, chunks, snapshot, mark, deadline } = self;
+        let mut work =
+            Work { backend: &backend, settings, files: &files, deadline, made: Vec::new(), spent: false };
+        let written = work.write_segments(&chunks).await;
+        let (made, spent) = (work.made, work.spent);
+        let outcome = match written {
+            Ok(segments) => {
+                let before = std::mem::replace(&mut files.segments, segments);
+                match finish(&backend, &mut files, !made.is_empty(), snapshot, deadline).await {
+                    Ok(()) => Ok(mark),
+                    Err(error) => {
+                        files.segments = before;
+                        Err(error)
+                    }
+                }
+            }
+            Err(error) => Err(error),
+        };
+        if outcome.is_err() {
+            files.attempts += 1;
+            if spent && let Some(last) = files.segments.last_mut() {
+                Arc::make_mut(last).spent = true;
+            }
+            for path in made {
+                // Only to free the space: its name is not used again, and a restart removes what is left.
+                let _ = backend.disk().remove_file(&path, deadline).await;
+            }
+        }
+        Checkpointed { files, outcome }
+    }
+}
+
+/// What follows when all segments are synced.
+async fn finish<B: Backend>(
+    backend: &B,
+    files: &mut LogFiles<B>,
+    files_made: bool,
+    snapshot: Option<Snapshot>,
+    deadline: Deadline,
+) -> Result<(), DiskError> {
+    let disk = backend.disk();
+    if snapshot.is_some() || files_made {
+        make_directory::<B>(disk, files, deadline).await?;
+    }
+    if let Some(snapshot) = &snapshot {
+        write_snapshot::<B>(disk, &files.directory, snapshot, deadline).await?;
+    }
+    if snapshot.is_some() || files_made {
+        disk.sync_dir(&files.directory, deadline).await?;
+    }
+    if let Some(snapshot) = snapshot {
+        files.snapshots.retain(|lsn| *lsn != snapshot.lsn);
+        files.snapshots.push(snapshot.lsn);
+        while files.snapshots.len() > SNAPSHOTS_KEPT {
+            let old = files.snapshots.remove(0);
+            disk.remove_file(&files.directory.join(snapshot::file_name(old)), deadline).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn make_directory<B: Backend>(
+    disk: &B::Disk,
+    files: &mut LogFiles<B>,
+    deadline: Deadline,
+) -> Result<(), DiskError> {
+    if files.directory_made {
+        return Ok(());
+    }
+    disk.create_dir_all(&files.directory, deadline).await?;
+    if let Some(parent) = files.directory.parent() {
+        disk.sync_dir(parent, deadline).await?;
+    }
+    files.directory_made = true;
+    Ok(())
+}
+
+async fn write_snapshot<B: Backend>(
+    disk: &B::Disk,
+    directory: &Path,
+    snapshot: &Snapshot,
+    deadline: Deadline,
+) -> Result<(), DiskError> {
+    let name = snapshot::file_name(snapshot.lsn);
+    let side = directory.join(format!("{name}.new"));
+    let file = disk.open(&side, OpenHow::OrCreate, deadline).await?;
+    let bytes = snapshot.encode();
+    let len = bytes.len() as u64;
+    file.write_at(0, bytes, deadline).await?;
+    file.set_len(len, deadline).await?;
+    file.sync(deadline).await?;
+    disk.rename(&side, &directory.join(name), deadline).await
+}
+
+/// A checkpoint at work on the segments.
+struct Work<'a, B: Backend> {
+    backend: &'a B,
+    settings: LogSettings,
+    files: &'a LogFiles<B>,
+    deadline: Deadline,
+    /// Files made by this attempt.
+    made: Vec<PathBuf>,
+    /// The last of the existing segments must not be written again.
+    spent: bool,
+}
+
+impl<B: Backend> Work<'_, B> {
+    /// Writes and syncs; returns what the segments are then.
+    async fn write_segments(&mut self, chunks: &[Chunk]) -> Result<Segments<B>, DiskError> {
+        let mut segments = self.files.segments.clone();
+        let mut current: Option<Writing<FileOf<B>>> = None;
+        if !chunks.is_empty()
+            && let Some(last) = segments.last()
+            && !last.spent
+            && self.backend.now().since(last.begun) < self.settings.segment_age
+        {
+            current = Some(Writing::on((**last).clone()));
+            segments.pop();
+        }
+        for chunk in chunks {
+            for batch in Batches::new(&chunk.bytes) {
+                let (at, header) = batch.map_err(|damage| {
+                    let what = format!("the batch at offset {} in memory is damaged: {damage}", chunk.base);
+                    DiskError::new("write back", &self.files.directory, std::io::Error::other(what))
+                })?;
+                let writing = match current.take() {
+                    Some(writing) if !writing.must_roll(&header, &self.settings) => writing,
+                    full => {
+                        if let Some(full) = full {
+                            segments.push(Arc::new(self.seal(full).await?));
+                        }
+                        self.begin(header.base_offset).await?
+                    }
+                };
+                let writing = current.insert(writing);
+                writing.put(&header, &chunk.bytes[at..at + header.bytes], &self.settings);
+                if writing.buffer.len() >= limits::WRITE_BACK_BYTES {
+                    self.flush(writing).await?;
+                }
+            }
+        }
+        if let Some(last) = current {
+            segments.push(Arc::new(self.seal(last).await?));
+        }
+        Ok(segments)
+    }
+
+    async fn begin(&mut self, base: Offset) -> Result<Writing<FileOf<B>>, DiskError> {
+        let disk = self.backend.disk();
+        let name = SegmentName { base, attempt: self.files.attempts };
+        let path = self.files.directory.join(name.file("log"));
+        if !self.files.directory_made {
+            disk.create_dir_all(&self.files.directory, self.deadline).await?;
+        }
+        self.made.push(path.clone());
+        let file = disk.open(&path, OpenHow::CreateNew, self.deadline).await?;
+        Ok(Writing::on(Segment::empty(name, file, self.backend.now())))
+    }
+
+    /// Writes what is buffered; now and then syncs, so that no sync has much to do.
+    async fn flush(&mut self, writing: &mut Writing<FileOf<B>>) -> Result<(), DiskError> {
+        let piece: Bytes = writing.buffer.split().freeze();
+        let len = piece.len() as u64;
+        let written = writing.segment.file.write_at(writing.written, piece, self.deadline).await;
+        if let Err(error) = &written {
+            self.spent |= writing.existing && error.timed_out();
+        }
+        written?;
+        writing.written += len;
+        if writing.written - writing.synced >= limits::WRITE_BACK_SYNC_BYTES as u64 {
+            self.sync(writing).await?;
+        }
+        Ok(())
+    }
+
+    async fn sync(&mut self, writing: &mut Writing<FileOf<B>>) -> Result<(), DiskError> {
+        let synced = writing.segment.file.sync(self.deadline).await;
+        self.spent |= writing.existing && synced.is_err();
+        synced?;
+        writing.synced = writing.written;
+        Ok(())
+    }
+
+    /// Everything of the segment is written and synced, and its indexes are behind it.
+    async fn seal(&mut self, mut writing: Writing<FileOf<B>>) -> Result<Segment<FileOf<B>>, DiskError> {
+        if !writing.buffer.is_empty() {
+            self.flush(&mut writing).await?;
+        }
+        if writing.synced < writing.written {
+            self.sync(&mut writing).await?;
+        }
+        let Writing { mut segment, offsets, times, written, .. } = writing;
+        segment.bytes = written;
+        let entries = (offsets.len() / OFFSET_ENTRY_BYTES) as u64;
+        if entries > 0 {
+            let before = segment.index_entries;
+            let offsets_at = before * OFFSET_ENTRY_BYTES as u64;
+            self.write_index(segment.name, "index", offsets_at, offsets.freeze()).await?;
+            let times_at = before * TIME_ENTRY_BYTES as u64;
+            self.write_index(segment.name, "timeindex", times_at, times.freeze()).await?;
+            segment.index_entries += entries;
+        }
+        Ok(segment)
+    }
+
+    /// Not synced: what a crash takes of it is rebuilt.
+    async fn write_index(
+        &self,
+        name: SegmentName,
+        extension: &str,
+        position: u64,
+        entries: Bytes,
+    ) -> Result<(), DiskError> {
+        let path = self.files.directory.join(name.file(extension));
+        let file = self.backend.disk().open(&path, OpenHow::OrCreate, self.deadline).await?;
+        file.write_at(position, entries, self.deadline).await
+    }
+}
+
+/// A segment that grows.
+struct Writing<F> {
+    segment: Segment<F>,
+    /// It was there before this attempt.
+    existing: bool,
+    buffer: BytesMut,
+    /// Bytes of the file that are written, and that are synced.
+    written: u64,
+    synced: u64,
+    offsets: BytesMut,
+    times: BytesMut,
+}
+
+impl<F: File> Writing<F> {
+    fn on(segment: Segment<F>) -> Writing<F> {
+        Writing {
+            existing: segment.bytes > 0,
+            buffer: BytesMut::new(),
+            written: segment.bytes,
+            synced: segment.bytes,
+            offsets: BytesMut::new(),
+            times: BytesMut::new(),
+            segment,
+        }
+    }
+
+    fn bytes(&self) -> u64 {
+        self.written + self.buffer.len() as u64
+    }
+
+    /// Whether the batch belongs in the next file.
+    fn must_roll(&self, header: &BatchHeader, settings: &LogSettings) -> bool {
+        let grown = self.bytes() + header.bytes as u64;
+        let span = header.end().0 - self.segment.base.0;
+        self.bytes() > 0
+            && (grown > settings.segment_bytes.min(u64::from(u32::MAX)) || span > i64::from(i32::MAX))
+    }
+
+    fn put(&mut self, header: &BatchHeader, batch: &[u8], settings: &LogSettings) {
+        let position = self.bytes();
+        let segment = &mut self.segment;
+        let interval = settings.index_interval_bytes;
+        if let Some(point) = segment.state.add(segment.base, position, header, interval) {
+            segment.index.push(point, interval);
+            index::encode(&point, segment.base, &mut self.offsets, &mut self.times);
+        }
+        self.buffer.extend_from_slice(batch);
+    }
+}
+
+/// How old a segment may get is measured from here for those found at start.
+pub fn begun_now<B: Backend>(backend: &B) -> Moment {
+    backend.now()
+}

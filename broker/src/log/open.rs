@@ -1,0 +1,336 @@
+//! Opening a partition's directory: what a checkpoint vouches for is taken over, the rest removed.
+//!
+//! Everything after the mark comes from the journal, so segments are cut back to it, whatever a crash
+//! left of them. Indexes are loaded as far as they are sound and completed from the segments. The
+//! snapshot gives producers and epochs; where none fits the mark they are rebuilt by a walk over the
+//! segments. A segment that does not reach up to the mark is damage, and said to be.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use io_backend::{Backend, Deadline, Disk, DiskError, File, OpenHow};
+
+use super::LogSettings;
+use super::checkpoint::{FileOf, LogFiles, Segments};
+use super::index::{self, IndexPoint, OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES};
+use super::segment::{Scan, ScanError, Segment, SegmentDamage, SegmentName, Summary};
+use super::snapshot::{self, Snapshot};
+use crate::ids::{Lsn, Offset, ProducerId};
+use crate::partition::CheckpointMark;
+use crate::partition::epochs::EpochHistory;
+use crate::partition::machine::Foundation;
+use crate::partition::producers::{Producers, RememberedBatch, sequence_after};
+
+/// Why a partition's directory cannot be taken over.
+#[derive(Debug, thiserror::Error)]
+pub enum LogOpenError {
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    #[error("{0}. What the checkpoint vouches for is not there: restore the file from a copy")]
+    Damaged(#[from] SegmentDamage),
+    #[error(
+        "{}: records from {from} to {to} are missing, which the checkpoint vouches for: restore the segment from \
+         a copy", directory.display()
+    )]
+    Missing { directory: PathBuf, from: Offset, to: Offset },
+}
+
+impl From<ScanError> for LogOpenError {
+    fn from(error: ScanError) -> LogOpenError {
+        match error {
+            ScanError::Disk(error) => LogOpenError::Disk(error),
+            ScanError::Damaged(damage) => LogOpenError::Damaged(damage),
+        }
+    }
+}
+
+/// What was found.
+pub struct OpenedLog<B: Backend> {
+    pub files: LogFiles<B>,
+    pub foundation: Foundation,
+}
+
+/// Takes over what `mark` vouches for; without a mark nothing is.
+pub async fn open<B: Backend>(
+    backend: &B,
+    directory: &Path,
+    settings: &LogSettings,
+    mark: Option<CheckpointMark>,
+    deadline: Deadline,
+) -> Result<OpenedLog<B>, LogOpenError> {
+    let mut files = LogFiles::none(directory.to_path_buf());
+    let found = match backend.disk().read_dir(directory, deadline).await {
+        Ok(found) => found,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(error.into()),
+    };
+    let vouched = mark.map_or(Offset::ZERO, |mark| mark.log_end);
+    let marked = mark.map_or(Lsn(0), |mark| mark.lsn);
+    let mut names: Vec<SegmentName> = Vec::new();
+    let mut snapshots: Vec<Lsn> = Vec::new();
+    for entry in &found {
+        if let Some(name) = SegmentName::parse(&entry.name)
+            && name.base < vouched
+        {
+            names.retain(|other| other.base != name.base || other.attempt > name.attempt);
+            if names.iter().all(|other| other.base != name.base) {
+                names.push(name);
+            }
+        } else if let Some(lsn) = snapshot::parse_file_name(&entry.name)
+            && mark.is_some()
+            && lsn <= marked
+        {
+            snapshots.push(lsn);
+        }
+    }
+    names.sort_unstable();
+    snapshots.sort_unstable();
+    remove_others(backend, directory, found.iter().map(|entry| &*entry.name), &names, &snapshots, deadline)
+        .await?;
+    let start = mark.map_or(Offset::ZERO, |mark| mark.log_start);
+    files.segments = open_segments(backend, directory, settings, &names, start, vouched, deadline).await?;
+    files.directory_made = mark.is_some() && !found.is_empty();
+    let foundation = match mark {
+        Some(mark) => found_on(backend, directory, &files, &snapshots, mark, deadline).await?,
+        None => Foundation::default(),
+    };
+    files.snapshots = snapshots;
+    Ok(OpenedLog { files, foundation })
+}
+
+async fn remove_others<B: Backend>(
+    backend: &B,
+    directory: &Path,
+    found: impl Iterator<Item = &str>,
+    names: &[SegmentName],
+    snapshots: &[Lsn],
+    deadline: Deadline,
+) -> Result<(), DiskError> {
+    let mut keep: Vec<String> = snapshots.iter().map(|lsn| snapshot::file_name(*lsn)).collect();
+    for name in names {
+        keep.extend(["log", "index", "timeindex"].map(|extension| name.file(extension)));
+    }
+    for name in found {
+        if !keep.iter().any(|kept| kept == name) {
+            backend.disk().remove_file(&directory.join(name), deadline).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn open_segments<B: Backend>(
+    backend: &B,
+    directory: &Path,
+    settings: &LogSettings,
+    names: &[SegmentName],
+    start: Offset,
+    vouched: Offset,
+    deadline: Deadline,
+) -> Result<Segments<B>, LogOpenError> {
+    let missing = |from, to| LogOpenError::Missing { directory: directory.to_path_buf(), from, to };
+    match names.first() {
+        None if start < vouched => return Err(missing(start, vouched)),
+        Some(first) if first.base > start => return Err(missing(start, first.base)),
+        _ => {}
+    }
+    let mut segments = Segments::<B>::new();
+    for (nth, name) in names.iter().enumerate() {
+        let ends = names.get(nth + 1).map_or(vouched, |next| next.base);
+        let last = nth + 1 == names.len();
+        segments
+            .push(Arc::new(open_segment(backend, directory, settings, *name, ends, last, deadline).await?));
+    }
+    Ok(segments)
+}
+
+/// Opens one segment whose valid part ends at offset `ends`.
+async fn open_segment<B: Backend>(
+    backend: &B,
+    directory: &Path,
+    settings: &LogSettings,
+    name: SegmentName,
+    ends: Offset,
+    last: bool,
+    deadline: Deadline,
+) -> Result<Segment<FileOf<B>>, LogOpenError> {
+    let disk = backend.disk();
+    let file = disk.open(&directory.join(name.file("log")), OpenHow::Existing, deadline).await?;
+    let len = file.len(deadline).await?;
+    let offsets = read_index(backend, &directory.join(name.file("index")), deadline).await?;
+    let times = read_index(backend, &directory.join(name.file("timeindex")), deadline).await?;
+    let mut points = index::decode(name.base, &offsets, &times, len);
+    let relative_end = u32::try_from(ends.0 - name.base.0).unwrap_or(u32::MAX);
+    points.truncate(points.partition_point(|point| point.offset < relative_end));
+    let begun = backend.now();
+    let mut segment = Segment::empty(name, file, begun);
+    let loaded = match complete(&mut segment, points, settings, ends, len, deadline).await {
+        // The index leads astray: it is of another life of the file.
+        Err(ScanError::Damaged(_)) => {
+            segment = Segment::empty(name, segment.file, begun);
+            complete(&mut segment, Vec::new(), settings, ends, len, deadline).await?
+        }
+        done => done?,
+    };
+    if segment.end() != ends {
+        let to = segment.end();
+        return Err(LogOpenError::Missing { directory: directory.to_path_buf(), from: to, to: ends });
+    }
+    write_index(backend, directory, &mut segment, loaded, deadline).await?;
+    if last && segment.bytes < len {
+        segment.file.set_len(segment.bytes, deadline).await?;
+    }
+    Ok(segment)
+}
+
+/// What the index files are found to hold, and what is to be added.
+struct LoadedIndex {
+    sound: u64,
+    offsets: BytesMut,
+    times: BytesMut,
+}
+
+/// Takes in the points and walks what they do not cover, up to offset `ends`.
+async fn complete<F: File>(
+    segment: &mut Segment<F>,
+    points: Vec<IndexPoint>,
+    settings: &LogSettings,
+    ends: Offset,
+    len: u64,
+    deadline: Deadline,
+) -> Result<LoadedIndex, ScanError> {
+    let interval = settings.index_interval_bytes;
+    let mut loaded =
+        LoadedIndex { sound: points.len() as u64, offsets: BytesMut::new(), times: BytesMut::new() };
+    let (mut position, mut next) = (0, segment.base);
+    for point in &points {
+        segment.index.push(*point, interval);
+    }
+    if let Some(point) = points.last() {
+        position = u64::from(point.position);
+        next = segment.base.plus(i64::from(point.offset));
+        segment.state = Summary {
+            end: next,
+            max_timestamp: point.max_timestamp,
+            max_timestamp_at: segment.base.plus(i64::from(point.max_timestamp_offset)),
+            indexed_at: position,
+        };
+    }
+    let file = segment.file.clone();
+    let mut scan = Scan::new(&file, position, next, len);
+    while segment.end() < ends
+        && let Some((at, header)) = scan.next_batch(deadline).await?
+    {
+        if let Some(point) = segment.state.add(segment.base, at, &header, interval) {
+            segment.index.push(point, interval);
+            index::encode(&point, segment.base, &mut loaded.offsets, &mut loaded.times);
+        }
+        segment.bytes = scan.position();
+    }
+    Ok(loaded)
+}
+
+/// Brings the index files to what memory says: what is unsound is cut, what was missing is added.
+async fn write_index<B: Backend>(
+    backend: &B,
+    directory: &Path,
+    segment: &mut Segment<FileOf<B>>,
+    loaded: LoadedIndex,
+    deadline: Deadline,
+) -> Result<(), DiskError> {
+    let added = (loaded.offsets.len() / OFFSET_ENTRY_BYTES) as u64;
+    segment.index_entries = loaded.sound + added;
+    let both = [
+        ("index", OFFSET_ENTRY_BYTES as u64, loaded.offsets.freeze()),
+        ("timeindex", TIME_ENTRY_BYTES as u64, loaded.times.freeze()),
+    ];
+    for (extension, entry_bytes, entries) in both {
+        let path = directory.join(segment.name.file(extension));
+        let how = if segment.index_entries > 0 { OpenHow::OrCreate } else { OpenHow::Existing };
+        let file = match backend.disk().open(&path, how, deadline).await {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        let len = segment.index_entries * entry_bytes;
+        if !entries.is_empty() {
+            file.write_at(loaded.sound * entry_bytes, entries, deadline).await?;
+        }
+        if file.len(deadline).await? != len {
+            file.set_len(len, deadline).await?;
+        }
+    }
+    Ok(())
+}
+
+/// All of an index file; nothing where there is none.
+async fn read_index<B: Backend>(backend: &B, path: &Path, deadline: Deadline) -> Result<Bytes, DiskError> {
+    match backend.disk().open(path, OpenHow::ReadOnly, deadline).await {
+        Ok(file) => {
+            let len = file.len(deadline).await?;
+            file.read_at(0, usize::try_from(len).unwrap_or(usize::MAX), deadline).await
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Bytes::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// What the machine starts from: the latest snapshot that fits the mark, or a walk over the segments.
+async fn found_on<B: Backend>(
+    backend: &B,
+    directory: &Path,
+    files: &LogFiles<B>,
+    snapshots: &[Lsn],
+    mark: CheckpointMark,
+    deadline: Deadline,
+) -> Result<Foundation, LogOpenError> {
+    for lsn in snapshots.iter().rev() {
+        let path = directory.join(snapshot::file_name(*lsn));
+        let bytes = read_index(backend, &path, deadline).await?;
+        match Snapshot::decode(&bytes) {
+            Some(snapshot) if snapshot.log_end == mark.log_end => {
+                return Ok(Foundation {
+                    log_start: snapshot.log_start.max(mark.log_start),
+                    log_end: mark.log_end,
+                    lsn: mark.lsn,
+                    epochs: EpochHistory::restored(snapshot.epochs),
+                    producers: Producers::restored(snapshot.producers),
+                });
+            }
+            Some(_) => {}
+            None => tracing::warn!(file = %path.display(), "a producer snapshot is damaged and not used"),
+        }
+    }
+    let mut foundation = Foundation {
+        log_start: mark.log_start,
+        log_end: mark.log_end,
+        lsn: mark.lsn,
+        ..Foundation::default()
+    };
+    if mark.log_end > mark.log_start {
+        tracing::warn!(
+            directory = %directory.display(),
+            "no producer snapshot fits the checkpoint: producers are rebuilt from the segments"
+        );
+    }
+    for segment in &files.segments {
+        let mut scan = Scan::new(&segment.file, 0, segment.base, segment.bytes);
+        while let Some((_, header)) = scan.next_batch(deadline).await? {
+            if header.leader_epoch > foundation.epochs.latest() {
+                foundation.epochs.begin(header.leader_epoch, header.base_offset);
+            }
+            if header.producer_id >= ProducerId(0) {
+                let batch = RememberedBatch {
+                    epoch: header.producer_epoch,
+                    base_sequence: header.base_sequence,
+                    last_sequence: sequence_after(header.base_sequence, header.last_offset_delta),
+                    base_offset: header.base_offset,
+                    end: header.end(),
+                    append_time_ms: if header.log_append_time() { header.max_timestamp } else { -1 },
+                };
+                foundation.producers.remember(header.producer_id, batch, header.end());
+            }
+        }
+    }
+    Ok(foundation)
+}

@@ -1,0 +1,125 @@
+//! Searching by time: the first record that is not older than a timestamp, or the youngest of all.
+//!
+//! Like a read, planned by the owner and executed by the caller. Indexes lead to a batch; the record
+//! within it is found by looking at the records.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use io_backend::{Deadline, File};
+
+use super::batch::{self, BatchHeader, Batches};
+use super::read::ReadFailure;
+use super::records;
+use super::segment::{Scan, ScanError, Segment, damage_at};
+use crate::ids::{LeaderEpoch, Offset};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeQuery {
+    AtOrAfter(i64),
+    /// The first record that has the largest timestamp.
+    Largest,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    pub offset: Offset,
+    pub timestamp: i64,
+    pub leader_epoch: LeaderEpoch,
+}
+
+#[derive(Clone, Debug)]
+pub struct SearchPlan<F> {
+    pub query: TimeQuery,
+    /// Records before are deleted.
+    pub log_start: Offset,
+    /// Records from here on are not told.
+    pub limit: Offset,
+    pub segments: Vec<Arc<Segment<F>>>,
+    /// What follows the segments, up to the limit.
+    pub tail: Vec<Bytes>,
+}
+
+impl<F: File> SearchPlan<F> {
+    pub async fn execute(self, deadline: Deadline) -> Result<Option<Found>, ReadFailure> {
+        let wanted = match self.query {
+            TimeQuery::AtOrAfter(timestamp) => timestamp,
+            TimeQuery::Largest => match self.largest() {
+                Some(timestamp) => timestamp,
+                None => return Ok(None),
+            },
+        };
+        for segment in &self.segments {
+            if segment.state.max_timestamp < wanted || segment.end() <= self.log_start {
+                continue;
+            }
+            let (position, at) = segment.position_before_timestamp(wanted);
+            let found = match self.search(segment, position, at, wanted, deadline).await {
+                // An index point from an earlier life of the file: the file itself tells.
+                Err(ReadFailure::Damaged(_)) if position > 0 => {
+                    self.search(segment, 0, segment.base, wanted, deadline).await?
+                }
+                done => done?,
+            };
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        let in_tail = |bytes: &Bytes| {
+            let sound = Batches::new(bytes).map_while(Result::ok);
+            sound
+                .filter(|(_, header)| header.max_timestamp >= wanted)
+                .find_map(|(at, header)| self.within(&header, &bytes[at..at + header.bytes], wanted))
+        };
+        Ok(self.tail.iter().find_map(in_tail))
+    }
+
+    fn largest(&self) -> Option<i64> {
+        let in_segments = self.segments.iter().map(|segment| segment.state.max_timestamp);
+        let in_tail = self.tail.iter().flat_map(|bytes| {
+            Batches::new(bytes).map_while(Result::ok).map(|(_, header)| header.max_timestamp)
+        });
+        in_segments.chain(in_tail).max().filter(|timestamp| *timestamp >= 0)
+    }
+
+    async fn search(
+        &self,
+        segment: &Segment<F>,
+        position: u64,
+        at: Offset,
+        wanted: i64,
+        deadline: Deadline,
+    ) -> Result<Option<Found>, ReadFailure> {
+        let mut scan = Scan::new(&segment.file, position, at, segment.bytes);
+        while let Some((position, header)) = scan.next_batch(deadline).await? {
+            if header.base_offset >= self.limit {
+                return Ok(None);
+            }
+            if header.max_timestamp < wanted || header.end() <= self.log_start {
+                continue;
+            }
+            let bytes = segment.file.read_at(position, header.bytes, deadline).await?;
+            batch::verify(&bytes)
+                .map_err(|damage| damage_at(segment.file.path(), position, header.base_offset, damage))?;
+            if let Some(found) = self.within(&header, &bytes, wanted) {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The record in this batch, if it is there.
+    fn within(&self, header: &BatchHeader, bytes: &[u8], wanted: i64) -> Option<Found> {
+        let (offset, timestamp) = records::first_at_or_after(header, bytes, wanted, self.log_start)?;
+        (offset < self.limit).then_some(Found { offset, timestamp, leader_epoch: header.leader_epoch })
+    }
+}
+
+impl From<ScanError> for ReadFailure {
+    fn from(error: ScanError) -> ReadFailure {
+        match error {
+            ScanError::Disk(error) => ReadFailure::Disk(error),
+            ScanError::Damaged(damage) => ReadFailure::Damaged(damage),
+        }
+    }
+}

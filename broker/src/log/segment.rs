@@ -1,0 +1,220 @@
+//! A segment: a file `<base offset, 20 digits>.log` of whole batches, with its two index files.
+//!
+//! [`Segment`] is what readers see: the synced beginning of the file, and where to jump into it. It never
+//! changes; a checkpoint that writes on makes a new one that shares the file. [`scan`] reads the
+//! headers of a stretch of the file and yields what an index needs to know of it.
+
+use std::path::{Path, PathBuf};
+
+use bytes::{Buf, Bytes};
+use io_backend::{Deadline, DiskError, File, Moment};
+
+use super::batch::{BatchHeader, Damage, HEADER_BYTES};
+use super::index::{IndexPoint, SparseIndex};
+use crate::ids::Offset;
+
+/// How much of a segment is read at once while it is scanned.
+const SCAN_BYTES: usize = 256 * 1024;
+
+#[derive(Clone, Debug)]
+pub struct Segment<F> {
+    pub base: Offset,
+    pub name: SegmentName,
+    pub file: F,
+    /// Synced bytes; what lies beyond is nobody's.
+    pub bytes: u64,
+    pub state: Summary,
+    pub index: SparseIndex,
+    /// Entries in each of the index files.
+    pub index_entries: u64,
+    /// When this process began to write it.
+    pub begun: Moment,
+    /// A sync of the file failed or did not end: it is never written again.
+    pub spent: bool,
+}
+
+/// What is known of the batches of a segment from its beginning to some point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// The offset after the last record.
+    pub end: Offset,
+    /// Largest timestamp, -1 where there is none, and the base offset of the first batch that has it.
+    pub max_timestamp: i64,
+    pub max_timestamp_at: Offset,
+    /// Position of the last entry of the index files.
+    pub indexed_at: u64,
+}
+
+impl Summary {
+    pub fn empty(base: Offset) -> Summary {
+        Summary { end: base, max_timestamp: -1, max_timestamp_at: base, indexed_at: 0 }
+    }
+
+    /// Takes in the batch at `position`; returns the index entry that points to it, if one is due.
+    pub fn add(
+        &mut self,
+        base: Offset,
+        position: u64,
+        header: &BatchHeader,
+        interval: u64,
+    ) -> Option<IndexPoint> {
+        let due = position > 0 && position - self.indexed_at >= interval;
+        let relative = |offset: Offset| u32::try_from(offset.0 - base.0).unwrap_or(u32::MAX);
+        let point = due.then(|| IndexPoint {
+            offset: relative(header.base_offset),
+            position: u32::try_from(position).unwrap_or(u32::MAX),
+            max_timestamp: self.max_timestamp,
+            max_timestamp_offset: relative(self.max_timestamp_at),
+        });
+        if due {
+            self.indexed_at = position;
+        }
+        if header.max_timestamp > self.max_timestamp {
+            self.max_timestamp = header.max_timestamp;
+            self.max_timestamp_at = header.base_offset;
+        }
+        self.end = header.end();
+        point
+    }
+}
+
+impl<F: File> Segment<F> {
+    /// A segment without a byte.
+    pub fn empty(name: SegmentName, file: F, begun: Moment) -> Segment<F> {
+        Segment {
+            base: name.base,
+            name,
+            file,
+            bytes: 0,
+            state: Summary::empty(name.base),
+            index: SparseIndex::default(),
+            index_entries: 0,
+            begun,
+            spent: false,
+        }
+    }
+
+    pub fn end(&self) -> Offset {
+        self.state.end
+    }
+
+    /// Where to begin to read so that the batch that holds `offset` is met.
+    pub fn position_before(&self, offset: Offset) -> (u64, Offset) {
+        let relative = u32::try_from(offset.0.saturating_sub(self.base.0).max(0)).unwrap_or(u32::MAX);
+        self.jump(self.index.before_offset(relative))
+    }
+
+    /// Where to begin to read so that the first batch not older than `timestamp` is met.
+    pub fn position_before_timestamp(&self, timestamp: i64) -> (u64, Offset) {
+        self.jump(self.index.before_timestamp(timestamp))
+    }
+
+    fn jump(&self, point: Option<&IndexPoint>) -> (u64, Offset) {
+        point.map_or((0, self.base), |p| (u64::from(p.position), self.base.plus(i64::from(p.offset))))
+    }
+}
+
+/// Names a segment's files: `<base offset, 20 digits>`, then `.<attempt>` where earlier attempts of this process
+/// to write files failed. A name is never used twice by a process, since an operation on it may still be
+/// in flight; of several attempts at one offset the last is the segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SegmentName {
+    pub base: Offset,
+    pub attempt: u32,
+}
+
+impl SegmentName {
+    pub fn file(self, extension: &str) -> String {
+        match self.attempt {
+            0 => format!("{:020}.{extension}", self.base.0),
+            attempt => format!("{:020}.{attempt}.{extension}", self.base.0),
+        }
+    }
+
+    /// The name of a `.log` file, if it is one.
+    pub fn parse(name: &str) -> Option<SegmentName> {
+        let stem = name.strip_suffix(".log")?;
+        let (digits, attempt) = stem.split_once('.').unwrap_or((stem, "0"));
+        if digits.len() != 20 {
+            return None;
+        }
+        Some(SegmentName { base: Offset(digits.parse().ok()?), attempt: attempt.parse().ok()? })
+    }
+}
+
+/// A segment holds bytes that it should not.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{} is damaged at byte {position} (offset {offset}): {damage}", path.display())]
+pub struct SegmentDamage {
+    pub path: PathBuf,
+    pub position: u64,
+    /// What should have been there.
+    pub offset: Offset,
+    pub damage: Damage,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ScanError {
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    #[error(transparent)]
+    Damaged(#[from] SegmentDamage),
+}
+
+/// Walks the batches of a file by their headers.
+pub struct Scan<'a, F> {
+    file: &'a F,
+    position: u64,
+    /// The offset that must come next.
+    next: Offset,
+    /// Bytes read ahead, from `position` on.
+    ahead: Bytes,
+    len: u64,
+}
+
+impl<'a, F: File> Scan<'a, F> {
+    /// From the batch at `position`, which must begin at offset `next`, to byte `len`.
+    pub fn new(file: &'a F, position: u64, next: Offset, len: u64) -> Scan<'a, F> {
+        Scan { file, position, next, ahead: Bytes::new(), len }
+    }
+
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The next header and its position; `None` at the end of the bytes. The batch is wholly there.
+    pub async fn next_batch(&mut self, deadline: Deadline) -> Result<Option<(u64, BatchHeader)>, ScanError> {
+        if self.position >= self.len {
+            return Ok(None);
+        }
+        if self.ahead.len() < HEADER_BYTES {
+            let len = (self.len - self.position).min(SCAN_BYTES as u64);
+            self.ahead = self.file.read_at(self.position, len as usize, deadline).await?;
+        }
+        let at = self.position;
+        let header = BatchHeader::read(&self.ahead).map_err(|damage| self.damaged(damage))?;
+        if header.base_offset != self.next {
+            let damage = Damage::Offset { expected: self.next, found: header.base_offset };
+            return Err(self.damaged(damage).into());
+        }
+        if at + header.bytes as u64 > self.len {
+            return Err(self.damaged(Damage::Short).into());
+        }
+        self.position += header.bytes as u64;
+        self.next = header.end();
+        if header.bytes <= self.ahead.len() {
+            self.ahead.advance(header.bytes);
+        } else {
+            self.ahead = Bytes::new();
+        }
+        Ok(Some((at, header)))
+    }
+
+    fn damaged(&self, damage: Damage) -> SegmentDamage {
+        damage_at(self.file.path(), self.position, self.next, damage)
+    }
+}
+
+pub fn damage_at(path: &Path, position: u64, offset: Offset, damage: Damage) -> SegmentDamage {
+    SegmentDamage { path: path.to_path_buf(), position, offset, damage }
+}

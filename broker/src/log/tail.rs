@@ -1,0 +1,201 @@
+//! The tail: batches that are in the journal and not yet in a synced segment, in memory.
+//!
+//! One chunk is the payload of one journal entry, so a chunk costs one allocation however many batches
+//! came together. Chunks are contiguous in offsets and rising in LSN. Pure; owned by the partition's owner.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::batch::Batches;
+use crate::ids::{Lsn, Offset};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    pub lsn: Lsn,
+    pub base: Offset,
+    /// The offset after the last record.
+    pub end: Offset,
+    /// Whole batches, stamped.
+    pub bytes: Bytes,
+    pub max_timestamp: i64,
+}
+
+#[derive(Debug, Default)]
+pub struct Tail {
+    chunks: VecDeque<Chunk>,
+    bytes: usize,
+}
+
+impl Tail {
+    pub fn push(&mut self, chunk: Chunk) {
+        debug_assert!(chunk.base < chunk.end, "a chunk holds a batch");
+        if let Some(last) = self.chunks.back() {
+            assert_eq!(last.end, chunk.base, "the tail has no holes");
+            assert!(last.lsn <= chunk.lsn, "the tail is in the journal's order");
+        }
+        self.bytes += chunk.bytes.len();
+        self.chunks.push_back(chunk);
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    /// The first offset held, if any.
+    pub fn start(&self) -> Option<Offset> {
+        self.chunks.front().map(|chunk| chunk.base)
+    }
+
+    pub fn chunks(&self) -> impl Iterator<Item = &Chunk> {
+        self.chunks.iter()
+    }
+
+    /// Whole batches from the one that holds `from` up to `limit`, at most `max_bytes` of them but at least one.
+    pub fn collect(&self, from: Offset, limit: Offset, max_bytes: usize) -> Vec<Bytes> {
+        let first = self.chunks.partition_point(|chunk| chunk.end <= from);
+        let mut out = Vec::new();
+        let mut left = max_bytes;
+        for chunk in self.chunks.range(first..) {
+            if chunk.base >= limit || (left == 0 && !out.is_empty()) {
+                break;
+            }
+            if chunk.base >= from && chunk.end <= limit && chunk.bytes.len() <= left {
+                left -= chunk.bytes.len();
+                out.push(chunk.bytes.clone());
+                continue;
+            }
+            let (piece, whole) = part_of(&chunk.bytes, from, limit, left, out.is_empty());
+            left = left.saturating_sub(piece.len());
+            if !piece.is_empty() {
+                out.push(piece);
+            }
+            if !whole {
+                break;
+            }
+        }
+        out
+    }
+
+    /// Forgets everything from `to` on, which must be a border between chunks.
+    pub fn truncate(&mut self, to: Offset) {
+        while let Some(last) = self.chunks.back()
+            && last.end > to
+        {
+            self.bytes -= last.bytes.len();
+            self.chunks.pop_back();
+        }
+    }
+
+    /// Forgets what ends at or before `upto`: it is in a synced segment.
+    pub fn drop_before(&mut self, upto: Offset) {
+        while let Some(first) = self.chunks.front()
+            && first.end <= upto
+        {
+            self.bytes -= first.bytes.len();
+            self.chunks.pop_front();
+        }
+    }
+
+    /// The chunks whose LSN is not above `lsn`.
+    pub fn up_to(&self, lsn: Lsn) -> Vec<Chunk> {
+        self.chunks.iter().take_while(|chunk| chunk.lsn <= lsn).cloned().collect()
+    }
+}
+
+/// The batches of `bytes` that end after `from`, up to `limit` and `max_bytes`; whether that reaches the end.
+fn part_of(
+    bytes: &Bytes,
+    from: Offset,
+    limit: Offset,
+    max_bytes: usize,
+    at_least_one: bool,
+) -> (Bytes, bool) {
+    let mut start = None;
+    let mut end = 0;
+    for batch in Batches::new(bytes) {
+        let Ok((at, header)) = batch else { break };
+        if header.end() <= from {
+            end = at + header.bytes;
+            continue;
+        }
+        let first = start.is_none() && at_least_one;
+        let begin = *start.get_or_insert(at);
+        if header.end() > limit || (at + header.bytes - begin > max_bytes && !first) {
+            return (bytes.slice(begin..end.max(begin)), false);
+        }
+        end = at + header.bytes;
+    }
+    let begin = start.unwrap_or(end);
+    (bytes.slice(begin..end), true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::test_batches::BatchSpec;
+
+    fn chunk(lsn: u64, bases: &[i64]) -> Chunk {
+        let batches: Vec<Bytes> = bases.iter().map(|base| BatchSpec::records(2).at(*base).build()).collect();
+        Chunk {
+            lsn: Lsn(lsn),
+            base: Offset(bases[0]),
+            end: Offset(bases[bases.len() - 1] + 2),
+            bytes: batches.concat().into(),
+            max_timestamp: 0,
+        }
+    }
+
+    /// Offsets 10..12 and 12..14 in one chunk, 14..16 in the next.
+    fn tail() -> Tail {
+        let mut tail = Tail::default();
+        tail.push(chunk(1, &[10, 12]));
+        tail.push(chunk(2, &[14]));
+        tail
+    }
+
+    fn bases(pieces: &[Bytes]) -> Vec<i64> {
+        pieces
+            .iter()
+            .flat_map(|p| Batches::new(p).map(|b| b.unwrap().1.base_offset.0).collect::<Vec<_>>())
+            .collect()
+    }
+
+    #[test]
+    fn collecting_starts_at_the_batch_that_holds_the_offset() {
+        let all = Offset(100);
+        for (from, expected) in
+            [(10, vec![10, 12, 14]), (11, vec![10, 12, 14]), (13, vec![12, 14]), (14, vec![14]), (16, vec![])]
+        {
+            assert_eq!(bases(&tail().collect(Offset(from), all, 10_000)), expected, "from {from}");
+        }
+    }
+
+    #[test]
+    fn collecting_ends_before_the_limit_and_within_the_bytes_but_gives_one_batch_at_least() {
+        let one = BatchSpec::records(2).build().len();
+        assert_eq!(bases(&tail().collect(Offset(10), Offset(12), 10_000)), [10]);
+        assert_eq!(bases(&tail().collect(Offset(10), Offset(13), 10_000)), [10]);
+        assert_eq!(bases(&tail().collect(Offset(10), Offset(16), 1)), [10]);
+        assert_eq!(bases(&tail().collect(Offset(12), Offset(16), 0)), [12]);
+        assert_eq!(bases(&tail().collect(Offset(10), Offset(16), 2 * one)), [10, 12]);
+        assert_eq!(bases(&tail().collect(Offset(12), Offset(16), 2 * one)), [12, 14]);
+        assert_eq!(bases(&tail().collect(Offset(12), Offset(16), 2 * one - 1)), [12]);
+    }
+
+    #[test]
+    fn both_ends_can_be_dropped_and_the_bytes_are_counted() {
+        let mut tail = tail();
+        let all = tail.bytes();
+        tail.drop_before(Offset(14));
+        assert_eq!(tail.start(), Some(Offset(14)));
+        assert_eq!(tail.bytes() * 3, all);
+        tail.truncate(Offset(14));
+        assert!(tail.is_empty());
+        assert_eq!(tail.bytes(), 0);
+    }
+}

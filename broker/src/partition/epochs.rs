@@ -1,0 +1,127 @@
+//! Which leader epoch began at which offset (KIP-101).
+//!
+//! Both numbers rise strictly from entry to entry. An epoch ends where the next one begins.
+
+use crate::ids::{LeaderEpoch, Offset};
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EpochHistory {
+    entries: Vec<(LeaderEpoch, Offset)>,
+}
+
+impl EpochHistory {
+    /// From what a snapshot holds; entries out of order are left out.
+    pub fn restored(entries: impl IntoIterator<Item = (LeaderEpoch, Offset)>) -> EpochHistory {
+        let mut history = EpochHistory::default();
+        for (epoch, start) in entries {
+            history.begin(epoch, start);
+        }
+        history
+    }
+
+    pub fn entries(&self) -> &[(LeaderEpoch, Offset)] {
+        &self.entries
+    }
+
+    /// The latest epoch, or none yet.
+    pub fn latest(&self) -> LeaderEpoch {
+        self.entries.last().map_or(LeaderEpoch::NONE, |(epoch, _)| *epoch)
+    }
+
+    /// `epoch` begins at `start`. Entries it contradicts, and epochs without a record, give way.
+    pub fn begin(&mut self, epoch: LeaderEpoch, start: Offset) {
+        while let Some((last, from)) = self.entries.last()
+            && (*last >= epoch || *from >= start)
+        {
+            self.entries.pop();
+        }
+        self.entries.push((epoch, start));
+    }
+
+    /// The log ends at `end` now.
+    pub fn truncate(&mut self, end: Offset) {
+        while let Some((_, from)) = self.entries.last()
+            && *from > end
+        {
+            self.entries.pop();
+        }
+    }
+
+    /// The log starts at `start` now: only the epoch of its first record is kept of what was before.
+    pub fn forget_before(&mut self, start: Offset) {
+        let keep_from = self.entries.partition_point(|(_, from)| *from <= start).saturating_sub(1);
+        self.entries.drain(..keep_from);
+        if let Some(first) = self.entries.first_mut() {
+            first.1 = first.1.max(start);
+        }
+    }
+
+    /// The epoch of the record at `offset`.
+    pub fn of(&self, offset: Offset) -> LeaderEpoch {
+        let after = self.entries.partition_point(|(_, from)| *from <= offset);
+        after.checked_sub(1).map_or(LeaderEpoch::NONE, |i| self.entries[i].0)
+    }
+
+    /// The largest epoch that is not above `asked`, and where it ends; `None` where this log knows nothing
+    /// of it. For an epoch older than all it is that epoch itself, ending where the first known one begins.
+    pub fn end_of(&self, asked: LeaderEpoch, log_end: Offset) -> Option<(LeaderEpoch, Offset)> {
+        if asked == LeaderEpoch::NONE {
+            return None;
+        }
+        if asked == self.latest() {
+            return Some((asked, log_end));
+        }
+        let after = self.entries.partition_point(|(epoch, _)| *epoch <= asked);
+        let (_, end) = *self.entries.get(after)?;
+        let epoch = after.checked_sub(1).map_or(asked, |i| self.entries[i].0);
+        Some((epoch, end))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn history(entries: &[(i32, i64)]) -> EpochHistory {
+        EpochHistory::restored(entries.iter().map(|(e, o)| (LeaderEpoch(*e), Offset(*o))))
+    }
+
+    #[test]
+    fn the_end_of_an_epoch_is_the_start_of_the_next() {
+        let history = history(&[(2, 10), (4, 20), (5, 30)]);
+        for (asked, expected) in [
+            (-1, None),
+            (1, Some((1, 10))),
+            (2, Some((2, 20))),
+            (3, Some((2, 20))),
+            (4, Some((4, 30))),
+            (5, Some((5, 99))),
+            (6, None),
+        ] {
+            let expected = expected.map(|(e, o)| (LeaderEpoch(e), Offset(o)));
+            assert_eq!(history.end_of(LeaderEpoch(asked), Offset(99)), expected, "epoch {asked}");
+        }
+    }
+
+    #[test]
+    fn an_epoch_without_records_gives_way_to_the_next() {
+        assert_eq!(history(&[(1, 10), (2, 10), (3, 10)]), history(&[(3, 10)]));
+        assert_eq!(history(&[(1, 10), (5, 20), (3, 30)]), history(&[(1, 10), (3, 30)]));
+    }
+
+    #[test]
+    fn truncation_keeps_an_epoch_that_begins_at_the_new_end() {
+        let mut history = history(&[(1, 0), (2, 10), (3, 20)]);
+        history.truncate(Offset(10));
+        assert_eq!(history.latest(), LeaderEpoch(2));
+    }
+
+    #[test]
+    fn forgetting_the_start_keeps_the_epoch_of_the_first_record() {
+        let mut history = history(&[(1, 0), (2, 10), (3, 20)]);
+        history.forget_before(Offset(15));
+        assert_eq!(history.entries(), [(LeaderEpoch(2), Offset(15)), (LeaderEpoch(3), Offset(20))]);
+        assert_eq!(history.of(Offset(15)), LeaderEpoch(2));
+        assert_eq!(history.of(Offset(14)), LeaderEpoch::NONE);
+    }
+}

@@ -1,0 +1,123 @@
+//! Opening a replica: at its creation with nothing, at a start with its checkpoint and what the journal holds
+//! after it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+
+use io_backend::progress::Progress;
+use io_backend::{Backend, Deadline, Published, TaskName, channel};
+
+use super::machine::{Machine, ReplayError, Replayed};
+use super::owner::{Owner, Waits};
+use super::{CheckpointMark, PartitionHandle};
+use crate::ids::{Incarnation, Lsn, Offset, PartitionId};
+use crate::journal::{JournalHandle, RecoveredEntry};
+use crate::limits;
+use crate::log::{self, LogSettings, open::LogOpenError};
+
+/// What a replica is opened with.
+pub struct OpenPartition<B: Backend> {
+    pub backend: B,
+    pub id: PartitionId,
+    /// `<topic>-<index>`, for people.
+    pub name: Arc<str>,
+    /// Which life of the replica this is. A mark and entries of another one are ignored.
+    pub replica: Incarnation,
+    pub settings: LogSettings,
+    /// Of this replica alone, and of this life of it. Made when there is something to keep in it.
+    pub directory: PathBuf,
+    pub journal: JournalHandle,
+    /// The last recorded checkpoint.
+    pub mark: Option<CheckpointMark>,
+    /// What survived in the journal, in LSN order. Entries of others and those the mark covers are skipped.
+    pub recovered: Vec<RecoveredEntry>,
+    pub deadline: Deadline,
+}
+
+/// Why a replica does not open. The node serves the others.
+#[derive(Debug, thiserror::Error)]
+pub enum PartitionOpenError {
+    #[error("{name}: {error}")]
+    Log { name: Arc<str>, error: LogOpenError },
+    #[error("{name}: {error}")]
+    Journal { name: Arc<str>, error: ReplayError },
+}
+
+/// Opens a replica and starts its owner. It does not lead until it is told to.
+pub async fn open<B: Backend>(with: OpenPartition<B>) -> Result<PartitionHandle<B>, PartitionOpenError> {
+    let OpenPartition { backend, id, name, replica, settings, directory, journal, mark, recovered, deadline } =
+        with;
+    let mark = mark.filter(|mark| mark.partition == id && mark.replica == replica);
+    let opened = log::open::open(&backend, &directory, &settings, mark, deadline)
+        .await
+        .map_err(|error| PartitionOpenError::Log { name: name.clone(), error })?;
+    let checkpoint = opened.foundation.log_end;
+    let covered = opened.foundation.lsn;
+    let mut machine = Machine::new(id, replica, settings.log_append_time, opened.foundation);
+    let mut orphans = 0;
+    let mut last = covered;
+    for RecoveredEntry { lsn, entry } in &recovered {
+        if entry.partition != id || entry.replica != replica || *lsn <= covered {
+            continue;
+        }
+        let replayed = machine
+            .replay(*lsn, entry, checkpoint)
+            .map_err(|error| PartitionOpenError::Journal { name: name.clone(), error })?;
+        orphans += u64::from(replayed == Replayed::Orphan);
+        last = *lsn;
+    }
+    machine.finish_replay();
+    if orphans > 0 {
+        tracing::warn!(
+            partition = %name,
+            orphans,
+            "entries in the journal follow what was lost with a failed file; they were never acknowledged"
+        );
+    }
+    Ok(start(backend, id, name, replica, settings, journal, machine, opened.files, last))
+}
+
+#[expect(clippy::too_many_arguments, reason = "the owner's fields, once")]
+fn start<B: Backend>(
+    backend: B,
+    id: PartitionId,
+    name: Arc<str>,
+    replica: Incarnation,
+    settings: LogSettings,
+    journal: JournalHandle,
+    machine: Machine<super::owner::Ticket>,
+    files: log::checkpoint::LogFiles<B>,
+    last: Lsn,
+) -> PartitionHandle<B> {
+    let (append_sender, appends) = channel(&backend, format!("appends of {name}"), limits::PARTITION_MAILBOX);
+    let (mailbox, questions) = channel(&backend, format!("partition {name}"), limits::PARTITION_MAILBOX);
+    let (own, _) = channel(&backend, format!("owner of {name}"), 1);
+    let views = Published::new("view of a partition", machine.view());
+    let handle = PartitionHandle {
+        id,
+        name: name.clone(),
+        appends: append_sender,
+        mailbox,
+        views: views.clone(),
+        told_damage: Arc::new(AtomicI64::new(Offset(-1).0)),
+    };
+    let owner = Owner {
+        backend: backend.clone(),
+        id,
+        name: name.clone(),
+        replica,
+        settings,
+        journal,
+        progress: Arc::new(Progress::at(last.0)),
+        machine,
+        files,
+        views,
+        appends,
+        questions,
+        own,
+        open: Waits::default(),
+    };
+    backend.spawn(TaskName::of("partition", name), owner.run());
+    handle
+}

@@ -1,0 +1,477 @@
+//! The owner task `partition[<topic>-<index>]`: the one place where a partition's hot state changes.
+//!
+//! It waits for appends, questions, progress of the journal, room in the journal's line and the end of a
+//! checkpoint, all at once, and never for anything else: while appends wait for room it goes on
+//! answering. Appends have a mailbox of their own, which is not emptied while some of them wait, so
+//! a full journal holds up producers and not readers. All appends found at once go to the journal
+//! in one submission.
+
+use std::future::poll_fn;
+use std::panic::Location;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use io_backend::progress::Progress;
+use io_backend::{
+    Backend, Deadline, Disk, DiskError, Published, Receiver, Replier, Reply, Sender, TaskName, TimedOut,
+    WaitKind, within,
+};
+
+use super::machine::{Answers, Append, Machine, Now};
+use super::{
+    AppendError, Appended, CheckpointMark, OffsetFound, OffsetQuery, PartitionView, ReadError, ReadRequest,
+};
+use crate::ids::{Incarnation, LeaderEpoch, Lsn, Offset, PartitionId};
+use crate::journal::JournalHandle;
+use crate::limits;
+use crate::log::LogSettings;
+use crate::log::checkpoint::{Checkpoint, Checkpointed, FileOf, LogFiles};
+use crate::log::read::ReadPlan;
+use crate::log::search::{SearchPlan, TimeQuery};
+use crate::log::snapshot::Snapshot;
+
+/// How long to leave the journal alone when the room it told of was gone at once.
+const ROOM_RETRY: Duration = Duration::from_millis(1);
+
+pub(super) type Ticket = Option<Replier<Result<Appended, AppendError>>>;
+
+/// Everything that can be asked of a partition's owner, but for appends, which have a mailbox of their own.
+pub enum PartitionInput<B: Backend> {
+    Read {
+        request: ReadRequest,
+        reply: Replier<Result<Planned<B>, ReadError>>,
+    },
+    Offset {
+        query: OffsetQuery,
+        current_epoch: Option<LeaderEpoch>,
+        reply: Replier<Result<Looked<B>, ReadError>>,
+    },
+    EpochEnd {
+        epoch: LeaderEpoch,
+        current_epoch: Option<LeaderEpoch>,
+        reply: Replier<Result<(LeaderEpoch, Offset), ReadError>>,
+    },
+    Lead {
+        epoch: LeaderEpoch,
+        reply: Replier<Result<(), AppendError>>,
+    },
+    Resign {
+        reply: Replier<()>,
+    },
+    Checkpoint {
+        deadline: Deadline,
+        reply: Replier<Result<CheckpointMark, DiskError>>,
+    },
+    Close {
+        delete: bool,
+        deadline: Deadline,
+        reply: Replier<()>,
+    },
+}
+
+/// A read as the owner plans it; the disk part is the caller's.
+pub struct Planned<B: Backend> {
+    pub(super) view: PartitionView,
+    pub(super) plan: ReadPlan<FileOf<B>>,
+}
+
+/// The answer to an offset query, or where to look for it.
+pub enum Looked<B: Backend> {
+    Found(OffsetFound),
+    Search(SearchPlan<FileOf<B>>),
+}
+
+type CheckpointReply = Replier<Result<CheckpointMark, DiskError>>;
+
+pub(super) struct Owner<B: Backend> {
+    pub(super) backend: B,
+    pub(super) id: PartitionId,
+    pub(super) name: Arc<str>,
+    pub(super) replica: Incarnation,
+    pub(super) settings: LogSettings,
+    pub(super) journal: JournalHandle,
+    pub(super) progress: Arc<Progress>,
+    pub(super) machine: Machine<Ticket>,
+    pub(super) files: LogFiles<B>,
+    pub(super) views: Published<PartitionView>,
+    pub(super) appends: Receiver<B, Append<Ticket>>,
+    pub(super) questions: Receiver<B, PartitionInput<B>>,
+    /// To make replies of our own.
+    pub(super) own: Sender<B, ()>,
+    pub(super) open: Waits<B>,
+}
+
+/// What the owner waits for beside its mailboxes.
+pub(super) struct Waits<B: Backend> {
+    room: Option<BoxFuture<'static, Result<(), TimedOut>>>,
+    /// The journal has just told of room.
+    had_room: bool,
+    checkpoint: Option<BoxFuture<'static, Option<Checkpointed<B>>>>,
+    /// Who is to be told of the running checkpoint, and who wants another after it.
+    running: Vec<CheckpointReply>,
+    next: Vec<(Deadline, CheckpointReply)>,
+    leads: Vec<(LeaderEpoch, Replier<Result<(), AppendError>>)>,
+    seen: (Lsn, Option<Lsn>),
+}
+
+impl<B: Backend> Default for Waits<B> {
+    fn default() -> Self {
+        Waits {
+            room: None,
+            had_room: false,
+            checkpoint: None,
+            running: Vec::new(),
+            next: Vec::new(),
+            leads: Vec::new(),
+            seen: (Lsn(0), None),
+        }
+    }
+}
+
+/// Why the owner woke up.
+struct Woken<B: Backend> {
+    checkpointed: Option<Option<Checkpointed<B>>>,
+    abandoned: bool,
+}
+
+impl<B: Backend> Owner<B> {
+    pub(super) async fn run(mut self) {
+        let mut appends = Vec::new();
+        let mut questions = Vec::new();
+        let mut answers = Answers::default();
+        loop {
+            let woken = self.wait(&mut appends, &mut questions).await;
+            // First what is durable, so that whoever asks now sees it.
+            let (reached, failed) = self.progress_now();
+            self.machine.handle_progress(reached, failed, &mut answers);
+            if failed.is_some() {
+                self.progress.clear_failure();
+                self.open.seen = (reached, None);
+            }
+            for append in appends.drain(..) {
+                self.machine.enqueue(append);
+            }
+            self.submit(&mut answers);
+            self.answer(&mut answers);
+            if let Some(done) = woken.checkpointed {
+                self.checkpointed(done);
+            }
+            for question in questions.drain(..) {
+                if let PartitionInput::Close { delete, deadline, reply } = question {
+                    return self.close(delete, deadline, reply).await;
+                }
+                self.handle(question, &mut answers);
+            }
+            self.submit(&mut answers);
+            self.answer(&mut answers);
+            self.publish();
+            if woken.abandoned {
+                return;
+            }
+        }
+    }
+
+    fn progress_now(&self) -> (Lsn, Option<Lsn>) {
+        // In this order: what is durable after a failure is then never seen without the failure.
+        let reached = Lsn(self.progress.reached());
+        (reached, self.progress.failed_from().map(Lsn))
+    }
+
+    /// Waits until there is anything to do.
+    async fn wait(
+        &mut self,
+        appends: &mut Vec<Append<Ticket>>,
+        questions: &mut Vec<PartitionInput<B>>,
+    ) -> Woken<B> {
+        let backend = self.backend.clone();
+        let name = self.name.clone();
+        let in_flight = self.machine.first_in_flight().is_some();
+        let (kind, what, target) = match in_flight {
+            true => (WaitKind::Change, "progress of the journal", Arc::from("journal")),
+            false => (WaitKind::Receive, "appends and questions", name),
+        };
+        let registry = backend.registry().clone();
+        let waiting = registry.waiting(&backend, kind, what, Location::caller()).on(target).unbounded();
+        let ready = poll_fn(|cx| {
+            let mut woken = Woken { checkpointed: None, abandoned: false };
+            self.progress.register(cx);
+            let now = self.progress_now();
+            let mut ready = std::mem::replace(&mut self.open.seen, now) != now;
+            if let Some(checkpoint) = &mut self.open.checkpoint
+                && let Poll::Ready(done) = checkpoint.as_mut().poll(cx)
+            {
+                self.open.checkpoint = None;
+                woken.checkpointed = Some(done);
+                ready = true;
+            }
+            if let Some(room) = &mut self.open.room
+                && let Poll::Ready(result) = room.as_mut().poll(cx)
+            {
+                self.open.room = None;
+                self.open.had_room = result.is_ok();
+                ready = true;
+            }
+            match self.questions.poll_receive_many(cx, questions, limits::PARTITION_MAILBOX) {
+                Poll::Ready(Some(_)) => ready = true,
+                Poll::Ready(None) => {
+                    woken.abandoned = true;
+                    ready = true;
+                }
+                Poll::Pending => {}
+            }
+            if self.open.room.is_none()
+                && let Poll::Ready(Some(_)) =
+                    self.appends.poll_receive_many(cx, appends, limits::PARTITION_MAILBOX)
+            {
+                ready = true;
+            }
+            if ready { Poll::Ready(woken) } else { Poll::Pending }
+        });
+        let forever = Deadline::Unbounded("an owner waits for its mailboxes and for what it has started");
+        match within(&backend, forever, waiting.during(ready)).await {
+            Ok(woken) => woken,
+            Err(TimedOut) => Woken { checkpointed: None, abandoned: true },
+        }
+    }
+
+    /// Brings everything in line to the journal, or as much as it has room for.
+    fn submit(&mut self, answers: &mut Answers<Ticket>) {
+        while self.open.room.is_none() && self.machine.has_line() {
+            let now = Now { moment: self.backend.now(), wall_ms: self.backend.wall_ms() };
+            let Some(entries) = self.machine.stage(now, answers) else { continue };
+            match self.journal.submit(entries, &self.progress) {
+                Ok(last) => {
+                    self.open.had_room = false;
+                    self.machine.handle_submitted(last, answers);
+                }
+                Err(error) => {
+                    if self.machine.handle_refused(error, answers) {
+                        let otherwise = Deadline::after(&self.backend, limits::PRODUCE_DEADLINE);
+                        let (bytes, deadline) = self.machine.line_wants(otherwise);
+                        self.open.room = Some(match std::mem::replace(&mut self.open.had_room, false) {
+                            false => self.journal.room(self.id, bytes, deadline),
+                            // Others were faster: not again at once.
+                            true => self.pause(),
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    fn pause(&self) -> BoxFuture<'static, Result<(), TimedOut>> {
+        let backend = self.backend.clone();
+        Box::pin(async move {
+            backend.sleep(ROOM_RETRY).await;
+            Ok(())
+        })
+    }
+
+    fn answer(&mut self, answers: &mut Answers<Ticket>) {
+        for (ticket, answer) in answers.appends.drain(..) {
+            if let Some(reply) = ticket {
+                reply.answer(answer);
+            }
+        }
+        for (epoch, result) in answers.led.drain(..) {
+            let (told, waiting): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut self.open.leads).into_iter().partition(|(of, _)| *of == epoch);
+            self.open.leads = waiting;
+            for (_, reply) in told {
+                reply.answer(result.clone());
+            }
+        }
+    }
+
+    /// Wakes readers only for what they may see.
+    fn publish(&self) {
+        let view = self.machine.view();
+        let published = self.views.get();
+        if *published != (PartitionView { log_end: published.log_end, ..view }) {
+            self.views.publish(view);
+        }
+    }
+
+    fn handle(&mut self, question: PartitionInput<B>, answers: &mut Answers<Ticket>) {
+        match question {
+            PartitionInput::Read { request, reply } => reply.answer(self.plan(&request)),
+            PartitionInput::Offset { query, current_epoch, reply } => {
+                reply.answer(self.look_up(query, current_epoch));
+            }
+            PartitionInput::EpochEnd { epoch, current_epoch, reply } => {
+                let view = self.machine.view();
+                let found = self.epoch_is_current(&view, current_epoch).map(|()| {
+                    let end = self.machine.epochs().end_of(epoch, view.log_end);
+                    end.unwrap_or((LeaderEpoch::NONE, Offset(-1)))
+                });
+                reply.answer(found);
+            }
+            PartitionInput::Lead { epoch, reply } => {
+                self.open.leads.push((epoch, reply));
+                self.machine.handle_lead(epoch, answers);
+            }
+            PartitionInput::Resign { reply } => {
+                self.machine.handle_resign(answers);
+                reply.answer(());
+            }
+            PartitionInput::Checkpoint { deadline, reply } => {
+                if self.open.checkpoint.is_none() {
+                    self.open.running.push(reply);
+                    self.begin_checkpoint(deadline);
+                } else {
+                    // What is durable now may not be in the running one.
+                    self.open.next.push((deadline, reply));
+                }
+            }
+            PartitionInput::Close { .. } => {}
+        }
+    }
+
+    fn epoch_is_current(&self, view: &PartitionView, current: Option<LeaderEpoch>) -> Result<(), ReadError> {
+        if !view.leading {
+            return Err(ReadError::NotLeader);
+        }
+        match current {
+            Some(epoch) if epoch < view.leader_epoch => Err(ReadError::FencedEpoch),
+            Some(epoch) if epoch > view.leader_epoch => Err(ReadError::UnknownEpoch),
+            _ => Ok(()),
+        }
+    }
+
+    fn plan(&self, request: &ReadRequest) -> Result<Planned<B>, ReadError> {
+        let view = self.machine.view();
+        self.epoch_is_current(&view, request.current_epoch)?;
+        if request.from < view.log_start || request.from > view.log_end {
+            return Err(ReadError::OutOfRange(request.from, view.log_start, view.high_watermark));
+        }
+        let limit = if request.read_committed { view.last_stable } else { view.high_watermark };
+        let plan =
+            ReadPlan::new(&self.files.segments, self.machine.tail(), request.from, limit, request.max_bytes);
+        Ok(Planned { view, plan })
+    }
+
+    fn look_up(
+        &self,
+        query: OffsetQuery,
+        current_epoch: Option<LeaderEpoch>,
+    ) -> Result<Looked<B>, ReadError> {
+        let view = self.machine.view();
+        self.epoch_is_current(&view, current_epoch)?;
+        let at = |offset: Offset| {
+            let leader_epoch = self.machine.epochs().of(offset);
+            Ok(Looked::Found(OffsetFound { offset, timestamp: -1, leader_epoch }))
+        };
+        let query = match query {
+            OffsetQuery::Earliest => return at(view.log_start),
+            OffsetQuery::Latest { read_committed: true } => return at(view.last_stable),
+            OffsetQuery::Latest { read_committed: false } => return at(view.high_watermark),
+            OffsetQuery::MaxTimestamp => TimeQuery::Largest,
+            OffsetQuery::Timestamp(timestamp) => TimeQuery::AtOrAfter(timestamp),
+        };
+        let limit = view.high_watermark;
+        Ok(Looked::Search(SearchPlan {
+            query,
+            log_start: view.log_start,
+            limit,
+            segments: self.files.segments.clone(),
+            tail: self.machine.tail().collect(Offset::ZERO, limit, usize::MAX),
+        }))
+    }
+
+    fn begin_checkpoint(&mut self, deadline: Deadline) {
+        // Read before our own state: whatever of ours is submitted later has a higher LSN.
+        let journal = self.journal.status().durable;
+        let first_in_flight = self.machine.first_in_flight();
+        let own = self.machine.durable();
+        let idle_up_to = first_in_flight.map_or(journal, |first| journal.min(Lsn(first.0 - 1)));
+        let mark = CheckpointMark {
+            partition: self.id,
+            replica: self.replica,
+            lsn: idle_up_to.max(own),
+            log_start: self.machine.log_start(),
+            log_end: self.machine.synced(),
+        };
+        let changed = self.files.snapshots.last().is_none_or(|last| *last < own) && own > Lsn(0);
+        let snapshot = changed.then(|| Snapshot {
+            lsn: mark.lsn,
+            log_start: mark.log_start,
+            log_end: mark.log_end,
+            epochs: self.machine.epochs().entries().to_vec(),
+            producers: self.machine.producers().as_of(mark.log_end),
+        });
+        let checkpoint = Checkpoint {
+            backend: self.backend.clone(),
+            settings: self.settings,
+            files: self.files.clone(),
+            chunks: self.machine.tail().up_to(own),
+            snapshot,
+            mark,
+            deadline,
+        };
+        let (done, ended): (Replier<Checkpointed<B>>, Reply<B, Checkpointed<B>>) =
+            self.own.reply("checkpoint");
+        let task = TaskName::of("checkpoint", self.name.clone());
+        self.backend.spawn(task, async move { done.answer(checkpoint.run().await) });
+        let bounded = Deadline::Unbounded("each disk operation of a checkpoint has a deadline");
+        self.open.checkpoint = Some(Box::pin(async move { ended.wait(bounded).await.ok() }));
+    }
+
+    fn checkpointed(&mut self, done: Option<Checkpointed<B>>) {
+        let outcome = match done {
+            Some(Checkpointed { files, outcome }) => {
+                self.files = files;
+                if let Ok(mark) = &outcome {
+                    self.machine.handle_checkpointed(mark.log_end);
+                }
+                outcome
+            }
+            None => Err(self.gone("checkpoint")),
+        };
+        for reply in self.open.running.drain(..) {
+            reply.answer(match &outcome {
+                Ok(mark) => Ok(*mark),
+                Err(error) => {
+                    let source = std::io::Error::new(error.kind(), error.source.to_string());
+                    Err(DiskError::new(error.operation, &error.path, source))
+                }
+            });
+        }
+        let next = std::mem::take(&mut self.open.next);
+        if let Some((deadline, _)) = next.first() {
+            let deadline = *deadline;
+            self.open.running.extend(next.into_iter().map(|(_, reply)| reply));
+            self.begin_checkpoint(deadline);
+        }
+    }
+
+    fn gone(&self, operation: &'static str) -> DiskError {
+        let source = std::io::Error::other("the partition is closed");
+        DiskError::new(operation, &self.files.directory, source)
+    }
+
+    async fn close(mut self, delete: bool, deadline: Deadline, reply: Replier<()>) {
+        let mut answers = Answers::default();
+        let mut late = Vec::new();
+        self.appends.try_receive_many(&mut late, usize::MAX);
+        for append in late {
+            self.machine.enqueue(append);
+        }
+        self.machine.handle_close(&mut answers);
+        self.answer(&mut answers);
+        self.publish();
+        if let Some(checkpoint) = self.open.checkpoint.take() {
+            // Its files must not be removed under it.
+            if let Ok(done) = within(&self.backend, deadline, checkpoint).await {
+                self.checkpointed(done);
+            }
+        }
+        if delete
+            && let Err(error) = self.backend.disk().remove_dir_all(&self.files.directory, deadline).await
+        {
+            tracing::warn!(partition = %self.name, "the files of a deleted partition stay: {error}");
+        }
+        reply.answer(());
+    }
+}

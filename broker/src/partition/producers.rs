@@ -1,0 +1,318 @@
+//! What is remembered of idempotent producers (KIP-98): enough to recognise a retry and a gap.
+//!
+//! Of each producer the last five settled batches are kept, and all that are not settled yet, so that
+//! rolling back what was not settled leaves at least what a retry may ask for. Sequences run from 0 to
+//! `i32::MAX` and then begin again at 0. Pure.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::ids::{Offset, ProducerId};
+use crate::limits;
+use crate::partition::{AppendError, ProducerStamp};
+
+/// Batches of a producer that may be in flight, and so come again.
+pub const REMEMBERED: usize = 5;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RememberedBatch {
+    pub epoch: i16,
+    pub base_sequence: i32,
+    pub last_sequence: i32,
+    pub base_offset: Offset,
+    /// The offset after the last record.
+    pub end: Offset,
+    /// The broker's time for topics with `LogAppendTime`, -1 otherwise.
+    pub append_time_ms: i64,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Producer {
+    /// Rising in offset; their epochs never fall.
+    batches: VecDeque<RememberedBatch>,
+    /// Everything known was rolled back: what came first is expected again.
+    rolled_back: Option<(i16, i32)>,
+}
+
+/// Whether a batch is to be appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sequenced {
+    Next,
+    /// It is there already: this one.
+    Duplicate(RememberedBatch),
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Producers {
+    known: BTreeMap<ProducerId, Producer>,
+}
+
+/// The sequence `by` records after `sequence`.
+pub fn sequence_after(sequence: i32, by: i32) -> i32 {
+    ((i64::from(sequence) + i64::from(by)) & i64::from(i32::MAX)) as i32
+}
+
+/// How far `later` is ahead of `earlier`, going round at the end of the range.
+fn distance(earlier: i32, later: i32) -> i32 {
+    ((i64::from(later) - i64::from(earlier)) & i64::from(i32::MAX)) as i32
+}
+
+impl Producers {
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    pub fn check(&self, stamp: ProducerStamp, last_offset_delta: i32) -> Result<Sequenced, AppendError> {
+        let Some(producer) = self.known.get(&stamp.id) else {
+            // Nothing is remembered (a new producer, or one forgotten long ago): any start will do.
+            return Ok(Sequenced::Next);
+        };
+        let (current, expected) = match (producer.batches.back(), producer.rolled_back) {
+            (Some(last), _) => (last.epoch, sequence_after(last.last_sequence, 1)),
+            (None, Some(first)) => first,
+            (None, None) => return Ok(Sequenced::Next),
+        };
+        let out_of_order = |expected| AppendError::OutOfOrderSequence {
+            producer: stamp.id,
+            expected,
+            found: stamp.base_sequence,
+        };
+        if stamp.epoch < current {
+            return Err(AppendError::ProducerFenced { producer: stamp.id, current, found: stamp.epoch });
+        }
+        if stamp.epoch > current {
+            return if stamp.base_sequence == 0 { Ok(Sequenced::Next) } else { Err(out_of_order(0)) };
+        }
+        if stamp.base_sequence == expected {
+            return Ok(Sequenced::Next);
+        }
+        let last_sequence = sequence_after(stamp.base_sequence, last_offset_delta);
+        let of_epoch = || producer.batches.iter().filter(|batch| batch.epoch == stamp.epoch);
+        let same =
+            |b: &&RememberedBatch| (b.base_sequence, b.last_sequence) == (stamp.base_sequence, last_sequence);
+        if let Some(original) = of_epoch().rev().find(same) {
+            return Ok(Sequenced::Duplicate(*original));
+        }
+        match of_epoch().next() {
+            Some(oldest) if is_before(last_sequence, oldest.base_sequence) => {
+                Err(AppendError::DuplicateSequence(stamp.id))
+            }
+            _ => Err(out_of_order(expected)),
+        }
+    }
+
+    /// The batch has been given its offsets. `settled`: what ends there or before will not be rolled back.
+    pub fn remember(&mut self, id: ProducerId, batch: RememberedBatch, settled: Offset) {
+        let producer = self.known.entry(id).or_default();
+        producer.rolled_back = None;
+        producer.batches.push_back(batch);
+        while producer.batches.len() > REMEMBERED && producer.batches[REMEMBERED].end <= settled {
+            producer.batches.pop_front();
+        }
+        if self.known.len() > limits::PRODUCERS_PER_PARTITION_MAX {
+            self.forget_idle(settled);
+        }
+    }
+
+    /// What ends at `settled` or before will not be rolled back: no more of it is kept than a retry may ask for.
+    pub fn settle(&mut self, settled: Offset) {
+        for producer in self.known.values_mut() {
+            let done = producer.batches.partition_point(|batch| batch.end <= settled);
+            producer.batches.drain(..done.saturating_sub(REMEMBERED));
+        }
+    }
+
+    /// Forgets a tenth of the producers, those silent for the longest, so that the cost of choosing them is rare.
+    fn forget_idle(&mut self, settled: Offset) {
+        let last = |producer: &Producer| producer.batches.back().map_or(Offset(-1), |batch| batch.end);
+        let mut idle: Vec<(Offset, ProducerId)> = self.known.iter().map(|(id, p)| (last(p), *id)).collect();
+        idle.sort_unstable();
+        for (end, id) in idle.into_iter().take(limits::PRODUCERS_PER_PARTITION_MAX / 10) {
+            if end <= settled {
+                self.known.remove(&id);
+            }
+        }
+    }
+
+    /// Takes back what `id` appended from `to` on.
+    pub fn roll_back_one(&mut self, id: ProducerId, to: Offset) {
+        let Some(producer) = self.known.get_mut(&id) else { return };
+        while let Some(last) = producer.batches.back()
+            && last.end > to
+        {
+            producer.rolled_back = Some((last.epoch, last.base_sequence));
+            producer.batches.pop_back();
+        }
+        if !producer.batches.is_empty() {
+            producer.rolled_back = None;
+        }
+    }
+
+    /// Takes back everything from `to` on.
+    pub fn roll_back(&mut self, to: Offset) {
+        let ids: Vec<ProducerId> = self.known.keys().copied().collect();
+        for id in ids {
+            self.roll_back_one(id, to);
+        }
+    }
+
+    /// What a snapshot as of `upto` holds: of each producer its last batches that end there or before.
+    pub fn as_of(&self, upto: Offset) -> Vec<(ProducerId, Vec<RememberedBatch>)> {
+        let of_one = |(id, producer): (&ProducerId, &Producer)| {
+            let until = producer.batches.partition_point(|batch| batch.end <= upto);
+            let from = until.saturating_sub(REMEMBERED);
+            let batches: Vec<RememberedBatch> = producer.batches.range(from..until).copied().collect();
+            (!batches.is_empty()).then_some((*id, batches))
+        };
+        self.known.iter().filter_map(of_one).collect()
+    }
+
+    pub fn restored(all: impl IntoIterator<Item = (ProducerId, Vec<RememberedBatch>)>) -> Producers {
+        let one = |(id, batches): (ProducerId, Vec<RememberedBatch>)| {
+            (id, Producer { batches: batches.into(), rolled_back: None })
+        };
+        Producers { known: all.into_iter().map(one).collect() }
+    }
+}
+
+/// Whether `sequence` lies behind `reference` rather than ahead of it, in a range that goes round.
+fn is_before(sequence: i32, reference: i32) -> bool {
+    let back = distance(sequence, reference);
+    back > 0 && back < (1 << 30)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const P: ProducerId = ProducerId(7);
+
+    fn stamp(epoch: i16, base_sequence: i32) -> ProducerStamp {
+        ProducerStamp { id: P, epoch, base_sequence }
+    }
+
+    fn append(producers: &mut Producers, epoch: i16, sequence: i32, records: i32, at: i64, settled: i64) {
+        assert_eq!(producers.check(stamp(epoch, sequence), records - 1), Ok(Sequenced::Next));
+        let batch = RememberedBatch {
+            epoch,
+            base_sequence: sequence,
+            last_sequence: sequence_after(sequence, records - 1),
+            base_offset: Offset(at),
+            end: Offset(at + i64::from(records)),
+            append_time_ms: -1,
+        };
+        producers.remember(P, batch, Offset(settled));
+    }
+
+    /// Ten batches of one record each, sequences and offsets 0 to 9, all settled.
+    fn ten() -> Producers {
+        let mut producers = Producers::default();
+        for i in 0..10 {
+            append(&mut producers, 0, i, 1, i64::from(i), 100);
+        }
+        producers
+    }
+
+    fn offset_of_duplicate(producers: &Producers, epoch: i16, sequence: i32, records: i32) -> Option<i64> {
+        match producers.check(stamp(epoch, sequence), records - 1) {
+            Ok(Sequenced::Duplicate(batch)) => Some(batch.base_offset.0),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_new_producer_may_start_anywhere_and_then_counts_on() {
+        let mut producers = Producers::default();
+        append(&mut producers, 3, 40, 5, 0, 100);
+        assert_eq!(producers.check(stamp(3, 45), 0), Ok(Sequenced::Next));
+        let gap = AppendError::OutOfOrderSequence { producer: P, expected: 45, found: 46 };
+        assert_eq!(producers.check(stamp(3, 46), 0), Err(gap));
+    }
+
+    #[test]
+    fn the_last_five_batches_are_recognised_and_older_ones_named_as_such() {
+        let producers = ten();
+        for sequence in 5..10 {
+            assert_eq!(offset_of_duplicate(&producers, 0, sequence, 1), Some(i64::from(sequence)));
+        }
+        assert_eq!(producers.check(stamp(0, 4), 0), Err(AppendError::DuplicateSequence(P)));
+    }
+
+    #[test]
+    fn a_batch_that_overlaps_others_is_out_of_order() {
+        let overlap = AppendError::OutOfOrderSequence { producer: P, expected: 10, found: 8 };
+        assert_eq!(ten().check(stamp(0, 8), 1), Err(overlap));
+    }
+
+    #[test]
+    fn epochs_fence_and_a_new_one_starts_at_zero() {
+        let mut producers = ten();
+        append(&mut producers, 1, 0, 1, 10, 100);
+        let fenced = AppendError::ProducerFenced { producer: P, current: 1, found: 0 };
+        assert_eq!(producers.check(stamp(0, 10), 0), Err(fenced));
+        let late_start = AppendError::OutOfOrderSequence { producer: P, expected: 0, found: 1 };
+        assert_eq!(producers.check(stamp(2, 1), 0), Err(late_start));
+        assert_eq!(offset_of_duplicate(&producers, 1, 0, 1), Some(10));
+    }
+
+    #[test]
+    fn sequences_go_round_at_the_end_of_the_range() {
+        let mut producers = Producers::default();
+        append(&mut producers, 0, i32::MAX - 1, 4, 0, 100);
+        append(&mut producers, 0, 2, 1, 4, 100);
+        assert_eq!(offset_of_duplicate(&producers, 0, i32::MAX - 1, 4), Some(0));
+        assert_eq!(producers.check(stamp(0, i32::MAX - 9), 0), Err(AppendError::DuplicateSequence(P)));
+    }
+
+    #[test]
+    fn what_is_not_settled_is_kept_however_much_it_is() {
+        let mut producers = Producers::default();
+        for i in 0..10 {
+            append(&mut producers, 0, i, 1, i64::from(i), 2);
+        }
+        assert_eq!(offset_of_duplicate(&producers, 0, 0, 1), Some(0));
+        producers.roll_back(Offset(2));
+        assert_eq!(producers.check(stamp(0, 2), 0), Ok(Sequenced::Next));
+        assert_eq!(offset_of_duplicate(&producers, 0, 1, 1), Some(1));
+    }
+
+    #[test]
+    fn a_producer_rolled_back_to_nothing_must_begin_where_it_began() {
+        let mut producers = Producers::default();
+        append(&mut producers, 0, 0, 1, 0, 0);
+        append(&mut producers, 0, 1, 1, 1, 0);
+        producers.roll_back(Offset(0));
+        let skipped = AppendError::OutOfOrderSequence { producer: P, expected: 0, found: 1 };
+        assert_eq!(producers.check(stamp(0, 1), 0), Err(skipped));
+        assert_eq!(producers.check(stamp(0, 0), 0), Ok(Sequenced::Next));
+    }
+
+    #[test]
+    fn a_snapshot_holds_the_state_as_of_its_offset() {
+        let producers = ten();
+        let restored = Producers::restored(producers.as_of(Offset(8)));
+        assert_eq!(restored.check(stamp(0, 8), 0), Ok(Sequenced::Next));
+        assert_eq!(offset_of_duplicate(&restored, 0, 7, 1), Some(7));
+    }
+
+    #[test]
+    fn the_number_of_producers_is_bounded() {
+        let mut producers = Producers::default();
+        for id in 0..limits::PRODUCERS_PER_PARTITION_MAX as i64 + 1 {
+            let batch = RememberedBatch {
+                epoch: 0,
+                base_sequence: 0,
+                last_sequence: 0,
+                base_offset: Offset(id),
+                end: Offset(id + 1),
+                append_time_ms: -1,
+            };
+            producers.remember(ProducerId(id), batch, Offset(i64::MAX));
+        }
+        assert!(producers.len() <= limits::PRODUCERS_PER_PARTITION_MAX);
+        assert!(!producers.known.contains_key(&ProducerId(0)));
+    }
+}
