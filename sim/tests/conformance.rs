@@ -7,7 +7,7 @@ use sim::world::{Options, World};
 
 #[test]
 fn the_contracts_hold_in_a_world() {
-    for seed in 1..=5 {
+    for seed in 1..=6 {
         let outcome = World::run(seed, Options::default(), |world| async move {
             let backend = world.client("node1");
             let (sender, mut receiver) = io_backend::channel(&backend, "report", 1);

@@ -37,18 +37,9 @@ impl ActiveFaults {
     /// Takes a fault in. What lies in the past of `now` begins at once.
     pub fn add(&mut self, fault: &Fault, now: u64) -> FaultId {
         let from = nanos(fault.at.0).max(now);
-        let until = if fault.kind.is_moment() {
-            from
-        } else {
-            fault.for_.end(from)
-        };
+        let until = if fault.kind.is_moment() { from } else { fault.for_.end(from) };
         let id = FaultId(self.slots.len());
-        self.slots.push(Slot {
-            fault: fault.clone(),
-            from,
-            until,
-            hits: 0,
-        });
+        self.slots.push(Slot { fault: fault.clone(), from, until, hits: 0 });
         self.families[fault.kind.family() as usize].push(id.0);
         id
     }
@@ -75,10 +66,7 @@ impl ActiveFaults {
 
     /// Ids of all faults that are in force or still to come.
     pub fn unfinished(&self, now: u64) -> Vec<FaultId> {
-        (0..self.slots.len())
-            .map(FaultId)
-            .filter(|id| self.slots[id.0].until > now)
-            .collect()
+        (0..self.slots.len()).map(FaultId).filter(|id| self.slots[id.0].until > now).collect()
     }
 
     pub fn hit(&mut self, id: FaultId) {
@@ -87,13 +75,7 @@ impl ActiveFaults {
     }
 
     pub fn hits(&self) -> Vec<FaultHits> {
-        self.slots
-            .iter()
-            .map(|slot| FaultHits {
-                fault: slot.fault.clone(),
-                hits: slot.hits,
-            })
-            .collect()
+        self.slots.iter().map(|slot| FaultHits { fault: slot.fault.clone(), hits: slot.hits }).collect()
     }
 
     /// Hits since the last call, for the trace.
@@ -125,10 +107,7 @@ impl ActiveFaults {
             if fault.count.is_some_and(|most| slot.hits >= most) {
                 continue;
             }
-            if fault
-                .per_mille
-                .is_some_and(|share| !stream.per_mille(share))
-            {
+            if fault.per_mille.is_some_and(|share| !stream.per_mille(share)) {
                 continue;
             }
             let kind = fault.kind;
@@ -139,12 +118,7 @@ impl ActiveFaults {
     }
 
     /// The same without drawing or counting: is any such fault in force?
-    pub(super) fn force(
-        &self,
-        family: Family,
-        now: u64,
-        aims: impl Fn(&Fault) -> bool,
-    ) -> Option<FaultId> {
+    pub(super) fn force(&self, family: Family, now: u64, aims: impl Fn(&Fault) -> bool) -> Option<FaultId> {
         self.families[family as usize]
             .iter()
             .find(|number| {
@@ -155,9 +129,6 @@ impl ActiveFaults {
     }
 
     pub(super) fn delay_of(&self, id: FaultId, default_ns: u64) -> u64 {
-        self.slots[id.0]
-            .fault
-            .delay
-            .map_or(default_ns, |delay| nanos(delay.0))
+        self.slots[id.0].fault.delay.map_or(default_ns, |delay| nanos(delay.0))
     }
 }

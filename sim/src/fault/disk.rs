@@ -49,28 +49,16 @@ pub enum WriteFate {
 pub fn aims_at(fault: &Fault, target: &DiskTarget<'_>) -> bool {
     let implied = match fault.kind {
         FaultKind::SyncFails => Operation::Sync,
-        FaultKind::TornWrite | FaultKind::LostWrite | FaultKind::MisdirectedWrite => {
-            Operation::Write
-        }
+        FaultKind::TornWrite | FaultKind::LostWrite | FaultKind::MisdirectedWrite => Operation::Write,
         _ => Operation::Any,
     };
     let possible = implied.covers(target.operation)
         && (fault.kind != FaultKind::DiskFull || target.allocates)
         && fault.kind != FaultKind::BitRot;
     possible
-        && fault
-            .operation
-            .unwrap_or(Operation::Any)
-            .covers(target.operation)
-        && fault
-            .node
-            .as_ref()
-            .is_some_and(|node| node.machine() == target.machine)
-        && fault
-            .path
-            .as_ref()
-            .unwrap_or(&PathSelector::Any)
-            .matches(target.path)
+        && fault.operation.unwrap_or(Operation::Any).covers(target.operation)
+        && fault.node.as_ref().is_some_and(|node| node.machine() == target.machine)
+        && fault.path.as_ref().unwrap_or(&PathSelector::Any).matches(target.path)
 }
 
 /// Decides, and counts the hits.
@@ -101,12 +89,7 @@ pub fn effect(
 }
 
 /// Whether a stall that begins now catches an operation in flight.
-pub fn catches(
-    faults: &mut ActiveFaults,
-    id: FaultId,
-    target: &DiskTarget<'_>,
-    stream: &mut Stream,
-) -> bool {
+pub fn catches(faults: &mut ActiveFaults, id: FaultId, target: &DiskTarget<'_>, stream: &mut Stream) -> bool {
     let fault = faults.get(id);
     let caught = fault.kind == FaultKind::DiskStall
         && aims_at(fault, target)
@@ -124,18 +107,12 @@ mod tests {
 
     fn target(operation: Operation) -> DiskTarget<'static> {
         let path = Path::new("data/journal/1.journal");
-        DiskTarget {
-            machine: "node1",
-            path,
-            operation,
-            allocates: false,
-        }
+        DiskTarget { machine: "node1", path, operation, allocates: false }
     }
 
     fn stall(path: &str) -> Fault {
-        let mut fault = Fault::new(FaultKind::DiskStall)
-            .on(1)
-            .window(Duration::from_nanos(10), Duration::from_nanos(10));
+        let mut fault =
+            Fault::new(FaultKind::DiskStall).on(1).window(Duration::from_nanos(10), Duration::from_nanos(10));
         fault.path = Some(path.parse().unwrap());
         fault.operation = Some(Operation::Sync);
         fault
@@ -155,16 +132,9 @@ mod tests {
         ] {
             let mut faults = ActiveFaults::default();
             let id = faults.add(&stall(path), 0);
-            let target = DiskTarget {
-                machine,
-                ..target(operation)
-            };
+            let target = DiskTarget { machine, ..target(operation) };
             let effect = effect(&mut faults, &target, now, &mut stream);
-            assert_eq!(
-                effect.stalled_by,
-                hit.then_some(id),
-                "{path} {machine} {operation:?} {now}"
-            );
+            assert_eq!(effect.stalled_by, hit.then_some(id), "{path} {machine} {operation:?} {now}");
             assert_eq!(faults.hits()[0].hits, u64::from(hit));
         }
     }
@@ -173,19 +143,9 @@ mod tests {
     fn a_count_limits_the_hits() {
         let mut stream = Stream::new(1, "test");
         let mut faults = ActiveFaults::default();
-        faults.add(
-            &Fault {
-                count: Some(2),
-                ..stall("any")
-            },
-            0,
-        );
+        faults.add(&Fault { count: Some(2), ..stall("any") }, 0);
         let hits = (0..5)
-            .filter(|_| {
-                effect(&mut faults, &target(Operation::Sync), 15, &mut stream)
-                    .stalled_by
-                    .is_some()
-            })
+            .filter(|_| effect(&mut faults, &target(Operation::Sync), 15, &mut stream).stalled_by.is_some())
             .count();
         assert_eq!((hits, faults.hits()[0].hits), (2, 2));
     }
@@ -196,15 +156,9 @@ mod tests {
         let mut faults = ActiveFaults::default();
         faults.add(&Fault::new(FaultKind::DiskFull).on(1), 0);
         let rewrite = effect(&mut faults, &target(Operation::Write), 1, &mut stream);
-        let extend = DiskTarget {
-            allocates: true,
-            ..target(Operation::Write)
-        };
+        let extend = DiskTarget { allocates: true, ..target(Operation::Write) };
         let extend = effect(&mut faults, &extend, 1, &mut stream);
-        assert_eq!(
-            (rewrite.failure, extend.failure),
-            (None, Some(DiskFailure::Full))
-        );
+        assert_eq!((rewrite.failure, extend.failure), (None, Some(DiskFailure::Full)));
     }
 
     #[test]
@@ -213,11 +167,7 @@ mod tests {
         let mut faults = ActiveFaults::default();
         let id = faults.add(&stall("any"), 0);
         faults.end(id, 12);
-        assert!(
-            effect(&mut faults, &target(Operation::Sync), 15, &mut stream)
-                .stalled_by
-                .is_none()
-        );
+        assert!(effect(&mut faults, &target(Operation::Sync), 15, &mut stream).stalled_by.is_none());
         assert!(faults.unfinished(12).is_empty());
     }
 }

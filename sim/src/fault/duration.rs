@@ -77,9 +77,7 @@ impl FromStr for Span {
     type Err = DurationError;
 
     fn from_str(text: &str) -> Result<Span, DurationError> {
-        let wrong = || DurationError {
-            text: text.to_owned(),
-        };
+        let wrong = || DurationError { text: text.to_owned() };
         let mut rest = text.trim();
         if rest == "0" {
             return Ok(Span::ZERO);
@@ -89,30 +87,19 @@ impl FromStr for Span {
         }
         let mut total: u64 = 0;
         while !rest.is_empty() {
-            let digits = rest
-                .find(|c: char| !c.is_ascii_digit() && c != '.' && c != '_')
-                .ok_or_else(wrong)?;
+            let digits =
+                rest.find(|c: char| !c.is_ascii_digit() && c != '.' && c != '_').ok_or_else(wrong)?;
             let number: String = rest[..digits].chars().filter(|c| *c != '_').collect();
             rest = rest[digits..].trim_start();
-            let letters = rest
-                .find(|c: char| !c.is_alphabetic())
-                .unwrap_or(rest.len());
+            let letters = rest.find(|c: char| !c.is_alphabetic()).unwrap_or(rest.len());
             let unit = &rest[..letters];
             rest = rest[letters..].trim_start();
-            let (_, factor) = UNITS
-                .iter()
-                .find(|(name, _)| *name == unit)
-                .ok_or_else(wrong)?;
+            let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?;
             let part = match number.split_once('.') {
-                None => number
-                    .parse::<u64>()
-                    .ok()
-                    .and_then(|n| n.checked_mul(*factor)),
+                None => number.parse::<u64>().ok().and_then(|n| n.checked_mul(*factor)),
                 Some((whole, fraction)) => decimal(whole, fraction, *factor),
             };
-            total = part
-                .and_then(|part| total.checked_add(part))
-                .ok_or_else(wrong)?;
+            total = part.and_then(|part| total.checked_add(part)).ok_or_else(wrong)?;
         }
         Ok(Span(Duration::from_nanos(total)))
     }
@@ -123,17 +110,9 @@ fn decimal(whole: &str, fraction: &str, factor: u64) -> Option<u64> {
     if fraction.len() > 12 || (whole.is_empty() && fraction.is_empty()) {
         return None;
     }
-    let whole: u64 = if whole.is_empty() {
-        0
-    } else {
-        whole.parse().ok()?
-    };
+    let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
     let scale = 10u128.pow(u32::try_from(fraction.len()).ok()?);
-    let part: u128 = if fraction.is_empty() {
-        0
-    } else {
-        fraction.parse().ok()?
-    };
+    let part: u128 = if fraction.is_empty() { 0 } else { fraction.parse().ok()? };
     let nanos = u128::from(whole) * u128::from(factor) + part * u128::from(factor) / scale;
     u64::try_from(nanos).ok()
 }
@@ -190,12 +169,8 @@ impl FromStr for Offset {
             None => (1, trimmed.strip_prefix('+').unwrap_or(trimmed)),
         };
         let Span(length) = rest.parse()?;
-        let nanos = i64::try_from(length.as_nanos()).map_err(|_| DurationError {
-            text: text.to_owned(),
-        })?;
-        Ok(Offset {
-            nanos: sign * nanos,
-        })
+        let nanos = i64::try_from(length.as_nanos()).map_err(|_| DurationError { text: text.to_owned() })?;
+        Ok(Offset { nanos: sign * nanos })
     }
 }
 
@@ -243,26 +218,13 @@ mod tests {
             ("0", 0),
             ("2min", 120_000_000_000),
         ] {
-            assert_eq!(
-                text.parse::<Span>().unwrap().0,
-                Duration::from_nanos(ns),
-                "{text}"
-            );
+            assert_eq!(text.parse::<Span>().unwrap().0, Duration::from_nanos(ns), "{text}");
         }
     }
 
     #[test]
     fn what_is_no_duration_is_refused_by_name() {
-        for text in [
-            "",
-            "5",
-            "s",
-            "5 parsecs",
-            "-5s",
-            "1.2.3s",
-            "999999999999d",
-            ".s",
-        ] {
+        for text in ["", "5", "s", "5 parsecs", "-5s", "1.2.3s", "999999999999d", ".s"] {
             assert!(text.parse::<Span>().is_err(), "{text}");
         }
         let error = "5 parsecs".parse::<Extent>().unwrap_err().to_string();
@@ -271,15 +233,7 @@ mod tests {
 
     #[test]
     fn printing_a_duration_and_reading_it_back_gives_the_same() {
-        for ns in [
-            0,
-            1,
-            999,
-            1_000,
-            61_000_000_000,
-            13_200_000_000_123,
-            86_400_000_000_001,
-        ] {
+        for ns in [0, 1, 999, 1_000, 61_000_000_000, 13_200_000_000_123, 86_400_000_000_001] {
             let span = Span(Duration::from_nanos(ns));
             assert_eq!(span.to_string().parse::<Span>().unwrap(), span);
         }

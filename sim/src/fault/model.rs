@@ -205,11 +205,9 @@ impl FaultKind {
     pub fn family(self) -> Family {
         use FaultKind::*;
         match self {
-            DiskStall | DiskSlow | DiskError | SyncFails | TornWrite | LostWrite
-            | MisdirectedWrite | BitRot | DiskFull => Family::Disk,
-            Partition | OneWay | Loss | Delay | SlowLink | Reset | Silence | ConnectHangs => {
-                Family::Network
-            }
+            DiskStall | DiskSlow | DiskError | SyncFails | TornWrite | LostWrite | MisdirectedWrite
+            | BitRot | DiskFull => Family::Disk,
+            Partition | OneWay | Loss | Delay | SlowLink | Reset | Silence | ConnectHangs => Family::Network,
             Kill | PowerLoss | Restart | Pause | Wipe | Unkillable => Family::Process,
             ClockSkew | ClockJump | ClockDrift => Family::Clock,
             TaskStopped | ThreadBlocked => Family::Task,
@@ -220,19 +218,13 @@ impl FaultKind {
     /// Happens once, at `at`; the others last.
     pub fn is_moment(self) -> bool {
         use FaultKind::*;
-        matches!(
-            self,
-            BitRot | Reset | Kill | PowerLoss | Restart | Wipe | ClockJump
-        )
+        matches!(self, BitRot | Reset | Kill | PowerLoss | Restart | Wipe | ClockJump)
     }
 
     /// Whether it may destroy acknowledged data on the machine it hits.
     pub fn destroys_data(self) -> bool {
         use FaultKind::*;
-        matches!(
-            self,
-            SyncFails | TornWrite | LostWrite | MisdirectedWrite | BitRot | Wipe
-        )
+        matches!(self, SyncFails | TornWrite | LostWrite | MisdirectedWrite | BitRot | Wipe)
     }
 
     /// The name used in scenarios.
@@ -294,19 +286,10 @@ impl Fault {
 
     /// Says what is missing or does not belong.
     pub fn check(&self) -> Result<(), FaultError> {
-        let wrong = |what: String| {
-            Err(FaultError {
-                kind: self.kind,
-                what,
-            })
-        };
+        let wrong = |what: String| Err(FaultError { kind: self.kind, what });
         let family = self.kind.family();
         if self.node.is_none() && !(family == Family::Network && self.link.is_some()) {
-            let or_link = if family == Family::Network {
-                " or a link"
-            } else {
-                ""
-            };
+            let or_link = if family == Family::Network { " or a link" } else { "" };
             return wrong(format!("needs a node{or_link}"));
         }
         if self.node.is_some() && self.link.is_some() {
@@ -314,30 +297,18 @@ impl Fault {
         }
         let misplaced = [
             (self.path.is_some() && family != Family::Disk, "path"),
-            (
-                self.operation.is_some() && family != Family::Disk,
-                "operation",
-            ),
+            (self.operation.is_some() && family != Family::Disk, "operation"),
             (self.link.is_some() && family != Family::Network, "link"),
             (self.task.is_some() && family != Family::Task, "task"),
-            (
-                self.lock.is_some() && self.kind != FaultKind::LockDelay,
-                "lock",
-            ),
+            (self.lock.is_some() && self.kind != FaultKind::LockDelay, "lock"),
             (
                 self.channel.is_some()
                     && !matches!(self.kind, FaultKind::ChannelDelay | FaultKind::ChannelFull),
                 "channel",
             ),
             (self.by.is_some() && family != Family::Clock, "by"),
-            (
-                self.drift_ppm.is_some() && self.kind != FaultKind::ClockDrift,
-                "drift_ppm",
-            ),
-            (
-                self.bytes_per_s.is_some() && self.kind != FaultKind::SlowLink,
-                "bytes_per_s",
-            ),
+            (self.drift_ppm.is_some() && self.kind != FaultKind::ClockDrift, "drift_ppm"),
+            (self.bytes_per_s.is_some() && self.kind != FaultKind::SlowLink, "bytes_per_s"),
         ];
         if let Some((_, name)) = misplaced.iter().find(|(misplaced, _)| *misplaced) {
             return wrong(format!("takes no {name}"));
@@ -362,10 +333,7 @@ impl Fault {
         if self.bytes_per_s == Some(0) {
             return wrong("bytes_per_s is 0; that is a partition".to_owned());
         }
-        if self
-            .per_mille
-            .is_some_and(|share| share == 0 || share > 1000)
-        {
+        if self.per_mille.is_some_and(|share| share == 0 || share > 1000) {
             return wrong("per_mille is outside 1 to 1000".to_owned());
         }
         Ok(())
@@ -397,10 +365,7 @@ impl fmt::Display for Fault {
         if let Some(link) = &self.link {
             write!(f, " {link}")?;
         }
-        for name in [&self.task, &self.lock, &self.channel]
-            .into_iter()
-            .flatten()
-        {
+        for name in [&self.task, &self.lock, &self.channel].into_iter().flatten() {
             write!(f, " {name}")?;
         }
         if let Some(delay) = self.delay {

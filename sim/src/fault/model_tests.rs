@@ -23,21 +23,14 @@ fn a_plan_reads_well_in_toml() {
         for = "forever"
         "#,
     );
-    assert_eq!(
-        plan.faults[0].to_string(),
-        "disk-stall node1 journal sync at 10s for 3h 40m"
-    );
-    assert_eq!(
-        plan.faults[1].to_string(),
-        "partition client-* <-> node1 at 1m for forever"
-    );
+    assert_eq!(plan.faults[0].to_string(), "disk-stall node1 journal sync at 10s for 3h 40m");
+    assert_eq!(plan.faults[1].to_string(), "partition client-* <-> node1 at 1m for forever");
     assert!(plan.faults.iter().all(|fault| fault.check().is_ok()));
 }
 
 #[test]
 fn an_unknown_key_or_kind_is_refused() {
-    let error =
-        toml::from_str::<FaultPlan>("[[fault]]\nkind = \"disk-stall\"\nnod = 1\n").unwrap_err();
+    let error = toml::from_str::<FaultPlan>("[[fault]]\nkind = \"disk-stall\"\nnod = 1\n").unwrap_err();
     assert!(error.to_string().contains("nod"), "{error}");
     assert!(toml::from_str::<FaultPlan>("[[fault]]\nkind = \"disk-stal\"\n").is_err());
 }
@@ -46,9 +39,7 @@ fn an_unknown_key_or_kind_is_refused() {
 fn a_plan_survives_writing_and_reading() {
     let mut fault = Fault::new(FaultKind::ClockSkew).on(2);
     fault.by = Some("-5s".parse().unwrap());
-    let plan = FaultPlan {
-        faults: vec![fault, Fault::new(FaultKind::Kill).on(1)],
-    };
+    let plan = FaultPlan { faults: vec![fault, Fault::new(FaultKind::Kill).on(1)] };
     let json: FaultPlan = serde_json::from_str(&serde_json::to_string(&plan).unwrap()).unwrap();
     let toml: FaultPlan = toml::from_str(&toml::to_string(&plan).unwrap()).unwrap();
     assert_eq!(json, plan);
@@ -58,12 +49,8 @@ fn a_plan_survives_writing_and_reading() {
 
 #[test]
 fn different_plans_have_different_hashes() {
-    let one = FaultPlan {
-        faults: vec![Fault::new(FaultKind::Kill).on(1)],
-    };
-    let two = FaultPlan {
-        faults: vec![Fault::new(FaultKind::Kill).on(2)],
-    };
+    let one = FaultPlan { faults: vec![Fault::new(FaultKind::Kill).on(1)] };
+    let two = FaultPlan { faults: vec![Fault::new(FaultKind::Kill).on(2)] };
     assert_ne!(one.hash(), two.hash());
 }
 
@@ -76,27 +63,14 @@ fn a_fault_that_cannot_be_carried_out_says_what_is_missing() {
     says(Fault::new(FaultKind::DiskStall), "needs a node");
     says(Fault::new(FaultKind::DiskSlow).on(1), "needs delay");
     says(Fault::new(FaultKind::TaskStopped).on(1), "needs task");
-    says(
-        Fault {
-            lock: Some("x".into()),
-            ..Fault::new(FaultKind::Kill).on(1)
-        },
-        "takes no lock",
-    );
-    says(
-        Fault {
-            per_mille: Some(0),
-            ..Fault::new(FaultKind::LostWrite).on(1)
-        },
-        "per_mille",
-    );
+    says(Fault { lock: Some("x".into()), ..Fault::new(FaultKind::Kill).on(1) }, "takes no lock");
+    says(Fault { per_mille: Some(0), ..Fault::new(FaultKind::LostWrite).on(1) }, "per_mille");
 }
 
 #[test]
 fn every_kind_has_a_name_that_reads_back() {
     for kind in FaultKind::ALL {
-        let back: FaultKind =
-            serde_json::from_value(serde_json::Value::String(kind.name())).unwrap();
+        let back: FaultKind = serde_json::from_value(serde_json::Value::String(kind.name())).unwrap();
         assert_eq!(back, kind);
     }
 }

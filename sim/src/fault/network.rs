@@ -17,20 +17,12 @@ pub struct TransitEffect {
 fn aims_at(fault: &Fault, from: &str, to: &str) -> bool {
     match fault.kind {
         FaultKind::OneWay => match (&fault.link, &fault.node) {
-            (Some(link), _) => crate::fault::Link {
-                both_ways: false,
-                ..link.clone()
-            }
-            .matches(from, to),
+            (Some(link), _) => crate::fault::Link { both_ways: false, ..link.clone() }.matches(from, to),
             (None, Some(node)) => node.machine() == from,
             (None, None) => false,
         },
         // A partition cuts both ways however it is written.
-        FaultKind::Partition => crate::fault::Link {
-            both_ways: true,
-            ..fault.links()
-        }
-        .matches(from, to),
+        FaultKind::Partition => crate::fault::Link { both_ways: true, ..fault.links() }.matches(from, to),
         _ => fault.links().matches(from, to),
     }
 }
@@ -46,13 +38,7 @@ pub fn blocked(faults: &ActiveFaults, from: &str, to: &str, now: u64) -> Option<
 }
 
 /// Whether a connect from one machine to the other hangs although traffic passes. Counts a hit.
-pub fn connect_hangs(
-    faults: &mut ActiveFaults,
-    from: &str,
-    to: &str,
-    now: u64,
-    stream: &mut Stream,
-) -> bool {
+pub fn connect_hangs(faults: &mut ActiveFaults, from: &str, to: &str, now: u64, stream: &mut Stream) -> bool {
     faults.any_of(Family::Network)
         && !faults
             .strike(Family::Network, now, stream, |fault| {
@@ -74,10 +60,8 @@ pub fn transit(
         return effect;
     }
     let struck = faults.strike(Family::Network, now, stream, |fault| {
-        matches!(
-            fault.kind,
-            FaultKind::Loss | FaultKind::Delay | FaultKind::SlowLink
-        ) && aims_at(fault, from, to)
+        matches!(fault.kind, FaultKind::Loss | FaultKind::Delay | FaultKind::SlowLink)
+            && aims_at(fault, from, to)
     });
     for (kind, id) in struck {
         match kind {
@@ -104,13 +88,7 @@ mod tests {
 
     fn with(kind: FaultKind, link: &str) -> ActiveFaults {
         let mut faults = ActiveFaults::default();
-        faults.add(
-            &Fault {
-                link: Some(link.parse().unwrap()),
-                ..Fault::new(kind)
-            },
-            0,
-        );
+        faults.add(&Fault { link: Some(link.parse().unwrap()), ..Fault::new(kind) }, 0);
         faults
     }
 
@@ -136,38 +114,13 @@ mod tests {
     #[test]
     fn delays_add_up_and_the_slowest_rate_wins() {
         let mut faults = with(FaultKind::Loss, "a <-> b");
-        let delay = Fault {
-            delay: Some("1us".parse().unwrap()),
-            ..Fault::new(FaultKind::Delay).on(1)
-        };
-        faults.add(
-            &Fault {
-                node: None,
-                link: Some("a <-> b".parse().unwrap()),
-                ..delay
-            },
-            0,
-        );
+        let delay = Fault { delay: Some("1us".parse().unwrap()), ..Fault::new(FaultKind::Delay).on(1) };
+        faults.add(&Fault { node: None, link: Some("a <-> b".parse().unwrap()), ..delay }, 0);
         for rate in [500, 100, 900] {
-            let slow = Fault {
-                bytes_per_s: Some(rate),
-                ..Fault::new(FaultKind::SlowLink)
-            };
-            faults.add(
-                &Fault {
-                    link: Some("a <-> b".parse().unwrap()),
-                    ..slow
-                },
-                0,
-            );
+            let slow = Fault { bytes_per_s: Some(rate), ..Fault::new(FaultKind::SlowLink) };
+            faults.add(&Fault { link: Some("a <-> b".parse().unwrap()), ..slow }, 0);
         }
         let effect = transit(&mut faults, "b", "a", 1, &mut Stream::new(1, "link"));
-        assert_eq!(
-            effect,
-            TransitEffect {
-                delay: RETRANSMISSION + 1_000,
-                bytes_per_s: Some(100)
-            }
-        );
+        assert_eq!(effect, TransitEffect { delay: RETRANSMISSION + 1_000, bytes_per_s: Some(100) });
     }
 }

@@ -22,19 +22,14 @@ pub fn pressure(
     }
     let struck = faults.strike(Family::Seam, now, stream, |fault| {
         let wanted = match (fault.kind, seam) {
-            (FaultKind::LockDelay, Seam::Lock(name)) => {
-                fault.lock.as_deref().map(|lock| (lock, name))
-            }
+            (FaultKind::LockDelay, Seam::Lock(name)) => fault.lock.as_deref().map(|lock| (lock, name)),
             (FaultKind::ChannelDelay | FaultKind::ChannelFull, Seam::Channel(name)) => {
                 fault.channel.as_deref().map(|channel| (channel, name))
             }
             _ => None,
         };
         wanted.is_some_and(|(pattern, name)| matches_pattern(pattern, name))
-            && fault
-                .node
-                .as_ref()
-                .is_some_and(|node| node.machine() == machine)
+            && fault.node.as_ref().is_some_and(|node| node.machine() == machine)
     });
     let mut delay = 0;
     for (kind, id) in struck {
@@ -43,11 +38,7 @@ pub fn pressure(
         }
         delay += faults.delay_of(id, 0);
     }
-    if delay == 0 {
-        Pressure::None
-    } else {
-        Pressure::Delay(Duration::from_nanos(delay))
-    }
+    if delay == 0 { Pressure::None } else { Pressure::Delay(Duration::from_nanos(delay)) }
 }
 
 #[cfg(test)]
@@ -67,21 +58,13 @@ mod tests {
         full.channel = Some("journal".to_owned());
         faults.add(&full, 0);
         for (machine, seam, expected) in [
-            (
-                "node1",
-                Seam::Lock("file orders-0"),
-                Pressure::Delay(Duration::from_millis(5)),
-            ),
+            ("node1", Seam::Lock("file orders-0"), Pressure::Delay(Duration::from_millis(5))),
             ("node1", Seam::Lock("pending"), Pressure::None),
             ("node2", Seam::Lock("file orders-0"), Pressure::None),
             ("node1", Seam::Channel("journal"), Pressure::Full),
             ("node1", Seam::Channel("file x"), Pressure::None),
         ] {
-            assert_eq!(
-                pressure(&mut faults, machine, seam, 1, &mut stream),
-                expected,
-                "{seam:?}"
-            );
+            assert_eq!(pressure(&mut faults, machine, seam, 1, &mut stream), expected, "{seam:?}");
         }
     }
 }

@@ -54,10 +54,7 @@ impl PathClass {
     /// By the names in the path, nearest to the file first.
     pub fn of(path: &Path) -> PathClass {
         let text = path.to_string_lossy();
-        let name = path
-            .file_name()
-            .map(|name| name.to_string_lossy())
-            .unwrap_or_default();
+        let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
         if name.ends_with("index") {
             PathClass::Index
         } else if name.contains("snapshot") || name.ends_with(".snap") {
@@ -181,11 +178,7 @@ pub struct Link {
 impl Link {
     /// Everything that goes from or to this machine.
     pub fn all_of(machine: impl Into<String>) -> Link {
-        Link {
-            from: machine.into(),
-            to: "*".to_owned(),
-            both_ways: true,
-        }
+        Link { from: machine.into(), to: "*".to_owned(), both_ways: true }
     }
 
     pub fn matches(&self, from: &str, to: &str) -> bool {
@@ -210,23 +203,13 @@ impl FromStr for Link {
                 wanted: "two machines, as in \"node1 <-> node2\" or \"client-* -> node1\"",
             });
         }
-        Ok(Link {
-            from: from.to_owned(),
-            to: to.to_owned(),
-            both_ways,
-        })
+        Ok(Link { from: from.to_owned(), to: to.to_owned(), both_ways })
     }
 }
 
 impl fmt::Display for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} {} {}",
-            self.from,
-            if self.both_ways { "<->" } else { "->" },
-            self.to
-        )
+        write!(f, "{} {} {}", self.from, if self.both_ways { "<->" } else { "->" }, self.to)
     }
 }
 
@@ -275,11 +258,7 @@ mod tests {
             ("*", "", true),
             ("ab*ba", "aba", false),
         ] {
-            assert_eq!(
-                matches_pattern(pattern, text),
-                expected,
-                "{pattern} on {text}"
-            );
+            assert_eq!(matches_pattern(pattern, text), expected, "{pattern} on {text}");
         }
     }
 
@@ -300,10 +279,7 @@ mod tests {
             ("data/raft/000001.journal", PathClass::Raft),
             ("data/topics/orders-3/00000000.log", PathClass::Segment),
             ("data/topics/orders-3/00000000.timeindex", PathClass::Index),
-            (
-                "data/topics/orders-3/00000010.snapshot",
-                PathClass::Snapshot,
-            ),
+            ("data/topics/orders-3/00000010.snapshot", PathClass::Snapshot),
             ("data/meta.properties", PathClass::Other),
         ] {
             assert_eq!(PathClass::of(Path::new(path)), class, "{path}");

@@ -6,13 +6,8 @@ use super::select::matches_pattern;
 
 /// Whether the fault is about this task of this machine; `name` is `role` or `role[instance]`.
 pub fn aims_at(fault: &Fault, machine: &str, role: &str, name: &str) -> bool {
-    matches!(
-        fault.kind,
-        FaultKind::TaskStopped | FaultKind::ThreadBlocked
-    ) && fault
-        .node
-        .as_ref()
-        .is_some_and(|node| node.machine() == machine)
+    matches!(fault.kind, FaultKind::TaskStopped | FaultKind::ThreadBlocked)
+        && fault.node.as_ref().is_some_and(|node| node.machine() == machine)
         && fault
             .task
             .as_deref()
@@ -20,19 +15,11 @@ pub fn aims_at(fault: &Fault, machine: &str, role: &str, name: &str) -> bool {
 }
 
 /// The fault in force that keeps a task from being polled.
-pub fn stops(
-    faults: &ActiveFaults,
-    machine: &str,
-    role: &str,
-    name: &str,
-    now: u64,
-) -> Option<FaultId> {
+pub fn stops(faults: &ActiveFaults, machine: &str, role: &str, name: &str, now: u64) -> Option<FaultId> {
     if !faults.any_of(Family::Task) {
         return None;
     }
-    faults.force(Family::Task, now, |fault| {
-        aims_at(fault, machine, role, name)
-    })
+    faults.force(Family::Task, now, |fault| aims_at(fault, machine, role, name))
 }
 
 #[cfg(test)]
@@ -49,11 +36,7 @@ mod tests {
             ("part*", true),
         ] {
             fault.task = Some(wanted.to_owned());
-            assert_eq!(
-                aims_at(&fault, "node1", "partition", "partition[orders-3]"),
-                expected,
-                "{wanted}"
-            );
+            assert_eq!(aims_at(&fault, "node1", "partition", "partition[orders-3]"), expected, "{wanted}");
         }
         assert!(!aims_at(&fault, "node2", "partition", "partition"));
     }

@@ -50,20 +50,14 @@ impl SimBackend {
     /// The same process, but what is spawned through the handle runs on a group of `size` threads of this
     /// name: when `size` of its tasks are in [`SimBackend::blocking`], all the others stop.
     pub fn on_threads(&self, name: &str, size: usize) -> SimBackend {
-        SimBackend {
-            thread: self.process.thread(name, size),
-            ..self.clone()
-        }
+        SimBackend { thread: self.process.thread(name, size), ..self.clone() }
     }
 
     /// A call that blocks its thread: until `call` is done, one thread less is left for the tasks of this
     /// handle's group.
     pub async fn blocking<F: Future>(&self, call: F) -> F::Output {
         let task = io_backend::task::current_id().0;
-        let blocked = Blocked {
-            backend: self,
-            task,
-        };
+        let blocked = Blocked { backend: self, task };
         self.thread.block(task);
         let output = call.await;
         drop(blocked);
@@ -72,13 +66,11 @@ impl SimBackend {
 
     /// Resolves when the process is asked to stop politely.
     pub async fn stop_requested(&self) {
-        poll_fn(|cx| {
-            if self.process.poll_stop_requested(cx.waker()) {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
-        })
+        poll_fn(
+            |cx| {
+                if self.process.poll_stop_requested(cx.waker()) { Poll::Ready(()) } else { Poll::Pending }
+            },
+        )
         .await;
     }
 
@@ -124,11 +116,7 @@ impl Backend for SimBackend {
     }
 
     fn timer(&self, at: Moment) -> SimTimer {
-        SimTimer {
-            process: self.process.clone(),
-            at: at.0,
-            key: None,
-        }
+        SimTimer { process: self.process.clone(), at: at.0, key: None }
     }
 
     fn random_u64(&self) -> u64 {
@@ -147,11 +135,7 @@ impl Backend for SimBackend {
         tasks::spawn(&self.process, &self.thread, name.into(), future)
     }
 
-    fn spawn_dedicated<L: DedicatedLoop<Self>>(
-        &self,
-        name: impl Into<TaskName>,
-        body: L,
-    ) -> TaskHandle {
+    fn spawn_dedicated<L: DedicatedLoop<Self>>(&self, name: impl Into<TaskName>, body: L) -> TaskHandle {
         let name = name.into();
         let thread = SimThread::new(name.to_string(), 1);
         let disk = SimDedicatedDisk::new(&self.process);
@@ -162,13 +146,7 @@ impl Backend for SimBackend {
         let universe = self.universe();
         let mut stream = lock(&self.process.pressure);
         universe.with_faults(|faults| {
-            fault::seam::pressure(
-                faults,
-                &self.process.machine.name,
-                seam,
-                universe.now(),
-                &mut stream,
-            )
+            fault::seam::pressure(faults, &self.process.machine.name, seam, universe.now(), &mut stream)
         })
     }
 

@@ -21,20 +21,14 @@ pub struct ClockView {
 
 impl ClockView {
     pub fn new() -> ClockView {
-        ClockView {
-            world_base: 0,
-            local_base: 0,
-            drift_ppm: 0,
-            wall_offset: 0,
-        }
+        ClockView { world_base: 0, local_base: 0, drift_ppm: 0, wall_offset: 0 }
     }
 
     /// The monotonic clock at this time of the world.
     pub fn local(&self, world: u64) -> u64 {
         let passed = i128::from(world.saturating_sub(self.world_base));
         let ran = passed * (MILLION + i128::from(self.drift_ppm)) / MILLION;
-        self.local_base
-            .saturating_add(u64::try_from(ran).unwrap_or(u64::MAX))
+        self.local_base.saturating_add(u64::try_from(ran).unwrap_or(u64::MAX))
     }
 
     /// The first time of the world at which the monotonic clock shows `local` or more.
@@ -45,8 +39,7 @@ impl ClockView {
         let wanted = i128::from(local - self.local_base);
         let rate = MILLION + i128::from(self.drift_ppm);
         let passed = (wanted * MILLION + rate - 1) / rate;
-        self.world_base
-            .saturating_add(u64::try_from(passed).unwrap_or(u64::MAX))
+        self.world_base.saturating_add(u64::try_from(passed).unwrap_or(u64::MAX))
     }
 
     pub fn wall_ms(&self, world: u64) -> i64 {
@@ -125,10 +118,7 @@ mod tests {
             for local in 100..400 {
                 let world = clock.world(local);
                 assert!(clock.local(world) >= local, "{ppm} ppm, {local}");
-                assert!(
-                    world <= 100 || clock.local(world - 1) < local,
-                    "{ppm} ppm, {local}"
-                );
+                assert!(world <= 100 || clock.local(world - 1) < local, "{ppm} ppm, {local}");
             }
         }
     }
@@ -137,12 +127,7 @@ mod tests {
     fn a_wall_clock_may_jump_back() {
         let mut clock = ClockView::new();
         let before = clock.wall_ms(9_000_000_000);
-        clock.jump(
-            9_000_000_000,
-            Offset {
-                nanos: -5_000_000_000,
-            },
-        );
+        clock.jump(9_000_000_000, Offset { nanos: -5_000_000_000 });
         assert_eq!(clock.wall_ms(9_000_000_000), before - 5_000);
         assert_eq!(clock.local(9_000_000_000), 9_000_000_000);
     }

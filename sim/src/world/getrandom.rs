@@ -20,8 +20,7 @@ pub(super) fn seed_this_thread(seed: u64) {
     STREAM.with_borrow_mut(|stream| *stream = Some(Stream::new(seed, "getrandom")));
 }
 
-type Syscall =
-    unsafe extern "C" fn(c_long, c_long, c_long, c_long, c_long, c_long, c_long) -> c_long;
+type Syscall = unsafe extern "C" fn(c_long, c_long, c_long, c_long, c_long, c_long, c_long) -> c_long;
 
 fn next_syscall() -> Syscall {
     static NEXT: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());

@@ -55,10 +55,7 @@ impl Guard {
     }
 
     pub fn name_of(&self, task: u64) -> String {
-        lock(&self.names)
-            .get(&task)
-            .cloned()
-            .unwrap_or_else(|| format!("task {task}"))
+        lock(&self.names).get(&task).cloned().unwrap_or_else(|| format!("task {task}"))
     }
 
     /// The run is over although a poll goes on: its next call of the backend panics, which ends the
@@ -68,9 +65,6 @@ impl Guard {
     }
 
     pub fn check(&self) {
-        assert!(
-            !self.condemned.load(Ordering::Relaxed),
-            "the run was ended while this task did not yield"
-        );
+        assert!(!self.condemned.load(Ordering::Relaxed), "the run was ended while this task did not yield");
     }
 }

@@ -54,31 +54,16 @@ impl Universe {
         let (fault, gone) = self.with_faults(|faults| {
             let (from, until) = faults.window(id);
             // Healed before it began.
-            (
-                faults.get(id).clone(),
-                until < from || (until == from && !faults.get(id).kind.is_moment()),
-            )
+            (faults.get(id).clone(), until < from || (until == from && !faults.get(id).kind.is_moment()))
         });
-        if gone || (fault.kind.is_moment() && self.with_faults(|faults| faults.window(id).0 > now))
-        {
+        if gone || (fault.kind.is_moment() && self.with_faults(|faults| faults.window(id).0 > now)) {
             return;
         }
-        self.event(
-            Event::new(What::FaultBegin)
-                .numbers(id.0 as u64, 0)
-                .named(fault.kind.name()),
-        );
-        let machine = fault
-            .node
-            .as_ref()
-            .and_then(|node| self.machine(&node.machine()));
+        self.event(Event::new(What::FaultBegin).numbers(id.0 as u64, 0).named(fault.kind.name()));
+        let machine = fault.node.as_ref().and_then(|node| self.machine(&node.machine()));
         let hit = match fault.kind {
-            FaultKind::Reset | FaultKind::Silence => {
-                self.network.break_connections(self, &fault) > 0
-            }
-            _ => machine
-                .as_ref()
-                .is_some_and(|machine| self.begin_on(machine, &fault, id)),
+            FaultKind::Reset | FaultKind::Silence => self.network.break_connections(self, &fault) > 0,
+            _ => machine.as_ref().is_some_and(|machine| self.begin_on(machine, &fault, id)),
         };
         if hit {
             self.with_faults(|faults| faults.hit(id));
@@ -144,17 +129,8 @@ impl Universe {
             }
             FaultKind::ThreadBlocked => {
                 let mut hit = false;
-                for task in machine
-                    .process()
-                    .map(|process| process.tasks())
-                    .unwrap_or_default()
-                {
-                    if fault::task::aims_at(
-                        fault,
-                        &machine.name,
-                        task.current.name.role,
-                        &task.full_name,
-                    ) {
+                for task in machine.process().map(|process| process.tasks()).unwrap_or_default() {
+                    if fault::task::aims_at(fault, &machine.name, task.current.name.role, &task.full_name) {
                         task.thread.block(task.number);
                         hit = true;
                     }
@@ -181,15 +157,8 @@ impl Universe {
         if ended_before {
             return;
         }
-        self.event(
-            Event::new(What::FaultEnd)
-                .numbers(id.0 as u64, 0)
-                .named(fault.kind.name()),
-        );
-        let machine = fault
-            .node
-            .as_ref()
-            .and_then(|node| self.machine(&node.machine()));
+        self.event(Event::new(What::FaultEnd).numbers(id.0 as u64, 0).named(fault.kind.name()));
+        let machine = fault.node.as_ref().and_then(|node| self.machine(&node.machine()));
         match (fault.kind, machine) {
             (FaultKind::DiskStall, Some(machine)) => machine.disk.stall_ended(id),
             (FaultKind::Partition | FaultKind::OneWay, _) => self.network.kick_all(self),
@@ -245,9 +214,7 @@ fn wake_machine(machine: &Machine) {
 fn restart_when_ended(universe: &Arc<Universe>, machine: &Arc<Machine>, process: u64) {
     let machine = machine.clone();
     universe.act_in(10_000_000, move |universe| match machine.process() {
-        Some(running) if running.number == process => {
-            restart_when_ended(universe, &machine, process)
-        }
+        Some(running) if running.number == process => restart_when_ended(universe, &machine, process),
         Some(_) => {}
         None => {
             machine.start();

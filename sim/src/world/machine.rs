@@ -110,9 +110,7 @@ impl Machine {
         let process = Process::new(self, incarnation);
         *lock(&self.process) = Some(process.clone());
         self.universe.event(
-            Event::new(What::ProcessStart)
-                .numbers(process.number, incarnation)
-                .named(self.name.clone()),
+            Event::new(What::ProcessStart).numbers(process.number, incarnation).named(self.name.clone()),
         );
         SimBackend::new(process)
     }
@@ -127,21 +125,14 @@ impl Machine {
         }
         let backend = self.start_bare();
         let process = backend.process().clone();
-        self.universe
-            .network
-            .machine_changed(&self.universe, &self.name);
+        self.universe.network.machine_changed(&self.universe, &self.name);
         let main = process.clone();
         let future = async move {
             program(backend).await;
             main.end_soon(Cause::Exited(ExitStatus::Clean, "returned".to_owned()));
         };
         let runtime = process.runtime.clone();
-        drop(tasks::spawn(
-            &process,
-            &runtime,
-            TaskName::from("main"),
-            future,
-        ));
+        drop(tasks::spawn(&process, &runtime, TaskName::from("main"), future));
         self.changed();
         true
     }
@@ -160,8 +151,7 @@ impl Machine {
     /// The machine loses power: its process vanishes without a word to anyone, its disk keeps what was
     /// synced and some of the rest.
     pub fn power_loss(self: &Arc<Machine>) {
-        self.universe
-            .event(Event::new(What::PowerLoss).named(self.name.clone()));
+        self.universe.event(Event::new(What::PowerLoss).named(self.name.clone()));
         self.powered.store(false, Ordering::Relaxed);
         if let Some(process) = self.process() {
             process.vanished.store(true, Ordering::Relaxed);
@@ -172,9 +162,7 @@ impl Machine {
 
     pub fn power_on(self: &Arc<Machine>) {
         self.powered.store(true, Ordering::Relaxed);
-        self.universe
-            .network
-            .machine_changed(&self.universe, &self.name);
+        self.universe.network.machine_changed(&self.universe, &self.name);
     }
 
     pub(super) fn pause(&self) {
@@ -241,15 +229,10 @@ impl Process {
     fn new(machine: &Arc<Machine>, incarnation: u64) -> Arc<Process> {
         let universe = &machine.universe;
         let registry = Registry::new();
-        registry.observe(Box::new(Recorder {
-            universe: universe.clone(),
-        }));
+        registry.observe(Box::new(Recorder { universe: universe.clone() }));
         let runtime = SimThread::new("runtime", universe.options.runtime_threads);
         let stream = |what: &str| {
-            Mutex::new(Stream::new(
-                universe.seed,
-                &format!("{what}/{}/{incarnation}", machine.name),
-            ))
+            Mutex::new(Stream::new(universe.seed, &format!("{what}/{}/{incarnation}", machine.name)))
         };
         Arc::new(Process {
             number: universe.number(),
@@ -308,11 +291,7 @@ impl Process {
     pub(super) fn admit_task(&self, task: Arc<Task>) {
         let universe = self.universe();
         let blocks = universe.with_faults(|faults| {
-            let name = (
-                &*self.machine.name,
-                task.current.name.role,
-                task.full_name.as_str(),
-            );
+            let name = (&*self.machine.name, task.current.name.role, task.full_name.as_str());
             fault::task::stops(faults, name.0, name.1, name.2, universe.now())
                 .is_some_and(|id| faults.get(id).kind == fault::FaultKind::ThreadBlocked)
         });
@@ -423,16 +402,11 @@ impl Process {
         let universe = self.universe().clone();
         let machine = &self.machine;
         universe.event(
-            Event::new(What::ProcessEnd)
-                .numbers(self.number, self.incarnation)
-                .named(machine.name.clone()),
+            Event::new(What::ProcessEnd).numbers(self.number, self.incarnation).named(machine.name.clone()),
         );
         {
             let mut running = lock(&machine.process);
-            if running
-                .as_ref()
-                .is_some_and(|process| process.number == self.number)
-            {
+            if running.as_ref().is_some_and(|process| process.number == self.number) {
                 *running = None;
             }
         }
@@ -474,24 +448,10 @@ impl Recorder {
 
 impl Observer for Recorder {
     fn began(&self, entry: &Entry) {
-        self.record(
-            if entry.operation {
-                What::OperationBegin
-            } else {
-                What::WaitBegin
-            },
-            entry,
-        );
+        self.record(if entry.operation { What::OperationBegin } else { What::WaitBegin }, entry);
     }
 
     fn ended(&self, entry: &Entry, _now: Moment) {
-        self.record(
-            if entry.operation {
-                What::OperationEnd
-            } else {
-                What::WaitEnd
-            },
-            entry,
-        );
+        self.record(if entry.operation { What::OperationEnd } else { What::WaitEnd }, entry);
     }
 }

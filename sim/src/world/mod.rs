@@ -33,8 +33,7 @@ use std::time::Duration;
 
 pub use backend::{SimBackend, SimTimer};
 pub use disk::{
-    Device, DeviceCounts, MarkerTimes, SimDedicatedDisk, SimDedicatedFile, SimDisk, SimFile,
-    SyncRecord,
+    Device, DeviceCounts, MarkerTimes, SimDedicatedDisk, SimDedicatedFile, SimDisk, SimFile, SyncRecord,
 };
 pub use machine::{Cause, Ending, Machine, Process, ProcessCounts, Program};
 pub use network::{NetworkCounts, SimListener, SimNetwork, SimStream};
@@ -97,19 +96,13 @@ impl World {
 
     /// Completes after that time of the world.
     pub async fn sleep(&self, duration: Duration) {
-        let at = self
-            .universe
-            .now()
-            .saturating_add(crate::fault::duration::nanos(duration));
+        let at = self.universe.now().saturating_add(crate::fault::duration::nanos(duration));
         self.sleep_until(Duration::from_nanos(at)).await;
     }
 
     pub async fn sleep_until(&self, at: Duration) {
         let at = crate::fault::duration::nanos(at);
-        let mut timer = WorldTimer {
-            universe: &self.universe,
-            key: None,
-        };
+        let mut timer = WorldTimer { universe: &self.universe, key: None };
         poll_fn(|cx| {
             if self.universe.now() >= at {
                 return Poll::Ready(());
@@ -150,8 +143,7 @@ impl World {
 
     /// A remark in the trace.
     pub fn note(&self, text: &str) {
-        self.universe
-            .event(trace::Event::new(trace::What::Note).named(text));
+        self.universe.event(trace::Event::new(trace::What::Note).named(text));
     }
 
     /// How processes ended so far.
@@ -162,11 +154,7 @@ impl World {
     /// Who waits for what in every live process, in order of machines.
     pub fn snapshots(&self) -> Vec<ProcessSnapshot> {
         let machines: Vec<Arc<Machine>> = lock(&self.universe.machines).values().cloned().collect();
-        machines
-            .iter()
-            .filter_map(|machine| machine.process())
-            .map(|p| snapshot::of(&p))
-            .collect()
+        machines.iter().filter_map(|machine| machine.process()).map(|p| snapshot::of(&p)).collect()
     }
 
     pub fn events(&self) -> u64 {
@@ -219,8 +207,7 @@ impl MachineHandle {
         P: Fn(SimBackend) -> F + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        self.machine
-            .set_program(Arc::new(move |backend| Box::pin(program(backend))));
+        self.machine.set_program(Arc::new(move |backend| Box::pin(program(backend))));
         self.machine.start();
     }
 
@@ -232,8 +219,7 @@ impl MachineHandle {
 
     /// A supervisor starts the program again that long after it has exited by itself.
     pub fn supervise(&self, restart_after: Option<Duration>) {
-        self.machine
-            .supervise(restart_after.map(crate::fault::duration::nanos));
+        self.machine.supervise(restart_after.map(crate::fault::duration::nanos));
     }
 
     /// `kill -9`. False when nothing ran.

@@ -69,11 +69,7 @@ pub enum Stop {
 impl fmt::Display for Stop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Stop::Crash {
-                machine,
-                task,
-                message,
-            } => write!(f, "{machine}: task {task} panicked: {message}"),
+            Stop::Crash { machine, task, message } => write!(f, "{machine}: task {task} panicked: {message}"),
             Stop::NeverYields { task } => write!(f, "task {task} never yields"),
             Stop::Busy { task, polls } => {
                 write!(f, "{polls} polls without a pause, the last of task {task}")

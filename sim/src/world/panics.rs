@@ -23,10 +23,7 @@ pub(super) fn keep_on_this_thread() {
                 .map(|text| (*text).to_owned())
                 .or_else(|| info.payload().downcast_ref::<String>().cloned())
                 .unwrap_or_else(|| "a value that is no text".to_owned());
-            let place = info
-                .location()
-                .map(|at| format!(" at {at}"))
-                .unwrap_or_default();
+            let place = info.location().map(|at| format!(" at {at}")).unwrap_or_default();
             MESSAGE.with_borrow_mut(|message| {
                 // The first panic is the cause; those in destructors after it are not.
                 message.get_or_insert(format!("{text}{place}"));
@@ -37,7 +34,5 @@ pub(super) fn keep_on_this_thread() {
 }
 
 pub(super) fn take_message() -> String {
-    MESSAGE
-        .with_borrow_mut(Option::take)
-        .unwrap_or_else(|| "panicked".to_owned())
+    MESSAGE.with_borrow_mut(Option::take).unwrap_or_else(|| "panicked".to_owned())
 }

@@ -31,19 +31,14 @@ impl World {
         let universe = Universe::new(seed, options);
         let (sender, receiver) = channel();
         let inside = universe.clone();
-        let spawned = std::thread::Builder::new()
-            .name(format!("seed {seed}"))
-            .stack_size(16 << 20)
-            .spawn(move || {
+        let spawned =
+            std::thread::Builder::new().name(format!("seed {seed}")).stack_size(16 << 20).spawn(move || {
                 let _ = sender.send(live(&inside, main));
             });
         let thread = match spawned {
             Ok(thread) => thread,
             Err(error) => {
-                return outcome(
-                    &universe,
-                    Err(Stop::Main(format!("no thread for the world: {error}"))),
-                );
+                return outcome(&universe, Err(Stop::Main(format!("no thread for the world: {error}"))));
             }
         };
         let mut last = None;
@@ -55,30 +50,19 @@ impl World {
                     return outcome(&universe, result);
                 }
                 Err(RecvTimeoutError::Disconnected) => {
-                    return outcome(
-                        &universe,
-                        Err(Stop::Main("the world's thread died".to_owned())),
-                    );
+                    return outcome(&universe, Err(Stop::Main("the world's thread died".to_owned())));
                 }
                 Err(RecvTimeoutError::Timeout) => {}
             }
             let polling = universe.guard.polling();
-            stands_still = if polling.is_some() && polling == last {
-                stands_still + LOOK
-            } else {
-                Duration::ZERO
-            };
+            stands_still =
+                if polling.is_some() && polling == last { stands_still + LOOK } else { Duration::ZERO };
             last = polling;
             if let Some((task, _)) = polling
                 && stands_still >= universe.options.wall_guard
             {
                 universe.guard.condemn();
-                return outcome(
-                    &universe,
-                    Err(Stop::NeverYields {
-                        task: universe.guard.name_of(task),
-                    }),
-                );
+                return outcome(&universe, Err(Stop::NeverYields { task: universe.guard.name_of(task) }));
             }
         }
     }
@@ -86,10 +70,9 @@ impl World {
 
 fn outcome<T>(universe: &Universe, result: Result<T, Stop>) -> Outcome<T> {
     let result = result.map_err(|stop| match stop {
-        Stop::Busy { polls, .. } => Stop::Busy {
-            task: universe.guard.name_of(universe.guard.last_task()),
-            polls,
-        },
+        Stop::Busy { polls, .. } => {
+            Stop::Busy { task: universe.guard.name_of(universe.guard.last_task()), polls }
+        }
         other => other,
     });
     Outcome {
@@ -113,18 +96,11 @@ where
 {
     panics::keep_on_this_thread();
     getrandom::seed_this_thread(universe.seed);
-    let runtime =
-        madsim::runtime::Runtime::with_seed_and_config(universe.seed, madsim::Config::default());
+    let runtime = madsim::runtime::Runtime::with_seed_and_config(universe.seed, madsim::Config::default());
     let lived = catch_unwind(AssertUnwindSafe(|| {
         runtime.block_on(async {
             drop(madsim::task::spawn(drive(universe.clone())));
-            let result = until_over(
-                universe,
-                main(World {
-                    universe: universe.clone(),
-                }),
-            )
-            .await;
+            let result = until_over(universe, main(World { universe: universe.clone() })).await;
             // What destructors do now belongs to no run any more.
             universe.close();
             tasks::clear_table();

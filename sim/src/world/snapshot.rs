@@ -38,10 +38,7 @@ pub fn of(process: &Process) -> ProcessSnapshot {
         if !order.iter().any(|thread| Arc::ptr_eq(thread, &task.thread)) {
             order.push(task.thread.clone());
         }
-        if let Some(place) = order
-            .iter()
-            .position(|thread| Arc::ptr_eq(thread, &task.thread))
-        {
+        if let Some(place) = order.iter().position(|thread| Arc::ptr_eq(thread, &task.thread)) {
             groups.entry(place).or_default().push(task);
         }
     }
@@ -52,16 +49,12 @@ pub fn of(process: &Process) -> ProcessSnapshot {
             if blocked_by.is_empty() {
                 return None;
             }
-            let (blockers, others): (Vec<&Arc<Task>>, Vec<&Arc<Task>>) = members
-                .into_iter()
-                .partition(|task| blocked_by.contains(&task.number));
+            let (blockers, others): (Vec<&Arc<Task>>, Vec<&Arc<Task>>) =
+                members.into_iter().partition(|task| blocked_by.contains(&task.number));
             let starved = others.into_iter().filter(|task| task.has_missed());
             Some(ThreadSnapshot {
                 name: order[place].name.clone(),
-                blockers: blockers
-                    .into_iter()
-                    .map(|task| task.current.clone())
-                    .collect(),
+                blockers: blockers.into_iter().map(|task| task.current.clone()).collect(),
                 starved: starved.map(|task| task.current.clone()).collect(),
             })
         })

@@ -28,11 +28,7 @@ impl Stream {
 
     /// A number in `0..below`; zero when `below` is.
     pub fn below(&mut self, below: u64) -> u64 {
-        if below == 0 {
-            0
-        } else {
-            self.0.random_range(0..below)
-        }
+        if below == 0 { 0 } else { self.0.random_range(0..below) }
     }
 
     /// A number in `low..=high`.

@@ -90,9 +90,7 @@ impl Wake for Task {
         }
         let by = io_backend::task::current_id();
         self.process.count_wake();
-        self.process
-            .universe()
-            .event(Event::new(What::Wake).task(self.number).numbers(by.0, 0));
+        self.process.universe().event(Event::new(What::Wake).task(self.number).numbers(by.0, 0));
         self.wake_runner();
     }
 }
@@ -149,13 +147,8 @@ impl Task {
         }
         let mut faults = lock(&universe.faults);
         let machine = &self.process.machine.name;
-        let stopping = fault::task::stops(
-            &faults,
-            machine,
-            self.current.name.role,
-            &self.full_name,
-            universe.now(),
-        );
+        let stopping =
+            fault::task::stops(&faults, machine, self.current.name.role, &self.full_name, universe.now());
         if let Some(id) = stopping {
             faults.hit(id);
         }
@@ -202,25 +195,14 @@ where
         killed: AtomicBool::new(false),
         ended: AtomicBool::new(false),
     });
-    universe.guard.spawned(
-        number,
-        format!("{} of {}", task.full_name, process.machine.name),
-    );
+    universe.guard.spawned(number, format!("{} of {}", task.full_name, process.machine.name));
     process.admit_task(task.clone());
     let name: Arc<str> = Arc::from(task.full_name.as_str());
     let by = io_backend::task::current_id();
-    universe.event(
-        Event::new(What::Spawn)
-            .task(number)
-            .numbers(by.0, process.number)
-            .named(name),
-    );
+    universe.event(Event::new(What::Spawn).task(number).numbers(by.0, process.number).named(name));
     drop(madsim::task::spawn(Runner { task: task.clone() }));
     let (aborted, watched) = (task.clone(), task);
-    TaskHandle::new(
-        move || aborted.kill(),
-        move || watched.ended.load(Ordering::Relaxed),
-    )
+    TaskHandle::new(move || aborted.kill(), move || watched.ended.load(Ordering::Relaxed))
 }
 
 /// What the executor polls.
@@ -247,10 +229,14 @@ impl Future for Runner {
                 *runner = Some(cx.waker().clone());
             }
         }
-        if universe.is_over() {
+        // Its slot may be another task's by now.
+        if universe.is_over() || task.ended.load(Ordering::Relaxed) {
             return Poll::Ready(());
         }
         universe.tick();
+        if task.ended.load(Ordering::Relaxed) {
+            return Poll::Ready(());
+        }
         if task.killed.load(Ordering::Relaxed) {
             if let Some(future) = take(task.slot) {
                 drop_quietly(future);
@@ -270,9 +256,8 @@ impl Future for Runner {
         task.woken.store(false, Ordering::Relaxed);
         let waker = Waker::from(task.clone());
         universe.guard.enter(task.number);
-        let polled = catch_unwind(AssertUnwindSafe(|| {
-            future.as_mut().poll(&mut Context::from_waker(&waker))
-        }));
+        let polled =
+            catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut Context::from_waker(&waker))));
         universe.guard.leave();
         match polled {
             Ok(Poll::Pending) if !task.killed.load(Ordering::Relaxed) => {
@@ -286,11 +271,7 @@ impl Future for Runner {
             }
             Err(_) => {
                 let message = panics::take_message();
-                universe.event(
-                    Event::new(What::Panic)
-                        .task(task.number)
-                        .named(message.as_str()),
-                );
+                universe.event(Event::new(What::Panic).task(task.number).named(message.as_str()));
                 universe.stop_with(Stop::Crash {
                     machine: task.process.machine.name.to_string(),
                     task: task.full_name.clone(),

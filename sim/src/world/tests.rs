@@ -21,24 +21,15 @@ fn fault(kind: FaultKind, at: Duration, length: Duration) -> Fault {
 /// A small program that uses everything: a file, timers, a channel, the network.
 async fn busy_node(backend: SimBackend) {
     let disk = backend.disk().clone();
-    disk.create_dir_all(Path::new("data"), soon(&backend))
-        .await
-        .unwrap();
-    disk.sync_dir(Path::new("data"), soon(&backend))
-        .await
-        .unwrap();
-    let file = disk
-        .open(Path::new("data/journal"), OpenHow::OrCreate, soon(&backend))
-        .await
-        .unwrap();
+    disk.create_dir_all(Path::new("data"), soon(&backend)).await.unwrap();
+    disk.sync_dir(Path::new("data"), soon(&backend)).await.unwrap();
+    let file = disk.open(Path::new("data/journal"), OpenHow::OrCreate, soon(&backend)).await.unwrap();
     let (sender, mut receiver) = io_backend::channel::<SimBackend, u64>(&backend, "numbers", 4);
     for task in 0..3 {
         let (backend, sender) = (backend.clone(), sender.clone());
         backend.clone().spawn("producer", async move {
             loop {
-                backend
-                    .sleep(Duration::from_micros(backend.random_u64() % 5_000))
-                    .await;
+                backend.sleep(Duration::from_micros(backend.random_u64() % 5_000)).await;
                 if sender.send(task, soon(&backend)).await.is_err() {
                     return;
                 }
@@ -48,30 +39,21 @@ async fn busy_node(backend: SimBackend) {
     let mut at = 0;
     while let Ok(number) = receiver.receive(soon(&backend)).await {
         let data = Bytes::from(vec![number as u8; 100]);
-        if file.write_at(at, data, soon(&backend)).await.is_ok()
-            && file.sync(soon(&backend)).await.is_ok()
-        {
+        if file.write_at(at, data, soon(&backend)).await.is_ok() && file.sync(soon(&backend)).await.is_ok() {
             at += 100;
         }
     }
 }
 
 fn busy_run(seed: u64) -> Outcome<()> {
-    World::run(
-        seed,
-        Options {
-            keep: trace::Keep::All,
-            ..Options::default()
-        },
-        |world| async move {
-            world.node(1).start(busy_node);
-            world.inject(&fault(FaultKind::PowerLoss, 200 * MS, 50 * MS));
-            let mut slow = fault(FaultKind::DiskSlow, 500 * MS, 100 * MS);
-            slow.delay = Some(Span::millis(3));
-            world.inject(&slow);
-            world.sleep(Duration::from_secs(1)).await;
-        },
-    )
+    World::run(seed, Options { keep: trace::Keep::All, ..Options::default() }, |world| async move {
+        world.node(1).start(busy_node);
+        world.inject(&fault(FaultKind::PowerLoss, 200 * MS, 50 * MS));
+        let mut slow = fault(FaultKind::DiskSlow, 500 * MS, 100 * MS);
+        slow.delay = Some(Span::millis(3));
+        world.inject(&slow);
+        world.sleep(Duration::from_secs(1)).await;
+    })
 }
 
 #[test]
@@ -83,11 +65,7 @@ fn a_seed_run_twice_is_the_same_run_and_two_seeds_differ() {
     assert_eq!((one.trace_hash, one.events), (two.trace_hash, two.events));
     assert_ne!(one.trace_hash, other.trace_hash);
     assert!(one.events > 1_000, "{}", one.events);
-    assert!(
-        one.fault_hits.iter().all(|hits| hits.hits > 0),
-        "{:?}",
-        one.fault_hits
-    );
+    assert!(one.fault_hits.iter().all(|hits| hits.hits > 0), "{:?}", one.fault_hits);
 }
 
 #[test]

@@ -15,11 +15,7 @@ pub struct SimThread {
 
 impl SimThread {
     pub fn new(name: impl Into<Arc<str>>, size: usize) -> Arc<SimThread> {
-        Arc::new(SimThread {
-            name: name.into(),
-            size: size.max(1),
-            blockers: Mutex::default(),
-        })
+        Arc::new(SimThread { name: name.into(), size: size.max(1), blockers: Mutex::default() })
     }
 
     /// Whether the task may run: it blocks a thread itself, or one is free.
@@ -43,11 +39,7 @@ impl SimThread {
     /// The tasks that block threads, if these are all there are.
     pub fn blocked_by(&self) -> Vec<u64> {
         let blockers = lock(&self.blockers);
-        if blockers.len() < self.size {
-            Vec::new()
-        } else {
-            blockers.iter().copied().collect()
-        }
+        if blockers.len() < self.size { Vec::new() } else { blockers.iter().copied().collect() }
     }
 }
 

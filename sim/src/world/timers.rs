@@ -30,10 +30,7 @@ pub struct Timers {
 impl Timers {
     pub fn add(&mut self, at: u64, due: Due) -> TimerKey {
         self.numbers += 1;
-        let key = TimerKey {
-            at,
-            number: self.numbers,
-        };
+        let key = TimerKey { at, number: self.numbers };
         self.queue.insert(key, due);
         key
     }
@@ -94,8 +91,7 @@ mod tests {
         let late = timers.add(20, wake());
         let first = timers.add(10, wake());
         let second = timers.add(10, wake());
-        let order: Vec<TimerKey> =
-            std::iter::from_fn(|| timers.pop_due(30).map(|(key, _)| key)).collect();
+        let order: Vec<TimerKey> = std::iter::from_fn(|| timers.pop_due(30).map(|(key, _)| key)).collect();
         assert_eq!(order, [first, second, late]);
     }
 

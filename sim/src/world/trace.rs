@@ -54,15 +54,7 @@ pub struct Event {
 
 impl Event {
     pub fn new(what: What) -> Event {
-        Event {
-            at: 0,
-            what,
-            task: 0,
-            a: 0,
-            b: 0,
-            kind: None,
-            name: None,
-        }
+        Event { at: 0, what, task: 0, a: 0, b: 0, kind: None, name: None }
     }
 
     pub fn task(mut self, task: u64) -> Event {
@@ -116,12 +108,7 @@ pub struct Trace {
 
 impl Trace {
     pub fn new(keep: Keep) -> Trace {
-        Trace {
-            hasher: XxHash3_64::new(),
-            count: 0,
-            keep,
-            kept: VecDeque::new(),
-        }
+        Trace { hasher: XxHash3_64::new(), count: 0, keep, kept: VecDeque::new() }
     }
 
     pub fn push(&mut self, event: Event) {
@@ -195,10 +182,7 @@ mod tests {
             plain().numbers(0, 1),
             plain().named("x"),
             Event { at: 1, ..plain() },
-            Event {
-                kind: Some(WaitKind::DiskRead),
-                ..plain()
-            },
+            Event { kind: Some(WaitKind::DiskRead), ..plain() },
         ] {
             assert_ne!(base, hash(other));
         }
@@ -207,10 +191,7 @@ mod tests {
     #[test]
     fn a_divergence_names_its_first_event() {
         let events = |tasks: &[u64]| -> Vec<Event> {
-            tasks
-                .iter()
-                .map(|task| Event::new(What::Poll).task(*task))
-                .collect()
+            tasks.iter().map(|task| Event::new(What::Poll).task(*task)).collect()
         };
         let (one, two) = (events(&[1, 2, 3]), events(&[1, 5, 3]));
         let (number, a, b) = first_divergence(&one, &two).unwrap();
@@ -225,10 +206,7 @@ mod tests {
         for task in 1..=5 {
             trace.push(Event::new(What::Poll).task(task));
         }
-        assert_eq!(
-            trace.kept().iter().map(|e| e.task).collect::<Vec<_>>(),
-            [4, 5]
-        );
+        assert_eq!(trace.kept().iter().map(|e| e.task).collect::<Vec<_>>(), [4, 5]);
         assert_eq!(trace.count(), 5);
     }
 }

@@ -126,19 +126,11 @@ impl Universe {
     }
 
     /// Runs `act` at that time, with no lock held and no task being polled.
-    pub(super) fn act_at(
-        &self,
-        at: u64,
-        act: impl FnOnce(&Arc<Universe>) + Send + 'static,
-    ) -> TimerKey {
+    pub(super) fn act_at(&self, at: u64, act: impl FnOnce(&Arc<Universe>) + Send + 'static) -> TimerKey {
         lock(&self.timers).add(at.max(self.now()), Due::Act(Box::new(act)))
     }
 
-    pub(super) fn act_in(
-        &self,
-        ns: u64,
-        act: impl FnOnce(&Arc<Universe>) + Send + 'static,
-    ) -> TimerKey {
+    pub(super) fn act_in(&self, ns: u64, act: impl FnOnce(&Arc<Universe>) + Send + 'static) -> TimerKey {
         self.act_at(self.now().saturating_add(ns), act)
     }
 
@@ -157,10 +149,7 @@ impl Universe {
         self.fire_due();
         let polls = self.polls_since_idle.fetch_add(1, Ordering::Relaxed);
         if polls == self.options.polls_without_idle {
-            self.stop_with(Stop::Busy {
-                task: String::new(),
-                polls,
-            });
+            self.stop_with(Stop::Busy { task: String::new(), polls });
         }
     }
 

@@ -81,11 +81,7 @@ impl Device {
             markers: Markers::new(universe.options.marker),
             counts: DeviceCounts::default(),
         };
-        Arc::new(Device {
-            machine,
-            universe: universe.clone(),
-            state: Mutex::new(state),
-        })
+        Arc::new(Device { machine, universe: universe.clone(), state: Mutex::new(state) })
     }
 
     /// Begins an operation of a process; its result comes to the outlet.
@@ -113,10 +109,7 @@ impl Device {
         let effect = self.judge(&mut state, path, &work, now);
         let latency = state.stream.latency(work.usual_latency()) + effect.delay;
         let covers = match &work {
-            Work::Sync { inode } => state
-                .image
-                .file(*inode)
-                .map_or(0, |file| file.last_change()),
+            Work::Sync { inode } => state.image.file(*inode).map_or(0, |file| file.last_change()),
             Work::SyncDir => state.image.names().last_change(),
             _ => 0,
         };
@@ -145,12 +138,8 @@ impl Device {
         let grows = state.grows(path, work);
         let mut all = DiskEffect::default();
         for operation in work.operations() {
-            let target = DiskTarget {
-                machine: &self.machine,
-                path,
-                operation: *operation,
-                allocates: grows > 0,
-            };
+            let target =
+                DiskTarget { machine: &self.machine, path, operation: *operation, allocates: grows > 0 };
             let effect = self
                 .universe
                 .with_faults(|faults| fault::disk::effect(faults, &target, now, &mut state.stream));
@@ -179,8 +168,7 @@ impl Device {
         };
         let result = state.perform(&operation, self.universe.now());
         if let (Err(_), Some(_)) = (&result, operation.effect.failure) {
-            self.universe
-                .event(Event::new(What::DiskEffect).numbers(number, 0));
+            self.universe.event(Event::new(What::DiskEffect).numbers(number, 0));
         }
         drop(state);
         let local = Moment(operation.process.machine.local_now());
@@ -194,13 +182,8 @@ impl Device {
     pub(in crate::world) fn stall_began(&self, id: FaultId) {
         let mut caught = Vec::new();
         let mut state = lock(&self.state);
-        let State {
-            in_flight, stream, ..
-        } = &mut *state;
-        for operation in in_flight
-            .values_mut()
-            .filter(|operation| operation.timer.is_some())
-        {
+        let State { in_flight, stream, .. } = &mut *state;
+        for operation in in_flight.values_mut().filter(|operation| operation.timer.is_some()) {
             let hit = operation.work.operations().iter().any(|class| {
                 let target = DiskTarget {
                     machine: &self.machine,
@@ -208,8 +191,7 @@ impl Device {
                     operation: *class,
                     allocates: false,
                 };
-                self.universe
-                    .with_faults(|faults| fault::disk::catches(faults, id, &target, stream))
+                self.universe.with_faults(|faults| fault::disk::catches(faults, id, &target, stream))
             });
             if hit {
                 operation.effect.stalled_by = Some(id);
@@ -263,18 +245,12 @@ impl Device {
 
     pub(in crate::world) fn power_loss(&self) {
         let mut state = lock(&self.state);
-        let State {
-            image,
-            stream,
-            markers,
-            ..
-        } = &mut *state;
+        let State { image, stream, markers, .. } = &mut *state;
         let (bytes, names) = image.power_loss(stream);
         markers.power_loss();
         drop(state);
         if bytes > 0 {
-            self.universe
-                .probe("power loss with un-synced bytes in flight");
+            self.universe.probe("power loss with un-synced bytes in flight");
         }
         if names > 0 {
             self.universe.probe("power loss with un-synced names");
@@ -293,12 +269,8 @@ impl Device {
         let State { image, stream, .. } = &mut *state;
         let any = PathSelector::Any;
         let selector = fault.path.as_ref().unwrap_or(&any);
-        let mut candidates: Vec<Inode> = image
-            .names()
-            .files(true)
-            .filter(|(path, _)| selector.matches(path))
-            .map(|(_, i)| i)
-            .collect();
+        let mut candidates: Vec<Inode> =
+            image.names().files(true).filter(|(path, _)| selector.matches(path)).map(|(_, i)| i).collect();
         while !candidates.is_empty() {
             let chosen = candidates.swap_remove(stream.below(candidates.len() as u64) as usize);
             if image.file_mut(chosen).is_some_and(|file| file.rot(stream)) {
@@ -328,22 +300,13 @@ impl Device {
 
     /// Durable files in order of their paths.
     pub fn durable_files(&self) -> Vec<PathBuf> {
-        lock(&self.state)
-            .image
-            .names()
-            .files(true)
-            .map(|(path, _)| path.clone())
-            .collect()
+        lock(&self.state).image.names().files(true).map(|(path, _)| path.clone()).collect()
     }
 
     /// What a power loss now could not take: the durable bytes of a file, if its name is durable.
     pub fn durable_bytes(&self, path: &Path) -> Option<Vec<u8>> {
         let state = lock(&self.state);
-        let (_, inode) = state
-            .image
-            .names()
-            .files(true)
-            .find(|(known, _)| *known == path)?;
+        let (_, inode) = state.image.names().files(true).find(|(known, _)| *known == path)?;
         let pages = state.image.file(inode)?.durable();
         Some(pages.read(0, usize::try_from(pages.len()).ok()?))
     }
@@ -351,11 +314,7 @@ impl Device {
     /// What a process reads from the file now.
     pub fn current_bytes(&self, path: &Path) -> Option<Vec<u8>> {
         let state = lock(&self.state);
-        let (_, inode) = state
-            .image
-            .names()
-            .files(false)
-            .find(|(known, _)| *known == path)?;
+        let (_, inode) = state.image.names().files(false).find(|(known, _)| *known == path)?;
         let pages = state.image.file(inode)?.current();
         Some(pages.read(0, usize::try_from(pages.len()).ok()?))
     }
@@ -363,17 +322,11 @@ impl Device {
     /// Whether the range of the file is durable as it reads now.
     pub fn is_durable(&self, path: &Path, position: u64, len: usize) -> bool {
         let state = lock(&self.state);
-        let found = state
-            .image
-            .names()
-            .files(true)
-            .find(|(known, _)| *known == path);
-        found
-            .and_then(|(_, inode)| state.image.file(inode))
-            .is_some_and(|file| {
-                let durable = file.durable().read(position, len);
-                durable.len() == len && durable == file.current().read(position, len)
-            })
+        let found = state.image.names().files(true).find(|(known, _)| *known == path);
+        found.and_then(|(_, inode)| state.image.file(inode)).is_some_and(|file| {
+            let durable = file.durable().read(position, len);
+            durable.len() == len && durable == file.current().read(position, len)
+        })
     }
 
     pub fn used(&self) -> u64 {
@@ -385,23 +338,12 @@ impl State {
     /// By how much the work makes the disk fuller.
     fn grows(&self, path: &Path, work: &Work) -> u64 {
         let beyond = |inode: &Inode, end: u64| {
-            end.saturating_sub(
-                self.image
-                    .file(*inode)
-                    .map_or(0, |file| file.current().len()),
-            )
+            end.saturating_sub(self.image.file(*inode).map_or(0, |file| file.current().len()))
         };
         match work {
-            Work::Write {
-                inode,
-                position,
-                data,
+            Work::Write { inode, position, data } | Work::WriteDurable { inode, position, data } => {
+                beyond(inode, position + data.len() as u64)
             }
-            | Work::WriteDurable {
-                inode,
-                position,
-                data,
-            } => beyond(inode, position + data.len() as u64),
             Work::SetLen { inode, len } => beyond(inode, *len),
             Work::Open(io_backend::OpenHow::OrCreate | io_backend::OpenHow::CreateNew)
             | Work::CreateDirAll => u64::from(!self.image.exists(path)),
@@ -415,31 +357,16 @@ impl State {
         }
         let path = &*operation.path;
         match &operation.work {
-            Work::Read {
-                inode,
-                position,
-                len,
-            } => {
+            Work::Read { inode, position, len } => {
                 self.counts.reads += 1;
-                let bytes = self
-                    .image
-                    .file(*inode)
-                    .map(|file| file.current().read(*position, *len));
+                let bytes = self.image.file(*inode).map(|file| file.current().read(*position, *len));
                 Ok(Output::Bytes(Bytes::from(bytes.unwrap_or_default())))
             }
-            Work::Write {
-                inode,
-                position,
-                data,
-            } => {
+            Work::Write { inode, position, data } => {
                 self.write(*inode, *position, data, operation.effect.write, now);
                 Ok(Output::Done)
             }
-            Work::WriteDurable {
-                inode,
-                position,
-                data,
-            } => {
+            Work::WriteDurable { inode, position, data } => {
                 self.write(*inode, *position, data, operation.effect.write, now);
                 let covers = self.image.file(*inode).map_or(0, |file| file.last_change());
                 self.sync(operation, *inode, covers, now);
@@ -449,11 +376,9 @@ impl State {
                 self.sync(operation, *inode, operation.covers, now);
                 Ok(Output::Done)
             }
-            Work::Len { inode } => Ok(Output::Len(
-                self.image
-                    .file(*inode)
-                    .map_or(0, |file| file.current().len()),
-            )),
+            Work::Len { inode } => {
+                Ok(Output::Len(self.image.file(*inode).map_or(0, |file| file.current().len())))
+            }
             Work::SetLen { inode, len } => {
                 if let Some(file) = self.image.file_mut(*inode) {
                     file.set_len(*len);
@@ -477,18 +402,11 @@ impl State {
                 if !self.image.names().is_dir(path) {
                     return Err(io::Error::from(io::ErrorKind::NotFound));
                 }
-                let owner = *self
-                    .locked
-                    .entry(path.to_owned())
-                    .or_insert(operation.process.number);
-                if owner == operation.process.number {
-                    Ok(Output::Done)
-                } else {
-                    Err(io::Error::new(
-                        io::ErrorKind::WouldBlock,
-                        "another process has the directory",
-                    ))
+                if self.locked.contains_key(path) {
+                    return Err(io::Error::new(io::ErrorKind::WouldBlock, "the directory is taken"));
                 }
+                self.locked.insert(path.to_owned(), operation.process.number);
+                Ok(Output::Done)
             }
         }
     }
@@ -508,10 +426,7 @@ impl State {
                 }
             }
             WriteFate::Misdirected => {
-                let len = self
-                    .image
-                    .file(inode)
-                    .map_or(0, |file| file.current().len());
+                let len = self.image.file(inode).map_or(0, |file| file.current().len());
                 let room = len.saturating_sub(data.len() as u64);
                 let elsewhere = self.stream.below(room / 512 + 1) * 512;
                 self.image.write(inode, elsewhere, data.clone());
@@ -536,11 +451,7 @@ impl State {
         if failure == DiskFailure::PagesLost {
             let (inode, covers) = match &operation.work {
                 Work::Sync { inode } => (*inode, operation.covers),
-                Work::WriteDurable {
-                    inode,
-                    position,
-                    data,
-                } => {
+                Work::WriteDurable { inode, position, data } => {
                     self.write(*inode, *position, data, WriteFate::Done, now);
                     (*inode, u64::MAX)
                 }
@@ -553,9 +464,7 @@ impl State {
             self.remember(operation, false, Vec::new(), now);
         }
         match failure {
-            DiskFailure::Full => {
-                io::Error::new(io::ErrorKind::StorageFull, "no space left on device")
-            }
+            DiskFailure::Full => io::Error::new(io::ErrorKind::StorageFull, "no space left on device"),
             DiskFailure::Io | DiskFailure::PagesLost => io::Error::from_raw_os_error(libc::EIO),
         }
     }
@@ -575,16 +484,8 @@ impl State {
 
     /// The process of a write in flight has ended: some first part of it has reached the cache.
     fn cut_off(&mut self, operation: &Operation) {
-        if let Work::Write {
-            inode,
-            position,
-            data,
-        }
-        | Work::WriteDurable {
-            inode,
-            position,
-            data,
-        } = &operation.work
+        if let Work::Write { inode, position, data } | Work::WriteDurable { inode, position, data } =
+            &operation.work
             && operation.effect.failure.is_none()
             && operation.effect.stalled_by.is_none()
             && operation.effect.write == WriteFate::Done

@@ -87,26 +87,19 @@ impl FileState {
 
     fn push(&mut self, change: Change) {
         self.numbers += 1;
-        self.unsynced.push(Unsynced {
-            number: self.numbers,
-            change,
-        });
+        self.unsynced.push(Unsynced { number: self.numbers, change });
     }
 
     /// Makes every change up to `number` durable.
     pub fn sync(&mut self, number: u64) -> Covered {
         let covered = self.take(number);
         let alone = self.unsynced.is_empty();
-        let mut result = Covered {
-            ranges: Vec::new(),
-            data: Vec::new(),
-        };
+        let mut result = Covered { ranges: Vec::new(), data: Vec::new() };
         for unsynced in covered {
             match unsynced.change {
                 Change::Write { position, data } => {
                     if alone && data.len() as u64 >= PAGE {
-                        self.durable
-                            .share(&self.current, position, data.len() as u64);
+                        self.durable.share(&self.current, position, data.len() as u64);
                         let len = self.durable.len().max(position + data.len() as u64);
                         self.durable.adopt_len(len);
                     } else {
@@ -134,9 +127,7 @@ impl FileState {
     }
 
     fn take(&mut self, number: u64) -> Vec<Unsynced> {
-        let rest = self
-            .unsynced
-            .partition_point(|unsynced| unsynced.number <= number);
+        let rest = self.unsynced.partition_point(|unsynced| unsynced.number <= number);
         let later = self.unsynced.split_off(rest);
         std::mem::replace(&mut self.unsynced, later)
     }
@@ -206,10 +197,7 @@ impl FileState {
         let in_page = PAGE.min(self.durable.len() - page * PAGE);
         let bytes = self.durable.read(page * PAGE, in_page as usize);
         // A byte that means something: zeros behind the written part are of no interest.
-        let used = bytes
-            .iter()
-            .rposition(|byte| *byte != 0)
-            .map_or(in_page, |last| last as u64 + 1);
+        let used = bytes.iter().rposition(|byte| *byte != 0).map_or(in_page, |last| last as u64 + 1);
         let position = page * PAGE + stream.below(used);
         let bit = stream.below(8) as u8;
         self.durable.flip(position, bit);
@@ -223,10 +211,7 @@ fn split_by_page(position: u64, data: &Bytes, by_page: &mut BTreeMap<u64, Vec<(u
     while at < data.len() {
         let here = position + at as u64;
         let end = (at + (PAGE - here % PAGE) as usize).min(data.len());
-        by_page
-            .entry(here / PAGE)
-            .or_default()
-            .push((here, data.slice(at..end)));
+        by_page.entry(here / PAGE).or_default().push((here, data.slice(at..end)));
         at = end;
     }
 }

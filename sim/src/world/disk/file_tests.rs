@@ -13,11 +13,7 @@ fn what_was_synced_survives_every_power_loss() {
         file.sync(file.last_change());
         file.write(9_100, written(9_000, 2));
         file.power_loss(&mut Stream::new(seed, "disk"));
-        assert_eq!(
-            file.current().read(100, 9_000),
-            vec![1; 9_000],
-            "seed {seed}"
-        );
+        assert_eq!(file.current().read(100, 9_000), vec![1; 9_000], "seed {seed}");
         assert_eq!(file.current(), file.durable());
     }
 }
@@ -35,10 +31,7 @@ fn what_was_not_synced_is_kept_dropped_or_torn_at_sectors() {
         let sectors: Vec<bool> = bytes
             .chunks(512)
             .map(|sector| {
-                assert!(
-                    sector.iter().all(|byte| *byte == sector[0]),
-                    "torn within a sector"
-                );
+                assert!(sector.iter().all(|byte| *byte == sector[0]), "torn within a sector");
                 sector[0] == 9
             })
             .collect();
@@ -85,10 +78,7 @@ fn overlapping_writes_in_one_page_are_synced_in_order() {
     let asked = file.last_change();
     file.write(15, written(10, 3));
     file.sync(asked);
-    assert_eq!(
-        file.durable().read(8, 24),
-        [vec![1; 2], vec![2; 20], vec![1; 2]].concat()
-    );
+    assert_eq!(file.durable().read(8, 24), [vec![1; 2], vec![2; 20], vec![1; 2]].concat());
     assert_eq!(file.current().read(15, 10), vec![3; 10]);
 }
 
@@ -97,17 +87,10 @@ fn a_failed_sync_loses_the_pages_for_good() {
     let mut file = FileState::default();
     file.write(0, written(4096, 1));
     file.lose(file.last_change(), false);
-    assert_eq!(
-        file.current().read(0, 1),
-        [1],
-        "the cache may still show it"
-    );
+    assert_eq!(file.current().read(0, 1), [1], "the cache may still show it");
     file.sync(file.last_change());
     file.power_loss(&mut Stream::new(3, "disk"));
-    assert!(
-        !file.current().read(0, 4096).contains(&1),
-        "a later sync must not bring it back"
-    );
+    assert!(!file.current().read(0, 4096).contains(&1), "a later sync must not bring it back");
 }
 
 #[test]
@@ -133,11 +116,7 @@ fn rot_flips_exactly_one_bit() {
     let before = file.durable().read(0, 5_000);
     assert!(file.rot(&mut Stream::new(1, "disk")));
     let after = file.durable().read(0, 5_000);
-    let flipped: u32 = before
-        .iter()
-        .zip(&after)
-        .map(|(a, b)| (a ^ b).count_ones())
-        .sum();
+    let flipped: u32 = before.iter().zip(&after).map(|(a, b)| (a ^ b).count_ones()).sum();
     assert_eq!(flipped, 1);
     assert_eq!(file.current(), file.durable());
 }

@@ -107,10 +107,7 @@ impl Image {
             match self.names.get(dir) {
                 Some(Named::Dir) => {}
                 Some(Named::File(_)) => {
-                    return Err(error(
-                        io::ErrorKind::NotADirectory,
-                        "a file stands in the way",
-                    ));
+                    return Err(error(io::ErrorKind::NotADirectory, "a file stands in the way"));
                 }
                 None => self.names.add(dir, Named::Dir),
             }
@@ -127,21 +124,10 @@ impl Image {
                 .list(path)
                 .into_iter()
                 .map(|(name, named)| match named {
-                    Named::Dir => DirEntry {
-                        name,
-                        is_dir: true,
-                        len: 0,
-                    },
+                    Named::Dir => DirEntry { name, is_dir: true, len: 0 },
                     Named::File(inode) => {
-                        let len = self
-                            .files
-                            .get(&inode)
-                            .map_or(0, |file| file.current().len());
-                        DirEntry {
-                            name,
-                            is_dir: false,
-                            len,
-                        }
+                        let len = self.files.get(&inode).map_or(0, |file| file.current().len());
+                        DirEntry { name, is_dir: false, len }
                     }
                 })
                 .collect()),
@@ -155,19 +141,13 @@ impl Image {
         }
         match (what, self.names.get(to)) {
             (Named::File(_), Some(Named::Dir)) => {
-                return Err(error(
-                    io::ErrorKind::IsADirectory,
-                    "the target is a directory",
-                ));
+                return Err(error(io::ErrorKind::IsADirectory, "the target is a directory"));
             }
             (Named::Dir, Some(Named::File(_))) => {
                 return Err(error(io::ErrorKind::NotADirectory, "the target is a file"));
             }
             (Named::Dir, Some(Named::Dir)) if !self.names.list(to).is_empty() => {
-                return Err(error(
-                    io::ErrorKind::DirectoryNotEmpty,
-                    "the target is not empty",
-                ));
+                return Err(error(io::ErrorKind::DirectoryNotEmpty, "the target is not empty"));
             }
             _ => {}
         }
@@ -217,11 +197,7 @@ impl Image {
     /// The power goes: un-synced names and bytes are kept, dropped or torn. Returns how many bytes and how
     /// many names were not synced.
     pub fn power_loss(&mut self, stream: &mut Stream) -> (u64, usize) {
-        let bytes = self
-            .files
-            .values_mut()
-            .map(|file| file.power_loss(stream))
-            .sum();
+        let bytes = self.files.values_mut().map(|file| file.power_loss(stream)).sum();
         let names = self.names.power_loss(stream);
         self.open.clear();
         self.forget_unnamed();
@@ -230,9 +206,6 @@ impl Image {
 
     pub fn wipe(&mut self) {
         let inodes = self.inodes;
-        *self = Image {
-            inodes,
-            ..Image::default()
-        };
+        *self = Image { inodes, ..Image::default() };
     }
 }

@@ -20,10 +20,7 @@ pub struct Markers {
 
 impl Markers {
     pub fn new(marker: Option<[u8; 8]>) -> Markers {
-        Markers {
-            marker,
-            times: BTreeMap::new(),
-        }
+        Markers { marker, times: BTreeMap::new() }
     }
 
     pub fn get(&self, record: u64) -> MarkerTimes {
@@ -32,21 +29,13 @@ impl Markers {
 
     pub fn written(&mut self, data: &[u8], now: u64) {
         for record in self.find(data) {
-            self.times
-                .entry(record)
-                .or_default()
-                .written
-                .get_or_insert(now);
+            self.times.entry(record).or_default().written.get_or_insert(now);
         }
     }
 
     pub fn durable(&mut self, data: &[u8], now: u64) {
         for record in self.find(data) {
-            self.times
-                .entry(record)
-                .or_default()
-                .durable
-                .get_or_insert(now);
+            self.times.entry(record).or_default().durable.get_or_insert(now);
         }
     }
 
@@ -102,20 +91,8 @@ mod tests {
         markers.written(&data, 5);
         markers.written(&data, 6);
         markers.durable(&data[..20], 8);
-        assert_eq!(
-            markers.get(7),
-            MarkerTimes {
-                written: Some(5),
-                durable: Some(8)
-            }
-        );
-        assert_eq!(
-            markers.get(9),
-            MarkerTimes {
-                written: Some(5),
-                durable: None
-            }
-        );
+        assert_eq!(markers.get(7), MarkerTimes { written: Some(5), durable: Some(8) });
+        assert_eq!(markers.get(9), MarkerTimes { written: Some(5), durable: None });
         assert_eq!(markers.get(8), MarkerTimes::default());
     }
 }

@@ -38,9 +38,7 @@ pub struct SimDisk {
 
 impl SimDisk {
     pub(super) fn new(process: &Arc<Process>) -> SimDisk {
-        SimDisk {
-            process: process.clone(),
-        }
+        SimDisk { process: process.clone() }
     }
 
     async fn run(
@@ -51,11 +49,7 @@ impl SimDisk {
         site: &'static Location<'static>,
     ) -> DiskResult<Output> {
         let (kind, what) = (work.kind(), work.name());
-        let outlet = self
-            .process
-            .machine
-            .disk
-            .begin(&self.process, &path, work, site);
+        let outlet = self.process.machine.disk.begin(&self.process, &path, work, site);
         let waiter = Waiter(outlet);
         let done = poll_fn(|cx| waiter.0.poll(cx));
         let result = match deadline {
@@ -63,21 +57,14 @@ impl SimDisk {
             None => done.await,
             Some(deadline) => {
                 let backend = SimBackend::new(self.process.clone());
-                let mut wait = backend
-                    .registry()
-                    .waiting(&backend, kind, what, site)
-                    .on(operation::target(&path));
+                let mut wait =
+                    backend.registry().waiting(&backend, kind, what, site).on(operation::target(&path));
                 if matches!(deadline, Deadline::Unbounded(_)) {
                     wait = wait.unbounded();
                 }
-                within(&backend, deadline, wait.during(done))
-                    .await
-                    .unwrap_or_else(|_| {
-                        Err(std::io::Error::new(
-                            std::io::ErrorKind::TimedOut,
-                            "deadline passed",
-                        ))
-                    })
+                within(&backend, deadline, wait.during(done)).await.unwrap_or_else(|_| {
+                    Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "deadline passed"))
+                })
             }
         };
         result.map_err(|source| DiskError::new(what, path.to_path_buf(), source))
@@ -90,12 +77,10 @@ impl SimDisk {
         deadline: Deadline,
         site: &'static Location<'static>,
     ) -> DiskResult<()> {
-        self.run(Arc::from(path), work, Some(deadline), site)
-            .await
-            .map(|_| ())
+        self.run(Arc::from(path), work, Some(deadline), site).await.map(|_| ())
     }
 
-    fn opened(&self, path: Arc<Path>, output: Output) -> SimFile {
+    fn opened(&self, path: Arc<Path>, how: OpenHow, output: Output) -> SimFile {
         let inode = match output {
             Output::Opened(inode) => inode,
             _ => Inode(0),
@@ -106,6 +91,7 @@ impl SimDisk {
                 process: self.process.clone(),
                 inode,
                 path,
+                read_only: how == OpenHow::ReadOnly,
             }),
         }
     }
@@ -125,19 +111,13 @@ impl Disk for SimDisk {
         let site = Location::caller();
         let path: Arc<Path> = Arc::from(path);
         async move {
-            let output = self
-                .run(path.clone(), Work::Open(how), Some(deadline), site)
-                .await?;
-            Ok(self.opened(path, output))
+            let output = self.run(path.clone(), Work::Open(how), Some(deadline), site).await?;
+            Ok(self.opened(path, how, output))
         }
     }
 
     #[track_caller]
-    fn create_dir_all(
-        &self,
-        path: &Path,
-        deadline: Deadline,
-    ) -> impl Future<Output = DiskResult<()>> + Send {
+    fn create_dir_all(&self, path: &Path, deadline: Deadline) -> impl Future<Output = DiskResult<()>> + Send {
         self.done(path, Work::CreateDirAll, deadline, Location::caller())
     }
 
@@ -149,10 +129,7 @@ impl Disk for SimDisk {
     ) -> impl Future<Output = DiskResult<Vec<DirEntry>>> + Send {
         let site = Location::caller();
         async move {
-            match self
-                .run(Arc::from(path), Work::ReadDir, Some(deadline), site)
-                .await?
-            {
+            match self.run(Arc::from(path), Work::ReadDir, Some(deadline), site).await? {
                 Output::Entries(entries) => Ok(entries),
                 _ => Ok(Vec::new()),
             }
@@ -166,47 +143,26 @@ impl Disk for SimDisk {
         to: &Path,
         deadline: Deadline,
     ) -> impl Future<Output = DiskResult<()>> + Send {
-        self.done(
-            from,
-            Work::Rename(to.to_owned()),
-            deadline,
-            Location::caller(),
-        )
+        self.done(from, Work::Rename(to.to_owned()), deadline, Location::caller())
     }
 
     #[track_caller]
-    fn remove_file(
-        &self,
-        path: &Path,
-        deadline: Deadline,
-    ) -> impl Future<Output = DiskResult<()>> + Send {
+    fn remove_file(&self, path: &Path, deadline: Deadline) -> impl Future<Output = DiskResult<()>> + Send {
         self.done(path, Work::RemoveFile, deadline, Location::caller())
     }
 
     #[track_caller]
-    fn remove_dir_all(
-        &self,
-        path: &Path,
-        deadline: Deadline,
-    ) -> impl Future<Output = DiskResult<()>> + Send {
+    fn remove_dir_all(&self, path: &Path, deadline: Deadline) -> impl Future<Output = DiskResult<()>> + Send {
         self.done(path, Work::RemoveDirAll, deadline, Location::caller())
     }
 
     #[track_caller]
-    fn sync_dir(
-        &self,
-        path: &Path,
-        deadline: Deadline,
-    ) -> impl Future<Output = DiskResult<()>> + Send {
+    fn sync_dir(&self, path: &Path, deadline: Deadline) -> impl Future<Output = DiskResult<()>> + Send {
         self.done(path, Work::SyncDir, deadline, Location::caller())
     }
 
     #[track_caller]
-    fn lock_dir(
-        &self,
-        path: &Path,
-        deadline: Deadline,
-    ) -> impl Future<Output = DiskResult<()>> + Send {
+    fn lock_dir(&self, path: &Path, deadline: Deadline) -> impl Future<Output = DiskResult<()>> + Send {
         self.done(path, Work::LockDir, deadline, Location::caller())
     }
 }
@@ -222,6 +178,7 @@ struct Open {
     process: Arc<Process>,
     inode: Inode,
     path: Arc<Path>,
+    read_only: bool,
 }
 
 impl Drop for Open {
@@ -237,9 +194,11 @@ impl SimFile {
         deadline: Option<Deadline>,
         site: &'static Location<'static>,
     ) -> DiskResult<Output> {
-        self.disk
-            .run(self.open.path.clone(), work, deadline, site)
-            .await
+        if self.open.read_only && !matches!(work, Work::Read { .. } | Work::Len { .. } | Work::Sync { .. }) {
+            let refused = std::io::Error::from_raw_os_error(libc::EBADF);
+            return Err(DiskError::new(work.name(), self.open.path.to_path_buf(), refused));
+        }
+        self.disk.run(self.open.path.clone(), work, deadline, site).await
     }
 }
 
@@ -257,11 +216,7 @@ impl File for SimFile {
     ) -> impl Future<Output = DiskResult<Bytes>> + Send {
         let site = Location::caller();
         async move {
-            let work = Work::Read {
-                inode: self.open.inode,
-                position,
-                len,
-            };
+            let work = Work::Read { inode: self.open.inode, position, len };
             match self.run(work, Some(deadline), site).await? {
                 Output::Bytes(bytes) => Ok(bytes),
                 _ => Ok(Bytes::new()),
@@ -277,29 +232,21 @@ impl File for SimFile {
         deadline: Deadline,
     ) -> impl Future<Output = DiskResult<()>> + Send {
         let site = Location::caller();
-        let work = Work::Write {
-            inode: self.open.inode,
-            position,
-            data,
-        };
+        let work = Work::Write { inode: self.open.inode, position, data };
         async move { self.run(work, Some(deadline), site).await.map(|_| ()) }
     }
 
     #[track_caller]
     fn sync(&self, deadline: Deadline) -> impl Future<Output = DiskResult<()>> + Send {
         let site = Location::caller();
-        let work = Work::Sync {
-            inode: self.open.inode,
-        };
+        let work = Work::Sync { inode: self.open.inode };
         async move { self.run(work, Some(deadline), site).await.map(|_| ()) }
     }
 
     #[track_caller]
     fn len(&self, deadline: Deadline) -> impl Future<Output = DiskResult<u64>> + Send {
         let site = Location::caller();
-        let work = Work::Len {
-            inode: self.open.inode,
-        };
+        let work = Work::Len { inode: self.open.inode };
         async move {
             match self.run(work, Some(deadline), site).await? {
                 Output::Len(len) => Ok(len),
@@ -311,10 +258,7 @@ impl File for SimFile {
     #[track_caller]
     fn set_len(&self, len: u64, deadline: Deadline) -> impl Future<Output = DiskResult<()>> + Send {
         let site = Location::caller();
-        let work = Work::SetLen {
-            inode: self.open.inode,
-            len,
-        };
+        let work = Work::SetLen { inode: self.open.inode, len };
         async move { self.run(work, Some(deadline), site).await.map(|_| ()) }
     }
 }
@@ -326,9 +270,7 @@ pub struct SimDedicatedDisk {
 
 impl SimDedicatedDisk {
     pub(super) fn new(process: &Arc<Process>) -> SimDedicatedDisk {
-        SimDedicatedDisk {
-            disk: SimDisk::new(process),
-        }
+        SimDedicatedDisk { disk: SimDisk::new(process) }
     }
 }
 
@@ -340,13 +282,8 @@ impl DedicatedDisk for SimDedicatedDisk {
         let site = Location::caller();
         let path: Arc<Path> = Arc::from(path);
         async move {
-            let output = self
-                .disk
-                .run(path.clone(), Work::Open(OpenHow::Existing), None, site)
-                .await?;
-            Ok(SimDedicatedFile {
-                file: self.disk.opened(path, output),
-            })
+            let output = self.disk.run(path.clone(), Work::Open(OpenHow::Existing), None, site).await?;
+            Ok(SimDedicatedFile { file: self.disk.opened(path, OpenHow::Existing, output) })
         }
     }
 }
@@ -361,43 +298,25 @@ impl DedicatedFile for SimDedicatedFile {
     }
 
     #[track_caller]
-    fn write_at(
-        &self,
-        position: u64,
-        data: Vec<u8>,
-    ) -> impl Future<Output = (DiskResult<()>, Vec<u8>)> {
+    fn write_at(&self, position: u64, data: Vec<u8>) -> impl Future<Output = (DiskResult<()>, Vec<u8>)> {
         let site = Location::caller();
         let bytes = Bytes::copy_from_slice(&data);
-        let work = Work::Write {
-            inode: self.file.open.inode,
-            position,
-            data: bytes,
-        };
+        let work = Work::Write { inode: self.file.open.inode, position, data: bytes };
         async move { (self.file.run(work, None, site).await.map(|_| ()), data) }
     }
 
     #[track_caller]
-    fn write_durable(
-        &self,
-        position: u64,
-        data: Vec<u8>,
-    ) -> impl Future<Output = (DiskResult<()>, Vec<u8>)> {
+    fn write_durable(&self, position: u64, data: Vec<u8>) -> impl Future<Output = (DiskResult<()>, Vec<u8>)> {
         let site = Location::caller();
         let bytes = Bytes::copy_from_slice(&data);
-        let work = Work::WriteDurable {
-            inode: self.file.open.inode,
-            position,
-            data: bytes,
-        };
+        let work = Work::WriteDurable { inode: self.file.open.inode, position, data: bytes };
         async move { (self.file.run(work, None, site).await.map(|_| ()), data) }
     }
 
     #[track_caller]
     fn sync(&self) -> impl Future<Output = DiskResult<()>> {
         let site = Location::caller();
-        let work = Work::Sync {
-            inode: self.file.open.inode,
-        };
+        let work = Work::Sync { inode: self.file.open.inode };
         async move { self.file.run(work, None, site).await.map(|_| ()) }
     }
 }

@@ -32,11 +32,7 @@ struct Pending {
 #[derive(Clone, Debug)]
 enum NameChange {
     Add(PathBuf, Named),
-    Rename {
-        from: PathBuf,
-        to: PathBuf,
-        what: Named,
-    },
+    Rename { from: PathBuf, to: PathBuf, what: Named },
     Remove(PathBuf),
 }
 
@@ -59,11 +55,7 @@ fn is_root(path: &Path) -> bool {
 
 impl Names {
     pub fn get(&self, path: &Path) -> Option<Named> {
-        if is_root(path) {
-            Some(Named::Dir)
-        } else {
-            self.current.get(path).copied()
-        }
+        if is_root(path) { Some(Named::Dir) } else { self.current.get(path).copied() }
     }
 
     pub fn is_dir(&self, path: &Path) -> bool {
@@ -80,19 +72,13 @@ impl Names {
         self.current
             .iter()
             .filter(|(path, _)| parent(path) == dir)
-            .filter_map(|(path, named)| {
-                Some((path.file_name()?.to_string_lossy().into_owned(), *named))
-            })
+            .filter_map(|(path, named)| Some((path.file_name()?.to_string_lossy().into_owned(), *named)))
             .collect()
     }
 
     /// All files whose names are durable, or all current ones.
     pub fn files(&self, durable: bool) -> impl Iterator<Item = (&PathBuf, Inode)> {
-        let tree = if durable {
-            &self.durable
-        } else {
-            &self.current
-        };
+        let tree = if durable { &self.durable } else { &self.current };
         tree.iter().filter_map(|(path, named)| match named {
             Named::File(inode) => Some((path, *inode)),
             Named::Dir => None,
@@ -105,11 +91,7 @@ impl Names {
 
     pub fn rename(&mut self, from: &Path, to: &Path) {
         if let Some(what) = self.get(from) {
-            self.change(NameChange::Rename {
-                from: from.to_owned(),
-                to: to.to_owned(),
-                what,
-            });
+            self.change(NameChange::Rename { from: from.to_owned(), to: to.to_owned(), what });
         }
     }
 
@@ -126,18 +108,13 @@ impl Names {
         .to_owned();
         apply(&mut self.current, &change);
         self.numbers += 1;
-        self.pending.push(Pending {
-            number: self.numbers,
-            dir,
-            change,
-        });
+        self.pending.push(Pending { number: self.numbers, dir, change });
     }
 
     /// Makes durable what happened in `dir` up to change `number`, and the way to it.
     pub fn sync_dir(&mut self, dir: &Path, number: u64) {
-        let (covered, rest): (Vec<Pending>, Vec<Pending>) = std::mem::take(&mut self.pending)
-            .into_iter()
-            .partition(|pending| {
+        let (covered, rest): (Vec<Pending>, Vec<Pending>) =
+            std::mem::take(&mut self.pending).into_iter().partition(|pending| {
                 let way = match &pending.change {
                     NameChange::Add(path, Named::Dir) => dir.starts_with(path),
                     _ => false,
@@ -176,12 +153,7 @@ impl Names {
         let orphans: Vec<PathBuf> = self
             .durable
             .keys()
-            .filter(|path| {
-                !path
-                    .ancestors()
-                    .skip(1)
-                    .all(|up| is_root(up) || self.durable.contains_key(up))
-            })
+            .filter(|path| !path.ancestors().skip(1).all(|up| is_root(up) || self.durable.contains_key(up)))
             .cloned()
             .collect();
         for orphan in orphans {
@@ -218,11 +190,7 @@ fn apply(tree: &mut Tree, change: &NameChange) {
             tree.retain(|path, _| !path.starts_with(from) && !path.starts_with(to));
             for (path, named) in moved {
                 let rest = path.strip_prefix(from).unwrap_or(Path::new(""));
-                let target = if rest.as_os_str().is_empty() {
-                    to.clone()
-                } else {
-                    to.join(rest)
-                };
+                let target = if rest.as_os_str().is_empty() { to.clone() } else { to.join(rest) };
                 tree.insert(target, named);
             }
             tree.insert(to.clone(), *what);
@@ -236,11 +204,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     fn paths(names: &Names) -> BTreeSet<String> {
-        names
-            .current
-            .keys()
-            .map(|path| path.to_string_lossy().into_owned())
-            .collect()
+        names.current.keys().map(|path| path.to_string_lossy().into_owned()).collect()
     }
 
     #[test]
@@ -290,30 +254,18 @@ mod tests {
                 paths(&names)
             })
             .collect();
-        let set = |names: &[&str]| {
-            names
-                .iter()
-                .map(|n| (*n).to_owned())
-                .collect::<BTreeSet<_>>()
-        };
+        let set = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<BTreeSet<_>>();
         assert_eq!(seen, BTreeSet::from([set(&["new"]), set(&["new", "old"])]));
     }
 
     #[test]
     fn removing_or_renaming_a_directory_takes_its_contents_along() {
         let mut names = Names::default();
-        for (path, named) in [
-            ("a", Named::Dir),
-            ("a/f", Named::File(Inode(1))),
-            ("ab", Named::Dir),
-        ] {
+        for (path, named) in [("a", Named::Dir), ("a/f", Named::File(Inode(1))), ("ab", Named::Dir)] {
             names.add(Path::new(path), named);
         }
         names.rename(Path::new("a"), Path::new("c"));
-        assert_eq!(
-            paths(&names).into_iter().collect::<Vec<_>>(),
-            ["ab", "c", "c/f"]
-        );
+        assert_eq!(paths(&names).into_iter().collect::<Vec<_>>(), ["ab", "c", "c/f"]);
         names.remove(Path::new("c"));
         assert_eq!(paths(&names).into_iter().collect::<Vec<_>>(), ["ab"]);
     }

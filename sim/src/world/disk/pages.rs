@@ -36,21 +36,14 @@ fn pieces(position: u64, len: usize) -> impl Iterator<Item = Piece> {
         }
         let at = position + done as u64;
         let from = (at % PAGE) as usize;
-        let piece = Piece {
-            page: at / PAGE,
-            from,
-            start: done,
-            len: (PAGE_LEN - from).min(len - done),
-        };
+        let piece = Piece { page: at / PAGE, from, start: done, len: (PAGE_LEN - from).min(len - done) };
         done += piece.len;
         Some(piece)
     })
 }
 
 fn is_zero(bytes: &[u8]) -> bool {
-    bytes
-        .chunks(PAGE_LEN)
-        .all(|chunk| chunk == &ZEROS[..chunk.len()])
+    bytes.chunks(PAGE_LEN).all(|chunk| chunk == &ZEROS[..chunk.len()])
 }
 
 impl Pages {
@@ -59,9 +52,7 @@ impl Pages {
     }
 
     pub fn read(&self, position: u64, len: usize) -> Vec<u8> {
-        let len = usize::try_from(self.len.saturating_sub(position))
-            .unwrap_or(usize::MAX)
-            .min(len);
+        let len = usize::try_from(self.len.saturating_sub(position)).unwrap_or(usize::MAX).min(len);
         let mut bytes = vec![0; len];
         for piece in pieces(position, len) {
             if let Some(page) = self.pages.get(&piece.page) {
@@ -74,11 +65,7 @@ impl Pages {
 
     pub fn write(&mut self, position: u64, data: &[u8]) {
         for piece in pieces(position, data.len()) {
-            self.put(
-                piece.page,
-                piece.from,
-                &data[piece.start..piece.start + piece.len],
-            );
+            self.put(piece.page, piece.from, &data[piece.start..piece.start + piece.len]);
         }
         self.len = self.len.max(position + data.len() as u64);
     }
@@ -131,11 +118,7 @@ impl Pages {
 
     /// Sets the length without cutting pages that were shared; for use after [`Pages::share`].
     pub fn adopt_len(&mut self, len: u64) {
-        if len < self.len {
-            self.set_len(len)
-        } else {
-            self.len = len
-        }
+        if len < self.len { self.set_len(len) } else { self.len = len }
     }
 
     /// Numbers of the pages that are not all zeros.

@@ -46,11 +46,7 @@ struct State {
 
 impl Connection {
     pub fn new(number: u64, ends: [End; 2]) -> Arc<Connection> {
-        Arc::new(Connection {
-            number,
-            ends,
-            state: Mutex::default(),
-        })
+        Arc::new(Connection { number, ends, state: Mutex::default() })
     }
 
     pub fn is_over(&self) -> bool {
@@ -133,12 +129,7 @@ impl Connection {
         }
     }
 
-    fn hand_over(
-        self: &Arc<Connection>,
-        universe: &Arc<Universe>,
-        from: usize,
-        wake: &mut Vec<Waker>,
-    ) {
+    fn hand_over(self: &Arc<Connection>, universe: &Arc<Universe>, from: usize, wake: &mut Vec<Waker>) {
         let mut state = lock(&self.state);
         let Some(segment) = state.pipes[from].take_arrived(universe.now()) else {
             return;
@@ -166,9 +157,7 @@ impl Connection {
             }
         }
         drop(state);
-        universe.event(
-            Event::new(What::Delivered).numbers(self.number * 2 + from as u64, bytes as u64),
-        );
+        universe.event(Event::new(What::Delivered).numbers(self.number * 2 + from as u64, bytes as u64));
         if answer_reset {
             self.send(universe, 1 - from, Segment::Reset);
         }
@@ -205,11 +194,8 @@ impl Connection {
                 stuck
             };
             if stuck {
-                let retry = universe.network.retry(
-                    universe,
-                    &self.ends[from].machine,
-                    &self.ends[1 - from].machine,
-                );
+                let retry =
+                    universe.network.retry(universe, &self.ends[from].machine, &self.ends[1 - from].machine);
                 self.deliver_at(universe, from, universe.now() + retry);
             }
         }
@@ -290,25 +276,14 @@ pub struct SimStream {
 }
 
 impl SimStream {
-    pub(super) fn new(
-        universe: &Arc<Universe>,
-        connection: Arc<Connection>,
-        end: usize,
-    ) -> SimStream {
-        SimStream {
-            universe: universe.clone(),
-            connection,
-            end,
-        }
+    pub(super) fn new(universe: &Arc<Universe>, connection: Arc<Connection>, end: usize) -> SimStream {
+        SimStream { universe: universe.clone(), connection, end }
     }
 }
 
 impl Drop for SimStream {
     fn drop(&mut self) {
-        let silently = self
-            .universe
-            .network
-            .is_vanishing(&self.universe, &self.connection.ends[self.end]);
+        let silently = self.universe.network.is_vanishing(&self.universe, &self.connection.ends[self.end]);
         self.connection.close(&self.universe, self.end, silently);
     }
 }
@@ -323,11 +298,7 @@ fn broken(kind: io::ErrorKind) -> io::Error {
 }
 
 impl AsyncRead for SimStream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let mut state = lock(&self.connection.state);
         if let Some(kind) = state.error[self.end] {
             return Poll::Ready(Err(broken(kind)));
@@ -357,11 +328,7 @@ impl AsyncRead for SimStream {
 }
 
 impl AsyncWrite for SimStream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        data: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let mut state = lock(&self.connection.state);
         if let Some(kind) = state.error[self.end] {
             return Poll::Ready(Err(broken(kind)));
@@ -390,8 +357,7 @@ impl AsyncWrite for SimStream {
     fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let first = {
             let mut state = lock(&self.connection.state);
-            state.error[self.end].is_none()
-                && !std::mem::replace(&mut state.pipes[self.end].fin_sent, true)
+            state.error[self.end].is_none() && !std::mem::replace(&mut state.pipes[self.end].fin_sent, true)
         };
         if first {
             self.connection.send(&self.universe, self.end, Segment::Fin);

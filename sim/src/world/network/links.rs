@@ -32,11 +32,7 @@ impl Links {
     fn link(&mut self, seed: u64, from: &Arc<str>, to: &Arc<str>) -> &mut Link {
         self.0.entry((from.clone(), to.clone())).or_insert_with(|| {
             let mut stream = Stream::new(seed, &format!("link/{from}/{to}"));
-            let usual_ns = if from == to {
-                LOOPBACK_NS
-            } else {
-                stream.between(40_000, 150_000)
-            };
+            let usual_ns = if from == to { LOOPBACK_NS } else { stream.between(40_000, 150_000) };
             Link { stream, usual_ns }
         })
     }
@@ -55,10 +51,7 @@ impl Links {
         let effect = fault::network::transit(faults, from, to, now, &mut link.stream);
         let rate = effect.bytes_per_s.unwrap_or(BANDWIDTH).max(1);
         let occupies = (bytes as u128 * 1_000_000_000 / u128::from(rate)) as u64;
-        Transit {
-            latency: usual + effect.delay,
-            occupies,
-        }
+        Transit { latency: usual + effect.delay, occupies }
     }
 
     pub fn connect_hangs(
@@ -75,8 +68,6 @@ impl Links {
 
     /// How long after a heal the sender tries again.
     pub fn retry(&mut self, seed: u64, from: &Arc<str>, to: &Arc<str>) -> u64 {
-        self.link(seed, from, to)
-            .stream
-            .between(5_000_000, 200_000_000)
+        self.link(seed, from, to).stream.between(5_000_000, 200_000_000)
     }
 }

@@ -75,10 +75,7 @@ impl Network {
     /// A machine joins. Nodes called `nodeN` get 10.0.0.N, all others the next of 10.1.0.0/16.
     pub(super) fn join(&self, machine: &Arc<str>) {
         let mut state = lock(&self.state);
-        let host = match machine
-            .strip_prefix("node")
-            .and_then(|number| number.parse::<u32>().ok())
-        {
+        let host = match machine.strip_prefix("node").and_then(|number| number.parse::<u32>().ok()) {
             Some(number) => format!("10.0.{}.{}", number / 256, number % 256),
             None => {
                 let number = state.hosts.len();
@@ -96,23 +93,12 @@ impl Network {
             .values()
             .filter(|connection| connection.ends.iter().any(|end| &*end.machine == machine))
             .count();
-        NetworkCounts {
-            open: open as u64,
-            opened: state.opened,
-        }
+        NetworkCounts { open: open as u64, opened: state.opened }
     }
 
-    fn transit(
-        &self,
-        universe: &Universe,
-        from: &Arc<str>,
-        to: &Arc<str>,
-        bytes: usize,
-    ) -> Transit {
+    fn transit(&self, universe: &Universe, from: &Arc<str>, to: &Arc<str>, bytes: usize) -> Transit {
         let mut links = lock(&self.links);
-        universe.with_faults(|faults| {
-            links.transit(universe.seed, faults, from, to, bytes, universe.now())
-        })
+        universe.with_faults(|faults| links.transit(universe.seed, faults, from, to, bytes, universe.now()))
     }
 
     fn retry(&self, universe: &Universe, from: &Arc<str>, to: &Arc<str>) -> u64 {
@@ -120,9 +106,7 @@ impl Network {
     }
 
     fn is_up(&self, universe: &Universe, machine: &str) -> bool {
-        lock(&universe.machines)
-            .get(machine)
-            .is_none_or(|machine| machine.is_powered())
+        lock(&universe.machines).get(machine).is_none_or(|machine| machine.is_powered())
     }
 
     /// Whether what this end's process drops is dropped by a power loss.
@@ -183,11 +167,7 @@ impl Network {
     pub(super) fn break_connections(&self, universe: &Arc<Universe>, fault: &Fault) -> usize {
         let mut touched = 0;
         for connection in self.connections() {
-            if fault::network::breaks(
-                fault,
-                &connection.ends[0].machine,
-                &connection.ends[1].machine,
-            ) {
+            if fault::network::breaks(fault, &connection.ends[0].machine, &connection.ends[1].machine) {
                 touched += 1;
                 if fault.kind == FaultKind::Silence {
                     connection.silence(universe);
@@ -205,12 +185,8 @@ impl Network {
     }
 
     fn resolve(&self, own: &Arc<str>, address: &str) -> io::Result<(Arc<str>, u16)> {
-        let wrong = |what: &str| {
-            Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("{address}: {what}"),
-            ))
-        };
+        let wrong =
+            |what: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{address}: {what}")));
         let Some((host, port)) = address.rsplit_once(':') else {
             return wrong("no port");
         };
@@ -218,18 +194,12 @@ impl Network {
             return wrong("the port is no number");
         };
         let host = host.trim_start_matches('[').trim_end_matches(']');
-        if matches!(
-            host,
-            "localhost" | "127.0.0.1" | "0.0.0.0" | "::" | "::1" | ""
-        ) {
+        if matches!(host, "localhost" | "127.0.0.1" | "0.0.0.0" | "::" | "::1" | "") {
             return Ok((own.clone(), port));
         }
         match lock(&self.state).hosts.get(host) {
             Some(machine) => Ok((machine.clone(), port)),
-            None => Err(io::Error::new(
-                io::ErrorKind::NotFound,
-                format!("{address}: no such host"),
-            )),
+            None => Err(io::Error::new(io::ErrorKind::NotFound, format!("{address}: no such host"))),
         }
     }
 
@@ -245,10 +215,7 @@ impl Listening {
         self.open.store(false, Ordering::Relaxed);
         let (waiting, acceptor) = {
             let mut backlog = lock(&self.state);
-            (
-                std::mem::take(&mut backlog.waiting),
-                backlog.acceptor.take(),
-            )
+            (std::mem::take(&mut backlog.waiting), backlog.acceptor.take())
         };
         for (connection, _) in waiting {
             drop(SimStream::new(universe, connection, 1));
@@ -267,9 +234,7 @@ pub struct SimNetwork {
 
 impl SimNetwork {
     pub(super) fn new(process: &Arc<Process>) -> SimNetwork {
-        SimNetwork {
-            process: process.clone(),
-        }
+        SimNetwork { process: process.clone() }
     }
 
     async fn attempt(&self, address: &str) -> io::Result<SimStream> {
@@ -286,34 +251,17 @@ impl SimNetwork {
                     faults.hit(id);
                 }
                 blocked.is_some()
-                    || lock(&universe.network.links).connect_hangs(
-                        universe.seed,
-                        faults,
-                        own,
-                        &machine,
-                        now,
-                    )
+                    || lock(&universe.network.links).connect_hangs(universe.seed, faults, own, &machine, now)
             });
             if hangs || !universe.network.is_up(&universe, &machine) {
                 backend.sleep(SYN_RETRY).await;
                 continue;
             }
-            let there = universe
-                .network
-                .transit(&universe, own, &machine, 0)
-                .latency;
-            let back = universe
-                .network
-                .transit(&universe, &machine, own, 0)
-                .latency;
+            let there = universe.network.transit(&universe, own, &machine, 0).latency;
+            let back = universe.network.transit(&universe, &machine, own, 0).latency;
             backend.sleep(Duration::from_nanos(there)).await;
-            let listening = lock(&universe.network.state)
-                .listeners
-                .get(&(machine.clone(), port))
-                .cloned();
-            let Some(listening) =
-                listening.filter(|listening| listening.open.load(Ordering::Relaxed))
-            else {
+            let listening = lock(&universe.network.state).listeners.get(&(machine.clone(), port)).cloned();
+            let Some(listening) = listening.filter(|listening| listening.open.load(Ordering::Relaxed)) else {
                 if !universe.network.is_up(&universe, &machine) {
                     continue;
                 }
@@ -338,21 +286,14 @@ impl SimNetwork {
         let own = &self.process.machine.name;
         let number = universe.number();
         let address = format!("{own}:{}", universe.network.free_port());
-        let client = End {
-            machine: own.clone(),
-            process: self.process.number,
-            address: address.clone(),
-        };
+        let client = End { machine: own.clone(), process: self.process.number, address: address.clone() };
         let server = End {
             machine: machine.clone(),
             process: listening.process,
             address: format!("{machine}:{port}"),
         };
-        universe.event(
-            Event::new(What::Connect)
-                .numbers(number, u64::from(port))
-                .named(client.address.as_str()),
-        );
+        universe
+            .event(Event::new(What::Connect).numbers(number, u64::from(port)).named(client.address.as_str()));
         let connection = Connection::new(number, [client, server]);
         {
             let mut state = lock(&universe.network.state);
@@ -384,11 +325,7 @@ impl io_backend::Network for SimNetwork {
                 format!("{address} is not an address of {own}"),
             ));
         }
-        let port = if port == 0 {
-            universe.network.free_port()
-        } else {
-            port
-        };
+        let port = if port == 0 { universe.network.free_port() } else { port };
         let host = address.rsplit_once(':').map_or("", |(host, _)| host);
         let listening = Arc::new(Listening {
             process: self.process.number,
@@ -398,10 +335,7 @@ impl io_backend::Network for SimNetwork {
         let mut state = lock(&universe.network.state);
         let key = (own.clone(), port);
         if state.listeners.contains_key(&key) {
-            return Err(io::Error::new(
-                io::ErrorKind::AddrInUse,
-                format!("{address}: address in use"),
-            ));
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, format!("{address}: address in use")));
         }
         state.listeners.insert(key, listening.clone());
         drop(state);
@@ -426,14 +360,12 @@ impl io_backend::Network for SimNetwork {
                 .registry()
                 .waiting(&backend, WaitKind::Connect, "connection", site)
                 .on(Arc::from(address));
-            within(&backend, deadline, wait.during(self.attempt(address)))
-                .await
-                .unwrap_or_else(|_| {
-                    Err(io::Error::new(
-                        io::ErrorKind::TimedOut,
-                        format!("{address}: no answer before the deadline"),
-                    ))
-                })
+            within(&backend, deadline, wait.during(self.attempt(address))).await.unwrap_or_else(|_| {
+                Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    format!("{address}: no answer before the deadline"),
+                ))
+            })
         }
     }
 }
@@ -483,9 +415,7 @@ impl Drop for SimListener {
     fn drop(&mut self) {
         let universe = self.backend.universe();
         let own = self.backend.process().machine.name.clone();
-        let closed = lock(&universe.network.state)
-            .listeners
-            .remove(&(own, self.port));
+        let closed = lock(&universe.network.state).listeners.remove(&(own, self.port));
         match closed {
             Some(closed) if Arc::ptr_eq(&closed, &self.listening) => closed.close(universe),
             // The port is another process's by now.

@@ -115,10 +115,7 @@ mod tests {
         let second = pipe.send(Segment::Data(Bytes::from_static(b"b")), 50);
         assert_eq!(second, 100, "not before the one sent earlier");
         assert_eq!(pipe.take_arrived(99), None);
-        assert_eq!(
-            pipe.take_arrived(100),
-            Some(Segment::Data(Bytes::from_static(b"a")))
-        );
+        assert_eq!(pipe.take_arrived(100), Some(Segment::Data(Bytes::from_static(b"a"))));
     }
 
     #[test]
@@ -126,9 +123,7 @@ mod tests {
         let mut pipe = Pipe::default();
         pipe.send(Segment::Data(Bytes::from(vec![0; WINDOW])), 1);
         assert_eq!(pipe.room(), 0);
-        let Some(Segment::Data(data)) = pipe.take_arrived(1) else {
-            panic!("no data")
-        };
+        let Some(Segment::Data(data)) = pipe.take_arrived(1) else { panic!("no data") };
         pipe.arrive(data);
         assert_eq!(pipe.room(), 0);
         assert_eq!(pipe.read(1000).map(|bytes| bytes.len()), Some(1000));
