@@ -389,15 +389,13 @@ impl<'a, B: Backend> Connection<'a, B> {
         } else {
             (WaitKind::NetworkRead, "a request")
         };
-        let backend = &self.front.context.backend;
         if self.waiting.is_none() {
-            self.waiting = Some(backend.registry().operation_at(
-                backend.now(),
-                kind,
-                what,
-                self.peer.clone(),
-                Location::caller(),
-            ));
+            let backend = &self.front.context.backend;
+            let bounded = self.patience.is_some();
+            let peer = self.peer.clone();
+            let site = Location::caller();
+            let waiting = backend.registry().wait_at(backend.now(), kind, what, peer, site, bounded);
+            self.waiting = Some(waiting);
         }
     }
 }

@@ -1,1 +1,245 @@
+use std::time::Duration;
 
+use bytes::Buf;
+use io_backend::{Backend, Deadline};
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::{
+    ApiKey, ApiVersionsRequest, FetchRequest, MetadataRequest, ProduceRequest, RequestKind, ResponseKind,
+    TopicName,
+};
+use kafka_protocol::protocol::StrBytes;
+
+use crate::server::test_node::{Client, TestNode, framed, with_node};
+
+fn api_versions() -> RequestKind {
+    ApiVersionsRequest::default().into()
+}
+
+fn metadata_of(topics: usize) -> RequestKind {
+    let topic = |n| {
+        let name = TopicName(StrBytes::from_string(format!("topic-{n}-{}", "x".repeat(200))));
+        MetadataRequestTopic::default().with_name(Some(name))
+    };
+    MetadataRequest::default()
+        .with_topics(Some((0..topics).map(topic).collect()))
+        .with_allow_auto_topic_creation(false)
+        .into()
+}
+
+/// To a topic that is not there.
+fn produce(acks: i16) -> RequestKind {
+    let topic = TopicProduceData::default()
+        .with_name(TopicName(StrBytes::from_static_str("nowhere")))
+        .with_partition_data(vec![PartitionProduceData::default()]);
+    ProduceRequest::default().with_acks(acks).with_timeout_ms(1_000).with_topic_data(vec![topic]).into()
+}
+
+async fn is_served(node: &TestNode) -> bool {
+    let mut client = node.connect().await;
+    client.send(1, ApiKey::ApiVersions, 3, api_versions()).await;
+    matches!(client.message(ApiKey::ApiVersions, 3).await, (1, ResponseKind::ApiVersions(_)))
+}
+
+async fn correlation(client: &mut Client) -> Option<i32> {
+    client.answer().await.map(|mut answer| answer.get_i32())
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_their_order() {
+    with_node(
+        |_| {},
+        async |node| {
+            let mut client = node.connect().await;
+            let mut all = Vec::new();
+            for n in 0..300 {
+                all.extend(match n % 4 {
+                    0 => framed(n, ApiKey::Metadata, 9, metadata_of(1)),
+                    1 => framed(n, ApiKey::Produce, 9, produce(-1)),
+                    2 => framed(n, ApiKey::Fetch, 12, FetchRequest::default().into()),
+                    _ => framed(n, ApiKey::ApiVersions, 3, api_versions()),
+                });
+            }
+            // In pieces that end anywhere.
+            for piece in all.chunks(1_000) {
+                client.send_bytes(piece).await;
+            }
+            for n in 0..300 {
+                assert_eq!(correlation(&mut client).await, Some(n));
+            }
+        },
+    );
+}
+
+#[test]
+fn bytes_that_come_one_by_one_are_a_request_too() {
+    with_node(
+        |_| {},
+        async |node| {
+            let mut client = node.connect().await;
+            for byte in framed(5, ApiKey::ApiVersions, 3, api_versions()) {
+                client.send_bytes(&[byte]).await;
+            }
+            assert_eq!(correlation(&mut client).await, Some(5));
+        },
+    );
+}
+
+#[test]
+fn garbage_closes_its_own_connection_and_no_other() {
+    with_node(
+        |_| {},
+        async |node| {
+            let mut good = node.connect().await;
+            let garbage: Vec<Vec<u8>> = vec![
+                b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+                vec![0x16, 3, 1, 2, 0, 1, 0],
+                (-1i32).to_be_bytes().to_vec(),
+                0i32.to_be_bytes().to_vec(),
+                i32::MAX.to_be_bytes().to_vec(),
+                // A Metadata request whose array announces two billion topics.
+                [
+                    &22i32.to_be_bytes()[..],
+                    &[0, 3, 0, 1, 0, 0, 0, 9, 0xff, 0xff],
+                    &i32::MAX.to_be_bytes(),
+                    &[0; 8],
+                ]
+                .concat(),
+            ];
+            for bytes in garbage {
+                let mut bad = node.connect().await;
+                bad.send_bytes(&bytes).await;
+                assert_eq!(bad.answer().await, None, "{bytes:?}");
+            }
+            good.send(1, ApiKey::ApiVersions, 3, api_versions()).await;
+            assert_eq!(correlation(&mut good).await, Some(1));
+        },
+    );
+}
+
+#[test]
+fn what_is_answered_before_garbage_still_leaves() {
+    with_node(
+        |_| {},
+        async |node| {
+            let mut client = node.connect().await;
+            let mut bytes = framed(1, ApiKey::ApiVersions, 3, api_versions());
+            bytes.extend((-5i32).to_be_bytes());
+            client.send_bytes(&bytes).await;
+            assert_eq!(correlation(&mut client).await, Some(1));
+            assert_eq!(correlation(&mut client).await, None);
+        },
+    );
+}
+
+#[test]
+fn unknown_keys_and_versions_are_answered_and_the_connection_goes_on() {
+    with_node(
+        |_| {},
+        async |node| {
+            let mut client = node.connect().await;
+            for (key, version) in [(999i16, 0i16), (0, 2), (0, 99), (1, 3), (11, 5), (18, 77), (-1, -1)] {
+                let mut frame = 10i32.to_be_bytes().to_vec();
+                frame.extend(key.to_be_bytes());
+                frame.extend(version.to_be_bytes());
+                frame.extend(77i32.to_be_bytes());
+                frame.extend((-1i16).to_be_bytes());
+                client.send_bytes(&frame).await;
+                assert_eq!(correlation(&mut client).await, Some(77), "key {key}, version {version}");
+            }
+        },
+    );
+}
+
+#[test]
+fn acks_0_is_never_answered_and_its_failure_closes_the_connection() {
+    with_node(
+        |_| {},
+        async |node| {
+            let mut client = node.connect().await;
+            client.send(1, ApiKey::Produce, 9, produce(0)).await;
+            assert_eq!(client.answer().await, None);
+            assert!(is_served(&node).await);
+        },
+    );
+}
+
+#[test]
+fn a_client_that_reads_nothing_costs_only_itself() {
+    with_node(
+        |config| config.server.responses_queued = 3,
+        async |node| {
+            let mut slow = node.connect().await;
+            // Megabytes of answers: far more than the sockets' buffers hold.
+            let request = framed(9, ApiKey::Metadata, 9, metadata_of(2_000));
+            let mut sent = 0;
+            while sent < 100 {
+                let backend = node.backend();
+                let soon = Deadline::after(backend, Duration::from_millis(200));
+                if io_backend::within(backend, soon, slow.send_bytes(&request)).await.is_err() {
+                    break;
+                }
+                sent += 1;
+            }
+            assert!(sent < 100, "the node went on reading from who reads nothing");
+            assert!(is_served(&node).await);
+            assert!(node.context.metrics.requests_in_flight.get() <= 5);
+        },
+    );
+}
+
+#[test]
+fn above_the_limit_connections_are_closed_at_once() {
+    with_node(
+        |config| config.server.connections = 2,
+        async |node| {
+            let first = node.connect().await;
+            let mut second = node.connect().await;
+            second.send(1, ApiKey::ApiVersions, 3, api_versions()).await;
+            assert_eq!(correlation(&mut second).await, Some(1));
+            let mut third = node.connect().await;
+            assert_eq!(third.answer().await, None);
+            drop(first);
+            while node.context.metrics.connections.get() == 2 {
+                node.backend().sleep(Duration::from_millis(1)).await;
+            }
+            assert!(is_served(&node).await);
+        },
+    );
+}
+
+#[test]
+fn with_one_request_in_flight_allowed_everybody_is_served_in_turn() {
+    with_node(
+        |config| config.server.requests_in_flight = 1,
+        async |node| {
+            let mut clients = Vec::new();
+            for n in 0..20 {
+                let mut client = node.connect().await;
+                client.send(n, ApiKey::Metadata, 9, metadata_of(3)).await;
+                clients.push(client);
+            }
+            for (client, n) in clients.iter_mut().zip(0..) {
+                assert_eq!(correlation(client).await, Some(n));
+            }
+            assert_eq!(node.context.metrics.requests_in_flight.get(), 0);
+        },
+    );
+}
+
+#[test]
+fn a_stop_answers_what_was_asked_and_closes() {
+    with_node(
+        |_| {},
+        async |node| {
+            let mut client = node.connect().await;
+            client.send(1, ApiKey::Metadata, 9, metadata_of(3)).await;
+            assert_eq!(correlation(&mut client).await, Some(1));
+            node.stop.publish(true);
+            assert_eq!(client.answer().await, None);
+            let soon = Deadline::after(node.backend(), Duration::from_secs(30));
+            assert!(node.served.until(node.backend(), soon, |served| *served).await.is_ok());
+            assert_eq!(node.context.metrics.connections.get(), 0);
+        },
+    );
+}

@@ -6,13 +6,13 @@
 //! the drain deadline is cut off.
 
 use std::future::{Future, poll_fn};
-use std::panic::Location;
-use std::pin::pin;
+use std::io;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use io_backend::{Backend, Deadline, Listener, Network, Published, TaskName, WaitKind};
+use io_backend::{Backend, Deadline, Listener, Network, Published, TaskName};
 use tracing::{debug, info, warn};
 
 use crate::dispatch::ProducerIds;
@@ -21,6 +21,8 @@ use crate::node::Context;
 
 mod connections;
 mod in_flight;
+#[cfg(test)]
+pub(crate) mod test_node;
 
 pub use connections::{Closing, Control};
 pub use in_flight::{InFlight, Permit, Place};
@@ -65,7 +67,7 @@ pub async fn serve<B: Backend>(context: Arc<Context<B>>, listener: ListenerOf<B>
             |stop| *stop,
         ));
         loop {
-            match next_connection(&backend, &listener, stopping.as_mut()).await {
+            match next_connection(&listener, stopping.as_mut()).await {
                 None => break,
                 Some(Ok((stream, peer))) => welcome(&front, &connections, stream, peer),
                 Some(Err(error)) => {
@@ -85,27 +87,19 @@ pub async fn serve<B: Backend>(context: Arc<Context<B>>, listener: ListenerOf<B>
     }
 }
 
-type Accepted<B> = std::io::Result<(<ListenerOf<B> as Listener>::Stream, String)>;
-
 /// `None`: told to stop.
-async fn next_connection<B: Backend>(
-    backend: &B,
-    listener: &ListenerOf<B>,
-    mut stopping: std::pin::Pin<&mut impl Future>,
-) -> Option<Accepted<B>> {
+async fn next_connection<L: Listener>(
+    listener: &L,
+    mut stopping: Pin<&mut impl Future>,
+) -> Option<io::Result<(L::Stream, String)>> {
     let mut accepting = pin!(listener.accept());
-    let either = poll_fn(|cx| {
+    poll_fn(|cx| {
         if stopping.as_mut().poll(cx).is_ready() {
             return Poll::Ready(None);
         }
         accepting.as_mut().poll(cx).map(Some)
-    });
-    backend
-        .registry()
-        .waiting(backend, WaitKind::Accept, "a connection", Location::caller())
-        .unbounded()
-        .during(either)
-        .await
+    })
+    .await
 }
 
 fn welcome<B: Backend>(

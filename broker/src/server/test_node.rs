@@ -1,0 +1,179 @@
+//! For tests: the front of a node on a real loopback socket, above a metadata group in memory and without
+//! any partition.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use io_backend::real::{DiskChoice, RealBackend};
+use io_backend::{Backend, Deadline, Listener, Network, Published, network};
+use kafka_protocol::messages::{ApiKey, RequestHeader, RequestKind, ResponseHeader, ResponseKind};
+use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
+use uuid::Uuid;
+
+use crate::config::Config;
+use crate::identity::Identity;
+use crate::ids::{BrokerId, Incarnation, StorageId};
+use crate::journal::OpenedJournal;
+use crate::metadata::{self, BrokerRegistration, MetadataCommand, MetadataContext};
+use crate::node::Context;
+use crate::parts::{Admission, Admit};
+use crate::raft::memory_journal::MemoryJournal;
+use crate::replicas::Replicas;
+use crate::stall::StorageHealth;
+
+type Stream = network::Stream<RealBackend>;
+
+pub struct TestNode {
+    pub context: Arc<Context<RealBackend>>,
+    pub stop: Published<bool>,
+    pub address: String,
+    pub served: Published<bool>,
+}
+
+struct AdmitAll;
+
+impl Admission for AdmitAll {
+    fn admit(&self, _: crate::ids::PartitionId, _: usize) -> Admit {
+        Admit::Now
+    }
+}
+
+/// Runs `test` against a node with this configuration.
+pub fn with_node<T>(configure: impl FnOnce(&mut Config), test: impl AsyncFnOnce(TestNode) -> T) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let home = tempfile::tempdir().unwrap();
+    runtime.block_on(async {
+        let (backend, _) = RealBackend::start(DiskChoice::Threads, home.path()).unwrap();
+        let mut config = Config { data_dir: home.path().to_owned(), ..Config::default() };
+        configure(&mut config);
+        test(start(backend, config).await).await
+    })
+}
+
+async fn start(backend: RealBackend, config: Config) -> TestNode {
+    let identity = Identity {
+        storage: StorageId(Uuid::from_u128(1)),
+        node: BrokerId(1),
+        cluster_id: "cluster".into(),
+        incarnation: Incarnation(1),
+    };
+    let config = Arc::new(config);
+    let opened =
+        OpenedJournal { journal: Arc::new(MemoryJournal::default()), entries: Vec::new(), torn_tail: None };
+    let metadata = MetadataContext {
+        backend: backend.clone(),
+        config: config.clone(),
+        metrics: Arc::default(),
+        identity: identity.clone(),
+        open_journal: Box::new(|_| Box::pin(async { Ok(opened) })),
+    };
+    let soon = Deadline::after(&backend, Duration::from_secs(30));
+    let metadata = metadata::start(metadata, soon).await.unwrap().metadata;
+    let registration = BrokerRegistration {
+        id: identity.node,
+        incarnation: identity.incarnation,
+        storage: identity.storage,
+        host: "localhost".into(),
+        port: 9092,
+    };
+    metadata.propose(MetadataCommand::RegisterBroker(registration), soon).await.unwrap();
+    let context = Arc::new(Context {
+        backend: backend.clone(),
+        config,
+        metrics: Arc::default(),
+        node: identity.node,
+        incarnation: identity.incarnation,
+        metadata,
+        replicas: Replicas { open: Published::new("open replicas", Default::default()) },
+        health: StorageHealth::default(),
+        admission: Arc::new(AdmitAll),
+    });
+    let listener = backend.network().listen("127.0.0.1:0").await.unwrap();
+    let address = listener.local_address();
+    let stop = Published::new("stop", false);
+    let served = Published::new("served", false);
+    let (serving, told, done) = (context.clone(), stop.clone(), served.clone());
+    backend.spawn("kafka listener", async move {
+        super::serve(serving, listener, told).await;
+        done.publish(true);
+    });
+    TestNode { context, stop, address, served }
+}
+
+/// A client that says and hears exactly what the test wants.
+pub struct Client {
+    backend: RealBackend,
+    stream: Stream,
+    input: BytesMut,
+}
+
+impl TestNode {
+    pub fn backend(&self) -> &RealBackend {
+        &self.context.backend
+    }
+
+    pub async fn connect(&self) -> Client {
+        let soon = Deadline::after(self.backend(), Duration::from_secs(30));
+        let stream = self.backend().network().connect(&self.address, soon).await.unwrap();
+        Client { backend: self.backend().clone(), stream, input: BytesMut::new() }
+    }
+}
+
+impl Client {
+    fn soon(&self) -> Deadline {
+        Deadline::after(&self.backend, Duration::from_secs(30))
+    }
+
+    pub async fn send_bytes(&mut self, bytes: &[u8]) {
+        let deadline = self.soon();
+        network::write_all(&self.backend, &mut self.stream, bytes, "test", deadline).await.unwrap();
+    }
+
+    pub async fn send(&mut self, correlation: i32, key: ApiKey, version: i16, request: RequestKind) {
+        self.send_bytes(&framed(correlation, key, version, request)).await;
+    }
+
+    /// The next answer without its size; `None` when the node has closed the connection.
+    pub async fn answer(&mut self) -> Option<Bytes> {
+        loop {
+            if let Some(size) = self.input.first_chunk::<4>() {
+                let size = u32::from_be_bytes(*size) as usize;
+                if self.input.len() >= 4 + size {
+                    self.input.advance(4);
+                    return Some(self.input.split_to(size).freeze());
+                }
+            }
+            let deadline = self.soon();
+            let read =
+                network::read(&self.backend, &mut self.stream, &mut self.input, "test", deadline).await;
+            if !matches!(read, Ok(1..)) {
+                return None;
+            }
+        }
+    }
+
+    /// The next answer's correlation id and message.
+    pub async fn message(&mut self, key: ApiKey, version: i16) -> (i32, ResponseKind) {
+        let mut answer = self.answer().await.unwrap();
+        let header = ResponseHeader::decode(&mut answer, key.response_header_version(version)).unwrap();
+        (header.correlation_id, ResponseKind::decode(key, &mut answer, version).unwrap())
+    }
+}
+
+/// A request as it goes over the wire.
+pub fn framed(correlation: i32, key: ApiKey, version: i16, request: RequestKind) -> Vec<u8> {
+    let mut bytes = BytesMut::new();
+    bytes.put_i32(0);
+    RequestHeader::default()
+        .with_request_api_key(key as i16)
+        .with_request_api_version(version)
+        .with_correlation_id(correlation)
+        .with_client_id(Some(StrBytes::from_static_str("test")))
+        .encode(&mut bytes, key.request_header_version(version))
+        .unwrap();
+    request.encode(&mut bytes, version).unwrap();
+    let size = bytes.len() as i32 - 4;
+    bytes[..4].copy_from_slice(&size.to_be_bytes());
+    bytes.to_vec()
+}
