@@ -79,6 +79,8 @@ pub const REPLICAS_OPENED_AT_ONCE: usize = 32;
 pub const CHECKPOINTS_AT_ONCE: usize = 16;
 /// Bound on opening a batch of partitions: each replays what the journal holds of it.
 pub const OPEN_DEADLINE: Duration = Duration::from_secs(120);
+/// A checkpoint of many partitions is recorded in entries of at most this.
+pub const CHECKPOINT_ENTRY_BYTES: usize = MIB;
 /// Bound on a round of checkpoints.
 pub const CHECKPOINT_DEADLINE: Duration = Duration::from_secs(120);
 /// Partitions whose leadership begins at the same time: their epoch starts share a journal group.
@@ -87,6 +89,7 @@ pub const LEADERSHIPS_AT_ONCE: usize = 4_096;
 const _: () = assert!(PROPOSAL_BYTES_MAX * 4 <= RAFT_JOURNAL_FILE_BYTES);
 const _: () = assert!(SNAPSHOT_PIECE_BYTES <= PROPOSAL_BYTES_MAX);
 const _: () = assert!(PROPOSAL_BYTES_IN_FLIGHT_MAX < JOURNAL_QUEUE_BYTES);
+const _: () = assert!(CHECKPOINT_ENTRY_BYTES + 4096 <= JOURNAL_ENTRY_BYTES_MAX);
 const _: () = assert!(LEADERSHIPS_AT_ONCE < JOURNAL_QUEUE_ENTRIES);
 const _: () = assert!(BATCH_BYTES_MAX + 4096 <= JOURNAL_ENTRY_BYTES_MAX);
 const _: () = assert!(JOURNAL_ENTRY_BYTES_MAX + 65_536 <= RAFT_JOURNAL_FILE_BYTES + 65_536);

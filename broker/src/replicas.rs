@@ -15,12 +15,14 @@ use futures::StreamExt;
 use futures::future::{Either, select};
 use im::OrdMap;
 use io_backend::progress::Progress;
-use io_backend::{Backend, Deadline, Disk, DiskError, Moment, Published, Receiver, Replier, Sender, channel};
+use io_backend::{
+    Backend, Deadline, Disk, DiskError, ExitStatus, Moment, Published, Receiver, Replier, Sender, channel,
+};
 
 use crate::admin::metrics::Metrics;
 use crate::config::Config;
 use crate::ids::{BrokerId, Incarnation, LeaderEpoch, Lsn, PartitionId};
-use crate::journal::{EntryKind, JournalHandle, RecoveredEntry};
+use crate::journal::{EntryKind, JournalHandle, RecoveredEntry, SubmitError};
 use crate::limits;
 use crate::metadata::{MetadataHandle, MetadataImage};
 use crate::partition::PartitionHandle;
@@ -103,6 +105,12 @@ pub enum ReplicasStartError {
     Disk(#[from] DiskError),
 }
 
+impl ReplicasStartError {
+    pub fn exit_status(&self) -> ExitStatus {
+        ExitStatus::DataDirectory
+    }
+}
+
 /// To be called when this process is registered in the image, or it leads nothing yet.
 /// Opens what the image has for this node, with what the journal holds of it, and follows the image from then
 /// on. When it returns, every partition that could be opened is, and leads where it may.
@@ -145,7 +153,7 @@ pub async fn start<B: Backend>(
         mailbox: checkpoint_receiver,
         marks,
         directory,
-        entry_bytes: limits::JOURNAL_ENTRY_BYTES_MAX.min(context.config.journal_settings().file_bytes / 4),
+        entry_bytes: limits::CHECKPOINT_ENTRY_BYTES.min(context.config.journal_settings().file_bytes / 4),
         every_bytes: context.config.journal.checkpoint_bytes,
     };
     backend.spawn("checkpoint", checkpointer.run());
@@ -283,8 +291,7 @@ impl<B: Backend> Owner<B> {
         let gone: Vec<_> = ids.iter().filter_map(|id| Some((*id, self.open.remove(id)?))).collect();
         // Nobody finds it any more before its files go.
         self.publish();
-        let entries = ids.iter().map(|id| recover::life_entry(EntryKind::ReplicaDelete, *id)).collect();
-        if let Err(error) = self.context.journal.submit(entries, &Arc::new(Progress::default())) {
+        if let Err(error) = self.journal_lives(EntryKind::ReplicaDelete, &ids) {
             // The image says so, too, and is what counts at the next start.
             tracing::debug!(error = %error, "deletion of replicas not journaled");
         }
@@ -304,6 +311,17 @@ impl<B: Backend> Owner<B> {
             .buffer_unordered(limits::REPLICAS_OPENED_AT_ONCE)
             .collect::<Vec<()>>()
             .await;
+    }
+
+    /// Puts the beginnings or ends of these in line. Nobody waits for them: what follows of a new replica
+    /// stands behind them, and an end is in the image.
+    fn journal_lives(&self, kind: EntryKind, ids: &[ReplicaId]) -> Result<(), SubmitError> {
+        let at_once = self.context.config.journal_settings().queue_entries.div_ceil(4).max(1);
+        for ids in ids.chunks(at_once) {
+            let entries = ids.iter().map(|id| recover::life_entry(kind, *id)).collect();
+            self.context.journal.submit(entries, &Arc::new(Progress::default()))?;
+        }
+        Ok(())
     }
 
     /// Opens these; returns how many could not be.
@@ -437,3 +455,6 @@ impl<B: Backend> Owner<B> {
             .await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,6 @@ use io_backend::{Backend, Deadline, Published, Sender};
 use super::snapshot::encode_command;
 use super::{MetadataCommand, MetadataImage, Outcome, ProposeError};
 use crate::admin::metrics::Metrics;
-use crate::limits;
 use crate::raft::{Permit, Proposal, RaftInput, Refusal};
 
 /// Cloneable; reads cost a reference count, writes go through Raft.
@@ -22,6 +21,8 @@ pub struct MetadataHandle<B: Backend> {
     pub(super) in_flight: Arc<AtomicUsize>,
     /// Largest proposal that the Raft journal takes.
     pub(super) proposal_bytes_max: usize,
+    /// What all proposals that are not decided may hold: it fits the Raft journal's queue.
+    pub(super) bytes_in_flight_max: usize,
 }
 
 impl<B: Backend> Clone for MetadataHandle<B> {
@@ -33,6 +34,7 @@ impl<B: Backend> Clone for MetadataHandle<B> {
             metrics: self.metrics.clone(),
             in_flight: self.in_flight.clone(),
             proposal_bytes_max: self.proposal_bytes_max,
+            bytes_in_flight_max: self.bytes_in_flight_max,
         }
     }
 }
@@ -73,8 +75,8 @@ impl<B: Backend> MetadataHandle<B> {
         if bytes > self.proposal_bytes_max {
             return Err(ProposeError::TooLarge { bytes, limit: self.proposal_bytes_max });
         }
-        let permit = Permit::take(&self.in_flight, bytes, limits::PROPOSAL_BYTES_IN_FLIGHT_MAX)
-            .ok_or(ProposeError::Overloaded)?;
+        let permit =
+            Permit::take(&self.in_flight, bytes, self.bytes_in_flight_max).ok_or(ProposeError::Overloaded)?;
         let (replier, reply) = self.mailbox.reply("decision of the metadata group");
         let until = match deadline {
             Deadline::At(at) => Some(at),

@@ -91,6 +91,7 @@ pub async fn start<B: Backend>(
     let images = Published::new("metadata image", MetadataImage::default());
     let (mailbox, receiver) = channel(&backend, "raft proposals", limits::PROPOSALS_MAX);
     let entry_bytes_max = settings.file_bytes / 4;
+    let bytes_in_flight_max = limits::PROPOSAL_BYTES_IN_FLIGHT_MAX.min(settings.queue_bytes / 2);
     let image = MetadataImage { cluster_id: identity.cluster_id.clone(), ..MetadataImage::default() };
     let raft = |source| MetadataStartError::Raft { directory: directory.clone(), source };
     let mut driver = Driver::open(RaftContext {
@@ -104,6 +105,7 @@ pub async fn start<B: Backend>(
         metrics: metrics.clone(),
         snapshot_piece_bytes: limits::SNAPSHOT_PIECE_BYTES.min(entry_bytes_max),
         snapshot_every_entries: limits::SNAPSHOT_EVERY_ENTRIES,
+        proposals_in_flight_max: limits::PROPOSALS_MAX.min(settings.queue_entries / 2).max(1),
     })
     .map_err(raft)?;
     driver.elect(deadline).await.map_err(raft)?;
@@ -114,7 +116,8 @@ pub async fn start<B: Backend>(
         mailbox,
         metrics,
         in_flight: Arc::default(),
-        proposal_bytes_max: limits::PROPOSAL_BYTES_MAX.min(entry_bytes_max),
+        proposal_bytes_max: limits::PROPOSAL_BYTES_MAX.min(entry_bytes_max).min(bytes_in_flight_max),
+        bytes_in_flight_max,
     };
     Ok(StartedMetadata { metadata, journal: opened.journal })
 }

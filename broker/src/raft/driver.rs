@@ -47,6 +47,8 @@ pub(crate) struct RaftContext<B: Backend, M: StateMachine> {
     /// A snapshot is journaled in pieces of at most this.
     pub(crate) snapshot_piece_bytes: usize,
     pub(crate) snapshot_every_entries: u64,
+    /// Proposals worked on at a time: what they come to fits the journal's queue.
+    pub(crate) proposals_in_flight_max: usize,
 }
 
 /// Why a group does not start.
@@ -86,7 +88,8 @@ struct Persisting {
     log: Vec<(u64, u64)>,
     /// Set when submitted.
     lsn: Option<Lsn>,
-    snapshot: Option<Snapshot>,
+    /// The snapshot of which these are the last entries, and how many it has in all.
+    snapshot: Option<(Snapshot, usize)>,
 }
 
 struct Waiting<A> {
@@ -113,6 +116,7 @@ pub(crate) struct Driver<B: Backend, M: StateMachine> {
     tick_at: Option<Moment>,
     retry_at: Option<Moment>,
     snapshots: Snapshots,
+    proposals_in_flight_max: usize,
 }
 
 /// When to take the next snapshot.
@@ -197,6 +201,7 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
             closing: None,
             tick_at: None,
             retry_at: None,
+            proposals_in_flight_max: context.proposals_in_flight_max,
             snapshots: Snapshots {
                 piece_bytes: context.snapshot_piece_bytes,
                 every_entries: context.snapshot_every_entries,
@@ -267,7 +272,7 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
         let journal = self.progress.clone();
         let awaited = self.persisting.iter().find_map(|persisting| persisting.lsn);
         // Proposals are left in the mailbox, where they wait with a deadline, as long as the journal takes no more.
-        let room = limits::PROPOSALS_MAX.saturating_sub(self.waiting.len());
+        let room = self.proposals_in_flight_max.saturating_sub(self.waiting.len());
         let takes_inputs = self.retry_at.is_none() && room > 0 && self.closing.is_none();
         let wake_at = [self.tick_at, self.retry_at].into_iter().flatten().min();
         let mut timer = wake_at.map(|at| Box::pin(backend.timer(at)));
@@ -380,8 +385,8 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
             if let Some(ready) = done.ready {
                 self.raft.on_persist_ready(ready);
             }
-            if let Some(snapshot) = done.snapshot {
-                self.snapshot_durable(snapshot, done.lsn, done.entries.len());
+            if let Some((snapshot, entries)) = done.snapshot {
+                self.snapshot_durable(snapshot, done.lsn, entries);
             }
         }
         Ok(())
@@ -530,13 +535,19 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
         entries.push(store::hard_state_entry(&self.raft.store().hard));
         tracing::debug!(index = self.applied, bytes = snapshot.data.len(), "metadata snapshot");
         self.snapshots.in_flight = true;
-        self.persisting.push_back(Persisting {
-            ready: None,
-            entries,
-            log: Vec::new(),
-            lsn: None,
-            snapshot: Some(snapshot),
-        });
+        // One by one, so that an image of any size passes through the journal's queue.
+        let count = entries.len();
+        let mut snapshot = Some((snapshot, count));
+        for (number, entry) in (1..).zip(entries) {
+            let snapshot = snapshot.take_if(|_| number == count);
+            self.persisting.push_back(Persisting {
+                ready: None,
+                entries: vec![entry],
+                log: Vec::new(),
+                lsn: None,
+                snapshot,
+            });
+        }
     }
 
     /// The snapshot stands: what it replaces may go.
@@ -547,6 +558,7 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
         self.snapshots.last_bytes = snapshot.data.len();
         self.raft.mut_store().compact(snapshot);
         let Some(last) = last else { return };
+        // Nobody else writes to this journal, so they stand next to one another.
         let first_of_snapshot = Lsn(last.0 + 1 - entries as u64);
         let needed =
             self.raft.store().first_lsn().map_or(first_of_snapshot, |lsn| lsn.min(first_of_snapshot));

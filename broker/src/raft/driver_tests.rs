@@ -74,6 +74,7 @@ fn open(backend: &RealBackend, journal: Arc<MemoryJournal>) -> Result<Group, Raf
         metrics: Arc::default(),
         snapshot_piece_bytes: 16,
         snapshot_every_entries: 5,
+        proposals_in_flight_max: limits::PROPOSALS_MAX,
     })?;
     Ok(Group { backend: backend.clone(), journal, driver, mailbox, published })
 }

@@ -1,0 +1,288 @@
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use io_backend::ExitStatus;
+use io_backend::real::{DiskChoice, RealBackend};
+use uuid::Uuid;
+
+use super::*;
+use crate::identity::take_directory;
+use crate::ids::{Offset, TopicId};
+use crate::journal::{self, JournalContext};
+use crate::log::test_batches::BatchSpec;
+use crate::metadata::{self, BrokerRegistration, MetadataCommand, MetadataContext, NewTopic, Outcome};
+use crate::partition::{Acks, ReadRequest};
+
+const NODE: BrokerId = BrokerId(1);
+
+/// What of a node stands below its servers.
+struct Core {
+    backend: RealBackend,
+    metadata: MetadataHandle<RealBackend>,
+    raft_journal: JournalHandle,
+    journal: JournalHandle,
+    replicas: Replicas<RealBackend>,
+    control: ReplicasControl<RealBackend>,
+    incarnation: Incarnation,
+}
+
+fn config(directory: &Path) -> Config {
+    let mut config = Config { data_dir: directory.to_owned(), node_id: NODE, ..Config::default() };
+    config.journal.file_bytes = 1 << 20;
+    config.journal.checkpoint_bytes = 512 << 10;
+    config
+}
+
+/// Runs `life` in a process start of its own.
+fn process<T>(config: &Config, life: impl AsyncFnOnce(Core) -> T) -> T {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let scratch = tempfile::tempdir().unwrap();
+        let (backend, _) = RealBackend::start(DiskChoice::Threads, scratch.path()).unwrap();
+        life(start_core(backend, config.clone()).await).await
+    })
+}
+
+async fn start_core(backend: RealBackend, config: Config) -> Core {
+    let soon = Deadline::after(&backend, Duration::from_secs(60));
+    let identity = take_directory(&backend, &config.data_dir, NODE, soon).await.unwrap();
+    let config = Arc::new(config);
+    let started = metadata::start(
+        MetadataContext {
+            backend: backend.clone(),
+            config: config.clone(),
+            metrics: Arc::default(),
+            identity: identity.clone(),
+            open_journal: Box::new(journal::open),
+        },
+        soon,
+    )
+    .await
+    .unwrap();
+    let registration = BrokerRegistration {
+        id: NODE,
+        incarnation: identity.incarnation,
+        storage: identity.storage,
+        host: "localhost".into(),
+        port: 9092,
+    };
+    started.metadata.propose(MetadataCommand::RegisterBroker(registration), soon).await.unwrap();
+    let opened = journal::open(JournalContext {
+        backend: backend.clone(),
+        name: "journal",
+        directory: config.data_dir.join("journal"),
+        settings: config.journal_settings(),
+        metrics: Arc::default(),
+    })
+    .await
+    .unwrap();
+    let context = ReplicasContext {
+        backend: backend.clone(),
+        config,
+        metrics: Arc::default(),
+        node: NODE,
+        incarnation: identity.incarnation,
+        metadata: started.metadata.clone(),
+        journal: opened.journal.clone(),
+    };
+    let StartedReplicas { replicas, control } = start(context, opened.entries, soon).await.unwrap();
+    Core {
+        backend,
+        metadata: started.metadata,
+        raft_journal: started.journal,
+        journal: opened.journal,
+        replicas,
+        control,
+        incarnation: identity.incarnation,
+    }
+}
+
+impl Core {
+    fn soon(&self) -> Deadline {
+        Deadline::after(&self.backend, Duration::from_secs(60))
+    }
+
+    async fn create(&self, id: u128, name: &str, partitions: usize) -> TopicId {
+        let id = TopicId(Uuid::from_u128(id));
+        let topic = NewTopic {
+            id,
+            name: name.into(),
+            assignments: vec![vec![NODE]; partitions],
+            configs: BTreeMap::new(),
+        };
+        let command = MetadataCommand::CreateTopics { topics: vec![topic], validate_only: false };
+        let outcome = self.metadata.propose(command, self.soon()).await.unwrap();
+        assert!(matches!(outcome, Outcome::Topics(results) if results[0].is_ok()));
+        id
+    }
+
+    async fn delete(&self, id: TopicId) {
+        let command = MetadataCommand::DeleteTopics { topics: vec![id] };
+        self.metadata.propose(command, self.soon()).await.unwrap();
+    }
+
+    async fn partition(&self, topic: TopicId, index: i32) -> PartitionHandle<RealBackend> {
+        let id = PartitionId { topic, index };
+        let open = self.replicas.open();
+        let open = open.until(&self.backend, self.soon(), |open| open.contains_key(&id)).await.unwrap();
+        open[&id].clone()
+    }
+
+    async fn append(&self, topic: TopicId, index: i32, records: i32) -> Offset {
+        let batch = BatchSpec::records(records).value_bytes(1_000).checked();
+        let partition = self.partition(topic, index).await;
+        let pending = partition.append(vec![batch], Acks::All, self.soon()).await.unwrap();
+        pending.wait().await.unwrap().base_offset
+    }
+
+    async fn log_end(&self, topic: TopicId, index: i32) -> Offset {
+        let request =
+            ReadRequest { from: Offset(0), max_bytes: 1, read_committed: false, current_epoch: None };
+        self.partition(topic, index).await.read(request, self.soon()).await.unwrap().view.log_end
+    }
+
+    async fn close(self) {
+        let soon = self.soon();
+        self.control.close(soon).await;
+        self.metadata.close(soon).await;
+        self.journal.close(soon).await.unwrap();
+        self.raft_journal.close(soon).await.unwrap();
+    }
+}
+
+fn home() -> (tempfile::TempDir, Config) {
+    let home = tempfile::tempdir().unwrap();
+    let config = config(home.path());
+    (home, config)
+}
+
+fn directories(config: &Config) -> usize {
+    std::fs::read_dir(config.data_dir.join(PARTITIONS_DIRECTORY)).unwrap().count()
+}
+
+#[test]
+fn records_are_there_after_a_clean_stop_and_after_none_and_the_epoch_is_new_each_time() {
+    let (_home, config) = home();
+    let topic = process(&config, async |core| {
+        let topic = core.create(1, "orders", 3).await;
+        assert_eq!(core.append(topic, 0, 5).await, Offset(0));
+        assert_eq!(core.append(topic, 2, 7).await, Offset(0));
+        core.close().await;
+        topic
+    });
+    for round in 1..4 {
+        process(&config, async |core| {
+            assert_eq!(core.incarnation, Incarnation(round + 1));
+            let epoch = core.partition(topic, 0).await.views().get().leader_epoch;
+            assert_eq!(epoch, LeaderEpoch(round as i32));
+            assert_eq!(core.append(topic, 0, 5).await, Offset(5 * round as i64));
+            assert_eq!(core.log_end(topic, 2).await, Offset(7));
+            // And ends without a word.
+        });
+    }
+}
+
+#[test]
+fn a_checkpoint_lets_the_journal_go_and_a_start_after_it_finds_everything() {
+    let (_home, config) = home();
+    let topic = process(&config, async |core| {
+        let topic = core.create(1, "orders", 2).await;
+        for n in 0..40 {
+            assert_eq!(core.append(topic, 0, 50).await, Offset(50 * n));
+        }
+        core.append(topic, 1, 1).await;
+        core.control.checkpoint(core.soon()).await.unwrap();
+        let kept = core.journal.status().unreleased_bytes;
+        assert!(kept < 512 << 10, "{kept} bytes are not released");
+        core.append(topic, 0, 1).await;
+        topic
+    });
+    process(&config, async |core| {
+        assert_eq!(core.log_end(topic, 0).await, Offset(2_001));
+        assert_eq!(core.log_end(topic, 1).await, Offset(1));
+        core.control.checkpoint(core.soon()).await.unwrap();
+        core.control.checkpoint(core.soon()).await.unwrap();
+    });
+    process(&config, async |core| assert_eq!(core.log_end(topic, 0).await, Offset(2_001)));
+}
+
+#[test]
+fn checkpoints_keep_up_by_themselves_with_a_journal_that_grows() {
+    let (_home, config) = home();
+    let topic = process(&config, async |core| {
+        let topic = core.create(1, "orders", 1).await;
+        for _ in 0..160 {
+            core.append(topic, 0, 50).await;
+        }
+        let mut rounds = 0;
+        while core.journal.status().unreleased_bytes > 2 << 20 {
+            rounds += 1;
+            assert!(rounds < 3_000, "{:?}", core.journal.status());
+            core.backend.sleep(Duration::from_millis(10)).await;
+        }
+        topic
+    });
+    process(&config, async |core| assert_eq!(core.log_end(topic, 0).await, Offset(8_000)));
+}
+
+#[test]
+fn a_deleted_topic_leaves_no_files_and_its_name_begins_anew() {
+    let (_home, config) = home();
+    let topic = process(&config, async |core| {
+        let old = core.create(1, "orders", 2).await;
+        core.append(old, 0, 5).await;
+        core.control.checkpoint(core.soon()).await.unwrap();
+        assert!(directories(&config) > 0);
+        core.delete(old).await;
+        let open = core.replicas.open();
+        open.until(&core.backend, core.soon(), |open| open.is_empty()).await.unwrap();
+        let new = core.create(2, "orders", 1).await;
+        assert_eq!(core.append(new, 0, 3).await, Offset(0));
+        core.close().await;
+        new
+    });
+    process(&config, async |core| {
+        assert_eq!(core.replicas.open().get().len(), 1);
+        assert_eq!(core.log_end(topic, 0).await, Offset(3));
+        assert_eq!(directories(&config), 1);
+    });
+}
+
+#[test]
+fn files_that_an_interrupted_deletion_left_go_at_the_next_start_and_foreign_ones_stay() {
+    let (_home, config) = home();
+    process(&config, async |core| core.close().await);
+    let partitions = config.data_dir.join(PARTITIONS_DIRECTORY);
+    let orphan = ReplicaId {
+        partition: PartitionId { topic: TopicId(Uuid::from_u128(9)), index: 0 },
+        replica: Incarnation(4),
+    };
+    std::fs::create_dir_all(partitions.join(orphan.directory()).join("inside")).unwrap();
+    std::fs::create_dir(partitions.join("mine")).unwrap();
+    process(&config, async |_| {});
+    let left: Vec<_> =
+        std::fs::read_dir(&partitions).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["mine"]);
+}
+
+#[test]
+fn a_thousand_partitions_begin_in_a_few_journal_groups() {
+    let (_home, config) = home();
+    process(&config, async |core| {
+        let before = core.journal.status().submitted;
+        let topic = core.create(1, "wide", 1_000).await;
+        core.partition(topic, 999).await;
+        assert_eq!(core.replicas.open().get().len(), 1_000);
+        let entries = core.journal.status().submitted.0 - before.0;
+        assert_eq!(entries, 2_000, "each replica's creation and its epoch's start");
+        core.append(topic, 500, 1).await;
+    });
+    process(&config, async |core| assert_eq!(core.replicas.open().get().len(), 1_000));
+}
+
+#[test]
+fn a_journal_with_records_of_another_kind_stops_the_start() {
+    let error = ReplicasStartError::from(CheckpointError { lsn: Lsn(4), what: "its version is 9".into() });
+    assert_eq!(error.exit_status(), ExitStatus::DataDirectory);
+    assert!(error.to_string().contains("Restore the data directory"), "{error}");
+}
