@@ -34,6 +34,7 @@ pub struct Started<B: Backend> {
     work: Work<B>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "boxing it would cost an allocation per request")]
 enum Work<B: Backend> {
     Done(Response),
     Produce(PendingProduce<B>),
@@ -43,6 +44,7 @@ enum Work<B: Backend> {
 }
 
 /// What a connection does with a finished request.
+#[expect(clippy::large_enum_variant, reason = "boxing it would cost an allocation per request")]
 #[derive(Debug)]
 pub enum Finished {
     Answer(Response),

@@ -19,6 +19,7 @@ pub struct RequestHead {
 pub const HEAD_BYTES: usize = 8;
 
 /// What a frame holds.
+#[expect(clippy::large_enum_variant, reason = "boxing it would cost an allocation per request")]
 #[derive(Debug)]
 pub enum Incoming {
     Request(RequestHead, RequestKind),
