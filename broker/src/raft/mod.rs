@@ -12,8 +12,6 @@ use io_backend::{Moment, Replier};
 
 mod driver;
 mod logging;
-#[cfg(test)]
-pub(crate) mod memory_journal;
 mod store;
 
 pub(crate) use driver::{Driver, RaftContext};
@@ -82,3 +80,6 @@ impl Drop for Permit {
         self.in_flight.fetch_sub(self.bytes, std::sync::atomic::Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+pub(crate) mod memory_journal;
