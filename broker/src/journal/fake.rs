@@ -37,6 +37,8 @@ pub struct World {
     pub held: bool,
     holding: Vec<Waker>,
     pub durable_writes_done: u64,
+    /// Longest time that an operation takes, in nanoseconds; 0: no time.
+    pub latency: u64,
     /// Every file operation that was begun, by kind.
     pub log: Vec<String>,
 }
@@ -70,7 +72,11 @@ impl Wake for Flag {
 
 impl Fake {
     pub fn new() -> Fake {
-        let world = Arc::new(Mutex::new(World::default()));
+        Fake::seeded(0)
+    }
+
+    pub fn seeded(seed: u64) -> Fake {
+        let world = Arc::new(Mutex::new(World { random: seed << 32, ..World::default() }));
         Fake { disk: FakeDisk { world: world.clone() }, world, registry: Registry::new() }
     }
 
@@ -149,6 +155,13 @@ impl Fake {
             stored.now = after.clone();
             stored.durable = after;
         }
+        drop(world);
+        self.forget_waiting();
+    }
+
+    /// Nobody of the life before is there any more.
+    pub fn forget_waiting(&self) {
+        let mut world = self.world();
         world.held = false;
         world.holding.clear();
         world.timers.clear();
@@ -279,11 +292,22 @@ impl FakeDisk {
     }
 }
 
+/// The time that an operation takes before it has its effect.
+fn taking_time(world: &Arc<Mutex<World>>) -> FakeTimer {
+    let mut locked = world.lock().expect("sound");
+    locked.random += 1;
+    let drawn = locked.random.wrapping_mul(0xD6E8_FEB8_6659_FD93) >> 32;
+    let at = if locked.latency == 0 { locked.now } else { locked.now + 1 + drawn % locked.latency };
+    drop(locked);
+    FakeTimer { world: world.clone(), at }
+}
+
 impl Disk for FakeDisk {
     type File = FakeFile;
     type Dedicated = FakeDedicated;
 
     async fn open(&self, path: &Path, how: OpenHow, _: Deadline) -> DiskResult<FakeFile> {
+        taking_time(&self.world).await;
         let mut world = self.world();
         world.log.push(format!("open {}", path.display()));
         let there = world.files.contains_key(path);
@@ -319,6 +343,7 @@ impl Disk for FakeDisk {
     }
 
     async fn remove_file(&self, path: &Path, _: Deadline) -> DiskResult<()> {
+        taking_time(&self.world).await;
         let mut world = self.world();
         world.log.push(format!("remove {}", path.display()));
         let removed = world.files.remove(path);
@@ -331,6 +356,7 @@ impl Disk for FakeDisk {
     }
 
     async fn sync_dir(&self, path: &Path, _: Deadline) -> DiskResult<()> {
+        taking_time(&self.world).await;
         let mut world = self.world();
         let below: Vec<PathBuf> = world.files.keys().filter(|f| f.parent() == Some(path)).cloned().collect();
         world.named.extend(below);
@@ -390,6 +416,7 @@ impl File for FakeFile {
     }
 
     async fn write_at(&self, position: u64, data: Bytes, _: Deadline) -> DiskResult<()> {
+        taking_time(&self.world).await;
         self.with(|world| {
             world.log.push(format!("write {} {position}", self.path.display()));
             self.write_now(world, position, &data)
@@ -397,6 +424,7 @@ impl File for FakeFile {
     }
 
     async fn sync(&self, _: Deadline) -> DiskResult<()> {
+        taking_time(&self.world).await;
         self.with(|world| self.sync_now(world))
     }
 
@@ -439,6 +467,7 @@ impl DedicatedFile for FakeFile {
             world.log.push(format!("commit {} {position}", self.path.display()));
             self.write_now(world, position, &data)
         });
+        taking_time(&self.world).await;
         std::future::poll_fn(|cx| {
             let mut world = self.world.lock().expect("sound");
             if world.held {

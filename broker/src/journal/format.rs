@@ -214,14 +214,19 @@ impl GroupEncoder {
         self.entries += 1;
     }
 
+    /// Makes a group without entries cover the LSNs up to this one, which no entry has.
+    pub fn cover(&mut self, lsn: Lsn) {
+        self.last_lsn = self.last_lsn.max(lsn);
+    }
+
     /// The group's bytes, padded. A group without entries says only that what came before it is durable.
     pub fn finish(mut self, place: &GroupPlace) -> Vec<u8> {
         let body_bytes = self.buffer.len() - GROUP_HEADER_BYTES;
         let header = GroupHeader {
             number: place.number,
             durable_up_to: place.durable_up_to,
-            first_lsn: self.first_lsn.unwrap_or(place.durable_up_to),
-            last_lsn: if self.entries == 0 { place.durable_up_to } else { self.last_lsn },
+            first_lsn: self.first_lsn.unwrap_or(self.last_lsn.max(place.durable_up_to)),
+            last_lsn: self.last_lsn.max(place.durable_up_to),
             position: place.position,
             previous_file: place.previous_file,
             body_bytes: body_bytes as u32,

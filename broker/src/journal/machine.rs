@@ -16,6 +16,12 @@ pub struct Prepared {
     pub file_bytes: u64,
 }
 
+impl Prepared {
+    pub fn sealed(self, last_lsn: Lsn, trusted: bool) -> Sealed {
+        Sealed { slot: self.slot, sequence: self.sequence, file_bytes: self.file_bytes, last_lsn, trusted }
+    }
+}
+
 /// A file that takes no more groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sealed {
@@ -103,7 +109,18 @@ pub struct StartAt {
     pub next_number: u64,
     pub durable: Lsn,
     pub durable_file: u64,
-    pub unproven: bool,
+}
+
+impl StartAt {
+    /// Where a group goes that begins at `active`, and what it says of those before it.
+    pub fn place(&self, active: &Active) -> GroupPlace {
+        GroupPlace {
+            number: self.next_number.max(1),
+            durable_up_to: self.durable,
+            position: active.position,
+            previous_file: self.durable_file,
+        }
+    }
 }
 
 impl Machine {
@@ -114,7 +131,7 @@ impl Machine {
             next_number: start.next_number.max(1),
             durable: start.durable,
             durable_file: start.durable_file,
-            unproven: start.unproven,
+            unproven: false,
             in_flight: None,
             failures: 0,
         }
@@ -138,7 +155,7 @@ impl Machine {
         let end = active.position + padded(bytes) as u64;
         if end > active.file.file_bytes {
             self.active = None;
-            return Placement::NextFile(Some(self.sealed(active.file, true)));
+            return Placement::NextFile(Some(active.file.sealed(self.durable, true)));
         }
         Placement::Here(GroupPlace {
             number: self.next_number,
@@ -183,16 +200,6 @@ impl Machine {
             }
         }
         // The failed group's last LSN counts: its bytes may be there.
-        Verdict::MovedOn(Sealed { last_lsn: flown.last_lsn, ..self.sealed(active.file, false) })
-    }
-
-    fn sealed(&self, file: Prepared, trusted: bool) -> Sealed {
-        Sealed {
-            slot: file.slot,
-            sequence: file.sequence,
-            file_bytes: file.file_bytes,
-            last_lsn: self.durable,
-            trusted,
-        }
+        Verdict::MovedOn(active.file.sealed(flown.last_lsn, false))
     }
 }

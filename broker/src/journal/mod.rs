@@ -3,6 +3,8 @@
 
 mod catalogue;
 mod commit;
+#[cfg(test)]
+mod crash_tests;
 mod decision;
 #[cfg(test)]
 mod fake;

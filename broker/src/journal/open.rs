@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
-use io_backend::{Backend, Disk, DiskError, TaskName};
+use io_backend::{Backend, Disk, DiskError, File, OpenHow, TaskName};
 
 use super::catalogue::{Catalogue, FileWork};
 use super::commit::CommitLoop;
 use super::files::{self, Place};
-use super::format::{ENTRY_HEADER_BYTES, GROUP_HEADER_BYTES, HEADER_BYTES, group_bytes_max, journal_name};
+use super::format::{
+    ENTRY_HEADER_BYTES, GROUP_HEADER_BYTES, GroupEncoder, HEADER_BYTES, PAGE_BYTES, group_bytes_max,
+    journal_name,
+};
 use super::line::Amount;
-use super::machine::{Active, AfterFailure, Machine, Prepared};
+use super::machine::{Active, AfterFailure, Machine, Prepared, StartAt};
 use super::queue::{Beginning, Handle, Queue};
 use super::recovery::{self, LSN_GAP};
 use super::{COMMIT_TASK, JournalContext, JournalOpenError, JournalSettings, OpenedJournal, RAFT};
@@ -31,18 +34,15 @@ pub async fn open<B: Backend>(context: JournalContext<B>) -> Result<OpenedJourna
     let recovered = recovery::recover(&place).await?;
     let bounds = Bounds::of(&settings);
     let mut catalogue = Catalogue::new(bounds.file_bytes, recovered.found);
-    let mut start = recovered.start;
-    if start.active.is_none() {
-        let file = first_file(&place, &mut catalogue, recovered.next_lsn).await?;
-        start.active = Some(Active { file, position: HEADER_BYTES as u64 });
-    }
+    let start = begin(&place, &mut catalogue, recovered.start, recovered.given_out).await?;
     let after_failure = if name == RAFT { AfterFailure::Stop } else { AfterFailure::MoveOn };
     let metrics = (name != RAFT).then_some(metrics);
     let beginning = Beginning {
         name,
         bound: bounds.line,
         payload_bytes_max: bounds.payload_bytes,
-        next_lsn: recovered.next_lsn,
+        given_out: recovered.given_out,
+        last_entry: recovered.entries.last().map_or(Lsn(0), |entry| entry.lsn),
         catalogue,
         unreleased: recovered.unreleased,
     };
@@ -63,6 +63,48 @@ pub async fn open<B: Backend>(context: JournalContext<B>) -> Result<OpenedJourna
         journal: Arc::new(Handle(queue)),
         entries: recovered.entries,
         torn_tail: recovered.torn_tail,
+    })
+}
+
+/// Writes the group that records this start. It proves that what recovery found is durable, settles what it
+/// did not find, and covers all LSNs that may have been given out before, so that none is given out twice.
+async fn begin<B: Backend>(
+    place: &Place<B>,
+    catalogue: &mut Catalogue,
+    mut start: StartAt,
+    given_out: Lsn,
+) -> Result<StartAt, DiskError> {
+    if let Some(Active { file, position }) = start.active
+        && position + PAGE_BYTES as u64 > file.file_bytes
+    {
+        start.active = None;
+        catalogue.handle_sealed(file.sealed(start.durable, true));
+    }
+    let active = match start.active {
+        Some(active) => active,
+        None => {
+            let file = first_file(place, catalogue, Lsn(given_out.0 + 1)).await?;
+            Active { file, position: HEADER_BYTES as u64 }
+        }
+    };
+    start.active = Some(active);
+    if given_out == Lsn(0) {
+        // Nothing was ever here.
+        return Ok(start);
+    }
+    let mut encoder = GroupEncoder::new(Vec::new(), active.file.generation);
+    encoder.cover(given_out);
+    let group = encoder.finish(&start.place(&active));
+    let position = active.position + group.len() as u64;
+    let path = files::file_path(&place.directory, active.file.slot);
+    let file = place.backend.disk().open(&path, OpenHow::Existing, place.deadline()).await?;
+    file.write_at(active.position, group.into(), place.deadline()).await?;
+    file.sync(place.deadline()).await?;
+    Ok(StartAt {
+        active: Some(Active { position, ..active }),
+        next_number: start.next_number.max(1) + 1,
+        durable: given_out,
+        durable_file: active.file.sequence,
     })
 }
 

@@ -42,6 +42,7 @@ struct State {
     line: Line,
     next_lsn: Lsn,
     durable: Lsn,
+    last_entry: Lsn,
     in_flight: bool,
     stalled: bool,
     disk_full: bool,
@@ -126,7 +127,10 @@ pub struct Beginning {
     pub name: &'static str,
     pub bound: Amount,
     pub payload_bytes_max: usize,
-    pub next_lsn: Lsn,
+    /// The next LSN is the one after this.
+    pub given_out: Lsn,
+    /// The last one that a recovered entry has.
+    pub last_entry: Lsn,
     pub catalogue: Catalogue,
     /// First LSN and bytes of the files that hold recovered entries, in order.
     pub unreleased: Vec<(Lsn, u64)>,
@@ -148,8 +152,9 @@ impl<B: Backend> Queue<B> {
             metrics,
             state: Mutex::new(State {
                 line: Line::new(beginning.bound),
-                next_lsn: beginning.next_lsn,
-                durable: Lsn(beginning.next_lsn.0 - 1),
+                next_lsn: Lsn(beginning.given_out.0 + 1),
+                durable: beginning.given_out,
+                last_entry: beginning.last_entry,
                 in_flight: false,
                 stalled: false,
                 disk_full: false,
@@ -245,6 +250,7 @@ impl<B: Backend> Queue<B> {
         let mut state = self.state();
         state.in_flight = false;
         state.durable = last_lsn;
+        state.last_entry = last_lsn;
         state.stream.write(first_lsn, bytes);
         let unreleased = state.stream.unreleased();
         let crossed: Vec<Waker> =
@@ -533,7 +539,7 @@ impl<B: Backend> Journal for Handle<B> {
     fn release_before(&self, lsn: Lsn) {
         let mut state = self.0.state();
         state.catalogue.handle_released(lsn);
-        let everything = lsn > state.durable;
+        let everything = lsn > state.last_entry;
         state.stream.release_before(lsn, everything);
         let preparer = state.preparer.take();
         drop(state);

@@ -1,8 +1,9 @@
 //! Reading a journal back: gathers the facts that [`decision`](super::decision) judges, and mends the tail.
 //!
-//! Nothing is changed before everything has been judged. The last group, the only one that no later group
-//! proves to have been synced, is written again and synced before it counts: a process that was killed
-//! may have left it in the page cache alone, and after a failed sync the cache may hold what the disk never got.
+//! Nothing is changed before everything has been judged. What no later group proves to have been synced (the
+//! last group, the headers of spare files, the names in the directory) is written again and synced before it
+//! counts: a process that was killed may have left it in the page cache alone, and after a failed sync
+//! the cache may hold what the disk never got.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -33,7 +34,8 @@ const ADVICE: &str = "Records that were acknowledged may be lost, so the node do
 pub struct Recovered {
     pub entries: Vec<RecoveredEntry>,
     pub torn_tail: Option<String>,
-    pub next_lsn: Lsn,
+    /// LSNs up to here may have been given out; this start gives out later ones.
+    pub given_out: Lsn,
     pub start: StartAt,
     pub found: Found,
     /// First LSN and bytes of each file with groups.
@@ -59,15 +61,14 @@ pub async fn recover<B: Backend>(place: &Place<B>) -> Result<Recovered, JournalO
     for slot in listed.unprepared.into_iter().chain(leftovers) {
         place.remove(slot).await?;
     }
-    let mut torn_tail = None;
-    if let Some(last) = ending {
-        let file = &scanned[last];
-        make_last_group_durable(place, &scanned[..=last]).await?;
-        if file.torn_bytes() > 0 && file.verdict == Some(EndVerdict::CutTornTail) {
-            torn_tail = Some(file.describe_torn_tail(place));
-            wipe(place, file).await?;
-        }
+    let torn_tail = match ending {
+        Some(last) => mend(place, &scanned[..=last]).await?,
+        None => None,
+    };
+    for file in scanned.iter().filter(|file| !file.has_traces()) {
+        rewrite(place, &file.found.file, 0, HEADER_BYTES).await?;
     }
+    place.backend.disk().sync_dir(&place.directory, place.deadline()).await?;
     Ok(summarise(listed.last_slot, listed.files, scanned, ending, oldest, torn_tail))
 }
 
@@ -381,29 +382,45 @@ fn corrupt<B: Backend>(
     }
 }
 
-async fn make_last_group_durable<B: Backend>(
-    place: &Place<B>,
-    scanned: &[ScannedFile<B>],
-) -> Result<(), DiskError> {
-    let Some(file) = scanned.iter().rev().find(|file| !file.groups.is_empty()) else { return Ok(()) };
-    let Some((group, _)) = file.groups.last() else { return Ok(()) };
-    let handle = &file.found.file;
-    let bytes = handle.read_at(group.position, group.file_bytes() as usize, place.deadline()).await?;
-    handle.write_at(group.position, bytes, place.deadline()).await?;
-    handle.sync(place.deadline()).await
+/// Makes the last group durable and wipes a torn tail. `scanned` ends with the file that the journal ends in.
+async fn mend<B: Backend>(place: &Place<B>, scanned: &[ScannedFile<B>]) -> Result<Option<String>, DiskError> {
+    if let Some((file, group)) = scanned.iter().rev().find_map(|file| Some((file, file.groups.last()?.0))) {
+        rewrite(place, &file.found.file, group.position, group.file_bytes() as usize).await?;
+    }
+    match scanned.last() {
+        Some(file) if file.verdict == Some(EndVerdict::CutTornTail) => {
+            wipe(place, file).await?;
+            Ok(Some(file.describe_torn_tail(place)))
+        }
+        _ => Ok(None),
+    }
 }
 
-/// Overwrites a torn tail with zeros, so that it never reads as valid later.
+/// Overwrites a torn tail with zeros, so that it never reads as valid later: all but its first page, which
+/// the group that records this start replaces. Until then that page proves what this start has seen: were it
+/// wiped, groups that failed before it would come back.
 async fn wipe<B: Backend>(place: &Place<B>, file: &ScannedFile<B>) -> Result<(), DiskError> {
     let handle = &file.found.file;
     let zeros = Bytes::from(vec![0; WINDOW_BYTES]);
-    let mut position = file.end;
+    let mut position = file.end + PAGE_BYTES as u64;
     while position < file.torn_end() {
         let piece = (file.torn_end() - position).min(WINDOW_BYTES as u64);
         handle.write_at(position, zeros.slice(..piece as usize), place.deadline()).await?;
         position += piece;
     }
     handle.sync(place.deadline()).await
+}
+
+/// Makes durable what was read, whatever the process before us did about it.
+async fn rewrite<B: Backend>(
+    place: &Place<B>,
+    file: &FileOf<B>,
+    position: u64,
+    len: usize,
+) -> Result<(), DiskError> {
+    let bytes = file.read_at(position, len, place.deadline()).await?;
+    file.write_at(position, bytes, place.deadline()).await?;
+    file.sync(place.deadline()).await
 }
 
 fn summarise<B: Backend>(
@@ -450,8 +467,13 @@ fn summarise<B: Backend>(
             start.next_number = group.number + 1;
             start.durable = group.last_lsn;
             start.durable_file = header.sequence;
-            start.unproven = group.entries > 0;
             entries.extend(group_entries);
+        }
+        if let Some(torn) = file.torn.filter(|_| start.next_number == 0) {
+            // All groups before it are released: it says itself what it follows.
+            start.next_number = torn.number;
+            start.durable = torn.durable_up_to;
+            start.durable_file = torn.previous_file;
         }
         seen = seen.max(start.durable);
         match ending.map(|last| at.cmp(&last)) {
@@ -465,8 +487,8 @@ fn summarise<B: Backend>(
             _ => found.spares.push_back(prepared),
         }
     }
-    let next_lsn = if is_new { Lsn(1) } else { Lsn(seen.0 + LSN_GAP) };
-    Recovered { entries, torn_tail, next_lsn, start, found, unreleased }
+    let given_out = if is_new { Lsn(0) } else { Lsn(seen.0 + LSN_GAP) };
+    Recovered { entries, torn_tail, given_out, start, found, unreleased }
 }
 
 /// Reads a file in large pieces, and hands out small ones of them.
