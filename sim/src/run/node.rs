@@ -58,7 +58,7 @@ pub(super) async fn live(backend: SimBackend, setup: Setup) {
     if backend.process().incarnation > 1 {
         backend.probe("node started again");
     }
-    let parts = watched(museum::parts(setup.part.as_deref(), &backend));
+    let parts = watched(museum::parts(setup.part.as_deref()));
     let node = match Node::start(backend.clone(), parts, setup.config).await {
         Ok(node) => node,
         Err(error) => {

@@ -1,0 +1,288 @@
+//! The old group-commit log: a file, five mutexes and a worker for each partition.
+//!
+//! The mutexes are taken in the order pending, file, last_fsync, queued_bytes, segment_created_at, by the worker and
+//! by whoever wants to append, and none of the waits has a deadline. What else was wrong with it differs by
+//! exhibit: see [`Habits`].
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use broker::ids::{Lsn, PartitionId};
+use broker::journal::{
+    Journal, JournalContext, JournalEntry, JournalOpenError, JournalStatus, OpenedJournal, RecoveredEntry,
+    SubmitError,
+};
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use io_backend::disk::DiskResult;
+use io_backend::progress::Progress;
+use io_backend::time::TimedOut;
+use io_backend::{
+    Backend, Deadline, Disk, File, Level, Lock, OpenHow, Receiver, Sender, TaskName, channel,
+};
+
+use super::frame;
+use super::ledger::{Ledger, Submission};
+use crate::world::{SimBackend, SimFile, lock};
+
+const TICK: Duration = Duration::from_millis(100);
+const OPEN_WITHIN: Duration = Duration::from_secs(60);
+const NO_DEADLINE: Deadline = Deadline::Unbounded("the old log had no time-outs");
+
+/// What an exhibit did its own way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Habits {
+    /// The worker is told of new entries and commits at once.
+    pub(super) listens: bool,
+    /// The worker commits at every tick, whether there is something to commit or not.
+    pub(super) commits_nothing: bool,
+    /// A second worker does the same for all partitions.
+    pub(super) global_worker: bool,
+    /// The sync blocks the thread it is called on, one of the runtime's.
+    pub(super) blocks_thread: bool,
+}
+
+pub(super) struct LegacyWal {
+    backend: SimBackend,
+    directory: PathBuf,
+    habits: Habits,
+    ledger: Arc<Ledger>,
+    partitions: Mutex<BTreeMap<PartitionId, Arc<PartitionWal>>>,
+}
+
+struct PartitionWal {
+    path: PathBuf,
+    incoming: Mutex<Vec<Submission>>,
+    notify: Sender<SimBackend, ()>,
+    pending: Lock<SimBackend, u64>,
+    file: Lock<SimBackend, Option<Appender>>,
+    last_fsync: Lock<SimBackend, u64>,
+    queued_bytes: Lock<SimBackend, u64>,
+    segment_created_at: Lock<SimBackend, u64>,
+}
+
+struct Appender {
+    file: SimFile,
+    end: u64,
+}
+
+/// Reads all partition files back and goes on after them.
+pub(super) async fn open(
+    context: JournalContext<SimBackend>,
+    habits: Habits,
+) -> Result<(Arc<LegacyWal>, OpenedJournal), JournalOpenError> {
+    let backend = context.backend;
+    let deadline = Deadline::after(&backend, OPEN_WITHIN);
+    let mut entries = read_all(&backend, &context.directory, deadline).await?;
+    entries.sort_by_key(|recovered| recovered.lsn);
+    let last = entries.last().map_or(Lsn(0), |recovered| recovered.lsn);
+    let wal = Arc::new(LegacyWal {
+        ledger: Arc::new(Ledger::after(&backend, last)),
+        backend: backend.clone(),
+        directory: context.directory,
+        habits,
+        partitions: Mutex::default(),
+    });
+    if habits.global_worker {
+        let all = wal.clone();
+        let _detached = backend.spawn("wal-global-worker", async move { all.commit_all_for_ever().await });
+    }
+    let journal = Arc::new(LegacyJournal(wal.clone()));
+    Ok((wal, OpenedJournal { journal, entries, torn_tail: None }))
+}
+
+pub(super) async fn read_all(
+    backend: &SimBackend,
+    directory: &Path,
+    deadline: Deadline,
+) -> Result<Vec<RecoveredEntry>, JournalOpenError> {
+    let disk = backend.disk();
+    disk.create_dir_all(directory, deadline).await?;
+    if let Some(parent) = directory.parent() {
+        disk.sync_dir(parent, deadline).await?;
+    }
+    let mut entries = Vec::new();
+    for entry in disk.read_dir(directory, deadline).await? {
+        let file = disk.open(&directory.join(&entry.name), OpenHow::ReadOnly, deadline).await?;
+        let length = usize::try_from(file.len(deadline).await?).unwrap_or(usize::MAX);
+        entries.extend(frame::decode_all(file.read_at(0, length, deadline).await?));
+    }
+    Ok(entries)
+}
+
+impl LegacyWal {
+    fn partition(self: &Arc<Self>, id: PartitionId) -> Arc<PartitionWal> {
+        let mut partitions = lock(&self.partitions);
+        if let Some(known) = partitions.get(&id) {
+            return known.clone();
+        }
+        // The same file after a restart: it is named after the partition.
+        let name = format!("wal-{}-{}.log", id.topic.0.simple(), id.index);
+        let short = if id == PartitionId::NODE { "node".to_owned() } else { format!("partition {}", id.index) };
+        let (notify, woken) = channel(&self.backend, format!("{short} wake-up"), 1);
+        let named = |what: &str| format!("{short} {what}");
+        let partition = Arc::new(PartitionWal {
+            path: self.directory.join(name),
+            incoming: Mutex::default(),
+            notify,
+            pending: Lock::new(&self.backend, named("pending"), Level(900), 0),
+            file: Lock::new(&self.backend, named("file"), Level(901), None),
+            last_fsync: Lock::new(&self.backend, named("last_fsync"), Level(902), 0),
+            queued_bytes: Lock::new(&self.backend, named("queued_bytes"), Level(903), 0),
+            segment_created_at: Lock::new(&self.backend, named("segment_created_at"), Level(904), 0),
+        });
+        partitions.insert(id, partition.clone());
+        drop(partitions);
+        let (wal, worked) = (self.clone(), partition.clone());
+        let worker = async move { wal.work(&worked, woken).await };
+        let _detached = self.backend.spawn(TaskName::of("wal-commit-worker", short), worker);
+        partition
+    }
+
+    async fn work(&self, partition: &PartitionWal, mut woken: Receiver<SimBackend, ()>) {
+        loop {
+            if self.habits.listens {
+                let _ = woken.receive(Deadline::after(&self.backend, TICK)).await;
+            } else {
+                self.backend.sleep(TICK).await;
+            }
+            if self.ledger.is_closed() && lock(&partition.incoming).is_empty() {
+                return;
+            }
+            if self.commit(partition).await.is_err() {
+                // It logged the error and went on.
+                continue;
+            }
+        }
+    }
+
+    async fn commit_all_for_ever(&self) {
+        while !self.ledger.is_closed() {
+            self.backend.sleep(TICK).await;
+            let all: Vec<Arc<PartitionWal>> = lock(&self.partitions).values().cloned().collect();
+            for partition in all {
+                let _ = self.commit(&partition).await;
+            }
+        }
+    }
+
+    /// Writes and syncs what is pending, holding the file's lock for all of it.
+    async fn commit(&self, partition: &PartitionWal) -> DiskResult<()> {
+        let Ok(mut pending) = partition.pending.lock(NO_DEADLINE).await else { return Ok(()) };
+        let group = std::mem::take(&mut *lock(&partition.incoming));
+        *pending += group.len() as u64;
+        drop(pending);
+        if group.is_empty() && !self.habits.commits_nothing {
+            return Ok(());
+        }
+        let Ok(mut file) = partition.file.lock(NO_DEADLINE).await else { return Ok(()) };
+        if file.is_none() {
+            *file = Some(self.open_file(partition).await?);
+        }
+        let Some(appender) = &mut *file else { return Ok(()) };
+        let bytes: Vec<u8> = group.iter().flat_map(|submission| submission.bytes.iter().copied()).collect();
+        let length = bytes.len() as u64;
+        if length > 0 {
+            appender.file.write_at(appender.end, Bytes::from(bytes), NO_DEADLINE).await?;
+            appender.end += length;
+        }
+        // The partition's file lock is held here, however long the disk takes.
+        if self.habits.blocks_thread {
+            self.backend.blocking(appender.file.sync(NO_DEADLINE)).await?;
+        } else {
+            appender.file.sync(NO_DEADLINE).await?;
+        }
+        if let Ok(mut last_fsync) = partition.last_fsync.lock(NO_DEADLINE).await {
+            *last_fsync = self.backend.now().0;
+        }
+        if let Ok(mut queued_bytes) = partition.queued_bytes.lock(NO_DEADLINE).await {
+            *queued_bytes = queued_bytes.saturating_sub(length);
+        }
+        drop(file);
+        for submission in &group {
+            self.ledger.done(submission);
+        }
+        Ok(())
+    }
+
+    async fn open_file(&self, partition: &PartitionWal) -> DiskResult<Appender> {
+        let disk = self.backend.disk();
+        let file = disk.open(&partition.path, OpenHow::OrCreate, NO_DEADLINE).await?;
+        disk.sync_dir(&self.directory, NO_DEADLINE).await?;
+        let end = file.len(NO_DEADLINE).await?;
+        Ok(Appender { file, end })
+    }
+
+    /// What an append had to go through before it got its place: the same five mutexes in the same order.
+    pub(super) async fn admit(self: Arc<Self>, id: PartitionId, bytes: usize) -> Result<(), SubmitError> {
+        let partition = self.partition(id);
+        let Ok(pending) = partition.pending.lock(NO_DEADLINE).await else { return Ok(()) };
+        let Ok(file) = partition.file.lock(NO_DEADLINE).await else { return Ok(()) };
+        let Ok(last_fsync) = partition.last_fsync.lock(NO_DEADLINE).await else { return Ok(()) };
+        let Ok(mut queued) = partition.queued_bytes.lock(NO_DEADLINE).await else { return Ok(()) };
+        let Ok(created) = partition.segment_created_at.lock(NO_DEADLINE).await else { return Ok(()) };
+        *queued += bytes as u64;
+        drop((created, queued, last_fsync, file, pending));
+        Ok(())
+    }
+}
+
+/// The broker's door to the old log.
+pub(super) struct LegacyJournal(Arc<LegacyWal>);
+
+impl Journal for LegacyJournal {
+    fn submit(&self, entries: Vec<JournalEntry>, progress: &Arc<Progress>) -> Result<Lsn, SubmitError> {
+        let Some(id) = entries.first().map(|entry| entry.partition) else {
+            return Ok(self.0.ledger.status().submitted);
+        };
+        if self.0.ledger.is_closed() {
+            return Err(SubmitError::Closed);
+        }
+        let submission = self.0.ledger.submit(&entries, progress);
+        let last = submission.last;
+        let partition = self.0.partition(id);
+        lock(&partition.incoming).push(submission);
+        // Full means that the worker has been told already.
+        let _ = partition.notify.try_send(());
+        Ok(last)
+    }
+
+    fn room(&self, _: PartitionId, _: usize, _: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn release_before(&self, _: Lsn) {
+        self.0.ledger.release();
+    }
+
+    fn status(&self) -> JournalStatus {
+        self.0.ledger.status()
+    }
+
+    fn set_stalled(&self, _: bool) {}
+
+    fn until_busy(&self, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
+        never(self.0.backend.clone(), deadline)
+    }
+
+    fn until_unreleased(&self, bytes: u64, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
+        Box::pin(self.0.ledger.clone().until_unreleased(bytes, deadline))
+    }
+
+    fn close(&self, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
+        Box::pin(self.0.ledger.clone().close(deadline))
+    }
+}
+
+/// Nobody watches an exhibit.
+pub(super) fn never(backend: SimBackend, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
+    Box::pin(async move {
+        match deadline {
+            Deadline::At(at) => backend.timer(at).await,
+            Deadline::Unbounded(_) => std::future::pending().await,
+        }
+        Err(TimedOut)
+    })
+}

@@ -1,0 +1,186 @@
+//! The old ring writer: one file, one thread that takes commands from a channel and drives the ring.
+//!
+//! Two of its defects are exhibits. It kept the position in the file in a variable that began at zero for every
+//! write. And it waited for its next command in a blocking recv(): while it stood there nobody looked at what the
+//! ring had completed, so an operation that took a moment longer than the loop gave it never came back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker::ids::{Lsn, PartitionId};
+use broker::journal::{
+    Journal, JournalContext, JournalEntry, JournalOpenError, JournalStatus, OpenedJournal, SubmitError,
+};
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use io_backend::disk::DiskResult;
+use io_backend::progress::Progress;
+use io_backend::time::TimedOut;
+use io_backend::{Backend, Deadline, Disk, File, OpenHow, Receiver, Sender, channel, within};
+
+use super::ledger::{Ledger, Submission};
+use super::legacy_wal::{never, read_all};
+use crate::world::{SimBackend, SimFile};
+
+const OPEN_WITHIN: Duration = Duration::from_secs(60);
+const NO_DEADLINE: Deadline = Deadline::Unbounded("the ring writer had no time-outs");
+/// How long the loop looked at the ring after a command before it went to wait for the next one.
+const LOOKS_FOR: Duration = Duration::from_micros(1_500);
+const COMMANDS: usize = 1_024;
+
+/// Which of the two defects is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Defect {
+    OffsetReset,
+    BlockingRecv,
+}
+
+pub(super) struct RingJournal {
+    backend: SimBackend,
+    ledger: Arc<Ledger>,
+    commands: Sender<SimBackend, Submission>,
+}
+
+pub(super) async fn open(
+    context: JournalContext<SimBackend>,
+    defect: Defect,
+) -> Result<OpenedJournal, JournalOpenError> {
+    let backend = context.backend;
+    let deadline = Deadline::after(&backend, OPEN_WITHIN);
+    let mut entries = read_all(&backend, &context.directory, deadline).await?;
+    // Whatever lies behind the last write belongs to earlier ones: read as the old code did, in file order.
+    if defect == Defect::BlockingRecv {
+        entries.sort_by_key(|recovered| recovered.lsn);
+    } else {
+        let newest = entries.first().map(|recovered| recovered.lsn);
+        let mut last = newest;
+        entries.retain(|recovered| {
+            let follows = last.is_some_and(|last| recovered.lsn >= last);
+            last = last.max(Some(recovered.lsn));
+            follows
+        });
+    }
+    let last = entries.iter().map(|recovered| recovered.lsn).max().unwrap_or(Lsn(0));
+    let path = context.directory.join("ring.log");
+    let file = backend.disk().open(&path, OpenHow::OrCreate, deadline).await?;
+    backend.disk().sync_dir(&context.directory, deadline).await?;
+    let end = file.len(deadline).await?;
+    let ledger = Arc::new(Ledger::after(&backend, last));
+    let (commands, receiver) = channel(&backend, "ring commands", COMMANDS);
+    let thread = backend.on_threads("ring", 1);
+    let ring = Ring {
+        backend: thread.clone(),
+        ledger: ledger.clone(),
+        file,
+        position: if defect == Defect::OffsetReset { 0 } else { end },
+        defect,
+        overdue: Vec::new(),
+    };
+    let _detached = thread.spawn("ring", ring.run(receiver));
+    let journal = Arc::new(RingJournal { backend, ledger, commands });
+    Ok(OpenedJournal { journal, entries, torn_tail: None })
+}
+
+/// The loop on the ring's thread.
+struct Ring {
+    backend: SimBackend,
+    ledger: Arc<Ledger>,
+    file: SimFile,
+    position: u64,
+    defect: Defect,
+    /// Started, and never looked at again.
+    overdue: Vec<BoxFuture<'static, DiskResult<()>>>,
+}
+
+impl Ring {
+    async fn run(mut self, mut commands: Receiver<SimBackend, Submission>) {
+        loop {
+            let next = commands.receive(NO_DEADLINE);
+            let command = match self.defect {
+                Defect::BlockingRecv => self.backend.blocking(next).await,
+                Defect::OffsetReset => next.await,
+            };
+            let Ok(submission) = command else { return };
+            match self.defect {
+                Defect::OffsetReset => {
+                    // The position begins at zero for every write: this one lies on top of all before it.
+                    if self.write(self.position, &submission).await.is_ok() {
+                        self.ledger.done(&submission);
+                    }
+                }
+                Defect::BlockingRecv => self.start(submission).await,
+            }
+        }
+    }
+
+    fn write(
+        &self,
+        position: u64,
+        submission: &Submission,
+    ) -> impl Future<Output = DiskResult<()>> + Send + 'static {
+        let (file, bytes) = (self.file.clone(), Bytes::from(submission.bytes.clone()));
+        async move {
+            file.write_at(position, bytes, NO_DEADLINE).await?;
+            file.sync(NO_DEADLINE).await
+        }
+    }
+
+    /// Starts the operation and looks at the ring for a moment.
+    async fn start(&mut self, submission: Submission) {
+        let mut operation: BoxFuture<'static, DiskResult<()>> = Box::pin(self.write(self.position, &submission));
+        self.position += submission.bytes.len() as u64;
+        let deadline = Deadline::after(&self.backend, LOOKS_FOR);
+        match within(&self.backend, deadline, operation.as_mut()).await {
+            // Completions are taken in order: behind an overdue one nothing is seen.
+            Ok(Ok(())) if self.overdue.is_empty() => self.ledger.done(&submission),
+            Ok(_) => {}
+            Err(_) => self.overdue.push(operation),
+        }
+    }
+}
+
+impl Journal for RingJournal {
+    fn submit(&self, entries: Vec<JournalEntry>, progress: &Arc<Progress>) -> Result<Lsn, SubmitError> {
+        if entries.is_empty() {
+            return Ok(self.ledger.status().submitted);
+        }
+        if self.ledger.is_closed() {
+            return Err(SubmitError::Closed);
+        }
+        if self.commands.len() >= COMMANDS {
+            return Err(SubmitError::Full);
+        }
+        let submission = self.ledger.submit(&entries, progress);
+        let last = submission.last;
+        match self.commands.try_send(submission) {
+            Ok(()) => Ok(last),
+            Err(_) => Err(SubmitError::Full),
+        }
+    }
+
+    fn room(&self, _: PartitionId, _: usize, _: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn release_before(&self, _: Lsn) {
+        self.ledger.release();
+    }
+
+    fn status(&self) -> JournalStatus {
+        self.ledger.status()
+    }
+
+    fn set_stalled(&self, _: bool) {}
+
+    fn until_busy(&self, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
+        never(self.backend.clone(), deadline)
+    }
+
+    fn until_unreleased(&self, bytes: u64, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
+        Box::pin(self.ledger.clone().until_unreleased(bytes, deadline))
+    }
+
+    fn close(&self, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
+        Box::pin(self.ledger.clone().close(deadline))
+    }
+}
