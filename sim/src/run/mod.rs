@@ -4,7 +4,6 @@
 //! wall-clock figure of the record.
 
 mod excuses;
-mod explanation;
 mod judge;
 mod node;
 mod story;

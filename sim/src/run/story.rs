@@ -8,14 +8,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::{excuses, explanation, node};
+use super::{excuses, node};
 use crate::checker::answers::Excuses;
 use crate::checker::budgets::Idle;
 use crate::fault::FaultPlan;
 use crate::history::{At, History, Value};
 use crate::scenario::Scenario;
 use crate::workload::{self, Client, Field, Schedule, payload, read_everything};
-use crate::world::{World, lock};
+use crate::world::{World, lock, waits};
 
 /// How often the watch looks.
 const LOOK: Duration = Duration::from_millis(500);
@@ -140,7 +140,7 @@ impl<'a> Watch<'a> {
             && notes.pulse.longest(now).is_some_and(|still| still.to - still.from >= self.frozen_after)
         {
             drop(notes);
-            self.explanation = explanation::explain(&self.world.snapshots());
+            self.explanation = explain(&self.world);
         }
         self.count(now);
     }
@@ -174,4 +174,14 @@ impl<'a> Watch<'a> {
 
 fn ns(duration: Duration) -> At {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Of the nodes: clients only wait for those.
+fn explain(world: &World) -> Vec<String> {
+    let nodes: Vec<_> = world
+        .snapshots()
+        .into_iter()
+        .filter(|snapshot| snapshot.machine.starts_with("node"))
+        .collect();
+    waits::explain(&nodes).lines
 }
