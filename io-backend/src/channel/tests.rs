@@ -217,3 +217,17 @@ fn an_owner_whose_channel_is_never_empty_gives_way() {
         assert_eq!(tells.try_receive_many(&mut Vec::new(), 1), 1, "nobody else ran in 10,000 rounds");
     });
 }
+
+#[test]
+fn room_that_comes_just_before_lining_up_is_not_overlooked() {
+    run(async |backend| {
+        let (sender, mut receiver) = channel(&backend, "one", 1);
+        sender.try_send(0).unwrap();
+        // Found full; and before the sender stands in the line, the receiver has emptied the channel.
+        assert_eq!(receiver.receive(soon(&backend)).await, Ok(0));
+        let mut place = super::Place { shared: &sender.shared, number: None };
+        assert!(matches!(place.line_up(Waker::noop(), false), super::LinedUp::RoomAfterAll));
+        drop(receiver);
+        assert!(matches!(place.line_up(Waker::noop(), false), super::LinedUp::Closed));
+    });
+}

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::core::Core;
 use super::dedicated::{self, RealDedicatedDisk};
-use super::system;
+use super::ring;
 use crate::disk::{DedicatedDisk, DedicatedFile, DiskResult};
 
 /// What the operator asked for.
@@ -107,7 +107,7 @@ const PROBE_BYTES: usize = 64 * WRITE_BYTES;
 pub(super) fn choose(core: &Arc<Core>, choice: DiskChoice, data_dir: &Path) -> io::Result<DiskReport> {
     let uring_refused = match choice {
         DiskChoice::Threads => None,
-        _ => system::io_uring_refused(),
+        _ => ring::refused(),
     };
     let candidates: &[DiskKind] = match (choice, &uring_refused) {
         (DiskChoice::Threads, _) | (DiskChoice::Auto, Some(_)) => &[DiskKind::Threads],
@@ -118,19 +118,13 @@ pub(super) fn choose(core: &Arc<Core>, choice: DiskChoice, data_dir: &Path) -> i
         (DiskChoice::Uring, None) => &[DiskKind::Uring],
         (DiskChoice::Auto, None) => &[DiskKind::Threads, DiskKind::Uring],
     };
-    let probe = Probe::new(data_dir)?;
-    let mut figures: Vec<(DiskKind, Option<Vec<Duration>>)> =
-        candidates.iter().map(|kind| (*kind, Some(Vec::new()))).collect();
-    for _ in 0..ROUNDS {
-        for (kind, samples) in &mut figures {
-            // Once without an answer is enough.
-            let Some(so_far) = samples else { continue };
-            match round(core, *kind, &probe.path) {
-                Some(more) => so_far.extend(more?),
-                None => *samples = None,
-            }
+    let figures = match measure(core, candidates, data_dir) {
+        // A node with a full disk still has to start: it serves what it has.
+        Err(full) if matches!(full.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+            Vec::new()
         }
-    }
+        measured => measured?,
+    };
     let p50 = |wanted: DiskKind| {
         let (_, samples) = figures.iter().find(|(kind, _)| *kind == wanted)?;
         median(samples.clone()?)
@@ -142,6 +136,25 @@ pub(super) fn choose(core: &Arc<Core>, choice: DiskChoice, data_dir: &Path) -> i
         DiskChoice::Auto => faster(threads_p50_us, uring_p50_us),
     };
     Ok(DiskReport { chosen, threads_p50_us, uring_p50_us, uring_refused })
+}
+
+/// Durations per candidate; none for one that did not answer.
+type Figures = Vec<(DiskKind, Option<Vec<Duration>>)>;
+
+fn measure(core: &Arc<Core>, candidates: &[DiskKind], data_dir: &Path) -> io::Result<Figures> {
+    let probe = Probe::new(data_dir)?;
+    let mut figures: Figures = candidates.iter().map(|kind| (*kind, Some(Vec::new()))).collect();
+    for _ in 0..ROUNDS {
+        for (kind, samples) in &mut figures {
+            // Once without an answer is enough.
+            let Some(so_far) = samples else { continue };
+            match round(core, *kind, &probe.path) {
+                Some(more) => so_far.extend(more?),
+                None => *samples = None,
+            }
+        }
+    }
+    Ok(figures)
 }
 
 /// Threads in doubt: they need nothing of the kernel.
@@ -166,10 +179,12 @@ struct Probe {
 
 impl Probe {
     fn new(data_dir: &Path) -> io::Result<Probe> {
+        let at = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", data_dir.display()));
+        std::fs::create_dir_all(data_dir).map_err(at)?;
         let probe = Probe { path: data_dir.join(format!(".disk-probe-{}", std::process::id())) };
-        let file = std::fs::File::create(&probe.path)?;
-        std::os::unix::fs::FileExt::write_all_at(&file, &vec![0; PROBE_BYTES], 0)?;
-        file.sync_all()?;
+        let file = std::fs::File::create(&probe.path).map_err(at)?;
+        std::os::unix::fs::FileExt::write_all_at(&file, &vec![0; PROBE_BYTES], 0).map_err(at)?;
+        file.sync_all().map_err(at)?;
         Ok(probe)
     }
 }
@@ -217,3 +232,6 @@ async fn write_repeatedly(disk: RealDedicatedDisk, path: &Path) -> DiskResult<Ve
     }
     Ok(samples)
 }
+
+#[cfg(test)]
+mod tests;

@@ -54,7 +54,6 @@ impl RealBackend {
     /// measures the disk there, which blocks the calling thread for some tenths of a second.
     pub fn start(choice: DiskChoice, data_dir: &Path) -> io::Result<(RealBackend, DiskReport)> {
         let runtime = tokio::runtime::Handle::try_current().map_err(io::Error::other)?;
-        std::fs::create_dir_all(data_dir)?;
         let core = Core::new(runtime);
         let report = choose::choose(&core, choice, data_dir)?;
         Ok((RealBackend::on(core, report.chosen)?, report))
@@ -64,7 +63,7 @@ impl RealBackend {
     pub fn with_disk(kind: DiskKind) -> io::Result<RealBackend> {
         let runtime = tokio::runtime::Handle::try_current().map_err(io::Error::other)?;
         if kind == DiskKind::Uring
-            && let Some(reason) = system::io_uring_refused()
+            && let Some(reason) = ring::refused()
         {
             return Err(io::Error::new(io::ErrorKind::Unsupported, reason));
         }

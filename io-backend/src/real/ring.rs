@@ -23,7 +23,22 @@ use tokio_uring::buf::{BoundedBuf, IoBuf};
 use tokio_uring::fs::File;
 
 use super::core::{Core, Ticket};
+use super::system;
 use crate::task::Named;
+
+/// Whether a ring can't be had here; if so why, and what to do about it.
+pub(super) fn refused() -> Option<String> {
+    if let Some(reason) = system::io_uring_refused() {
+        return Some(reason);
+    }
+    // A ring as large as the real ones, on a thread of its own as those have.
+    let trial = std::thread::spawn(|| run(|_| async {}));
+    match trial.join() {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(format!("a ring of {RING_ENTRIES} entries is refused: {error}")),
+        Err(_) => Some("the runtime of the ring can't be made".to_owned()),
+    }
+}
 
 /// More than operations can be in flight, so submitting never waits.
 const RING_ENTRIES: u32 = 256;
