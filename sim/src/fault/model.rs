@@ -115,7 +115,7 @@ pub enum FaultKind {
     SlowLink,
     /// At `at`, established connections break with a reset.
     Reset,
-    /// Connections established before `at` carry nothing any more, ever, and tell nobody; new ones work.
+    /// At `at`, established connections stop carrying anything, for ever, and tell nobody; new ones work.
     Silence,
     /// Connects hang instead of being answered.
     ConnectHangs,
@@ -218,7 +218,7 @@ impl FaultKind {
     /// Happens once, at `at`; the others last.
     pub fn is_moment(self) -> bool {
         use FaultKind::*;
-        matches!(self, BitRot | Reset | Kill | PowerLoss | Restart | Wipe | ClockJump)
+        matches!(self, BitRot | Reset | Silence | Kill | PowerLoss | Restart | Wipe | ClockJump)
     }
 
     /// Whether it may destroy acknowledged data on the machine it hits.

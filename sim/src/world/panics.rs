@@ -24,9 +24,9 @@ pub(super) fn keep_on_this_thread() {
                 .or_else(|| info.payload().downcast_ref::<String>().cloned())
                 .unwrap_or_else(|| "a value that is no text".to_owned());
             let place = info.location().map(|at| format!(" at {at}")).unwrap_or_default();
-            MESSAGE.with_borrow_mut(|message| {
-                // The first panic is the cause; those in destructors after it are not.
-                message.get_or_insert(format!("{text}{place}"));
+            // The first panic is the cause; those in destructors after it are not.
+            let _ = MESSAGE.try_with(|message| {
+                message.borrow_mut().get_or_insert(format!("{text}{place}"));
             });
         }));
     });

@@ -107,6 +107,8 @@ where
             result
         })
     }));
+    universe.close();
+    tasks::clear_table();
     universe.dissolve();
     drop(runtime);
     lived.unwrap_or_else(|_| Err(Stop::Main(panics::take_message())))

@@ -174,7 +174,7 @@ where
     F: Future<Output = ()> + 'static,
 {
     let universe = process.universe().clone();
-    if !process.is_alive() {
+    if !process.is_alive() || universe.is_over() {
         drop(future);
         return TaskHandle::new(|| {}, || true);
     }
@@ -285,7 +285,7 @@ impl Future for Runner {
     }
 }
 
-/// Forgets every future of this thread, for the end of a world.
+/// Forgets every future of this thread, for the end of a world that is over: nothing is spawned any more.
 pub(super) fn clear_table() {
     // The slots stay: runners and destructors may still look at theirs.
     let futures: Vec<LocalFuture> =

@@ -109,8 +109,7 @@ impl<'a> Story<'a> {
         for entry in &of.entries {
             if entry.operation {
                 // A dedicated loop has no wait beside the operation that it is in.
-                let alone =
-                    !of.entries.iter().any(|wait| !wait.operation && is_wait_for(wait, entry));
+                let alone = !of.entries.iter().any(|wait| !wait.operation && is_wait_for(wait, entry));
                 if alone && entry.task.is_some() && !gave_up(of, entry) {
                     waits.entry(task_of(entry)).or_default().push((entry, On::Operation(entry.number)));
                 }
@@ -439,9 +438,10 @@ fn is_wait_for(wait: &Entry, operation: &Entry) -> bool {
 fn gave_up(of: &ProcessSnapshot, operation: &Entry) -> bool {
     let task = task_of(operation);
     !of.tasks.iter().any(|live| live.id == task)
-        || of.entries.iter().any(|other| {
-            !other.operation && task_of(other) == task && other.number > operation.number
-        })
+        || of
+            .entries
+            .iter()
+            .any(|other| !other.operation && task_of(other) == task && other.number > operation.number)
 }
 
 fn ends_by(of: &ProcessSnapshot, wait: &Entry) -> On {

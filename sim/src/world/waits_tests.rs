@@ -119,7 +119,10 @@ fn a_dedicated_loop_waits_in_its_operation_itself() {
     stage.entry(&append, WaitKind::Change, "journal durable", 41);
     let told = stage.told();
     assert_eq!(told.standstill, Standstill::Freeze);
-    assert!(has_line(&told, &["also waiting since then: 1 task for change", "partition[orders-0]"]), "{told:#?}");
+    assert!(
+        has_line(&told, &["also waiting since then: 1 task for change", "partition[orders-0]"]),
+        "{told:#?}"
+    );
 }
 
 #[test]
@@ -144,7 +147,10 @@ fn two_tasks_that_hold_each_others_lock_are_a_deadlock() {
     let told = stage.told();
     assert_eq!(told.standstill, Standstill::Deadlock);
     assert!(has_line(&told, &["deadlock: 2 tasks wait for one another, nothing ends it"]), "{told:#?}");
-    assert!(has_line(&told, &["task raft waits for lock wal state held by task wal since 2.000 s"]), "{told:#?}");
+    assert!(
+        has_line(&told, &["task raft waits for lock wal state held by task wal since 2.000 s"]),
+        "{told:#?}"
+    );
     assert!(has_line(&told, &["1 task waits for lock raft state", "produce"]), "{told:#?}");
 }
 
@@ -194,7 +200,10 @@ fn blocked_threads_are_named_with_their_blocker_and_their_victims() {
     let told = stage.told();
     assert_eq!(told.standstill, Standstill::Freeze);
     assert_eq!(told.operation.as_deref(), Some("a blocking call of task ring"));
-    assert!(has_line(&told, &["all threads of ring are blocked by task ring; 1 task", "submit[3]"]), "{told:#?}");
+    assert!(
+        has_line(&told, &["all threads of ring are blocked by task ring; 1 task", "submit[3]"]),
+        "{told:#?}"
+    );
 }
 
 #[test]

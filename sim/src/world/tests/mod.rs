@@ -1,12 +1,15 @@
 //! Worlds as a whole: determinism, time, processes, disk and network under faults.
 
+mod disk;
+mod network;
+mod process;
+mod stopping;
+
 use super::*;
-use crate::fault::{Extent, FaultKind, Span};
-use bytes::{Bytes, BytesMut};
-use io_backend::{Backend, Deadline, Disk, ExitStatus, File, Listener, Moment, Network, OpenHow};
+use crate::fault::{FaultKind, Span};
+use bytes::Bytes;
+use io_backend::{Backend, Deadline, Disk, File, Moment, OpenHow};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -54,6 +57,25 @@ fn busy_run(seed: u64) -> Outcome<()> {
         world.inject(&slow);
         world.sleep(Duration::from_secs(1)).await;
     })
+}
+
+/// Runs `main` in a world of this seed and gives what it returns.
+fn lived<T, F>(seed: u64, main: impl FnOnce(World) -> F + Send + 'static) -> T
+where
+    T: Send + 'static,
+    F: Future<Output = T> + 'static,
+{
+    let outcome = World::run(seed, Options::default(), main);
+    outcome.result.unwrap_or_else(|stop| panic!("seed {seed}: {stop}"))
+}
+
+/// Runs `work` as a task of the backend's process and waits for what it gives.
+async fn on<T: Send + 'static>(backend: &SimBackend, work: impl Future<Output = T> + Send + 'static) -> T {
+    let (sender, mut receiver) = io_backend::channel(backend, "result", 1);
+    backend.spawn("work", async move {
+        let _ = sender.try_send(work.await);
+    });
+    receiver.receive(Deadline::Unbounded("the world has a limit")).await.unwrap()
 }
 
 #[test]
