@@ -103,6 +103,12 @@ pub enum ReplicasStartError {
     Checkpoint(#[from] CheckpointError),
     #[error("{0}")]
     Disk(#[from] DiskError),
+    #[error(
+        "the journal knows nothing of {partition}, whose records are in {directory}: it cannot say which of them are \
+         whole and acknowledged. Restore the journal with the rest of the data directory from a backup; or, to give \
+         these records up, move {directory} away"
+    )]
+    JournalLost { partition: String, directory: PathBuf },
 }
 
 impl ReplicasStartError {
@@ -125,6 +131,7 @@ pub async fn start<B: Backend>(
     backend.disk().create_dir_all(&directory, deadline).await?;
     backend.disk().sync_dir(&context.config.data_dir, deadline).await?;
     let recovered = split(recovered)?.replicas;
+    refuse_lost_journal(&context, &recovered, deadline).await?;
     let marks = recovered.iter().filter_map(|(id, replica)| Some((id.partition, replica.mark?))).collect();
     let replicas = Replicas { open: Published::new("open replicas", OrdMap::new()) };
     let pins = Published::new("replicas that are not open", Pins::default());
@@ -158,6 +165,28 @@ pub async fn start<B: Backend>(
     };
     backend.spawn("checkpoint", checkpointer.run());
     Ok(StartedReplicas { replicas, control: ReplicasControl { mailbox, checkpoints } })
+}
+
+/// A partition has a directory only after a checkpoint, of which the journal keeps the record. Segments that it
+/// says nothing of are taken for leftovers and cut, so a journal that was lost must not be taken for an empty one.
+async fn refuse_lost_journal<B: Backend>(
+    context: &ReplicasContext<B>,
+    recovered: &BTreeMap<ReplicaId, RecoveredReplica>,
+    deadline: Deadline,
+) -> Result<(), ReplicasStartError> {
+    let image = context.metadata.image();
+    let directory = context.directory();
+    for entry in context.backend.disk().read_dir(&directory, deadline).await? {
+        let Some(id) = ReplicaId::from_directory(&entry.name) else { continue };
+        if reconcile::is_wanted(&image, id, context.node) && !recovered.contains_key(&id) {
+            let topic = image.topic_by_id(id.partition.topic).map_or("?", |topic| &*topic.name);
+            return Err(ReplicasStartError::JournalLost {
+                partition: format!("{topic}-{}", id.partition.index),
+                directory: directory.join(&entry.name),
+            });
+        }
+    }
+    Ok(())
 }
 
 impl<B: Backend> ReplicasControl<B> {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::TopicError;
 use crate::config::Config;
+use crate::limits;
 
 /// The type of a value, as DescribeConfigs tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +118,13 @@ pub const TOPIC_SETTINGS: &[TopicSetting] = &[
         Default::IndexInterval,
         "Bytes of log between two entries of the offset index.",
     ),
-    int("max.message.bytes", 0, Default::MaxMessageBytes, "The largest record batch, in bytes."),
+    TopicSetting {
+        name: "max.message.bytes",
+        kind: SettingKind::Int,
+        doc: "The largest record batch, in bytes; at most what an entry of the journal takes.",
+        rule: Rule::Range(0, (limits::JOURNAL_ENTRY_BYTES_MAX - 4096) as i64),
+        default: Default::MaxMessageBytes,
+    },
     long(
         "message.timestamp.after.max.ms",
         0,
@@ -143,7 +150,7 @@ pub const TOPIC_SETTINGS: &[TopicSetting] = &[
         "min.insync.replicas",
         1,
         Default::MinInsync,
-        "Replicas that must have synced a record before acks=all is answered.",
+        "Replicas that must have synced a record before acks=all is answered; counts as at most the replication factor.",
     ),
     one_of(
         "preallocate",
@@ -157,14 +164,14 @@ pub const TOPIC_SETTINGS: &[TopicSetting] = &[
         -1,
         i64::MAX,
         Default::Fixed("-1"),
-        "Most bytes kept of a partition; -1: no limit.",
+        "Most bytes kept of a partition; -1: no limit. Not enforced yet: nothing is removed.",
     ),
     long(
         "retention.ms",
         -1,
         i64::MAX,
         Default::Fixed("604800000"),
-        "How long records are kept; -1: for ever.",
+        "How long records are kept at least; -1: for ever. Not enforced yet: nothing is removed.",
     ),
     int("segment.bytes", 1 << 14, Default::SegmentBytes, "Size at which a segment is closed."),
     int("segment.index.bytes", 4, Default::Fixed("10485760"), "Indexes grow as needed; without effect."),
@@ -358,6 +365,8 @@ mod tests {
             ("min.cleanable.dirty.ratio", "NaN", Some("between 0 and 1")),
             ("unclean.leader.election.enable", "true", Some("only 'false'")),
             ("remote.storage.enable", "true", Some("tiered storage is not supported")),
+            ("max.message.bytes", "1000000", None),
+            ("max.message.bytes", "100000000", Some("between 0 and 8384512")),
             ("retention.milliseconds", "1", Some("Unknown topic config name: retention.milliseconds")),
         ];
         for (name, value, refusal) in table {

@@ -35,6 +35,10 @@ fn config(directory: &Path) -> Config {
 
 /// Runs `life` in a process start of its own.
 fn process<T>(config: &Config, life: impl AsyncFnOnce(Core) -> T) -> T {
+    try_process(config, async |started| life(started.unwrap()).await)
+}
+
+fn try_process<T>(config: &Config, life: impl AsyncFnOnce(Result<Core, ReplicasStartError>) -> T) -> T {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let scratch = tempfile::tempdir().unwrap();
@@ -43,7 +47,7 @@ fn process<T>(config: &Config, life: impl AsyncFnOnce(Core) -> T) -> T {
     })
 }
 
-async fn start_core(backend: RealBackend, config: Config) -> Core {
+async fn start_core(backend: RealBackend, config: Config) -> Result<Core, ReplicasStartError> {
     let soon = Deadline::after(&backend, Duration::from_secs(60));
     let identity = take_directory(&backend, &config.data_dir, NODE, soon).await.unwrap();
     let config = Arc::new(config);
@@ -85,8 +89,8 @@ async fn start_core(backend: RealBackend, config: Config) -> Core {
         metadata: started.metadata.clone(),
         journal: opened.journal.clone(),
     };
-    let StartedReplicas { replicas, control } = start(context, opened.entries, soon).await.unwrap();
-    Core {
+    let StartedReplicas { replicas, control } = start(context, opened.entries, soon).await?;
+    Ok(Core {
         backend,
         metadata: started.metadata,
         raft_journal: started.journal,
@@ -94,7 +98,7 @@ async fn start_core(backend: RealBackend, config: Config) -> Core {
         replicas,
         control,
         incarnation: identity.incarnation,
-    }
+    })
 }
 
 impl Core {
@@ -263,6 +267,27 @@ fn files_that_an_interrupted_deletion_left_go_at_the_next_start_and_foreign_ones
     let left: Vec<_> =
         std::fs::read_dir(&partitions).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["mine"]);
+}
+
+#[test]
+fn segments_of_which_the_journal_knows_nothing_are_not_cut_but_refused() {
+    let (_home, config) = home();
+    let topic = process(&config, async |core| {
+        let topic = core.create(1, "orders", 1).await;
+        core.append(topic, 0, 5).await;
+        core.close().await;
+        topic
+    });
+    let (journal, away) = (config.data_dir.join("journal"), config.data_dir.join("away"));
+    std::fs::rename(&journal, &away).unwrap();
+    try_process(&config, async |started| {
+        let error = started.err().unwrap();
+        assert!(matches!(error, ReplicasStartError::JournalLost { .. }), "{error}");
+        assert!(error.to_string().contains("knows nothing of orders-0"), "{error}");
+    });
+    std::fs::remove_dir_all(&journal).unwrap();
+    std::fs::rename(&away, &journal).unwrap();
+    process(&config, async |core| assert_eq!(core.log_end(topic, 0).await, Offset(5)));
 }
 
 #[test]
