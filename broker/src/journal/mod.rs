@@ -2,16 +2,26 @@
 //! partitions of a node, and a second one for Raft.
 
 mod catalogue;
+#[cfg(test)]
+mod catalogue_tests;
 mod commit;
 #[cfg(test)]
 mod crash_tests;
 mod decision;
 #[cfg(test)]
+mod decision_tests;
+#[cfg(test)]
 mod fake;
 mod files;
 mod format;
+#[cfg(test)]
+mod format_tests;
 mod line;
+#[cfg(test)]
+mod line_tests;
 mod machine;
+#[cfg(test)]
+mod machine_tests;
 mod open;
 mod queue;
 mod recovery;

@@ -1,0 +1,121 @@
+//! Where groups go, file by file, and what failures lead to.
+
+#[cfg(test)]
+use super::format::{GroupPlace, HEADER_BYTES, PAGE_BYTES};
+use super::machine::*;
+use crate::ids::Lsn;
+
+const PAGE: u64 = PAGE_BYTES as u64;
+
+fn file(sequence: u64) -> Prepared {
+    Prepared {
+        slot: sequence as u32,
+        sequence,
+        generation: sequence,
+        file_bytes: HEADER_BYTES as u64 + 3 * PAGE,
+    }
+}
+
+fn machine(after: AfterFailure) -> Machine {
+    let active = Some(Active { file: file(1), position: HEADER_BYTES as u64 });
+    Machine::new(after, StartAt { active, ..StartAt::default() })
+}
+
+fn place_of(placement: Placement) -> GroupPlace {
+    match placement {
+        Placement::Here(place) => place,
+        other => panic!("a place was expected: {other:?}"),
+    }
+}
+
+/// Writes a group of one page that ends with `lsn`.
+fn write(machine: &mut Machine, lsn: u64, outcome: Outcome) -> (GroupPlace, Verdict) {
+    let place = place_of(machine.handle_group(100));
+    machine.handle_started(PAGE_BYTES, Lsn(lsn));
+    (place, machine.handle_written(outcome))
+}
+
+#[test]
+fn groups_follow_one_another_and_say_what_was_durable_before() {
+    let mut machine = machine(AfterFailure::MoveOn);
+    let (first, _) = write(&mut machine, 10, Outcome::Durable);
+    let (second, verdict) = write(&mut machine, 12, Outcome::Durable);
+    assert_eq!(first, GroupPlace { number: 1, durable_up_to: Lsn(0), position: 4096, previous_file: 0 });
+    assert_eq!(second, GroupPlace { number: 2, durable_up_to: Lsn(10), position: 8192, previous_file: 1 });
+    assert_eq!(verdict, Verdict::Durable);
+}
+
+#[test]
+fn a_group_that_does_not_fit_goes_to_the_next_file() {
+    let mut machine = machine(AfterFailure::MoveOn);
+    write(&mut machine, 1, Outcome::Durable);
+    write(&mut machine, 2, Outcome::Durable);
+    assert!(matches!(machine.handle_group(PAGE_BYTES), Placement::Here(_)), "the last page is used, too");
+    assert_eq!(machine.handle_group(PAGE_BYTES + 1), Placement::NextFile(Some(file(1).sealed(Lsn(2), true))));
+    assert_eq!(machine.handle_group(PAGE_BYTES + 1), Placement::NextFile(None), "it is given up once");
+    machine.handle_file(file(2));
+    let place = place_of(machine.handle_group(PAGE_BYTES + 1));
+    assert_eq!(place, GroupPlace { number: 3, durable_up_to: Lsn(2), position: 4096, previous_file: 1 });
+}
+
+#[test]
+fn after_a_failure_the_same_number_goes_to_a_new_file() {
+    let mut machine = machine(AfterFailure::MoveOn);
+    write(&mut machine, 1, Outcome::Durable);
+    let (failed, verdict) = write(&mut machine, 5, Outcome::Failed);
+    assert_eq!(verdict, Verdict::MovedOn(file(1).sealed(Lsn(5), false)));
+    assert_eq!(machine.handle_group(100), Placement::NextFile(None));
+    machine.handle_file(file(2));
+    let (next, _) = write(&mut machine, 9, Outcome::Durable);
+    assert_eq!((failed.number, next.number), (2, 2));
+    assert_eq!((next.durable_up_to, next.previous_file), (Lsn(1), 1));
+}
+
+#[test]
+fn failures_in_a_row_stop_the_journal_and_a_success_between_them_does_not() {
+    let mut machine = machine(AfterFailure::MoveOn);
+    let mut verdicts = Vec::new();
+    for (n, outcome) in [
+        Outcome::Failed,
+        Outcome::Failed,
+        Outcome::Durable,
+        Outcome::Failed,
+        Outcome::Failed,
+        Outcome::Failed,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        if machine.active().is_none() {
+            machine.handle_file(file(n as u64 + 1));
+        }
+        verdicts.push(write(&mut machine, n as u64 + 1, outcome).1);
+    }
+    assert_eq!(verdicts.iter().filter(|v| matches!(v, Verdict::MovedOn(_))).count(), 4);
+    assert_eq!(verdicts[5], Verdict::Stopped);
+}
+
+#[test]
+fn one_failure_stops_a_journal_that_must_not_move_on() {
+    let mut machine = machine(AfterFailure::Stop);
+    assert_eq!(write(&mut machine, 1, Outcome::Failed).1, Verdict::Stopped);
+}
+
+#[test]
+fn a_full_disk_gives_a_file_up_and_is_no_failure_of_the_disk() {
+    let mut machine = machine(AfterFailure::Stop);
+    for sequence in 2..10 {
+        assert!(matches!(write(&mut machine, 1, Outcome::Full).1, Verdict::MovedOn(_)));
+        machine.handle_file(file(sequence));
+    }
+}
+
+#[test]
+fn a_last_group_is_unproven_until_one_without_entries_follows() {
+    let mut machine = machine(AfterFailure::MoveOn);
+    assert!(!machine.has_unproven_group());
+    write(&mut machine, 1, Outcome::Durable);
+    assert!(machine.has_unproven_group());
+    write(&mut machine, 1, Outcome::Durable);
+    assert!(!machine.has_unproven_group());
+}
