@@ -2,6 +2,11 @@
 //!
 //! The trial is the commit path itself: a dedicated loop that writes 4 KiB durably into a prefilled file, in turns on
 //! either disk. It is bounded in time; a disk that does not even answer is left to those who watch for that.
+//!
+//! `cargo run --release -p io-backend --example disk_figures` (2 cores, ext4 on virtio, other builds keeping both
+//! cores busy), p50 of a durable write: threads 94 us at 4 KiB, 139 us at 64 KiB, 1.5 ms at 1 MiB; uring 2.2, 3.0
+//! and 3.6 ms. The ring hands each write to a kernel worker and is woken by it, and on busy cores each of those
+//! wake-ups waits for a turn; on idle ones uring takes some 1.6 x as long as threads (149 and 234 us).
 
 use std::fmt;
 use std::io;

@@ -1,6 +1,6 @@
 //! The production backend: tokio for tasks, timers and sockets, and one of two disks.
 //!
-//! The only place of the node that touches the operating system. `unsafe` is confined to [`system`] (calls
+//! The only place of the node that touches the operating system. `unsafe` is confined to `system` (calls
 //! that std does not offer) and to `ring` (descriptors shared with the ring thread).
 //! Invariants: a buffer or descriptor that the kernel may still use is owned until the operation is
 //! done, whoever stopped waiting; no I/O error panics.
