@@ -36,9 +36,9 @@ def produce(options):
                 producer.poll(0.1)
         if i % 1000 == 0:
             producer.poll(0)
-    left = producer.flush(120)
+    left = producer.flush(60)
     if left or acknowledged != options.records:
-        roundtrip.fail(f"{acknowledged} of {options.records} acknowledged, {left} left after 120 s")
+        roundtrip.fail(f"{acknowledged} of {options.records} acknowledged, {left} left after 60 s")
 
 
 def read_back(options):
