@@ -343,8 +343,13 @@ impl<'a, B: Backend> Wait<'a, B> {
         self
     }
 
-    pub fn held(mut self, resource: Arc<Resource>) -> Self {
-        self.resource = Some(resource);
+    pub fn held(self, resource: Arc<Resource>) -> Self {
+        self.held_by_any(Some(resource))
+    }
+
+    /// The same where it is not always known.
+    pub fn held_by_any(mut self, resource: Option<Arc<Resource>>) -> Self {
+        self.resource = resource;
         self
     }
 

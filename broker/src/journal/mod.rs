@@ -35,6 +35,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use io_backend::progress::Progress;
+use io_backend::registry::Resource;
 use io_backend::time::TimedOut;
 use io_backend::{Backend, Deadline};
 
@@ -129,6 +130,10 @@ pub trait Journal: Send + Sync + 'static {
     /// Entries before `lsn` are kept elsewhere, durably: their files may be used again.
     fn release_before(&self, lsn: Lsn);
     fn status(&self) -> JournalStatus;
+    /// What those who wait for progress wait on; its holder is who commits.
+    fn resource(&self) -> Option<Arc<Resource>> {
+        None
+    }
     /// While true nothing new is taken ([`SubmitError::Stalled`]); set by the stall watchdog.
     fn set_stalled(&self, stalled: bool);
     /// Waits until something is in line or in flight; for the stall watchdog, which sleeps while the

@@ -560,6 +560,10 @@ impl<B: Backend> Journal for Handle<B> {
         }
     }
 
+    fn resource(&self) -> Option<Arc<Resource>> {
+        Some(self.0.resource.clone())
+    }
+
     fn set_stalled(&self, stalled: bool) {
         let mut state = self.0.state();
         state.stalled = stalled;

@@ -141,6 +141,8 @@ impl<B: Backend> Owner<B> {
         let mut appends = Vec::new();
         let mut questions = Vec::new();
         let mut answers = Answers::default();
+        self.appends.claim();
+        self.questions.claim();
         loop {
             let woken = self.wait(&mut appends, &mut questions).await;
             // First what is durable, so that whoever asks now sees it.
@@ -188,12 +190,16 @@ impl<B: Backend> Owner<B> {
         let backend = self.backend.clone();
         let name = self.name.clone();
         let in_flight = self.machine.first_in_flight().is_some();
-        let (kind, what, target) = match in_flight {
-            true => (WaitKind::Change, "progress of the journal", Arc::from("journal")),
-            false => (WaitKind::Receive, "appends and questions", name),
+        let (kind, what, target, committer) = match in_flight {
+            true => (WaitKind::Change, "progress of the journal", "journal".into(), self.journal.resource()),
+            false => (WaitKind::Receive, "appends and questions", name, None),
         };
         let registry = backend.registry().clone();
-        let waiting = registry.waiting(&backend, kind, what, Location::caller()).on(target).unbounded();
+        let waiting = registry
+            .waiting(&backend, kind, what, Location::caller())
+            .on(target)
+            .held_by_any(committer)
+            .unbounded();
         let ready = poll_fn(|cx| {
             let mut woken = Woken { checkpointed: None, abandoned: false };
             self.progress.register(cx);

@@ -297,14 +297,15 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
             Poll::Pending
         });
         // Whoever asks what this task stands on is told of the journal as long as a sync is awaited.
-        let (kind, what, target) = match awaited {
-            Some(_) => (WaitKind::Change, "sync of the Raft journal", "raft"),
-            None => (WaitKind::Receive, "proposals", "raft proposals"),
+        let (kind, what, target, committer) = match awaited {
+            Some(_) => (WaitKind::Change, "sync of the Raft journal", "raft", self.journal.resource()),
+            None => (WaitKind::Receive, "proposals", "raft proposals", None),
         };
         let wait = backend
             .registry()
             .waiting(&backend, kind, what, Location::caller())
             .on(target.into())
+            .held_by_any(committer)
             .bounded_by(deadline);
         io_backend::within(&backend, deadline, wait.during(waiting)).await.ok()
     }

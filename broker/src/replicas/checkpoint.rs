@@ -177,12 +177,13 @@ async fn write_durably<B: Backend>(
             Err(error) => return Err(error.into()),
         }
     };
-    durable(backend, &progress, lsn, deadline).await
+    durable(backend, journal, &progress, lsn, deadline).await
 }
 
 #[track_caller]
 fn durable<'a, B: Backend>(
     backend: &'a B,
+    journal: &'a JournalHandle,
     progress: &'a Progress,
     lsn: Lsn,
     deadline: Deadline,
@@ -199,7 +200,10 @@ fn durable<'a, B: Backend>(
                 None => Poll::Pending,
             }
         });
-        let wait = backend.registry().waiting(backend, WaitKind::Change, "checkpoint record durable", site);
+        let wait = backend
+            .registry()
+            .waiting(backend, WaitKind::Change, "sync of the checkpoint record", site)
+            .held_by_any(journal.resource());
         io_backend::within(backend, deadline, wait.during(waiting))
             .await
             .unwrap_or(Err(CheckpointFailed::NotDurable))
