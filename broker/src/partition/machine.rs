@@ -673,6 +673,11 @@ impl Open {
 pub enum ReplayError {
     #[error("journal entry {lsn} of {partition}: {damage}")]
     Damaged { partition: PartitionId, lsn: Lsn, damage: batch::Damage },
+    #[error(
+        "journal entry {lsn} of {partition} begins at offset {found}, but what is known ends at {known}: entries in \
+         between are missing. Restore the data directory from a copy"
+    )]
+    Gap { partition: PartitionId, lsn: Lsn, known: Offset, found: Offset },
     #[error("journal entry {lsn} cuts {partition} to {to:?}, before its checkpoint at {checkpoint:?}")]
     TruncateBeforeCheckpoint { partition: PartitionId, lsn: Lsn, to: Offset, checkpoint: Offset },
 }
@@ -683,9 +688,6 @@ pub enum Replayed {
     Applied,
     /// It was there already.
     Known,
-    /// It begins after the end of the log: what came before it was lost with a failed journal file, so it
-    /// was never acknowledged. A truncation follows it, unless the process ended first.
-    Orphan,
 }
 
 impl<T> Machine<T> {
@@ -720,9 +722,6 @@ impl<T> Machine<T> {
             }
             _ => Replayed::Known,
         };
-        if done == Replayed::Orphan {
-            self.owes_truncate = true;
-        }
         self.durable = self.durable.max(lsn);
         self.synced = self.log_end;
         // Nothing is in sync but what is here, until followers tell.
@@ -747,7 +746,8 @@ impl<T> Machine<T> {
                 continue;
             }
             if header.base_offset > end {
-                return Ok(Replayed::Orphan);
+                let (known, found) = (end, header.base_offset);
+                return Err(ReplayError::Gap { partition: self.id, lsn, known, found });
             }
             from.get_or_insert((at, end));
             end = header.end();

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicI64;
 use io_backend::progress::Progress;
 use io_backend::{Backend, Deadline, Published, TaskName, channel};
 
-use super::machine::{Machine, ReplayError, Replayed};
+use super::machine::{Machine, ReplayError};
 use super::owner::{Owner, Waits};
 use super::{CheckpointMark, PartitionHandle};
 use crate::ids::{Incarnation, Lsn, Offset, PartitionId};
@@ -55,26 +55,17 @@ pub async fn open<B: Backend>(with: OpenPartition<B>) -> Result<PartitionHandle<
     let checkpoint = opened.foundation.log_end;
     let covered = opened.foundation.lsn;
     let mut machine = Machine::new(id, replica, settings.log_append_time, opened.foundation);
-    let mut orphans = 0;
     let mut last = covered;
     for RecoveredEntry { lsn, entry } in &recovered {
         if entry.partition != id || entry.replica != replica || *lsn <= covered {
             continue;
         }
-        let replayed = machine
+        machine
             .replay(*lsn, entry, checkpoint)
             .map_err(|error| PartitionOpenError::Journal { name: name.clone(), error })?;
-        orphans += u64::from(replayed == Replayed::Orphan);
         last = *lsn;
     }
     machine.finish_replay();
-    if orphans > 0 {
-        tracing::warn!(
-            partition = %name,
-            orphans,
-            "entries in the journal follow what was lost with a failed file; they were never acknowledged"
-        );
-    }
     Ok(start(backend, id, name, replica, settings, journal, machine, opened.files, last))
 }
 
