@@ -31,6 +31,8 @@ pub struct World {
     pub named: BTreeSet<PathBuf>,
     /// Outcomes of the next durable writes; all is well when it is empty.
     pub durable_writes: VecDeque<Option<io::ErrorKind>>,
+    /// Outcomes of the next syncs outside the commit path; all is well when it is empty.
+    pub syncs: VecDeque<Option<io::ErrorKind>>,
     /// Nothing can grow.
     pub full: bool,
     /// Durable writes stay in flight.
@@ -338,8 +340,12 @@ impl Disk for FakeDisk {
         Ok(below.map(entry).collect())
     }
 
-    async fn rename(&self, from: &Path, _: &Path, _: Deadline) -> DiskResult<()> {
-        Err(failure("rename", from, io::ErrorKind::Unsupported))
+    async fn rename(&self, from: &Path, to: &Path, _: Deadline) -> DiskResult<()> {
+        let mut world = self.world();
+        let moved =
+            world.files.remove(from).ok_or_else(|| failure("rename", from, io::ErrorKind::NotFound))?;
+        world.files.insert(to.into(), moved);
+        Ok(())
     }
 
     async fn remove_file(&self, path: &Path, _: Deadline) -> DiskResult<()> {
@@ -352,7 +358,8 @@ impl Disk for FakeDisk {
     }
 
     async fn remove_dir_all(&self, path: &Path, _: Deadline) -> DiskResult<()> {
-        Err(failure("remove", path, io::ErrorKind::Unsupported))
+        self.world().files.retain(|file, _| !file.starts_with(path));
+        Ok(())
     }
 
     async fn sync_dir(&self, path: &Path, _: Deadline) -> DiskResult<()> {
@@ -425,7 +432,13 @@ impl File for FakeFile {
 
     async fn sync(&self, _: Deadline) -> DiskResult<()> {
         taking_time(&self.world).await;
-        self.with(|world| self.sync_now(world))
+        self.with(|world| {
+            world.log.push(format!("sync {}", self.path.display()));
+            match world.syncs.pop_front().flatten() {
+                Some(kind) => Err(failure("fdatasync", &self.path, kind)),
+                None => self.sync_now(world),
+            }
+        })
     }
 
     async fn len(&self, _: Deadline) -> DiskResult<u64> {

@@ -11,7 +11,7 @@ mod decision;
 #[cfg(test)]
 mod decision_tests;
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 mod files;
 mod format;
 #[cfg(test)]

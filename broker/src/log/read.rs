@@ -26,8 +26,9 @@ pub struct ReadPlan<F> {
     pub limit: Offset,
     pub max_bytes: usize,
     pub segments: Vec<Arc<Segment<F>>>,
-    /// What follows the segments.
+    /// From the tail, and the offset it begins at: the segments planned for may end before.
     pub tail: Vec<Bytes>,
+    pub tail_start: Offset,
 }
 
 impl<F: File> ReadPlan<F> {
@@ -39,7 +40,9 @@ impl<F: File> ReadPlan<F> {
         max_bytes: usize,
     ) -> ReadPlan<F> {
         let in_tail = tail.start().is_some_and(|start| from >= start);
-        let mut plan = ReadPlan { from, limit, max_bytes, segments: Vec::new(), tail: Vec::new() };
+        let tail_start = tail.start().unwrap_or(limit);
+        let mut plan =
+            ReadPlan { from, limit, max_bytes, segments: Vec::new(), tail: Vec::new(), tail_start };
         let mut covered = 0;
         if !in_tail {
             let first = segments.partition_point(|segment| segment.end() <= from);
@@ -47,12 +50,11 @@ impl<F: File> ReadPlan<F> {
                 if segment.base >= limit || covered >= max_bytes as u64 {
                     break;
                 }
-                let skipped = if covered == 0 { segment.position_before(from).0 } else { 0 };
-                covered += segment.bytes - skipped;
+                // How much of the first one lies after `from` is not known yet: it counts for nothing.
+                covered += if plan.segments.is_empty() { 0 } else { segment.bytes };
                 plan.segments.push(segment.clone());
             }
         }
-        // The first segment may hold less after `from` than it seems: the tail is offered in full.
         plan.tail = tail.collect(from, limit, max_bytes);
         plan
     }
@@ -77,7 +79,7 @@ impl<F: File> ReadPlan<F> {
                 Err(failure) => return Err(failure),
             }
         }
-        if next >= self.segments.last().map_or(next, |segment| segment.end()) {
+        if next >= self.tail_start {
             for piece in self.tail {
                 if !out.pieces.is_empty() && piece.len() > out.left {
                     break;

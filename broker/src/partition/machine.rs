@@ -135,6 +135,20 @@ pub struct Machine<T> {
     for_all: VecDeque<Waiting<T>>,
     owes_truncate: bool,
     owed_log_start: Option<Offset>,
+    /// What the journal takes at once, as far as it has told.
+    submit_bytes_max: usize,
+    entry_bytes_max: usize,
+}
+
+/// What follows a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// Whoever waited for it has been told.
+    Told,
+    /// Wait for room, then stage again.
+    Full,
+    /// Stage again at once: it will be less.
+    TooMuch,
 }
 
 impl<T> Machine<T> {
@@ -160,6 +174,8 @@ impl<T> Machine<T> {
             for_all: VecDeque::new(),
             owes_truncate: false,
             owed_log_start: None,
+            submit_bytes_max: limits::PARTITION_SUBMIT_BYTES,
+            entry_bytes_max: limits::PARTITION_ENTRY_BYTES,
         }
     }
 
@@ -238,7 +254,7 @@ impl<T> Machine<T> {
         let mut bytes = 0;
         for append in &self.line {
             let more = bytes + append.bytes();
-            if bytes > 0 && more > limits::PARTITION_SUBMIT_BYTES {
+            if bytes > 0 && more > self.submit_bytes_max {
                 break;
             }
             bytes = more;
@@ -299,7 +315,7 @@ impl<T> Machine<T> {
         }
         while let Some(append) = self.line.pop_front() {
             let size = append.bytes();
-            if bytes > 0 && bytes + size > limits::PARTITION_SUBMIT_BYTES {
+            if bytes > 0 && bytes + size > self.submit_bytes_max {
                 self.line.push_front(append);
                 break;
             }
@@ -307,7 +323,7 @@ impl<T> Machine<T> {
                 answers.appends.push((append.ticket, Err(refusal)));
                 continue;
             }
-            if !open.bytes.is_empty() && open.bytes.len() + size > limits::PARTITION_ENTRY_BYTES {
+            if !open.bytes.is_empty() && open.bytes.len() + size > self.entry_bytes_max {
                 staged.entries.extend(open.close(self.log_end));
             }
             match self.number(&append, &mut open, now.wall_ms) {
@@ -472,20 +488,31 @@ impl<T> Machine<T> {
         }
     }
 
-    /// The journal took nothing. True: wait for room, then stage again.
-    pub fn handle_refused(&mut self, error: SubmitError, answers: &mut Answers<T>) -> bool {
-        let Some(staged) = self.staged.take() else { return false };
+    /// The journal took nothing.
+    pub fn handle_refused(&mut self, error: SubmitError, answers: &mut Answers<T>) -> Refused {
+        let Some(staged) = self.staged.take() else { return Refused::Told };
         self.log_end = staged.base;
         for (append, ..) in &staged.appends {
             for stamp in append.batches.iter().filter_map(|batch| batch.producer) {
                 self.producers.roll_back_one(stamp.id, staged.base);
             }
         }
-        if matches!(error, SubmitError::Full | SubmitError::ShareExhausted) {
+        let again = match error {
+            SubmitError::Full | SubmitError::ShareExhausted => Some(Refused::Full),
+            // A small journal: what came together goes in smaller parts from now on.
+            SubmitError::TooLarge(_) if staged.appends.len() > 1 => {
+                let bytes: usize = staged.appends.iter().map(|(append, ..)| append.bytes()).sum();
+                self.submit_bytes_max = bytes / 2;
+                self.entry_bytes_max = self.entry_bytes_max.min(bytes / 2);
+                Some(Refused::TooMuch)
+            }
+            _ => None,
+        };
+        if let Some(again) = again {
             for (append, ..) in staged.appends.into_iter().rev() {
                 self.line.push_front(append);
             }
-            return true;
+            return again;
         }
         for (append, ..) in staged.appends {
             answers.appends.push((append.ticket, Err(AppendError::Storage(error))));
@@ -495,7 +522,7 @@ impl<T> Machine<T> {
             answers.led.push((epoch, Err(AppendError::Storage(error))));
         }
         self.owed_log_start = None;
-        false
+        Refused::Told
     }
 
     /// The journal is durable up to `reached`, and nothing of ours from `failed_from` on will ever be.

@@ -78,7 +78,7 @@ impl Bench {
         self.submit()
     }
 
-    fn refuse(&mut self, error: SubmitError) -> (bool, Vec<Outcome>) {
+    fn refuse(&mut self, error: SubmitError) -> (Refused, Vec<Outcome>) {
         let mut answers = Answers::default();
         let staged = self.machine.stage(self.now, &mut answers);
         assert!(staged.is_some(), "there was something to refuse");
@@ -237,7 +237,7 @@ fn what_the_journal_refuses_for_good_is_told_and_forgotten() {
         bench.append(one(0));
         let ticket = bench.enqueue(one(1), Acks::All);
         let (wait, told) = bench.refuse(error);
-        assert!(!wait);
+        assert_eq!(wait, Refused::Told);
         assert_eq!(errors(told), [(ticket, AppendError::Storage(error))]);
         assert_eq!(bench.machine.view().log_end, Offset(1), "{error}");
         bench.append(one(1));
@@ -251,13 +251,29 @@ fn a_full_journal_is_waited_for_in_order() {
     bench.enqueue(one(0), Acks::All);
     bench.enqueue(one(1), Acks::All);
     let (wait, told) = bench.refuse(SubmitError::Full);
-    assert!(wait);
+    assert_eq!(wait, Refused::Full);
     assert_eq!(told, []);
     assert_eq!(bench.machine.view().log_end, Offset(0));
     let (bytes, _) = bench.machine.line_wants(LATE);
     assert_eq!(bytes, 2 * one(0).build().len());
     bench.submit();
     assert_eq!(offsets(&bench.durable().appends), [(1, 0), (2, 1)]);
+}
+
+#[test]
+fn what_is_too_much_at_once_goes_in_smaller_parts() {
+    let mut bench = Bench::leading();
+    for sequence in 0..4 {
+        bench.enqueue(one(sequence), Acks::All);
+    }
+    assert_eq!(bench.refuse(SubmitError::TooLarge(1)), (Refused::TooMuch, vec![]));
+    let before = bench.entries.len();
+    bench.submit();
+    assert_eq!(bench.entries.len(), before + 2);
+    assert_eq!(offsets(&bench.durable().appends), [(1, 0), (2, 1), (3, 2), (4, 3)]);
+    let alone = bench.enqueue(one(4), Acks::All);
+    let (told, answers) = bench.refuse(SubmitError::TooLarge(1));
+    assert_eq!((told, answers.len(), answers[0].0), (Refused::Told, 1, alone));
 }
 
 #[test]

@@ -12,6 +12,8 @@ pub mod machine;
 mod open;
 mod owner;
 pub mod producers;
+#[cfg(test)]
+mod tests;
 
 pub use handle::{PartitionHandle, PendingAppend};
 pub use open::{OpenPartition, PartitionOpenError, open};

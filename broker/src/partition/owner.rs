@@ -19,7 +19,7 @@ use io_backend::{
     WaitKind, within,
 };
 
-use super::machine::{Answers, Append, Machine, Now};
+use super::machine::{Answers, Append, Machine, Now, Refused};
 use super::{
     AppendError, Appended, CheckpointMark, OffsetFound, OffsetQuery, PartitionView, ReadError, ReadRequest,
 };
@@ -253,7 +253,7 @@ impl<B: Backend> Owner<B> {
                     self.machine.handle_submitted(last, answers);
                 }
                 Err(error) => {
-                    if self.machine.handle_refused(error, answers) {
+                    if self.machine.handle_refused(error, answers) == Refused::Full {
                         let otherwise = Deadline::after(&self.backend, limits::PRODUCE_DEADLINE);
                         let (bytes, deadline) = self.machine.line_wants(otherwise);
                         self.open.room = Some(match std::mem::replace(&mut self.open.had_room, false) {
