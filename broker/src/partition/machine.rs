@@ -469,8 +469,8 @@ impl<T> Machine<T> {
     /// The journal has taken what [`Self::stage`] returned; its entries have consecutive LSNs up to `last`.
     pub fn handle_submitted(&mut self, last: Lsn, answers: &mut Answers<T>) {
         let Some(staged) = self.staged.take() else { return };
-        let mut lsn = last.0 + 1 - staged.entries.len() as u64;
-        for (what, chunk) in staged.entries {
+        let first = last.0 + 1 - staged.entries.len() as u64;
+        for (lsn, (what, chunk)) in (first..).zip(staged.entries) {
             if let Some(chunk) = chunk {
                 self.tail.push(Chunk { lsn: Lsn(lsn), ..chunk });
             }
@@ -481,7 +481,6 @@ impl<T> Machine<T> {
                 What::Batch { .. } => {}
             }
             self.in_flight.push_back(InFlight { lsn: Lsn(lsn), what });
-            lsn += 1;
         }
         for (append, answer, end) in staged.appends {
             self.wait(append, answer, end, answers);

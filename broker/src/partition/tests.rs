@@ -286,11 +286,11 @@ fn what_lies_beyond_the_mark_is_cut() {
 
 #[test]
 fn indexes_that_are_missing_short_or_damaged_are_rebuilt() {
-    let cut = |bytes: &mut Vec<u8>| bytes.truncate(bytes.len() / 2);
-    let flip = |bytes: &mut Vec<u8>| bytes.iter_mut().skip(20).for_each(|byte| *byte ^= 0x55);
-    let zero = |bytes: &mut Vec<u8>| bytes.fill(0);
-    let garbage = |bytes: &mut Vec<u8>| bytes.extend_from_slice(&[7; 100]);
-    let damages: [&dyn Fn(&mut Vec<u8>); 4] = [&cut, &flip, &zero, &garbage];
+    let cut: fn(&mut Vec<u8>) = |bytes| bytes.truncate(bytes.len() / 2);
+    let flip: fn(&mut Vec<u8>) = |bytes| bytes.iter_mut().skip(20).for_each(|byte| *byte ^= 0x55);
+    let zero: fn(&mut Vec<u8>) = |bytes| bytes.fill(0);
+    let garbage: fn(&mut Vec<u8>) = |bytes| bytes.extend_from_slice(&[7; 100]);
+    let damages = [cut, flip, zero, garbage];
     for (nth, damage) in damages.into_iter().enumerate() {
         for extension in ["index", "timeindex"] {
             let fake = Fake::new();
