@@ -101,7 +101,7 @@ impl ActiveFaults {
             let number = self.families[family as usize][at];
             let slot = &self.slots[number];
             let fault = &slot.fault;
-            if !(slot.from <= now && now < slot.until) || !aims(fault) {
+            if now < slot.from || slot.until <= now || !aims(fault) {
                 continue;
             }
             if fault.count.is_some_and(|most| slot.hits >= most) {

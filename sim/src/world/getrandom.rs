@@ -84,6 +84,7 @@ mod tests {
         u64::from_ne_bytes(bytes)
     }
 
+    #[allow(clippy::disallowed_methods, reason = "the hook is per thread")]
     fn on_a_seeded_thread(seed: u64) -> u64 {
         std::thread::spawn(move || {
             seed_this_thread(seed);

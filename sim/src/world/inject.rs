@@ -50,13 +50,12 @@ impl Universe {
     }
 
     fn begin(self: &Arc<Universe>, id: FaultId) {
-        let now = self.now();
         let (fault, gone) = self.with_faults(|faults| {
             let (from, until) = faults.window(id);
             // Healed before it began.
             (faults.get(id).clone(), until < from || (until == from && !faults.get(id).kind.is_moment()))
         });
-        if gone || (fault.kind.is_moment() && self.with_faults(|faults| faults.window(id).0 > now)) {
+        if gone {
             return;
         }
         self.event(Event::new(What::FaultBegin).numbers(id.0 as u64, 0).named(fault.kind.name()));

@@ -3,14 +3,18 @@
 //! Entries are cancelled by key, so a deadline that did not pass leaves nothing behind.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::task::Waker;
 
 use super::universe::Universe;
 
+/// What is done when the time has come.
+pub type Action = Box<dyn FnOnce(&Arc<Universe>) + Send>;
+
 /// What a timer does when it is due. Actions run with no lock held and no task being polled.
 pub enum Due {
     Wake(Waker),
-    Act(Box<dyn FnOnce(&std::sync::Arc<Universe>) + Send>),
+    Act(Action),
 }
 
 /// Identifies an entry: its moment and its number.
@@ -68,10 +72,6 @@ impl Timers {
         self.fired
     }
 
-    pub fn len(&self) -> usize {
-        self.queue.len()
-    }
-
     pub fn take_all(&mut self) -> BTreeMap<TimerKey, Due> {
         std::mem::take(&mut self.queue)
     }
@@ -104,6 +104,6 @@ mod tests {
         assert!(timers.cancel(key).is_some());
         assert!(timers.cancel(key).is_none());
         assert_eq!(timers.pop_due(11).map(|(key, _)| key.at), Some(11));
-        assert_eq!(timers.len(), 0);
+        assert_eq!(timers.next(), None);
     }
 }
