@@ -24,9 +24,12 @@ use super::Replicas;
 use super::reconcile::ReplicaId;
 use super::recover::checkpoint_entries;
 use crate::ids::{Lsn, PartitionId};
-use crate::journal::{JournalEntry, JournalHandle, SubmitError};
+use crate::journal::{JournalEntry, JournalHandle, JournalStatus, SubmitError};
 use crate::limits;
 use crate::partition::CheckpointMark;
+
+/// How coarsely the journal counts what it has not released.
+const RELEASE_STEP_BYTES: u64 = 1 << 20;
 
 /// What replicas that are not open yet still need of the journal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,6 +60,13 @@ pub enum CheckpointFailed {
     Partitions(usize),
 }
 
+/// What a round came to.
+struct Round {
+    record_bytes: usize,
+    /// Everything was released that was durable when it began.
+    complete: bool,
+}
+
 pub(super) struct Checkpointer<B: Backend> {
     pub(super) backend: B,
     pub(super) journal: JournalHandle,
@@ -76,9 +86,8 @@ impl<B: Backend> Checkpointer<B> {
     pub(super) async fn run(mut self) {
         const GROWTH: Deadline = Deadline::Unbounded("a checkpoint begins when the journal has grown");
         const MAILBOX: Deadline = Deadline::Unbounded("the checkpoint task waits to be asked");
+        let mut growth = self.every_bytes;
         loop {
-            // What a round could not release does not start the next one.
-            let growth = self.every_bytes.max(self.journal.status().unreleased_bytes + self.every_bytes / 2);
             let asked = {
                 let asked = pin!(self.mailbox.receive(MAILBOX));
                 match select(asked, self.journal.until_unreleased(growth, GROWTH)).await {
@@ -88,9 +97,18 @@ impl<B: Backend> Checkpointer<B> {
                 }
             };
             let result = self.round(Deadline::after(&self.backend, limits::CHECKPOINT_DEADLINE)).await;
+            growth = match &result {
+                // What was written during the round may ask for the next one at once; what stays because the
+                // journal lets go in steps, and the record itself, may not.
+                Ok(Round { record_bytes, complete: true }) => {
+                    self.every_bytes + RELEASE_STEP_BYTES + *record_bytes as u64
+                }
+                // What a round could not release does not start the next one.
+                _ => self.every_bytes.max(self.journal.status().unreleased_bytes + self.every_bytes / 2),
+            };
             match (asked, result) {
-                (Some(replier), result) => replier.answer(result),
-                (None, Ok(())) => {}
+                (Some(replier), result) => replier.answer(result.map(|_| ())),
+                (None, Ok(_)) => {}
                 (None, Err(error)) => {
                     tracing::warn!(error = %error, "checkpoint failed; the journal keeps what it would have released");
                 }
@@ -98,9 +116,9 @@ impl<B: Backend> Checkpointer<B> {
         }
     }
 
-    async fn round(&mut self, deadline: Deadline) -> Result<(), CheckpointFailed> {
+    async fn round(&mut self, deadline: Deadline) -> Result<Round, CheckpointFailed> {
         // In this order: a replica that is seen neither pinned nor open has no entry up to here.
-        let began_at = self.journal.status().submitted;
+        let JournalStatus { submitted: began_at, durable, .. } = self.journal.status();
         let pins = self.pins.get();
         let open = self.replicas.open().get();
         let asked: Vec<_> = open.values().cloned().collect();
@@ -136,21 +154,18 @@ impl<B: Backend> Checkpointer<B> {
                 marks.entry(id.partition).or_insert(mark);
             }
         }
+        let mut record_bytes = 0;
         if !marks.is_empty() {
             self.backend.disk().sync_dir(&self.directory, deadline).await?;
             let marks: Vec<CheckpointMark> = marks.into_values().collect();
-            write_durably(
-                &self.backend,
-                &self.journal,
-                checkpoint_entries(&marks, self.entry_bytes),
-                deadline,
-            )
-            .await?;
+            let entries = checkpoint_entries(&marks, self.entry_bytes);
+            record_bytes = entries.iter().map(|entry| entry.payload.len()).sum();
+            write_durably(&self.backend, &self.journal, entries, deadline).await?;
         }
         self.journal.release_before(needed);
         tracing::debug!(event = "CHECKPOINT", partitions = open.len(), failed, released_before = needed.0);
         match failed {
-            0 => Ok(()),
+            0 => Ok(Round { record_bytes, complete: needed > durable }),
             failed => Err(CheckpointFailed::Partitions(failed)),
         }
     }

@@ -224,6 +224,18 @@ fn checkpoints_keep_up_by_themselves_with_a_journal_that_grows() {
             assert!(rounds < 3_000, "{:?}", core.journal.status());
             core.backend.sleep(Duration::from_millis(10)).await;
         }
+        // And then no record of a checkpoint is the reason for the next.
+        let mut last = core.journal.status().submitted;
+        loop {
+            core.backend.sleep(Duration::from_millis(50)).await;
+            let now = core.journal.status().submitted;
+            if now == last {
+                break;
+            }
+            rounds += 1;
+            assert!(rounds < 3_000, "checkpoints do not come to rest");
+            last = now;
+        }
         topic
     });
     process(&config, async |core| assert_eq!(core.log_end(topic, 0).await, Offset(8_000)));
