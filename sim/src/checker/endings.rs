@@ -34,7 +34,7 @@ pub fn crashes(endings: &[Ending]) -> Vec<Violation> {
 
 /// After a polite stop nothing is in flight any more.
 pub fn left_in_flight(entries: &[String]) -> Vec<Violation> {
-    let mut findings = Findings::of("left-in-flight", Verdict::Safety);
+    let mut findings = Findings::of("left-in-flight", Verdict::Freeze);
     for entry in entries {
         findings.add(format!("after the stop there is still: {entry}"));
     }

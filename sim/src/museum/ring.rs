@@ -74,7 +74,7 @@ pub(super) async fn open(
         file,
         position: if defect == Defect::OffsetReset { 0 } else { end },
         defect,
-        overdue: Vec::new(),
+        overdue: 0,
     };
     let _detached = thread.spawn("ring", ring.run(receiver));
     let journal = Arc::new(RingJournal { backend, ledger, commands });
@@ -88,8 +88,8 @@ struct Ring {
     file: SimFile,
     position: u64,
     defect: Defect,
-    /// Started, and never looked at again.
-    overdue: Vec<BoxFuture<'static, DiskResult<()>>>,
+    /// Operations that were started and are not looked at any more.
+    overdue: usize,
 }
 
 impl Ring {
@@ -125,16 +125,26 @@ impl Ring {
         }
     }
 
-    /// Starts the operation and looks at the ring for a moment.
+    /// Starts the operation and looks at the ring for a moment; the thread does nothing else meanwhile.
     async fn start(&mut self, submission: Submission) {
         let mut operation: BoxFuture<'static, DiskResult<()>> = Box::pin(self.write(self.position, &submission));
         self.position += submission.bytes.len() as u64;
         let deadline = Deadline::after(&self.backend, LOOKS_FOR);
-        match within(&self.backend, deadline, operation.as_mut()).await {
+        let look = within(&self.backend, deadline, operation.as_mut());
+        match self.backend.blocking(look).await {
             // Completions are taken in order: behind an overdue one nothing is seen.
-            Ok(Ok(())) if self.overdue.is_empty() => self.ledger.done(&submission),
+            Ok(Ok(())) if self.overdue == 0 => self.ledger.done(&submission),
             Ok(_) => {}
-            Err(_) => self.overdue.push(operation),
+            Err(_) => {
+                self.overdue += 1;
+                let ledger = self.ledger.clone();
+                // Whoever is to see it complete needs this thread, which is in recv() from now on.
+                let _detached = self.backend.spawn("ring-completion", async move {
+                    if operation.await.is_ok() {
+                        ledger.done(&submission);
+                    }
+                });
+            }
         }
     }
 }

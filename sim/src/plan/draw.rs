@@ -24,6 +24,7 @@ pub(super) fn fault(kind: FaultKind, place: &Place, stream: &mut Stream, faults:
         DiskStall => {
             at_files(&mut fault, stream, &[Operation::Sync, Operation::Write, Operation::Any]);
             fault.count = stream.coin().then(|| stream.between(1, 3));
+            slow_before(&fault, node, stream, faults);
         }
         DiskSlow => {
             at_files(&mut fault, stream, &[Operation::Sync, Operation::Write, Operation::Any]);
@@ -70,7 +71,7 @@ pub(super) fn fault(kind: FaultKind, place: &Place, stream: &mut Stream, faults:
         Kill | PowerLoss | Restart | Wipe => {
             fault.for_ = Extent::For(log_uniform(stream, 50, 3_000).0);
             if kind == PowerLoss {
-                slow_syncs_before(&fault, node, stream, faults);
+                slow_before(&fault, node, stream, faults);
             }
         }
         Pause | Unkillable => {}
@@ -110,18 +111,21 @@ pub(super) fn fault(kind: FaultKind, place: &Place, stream: &mut Stream, faults:
     faults.push(fault);
 }
 
-/// Power is seldom lost between a write and its sync by chance: most of the time the syncs just before are
-/// slow, so that something is in flight.
-fn slow_syncs_before(loss: &Fault, node: u32, stream: &mut Stream, faults: &mut Vec<Fault>) {
+/// Power is seldom lost between a write and its sync by chance, and a disk seldom stops in the middle of an
+/// operation: most of the time operations are slow just before, so that something is in flight.
+fn slow_before(fault: &Fault, node: u32, stream: &mut Stream, faults: &mut Vec<Fault>) {
     if stream.below(4) == 0 {
         return;
     }
     let mut slow = Fault::new(FaultKind::DiskSlow).on(node);
-    slow.path = Some(PathSelector::Class(PathClass::Journal));
+    slow.path = match &fault.path {
+        Some(path) => Some(path.clone()),
+        None => Some(PathSelector::Class(PathClass::Journal)),
+    };
     slow.operation = Some(*pick(stream, &[Operation::Sync, Operation::Any]));
     slow.delay = Some(log_uniform(stream, 5, 400));
     let lead = Duration::from_millis(stream.between(200, 1_500));
-    slow.at = Span(loss.at.0.saturating_sub(lead));
+    slow.at = Span(fault.at.0.saturating_sub(lead));
     slow.for_ = Extent::For(lead + Duration::from_millis(100));
     faults.push(slow);
 }
