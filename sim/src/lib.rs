@@ -5,6 +5,7 @@ pub mod fault;
 pub mod history;
 pub mod museum;
 pub mod plan;
+pub mod planted;
 pub mod probe;
 pub mod run;
 pub mod scenario;

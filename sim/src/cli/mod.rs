@@ -170,7 +170,7 @@ fn list() -> Result<u8, CommandError> {
         println!();
     }
     println!("parts for --part:");
-    for exhibit in sim::museum::EXHIBITS {
+    for exhibit in sim::museum::EXHIBITS.iter().chain(&sim::planted::BUGS) {
         println!("    {}: {}", exhibit.name, exhibit.about);
     }
     Ok(0)

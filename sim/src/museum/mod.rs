@@ -14,6 +14,7 @@ use std::sync::{Arc, OnceLock};
 use broker::ids::PartitionId;
 use broker::parts::{Admission, Admit, Parts};
 
+use crate::planted;
 use crate::world::SimBackend;
 use legacy_wal::{Habits, LegacyWal};
 
@@ -36,9 +37,9 @@ pub const EXHIBITS: [Exhibit; 6] = [
     Exhibit { name: "blocking-call-in-async", about: "a blocking call starves the runtime's threads" },
 ];
 
-/// Names that `--part` takes.
+/// Names that `--part` takes: exhibits and planted bugs.
 pub fn part_names() -> Vec<&'static str> {
-    EXHIBITS.iter().map(|exhibit| exhibit.name).collect()
+    EXHIBITS.iter().chain(&planted::BUGS).map(|exhibit| exhibit.name).collect()
 }
 
 pub fn is_part(name: &str) -> bool {

@@ -11,6 +11,7 @@ use broker::parts::Parts;
 use io_backend::{Backend, Deadline};
 
 use crate::museum;
+use crate::planted::{self, LyingBackend};
 use crate::scenario::Scenario;
 use crate::scenario::load::broker_settings;
 use crate::world::{SimBackend, lock};
@@ -58,8 +59,20 @@ pub(super) async fn live(backend: SimBackend, setup: Setup) {
     if backend.process().incarnation > 1 {
         backend.probe("node started again");
     }
-    let parts = watched(museum::parts(setup.part.as_deref()));
-    let node = match Node::start(backend.clone(), parts, setup.config).await {
+    match setup.part.as_deref() {
+        Some(name) if let Some(lie) = planted::lie(name) => {
+            let lying = LyingBackend::new(backend.clone(), lie);
+            serve(lying, Parts::production(), backend, setup).await;
+        }
+        name => {
+            let parts = name.and_then(planted::parts).unwrap_or_else(|| museum::parts(name));
+            serve(backend.clone(), parts, backend, setup).await;
+        }
+    }
+}
+
+async fn serve<B: Backend>(seen: B, parts: Parts<B>, backend: SimBackend, setup: Setup) {
+    let node = match Node::start(seen, watched(parts, &backend), setup.config).await {
         Ok(node) => node,
         Err(error) => {
             backend.exit(error.exit_status(), &error.to_string());
@@ -81,10 +94,10 @@ fn describe(entry: &io_backend::registry::Entry) -> String {
 }
 
 /// Notes what recovery found.
-fn watched(mut parts: Parts<SimBackend>) -> Parts<SimBackend> {
+fn watched<B: Backend>(mut parts: Parts<B>, backend: &SimBackend) -> Parts<B> {
     let inner = std::mem::replace(&mut parts.journal, Box::new(broker::journal::open));
+    let backend = backend.clone();
     parts.journal = Box::new(move |context| {
-        let backend = context.backend.clone();
         let opening = inner(context);
         Box::pin(async move {
             let opened = opening.await?;

@@ -1,0 +1,47 @@
+//! Planted bugs: our own code made wrong in one place each, to see that the checkers see it.
+//!
+//! A part of the museum is a whole old component; these are the small slips that a change could bring in any
+//! day. Each wraps the production part, so everything else is the code that ships.
+
+mod checksums;
+mod early_ack;
+mod lying_disk;
+mod recovery;
+
+use broker::parts::Parts;
+
+pub use lying_disk::{Lie, LyingBackend};
+
+use crate::museum::Exhibit;
+use crate::world::SimBackend;
+
+pub const BUGS: [Exhibit; 6] = [
+    Exhibit { name: "ack-before-sync", about: "progress is told when entries are put in line" },
+    Exhibit { name: "crc-unchecked", about: "recovery believes the last group whatever its checksums say" },
+    Exhibit { name: "last-group-dropped", about: "recovery leaves out the last entry that it found" },
+    Exhibit { name: "directory-not-synced", about: "names of new files are never made durable" },
+    Exhibit { name: "sync-skipped", about: "a sync returns without having synced anything" },
+    Exhibit { name: "producer-state-lost", about: "recovery forgets which producer sent what" },
+];
+
+/// The production parts with this bug in them; none if it is no planted bug, or one of the disk.
+pub fn parts(name: &str) -> Option<Parts<SimBackend>> {
+    let mut parts = Parts::production();
+    match name {
+        "ack-before-sync" => early_ack::plant(&mut parts),
+        "crc-unchecked" => checksums::plant(&mut parts),
+        "last-group-dropped" => recovery::plant(&mut parts, recovery::Slip::DropsLast),
+        "producer-state-lost" => recovery::plant(&mut parts, recovery::Slip::ForgetsProducers),
+        _ => return None,
+    }
+    Some(parts)
+}
+
+/// A bug of the disk's handling.
+pub fn lie(name: &str) -> Option<Lie> {
+    match name {
+        "directory-not-synced" => Some(Lie::DirectoriesNotSynced),
+        "sync-skipped" => Some(Lie::NothingSynced),
+        _ => None,
+    }
+}
