@@ -129,7 +129,19 @@ fn log_to_stderr() {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
 }
 
+/// A task that panicked has left its state to nobody: a process that served on without it would be half dead and look
+/// alive. The whole process ends, connections included, and the journal says at the next start what was acknowledged.
+fn end_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        eprintln!("chronik: internal error, the process ends; what was acknowledged is in the journal");
+        real::exit_now(ExitStatus::Other as i32);
+    }));
+}
+
 fn run(config: Config) -> ExitStatus {
+    end_on_panic();
     if let Err(error) = real::raise_descriptor_limit() {
         info!(%error, "the limit of open files stays as it is");
     }

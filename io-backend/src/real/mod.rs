@@ -28,7 +28,7 @@ pub use choose::{DiskChoice, DiskKind, DiskReport};
 pub use dedicated::{RealDedicatedDisk, RealDedicatedFile};
 pub use disk::{RealDisk, RealFile};
 pub use network::{RealListener, RealNetwork, RealStream};
-pub use system::raise_descriptor_limit;
+pub use system::{exit_now, raise_descriptor_limit};
 
 use crate::backend::{Backend, DedicatedLoop, ExitStatus};
 use crate::registry::Registry;

@@ -17,7 +17,7 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
 }
 
 /// Ends the process at once: no destructors, no waiting for threads that hang in the kernel.
-pub(super) fn exit_now(status: i32) -> ! {
+pub fn exit_now(status: i32) -> ! {
     // SAFETY: takes no pointers and does not return.
     unsafe { libc::_exit(status) }
 }
