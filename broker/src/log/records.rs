@@ -1,9 +1,12 @@
 //! The records inside a batch, as far as a search by time must look at them: offsets and timestamps.
 //!
-//! A compressed batch is not opened: a search that ends in one is answered with its first record, so the
-//! client reads at most one batch too much and never misses a record.
+//! A compressed batch that cannot be opened is answered with its first record, so the client reads at
+//! most one batch too much and never misses a record.
+
+use std::borrow::Cow;
 
 use super::batch::{BatchHeader, HEADER_BYTES};
+use super::codec;
 use crate::ids::Offset;
 
 /// The first record from `from` on that is not older than `wanted`, with its timestamp.
@@ -20,12 +23,22 @@ pub fn first_at_or_after(
     if header.log_append_time() {
         return (header.max_timestamp >= wanted).then_some((first, header.max_timestamp));
     }
-    if header.compression() != 0 {
-        let timestamp =
-            if header.base_timestamp >= wanted { header.base_timestamp } else { header.max_timestamp };
-        return (header.max_timestamp >= wanted).then_some((first, timestamp));
-    }
-    let mut rest = batch.get(HEADER_BYTES..)?;
+    let records = batch.get(HEADER_BYTES..)?;
+    let opened = match header.compression() {
+        0 => Cow::Borrowed(records),
+        codec => match codec::open(codec, records) {
+            Some(opened) => Cow::Owned(opened),
+            None => {
+                let timestamp = if header.base_timestamp >= wanted {
+                    header.base_timestamp
+                } else {
+                    header.max_timestamp
+                };
+                return (header.max_timestamp >= wanted).then_some((first, timestamp));
+            }
+        },
+    };
+    let mut rest = opened.as_ref();
     for _ in 0..header.records {
         let record = take_record(&mut rest)?;
         let offset = header.base_offset.plus(record.offset_delta);
