@@ -22,7 +22,7 @@ import time
 import traceback
 
 import kafka_wire
-from chronik_process import Chronik, NotReady, binary, scratch
+from chronik_process import STEERING, Chronik, NotReady, binary, scratch
 from kafka_wire import API_VERSIONS, FETCH, METADATA, PRODUCE, Closed, Connection, array, batch, blob, string
 
 ANSWERED_WITHIN_S = 8
@@ -53,9 +53,10 @@ def refused(status, *words, arguments=(), data_dir=None, environment=None, liste
         binary(), "serve", "--data-dir", str(data_dir), "--listen", listen, "--cluster", "127.0.0.1:0",
         "--admin", "127.0.0.1:0", *arguments,
     ]
+    inherited = {key: value for key, value in os.environ.items() if key not in STEERING}
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=30, env={**os.environ, **(environment or {})}, check=False
+            command, capture_output=True, text=True, timeout=30, env={**inherited, **(environment or {})}, check=False
         )
     except subprocess.TimeoutExpired as running:
         raise AssertionError(f"still running after 30 s; said {running.stdout} {running.stderr}") from None

@@ -19,6 +19,7 @@ import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 READY = re.compile(r"chronik ready: kafka (?P<kafka>[^,]+), admin (?P<admin>[^,]+)")
+STEERING = {"CHRONIK_BIN", "CHRONIK_TEST_DIR", "CHRONIK_CLIENT_RECORDS"}
 
 
 def binary():
@@ -63,10 +64,13 @@ class Chronik:
             *self.wrapper, binary(), "serve", "--data-dir", str(self.data_dir), "--listen", self.listen,
             "--cluster", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--disk", self.disk, *self.arguments,
         ]
+        self.ready_line = ""
+        # What steers the tests is not configuration of the broker, which refuses keys that it does not know.
+        environment = {key: value for key, value in os.environ.items() if key not in STEERING}
         with open(self.stderr_path, "ab") as stderr:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, text=True,
-                env={**os.environ, **self.environment},
+                env={**environment, **self.environment},
             )
         arrived = threading.Event()
         threading.Thread(target=self._read_stdout, args=(self.process, arrived), daemon=True).start()

@@ -28,6 +28,8 @@ TOPIC = "stalled"
 DEADLINE_S = 3.0
 GRACE_S = 1.5
 RESUMED_WITHIN_S = 5.0
+# From this age on an operation counts as stalled.
+STALLED_MS = 1000
 NAMES_THE_OPERATION = re.compile(r"sync|write", re.I)
 results = []
 
@@ -118,12 +120,19 @@ def check_kept(name, broker, acknowledged):
 
 
 def named_stall(broker):
-    """The body of /debug/stalls once it names an operation on the journal, else None."""
+    """The operation on a journal that /debug/stalls calls stalled, in its words, or None."""
     try:
-        body = broker.get("/debug/stalls")
+        stalls = broker.get_json("/debug/stalls")
     except OSError:
         return None
-    return body if NAMES_THE_OPERATION.search(body) and re.search("journal|raft", body) else None
+    if stalls["storage"] == "good":
+        return None
+    for operation in stalls["operations"]:
+        on_journal = re.search(r"/(journal|raft)/", operation["file"] or "")
+        if on_journal and operation["age_ms"] >= STALLED_MS and NAMES_THE_OPERATION.search(operation["operation"]):
+            named = f"{operation['operation']} of {operation['file']} by {operation['task']}, {operation['age_ms']} ms"
+            return f"storage {stalls['storage']}: {named}; waits: {[wait.get('of') for wait in stalls['waits']]}"
+    return None
 
 
 def check(disk, broker, stall, end_stall, seconds):
@@ -140,7 +149,7 @@ def check(disk, broker, stall, end_stall, seconds):
             frozen_at = time.monotonic()
             try:
                 body = wait_until(lambda: named_stall(broker), max(seconds - 1, 1), "a stall on /debug/stalls", 0.1)
-                report(f"{disk}: /debug/stalls names it", True, " ".join(body.split())[:400])
+                report(f"{disk}: /debug/stalls names it", True, body)
             except AssertionError as nothing:
                 report(f"{disk}: /debug/stalls names it", False, nothing)
             time.sleep(max(0, frozen_at + seconds - time.monotonic()))
