@@ -1,4 +1,4 @@
-//! Searching by time: the first record that is not older than a timestamp, or the youngest of all.
+//! Searching by time: the first record that is not older than a timestamp.
 //!
 //! Like a read, planned by the owner and executed by the caller. Indexes lead to a batch; the record
 //! within it is found by looking at the records.
@@ -15,13 +15,6 @@ use super::segment::{Scan, ScanError, Segment, damage_at};
 use crate::ids::{LeaderEpoch, Offset};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TimeQuery {
-    AtOrAfter(i64),
-    /// The first record that has the largest timestamp.
-    Largest,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found {
     pub offset: Offset,
     pub timestamp: i64,
@@ -30,25 +23,25 @@ pub struct Found {
 
 #[derive(Clone, Debug)]
 pub struct SearchPlan<F> {
-    pub query: TimeQuery,
+    /// The timestamp that is looked for.
+    pub wanted: i64,
     /// Records before are deleted.
     pub log_start: Offset,
     /// Records from here on are not told.
     pub limit: Offset,
     pub segments: Vec<Arc<Segment<F>>>,
-    /// What follows the segments, up to the limit.
+    /// What follows the segments and may answer.
     pub tail: Vec<Bytes>,
+}
+
+/// The largest timestamp of all segments.
+pub fn largest_timestamp<F>(segments: &[Arc<Segment<F>>]) -> Option<i64> {
+    segments.iter().map(|segment| segment.state.max_timestamp).max()
 }
 
 impl<F: File> SearchPlan<F> {
     pub async fn execute(self, deadline: Deadline) -> Result<Option<Found>, ReadFailure> {
-        let wanted = match self.query {
-            TimeQuery::AtOrAfter(timestamp) => timestamp,
-            TimeQuery::Largest => match self.largest() {
-                Some(timestamp) => timestamp,
-                None => return Ok(None),
-            },
-        };
+        let wanted = self.wanted;
         for segment in &self.segments {
             if segment.state.max_timestamp < wanted || segment.end() <= self.log_start {
                 continue;
@@ -72,14 +65,6 @@ impl<F: File> SearchPlan<F> {
                 .find_map(|(at, header)| self.within(&header, &bytes[at..at + header.bytes], wanted))
         };
         Ok(self.tail.iter().find_map(in_tail))
-    }
-
-    fn largest(&self) -> Option<i64> {
-        let in_segments = self.segments.iter().map(|segment| segment.state.max_timestamp);
-        let in_tail = self.tail.iter().flat_map(|bytes| {
-            Batches::new(bytes).map_while(Result::ok).map(|(_, header)| header.max_timestamp)
-        });
-        in_segments.chain(in_tail).max().filter(|timestamp| *timestamp >= 0)
     }
 
     async fn search(

@@ -81,6 +81,24 @@ impl Tail {
         out
     }
 
+    /// The largest timestamp of what ends before `limit` or there.
+    pub fn largest_timestamp(&self, limit: Offset) -> Option<i64> {
+        let of_chunk = |chunk: &Chunk| {
+            if chunk.end <= limit {
+                return Some(chunk.max_timestamp);
+            }
+            let visible = Batches::new(&chunk.bytes).map_while(Result::ok).map(|(_, header)| header);
+            visible.filter(|header| header.end() <= limit).map(|header| header.max_timestamp).max()
+        };
+        self.chunks.iter().take_while(|chunk| chunk.base < limit).filter_map(of_chunk).max()
+    }
+
+    /// The chunks that hold something not older than `timestamp`.
+    pub fn not_older_than(&self, timestamp: i64, limit: Offset) -> Vec<Bytes> {
+        let visible = self.chunks.iter().take_while(|chunk| chunk.base < limit);
+        visible.filter(|chunk| chunk.max_timestamp >= timestamp).map(|chunk| chunk.bytes.clone()).collect()
+    }
+
     /// Forgets everything from `to` on, which must be a border between chunks.
     pub fn truncate(&mut self, to: Offset) {
         while let Some(last) = self.chunks.back()

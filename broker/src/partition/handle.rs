@@ -122,6 +122,7 @@ impl<B: Backend> PartitionHandle<B> {
         let ask = |reply| PartitionInput::Offset { query, current_epoch, reply };
         match self.question("offset", ask, deadline).await?? {
             Looked::Found(found) => Ok(Some(found)),
+            Looked::Nothing => Ok(None),
             Looked::Search(plan) => {
                 let found = plan.execute(deadline).await.map_err(|failure| self.read_error(failure))?;
                 Ok(found.map(|found| OffsetFound {

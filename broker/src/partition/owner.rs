@@ -29,7 +29,7 @@ use crate::limits;
 use crate::log::LogSettings;
 use crate::log::checkpoint::{Checkpoint, Checkpointed, FileOf, LogFiles};
 use crate::log::read::ReadPlan;
-use crate::log::search::{SearchPlan, TimeQuery};
+use crate::log::search::{SearchPlan, largest_timestamp};
 use crate::log::snapshot::Snapshot;
 
 /// How long to leave the journal alone when the room it told of was gone at once.
@@ -80,6 +80,7 @@ pub struct Planned<B: Backend> {
 /// The answer to an offset query, or where to look for it.
 pub enum Looked<B: Backend> {
     Found(OffsetFound),
+    Nothing,
     Search(SearchPlan<FileOf<B>>),
 }
 
@@ -114,6 +115,7 @@ pub(super) struct Waits<B: Backend> {
     next: Vec<(Deadline, CheckpointReply)>,
     leads: Vec<(LeaderEpoch, Replier<Result<(), AppendError>>)>,
     seen: (Lsn, Option<Lsn>),
+    journal_name: Arc<str>,
 }
 
 impl<B: Backend> Default for Waits<B> {
@@ -126,6 +128,7 @@ impl<B: Backend> Default for Waits<B> {
             next: Vec::new(),
             leads: Vec::new(),
             seen: (Lsn(0), None),
+            journal_name: Arc::from("journal"),
         }
     }
 }
@@ -191,7 +194,12 @@ impl<B: Backend> Owner<B> {
         let name = self.name.clone();
         let in_flight = self.machine.first_in_flight().is_some();
         let (kind, what, target, committer) = match in_flight {
-            true => (WaitKind::Change, "progress of the journal", "journal".into(), self.journal.resource()),
+            true => (
+                WaitKind::Change,
+                "progress of the journal",
+                self.open.journal_name.clone(),
+                self.journal.resource(),
+            ),
             false => (WaitKind::Receive, "appends and questions", name, None),
         };
         let registry = backend.registry().clone();
@@ -369,20 +377,23 @@ impl<B: Backend> Owner<B> {
             let leader_epoch = self.machine.epochs().of(offset);
             Ok(Looked::Found(OffsetFound { offset, timestamp: -1, leader_epoch }))
         };
-        let query = match query {
+        let limit = view.high_watermark;
+        let (tail, segments) = (self.machine.tail(), &self.files.segments);
+        let wanted = match query {
             OffsetQuery::Earliest => return at(view.log_start),
             OffsetQuery::Latest { read_committed: true } => return at(view.last_stable),
-            OffsetQuery::Latest { read_committed: false } => return at(view.high_watermark),
-            OffsetQuery::MaxTimestamp => TimeQuery::Largest,
-            OffsetQuery::Timestamp(timestamp) => TimeQuery::AtOrAfter(timestamp),
+            OffsetQuery::Latest { read_committed: false } => return at(limit),
+            OffsetQuery::Timestamp(timestamp) => Some(timestamp),
+            // The first record that has it.
+            OffsetQuery::MaxTimestamp => largest_timestamp(segments).max(tail.largest_timestamp(limit)),
         };
-        let limit = view.high_watermark;
+        let Some(wanted) = wanted.filter(|wanted| *wanted >= 0) else { return Ok(Looked::Nothing) };
         Ok(Looked::Search(SearchPlan {
-            query,
+            wanted,
             log_start: view.log_start,
             limit,
-            segments: self.files.segments.clone(),
-            tail: self.machine.tail().collect(Offset::ZERO, limit, usize::MAX),
+            segments: segments.clone(),
+            tail: tail.not_older_than(wanted, limit),
         }))
     }
 

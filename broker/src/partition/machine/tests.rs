@@ -1,6 +1,10 @@
 use super::*;
-use crate::ids::TopicId;
+use crate::ids::{ProducerId, TopicId};
+use crate::journal::{EntryKind, JournalEntry, SubmitError};
+use crate::log::batch;
 use crate::log::test_batches::BatchSpec;
+use crate::partition::ProducerStamp;
+use crate::partition::producers::Sequenced;
 
 type Outcome = (u32, Result<Appended, AppendError>);
 
@@ -336,7 +340,7 @@ fn after_a_failure_the_next_submission_begins_with_a_truncation() {
     // The failed entry has reached the medium all the same: a restart must not bring it back.
     let restarted = bench.restarted();
     assert_eq!(restarted.view().log_end, Offset(2));
-    let stamp = |base_sequence| super::super::ProducerStamp { id: ProducerId(7), epoch: 0, base_sequence };
+    let stamp = |base_sequence| ProducerStamp { id: ProducerId(7), epoch: 0, base_sequence };
     assert_eq!(restarted.producers().check(stamp(2), 0), Ok(Sequenced::Next));
 }
 
