@@ -5,9 +5,15 @@ use crate::checker::answers::Excuses;
 use crate::fault::{Extent, Family, Fault, FaultKind, FaultPlan};
 use crate::history::At;
 
+/// A client notices a silent connection only when its request runs out of time.
+const UNNOTICED: At = 20_000_000_000;
+
 /// From when to when the fault acts; a moment is over at once.
 pub(super) fn window(fault: &Fault) -> (At, At) {
     let from = u64::try_from(fault.at.0.as_nanos()).unwrap_or(u64::MAX);
+    if fault.kind == FaultKind::Silence {
+        return (from, from.saturating_add(UNNOTICED));
+    }
     let at_once = fault.kind.is_moment() && fault.kind.family() != Family::Process;
     if at_once || (fault.kind == FaultKind::Restart && fault.for_ == Extent::Forever) {
         (from, from)
@@ -18,14 +24,11 @@ pub(super) fn window(fault: &Fault) -> (At, At) {
 
 /// Excused times of a plan, each with `after` for connections to be made again.
 pub(super) fn excuses(plan: &FaultPlan, after: At) -> Excuses {
-    /// A client notices a silent connection only when its request runs out of time.
-    const UNNOTICED: At = 20_000_000_000;
     plan.faults
         .iter()
         .filter_map(|fault| {
             let (from, to) = window(fault);
             match (fault.kind.family(), fault.kind) {
-                (_, FaultKind::Silence) => Some((from, to.saturating_add(UNNOTICED))),
                 // Clocks that run wrong make deadlines that run wrong.
                 (_, FaultKind::ClockDrift) => Some((from, to.saturating_add(after))),
                 (Family::Network | Family::Process | Family::Task, _) => {
