@@ -1,4 +1,7 @@
 //! Network faults: what becomes of traffic between two machines.
+//!
+//! Connections are streams: duplication and reordering of packets never show in them but as time, which is
+//! what loss and delay take.
 
 use super::active::{ActiveFaults, FaultId};
 use super::model::{Family, Fault, FaultKind};

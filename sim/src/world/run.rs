@@ -99,6 +99,7 @@ where
     let runtime = madsim::runtime::Runtime::with_seed_and_config(universe.seed, madsim::Config::default());
     let lived = catch_unwind(AssertUnwindSafe(|| {
         runtime.block_on(async {
+            tasks::found();
             drop(madsim::task::spawn(drive(universe.clone())));
             let result = until_over(universe, main(World { universe: universe.clone() })).await;
             // What destructors do now belongs to no run any more.
@@ -109,6 +110,7 @@ where
     }));
     universe.close();
     tasks::clear_table();
+    tasks::leave();
     universe.dissolve();
     drop(runtime);
     lived.unwrap_or_else(|_| Err(Stop::Main(panics::take_message())))

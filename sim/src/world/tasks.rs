@@ -35,6 +35,29 @@ struct Table {
 
 thread_local! {
     static TABLE: RefCell<Table> = RefCell::default();
+    /// The executor's node on which all runners are spawned.
+    static NODE: RefCell<Option<madsim::runtime::NodeHandle>> = const { RefCell::new(None) };
+}
+
+/// So many spawns, and the executor is made to forget the tasks that have ended.
+const SWEEP: u64 = 8192;
+
+/// Readies the executor; call it once in the world's runtime.
+pub(super) fn found() {
+    let node = madsim::runtime::Handle::current().create_node().build();
+    NODE.set(Some(node));
+}
+
+fn run(runner: Runner) {
+    if runner.task.number % SWEEP == 0 {
+        // Counting is what makes it drop its records of ended tasks.
+        madsim::runtime::Handle::current().metrics().num_tasks();
+    }
+    NODE.with_borrow(|node| {
+        if let Some(node) = node {
+            drop(node.spawn(runner));
+        }
+    });
 }
 
 fn store(future: LocalFuture) -> usize {
@@ -200,7 +223,7 @@ where
     let name: Arc<str> = Arc::from(task.full_name.as_str());
     let by = io_backend::task::current_id();
     universe.event(Event::new(What::Spawn).task(number).numbers(by.0, process.number).named(name));
-    drop(madsim::task::spawn(Runner { task: task.clone() }));
+    run(Runner { task: task.clone() });
     let (aborted, watched) = (task.clone(), task);
     TaskHandle::new(move || aborted.kill(), move || watched.ended.load(Ordering::Relaxed))
 }
@@ -293,4 +316,9 @@ pub(super) fn clear_table() {
     for future in futures {
         drop_quietly(future);
     }
+}
+
+/// Lets the executor's node go, which must not outlive its runtime.
+pub(super) fn leave() {
+    NODE.set(None);
 }
