@@ -14,7 +14,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use io_backend::registry::{Entry, Registry};
-use io_backend::{Backend, Deadline, Moment, WaitKind};
+use io_backend::{Backend, Deadline, ExitStatus, Moment, WaitKind};
 use tracing::{info, warn};
 
 use crate::admin::metrics::{Metrics, RungLabel};
@@ -184,18 +184,28 @@ pub async fn watch<B: Backend>(
                     watch.journal.set_stalled(ladder.is_stalled());
                 }
             }
-            let failed = watches.iter().any(|watch| watch.journal.status().failed);
+            if let Some(failed) = watches.iter().find(|watch| watch.journal.status().failed) {
+                health.set(Health::Failed);
+                give_up(&backend, failed);
+                return;
+            }
             let stalled = ladders.iter().any(Ladder::is_stalled);
-            health.set(match (failed, stalled) {
-                (true, _) => Health::Failed,
-                (false, true) => Health::Stalled,
-                (false, false) => Health::Good,
-            });
+            health.set(if stalled { Health::Stalled } else { Health::Good });
             if !in_flight {
                 break;
             }
         }
     }
+}
+
+/// A journal that takes nothing more cannot be trusted again by this process: what it has in memory may be ahead of
+/// what any file holds. A new start reads what is there, on a disk that may have been mended.
+fn give_up<B: Backend>(backend: &B, failed: &Watch) {
+    let directory = failed.directory.display();
+    backend.exit(
+        ExitStatus::StorageNotTrusted,
+        &format!("{directory}: syncing failed and failed again in new files; check the disk, then start the node again"),
+    );
 }
 
 async fn until_any_busy(watches: &[Watch]) {

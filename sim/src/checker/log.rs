@@ -25,7 +25,8 @@ pub fn lost_writes(history: &History) -> Vec<Violation> {
         let Some(kept) = kept.get(&send.place) else { continue };
         for (index, value) in send.values().enumerate() {
             if !kept.contains(&value) {
-                let offset = base.map(|base| format!(" at offset {}", base + index as i64)).unwrap_or_default();
+                let offset =
+                    base.map(|base| format!(" at offset {}", base + index as i64)).unwrap_or_default();
                 findings.add(format!(
                     "{value} was acknowledged{offset} of {} at {} and is not there in the end",
                     send.place,
@@ -151,7 +152,8 @@ pub fn lost_topics(history: &History) -> Vec<Violation> {
     let mut findings = Findings::of("lost-topic", Verdict::Safety);
     if let Some(there) = &history.topics_in_the_end {
         for (topic, at) in history.topics.iter().filter(|(topic, _)| !there.contains(*topic)) {
-            findings.add(format!("topic {topic} was created at {} and is not there in the end", seconds(*at)));
+            findings
+                .add(format!("topic {topic} was created at {} and is not there in the end", seconds(*at)));
         }
     }
     findings.all()
@@ -197,7 +199,9 @@ mod tests {
     #[test]
     fn an_acknowledged_record_that_is_gone_is_a_lost_write() {
         let history = ending_with(vec![acked(0, 0), acked(1, 1)], &[(0, 0)]);
-        assert!(lost_writes(&history)[0].what.contains("record 1 of producer 1 was acknowledged at offset 1"));
+        assert!(
+            lost_writes(&history)[0].what.contains("record 1 of producer 1 was acknowledged at offset 1")
+        );
     }
 
     #[test]

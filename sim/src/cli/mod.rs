@@ -78,6 +78,9 @@ struct Run {
     /// Take the faults from this file (TOML or JSON) instead of drawing them
     #[arg(long)]
     plan: Option<PathBuf>,
+    /// Show what the broker logs, with the simulated time: info, debug, broker::journal=debug
+    #[arg(long, value_name = "FILTER")]
+    log: Option<String>,
     /// Write the run record
     #[arg(long)]
     json: Option<PathBuf>,

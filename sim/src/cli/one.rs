@@ -9,6 +9,9 @@ use sim::scenario::Shelf;
 use super::{CommandError, known_part, read, write};
 
 pub(super) fn run(arguments: super::Run) -> Result<u8, CommandError> {
+    if let Some(filter) = &arguments.log {
+        sim::world::logs::to_stderr(filter).map_err(CommandError::Usage)?;
+    }
     let shelved = Shelf::find()?.load(&arguments.file)?;
     let mut order = Order::new(shelved, arguments.seed);
     order.choice = match (arguments.production, known_part(arguments.part)?) {

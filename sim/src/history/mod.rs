@@ -73,9 +73,15 @@ impl Send {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// `base` is missing where nothing is answered (acks=0) or the original's offset is no longer known.
-    Acked { at: At, base: Option<i64> },
+    Acked {
+        at: At,
+        base: Option<i64>,
+    },
     /// Refused for good, surely not written by this or any attempt counted as refused.
-    Refused { at: At, error: String },
+    Refused {
+        at: At,
+        error: String,
+    },
     Unknown,
 }
 
@@ -162,9 +168,8 @@ impl History {
     }
 
     pub fn acked_records(&self) -> u64 {
-        let acked = |send: &&Send| {
-            matches!(send.outcome, Outcome::Acked { .. }) && send.acks != AckMode::None
-        };
+        let acked =
+            |send: &&Send| matches!(send.outcome, Outcome::Acked { .. }) && send.acks != AckMode::None;
         self.sends.iter().filter(acked).map(|send| u64::from(send.count)).sum()
     }
 }

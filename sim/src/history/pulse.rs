@@ -121,10 +121,7 @@ mod tests {
             pulse.asked(Trade::Produce, at);
             pulse.ended(Trade::Produce, at + 9, false);
         }
-        assert_eq!(
-            pulse.longest(100),
-            Some(Standstill { trade: Trade::Produce, from: 0, to: 100 })
-        );
+        assert_eq!(pulse.longest(100), Some(Standstill { trade: Trade::Produce, from: 0, to: 100 }));
     }
 
     #[test]

@@ -96,10 +96,10 @@ mod tests {
         let second = bytes.len();
         bytes.extend(encode(Lsn(2), &entry(b"two")));
         let read = decode_all(Bytes::from(bytes.clone()));
-        assert_eq!(read.iter().map(|e| (e.lsn, &e.entry.payload[..])).collect::<Vec<_>>(), [
-            (Lsn(1), &b"one"[..]),
-            (Lsn(2), &b"two"[..])
-        ]);
+        assert_eq!(
+            read.iter().map(|e| (e.lsn, &e.entry.payload[..])).collect::<Vec<_>>(),
+            [(Lsn(1), &b"one"[..]), (Lsn(2), &b"two"[..])]
+        );
         assert_eq!(read[0].entry, entry(b"one"));
         bytes[second + 12] ^= 1;
         assert_eq!(decode_all(Bytes::from(bytes)).len(), 1);

@@ -105,7 +105,11 @@ impl Ledger {
         }
     }
 
-    pub(super) async fn until_unreleased(self: Arc<Self>, bytes: u64, deadline: Deadline) -> Result<(), TimedOut> {
+    pub(super) async fn until_unreleased(
+        self: Arc<Self>,
+        bytes: u64,
+        deadline: Deadline,
+    ) -> Result<(), TimedOut> {
         self.unreleased.until(&self.backend, deadline, |unreleased| *unreleased > bytes).await.map(|_| ())
     }
 

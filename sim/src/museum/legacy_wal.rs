@@ -19,9 +19,7 @@ use futures::future::BoxFuture;
 use io_backend::disk::DiskResult;
 use io_backend::progress::Progress;
 use io_backend::time::TimedOut;
-use io_backend::{
-    Backend, Deadline, Disk, File, Level, Lock, OpenHow, Receiver, Sender, TaskName, channel,
-};
+use io_backend::{Backend, Deadline, Disk, File, Level, Lock, OpenHow, Receiver, Sender, TaskName, channel};
 
 use super::frame;
 use super::ledger::{Ledger, Submission};
@@ -120,7 +118,8 @@ impl LegacyWal {
         }
         // The same file after a restart: it is named after the partition.
         let name = format!("wal-{}-{}.log", id.topic.0.simple(), id.index);
-        let short = if id == PartitionId::NODE { "node".to_owned() } else { format!("partition {}", id.index) };
+        let short =
+            if id == PartitionId::NODE { "node".to_owned() } else { format!("partition {}", id.index) };
         let (notify, woken) = channel(&self.backend, format!("{short} wake-up"), 1);
         let named = |what: &str| format!("{short} {what}");
         let partition = Arc::new(PartitionWal {

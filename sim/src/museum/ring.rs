@@ -127,7 +127,8 @@ impl Ring {
 
     /// Starts the operation and looks at the ring for a moment; the thread does nothing else meanwhile.
     async fn start(&mut self, submission: Submission) {
-        let mut operation: BoxFuture<'static, DiskResult<()>> = Box::pin(self.write(self.position, &submission));
+        let mut operation: BoxFuture<'static, DiskResult<()>> =
+            Box::pin(self.write(self.position, &submission));
         self.position += submission.bytes.len() as u64;
         let deadline = Deadline::after(&self.backend, LOOKS_FOR);
         let look = within(&self.backend, deadline, operation.as_mut());

@@ -32,11 +32,7 @@ pub(super) fn record(order: &Order, plan: &FaultPlan, outcome: Outcome<Story>) -
         hits: outcome
             .fault_hits
             .iter()
-            .map(|hit| FaultHit {
-                fault: hit.fault.to_string(),
-                kind: hit.fault.kind.name(),
-                hits: hit.hits,
-            })
+            .map(|hit| FaultHit { fault: hit.fault.to_string(), kind: hit.fault.kind.name(), hits: hit.hits })
             .collect(),
         hits_required: scenario.hits_required(),
         simulated_seconds: outcome.simulated.as_secs_f64(),
@@ -70,8 +66,10 @@ fn broken(stop: &Stop, at: Duration) -> Violation {
 /// Ends of node processes that nobody asked for.
 fn ended(outcome: &Outcome<Story>, plan: &FaultPlan) -> Vec<endings::Ending> {
     let failing = |kind: FaultKind| {
-        matches!(kind, FaultKind::DiskError | FaultKind::SyncFails | FaultKind::DiskFull | FaultKind::DiskStall)
-            || kind.destroys_data()
+        matches!(
+            kind,
+            FaultKind::DiskError | FaultKind::SyncFails | FaultKind::DiskFull | FaultKind::DiskStall
+        ) || kind.destroys_data()
     };
     outcome
         .endings

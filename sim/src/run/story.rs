@@ -178,10 +178,7 @@ fn ns(duration: Duration) -> At {
 
 /// Of the nodes: clients only wait for those.
 fn explain(world: &World) -> Vec<String> {
-    let nodes: Vec<_> = world
-        .snapshots()
-        .into_iter()
-        .filter(|snapshot| snapshot.machine.starts_with("node"))
-        .collect();
+    let nodes: Vec<_> =
+        world.snapshots().into_iter().filter(|snapshot| snapshot.machine.starts_with("node")).collect();
     waits::explain(&nodes).lines
 }

@@ -202,7 +202,8 @@ mod tests {
 
     #[test]
     fn a_fault_that_lacks_something_is_named_with_its_line() {
-        let error = error("[[fault]]\nkind = \"kill\"\nnode = 1\n\n[[fault]]\nkind = \"disk-slow\"\nnode = 1\n");
+        let error =
+            error("[[fault]]\nkind = \"kill\"\nnode = 1\n\n[[fault]]\nkind = \"disk-slow\"\nnode = 1\n");
         assert_eq!(error.line, Some(8), "{error}");
         assert!(error.what.contains("needs delay"), "{error}");
     }

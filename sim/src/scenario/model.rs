@@ -149,12 +149,7 @@ pub struct Swarm {
 
 impl Default for Swarm {
     fn default() -> Swarm {
-        Swarm {
-            faults: (2, 8),
-            families: BTreeMap::new(),
-            kinds: BTreeMap::new(),
-            longest: Span::secs(10),
-        }
+        Swarm { faults: (2, 8), families: BTreeMap::new(), kinds: BTreeMap::new(), longest: Span::secs(10) }
     }
 }
 

@@ -15,7 +15,9 @@ pub struct ShelvedScenario {
 
 #[derive(Debug, thiserror::Error)]
 pub enum ShelfError {
-    #[error("there is no directory `scenarios` here or above: run this inside the repository, or give paths of files")]
+    #[error(
+        "there is no directory `scenarios` here or above: run this inside the repository, or give paths of files"
+    )]
     NoShelf,
     #[error("no scenario `{name}`{}; `chronik-sim list` shows all",
         suggestion.as_ref().map(|name| format!(" (did you mean `{name}`?)")).unwrap_or_default())]
@@ -120,7 +122,9 @@ mod tests {
     #[test]
     fn a_name_that_is_nearly_right_is_suggested() {
         let shelf = Shelf::find().unwrap();
-        for (given, meant) in [("offset-reset", "museum/offset-reset"), ("smoke/single-nod", "smoke/single-node")] {
+        for (given, meant) in
+            [("offset-reset", "museum/offset-reset"), ("smoke/single-nod", "smoke/single-node")]
+        {
             let error = shelf.load(given).unwrap_err().to_string();
             assert!(error.contains(meant), "{error}");
         }

@@ -216,8 +216,12 @@ impl<B: Backend> Line<B> {
         within: Duration,
         decided: impl Fn(&R::Response) -> bool,
     ) -> Result<R::Response, CallError> {
-        let outcome =
-            self.connected().await.map_err(not_connected)?.call(trade, request, version, within, decided).await;
+        let outcome = self
+            .connected()
+            .await
+            .map_err(not_connected)?
+            .call(trade, request, version, within, decided)
+            .await;
         if outcome.is_err() {
             self.connection = None;
         }

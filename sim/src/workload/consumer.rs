@@ -230,4 +230,3 @@ fn one(partition: PartitionData, index: usize, place: &Place, from: i64) -> Fetc
     }
     fetched
 }
-

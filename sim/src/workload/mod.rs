@@ -127,7 +127,12 @@ pub fn start<B: Backend>(scenario: &Scenario, seed: u64, field: &Field, mut mach
     let names = machines(scenario);
     let mut clients = names.iter().map(|name| Client::new(machine(name), name, field));
     if let Some(client) = clients.next() {
-        creator::start(client, scenario.cluster.clone(), load.create_topic_every.map(|span| span.0), load.request_timeout.0);
+        creator::start(
+            client,
+            scenario.cluster.clone(),
+            load.create_topic_every.map(|span| span.0),
+            load.request_timeout.0,
+        );
     }
     for index in 0..load.producers {
         let Some(client) = clients.next() else { break };

@@ -78,7 +78,8 @@ impl<B: Backend> Producer<B> {
             let index = self.stream.below(self.client.field.places.len() as u64) as usize;
             let gap = (f64::from(count) / self.settings.rate * 1e9) as u64;
             // Whoever fell behind does not catch up: a client that waits for answers sends less.
-            next_at = next_at.max(self.client.now().saturating_sub(gap)) + gap / 2 + self.stream.below(gap + 1);
+            next_at =
+                next_at.max(self.client.now().saturating_sub(gap)) + gap / 2 + self.stream.below(gap + 1);
             self.send(index, count).await;
         }
     }
@@ -170,7 +171,8 @@ impl<B: Backend> Producer<B> {
             .with_producer_id(ProducerId(-1))
             .with_producer_epoch(-1);
         let within = self.settings.request_timeout.max(Duration::from_secs(10));
-        let answer = self.line.call(Trade::Change, &request, 4, within, |a| not_timed_out(a.error_code)).await;
+        let answer =
+            self.line.call(Trade::Change, &request, 4, within, |a| not_timed_out(a.error_code)).await;
         match answer {
             Ok(answer) if answer.error_code == 0 => {
                 self.identity = Some((answer.producer_id.0, answer.producer_epoch));
@@ -242,7 +244,10 @@ impl<B: Backend> Producer<B> {
             return Attempt::Acked(base);
         };
         match error {
-            NotLeaderOrFollower | LeaderNotAvailable | UnknownTopicOrPartition | NotEnoughReplicas
+            NotLeaderOrFollower
+            | LeaderNotAvailable
+            | UnknownTopicOrPartition
+            | NotEnoughReplicas
             | NotController => Attempt::NotWritten,
             KafkaStorageError => {
                 self.client.field.notes.write().count("refused while the storage stood still");
@@ -254,8 +259,14 @@ impl<B: Backend> Producer<B> {
             {
                 Attempt::Rejected(format!("{error:?}"))
             }
-            CorruptMessage | MessageTooLarge | InvalidRecord | InvalidTopicException
-            | UnsupportedForMessageFormat | InvalidRequiredAcks | UnsupportedVersion | InvalidRequest
+            CorruptMessage
+            | MessageTooLarge
+            | InvalidRecord
+            | InvalidTopicException
+            | UnsupportedForMessageFormat
+            | InvalidRequiredAcks
+            | UnsupportedVersion
+            | InvalidRequest
             | TopicAuthorizationFailed => Attempt::Refused(format!("{error:?}")),
             _ => Attempt::MaybeWritten,
         }

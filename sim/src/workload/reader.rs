@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use io_backend::Backend;
 use kafka_protocol::messages::metadata_request::MetadataRequest;
 
+use super::Client;
 use super::connection::{Line, back_off};
 use super::consumer::Fetcher;
-use super::Client;
 use crate::history::{At, Damage, Place, Trade, Value};
 
 /// Reads from the beginning to the high watermark, trying until `until`. Partitions that could not be read to

@@ -11,6 +11,7 @@ mod disk;
 mod getrandom;
 mod guard;
 mod inject;
+pub mod logs;
 mod machine;
 mod network;
 mod outcome;

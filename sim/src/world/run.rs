@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::outcome::{Options, Outcome, Stop};
 use super::universe::Universe;
-use super::{World, getrandom, lock, panics, tasks};
+use super::{World, getrandom, lock, logs, panics, tasks};
 
 /// How long madsim's clock sleeps until it notices that nothing can run. Any length would do that is
 /// longer than its clock advances by polls alone.
@@ -96,6 +96,7 @@ where
 {
     panics::keep_on_this_thread();
     getrandom::seed_this_thread(universe.seed);
+    logs::show_time_of(Some(universe.clone()));
     let runtime = madsim::runtime::Runtime::with_seed_and_config(universe.seed, madsim::Config::default());
     let lived = catch_unwind(AssertUnwindSafe(|| {
         runtime.block_on(async {
@@ -113,6 +114,7 @@ where
     tasks::leave();
     universe.dissolve();
     drop(runtime);
+    logs::show_time_of(None);
     lived.unwrap_or_else(|_| Err(Stop::Main(panics::take_message())))
 }
 

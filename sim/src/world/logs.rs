@@ -1,0 +1,58 @@
+//! What the simulated broker logs, with the time of its world.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::sync::Arc;
+
+use tracing::{Event, Subscriber};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
+
+use super::universe::Universe;
+
+thread_local! {
+    static HERE: RefCell<Option<Arc<Universe>>> = const { RefCell::new(None) };
+}
+
+/// Logs of this thread show this universe's time from now on.
+pub(super) fn show_time_of(universe: Option<Arc<Universe>>) {
+    HERE.with(|here| *here.borrow_mut() = universe);
+}
+
+/// Time, level, where, what. The executor's own spans say nothing about the broker and are left out.
+struct Line;
+
+impl<S, N> FormatEvent<S, N> for Line
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        HERE.with(|here| match here.borrow().as_ref() {
+            Some(universe) => write!(writer, "{:>12.6} s", universe.now() as f64 / 1e9),
+            None => write!(writer, "{:>14}", "-"),
+        })?;
+        write!(writer, " {:>5} {}: ", event.metadata().level(), event.metadata().target())?;
+        context.format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
+    }
+}
+
+/// Lets everything at or above the filter (`info`, `broker::journal=debug`) go to stderr, for the whole process.
+pub fn to_stderr(filter: &str) -> Result<(), String> {
+    let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .event_format(Line)
+        .try_init()
+        .map_err(|error| error.to_string())
+}
