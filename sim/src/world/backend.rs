@@ -11,8 +11,8 @@ use io_backend::{
 
 use super::disk::{SimDedicatedDisk, SimDisk};
 use super::lock;
-use super::machine::{Cause, Process};
 use super::network::SimNetwork;
+use super::process::{Cause, Process};
 use super::tasks;
 use super::threads::SimThread;
 use super::timers::TimerKey;

@@ -7,7 +7,8 @@
 use std::sync::Arc;
 
 use super::lock;
-use super::machine::{Cause, Machine};
+use super::machine::Machine;
+use super::process::Cause;
 use super::trace::{Event, What};
 use super::universe::Universe;
 use crate::fault::{self, Extent, Fault, FaultId, FaultKind};

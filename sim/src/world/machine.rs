@@ -1,48 +1,26 @@
-//! Machines and the processes that run on them.
+//! Machines: what outlives the processes that run on them.
 //!
 //! A machine keeps its name, clocks and disk; a process is one start of a program on it and loses
 //! everything but what is on the disk. At most one process per machine.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
 
 use futures::future::BoxFuture;
-use io_backend::registry::{Entry, Observer, Registry};
-use io_backend::{ExitStatus, Moment, TaskName};
+use io_backend::{ExitStatus, TaskName};
 
 use super::backend::SimBackend;
 use super::clock::ClockView;
 use super::disk::Device;
 use super::lock;
-use super::streams::Stream;
-use super::tasks::{self, Task};
-use super::threads::SimThread;
+use super::process::{Cause, Process};
+use super::tasks;
 use super::trace::{Event, What};
 use super::universe::Universe;
-use crate::fault;
 
 /// What a machine runs: called at each start with the new process's backend.
 pub type Program = Arc<dyn Fn(SimBackend) -> BoxFuture<'static, ()> + Send + Sync>;
-
-/// How a process ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// Its program returned or called exit.
-    Exited(ExitStatus, String),
-    Killed,
-    PowerLost,
-}
-
-/// One process's end.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ending {
-    pub machine: String,
-    pub incarnation: u64,
-    pub at: u64,
-    pub cause: Cause,
-}
 
 pub struct Machine {
     pub name: Arc<str>,
@@ -192,266 +170,25 @@ impl Machine {
             waker.wake();
         }
     }
-}
 
-/// Counts of what a process did, for budgets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ProcessCounts {
-    pub polls: u64,
-    pub wakes: u64,
-    pub tasks: u64,
-}
-
-pub struct Process {
-    pub number: u64,
-    pub incarnation: u64,
-    pub machine: Arc<Machine>,
-    pub registry: Arc<Registry>,
-    pub(super) runtime: Arc<SimThread>,
-    threads: Mutex<Vec<Arc<SimThread>>>,
-    tasks: Mutex<BTreeMap<u64, Arc<Task>>>,
-    pub(super) random: Mutex<Stream>,
-    pub(super) pressure: Mutex<Stream>,
-    alive: AtomicBool,
-    /// Ends soon: runs nothing any more, its connections are still open.
-    dying: AtomicBool,
-    /// How it would have ended, were it not beyond killing.
-    held_up: Mutex<Option<Cause>>,
-    /// Its connections say nothing when they are dropped.
-    pub(super) vanished: AtomicBool,
-    stop_requested: AtomicBool,
-    stop_wakers: Mutex<Vec<Waker>>,
-    polls: AtomicU64,
-    wakes: AtomicU64,
-}
-
-impl Process {
-    fn new(machine: &Arc<Machine>, incarnation: u64) -> Arc<Process> {
-        let universe = &machine.universe;
-        let registry = Registry::new();
-        registry.observe(Box::new(Recorder { universe: universe.clone() }));
-        let runtime = SimThread::new("runtime", universe.options.runtime_threads);
-        let stream = |what: &str| {
-            Mutex::new(Stream::new(universe.seed, &format!("{what}/{}/{incarnation}", machine.name)))
-        };
-        Arc::new(Process {
-            number: universe.number(),
-            incarnation,
-            machine: machine.clone(),
-            registry,
-            threads: Mutex::new(vec![runtime.clone()]),
-            runtime,
-            tasks: Mutex::default(),
-            random: stream("process"),
-            pressure: stream("pressure"),
-            alive: AtomicBool::new(true),
-            dying: AtomicBool::new(false),
-            held_up: Mutex::default(),
-            vanished: AtomicBool::new(false),
-            stop_requested: AtomicBool::new(false),
-            stop_wakers: Mutex::default(),
-            polls: AtomicU64::new(0),
-            wakes: AtomicU64::new(0),
-        })
-    }
-
-    pub fn universe(&self) -> &Arc<Universe> {
-        &self.machine.universe
-    }
-
-    /// Takes new tasks: not ended, not about to end.
-    pub fn is_alive(&self) -> bool {
-        self.alive.load(Ordering::Relaxed) && !self.dying.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn is_halted(&self) -> bool {
-        self.dying.load(Ordering::Relaxed) || self.machine.is_paused()
-    }
-
-    pub fn counts(&self) -> ProcessCounts {
-        ProcessCounts {
-            polls: self.polls.load(Ordering::Relaxed),
-            wakes: self.wakes.load(Ordering::Relaxed),
-            tasks: lock(&self.tasks).len() as u64,
+    /// The process of that number runs no more.
+    pub(super) fn process_ended(&self, number: u64) {
+        let mut running = lock(&self.process);
+        if running.as_ref().is_some_and(|process| process.number == number) {
+            let ended = running.take();
+            drop(running);
+            drop(ended);
         }
     }
 
-    pub(super) fn count_poll(&self) {
-        self.polls.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn count_wake(&self) {
-        self.wakes.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn tasks(&self) -> Vec<Arc<Task>> {
-        lock(&self.tasks).values().cloned().collect()
-    }
-
-    pub(super) fn admit_task(&self, task: Arc<Task>) {
-        let universe = self.universe();
-        let blocks = universe.with_faults(|faults| {
-            let name = (&*self.machine.name, task.current.name.role, task.full_name.as_str());
-            fault::task::stops(faults, name.0, name.1, name.2, universe.now())
-                .is_some_and(|id| faults.get(id).kind == fault::FaultKind::ThreadBlocked)
-        });
-        if blocks {
-            task.thread.block(task.number);
-        }
-        lock(&self.tasks).insert(task.number, task);
-    }
-
-    pub(super) fn forget_task(&self, number: u64) {
-        let forgotten = lock(&self.tasks).remove(&number);
-        drop(forgotten);
-    }
-
-    pub(super) fn threads(&self) -> Vec<Arc<SimThread>> {
-        lock(&self.threads).clone()
-    }
-
-    /// The thread group of that name, made when it is new.
-    pub(super) fn thread(&self, name: &str, size: usize) -> Arc<SimThread> {
-        let mut threads = lock(&self.threads);
-        if let Some(known) = threads.iter().find(|thread| &*thread.name == name) {
-            return known.clone();
-        }
-        let made = SimThread::new(name, size);
-        threads.push(made.clone());
-        made
-    }
-
-    /// Polls again whoever came to be polled while the process, a task or a thread was stopped.
-    pub(super) fn catch_up(&self) {
-        for task in self.tasks() {
-            task.catch_up();
-        }
-    }
-
-    /// Wakes every task: whatever it waits for may have changed.
-    pub(super) fn wake_all(&self) {
-        use std::task::Wake;
-        for task in self.tasks() {
-            task.wake();
-        }
-    }
-
-    /// Asks it politely to stop.
-    pub fn request_stop(&self) {
-        self.stop_requested.store(true, Ordering::Relaxed);
-        let wakers = std::mem::take(&mut *lock(&self.stop_wakers));
-        for waker in wakers {
-            waker.wake();
-        }
-    }
-
-    pub(super) fn poll_stop_requested(&self, waker: &Waker) -> bool {
-        if self.stop_requested.load(Ordering::Relaxed) {
-            return true;
-        }
-        let mut wakers = lock(&self.stop_wakers);
-        if !wakers.iter().any(|known| known.will_wake(waker)) {
-            wakers.push(waker.clone());
-        }
-        false
-    }
-
-    /// Ends after the poll that is going on; runs nothing any more.
-    pub(super) fn end_soon(self: &Arc<Process>, cause: Cause) {
-        if !self.is_alive() {
-            return;
-        }
-        self.dying.store(true, Ordering::Relaxed);
-        let process = self.clone();
-        self.universe().act_in(0, move |_| process.end_now(cause));
-    }
-
-    /// Ends now, or, when it is beyond killing, as soon as that is over.
-    pub(super) fn end_now(self: &Arc<Process>, cause: Cause) {
-        if !self.alive.load(Ordering::Relaxed) {
-            return;
-        }
-        let universe = self.universe();
-        let unkillable = universe.with_faults(|faults| {
-            let id = fault::process::unkillable(faults, &self.machine.name, universe.now());
-            if let Some(id) = id {
-                faults.hit(id);
-            }
-            id.is_some()
-        });
-        if unkillable {
-            self.dying.store(true, Ordering::Relaxed);
-            lock(&self.held_up).get_or_insert(cause);
-            return;
-        }
-        self.finish(cause);
-    }
-
-    /// The process was beyond killing when its end came, and no longer is.
-    pub(super) fn end_if_held_up(self: &Arc<Process>) {
-        let cause = lock(&self.held_up).take();
-        if let Some(cause) = cause {
-            self.end_now(cause);
-        }
-    }
-
-    fn finish(self: &Arc<Process>, cause: Cause) {
-        if !self.alive.swap(false, Ordering::Relaxed) {
-            return;
-        }
-        let universe = self.universe().clone();
-        let machine = &self.machine;
-        universe.event(
-            Event::new(What::ProcessEnd).numbers(self.number, self.incarnation).named(machine.name.clone()),
-        );
-        {
-            let mut running = lock(&machine.process);
-            if running.as_ref().is_some_and(|process| process.number == self.number) {
-                *running = None;
-            }
-        }
-        machine.disk.process_ended(self.number);
-        for task in self.tasks() {
-            task.kill();
-        }
-        universe.network.process_ended(&universe, self);
-        lock(&universe.endings).push(Ending {
-            machine: machine.name.to_string(),
-            incarnation: self.incarnation,
-            at: universe.now(),
-            cause: cause.clone(),
-        });
-        if let (Cause::Exited(..), Some(after)) = (&cause, *lock(&machine.supervised)) {
-            let machine = machine.clone();
-            universe.act_in(after, move |_| {
+    /// Tells who waits, and the supervisor.
+    pub(super) fn after_end(self: &Arc<Machine>, cause: &Cause) {
+        if let (Cause::Exited(..), Some(after)) = (cause, *lock(&self.supervised)) {
+            let machine = self.clone();
+            self.universe.act_in(after, move |_| {
                 machine.start();
             });
         }
-        machine.changed();
-    }
-}
-
-/// Puts what enters and leaves a registry into the trace.
-struct Recorder {
-    universe: Arc<Universe>,
-}
-
-impl Recorder {
-    fn record(&self, what: What, entry: &Entry) {
-        let task = io_backend::registry::task_of(entry).0;
-        let mut event = Event::new(what).task(task).numbers(entry.number, 0);
-        event.kind = Some(entry.kind);
-        event.name = entry.target.clone();
-        self.universe.event(event);
-    }
-}
-
-impl Observer for Recorder {
-    fn began(&self, entry: &Entry) {
-        self.record(if entry.operation { What::OperationBegin } else { What::WaitBegin }, entry);
-    }
-
-    fn ended(&self, entry: &Entry, _now: Moment) {
-        self.record(if entry.operation { What::OperationEnd } else { What::WaitEnd }, entry);
+        self.changed();
     }
 }

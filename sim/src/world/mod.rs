@@ -16,6 +16,7 @@ mod machine;
 mod network;
 mod outcome;
 mod panics;
+mod process;
 mod run;
 pub mod snapshot;
 pub mod streams;
@@ -36,9 +37,10 @@ pub use backend::{SimBackend, SimTimer};
 pub use disk::{
     Device, DeviceCounts, MarkerTimes, SimDedicatedDisk, SimDedicatedFile, SimDisk, SimFile, SyncRecord,
 };
-pub use machine::{Cause, Ending, Machine, Process, ProcessCounts, Program};
+pub use machine::{Machine, Program};
 pub use network::{NetworkCounts, SimListener, SimNetwork, SimStream};
 pub use outcome::{Options, Outcome, Stop};
+pub use process::{Cause, Ending, Process, ProcessCounts};
 pub use universe::Universe;
 
 use crate::fault::{Fault, FaultHits, FaultId};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use super::machine::Ending;
+use super::process::Ending;
 use super::trace::{Event, Keep};
 use crate::fault::FaultHits;
 

@@ -7,7 +7,7 @@ use io_backend::Moment;
 use io_backend::registry::Entry;
 use io_backend::task::CurrentTask;
 
-use super::machine::Process;
+use super::process::Process;
 use super::tasks::Task;
 
 #[derive(Clone, Debug)]

@@ -17,9 +17,9 @@ use io_backend::task::{CurrentTask, Named};
 use io_backend::{TaskHandle, TaskName};
 
 use super::lock;
-use super::machine::Process;
 use super::outcome::Stop;
 use super::panics;
+use super::process::Process;
 use super::threads::SimThread;
 use super::trace::{Event, What};
 use super::universe::Universe;

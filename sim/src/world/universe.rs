@@ -13,9 +13,10 @@ use io_backend::task::TaskIds;
 
 use super::guard::Guard;
 use super::lock;
-use super::machine::{Ending, Machine};
+use super::machine::Machine;
 use super::network::Network;
 use super::outcome::{Options, Stop};
+use super::process::Ending;
 use super::timers::{Due, TimerKey, Timers};
 use super::trace::{Event, Trace, What};
 use crate::fault::ActiveFaults;

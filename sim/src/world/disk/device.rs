@@ -5,30 +5,28 @@
 //! operations with it: a write in flight then leaves some first part of its bytes in the cache.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io;
 use std::panic::Location;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
 use io_backend::Moment;
 use io_backend::registry::InFlight;
 
 use super::image::Image;
 use super::markers::{MarkerTimes, Markers};
 use super::names::Inode;
-use super::operation::{Outlet, Output, SyncRecord, Work, target};
+use super::operation::{Outlet, SyncRecord, Work, target};
 use crate::fault::disk::{DiskEffect, DiskFailure, DiskTarget, WriteFate};
 use crate::fault::{self, Fault, FaultId, PathSelector};
 use crate::world::lock;
-use crate::world::machine::Process;
+use crate::world::process::Process;
 use crate::world::streams::Stream;
 use crate::world::timers::TimerKey;
 use crate::world::trace::{Event, What};
 use crate::world::universe::Universe;
 
 /// So many syncs are remembered for checkers.
-const SYNCS_KEPT: usize = 100_000;
+pub(super) const SYNCS_KEPT: usize = 100_000;
 
 pub struct Device {
     machine: Arc<str>,
@@ -36,15 +34,15 @@ pub struct Device {
     state: Mutex<State>,
 }
 
-struct State {
-    stream: Stream,
-    image: Image,
-    in_flight: BTreeMap<u64, Operation>,
+pub(super) struct State {
+    pub(super) stream: Stream,
+    pub(super) image: Image,
+    pub(super) in_flight: BTreeMap<u64, Operation>,
     /// Directories taken, and by which process.
-    locked: BTreeMap<PathBuf, u64>,
-    syncs: VecDeque<SyncRecord>,
-    markers: Markers,
-    counts: DeviceCounts,
+    pub(super) locked: BTreeMap<PathBuf, u64>,
+    pub(super) syncs: VecDeque<SyncRecord>,
+    pub(super) markers: Markers,
+    pub(super) counts: DeviceCounts,
 }
 
 /// Counts of operations done, for budgets and probes.
@@ -56,18 +54,18 @@ pub struct DeviceCounts {
     pub written_bytes: u64,
 }
 
-struct Operation {
-    process: Arc<Process>,
-    path: Arc<Path>,
-    work: Work,
-    effect: DiskEffect,
+pub(super) struct Operation {
+    pub(super) process: Arc<Process>,
+    pub(super) path: Arc<Path>,
+    pub(super) work: Work,
+    pub(super) effect: DiskEffect,
     /// Changes of the file, or of names, made before it was called: what a sync covers.
-    covers: u64,
-    began: u64,
-    latency: u64,
-    timer: Option<TimerKey>,
-    entry: InFlight,
-    outlet: Arc<Outlet>,
+    pub(super) covers: u64,
+    pub(super) began: u64,
+    pub(super) latency: u64,
+    pub(super) timer: Option<TimerKey>,
+    pub(super) entry: InFlight,
+    pub(super) outlet: Arc<Outlet>,
 }
 
 impl Device {
@@ -331,169 +329,5 @@ impl Device {
 
     pub fn used(&self) -> u64 {
         lock(&self.state).image.used()
-    }
-}
-
-impl State {
-    /// By how much the work makes the disk fuller.
-    fn grows(&self, path: &Path, work: &Work) -> u64 {
-        let beyond = |inode: &Inode, end: u64| {
-            end.saturating_sub(self.image.file(*inode).map_or(0, |file| file.current().len()))
-        };
-        match work {
-            Work::Write { inode, position, data } | Work::WriteDurable { inode, position, data } => {
-                beyond(inode, position + data.len() as u64)
-            }
-            Work::SetLen { inode, len } => beyond(inode, *len),
-            Work::Open(io_backend::OpenHow::OrCreate | io_backend::OpenHow::CreateNew)
-            | Work::CreateDirAll => u64::from(!self.image.exists(path)),
-            _ => 0,
-        }
-    }
-
-    fn perform(&mut self, operation: &Operation, now: u64) -> io::Result<Output> {
-        if let Some(failure) = operation.effect.failure {
-            return Err(self.fail(operation, failure, now));
-        }
-        let path = &*operation.path;
-        match &operation.work {
-            Work::Read { inode, position, len } => {
-                self.counts.reads += 1;
-                let bytes = self.image.file(*inode).map(|file| file.current().read(*position, *len));
-                Ok(Output::Bytes(Bytes::from(bytes.unwrap_or_default())))
-            }
-            Work::Write { inode, position, data } => {
-                self.write(*inode, *position, data, operation.effect.write, now);
-                Ok(Output::Done)
-            }
-            Work::WriteDurable { inode, position, data } => {
-                self.write(*inode, *position, data, operation.effect.write, now);
-                let covers = self.image.file(*inode).map_or(0, |file| file.last_change());
-                self.sync(operation, *inode, covers, now);
-                Ok(Output::Done)
-            }
-            Work::Sync { inode } => {
-                self.sync(operation, *inode, operation.covers, now);
-                Ok(Output::Done)
-            }
-            Work::Len { inode } => {
-                Ok(Output::Len(self.image.file(*inode).map_or(0, |file| file.current().len())))
-            }
-            Work::SetLen { inode, len } => {
-                if let Some(file) = self.image.file_mut(*inode) {
-                    file.set_len(*len);
-                }
-                Ok(Output::Done)
-            }
-            Work::Open(how) => self.image.open(path, *how).map(Output::Opened),
-            Work::CreateDirAll => self.image.create_dir_all(path).map(|()| Output::Done),
-            Work::ReadDir => self.image.read_dir(path).map(Output::Entries),
-            Work::Rename(to) => self.image.rename(path, to).map(|()| Output::Done),
-            Work::RemoveFile => self.image.remove_file(path).map(|()| Output::Done),
-            Work::RemoveDirAll => self.image.remove_dir_all(path).map(|()| Output::Done),
-            Work::SyncDir => {
-                if !self.image.names().is_dir(path) {
-                    return Err(io::Error::from(io::ErrorKind::NotFound));
-                }
-                self.image.sync_dir(path, operation.covers);
-                Ok(Output::Done)
-            }
-            Work::LockDir => {
-                if !self.image.names().is_dir(path) {
-                    return Err(io::Error::from(io::ErrorKind::NotFound));
-                }
-                if self.locked.contains_key(path) {
-                    return Err(io::Error::new(io::ErrorKind::WouldBlock, "the directory is taken"));
-                }
-                self.locked.insert(path.to_owned(), operation.process.number);
-                Ok(Output::Done)
-            }
-        }
-    }
-
-    fn write(&mut self, inode: Inode, position: u64, data: &Bytes, fate: WriteFate, now: u64) {
-        self.counts.writes += 1;
-        self.counts.written_bytes += data.len() as u64;
-        match fate {
-            WriteFate::Done => {
-                self.markers.written(data, now);
-                self.image.write(inode, position, data.clone());
-            }
-            WriteFate::Lost => {}
-            WriteFate::Torn => {
-                if let Some(file) = self.image.file_mut(inode) {
-                    file.write_torn(position, data, &mut self.stream);
-                }
-            }
-            WriteFate::Misdirected => {
-                let len = self.image.file(inode).map_or(0, |file| file.current().len());
-                let room = len.saturating_sub(data.len() as u64);
-                let elsewhere = self.stream.below(room / 512 + 1) * 512;
-                self.image.write(inode, elsewhere, data.clone());
-            }
-        }
-    }
-
-    fn sync(&mut self, operation: &Operation, inode: Inode, covers: u64, now: u64) {
-        self.counts.syncs += 1;
-        let covered = self.image.sync(inode, covers);
-        let mut ranges = Vec::new();
-        if let Some(covered) = covered {
-            for data in &covered.data {
-                self.markers.durable(data, now);
-            }
-            ranges = covered.ranges;
-        }
-        self.remember(operation, true, ranges, now);
-    }
-
-    fn fail(&mut self, operation: &Operation, failure: DiskFailure, now: u64) -> io::Error {
-        if failure == DiskFailure::PagesLost {
-            let (inode, covers) = match &operation.work {
-                Work::Sync { inode } => (*inode, operation.covers),
-                Work::WriteDurable { inode, position, data } => {
-                    self.write(*inode, *position, data, WriteFate::Done, now);
-                    (*inode, u64::MAX)
-                }
-                _ => (Inode(0), 0),
-            };
-            let drop_pages = self.stream.coin();
-            if let Some(file) = self.image.file_mut(inode) {
-                file.lose(covers, drop_pages);
-            }
-            self.remember(operation, false, Vec::new(), now);
-        }
-        match failure {
-            DiskFailure::Full => io::Error::new(io::ErrorKind::StorageFull, "no space left on device"),
-            DiskFailure::Io | DiskFailure::PagesLost => io::Error::from_raw_os_error(libc::EIO),
-        }
-    }
-
-    fn remember(&mut self, operation: &Operation, ok: bool, ranges: Vec<(u64, u64)>, now: u64) {
-        if self.syncs.len() >= SYNCS_KEPT {
-            self.syncs.pop_front();
-        }
-        self.syncs.push_back(SyncRecord {
-            path: operation.path.to_path_buf(),
-            began: operation.began,
-            ended: now,
-            ok,
-            ranges,
-        });
-    }
-
-    /// The process of a write in flight has ended: some first part of it has reached the cache.
-    fn cut_off(&mut self, operation: &Operation) {
-        if let Work::Write { inode, position, data } | Work::WriteDurable { inode, position, data } =
-            &operation.work
-            && operation.effect.failure.is_none()
-            && operation.effect.stalled_by.is_none()
-            && operation.effect.write == WriteFate::Done
-        {
-            let reached = self.stream.below(data.len() as u64 + 1) as usize;
-            if reached > 0 {
-                self.image.write(*inode, *position, data.slice(..reached));
-            }
-        }
     }
 }

@@ -10,6 +10,7 @@ mod markers;
 mod names;
 mod operation;
 mod pages;
+mod perform;
 
 use std::future::{Future, poll_fn};
 use std::panic::Location;
@@ -26,7 +27,7 @@ pub use markers::MarkerTimes;
 pub use operation::SyncRecord;
 
 use super::backend::SimBackend;
-use super::machine::Process;
+use super::process::Process;
 use names::Inode;
 use operation::{Output, Waiter, Work};
 

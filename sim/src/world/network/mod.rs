@@ -4,36 +4,27 @@
 //! machine (`localhost`, `127.0.0.1`, `0.0.0.0`).
 
 mod connection;
+mod endpoint;
 mod links;
 mod pipe;
 
-use std::collections::{BTreeMap, VecDeque};
-use std::future::{Future, poll_fn};
+use std::collections::BTreeMap;
 use std::io;
-use std::panic::Location;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::task::{Poll, Waker};
-use std::time::Duration;
-
-use io_backend::time::within;
-use io_backend::{Backend, Deadline, WaitKind};
 
 pub use connection::SimStream;
+pub use endpoint::{SimListener, SimNetwork};
+
 use connection::{Connection, End};
+use endpoint::Listening;
 use links::{Links, Transit};
 
-use super::backend::SimBackend;
 use super::lock;
-use super::machine::Process;
-use super::trace::{Event, What};
+use super::process::Process;
 use super::universe::Universe;
 use crate::fault::{self, Fault, FaultKind};
 
-/// Connections that a listener holds before someone accepts them.
-const BACKLOG: usize = 128;
-/// How often a connect that got no answer tries again.
-const SYN_RETRY: Duration = Duration::from_millis(500);
 const FIRST_FREE_PORT: u16 = 40_000;
 
 #[derive(Default)]
@@ -50,18 +41,6 @@ struct State {
     connections: BTreeMap<u64, Arc<Connection>>,
     ports: u16,
     opened: u64,
-}
-
-struct Listening {
-    process: u64,
-    open: AtomicBool,
-    state: Mutex<Backlog>,
-}
-
-#[derive(Default)]
-struct Backlog {
-    waiting: VecDeque<(Arc<Connection>, String)>,
-    acceptor: Option<Waker>,
 }
 
 /// Open connections and all ever opened.
@@ -207,223 +186,5 @@ impl Network {
         let mut state = lock(&self.state);
         state.ports = (state.ports + 1) % 20_000;
         FIRST_FREE_PORT + state.ports
-    }
-}
-
-impl Listening {
-    fn close(&self, universe: &Arc<Universe>) {
-        self.open.store(false, Ordering::Relaxed);
-        let (waiting, acceptor) = {
-            let mut backlog = lock(&self.state);
-            (std::mem::take(&mut backlog.waiting), backlog.acceptor.take())
-        };
-        for (connection, _) in waiting {
-            drop(SimStream::new(universe, connection, 1));
-        }
-        if let Some(acceptor) = acceptor {
-            acceptor.wake();
-        }
-    }
-}
-
-/// A process's view of the network.
-#[derive(Clone)]
-pub struct SimNetwork {
-    process: Arc<Process>,
-}
-
-impl SimNetwork {
-    pub(super) fn new(process: &Arc<Process>) -> SimNetwork {
-        SimNetwork { process: process.clone() }
-    }
-
-    async fn attempt(&self, address: &str) -> io::Result<SimStream> {
-        let universe = self.process.universe().clone();
-        let own = &self.process.machine.name;
-        let (machine, port) = universe.network.resolve(own, address)?;
-        let backend = SimBackend::new(self.process.clone());
-        loop {
-            let hangs = universe.with_faults(|faults| {
-                let now = universe.now();
-                let blocked = fault::network::blocked(faults, own, &machine, now)
-                    .or_else(|| fault::network::blocked(faults, &machine, own, now));
-                if let Some(id) = blocked {
-                    faults.hit(id);
-                }
-                blocked.is_some()
-                    || lock(&universe.network.links).connect_hangs(universe.seed, faults, own, &machine, now)
-            });
-            if hangs || !universe.network.is_up(&universe, &machine) {
-                backend.sleep(SYN_RETRY).await;
-                continue;
-            }
-            let there = universe.network.transit(&universe, own, &machine, 0).latency;
-            let back = universe.network.transit(&universe, &machine, own, 0).latency;
-            backend.sleep(Duration::from_nanos(there)).await;
-            let listening = lock(&universe.network.state).listeners.get(&(machine.clone(), port)).cloned();
-            let Some(listening) = listening.filter(|listening| listening.open.load(Ordering::Relaxed)) else {
-                if !universe.network.is_up(&universe, &machine) {
-                    continue;
-                }
-                backend.sleep(Duration::from_nanos(back)).await;
-                return Err(io::Error::new(
-                    io::ErrorKind::ConnectionRefused,
-                    format!("{address}: connection refused"),
-                ));
-            };
-            if lock(&listening.state).waiting.len() >= BACKLOG {
-                backend.sleep(SYN_RETRY).await;
-                continue;
-            }
-            let stream = self.establish(&listening, &machine, port);
-            backend.sleep(Duration::from_nanos(back)).await;
-            return Ok(stream);
-        }
-    }
-
-    fn establish(&self, listening: &Listening, machine: &Arc<str>, port: u16) -> SimStream {
-        let universe = self.process.universe();
-        let own = &self.process.machine.name;
-        let number = universe.number();
-        let address = format!("{own}:{}", universe.network.free_port());
-        let client = End { machine: own.clone(), process: self.process.number, address: address.clone() };
-        let server = End {
-            machine: machine.clone(),
-            process: listening.process,
-            address: format!("{machine}:{port}"),
-        };
-        universe
-            .event(Event::new(What::Connect).numbers(number, u64::from(port)).named(client.address.as_str()));
-        let connection = Connection::new(number, [client, server]);
-        {
-            let mut state = lock(&universe.network.state);
-            state.opened += 1;
-            state.connections.insert(number, connection.clone());
-        }
-        let acceptor = {
-            let mut backlog = lock(&listening.state);
-            backlog.waiting.push_back((connection.clone(), address));
-            backlog.acceptor.take()
-        };
-        if let Some(acceptor) = acceptor {
-            acceptor.wake();
-        }
-        SimStream::new(universe, connection, 0)
-    }
-}
-
-impl io_backend::Network for SimNetwork {
-    type Listener = SimListener;
-
-    async fn listen(&self, address: &str) -> io::Result<SimListener> {
-        let universe = self.process.universe();
-        let own = &self.process.machine.name;
-        let (machine, port) = universe.network.resolve(own, address)?;
-        if machine != *own {
-            return Err(io::Error::new(
-                io::ErrorKind::AddrNotAvailable,
-                format!("{address} is not an address of {own}"),
-            ));
-        }
-        let port = if port == 0 { universe.network.free_port() } else { port };
-        let host = address.rsplit_once(':').map_or("", |(host, _)| host);
-        let listening = Arc::new(Listening {
-            process: self.process.number,
-            open: AtomicBool::new(true),
-            state: Mutex::default(),
-        });
-        let mut state = lock(&universe.network.state);
-        let key = (own.clone(), port);
-        if state.listeners.contains_key(&key) {
-            return Err(io::Error::new(io::ErrorKind::AddrInUse, format!("{address}: address in use")));
-        }
-        state.listeners.insert(key, listening.clone());
-        drop(state);
-        Ok(SimListener {
-            backend: SimBackend::new(self.process.clone()),
-            listening,
-            port,
-            address: format!("{host}:{port}"),
-        })
-    }
-
-    #[track_caller]
-    fn connect(
-        &self,
-        address: &str,
-        deadline: Deadline,
-    ) -> impl Future<Output = io::Result<SimStream>> + Send {
-        let site = Location::caller();
-        async move {
-            let backend = SimBackend::new(self.process.clone());
-            let wait = backend
-                .registry()
-                .waiting(&backend, WaitKind::Connect, "connection", site)
-                .on(Arc::from(address));
-            within(&backend, deadline, wait.during(self.attempt(address))).await.unwrap_or_else(|_| {
-                Err(io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    format!("{address}: no answer before the deadline"),
-                ))
-            })
-        }
-    }
-}
-
-pub struct SimListener {
-    backend: SimBackend,
-    listening: Arc<Listening>,
-    port: u16,
-    address: String,
-}
-
-impl io_backend::Listener for SimListener {
-    type Stream = SimStream;
-
-    #[track_caller]
-    fn accept(&self) -> impl Future<Output = io::Result<(SimStream, String)>> + Send {
-        let site = Location::caller();
-        async move {
-            let universe = self.backend.universe();
-            let next = poll_fn(|cx| {
-                let mut backlog = lock(&self.listening.state);
-                if let Some((connection, peer)) = backlog.waiting.pop_front() {
-                    return Poll::Ready(Ok((SimStream::new(universe, connection, 1), peer)));
-                }
-                if !self.listening.open.load(Ordering::Relaxed) {
-                    return Poll::Ready(Err(io::Error::other("the listener is closed")));
-                }
-                backlog.acceptor = Some(cx.waker().clone());
-                Poll::Pending
-            });
-            self.backend
-                .registry()
-                .waiting(&self.backend, WaitKind::Accept, "connection", site)
-                .on(Arc::from(self.local_address()))
-                .unbounded()
-                .during(next)
-                .await
-        }
-    }
-
-    fn local_address(&self) -> String {
-        self.address.clone()
-    }
-}
-
-impl Drop for SimListener {
-    fn drop(&mut self) {
-        let universe = self.backend.universe();
-        let own = self.backend.process().machine.name.clone();
-        let closed = lock(&universe.network.state).listeners.remove(&(own, self.port));
-        match closed {
-            Some(closed) if Arc::ptr_eq(&closed, &self.listening) => closed.close(universe),
-            // The port is another process's by now.
-            Some(other) => {
-                let key = (self.backend.process().machine.name.clone(), self.port);
-                lock(&universe.network.state).listeners.insert(key, other);
-            }
-            None => self.listening.close(universe),
-        }
     }
 }

@@ -1,0 +1,175 @@
+//! What an operation does to the disk's contents when its time has come, or has been cut short.
+
+use std::io;
+use std::path::Path;
+
+use bytes::Bytes;
+
+use super::device::{Operation, SYNCS_KEPT, State};
+use super::names::Inode;
+use super::operation::{Output, SyncRecord, Work};
+use crate::fault::disk::{DiskFailure, WriteFate};
+
+impl State {
+    /// By how much the work makes the disk fuller.
+    pub(super) fn grows(&self, path: &Path, work: &Work) -> u64 {
+        let beyond = |inode: &Inode, end: u64| {
+            end.saturating_sub(self.image.file(*inode).map_or(0, |file| file.current().len()))
+        };
+        match work {
+            Work::Write { inode, position, data } | Work::WriteDurable { inode, position, data } => {
+                beyond(inode, position + data.len() as u64)
+            }
+            Work::SetLen { inode, len } => beyond(inode, *len),
+            Work::Open(io_backend::OpenHow::OrCreate | io_backend::OpenHow::CreateNew)
+            | Work::CreateDirAll => u64::from(!self.image.exists(path)),
+            _ => 0,
+        }
+    }
+
+    pub(super) fn perform(&mut self, operation: &Operation, now: u64) -> io::Result<Output> {
+        if let Some(failure) = operation.effect.failure {
+            return Err(self.fail(operation, failure, now));
+        }
+        let path = &*operation.path;
+        match &operation.work {
+            Work::Read { inode, position, len } => {
+                self.counts.reads += 1;
+                let bytes = self.image.file(*inode).map(|file| file.current().read(*position, *len));
+                Ok(Output::Bytes(Bytes::from(bytes.unwrap_or_default())))
+            }
+            Work::Write { inode, position, data } => {
+                self.write(*inode, *position, data, operation.effect.write, now);
+                Ok(Output::Done)
+            }
+            Work::WriteDurable { inode, position, data } => {
+                self.write(*inode, *position, data, operation.effect.write, now);
+                let covers = self.image.file(*inode).map_or(0, |file| file.last_change());
+                self.sync(operation, *inode, covers, now);
+                Ok(Output::Done)
+            }
+            Work::Sync { inode } => {
+                self.sync(operation, *inode, operation.covers, now);
+                Ok(Output::Done)
+            }
+            Work::Len { inode } => {
+                Ok(Output::Len(self.image.file(*inode).map_or(0, |file| file.current().len())))
+            }
+            Work::SetLen { inode, len } => {
+                if let Some(file) = self.image.file_mut(*inode) {
+                    file.set_len(*len);
+                }
+                Ok(Output::Done)
+            }
+            Work::Open(how) => self.image.open(path, *how).map(Output::Opened),
+            Work::CreateDirAll => self.image.create_dir_all(path).map(|()| Output::Done),
+            Work::ReadDir => self.image.read_dir(path).map(Output::Entries),
+            Work::Rename(to) => self.image.rename(path, to).map(|()| Output::Done),
+            Work::RemoveFile => self.image.remove_file(path).map(|()| Output::Done),
+            Work::RemoveDirAll => self.image.remove_dir_all(path).map(|()| Output::Done),
+            Work::SyncDir => {
+                if !self.image.names().is_dir(path) {
+                    return Err(io::Error::from(io::ErrorKind::NotFound));
+                }
+                self.image.sync_dir(path, operation.covers);
+                Ok(Output::Done)
+            }
+            Work::LockDir => {
+                if !self.image.names().is_dir(path) {
+                    return Err(io::Error::from(io::ErrorKind::NotFound));
+                }
+                if self.locked.contains_key(path) {
+                    return Err(io::Error::new(io::ErrorKind::WouldBlock, "the directory is taken"));
+                }
+                self.locked.insert(path.to_owned(), operation.process.number);
+                Ok(Output::Done)
+            }
+        }
+    }
+
+    pub(super) fn write(&mut self, inode: Inode, position: u64, data: &Bytes, fate: WriteFate, now: u64) {
+        self.counts.writes += 1;
+        self.counts.written_bytes += data.len() as u64;
+        match fate {
+            WriteFate::Done => {
+                self.markers.written(data, now);
+                self.image.write(inode, position, data.clone());
+            }
+            WriteFate::Lost => {}
+            WriteFate::Torn => {
+                if let Some(file) = self.image.file_mut(inode) {
+                    file.write_torn(position, data, &mut self.stream);
+                }
+            }
+            WriteFate::Misdirected => {
+                let len = self.image.file(inode).map_or(0, |file| file.current().len());
+                let room = len.saturating_sub(data.len() as u64);
+                let elsewhere = self.stream.below(room / 512 + 1) * 512;
+                self.image.write(inode, elsewhere, data.clone());
+            }
+        }
+    }
+
+    pub(super) fn sync(&mut self, operation: &Operation, inode: Inode, covers: u64, now: u64) {
+        self.counts.syncs += 1;
+        let covered = self.image.sync(inode, covers);
+        let mut ranges = Vec::new();
+        if let Some(covered) = covered {
+            for data in &covered.data {
+                self.markers.durable(data, now);
+            }
+            ranges = covered.ranges;
+        }
+        self.remember(operation, true, ranges, now);
+    }
+
+    pub(super) fn fail(&mut self, operation: &Operation, failure: DiskFailure, now: u64) -> io::Error {
+        if failure == DiskFailure::PagesLost {
+            let (inode, covers) = match &operation.work {
+                Work::Sync { inode } => (*inode, operation.covers),
+                Work::WriteDurable { inode, position, data } => {
+                    self.write(*inode, *position, data, WriteFate::Done, now);
+                    (*inode, u64::MAX)
+                }
+                _ => (Inode(0), 0),
+            };
+            let drop_pages = self.stream.coin();
+            if let Some(file) = self.image.file_mut(inode) {
+                file.lose(covers, drop_pages);
+            }
+            self.remember(operation, false, Vec::new(), now);
+        }
+        match failure {
+            DiskFailure::Full => io::Error::new(io::ErrorKind::StorageFull, "no space left on device"),
+            DiskFailure::Io | DiskFailure::PagesLost => io::Error::from_raw_os_error(libc::EIO),
+        }
+    }
+
+    pub(super) fn remember(&mut self, operation: &Operation, ok: bool, ranges: Vec<(u64, u64)>, now: u64) {
+        if self.syncs.len() >= SYNCS_KEPT {
+            self.syncs.pop_front();
+        }
+        self.syncs.push_back(SyncRecord {
+            path: operation.path.to_path_buf(),
+            began: operation.began,
+            ended: now,
+            ok,
+            ranges,
+        });
+    }
+
+    /// The process of a write in flight has ended: some first part of it has reached the cache.
+    pub(super) fn cut_off(&mut self, operation: &Operation) {
+        if let Work::Write { inode, position, data } | Work::WriteDurable { inode, position, data } =
+            &operation.work
+            && operation.effect.failure.is_none()
+            && operation.effect.stalled_by.is_none()
+            && operation.effect.write == WriteFate::Done
+        {
+            let reached = self.stream.below(data.len() as u64 + 1) as usize;
+            if reached > 0 {
+                self.image.write(*inode, *position, data.slice(..reached));
+            }
+        }
+    }
+}
