@@ -3,7 +3,7 @@
 
 use crate::checker::answers::Excuses;
 use crate::fault::{Extent, Family, Fault, FaultKind, FaultPlan};
-use crate::history::At;
+use crate::history::{At, Request, RequestEnd};
 
 /// A client notices a silent connection only when its request runs out of time.
 const UNNOTICED: At = 20_000_000_000;
@@ -20,6 +20,21 @@ pub(super) fn window(fault: &Fault) -> (At, At) {
     } else {
         (from, fault.for_.end(from))
     }
+}
+
+/// Times in which a client waits for an answer on a connection whose other end is gone without a word: it cannot know
+/// before its request runs out of time.
+pub(super) fn unnoticed(plan: &FaultPlan, requests: &[Request]) -> Vec<(At, At)> {
+    let silent = |fault: &&Fault| matches!(fault.kind, FaultKind::PowerLoss | FaultKind::Silence);
+    let vanished: Vec<At> = plan.faults.iter().filter(silent).map(|fault| window(fault).0).collect();
+    requests
+        .iter()
+        .filter(|request| request.end == RequestEnd::Unanswered)
+        .filter_map(|request| {
+            let at = vanished.iter().find(|at| (request.sent..=request.ended).contains(*at))?;
+            Some((*at, request.ended))
+        })
+        .collect()
 }
 
 /// Excused times of a plan, each with `after` for connections to be made again.
@@ -53,6 +68,28 @@ mod tests {
     fn one(fault: Fault) -> Excuses {
         let fault = fault.window(Duration::from_nanos(100), Duration::from_nanos(50));
         excuses(&FaultPlan { faults: vec![fault] }, 10)
+    }
+
+    #[test]
+    fn a_client_that_waits_for_a_machine_without_power_is_excused_until_it_gives_up() {
+        let request = |sent, ended, end| Request {
+            client: "client-1".into(),
+            trade: crate::history::Trade::Produce,
+            sent,
+            deadline: ended,
+            ended,
+            end,
+        };
+        let plan = |kind| FaultPlan {
+            faults: vec![Fault::new(kind).on(1).window(Duration::from_nanos(100), Duration::from_nanos(50))],
+        };
+        let waits = [
+            request(90, 300, RequestEnd::Unanswered),
+            request(90, 200, RequestEnd::Answered),
+            request(110, 400, RequestEnd::Unanswered),
+        ];
+        assert_eq!(unnoticed(&plan(FaultKind::PowerLoss), &waits), [(100, 300)]);
+        assert_eq!(unnoticed(&plan(FaultKind::DiskStall), &waits), []);
     }
 
     #[test]
