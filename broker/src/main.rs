@@ -10,7 +10,8 @@ use broker::parts::Parts;
 use clap::{Args, Parser, Subcommand};
 use io_backend::real::{self, RealBackend};
 use io_backend::{Deadline, ExitStatus};
-use tracing::{error, info};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::info;
 use tracing_subscriber::EnvFilter;
 
 /// A message broker that speaks the Kafka protocol; every acknowledged record has been synced to disk.
@@ -163,6 +164,14 @@ fn run(config: Config) -> ExitStatus {
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
 
 async fn serve(config: Config) -> ExitStatus {
+    // Before anything else: whoever stops us while we start, or right at the ready line, is to see a clean stop.
+    let mut stop = match StopSignals::listen() {
+        Ok(stop) => stop,
+        Err(error) => {
+            eprintln!("chronik: cannot listen for SIGTERM and SIGINT: {error}");
+            return ExitStatus::Other;
+        }
+    };
     let (backend, disk) = match RealBackend::start(config.disk, &config.data_dir) {
         Ok(started) => started,
         Err(error) => {
@@ -175,7 +184,16 @@ async fn serve(config: Config) -> ExitStatus {
         info!(reason, "io_uring is not used");
     }
     let data_dir = config.data_dir.clone();
-    let node = match Node::start(backend.clone(), Parts::production(), config).await {
+    let started = tokio::select! {
+        biased;
+        // What a start leaves half done, the next start finds like after a crash.
+        signal = stop.received() => {
+            info!(signal, "stopped while starting");
+            return ExitStatus::Clean;
+        }
+        started = Node::start(backend.clone(), Parts::production(), config) => started,
+    };
+    let node = match started {
         Ok(node) => node,
         Err(error) => {
             eprintln!("chronik: {error}");
@@ -189,21 +207,30 @@ async fn serve(config: Config) -> ExitStatus {
         node.context().node,
         data_dir.display(),
     );
-    match stop_signal().await {
-        Ok(name) => info!(signal = name, "stopping"),
-        Err(error) => error!(%error, "cannot listen for signals: stopping"),
-    }
+    let signal = stop.received().await;
+    info!(signal, "stopping");
     node.stop(Deadline::after(&backend, STOP_DEADLINE)).await;
     ExitStatus::Clean
 }
 
-async fn stop_signal() -> std::io::Result<&'static str> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        biased;
-        _ = terminate.recv() => Ok("SIGTERM"),
-        _ = interrupt.recv() => Ok("SIGINT"),
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    fn listen() -> std::io::Result<StopSignals> {
+        Ok(StopSignals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn received(&mut self) -> &'static str {
+        tokio::select! {
+            biased;
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
     }
 }
