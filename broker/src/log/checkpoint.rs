@@ -8,11 +8,11 @@
 //! A file whose sync failed, or on which an operation did not end in time, is left as it is: its synced
 //! beginning stays, and the next attempt writes the rest, still in the tail, to a new file.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use io_backend::{Backend, Deadline, Disk, DiskError, File, Moment, OpenHow};
+use io_backend::{Backend, Deadline, Disk, DiskError, File, OpenHow};
 
 use super::LogSettings;
 use super::batch::{BatchHeader, Batches};
@@ -92,11 +92,11 @@ impl<B: Backend> Checkpoint<B> {
         let mut work =
             Work { backend: &backend, settings, files: &files, deadline, made: Vec::new(), spent: false };
         let written = work.write_segments(&chunks).await;
-        let (made, spent) = (work.made, work.spent);
+        let (mut made, spent) = (work.made, work.spent);
         let outcome = match written {
             Ok(segments) => {
                 let before = std::mem::replace(&mut files.segments, segments);
-                match finish(&backend, &mut files, !made.is_empty(), snapshot, deadline).await {
+                match finish(&backend, &mut files, &mut made, snapshot, deadline).await {
                     Ok(()) => Ok(mark),
                     Err(error) => {
                         files.segments = before;
@@ -124,16 +124,17 @@ impl<B: Backend> Checkpoint<B> {
 async fn finish<B: Backend>(
     backend: &B,
     files: &mut LogFiles<B>,
-    files_made: bool,
+    made: &mut Vec<PathBuf>,
     snapshot: Option<Snapshot>,
     deadline: Deadline,
 ) -> Result<(), DiskError> {
     let disk = backend.disk();
+    let files_made = !made.is_empty();
     if snapshot.is_some() || files_made {
         make_directory::<B>(disk, files, deadline).await?;
     }
     if let Some(snapshot) = &snapshot {
-        write_snapshot::<B>(disk, &files.directory, snapshot, deadline).await?;
+        write_snapshot::<B>(disk, files, snapshot, made, deadline).await?;
     }
     if snapshot.is_some() || files_made {
         disk.sync_dir(&files.directory, deadline).await?;
@@ -143,7 +144,8 @@ async fn finish<B: Backend>(
         files.snapshots.push(snapshot.lsn);
         while files.snapshots.len() > SNAPSHOTS_KEPT {
             let old = files.snapshots.remove(0);
-            disk.remove_file(&files.directory.join(snapshot::file_name(old)), deadline).await?;
+            // A restart removes what stays.
+            let _ = disk.remove_file(&files.directory.join(snapshot::file_name(old)), deadline).await;
         }
     }
     Ok(())
@@ -165,21 +167,21 @@ async fn make_directory<B: Backend>(
     Ok(())
 }
 
+/// Written aside, under a name that no failed attempt has used, and put in place when it is synced.
 async fn write_snapshot<B: Backend>(
     disk: &B::Disk,
-    directory: &Path,
+    files: &LogFiles<B>,
     snapshot: &Snapshot,
+    made: &mut Vec<PathBuf>,
     deadline: Deadline,
 ) -> Result<(), DiskError> {
     let name = snapshot::file_name(snapshot.lsn);
-    let side = directory.join(format!("{name}.new"));
-    let file = disk.open(&side, OpenHow::OrCreate, deadline).await?;
-    let bytes = snapshot.encode();
-    let len = bytes.len() as u64;
-    file.write_at(0, bytes, deadline).await?;
-    file.set_len(len, deadline).await?;
+    let side = files.directory.join(format!("{name}.{}.new", files.attempts));
+    made.push(side.clone());
+    let file = disk.open(&side, OpenHow::CreateNew, deadline).await?;
+    file.write_at(0, snapshot.encode(), deadline).await?;
     file.sync(deadline).await?;
-    disk.rename(&side, &directory.join(name), deadline).await
+    disk.rename(&side, &files.directory.join(name), deadline).await
 }
 
 /// A checkpoint at work on the segments.
@@ -355,9 +357,4 @@ impl<F: File> Writing<F> {
         }
         self.buffer.extend_from_slice(batch);
     }
-}
-
-/// How old a segment may get is measured from here for those found at start.
-pub fn begun_now<B: Backend>(backend: &B) -> Moment {
-    backend.now()
 }

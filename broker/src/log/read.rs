@@ -98,10 +98,9 @@ impl<F: File> ReadPlan<F> {
         deadline: Deadline,
     ) -> Result<Gone, ReadFailure> {
         let (position, at) = segment.position_before(*next);
-        let before = *next;
         match self.read_from(segment, position, at, next, out, deadline).await {
             // An index point from an earlier life of the file: the file itself tells.
-            Err(ReadFailure::Damaged(_)) if position > 0 && *next == before => {
+            Err(ReadFailure::Damaged(damage)) if damage.is_misled_at(position) => {
                 self.read_from(segment, 0, segment.base, next, out, deadline).await
             }
             done => done,

@@ -49,7 +49,7 @@ impl<F: File> SearchPlan<F> {
             let (position, at) = segment.position_before_timestamp(wanted);
             let found = match self.search(segment, position, at, wanted, deadline).await {
                 // An index point from an earlier life of the file: the file itself tells.
-                Err(ReadFailure::Damaged(_)) if position > 0 => {
+                Err(ReadFailure::Damaged(damage)) if damage.is_misled_at(position) => {
                     self.search(segment, 0, segment.base, wanted, deadline).await?
                 }
                 done => done?,

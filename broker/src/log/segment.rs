@@ -153,6 +153,14 @@ pub struct SegmentDamage {
     pub damage: Damage,
 }
 
+impl SegmentDamage {
+    /// Whether the reader may only have been led astray, having jumped to `position`: there is no batch where
+    /// its index said. Bytes that have rotted are told apart by their checksum.
+    pub fn is_misled_at(&self, position: u64) -> bool {
+        position > 0 && self.position == position && !matches!(self.damage, Damage::Checksum { .. })
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum ScanError {
     #[error(transparent)]
