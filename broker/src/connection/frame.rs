@@ -62,6 +62,11 @@ fn other_protocol(start: &[u8; SIZE_BYTES]) -> Option<&'static str> {
     }
 }
 
+/// Whether a request whose size has come is a produce; until its key has come it counts as one.
+pub fn is_produce(buffered: &[u8]) -> bool {
+    buffered.get(SIZE_BYTES..SIZE_BYTES + 2).is_none_or(|key| key == [0, 0])
+}
+
 /// How much more room the buffer should have before it is read into. Room grows with what has come, so
 /// that announcing a large request alone takes no memory.
 pub fn room_wanted(next: Next, buffered: usize) -> usize {
@@ -106,6 +111,13 @@ mod tests {
         for (bytes, expected) in table {
             assert_eq!(next(&bytes, 1000), expected, "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn produces_are_told_by_their_key() {
+        assert!(is_produce(&announce(100, 0)));
+        assert!(is_produce(&[0, 0, 0, 9, 0, 0]));
+        assert!(!is_produce(&[0, 0, 0, 9, 0, 1]));
     }
 
     #[test]

@@ -25,7 +25,7 @@ use tracing::{debug, error, warn};
 
 use crate::dispatch::{self, Finished, Started};
 use crate::limits::{READ_BUFFER_BYTES, WRITE_BUFFER_BYTES, WRITE_DEADLINE};
-use crate::server::{Closing, Control, Front, Permit, Place};
+use crate::server::{Class, Closing, Control, Front, Permit, Place};
 use crate::wire::{self, Incoming, WireError};
 
 pub mod frame;
@@ -224,8 +224,12 @@ impl<'a, B: Backend> Connection<'a, B> {
                 return self.poll_patience(cx);
             }
         }
+        // Still busy: others get their turn, and the client what is ready.
         cx.waker().wake_by_ref();
-        Poll::Pending
+        match self.poll_write(cx) {
+            Poll::Ready(Err(error)) => Poll::Ready(End::Network(error)),
+            _ => Poll::Pending,
+        }
     }
 
     fn is_over(&self, idle: bool) -> bool {
@@ -244,7 +248,7 @@ impl<'a, B: Backend> Connection<'a, B> {
                 Next::Frame(size) => {
                     let permit = match self.permit.take() {
                         Some(permit) => permit,
-                        None => std::task::ready!(self.front.in_flight.poll_enter(&mut self.place, size, cx)),
+                        None => std::task::ready!(self.poll_enter(size, cx)),
                     };
                     let incoming = wire::decode(self.take_frame(size).freeze())?;
                     return Poll::Ready(Ok((incoming, permit)));
@@ -252,15 +256,18 @@ impl<'a, B: Backend> Connection<'a, B> {
                 // A small request is let in when it is complete, so that clients which stop in the middle of
                 // one take nobody's place; a large one before there is memory for it.
                 Next::Partial(size) if size > READ_BUFFER_BYTES && self.permit.is_none() => {
-                    let permit =
-                        std::task::ready!(self.front.in_flight.poll_enter(&mut self.place, size, cx));
-                    self.permit = Some(permit);
+                    self.permit = Some(std::task::ready!(self.poll_enter(size, cx)));
                 }
                 Next::Partial(_) | Next::Size => {
                     std::task::ready!(self.poll_read(cx, next))?;
                 }
             }
         }
+    }
+
+    fn poll_enter(&mut self, size: usize, cx: &Context<'_>) -> Poll<Permit> {
+        let class = if frame::is_produce(&self.input) { Class::Produce } else { Class::Other };
+        self.front.in_flight.poll_enter(&mut self.place, class, size, cx)
     }
 
     fn take_frame(&mut self, size: usize) -> BytesMut {

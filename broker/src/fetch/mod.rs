@@ -54,7 +54,7 @@ pub async fn handle<B: Backend>(
         if !fetch.until_more(backend, until).await {
             break;
         }
-        fetch.gather(context, |slot| slot.has_more()).await;
+        fetch.gather(context, |slot| slot.has_news()).await;
     }
     fetch.into_response(context, version)
 }
@@ -123,15 +123,26 @@ impl<B: Backend> Slot<B> {
         }
     }
 
-    /// Whether the view says more than the end of what was gathered.
-    fn is_beyond(&self, view: &PartitionView) -> bool {
+    /// What a reader may see of a view, and whether it may.
+    fn visible(&self, view: &PartitionView) -> (Offset, Offset, bool, LeaderEpoch) {
         let end = if self.read_committed { view.last_stable } else { view.high_watermark };
-        let same_epoch = self.current_epoch.is_none_or(|epoch| epoch == view.leader_epoch);
-        end != self.next || !view.leading || !same_epoch
+        (view.log_start, end, view.leading, view.leader_epoch)
     }
 
-    fn has_more(&self) -> bool {
-        self.error.is_none() && self.partition.as_ref().is_some_and(|one| self.is_beyond(&one.views().get()))
+    /// Whether reading could give anything but what has been gathered.
+    fn is_beyond(&self, view: &PartitionView) -> bool {
+        let (_, end, leading, epoch) = self.visible(view);
+        end != self.next || !leading || self.current_epoch.is_some_and(|current| current != epoch)
+    }
+
+    /// Whether the partition looks other than it did when it was last read.
+    fn has_changed(&self, view: &PartitionView) -> bool {
+        self.visible(view) != self.visible(&self.view)
+    }
+
+    fn has_news(&self) -> bool {
+        self.error.is_none()
+            && self.partition.as_ref().is_some_and(|one| self.has_changed(&one.views().get()))
     }
 
     async fn gather(&mut self, room: usize, deadline: Deadline) -> Result<(), ReadError> {
@@ -239,7 +250,7 @@ impl<B: Backend> Fetch<B> {
             }
             waits.push(Box::pin(async move {
                 let bounded = Deadline::Unbounded("the fetch that waits has a deadline");
-                let _ = partition.views().until(backend, bounded, |view| slot.is_beyond(view)).await;
+                let _ = partition.views().until(backend, bounded, |view| slot.has_changed(view)).await;
             }));
         }
         let any = poll_fn(|cx| {

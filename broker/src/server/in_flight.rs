@@ -1,5 +1,8 @@
 //! What the node has in flight: so many requests, so many bytes of requests. A connection that finds no room
 //! waits in line and is not read meanwhile, which is how clients feel it.
+//!
+//! Produces wait for the disk and may fill most of the account, but never all of it: whoever asks something
+//! else is answered while they stand still.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,12 +10,28 @@ use std::task::{Context, Poll, Waker};
 
 use prometheus_client::metrics::gauge::Gauge;
 
+/// What a request asks for, as far as room for it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    Produce = 0,
+    Other = 1,
+}
+
+/// One part in this many of the account is not for produces.
+const KEPT_FREE: usize = 8;
+
 /// The node-wide account.
 pub struct InFlight {
-    requests_max: usize,
-    bytes_max: usize,
+    /// By class.
+    limits: [Limit; 2],
     state: Mutex<State>,
     gauge: Gauge,
+}
+
+#[derive(Clone, Copy)]
+struct Limit {
+    requests: usize,
+    bytes: usize,
 }
 
 #[derive(Default)]
@@ -20,37 +39,60 @@ struct State {
     requests: usize,
     bytes: usize,
     numbers: u64,
-    /// First come, first served: a large request is not starved by small ones.
-    waiting: VecDeque<(u64, Waker)>,
+    /// By class; first come, first served, so that a large request is not starved by small ones.
+    waiting: [VecDeque<(u64, Waker)>; 2],
+}
+
+impl State {
+    /// The first in each line: there may be room for one.
+    fn first(&self) -> [Option<Waker>; 2] {
+        [0, 1].map(|class: usize| self.waiting[class].front().map(|(_, waker)| waker.clone()))
+    }
+}
+
+fn wake(wakers: [Option<Waker>; 2]) {
+    for waker in wakers.into_iter().flatten() {
+        waker.wake();
+    }
 }
 
 impl InFlight {
     pub fn new(requests_max: usize, bytes_max: usize, gauge: Gauge) -> Arc<InFlight> {
-        Arc::new(InFlight { requests_max, bytes_max, state: Mutex::default(), gauge })
+        let all = Limit { requests: requests_max, bytes: bytes_max };
+        let produces = Limit {
+            requests: requests_max - requests_max / KEPT_FREE,
+            bytes: bytes_max - bytes_max / KEPT_FREE,
+        };
+        Arc::new(InFlight { limits: [produces, all], state: Mutex::default(), gauge })
     }
 
     /// Room for a request of `bytes`, or a place in line. A request larger than the whole account is
     /// let in when nothing else is.
-    pub fn poll_enter(self: &Arc<Self>, place: &mut Place, bytes: usize, cx: &Context<'_>) -> Poll<Permit> {
+    pub fn poll_enter(
+        self: &Arc<Self>,
+        place: &mut Place,
+        class: Class,
+        bytes: usize,
+        cx: &Context<'_>,
+    ) -> Poll<Permit> {
         let mut state = self.state();
+        let line = &state.waiting[class as usize];
         let first = match place.number {
-            None => state.waiting.is_empty(),
-            Some(number) => state.waiting.front().is_some_and(|(n, _)| *n == number),
+            None => line.is_empty(),
+            Some(number) => line.front().is_some_and(|(n, _)| *n == number),
         };
+        let limit = self.limits[class as usize];
         let fits = state.requests == 0
-            || (state.requests < self.requests_max && state.bytes.saturating_add(bytes) <= self.bytes_max);
+            || (state.requests < limit.requests && state.bytes.saturating_add(bytes) <= limit.bytes);
         if first && fits {
             if place.number.take().is_some() {
-                state.waiting.pop_front();
+                state.waiting[class as usize].pop_front();
             }
             state.requests += 1;
             state.bytes += bytes;
-            // There may be room for the next in line too.
-            let next = state.waiting.front().map(|(_, waker)| waker.clone());
+            let next = state.first();
             drop(state);
-            if let Some(next) = next {
-                next.wake();
-            }
+            wake(next);
             self.gauge.inc();
             return Poll::Ready(Permit { of: self.clone(), bytes });
         }
@@ -58,12 +100,12 @@ impl InFlight {
             None => {
                 state.numbers += 1;
                 let number = state.numbers;
-                place.number = Some(number);
-                place.of = Some(self.clone());
-                state.waiting.push_back((number, cx.waker().clone()));
+                *place = Place { number: Some(number), class, of: Some(self.clone()) };
+                state.waiting[class as usize].push_back((number, cx.waker().clone()));
             }
             Some(number) => {
-                if let Some((_, waker)) = state.waiting.iter_mut().find(|(n, _)| *n == number) {
+                let mut line = state.waiting[class as usize].iter_mut();
+                if let Some((_, waker)) = line.find(|(n, _)| *n == number) {
                     waker.clone_from(cx.waker());
                 }
             }
@@ -79,32 +121,34 @@ impl InFlight {
         let mut state = self.state();
         state.requests -= 1;
         state.bytes -= bytes;
-        let next = state.waiting.front().map(|(_, waker)| waker.clone());
+        let next = state.first();
         drop(state);
-        if let Some(next) = next {
-            next.wake();
-        }
+        wake(next);
         self.gauge.dec();
     }
 }
 
 /// A place in line, kept by who waits; dropping it leaves the line.
-#[derive(Default)]
 pub struct Place {
     number: Option<u64>,
+    class: Class,
     of: Option<Arc<InFlight>>,
+}
+
+impl Default for Place {
+    fn default() -> Place {
+        Place { number: None, class: Class::Other, of: None }
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let (Some(number), Some(of)) = (self.number, &self.of) else { return };
         let mut state = of.state();
-        state.waiting.retain(|(n, _)| *n != number);
-        let next = state.waiting.front().map(|(_, waker)| waker.clone());
+        state.waiting[self.class as usize].retain(|(n, _)| *n != number);
+        let next = state.first();
         drop(state);
-        if let Some(next) = next {
-            next.wake();
-        }
+        wake(next);
     }
 }
 
@@ -125,7 +169,11 @@ mod tests {
     use super::*;
 
     fn enter(account: &Arc<InFlight>, place: &mut Place, bytes: usize) -> Option<Permit> {
-        match account.poll_enter(place, bytes, &Context::from_waker(Waker::noop())) {
+        enter_as(Class::Other, account, place, bytes)
+    }
+
+    fn enter_as(class: Class, account: &Arc<InFlight>, place: &mut Place, bytes: usize) -> Option<Permit> {
+        match account.poll_enter(place, class, bytes, &Context::from_waker(Waker::noop())) {
             Poll::Ready(permit) => Some(permit),
             Poll::Pending => None,
         }
@@ -155,6 +203,19 @@ mod tests {
         drop(large);
         assert!(enter(&account, &mut small, 1).is_some(), "who gives up lets the next one in");
         drop(a);
+    }
+
+    #[test]
+    fn produces_that_stand_still_leave_room_for_other_requests() {
+        let account = InFlight::new(16, 1_000, Gauge::default());
+        let held: Vec<Option<Permit>> =
+            (0..14).map(|_| enter_as(Class::Produce, &account, &mut Place::default(), 1)).collect();
+        assert!(held.iter().all(Option::is_some));
+        let mut waits = Place::default();
+        assert!(enter_as(Class::Produce, &account, &mut waits, 1).is_none());
+        assert!(enter(&account, &mut Place::default(), 1).is_some(), "a produce in line holds up no other");
+        drop(held);
+        assert!(enter_as(Class::Produce, &account, &mut waits, 1).is_some());
     }
 
     #[test]

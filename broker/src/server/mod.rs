@@ -25,7 +25,7 @@ mod in_flight;
 pub(crate) mod test_node;
 
 pub use connections::{Closing, Control};
-pub use in_flight::{InFlight, Permit, Place};
+pub use in_flight::{Class, InFlight, Permit, Place};
 
 use connections::Connections;
 
