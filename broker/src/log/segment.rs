@@ -1,7 +1,7 @@
 //! A segment: a file `<base offset, 20 digits>.log` of whole batches, with its two index files.
 //!
 //! [`Segment`] is what readers see: the synced beginning of the file, and where to jump into it. It never
-//! changes; a checkpoint that writes on makes a new one that shares the file. [`scan`] reads the
+//! changes; a checkpoint that writes on makes a new one that shares the file. [`Scan`] reads the
 //! headers of a stretch of the file and yields what an index needs to know of it.
 
 use std::path::{Path, PathBuf};

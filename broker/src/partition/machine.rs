@@ -1,6 +1,6 @@
 //! One replica of a partition as a pure state machine: offsets, leadership, durability, acknowledgement.
 //!
-//! No I/O, no waiting, no clock. The driver puts appends in the [`Machine::line`], takes journal
+//! No I/O, no waiting, no clock. The driver puts appends in line ([`Machine::enqueue`]), takes journal
 //! entries from [`Machine::stage`], tells what became of them ([`Machine::handle_submitted`],
 //! [`Machine::handle_refused`]) and how far the journal is durable ([`Machine::handle_progress`]).
 //!
