@@ -52,8 +52,8 @@ pub const ASK_DEADLINE: Duration = Duration::from_secs(10);
 /// A client that takes nothing of its answer, or sends nothing more of a request it began, for this long
 /// is let go.
 pub const WRITE_DEADLINE: Duration = Duration::from_secs(30);
-/// What is in flight at a clean stop has this long to be answered.
-pub const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
+/// What is in flight at a clean stop has this long to be answered; the last checkpoint follows.
+pub const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Kafka's longest topic name.
 pub const TOPIC_NAME_BYTES_MAX: usize = 249;

@@ -108,7 +108,7 @@ pub async fn finish<B: Backend>(front: &Arc<Front<B>>, started: Started<B>, perm
             finished
         }
         Work::Fetch(request) => {
-            let response = Box::pin(fetch::handle(&front.context, head.version, *request, permit)).await;
+            let response = Box::pin(fetch::handle(front, head.version, *request, permit)).await;
             Finished::Answer(Response::to(head, response.into()))
         }
         Work::Later(handler) => {

@@ -4,7 +4,7 @@
 //! A fetch that waits has given its share of the node's requests in flight back.
 
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use crate::ids::{LeaderEpoch, Offset, TopicId};
 use crate::limits::{DISK_DEADLINE, FETCH_BYTES_MAX};
 use crate::node::Context;
 use crate::partition::{PartitionHandle, PartitionView, ReadError, ReadRequest};
-use crate::server::Permit;
+use crate::server::{Front, Permit};
 use crate::wire::{errors, text};
 
 const TOPIC_IDS_SINCE: i16 = 13;
@@ -32,11 +32,12 @@ const ENDPOINTS_SINCE: i16 = 16;
 const PREFERRED_REPLICA_SINCE: i16 = 11;
 
 pub async fn handle<B: Backend>(
-    context: &Context<B>,
+    front: &Front<B>,
     version: i16,
     request: FetchRequest,
     permit: Permit,
 ) -> FetchResponse {
+    let context = &front.context;
     if let Some(code) = session_error(request.session_id, request.session_epoch) {
         return FetchResponse::default().with_error_code(code.code());
     }
@@ -51,7 +52,7 @@ pub async fn handle<B: Backend>(
     let mut permit = Some(permit);
     while !fetch.is_enough(min_bytes) && backend.now() < until {
         permit.take();
-        if !fetch.until_more(backend, until).await {
+        if !fetch.until_more(front, until).await {
             break;
         }
         fetch.gather(context, |slot| slot.has_news()).await;
@@ -240,8 +241,12 @@ impl<B: Backend> Fetch<B> {
         }
     }
 
-    /// Waits until a partition has more, leads no longer, or is under a new epoch; false when time is up.
-    async fn until_more(&self, backend: &B, until: Moment) -> bool {
+    /// Waits until a partition has more, leads no longer, or is under a new epoch; false when time is up
+    /// or the node stops.
+    async fn until_more(&self, front: &Front<B>, until: Moment) -> bool {
+        let backend = &front.context.backend;
+        let bounded = Deadline::Unbounded("the fetch that waits has a deadline");
+        let mut stopping = pin!(front.stopping.until(backend, bounded, |stopping| *stopping));
         let mut waits: Vec<Pin<Box<dyn Future<Output = ()> + Send + '_>>> = Vec::new();
         for slot in self.slots() {
             let Some(partition) = &slot.partition else { continue };
@@ -249,19 +254,21 @@ impl<B: Backend> Fetch<B> {
                 continue;
             }
             waits.push(Box::pin(async move {
-                let bounded = Deadline::Unbounded("the fetch that waits has a deadline");
                 let _ = partition.views().until(backend, bounded, |view| slot.has_changed(view)).await;
             }));
         }
         let any = poll_fn(|cx| {
+            if stopping.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(false);
+            }
             for wait in &mut waits {
                 if wait.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(());
+                    return Poll::Ready(true);
                 }
             }
             Poll::Pending
         });
-        within(backend, Deadline::At(until), any).await.is_ok()
+        within(backend, Deadline::At(until), any).await.unwrap_or(false)
     }
 
     fn into_response(self, context: &Context<B>, version: i16) -> FetchResponse {

@@ -34,16 +34,20 @@ pub type ListenerOf<B> = <<B as Backend>::Network as Network>::Listener;
 
 /// Pause after a failed accept: descriptors may be short for a while.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// A connection that is told to end at once needs no longer for it.
+const CUT_OFF: Duration = Duration::from_secs(1);
 
 /// What all connections of a node share.
 pub struct Front<B: Backend> {
     pub context: Arc<Context<B>>,
     pub in_flight: Arc<InFlight>,
     pub producer_ids: ProducerIds<B>,
+    /// True when the node stops: who waits for records is answered then.
+    pub stopping: Published<bool>,
 }
 
 impl<B: Backend> Front<B> {
-    pub fn new(context: Arc<Context<B>>) -> Arc<Front<B>> {
+    pub fn new(context: Arc<Context<B>>, stopping: Published<bool>) -> Arc<Front<B>> {
         let server = &context.config.server;
         let in_flight = InFlight::new(
             server.requests_in_flight,
@@ -51,14 +55,14 @@ impl<B: Backend> Front<B> {
             context.metrics.requests_in_flight.clone(),
         );
         let producer_ids = ProducerIds::new(&context.backend);
-        Arc::new(Front { context, in_flight, producer_ids })
+        Arc::new(Front { context, in_flight, producer_ids, stopping })
     }
 }
 
 /// Serves until `stop` is true and everything in flight has been answered or the drain deadline has passed.
 pub async fn serve<B: Backend>(context: Arc<Context<B>>, listener: ListenerOf<B>, stop: Published<bool>) {
     let backend = context.backend.clone();
-    let front = Front::new(context);
+    let front = Front::new(context, stop.clone());
     let connections = Arc::new(Connections::default());
     {
         let mut stopping = pin!(stop.until(
@@ -83,7 +87,7 @@ pub async fn serve<B: Backend>(context: Arc<Context<B>>, listener: ListenerOf<B>
     if connections.until_empty(&backend, Deadline::after(&backend, limits::DRAIN_DEADLINE)).await.is_err() {
         warn!(connections = connections.len(), "connections with unanswered requests are cut off");
         connections.close_all(Closing::Now);
-        let _ = connections.until_empty(&backend, Deadline::after(&backend, limits::DRAIN_DEADLINE)).await;
+        let _ = connections.until_empty(&backend, Deadline::after(&backend, CUT_OFF)).await;
     }
 }
 
@@ -128,3 +132,7 @@ fn welcome<B: Backend>(
         drop(member);
     });
 }
+
+#[cfg(test)]
+#[path = "whole_node_tests.rs"]
+mod whole_node_tests;

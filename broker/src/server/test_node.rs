@@ -16,8 +16,8 @@ use crate::identity::Identity;
 use crate::ids::{BrokerId, Incarnation, StorageId};
 use crate::journal::OpenedJournal;
 use crate::metadata::{self, BrokerRegistration, MetadataCommand, MetadataContext};
-use crate::node::Context;
-use crate::parts::{Admission, Admit};
+use crate::node::{Context, Node};
+use crate::parts::{Admission, Admit, Parts};
 use crate::raft::memory_journal::MemoryJournal;
 use crate::replicas::Replicas;
 use crate::stall::StorageHealth;
@@ -99,6 +99,31 @@ async fn start(backend: RealBackend, config: Config) -> TestNode {
         done.publish(true);
     });
     TestNode { context, stop, address, served }
+}
+
+/// Runs `test` against a whole node with a journal and partitions of its own.
+pub fn with_whole_node<T>(
+    configure: impl FnOnce(&mut Config),
+    test: impl AsyncFnOnce(&TestNode, Node<RealBackend>) -> T,
+) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let home = tempfile::tempdir().unwrap();
+    runtime.block_on(async {
+        let (backend, _) = RealBackend::start(DiskChoice::Threads, home.path()).unwrap();
+        let mut config = Config { data_dir: home.path().to_owned(), ..Config::default() };
+        for address in [&mut config.listen, &mut config.admin, &mut config.cluster] {
+            *address = "127.0.0.1:0".into();
+        }
+        configure(&mut config);
+        let node = Node::start(backend, Parts::production(), config).await.unwrap();
+        let door = TestNode {
+            context: node.context().clone(),
+            stop: Published::new("unused", false),
+            address: node.kafka_address().to_owned(),
+            served: Published::new("unused", false),
+        };
+        test(&door, node).await
+    })
 }
 
 /// A client that says and hears exactly what the test wants.

@@ -14,6 +14,8 @@ pub mod versions;
 
 pub use head::{Incoming, RequestHead, WireError, decode};
 pub use response::{Response, api_versions, encode, internal_error, refusal};
+#[cfg(test)]
+pub(crate) use shapes::tests::filled;
 
 /// Texts of the wire.
 pub use kafka_protocol::protocol::StrBytes;

@@ -135,4 +135,4 @@ static DESCRIBE_CLUSTER: Shape = plain(&[always(I8), since(1, I8), since(2, I8)]
 
 #[cfg(test)]
 #[path = "shapes_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -34,7 +34,7 @@ fn text() -> StrBytes {
 }
 
 /// A request of this version with two of everything.
-fn filled(key: ApiKey, version: i16) -> RequestKind {
+pub(crate) fn filled(key: ApiKey, version: i16) -> RequestKind {
     let twice = |n: i32| vec![n, n + 1];
     match key {
         ApiKey::Produce => {
@@ -45,6 +45,7 @@ fn filled(key: ApiKey, version: i16) -> RequestKind {
                 .with_topic_id(id(version, 13))
                 .with_partition_data(vec![data.clone(), data.with_records(None)]);
             ProduceRequest::default()
+                .with_acks(-1)
                 .with_transactional_id(Some(TransactionalId(text())))
                 .with_topic_data(vec![topic.clone(), topic])
                 .into()

@@ -1,0 +1,252 @@
+//! The front above real partitions and a real journal.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use io_backend::{Backend, Deadline};
+use kafka_protocol::messages::create_topics_request::CreatableTopic;
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::*;
+use kafka_protocol::protocol::StrBytes;
+use uuid::Uuid;
+
+use super::test_node::{Client, TestNode, framed, with_whole_node};
+use crate::log::test_batches::BatchSpec;
+use crate::wire::{filled, versions};
+
+const PRODUCE: i16 = 13;
+const FETCH: i16 = 18;
+
+fn name(text: &'static str) -> TopicName {
+    TopicName(StrBytes::from_static_str(text))
+}
+
+/// Creates a topic of one partition; its id.
+async fn create(client: &mut Client, topic: &'static str) -> Uuid {
+    let new =
+        CreatableTopic::default().with_name(name(topic)).with_num_partitions(1).with_replication_factor(1);
+    let request = CreateTopicsRequest::default().with_topics(vec![new]).with_timeout_ms(20_000);
+    client.send(0, ApiKey::CreateTopics, 7, request.into()).await;
+    match client.message(ApiKey::CreateTopics, 7).await.1 {
+        ResponseKind::CreateTopics(response) => {
+            assert_eq!(response.topics[0].error_code, 0, "{response:?}");
+            assert!(response.topics[0].configs.as_ref().is_some_and(|configs| !configs.is_empty()));
+            response.topics[0].topic_id
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn produce(topic: Uuid, acks: i16, records: i32) -> RequestKind {
+    let data = PartitionProduceData::default().with_records(Some(BatchSpec::records(records).build()));
+    let topic = TopicProduceData::default().with_topic_id(topic).with_partition_data(vec![data]);
+    ProduceRequest::default().with_acks(acks).with_timeout_ms(20_000).with_topic_data(vec![topic]).into()
+}
+
+fn fetch(topic: Uuid, from: i64, max_wait_ms: i32, min_bytes: i32) -> RequestKind {
+    let partition = FetchPartition::default()
+        .with_fetch_offset(from)
+        .with_partition_max_bytes(1 << 20)
+        .with_current_leader_epoch(-1);
+    let topic = FetchTopic::default().with_topic_id(topic).with_partitions(vec![partition]);
+    FetchRequest::default()
+        .with_max_wait_ms(max_wait_ms)
+        .with_min_bytes(min_bytes)
+        .with_max_bytes(1 << 20)
+        .with_session_epoch(-1)
+        .with_topics(vec![topic])
+        .into()
+}
+
+/// Correlation id, error code and base offset.
+async fn produced(client: &mut Client) -> (i32, i16, i64) {
+    match client.message(ApiKey::Produce, PRODUCE).await {
+        (correlation, ResponseKind::Produce(response)) => {
+            let partition = &response.responses[0].partition_responses[0];
+            (correlation, partition.error_code, partition.base_offset)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Error code, high watermark and bytes of the only partition.
+async fn fetched(client: &mut Client) -> (i16, i64, Bytes) {
+    match client.message(ApiKey::Fetch, FETCH).await.1 {
+        ResponseKind::Fetch(response) => {
+            let partition = &response.responses[0].partitions[0];
+            (partition.error_code, partition.high_watermark, partition.records.clone().unwrap_or_default())
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn whole_node(test: impl AsyncFnOnce(&TestNode)) {
+    with_whole_node(|_| {}, async |door, _node| test(door).await);
+}
+
+#[test]
+fn pipelined_produces_get_offsets_in_their_order() {
+    whole_node(async |node| {
+        let mut client = node.connect().await;
+        let topic = create(&mut client, "orders").await;
+        let all: Vec<u8> =
+            (0..200).flat_map(|n| framed(n, ApiKey::Produce, PRODUCE, produce(topic, -1, 3))).collect();
+        client.send_bytes(&all).await;
+        for n in 0..200 {
+            assert_eq!(produced(&mut client).await, (n, 0, i64::from(n) * 3));
+        }
+        client.send(1, ApiKey::Fetch, FETCH, fetch(topic, 0, 0, 1)).await;
+        let (code, high_watermark, records) = fetched(&mut client).await;
+        assert_eq!((code, high_watermark), (0, 600));
+        let one = BatchSpec::records(3).build().len();
+        assert_eq!(records.len(), one * 200, "every batch, byte for byte as long as it was sent");
+    });
+}
+
+#[test]
+fn a_fetch_waits_for_records_and_holds_up_only_answers() {
+    whole_node(async |node| {
+        let mut waiting = node.connect().await;
+        let topic = create(&mut waiting, "orders").await;
+        // Behind the fetch on the same connection is the produce that it waits for.
+        waiting.send(1, ApiKey::Fetch, FETCH, fetch(topic, 0, 20_000, 1)).await;
+        waiting.send(2, ApiKey::Produce, PRODUCE, produce(topic, -1, 3)).await;
+        let (code, high_watermark, records) = fetched(&mut waiting).await;
+        assert_eq!((code, high_watermark, records.is_empty()), (0, 3, false));
+        assert_eq!(produced(&mut waiting).await, (2, 0, 0));
+    });
+}
+
+#[test]
+fn a_fetch_that_wants_more_bytes_than_come_ends_with_its_wait_and_what_there_is() {
+    whole_node(async |node| {
+        let mut client = node.connect().await;
+        let topic = create(&mut client, "orders").await;
+        let mut other = node.connect().await;
+        client.send(1, ApiKey::Fetch, FETCH, fetch(topic, 0, 1_000, 1 << 19)).await;
+        for n in 0..3 {
+            other.send(n, ApiKey::Produce, PRODUCE, produce(topic, 1, 2)).await;
+            assert_eq!(produced(&mut other).await, (n, 0, i64::from(n) * 2));
+        }
+        let (code, high_watermark, records) = fetched(&mut client).await;
+        assert_eq!((code, high_watermark), (0, 6));
+        assert_eq!(
+            records.len(),
+            BatchSpec::records(2).build().len() * 3,
+            "nothing twice and nothing left out"
+        );
+    });
+}
+
+#[test]
+fn a_fetch_outside_the_log_and_of_an_unknown_topic_is_told_so_at_once() {
+    whole_node(async |node| {
+        let mut client = node.connect().await;
+        let topic = create(&mut client, "orders").await;
+        for (topic, from, expected) in [(topic, 7, 1), (topic, -3, 1), (Uuid::from_u128(9), 0, 100)] {
+            client.send(1, ApiKey::Fetch, FETCH, fetch(topic, from, 20_000, 1)).await;
+            assert_eq!(fetched(&mut client).await.0, expected);
+        }
+    });
+}
+
+#[test]
+fn a_topic_that_is_mentioned_can_be_produced_to_at_once_and_not_where_that_is_switched_off() {
+    let mention = |create: bool| {
+        let topic = MetadataRequestTopic::default().with_name(Some(name("mentioned")));
+        MetadataRequest::default()
+            .with_topics(Some(vec![topic]))
+            .with_allow_auto_topic_creation(create)
+            .into()
+    };
+    let told = async |client: &mut Client, create: bool| {
+        client.send(1, ApiKey::Metadata, 13, mention(create)).await;
+        match client.message(ApiKey::Metadata, 13).await.1 {
+            ResponseKind::Metadata(response) => (
+                response.topics[0].error_code,
+                response.topics[0].partitions.len(),
+                response.topics[0].topic_id,
+            ),
+            other => panic!("{other:?}"),
+        }
+    };
+    whole_node(async |node| {
+        let mut client = node.connect().await;
+        assert_eq!(told(&mut client, false).await.0, 3, "the client does not want it made");
+        let (code, partitions, id) = told(&mut client, true).await;
+        assert_eq!((code, partitions), (0, 3));
+        client.send(1, ApiKey::Produce, PRODUCE, produce(id, -1, 1)).await;
+        assert_eq!(produced(&mut client).await, (1, 0, 0));
+    });
+    with_whole_node(
+        |config| config.topics.auto_create = false,
+        async |node, _| {
+            let mut client = node.connect().await;
+            assert_eq!(told(&mut client, true).await.0, 3);
+        },
+    );
+}
+
+#[test]
+fn producer_ids_are_never_given_twice() {
+    whole_node(async |node| {
+        let mut ids = std::collections::BTreeSet::new();
+        for _ in 0..3 {
+            let mut client = node.connect().await;
+            for _ in 0..5 {
+                client
+                    .send(
+                        1,
+                        ApiKey::InitProducerId,
+                        5,
+                        InitProducerIdRequest::default().with_transactional_id(None).into(),
+                    )
+                    .await;
+                match client.message(ApiKey::InitProducerId, 5).await.1 {
+                    ResponseKind::InitProducerId(response) => assert!(ids.insert(response.producer_id.0)),
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        assert_eq!(ids.len(), 15);
+    });
+}
+
+#[test]
+fn every_served_version_of_every_api_is_answered_in_its_own_form() {
+    whole_node(async |node| {
+        let mut client = node.connect().await;
+        create(&mut client, "orders").await;
+        for api in versions::SERVED {
+            for version in api.min..=api.max {
+                let request = filled(api.key, version);
+                client.send(i32::from(version), api.key, version, request).await;
+                // Decoding fails, and with it the test, where the answer is of another form.
+                let (correlation, _) = client.message(api.key, version).await;
+                assert_eq!(correlation, i32::from(version), "{:?}", api.key);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_stop_answers_a_fetch_that_waits() {
+    with_whole_node(
+        |_| {},
+        async |door, node| {
+            let mut client = door.connect().await;
+            let topic = create(&mut client, "orders").await;
+            client.send(1, ApiKey::Fetch, FETCH, fetch(topic, 0, 600_000, 1)).await;
+            let mut other = door.connect().await;
+            other.send(1, ApiKey::ApiVersions, 3, ApiVersionsRequest::default().into()).await;
+            assert!(other.answer().await.is_some());
+            let began = door.backend().now();
+            node.stop(Deadline::after(door.backend(), Duration::from_secs(60))).await;
+            assert_eq!(fetched(&mut client).await.0, 0);
+            assert_eq!(client.answer().await, None);
+            assert!(door.backend().now().since(began) < Duration::from_secs(60));
+        },
+    );
+}
