@@ -10,7 +10,7 @@ pub mod status;
 pub mod sweep;
 
 pub use record::{
-    BudgetFigure, FaultHit, Hash64, ReadError, RunRecord, SkippedFault, Verdict, Violation, VERSION,
+    BudgetFigure, FaultHit, Hash64, ReadError, RunRecord, SkippedFault, VERSION, Verdict, Violation,
 };
 pub use status::Status;
 pub use sweep::{ScenarioSummary, SweepRecord};

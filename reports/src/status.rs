@@ -63,9 +63,7 @@ impl Status {
 }
 
 /// Required probes that no run of their scenario hit, as `(scenario, probe)`.
-pub fn missed_probes<'a>(
-    records: impl IntoIterator<Item = &'a RunRecord>,
-) -> BTreeSet<(&'a str, &'a str)> {
+pub fn missed_probes<'a>(records: impl IntoIterator<Item = &'a RunRecord>) -> BTreeSet<(&'a str, &'a str)> {
     let mut hits: BTreeMap<(&str, &str), u64> = BTreeMap::new();
     for record in records {
         for probe in &record.probes_required {
@@ -116,8 +114,7 @@ mod tests {
     fn of_several_the_gravest_counts() {
         use Verdict::*;
         let all = [Pass, Budget, Freeze, Safety, Crash, Nondeterminism].map(|verdict| run(verdict, Pass));
-        let codes: Vec<u8> =
-            (1..=all.len()).map(|n| Status::of_runs(&all[..n]).code()).collect();
+        let codes: Vec<u8> = (1..=all.len()).map(|n| Status::of_runs(&all[..n]).code()).collect();
         assert_eq!(codes, [0, 14, 11, 10, 12, 13]);
     }
 

@@ -103,11 +103,8 @@ mod tests {
 
     #[test]
     fn runs_are_in_order_however_they_finished() {
-        let run = |scenario: &str, seed| RunRecord {
-            scenario: scenario.into(),
-            seed,
-            ..RunRecord::default()
-        };
+        let run =
+            |scenario: &str, seed| RunRecord { scenario: scenario.into(), seed, ..RunRecord::default() };
         let sweep = SweepRecord::new(vec![run("b", 1), run("a", 2), run("a", 1)], 1.0);
         let order: Vec<(&str, u64)> = sweep.runs.iter().map(|r| (r.scenario.as_str(), r.seed)).collect();
         assert_eq!(order, [("a", 1), ("a", 2), ("b", 1)]);

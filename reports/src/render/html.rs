@@ -89,11 +89,8 @@ fn head(title: &str) -> String {
 
 fn story(out: &mut String, record: &RunRecord, open: bool) {
     let class = if Status::of_run(record) == Status::Expected { "ok" } else { "bad" };
-    let expected = if record.verdict == record.expected && record.verdict != Verdict::Pass {
-        " (expected)"
-    } else {
-        ""
-    };
+    let expected =
+        if record.verdict == record.expected && record.verdict != Verdict::Pass { " (expected)" } else { "" };
     let _ = writeln!(
         out,
         "<details{}><summary>{} seed {}: <span class={class}>{}{expected}</span></summary><pre>{}</pre>",

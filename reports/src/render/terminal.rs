@@ -60,11 +60,7 @@ pub fn closing_lines(record: &RunRecord) -> String {
     let _ = writeln!(out, "plan hash: {}", record.plan_hash);
     let _ = writeln!(out, "events: {}", record.events);
     let _ = writeln!(out, "fault hits: {}", hits(record));
-    let _ = writeln!(
-        out,
-        "simulated: {:.1} s in {:.2} s",
-        record.simulated_seconds, record.wall_seconds
-    );
+    let _ = writeln!(out, "simulated: {:.1} s in {:.2} s", record.simulated_seconds, record.wall_seconds);
     if record.verdict != Verdict::Pass || Status::of_run(record) != Status::Expected {
         let _ = writeln!(out, "replay: {}", record.replay_command());
     }
@@ -204,11 +200,7 @@ pub fn thousands(number: u64) -> String {
 }
 
 fn number(value: f64) -> String {
-    if value.fract() == 0.0 && value.abs() < 1e15 {
-        format!("{value:.0}")
-    } else {
-        format!("{value:.2}")
-    }
+    if value.fract() == 0.0 && value.abs() < 1e15 { format!("{value:.0}") } else { format!("{value:.2}") }
 }
 
 #[cfg(test)]
