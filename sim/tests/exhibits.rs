@@ -1,0 +1,77 @@
+//! Every exhibit fails in its own scenario as the scenario expects, and our code passes it on the same plan.
+//!
+//! The freeze of hours is cut to minutes here; the whole of it is in the sweep.
+
+use std::time::Duration;
+
+use reports::{RunRecord, Status, Verdict};
+use sim::fault::{Extent, FaultKind, Span};
+use sim::run::{Choice, Order, run};
+use sim::scenario::Shelf;
+
+fn order(name: &str) -> Order {
+    let mut shelved = Shelf::find().unwrap().load(name).unwrap();
+    let scenario = &mut shelved.scenario;
+    if scenario.duration() > Duration::from_secs(600) {
+        scenario.duration = Span::secs(300);
+        for fault in scenario.faults.iter_mut().filter(|fault| fault.kind == FaultKind::DiskStall) {
+            fault.for_ = Extent::For(Duration::from_secs(150));
+        }
+    }
+    Order::new(shelved, 1)
+}
+
+/// Runs the scenario with its part and with ours.
+fn shows(name: &str) -> RunRecord {
+    let mut order = order(name);
+    let exhibit = run(&order);
+    assert_eq!(Status::of_run(&exhibit), Status::Expected, "{}", reports::render::terminal::run(&exhibit));
+    assert_ne!(exhibit.verdict, Verdict::Pass);
+    order.choice = Choice::Production;
+    let ours = run(&order);
+    assert_eq!(ours.verdict, Verdict::Pass, "{}", reports::render::terminal::run(&ours));
+    assert_eq!(ours.plan_hash, exhibit.plan_hash);
+    assert_eq!(ours.total_hits() > 0, exhibit.total_hits() > 0, "both meet the faults, or there are none");
+    exhibit
+}
+
+fn explains(record: &RunRecord, what: &str) {
+    let text = record.explanation.join("\n");
+    assert!(text.contains(what), "{what} is not in:\n{text}");
+}
+
+#[test]
+fn a_sync_without_a_deadline_freezes_the_node_and_is_named_with_the_lock_held_behind_it() {
+    let record = shows("museum/fsync-without-deadline");
+    explains(&record, "fdatasync");
+    explains(&record, "holds lock partition");
+    explains(&record, "legacy_wal.rs");
+}
+
+#[test]
+fn writes_that_begin_at_zero_lose_what_was_acknowledged() {
+    let record = shows("museum/offset-reset");
+    assert!(record.violations.iter().any(|violation| violation.checker == "lost-write"));
+}
+
+#[test]
+fn a_ring_thread_in_a_blocking_receive_never_creates_a_topic() {
+    let record = shows("museum/ring-blocking-recv");
+    explains(&record, "ring");
+}
+
+#[test]
+fn commits_by_interval_only_break_the_latency_budget() {
+    shows("museum/interval-only-commit");
+}
+
+#[test]
+fn workers_that_commit_nothing_break_the_idle_budget() {
+    shows("museum/idle-thrash");
+}
+
+#[test]
+fn blocking_calls_starve_the_runtime_and_its_threads_are_named() {
+    let record = shows("museum/blocking-call-in-async");
+    explains(&record, "threads of runtime are blocked");
+}
