@@ -54,11 +54,11 @@ impl FromStr for Shard {
 /// A fixed handful, and a few that change with every commit so that CI sees new ones all the time. A
 /// scenario without a swarm differs little between seeds and gets fewer.
 pub(super) fn usual(has_swarm: bool, repository: &std::path::Path) -> Vec<u64> {
-    let fixed = if has_swarm { 8 } else { 1 };
+    let fixed = if has_swarm { 16 } else { 1 };
     let mut seeds: Vec<u64> = (1..=fixed).collect();
     if let Some(commit) = commit_hash(repository) {
         let number = u64::from_str_radix(&commit[..commit.len().min(8)], 16).unwrap_or(0);
-        let fresh = if has_swarm { 4 } else { 1 };
+        let fresh = if has_swarm { 8 } else { 1 };
         seeds.extend((0..fresh).map(|n| 1_000 + (number + n) % 1_000_000));
     }
     seeds

@@ -136,6 +136,7 @@ fn judge(record: &mut RunRecord, scenario: &Scenario, plan: &FaultPlan, story: &
     record.budgets = figures;
     record.violations.extend(over);
     record.explanation.clone_from(&story.explanation);
+    record.probes.clone_from(&story.probes);
     for (name, count) in &history.counts {
         if crate::probe::is_known(name) {
             *record.probes.entry((*name).to_owned()).or_insert(0) += count;

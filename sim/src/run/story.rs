@@ -1,8 +1,9 @@
 //! What happens in the world, from the first start to the last read.
 //!
 //! Safety phase: load and faults. Then everything is healed and has to converge: producers get through,
-//! consumers see the end. Then all is read back and the node is asked to stop. Two things are watched along the
-//! way: whether anything is still decided, and what the node does while nobody asks for anything.
+//! consumers see the end. Then the node ends without a word, recovers, is read back and asked to stop. Two
+//! things are watched along the way: whether anything is still decided, and what the node does while nobody
+//! asks for anything.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -15,7 +16,8 @@ use crate::fault::FaultPlan;
 use crate::history::{At, History, Value};
 use crate::scenario::Scenario;
 use crate::workload::{self, Client, Field, Schedule, payload, read_everything};
-use crate::world::{World, lock, waits};
+use crate::world::streams::Stream;
+use crate::world::{MachineHandle, World, lock, waits};
 
 /// How often the watch looks.
 const LOOK: Duration = Duration::from_millis(500);
@@ -44,6 +46,7 @@ pub(super) struct Story {
     pub(super) idle: Option<Idle>,
     /// After the polite stop; absent when the node did not get that far.
     pub(super) left: Option<Vec<String>>,
+    pub(super) probes: BTreeMap<String, u64>,
     pub(super) failed_syncs: u64,
     pub(super) ended: At,
 }
@@ -74,6 +77,9 @@ pub(super) async fn tell(world: World, script: Script) -> Story {
     watch.until(patience, || field.is_done()).await;
     let (idle, explanation) = (watch.idle(&scenario), watch.explanation);
 
+    // What the last end brings about is no merit of the plan's.
+    let probes = world.probes();
+    end_without_a_word(&machine, seed);
     let until = world.now() + READ_WITHIN;
     let reader = Client::new(world.client("client-1"), "client-1", &field);
     read_everything(reader, ns(until));
@@ -97,7 +103,17 @@ pub(super) async fn tell(world: World, script: Script) -> Story {
         .collect();
     let failed_syncs = disk.syncs().iter().filter(|sync| !sync.ok).count() as u64;
     let left = lock(&left).take();
-    Story { history, durable, excuses, explanation, idle, left, failed_syncs, ended }
+    Story { history, durable, excuses, explanation, idle, left, probes, failed_syncs, ended }
+}
+
+/// The last read is of what recovery brings back: the node is killed, or loses power, once more.
+fn end_without_a_word(machine: &MachineHandle, seed: u64) {
+    if Stream::new(seed, "ending").coin() {
+        machine.power_loss();
+    } else {
+        machine.kill();
+    }
+    machine.start_again();
 }
 
 /// Looks at the run from outside, twice a second.
