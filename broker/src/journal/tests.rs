@@ -244,7 +244,7 @@ fn every_damaged_byte_before_the_last_group_stops_the_node_or_harms_nothing() {
     fake.lose_power(|_, _| false);
     let sound = fake.world().files[&path(1)].clone();
     let group_bytes = 64 + 60 + 200;
-    let every = |at: &usize| at % 97 == 0 || at % PAGE_BYTES < group_bytes || *at < 520;
+    let every = |at: &usize| at.is_multiple_of(97) || at % PAGE_BYTES < group_bytes || *at < 520;
     for at in (0..HEADER_BYTES + 2 * PAGE_BYTES).filter(every) {
         fake.damage(&path(1), |bytes| bytes[at] ^= 0x40);
         let outcome = fake.run(async { try_open(&fake).await.map(|opened| offsets(&opened)) });

@@ -34,6 +34,9 @@ pub struct Recovery {
     pub slowest: Option<At>,
 }
 
+/// When something was wanted, when it was got, and where.
+type Wish<'a> = (At, Option<At>, &'a Place);
+
 /// In each clear time that is long enough, each producer and partition with a request on its way is
 /// acknowledged something within `connected_for + within`.
 pub fn acknowledged_when_clear(
@@ -45,7 +48,7 @@ pub fn acknowledged_when_clear(
     let mut findings = Findings::of("acknowledged-when-clear", Verdict::Freeze);
     let mut slowest = None;
     // Per producer: when it wanted something and when it got it, in order.
-    let mut wishes: BTreeMap<u32, Vec<(At, Option<At>, &Place)>> = BTreeMap::new();
+    let mut wishes: BTreeMap<u32, Vec<Wish<'_>>> = BTreeMap::new();
     for send in history.sends.iter().filter(|send| send.acks != AckMode::None) {
         let settled = match &send.outcome {
             Outcome::Acked { at, .. } => Some(*at),

@@ -156,7 +156,7 @@ impl<'a> Watch<'a> {
             && notes.pulse.longest(now).is_some_and(|still| still.to - still.from >= self.frozen_after)
         {
             drop(notes);
-            self.explanation = explain(&self.world);
+            self.explanation = explain(self.world);
         }
         self.count(now);
     }
