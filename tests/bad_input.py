@@ -471,6 +471,54 @@ def mutations(broker, chance, count):
         assert outcomes["silent"] <= count // 10, "too many without answer"
 
 
+def order_and_slowness(broker):
+    with case("60 requests sent at once are answered in their order"), Connection(broker.bootstrap) as connection:
+        connection.create_topics(["pipelined"], partitions=1)
+        sent = b""
+        for correlation_id in range(1, 61):
+            if correlation_id % 3 == 0:
+                sent += kafka_wire.request(METADATA, 4, correlation_id, array([string("pipelined")]) + b"\0")
+            else:
+                body = kafka_wire.produce_body("pipelined", 0, batch([b"pipelined-%d" % correlation_id]))
+                sent += kafka_wire.request(PRODUCE, 7, correlation_id, body)
+        connection.send(sent)
+        answered, offsets = [], []
+        for _ in range(60):
+            correlation_id, reader = connection.receive()
+            answered.append(correlation_id)
+            if correlation_id % 3:
+                code, offset = connection.produce_answer(reader)
+                assert code == 0, f"request {correlation_id}: error {code}"
+                offsets.append(offset)
+        assert answered == list(range(1, 61)), f"answered in the order {answered}"
+        assert offsets == list(range(40)), f"offsets {offsets}"
+
+    with case("a client that asks for much and reads nothing costs only itself") as note:
+        with Connection(broker.bootstrap, timeout_s=30) as writer:
+            writer.create_topics(["much"], partitions=1)
+            for _ in range(16):
+                code, _ = writer.produce("much", 0, batch([b"m" * 900_000]))
+                assert code == 0, f"produce: error {code}"
+        slow = Connection(broker.bootstrap, timeout_s=5)
+        asked = 0
+        try:
+            wanted = array([string("much") + array([struct.pack(">iqi", 0, 0, 8 << 20)])])
+            for _ in range(2000):
+                slow.send(kafka_wire.request(FETCH, 4, 1, struct.pack(">iiiib", -1, 100, 1, 16 << 20, 0) + wanted))
+                asked += 1
+        except (socket.timeout, TimeoutError, ConnectionResetError, BrokenPipeError):
+            pass
+        began = time.monotonic()
+        with Connection(broker.bootstrap, timeout_s=10) as other:
+            code, _ = other.produce("much", 0, batch([b"another client"]))
+            assert code == 0, f"another client: error {code}"
+        note(f"{asked} fetches of 8 MiB sent, none read; another client was answered after {time.monotonic() - began:.3f} s")
+        resident_mib = int(re.search(r"VmRSS:\s+(\d+)", open(f"/proc/{broker.pid}/status").read())[1]) // 1024
+        note(f"{resident_mib} MiB resident")
+        assert resident_mib < 500, "the broker buffers for it"
+        slow.close()
+
+
 def wire(disk, chance, count):
     with Chronik(disk=disk) as broker:
         bystander = Bystander(broker)
@@ -479,6 +527,7 @@ def wire(disk, chance, count):
             unsupported(broker)
             malformed_batches(broker)
             malformed_requests(broker)
+            order_and_slowness(broker)
             mutations(broker, chance, count)
         finally:
             bystander.stop()
