@@ -1,8 +1,8 @@
 //! Raft: how the nodes agree on the order of changes to metadata.
 //!
-//! One group from the first day; a single node is its only voter. The [`driver`] owns the state machine
-//! of the `raft` crate in the task `raft`, whose inputs are [`RaftInput`]; the log stands in a journal of
-//! its own, held in memory by [`store`]. What is agreed upon is the business of a [`StateMachine`].
+//! One group from the first day; a single node is its only voter. The `driver` owns the state machine
+//! of the `raft` crate in the task `raft`, whose inputs are `RaftInput`; the log stands in a journal of
+//! its own, held in memory by `store`. What is agreed upon is the business of a `StateMachine`.
 //!
 //! **No ticks while a voter leads alone.** Ticks exist to send heartbeats, to notice a silent leader
 //! and to step down without a quorum. A sole voter has nobody to beat for, is its own quorum and campaigns

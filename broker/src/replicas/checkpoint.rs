@@ -18,7 +18,7 @@ use futures::StreamExt;
 use futures::future::{Either, select};
 use io_backend::channel::ReceiveError;
 use io_backend::progress::Progress;
-use io_backend::{Backend, Deadline, Disk, DiskError, Published, Receiver, Replier, WaitKind};
+use io_backend::{Backend, Deadline, Disk, DiskError, Published, Receiver, Replier, Sender, WaitKind};
 
 use super::Replicas;
 use super::reconcile::ReplicaId;
@@ -169,6 +169,16 @@ impl<B: Backend> Checkpointer<B> {
             failed => Err(CheckpointFailed::Partitions(failed)),
         }
     }
+}
+
+pub(super) async fn ask_for_checkpoint<B: Backend>(
+    checkpoints: &Sender<B, CheckpointInput>,
+    deadline: Deadline,
+) -> Result<(), CheckpointFailed> {
+    let (replier, reply) = checkpoints.reply("checkpoint");
+    let asked = checkpoints.send(CheckpointInput::Now(replier), deadline).await;
+    asked.map_err(|_| CheckpointFailed::NotDurable)?;
+    reply.wait(deadline).await.unwrap_or(Err(CheckpointFailed::NotDurable))
 }
 
 /// Submits and waits until it is durable.

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use io_backend::ExitStatus;
 use io_backend::real::{DiskChoice, RealBackend};
@@ -7,7 +8,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::identity::take_directory;
-use crate::ids::{Offset, TopicId};
+use crate::ids::{LeaderEpoch, Lsn, Offset, TopicId};
 use crate::journal::{self, JournalContext};
 use crate::log::test_batches::BatchSpec;
 use crate::metadata::{self, BrokerRegistration, MetadataCommand, MetadataContext, NewTopic, Outcome};

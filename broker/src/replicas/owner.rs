@@ -1,0 +1,316 @@
+//! The task `replicas`: what is open, and how it comes to what the metadata image says.
+//!
+//! It wakes when the image changes or when it is told to close; after a failure also after a pause, to try again.
+//! Whatever is about to be opened pins its entries first, and is unpinned only when a checkpoint can see it.
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::{Either, select};
+use io_backend::progress::Progress;
+use io_backend::{Backend, Deadline, Disk, DiskError, Moment, Published, Receiver, Replier, Sender};
+
+use super::checkpoint::{CheckpointInput, Pin, Pins, ask_for_checkpoint};
+use super::reconcile::{self, ReplicaId, Wanted};
+use super::recover::{self, RecoveredReplica};
+use super::{Replicas, ReplicasContext, open};
+use crate::ids::{LeaderEpoch, Lsn};
+use crate::journal::{EntryKind, SubmitError};
+use crate::limits;
+use crate::metadata::MetadataImage;
+use crate::partition::PartitionHandle;
+
+/// The first pause before what failed is tried again; doubled with each further failure.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+const RETRY_LAST: Duration = Duration::from_secs(60);
+
+pub(super) enum ReplicasInput {
+    /// Checkpoints, then closes every partition.
+    Close(Deadline, Replier<()>),
+}
+
+struct OpenReplica<B: Backend> {
+    partition: PartitionHandle<B>,
+    /// Under which epoch it leads.
+    led: Option<LeaderEpoch>,
+}
+
+pub(super) struct Owner<B: Backend> {
+    context: Arc<ReplicasContext<B>>,
+    replicas: Replicas<B>,
+    pins: Published<Pins>,
+    mailbox: Receiver<B, ReplicasInput>,
+    checkpoints: Sender<B, CheckpointInput>,
+    open: BTreeMap<ReplicaId, OpenReplica<B>>,
+    /// Of replicas that are not open yet.
+    recovered: BTreeMap<ReplicaId, RecoveredReplica>,
+    /// Index of the image that was last compared with.
+    seen: u64,
+    /// When what failed is tried again.
+    retry: Option<Moment>,
+    failures: u32,
+}
+
+impl<B: Backend> Owner<B> {
+    pub(super) fn new(
+        context: Arc<ReplicasContext<B>>,
+        replicas: Replicas<B>,
+        pins: Published<Pins>,
+        mailbox: Receiver<B, ReplicasInput>,
+        checkpoints: Sender<B, CheckpointInput>,
+        recovered: BTreeMap<ReplicaId, RecoveredReplica>,
+    ) -> Owner<B> {
+        Owner {
+            context,
+            replicas,
+            pins,
+            mailbox,
+            checkpoints,
+            open: BTreeMap::new(),
+            recovered,
+            seen: 0,
+            retry: None,
+            failures: 0,
+        }
+    }
+
+    /// The task `replicas`.
+    pub(super) async fn run(mut self) {
+        loop {
+            match self.next_input().await {
+                Some(ReplicasInput::Close(deadline, replier)) => {
+                    self.close(deadline).await;
+                    replier.answer(());
+                    return;
+                }
+                None => self.reconcile().await,
+            }
+        }
+    }
+
+    /// `None`: the image has changed, or what failed is to be tried again.
+    async fn next_input(&mut self) -> Option<ReplicasInput> {
+        const MAILBOX: Deadline = Deadline::Unbounded("the replicas follow the metadata image");
+        let context = self.context.clone();
+        let seen = self.seen;
+        let until = self.retry.map_or(MAILBOX, Deadline::At);
+        let images = context.metadata.images();
+        let changed = pin!(images.until(&context.backend, until, move |image| image.index > seen));
+        let asked = pin!(self.mailbox.receive(MAILBOX));
+        match select(asked, changed).await {
+            Either::Left((Ok(input), _)) => Some(input),
+            // Whoever started us has gone without a word: what is open stays open until the process ends.
+            Either::Left((Err(_), changed)) => {
+                let _ = changed.await;
+                None
+            }
+            Either::Right(_) => None,
+        }
+    }
+
+    /// Brings what is open to what the image says.
+    pub(super) async fn reconcile(&mut self) {
+        let image = self.context.metadata.image();
+        self.seen = image.index;
+        self.retry = None;
+        self.recovered.retain(|id, _| reconcile::is_wanted(&image, *id, self.context.node));
+        let plan = self.plan(&image);
+        let mut failed = 0;
+        self.delete(plan.delete).await;
+        failed += self.open(plan.open).await;
+        failed += self.lead(plan.lead).await;
+        self.publish();
+        self.publish_pins(&[]);
+        if failed == 0 {
+            self.failures = 0;
+            return;
+        }
+        let pause = RETRY_FIRST.saturating_mul(1 << self.failures.min(6)).min(RETRY_LAST);
+        self.failures += 1;
+        self.retry = Some(self.context.backend.now() + pause);
+        tracing::warn!(
+            failed,
+            pause_s = pause.as_secs(),
+            "not all partitions serve; trying again after a pause"
+        );
+    }
+
+    fn plan(&self, image: &MetadataImage) -> reconcile::Plan {
+        let open = self.open.iter().map(|(id, replica)| (*id, replica.led)).collect();
+        reconcile::reconcile(image, &open, self.context.node, self.context.incarnation)
+    }
+
+    async fn delete(&mut self, ids: Vec<ReplicaId>) {
+        if ids.is_empty() {
+            return;
+        }
+        let gone: Vec<_> = ids.iter().filter_map(|id| Some((*id, self.open.remove(id)?))).collect();
+        // Nobody finds it any more before its files go.
+        self.publish();
+        if let Err(error) = self.journal_lives(EntryKind::ReplicaDelete, &ids) {
+            // The image says so, too, and is what counts at the next start.
+            tracing::debug!(error = %error, "deletion of replicas not journaled");
+        }
+        let deadline = self.context.soon();
+        let context = &self.context;
+        futures::stream::iter(gone)
+            .map(|(id, replica)| {
+                let directory = context.directory().join(id.directory());
+                let backend = context.backend.clone();
+                async move {
+                    replica.partition.close(true, deadline).await;
+                    if let Err(error) = backend.disk().remove_dir_all(&directory, deadline).await {
+                        tracing::warn!(error = %error, "files of a deleted partition stay until the next start");
+                    }
+                }
+            })
+            .buffer_unordered(limits::REPLICAS_OPENED_AT_ONCE)
+            .collect::<Vec<()>>()
+            .await;
+    }
+
+    /// Puts the beginnings or ends of these in line. Nobody waits for them: what follows of a new replica
+    /// stands behind them, and an end is in the image.
+    fn journal_lives(&self, kind: EntryKind, ids: &[ReplicaId]) -> Result<(), SubmitError> {
+        let at_once = self.context.config.journal_settings().queue_entries.div_ceil(4).max(1);
+        for ids in ids.chunks(at_once) {
+            let entries = ids.iter().map(|id| recover::life_entry(kind, *id)).collect();
+            self.context.journal.submit(entries, &Arc::new(Progress::default()))?;
+        }
+        Ok(())
+    }
+
+    /// Opens these; returns how many could not be.
+    async fn open(&mut self, wanted: Vec<Wanted>) -> usize {
+        if wanted.is_empty() {
+            return 0;
+        }
+        let new: Vec<ReplicaId> =
+            wanted.iter().map(|wanted| wanted.id).filter(|id| !self.recovered.contains_key(id)).collect();
+        self.publish_pins(&wanted.iter().map(|wanted| wanted.id).collect::<Vec<_>>());
+        let begun =
+            new.iter().map(|id| recover::life_entry(EntryKind::ReplicaCreate, *id)).collect::<Vec<_>>();
+        if !begun.is_empty()
+            && let Err(error) = self.context.journal.submit(begun, &Arc::new(Progress::default()))
+        {
+            tracing::warn!(error = %error, partitions = wanted.len(), "partitions not opened");
+            return wanted.len();
+        }
+        let deadline = Deadline::after(&self.context.backend, limits::OPEN_DEADLINE);
+        let opening: Vec<_> = wanted
+            .into_iter()
+            .map(|wanted| {
+                let recovered = self.recovered.get(&wanted.id).cloned().unwrap_or_default();
+                (self.context.clone(), wanted, recovered)
+            })
+            .collect();
+        let opened: Vec<_> = futures::stream::iter(opening)
+            .map(|(context, wanted, recovered)| async move {
+                let (id, name) = (wanted.id, wanted.topic.name.clone());
+                (id, name, open::open_replica(context, wanted, recovered, deadline).await)
+            })
+            .buffer_unordered(limits::REPLICAS_OPENED_AT_ONCE)
+            .collect()
+            .await;
+        let mut failed = 0;
+        for (id, topic, result) in opened {
+            match result {
+                Ok(partition) => {
+                    self.recovered.remove(&id);
+                    self.open.insert(id, OpenReplica { partition, led: None });
+                }
+                Err(error) => {
+                    failed += 1;
+                    let index = id.partition.index;
+                    tracing::error!(%topic, index, error = %error, "partition not opened");
+                }
+            }
+        }
+        failed
+    }
+
+    /// Begins to lead these; returns how many could not.
+    async fn lead(&mut self, granted: Vec<(ReplicaId, LeaderEpoch)>) -> usize {
+        let deadline = self.context.soon();
+        let leading: Vec<_> = granted
+            .into_iter()
+            .filter_map(|(id, epoch)| Some((id, epoch, self.open.get(&id)?.partition.clone())))
+            .collect();
+        let led: Vec<_> = futures::stream::iter(leading)
+            .map(|(id, epoch, partition)| async move { (id, epoch, partition.lead(epoch, deadline).await) })
+            .buffer_unordered(limits::LEADERSHIPS_AT_ONCE)
+            .collect()
+            .await;
+        let mut failed = 0;
+        for (id, epoch, result) in led {
+            match (result, self.open.get_mut(&id)) {
+                (Ok(()), Some(replica)) => replica.led = Some(epoch),
+                (Ok(()), None) => {}
+                (Err(error), _) => {
+                    failed += 1;
+                    tracing::warn!(partition = %id.partition, %epoch, error = %error, "leadership did not begin");
+                }
+            }
+        }
+        failed
+    }
+
+    /// Shows what is open, if that changed.
+    fn publish(&self) {
+        let before = self.replicas.open.get();
+        let same =
+            before.len() == self.open.len() && self.open.keys().all(|id| before.contains_key(&id.partition));
+        if !same {
+            let open = self.open.iter().map(|(id, replica)| (id.partition, replica.partition.clone()));
+            self.replicas.open.publish(open.collect());
+        }
+    }
+
+    /// Says what the journal must keep for replicas that are not open, those about to be opened included.
+    fn publish_pins(&self, opening: &[ReplicaId]) {
+        let mut pins = BTreeMap::new();
+        for (id, recovered) in &self.recovered {
+            pins.insert(*id, Pin { mark: recovered.mark, needed_from: recovered.needed_from() });
+        }
+        let from_now = Lsn(self.context.journal.status().submitted.0 + 1);
+        for id in opening {
+            let pin = pins.entry(*id).or_insert(Pin { mark: None, needed_from: None });
+            pin.needed_from.get_or_insert(from_now);
+        }
+        let pins = Pins(pins);
+        if *self.pins.get() != pins {
+            self.pins.publish(pins);
+        }
+    }
+
+    /// Removes what an interrupted deletion left behind.
+    pub(super) async fn remove_orphans(&self, deadline: Deadline) -> Result<(), DiskError> {
+        let disk = self.context.backend.disk();
+        let directory = self.context.directory();
+        let image = self.context.metadata.image();
+        for entry in disk.read_dir(&directory, deadline).await? {
+            let Some(id) = ReplicaId::from_directory(&entry.name) else { continue };
+            if !reconcile::is_wanted(&image, id, self.context.node) {
+                tracing::info!(partition = %id.partition, "removing the files of a partition that was deleted");
+                disk.remove_dir_all(&directory.join(&entry.name), deadline).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn close(&mut self, deadline: Deadline) {
+        if let Err(error) = ask_for_checkpoint(&self.checkpoints, deadline).await {
+            tracing::warn!(error = %error, "no checkpoint at the end; the next start replays the journal");
+        }
+        let open: Vec<_> = std::mem::take(&mut self.open).into_values().collect();
+        self.publish();
+        futures::stream::iter(open)
+            .map(|replica| async move { replica.partition.close(false, deadline).await })
+            .buffer_unordered(limits::LEADERSHIPS_AT_ONCE)
+            .collect::<Vec<()>>()
+            .await;
+    }
+}
