@@ -132,6 +132,8 @@ pub async fn start<B: Backend>(
         backend: backend.clone(),
         journal: context.journal.clone(),
         replicas: replicas.clone(),
+        metadata: context.metadata.clone(),
+        node: context.node,
         pins,
         mailbox: checkpoint_receiver,
         marks,

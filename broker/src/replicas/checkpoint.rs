@@ -20,12 +20,13 @@ use io_backend::channel::ReceiveError;
 use io_backend::progress::Progress;
 use io_backend::{Backend, Deadline, Disk, DiskError, Published, Receiver, Replier, Sender, WaitKind};
 
-use super::Replicas;
 use super::reconcile::ReplicaId;
 use super::recover::checkpoint_entries;
-use crate::ids::{Lsn, PartitionId};
+use super::{OpenReplicas, Replicas};
+use crate::ids::{BrokerId, Lsn, PartitionId};
 use crate::journal::{JournalEntry, JournalHandle, JournalStatus, SubmitError};
 use crate::limits;
+use crate::metadata::MetadataHandle;
 use crate::partition::CheckpointMark;
 
 /// How coarsely the journal counts what it has not released.
@@ -71,6 +72,8 @@ pub(super) struct Checkpointer<B: Backend> {
     pub(super) backend: B,
     pub(super) journal: JournalHandle,
     pub(super) replicas: Replicas<B>,
+    pub(super) metadata: MetadataHandle<B>,
+    pub(super) node: BrokerId,
     pub(super) pins: Published<Pins>,
     pub(super) mailbox: Receiver<B, CheckpointInput>,
     /// The last mark of each open replica.
@@ -127,7 +130,9 @@ impl<B: Backend> Checkpointer<B> {
             .buffer_unordered(limits::CHECKPOINTS_AT_ONCE)
             .collect()
             .await;
-        self.marks.retain(|id, _| open.contains_key(id));
+        // Closed at the end of the process is not deleted: its mark goes on.
+        let image = self.metadata.image();
+        self.marks.retain(|id, _| open.contains_key(id) || image.partition(*id).is_some());
         let mut needed = Lsn(began_at.0 + 1);
         let mut failed = 0;
         for (id, answer) in answers {
@@ -135,8 +140,11 @@ impl<B: Backend> Checkpointer<B> {
                 Ok(mark) => {
                     self.marks.insert(id, mark);
                 }
-                // Deleted meanwhile: nobody needs it.
-                Err(_) if self.replicas.get(id).is_none() => {
+                // Deleted meanwhile: nobody needs it. What the image still has was only closed, and the next
+                // start needs its entries.
+                Err(_)
+                    if self.replicas.get(id).is_none() && self.metadata.image().partition(id).is_none() =>
+                {
                     self.marks.remove(&id);
                     continue;
                 }
@@ -154,6 +162,9 @@ impl<B: Backend> Checkpointer<B> {
                 marks.entry(id.partition).or_insert(mark);
             }
         }
+        if self.some_are_closed(&open, &pins) {
+            needed = Lsn(0);
+        }
         let mut record_bytes = 0;
         if !marks.is_empty() {
             self.backend.disk().sync_dir(&self.directory, deadline).await?;
@@ -168,6 +179,22 @@ impl<B: Backend> Checkpointer<B> {
             0 => Ok(Round { record_bytes, complete: needed > durable }),
             failed => Err(CheckpointFailed::Partitions(failed)),
         }
+    }
+}
+
+impl<B: Backend> Checkpointer<B> {
+    /// Whether the image has a replica of this node that is neither open nor pinned: one that was closed because the
+    /// process ends, or that is not begun yet. Nobody can say what it needs, so nothing is released.
+    fn some_are_closed(&self, open: &OpenReplicas<B>, pins: &Pins) -> bool {
+        let image = self.metadata.image();
+        image.topics.values().any(|topic| {
+            (0..).zip(&topic.partitions).any(|(index, partition)| {
+                let id = PartitionId { topic: topic.id, index };
+                partition.replicas.contains(&self.node)
+                    && !open.contains_key(&id)
+                    && !pins.0.keys().any(|pinned| pinned.partition == id)
+            })
+        })
     }
 }
 
@@ -188,21 +215,33 @@ async fn write_durably<B: Backend>(
     entries: Vec<JournalEntry>,
     deadline: Deadline,
 ) -> Result<(), CheckpointFailed> {
-    let bytes = entries.iter().map(|entry| entry.payload.len()).sum();
     let progress = Arc::new(Progress::default());
-    let lsn = loop {
-        match journal.submit(entries.clone(), &progress) {
-            Ok(lsn) => break lsn,
+    let mut last = Lsn(0);
+    // One by one: a record of many entries may be more than the queue takes at once.
+    for entry in entries {
+        last = submit(journal, entry, &progress, deadline).await?;
+    }
+    durable(backend, journal, &progress, last, deadline).await
+}
+
+async fn submit(
+    journal: &JournalHandle,
+    entry: JournalEntry,
+    progress: &Arc<Progress>,
+    deadline: Deadline,
+) -> Result<Lsn, CheckpointFailed> {
+    loop {
+        match journal.submit(vec![entry.clone()], progress) {
+            Ok(lsn) => return Ok(lsn),
             Err(error @ (SubmitError::Full | SubmitError::ShareExhausted | SubmitError::Stalled)) => {
                 // Until there is room, and never longer than the round may take.
-                if journal.room(PartitionId::NODE, bytes, deadline).await.is_err() {
+                if journal.room(PartitionId::NODE, entry.payload.len(), deadline).await.is_err() {
                     return Err(error.into());
                 }
             }
             Err(error) => return Err(error.into()),
         }
-    };
-    durable(backend, journal, &progress, lsn, deadline).await
+    }
 }
 
 #[track_caller]

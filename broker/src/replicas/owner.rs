@@ -191,11 +191,8 @@ impl<B: Backend> Owner<B> {
         let new: Vec<ReplicaId> =
             wanted.iter().map(|wanted| wanted.id).filter(|id| !self.recovered.contains_key(id)).collect();
         self.publish_pins(&wanted.iter().map(|wanted| wanted.id).collect::<Vec<_>>());
-        let begun =
-            new.iter().map(|id| recover::life_entry(EntryKind::ReplicaCreate, *id)).collect::<Vec<_>>();
-        if !begun.is_empty()
-            && let Err(error) = self.context.journal.submit(begun, &Arc::new(Progress::default()))
-        {
+        // Some of them in line without the others is no harm: recovery takes repetitions.
+        if let Err(error) = self.journal_lives(EntryKind::ReplicaCreate, &new) {
             tracing::warn!(error = %error, partitions = wanted.len(), "partitions not opened");
             return wanted.len();
         }
