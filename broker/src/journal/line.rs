@@ -179,7 +179,8 @@ fn split(submission: &mut Submission, room: Amount, force: bool) -> Option<Submi
     for entry in &submission.entries {
         let more = entry_bytes(entry.payload.len());
         let fits = Amount { entries: count + 1, bytes: bytes + more }.fits(room);
-        if !fits && !(force && count == 0) {
+        let forced = force && count == 0;
+        if !fits && !forced {
             break;
         }
         count += 1;

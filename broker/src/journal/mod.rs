@@ -23,7 +23,11 @@ mod machine;
 #[cfg(test)]
 mod machine_tests;
 mod open;
+#[cfg(test)]
+mod open_tests;
 mod queue;
+#[cfg(test)]
+mod real_tests;
 mod recovery;
 #[cfg(test)]
 mod tests;

@@ -144,7 +144,7 @@ pub struct Bounds {
 impl Bounds {
     pub fn of(settings: &JournalSettings) -> Bounds {
         let room = group_bytes_max(settings.file_bytes as u64).saturating_sub(GROUP_HEADER_BYTES);
-        let entries_max = (LSN_GAP / 4) as usize;
+        let entries_max = (LSN_GAP / 8) as usize;
         let entry = limits::JOURNAL_ENTRY_BYTES_MAX.min(room).min(settings.queue_bytes);
         Bounds {
             file_bytes: settings.file_bytes as u64,

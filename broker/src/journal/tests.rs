@@ -61,7 +61,7 @@ pub(super) fn entry(partition: i32, offset: i64, payload: &[u8]) -> JournalEntry
     }
 }
 
-async fn until_reached(progress: &Progress, lsn: Lsn) {
+pub(super) async fn until_reached(progress: &Progress, lsn: Lsn) {
     std::future::poll_fn(|cx| {
         progress.register(cx);
         match progress.reached() >= lsn.0 || progress.failed_from().is_some() {
