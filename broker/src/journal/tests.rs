@@ -210,9 +210,10 @@ fn a_torn_last_group_is_cut_whichever_sectors_of_it_reached_the_disk() {
                 _ => unsynced <= pattern / 3,
             }
         });
-        for _ in 0..2 {
+        for again in [false, true] {
             fake.run(async {
                 let opened = reopen(&fake).await;
+                assert!(!again || opened.torn_tail.is_none(), "pattern {pattern}: {:?}", opened.torn_tail);
                 let found = offsets(&opened);
                 assert!(found == [0, 1] || found == [0, 1, 2, 3], "pattern {pattern}: {found:?}");
             });
@@ -228,6 +229,35 @@ fn a_torn_last_group_is_cut_whichever_sectors_of_it_reached_the_disk() {
             let again = offsets(&reopen(&fake).await);
             assert_eq!(again, [&kept[..], &[10, 11]].concat(), "pattern {pattern}");
         });
+    }
+}
+
+/// What a killed process had not synced, a start makes durable before it relies on it: the file that is
+/// prepared ahead, in its directory and in its header.
+#[test]
+fn a_spare_that_a_killed_process_left_in_the_page_cache_is_made_durable_before_it_is_used() {
+    for lost in ["name", "header"] {
+        let fake = Fake::new();
+        fake.run(async {
+            let opened = reopen(&fake).await;
+            commit(&opened.journal, &Arc::default(), 0, 10).await;
+            io_backend::Backend::sleep(&fake, Duration::from_secs(1)).await;
+        });
+        if lost == "name" {
+            assert!(fake.world().named.remove(&path(2)));
+        } else {
+            fake.world().files.get_mut(&path(2)).expect("the spare").durable[..HEADER_BYTES].fill(0);
+        }
+        fake.forget_waiting();
+        fake.run(async {
+            let opened = reopen(&fake).await;
+            let progress = Arc::new(Progress::default());
+            for offset in 1..20 {
+                commit(&opened.journal, &progress, offset, 5000).await;
+            }
+        });
+        fake.lose_power(|_, _| false);
+        fake.run(async { assert_eq!(offsets(&reopen(&fake).await), (0..20).collect::<Vec<_>>(), "{lost}") });
     }
 }
 
