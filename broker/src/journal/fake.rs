@@ -39,6 +39,8 @@ pub struct World {
     pub held: bool,
     holding: Vec<Waker>,
     pub durable_writes_done: u64,
+    /// A directory sync never gets through.
+    pub names_unsynced: bool,
     /// Longest time that an operation takes, in nanoseconds; 0: no time.
     pub latency: u64,
     /// Every file operation that was begun, by kind.
@@ -365,6 +367,9 @@ impl Disk for FakeDisk {
     async fn sync_dir(&self, path: &Path, _: Deadline) -> DiskResult<()> {
         taking_time(&self.world).await;
         let mut world = self.world();
+        if world.names_unsynced {
+            return Ok(());
+        }
         let below: Vec<PathBuf> = world.files.keys().filter(|f| f.parent() == Some(path)).cloned().collect();
         world.named.extend(below);
         Ok(())

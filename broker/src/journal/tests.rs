@@ -252,8 +252,7 @@ fn a_spare_that_a_killed_process_left_in_the_page_cache_is_made_durable_before_i
         fake.run(async {
             let opened = reopen(&fake).await;
             let progress = Arc::new(Progress::default());
-            // No third file is made, which would sync the directory.
-            fake.world().full = true;
+            fake.world().names_unsynced = true;
             for offset in 1..12 {
                 commit(&opened.journal, &progress, offset, 5000).await;
             }
