@@ -16,6 +16,8 @@ mod files;
 mod format;
 #[cfg(test)]
 mod format_tests;
+mod handle;
+mod inspect;
 mod line;
 #[cfg(test)]
 mod line_tests;
@@ -29,6 +31,7 @@ mod queue;
 #[cfg(test)]
 mod real_tests;
 mod recovery;
+mod scan;
 #[cfg(test)]
 mod tests;
 
@@ -42,6 +45,8 @@ use io_backend::progress::Progress;
 use io_backend::registry::Resource;
 use io_backend::time::TimedOut;
 use io_backend::{Backend, Deadline};
+
+pub use inspect::{FileSummary, inspect};
 
 use crate::admin::metrics::Metrics;
 use crate::ids::{Incarnation, LeaderEpoch, Lsn, Offset, PartitionId};

@@ -11,9 +11,10 @@ use super::format::{
     ENTRY_HEADER_BYTES, GROUP_HEADER_BYTES, GroupEncoder, HEADER_BYTES, PAGE_BYTES, group_bytes_max,
     journal_name,
 };
+use super::handle::Handle;
 use super::line::Amount;
 use super::machine::{Active, AfterFailure, Machine, Prepared, StartAt};
-use super::queue::{Beginning, Handle, Queue};
+use super::queue::{Beginning, Queue};
 use super::recovery::{self, LSN_GAP};
 use super::{COMMIT_TASK, JournalContext, JournalOpenError, JournalSettings, OpenedJournal, RAFT};
 use crate::ids::Lsn;

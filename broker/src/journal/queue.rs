@@ -11,19 +11,17 @@ use std::panic::Location;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use futures::future::BoxFuture;
 use io_backend::progress::Progress;
 use io_backend::registry::{Holder, Resource};
 use io_backend::time::{TimedOut, within};
 use io_backend::{Backend, Deadline, WaitKind, task};
 
 use super::catalogue::{Catalogue, FileWork, Plan};
-use super::format::entry_bytes;
 use super::line::{Amount, Line, Submission};
 use super::machine::{Prepared, Sealed};
-use super::{Journal, JournalEntry, JournalStatus, SubmitError};
+use super::{JournalEntry, SubmitError};
 use crate::admin::metrics::Metrics;
-use crate::ids::{Lsn, PartitionId};
+use crate::ids::Lsn;
 
 /// How far apart the notes of where in the stream an LSN lies are: the grain of `unreleased_bytes`.
 const MARK_BYTES: u64 = 1 << 20;
@@ -32,34 +30,34 @@ pub struct Queue<B: Backend> {
     pub(super) backend: B,
     name: Arc<str>,
     /// Held by the commit loop.
-    resource: Arc<Resource>,
+    pub(super) resource: Arc<Resource>,
     payload_bytes_max: usize,
     metrics: Option<Arc<Metrics>>,
     state: Mutex<State>,
 }
 
-struct State {
-    line: Line,
-    next_lsn: Lsn,
-    durable: Lsn,
-    last_entry: Lsn,
+pub(super) struct State {
+    pub(super) line: Line,
+    pub(super) next_lsn: Lsn,
+    pub(super) durable: Lsn,
+    pub(super) last_entry: Lsn,
     in_flight: bool,
-    stalled: bool,
-    disk_full: bool,
-    failed: bool,
-    closing: bool,
+    pub(super) stalled: bool,
+    pub(super) disk_full: bool,
+    pub(super) failed: bool,
+    pub(super) closing: bool,
     ended: bool,
-    catalogue: Catalogue,
+    pub(super) catalogue: Catalogue,
     /// The last preparation of a file failed, and why: for want of space or otherwise.
     preparation: Preparation,
-    stream: Stream,
+    pub(super) stream: Stream,
     /// The commit loop, when it waits.
-    committer: Option<Waker>,
+    pub(super) committer: Option<Waker>,
     /// The task that prepares files, when it waits.
-    preparer: Option<Waker>,
-    room: Vec<Waker>,
-    busy: Vec<Waker>,
-    unreleased: Vec<(u64, Waker)>,
+    pub(super) preparer: Option<Waker>,
+    pub(super) room: Vec<Waker>,
+    pub(super) busy: Vec<Waker>,
+    pub(super) unreleased: Vec<(u64, Waker)>,
     closed: Vec<Waker>,
 }
 
@@ -72,7 +70,7 @@ enum Preparation {
 
 /// How many bytes have been written, and since when they are not released.
 #[derive(Default)]
-struct Stream {
+pub(super) struct Stream {
     written: u64,
     released: u64,
     /// Entries from this LSN on lie behind so many bytes.
@@ -80,7 +78,7 @@ struct Stream {
 }
 
 impl Stream {
-    fn unreleased(&self) -> u64 {
+    pub(super) fn unreleased(&self) -> u64 {
         self.written - self.released
     }
 
@@ -91,7 +89,7 @@ impl Stream {
         self.written += bytes;
     }
 
-    fn release_before(&mut self, lsn: Lsn, everything: bool) {
+    pub(super) fn release_before(&mut self, lsn: Lsn, everything: bool) {
         if everything {
             self.marks.clear();
             self.released = self.written;
@@ -175,7 +173,7 @@ impl<B: Backend> Queue<B> {
     }
 
     /// Every critical section is a few moves, so a panic in one leaves sound data.
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -185,7 +183,11 @@ impl<B: Backend> Queue<B> {
         }
     }
 
-    fn submit(&self, entries: Vec<JournalEntry>, progress: &Arc<Progress>) -> Result<Lsn, SubmitError> {
+    pub(super) fn submit(
+        &self,
+        entries: Vec<JournalEntry>,
+        progress: &Arc<Progress>,
+    ) -> Result<Lsn, SubmitError> {
         if let Some(large) = entries.iter().find(|entry| entry.payload.len() > self.payload_bytes_max) {
             return Err(SubmitError::TooLarge(large.payload.len()));
         }
@@ -409,7 +411,7 @@ impl<B: Backend> Queue<B> {
         self.state().catalogue.handle_removed(file);
     }
 
-    async fn wait<T>(
+    pub(super) async fn wait<T>(
         &self,
         kind: WaitKind,
         what: &'static str,
@@ -456,150 +458,19 @@ impl State {
         }
     }
 
-    fn is_busy(&self) -> bool {
+    pub(super) fn is_busy(&self) -> bool {
         self.in_flight || !self.line.is_empty()
     }
 }
 
-fn wake(wakers: impl IntoIterator<Item = Waker>) {
+pub(super) fn wake(wakers: impl IntoIterator<Item = Waker>) {
     for waker in wakers {
         waker.wake();
     }
 }
 
-fn remember(wakers: &mut Vec<Waker>, cx: &Context<'_>) {
+pub(super) fn remember(wakers: &mut Vec<Waker>, cx: &Context<'_>) {
     if !wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
         wakers.push(cx.waker().clone());
-    }
-}
-
-/// A journal as its users see it. Dropping it ends the journal once what is in line is written.
-pub struct Handle<B: Backend>(pub Arc<Queue<B>>);
-
-impl<B: Backend> Drop for Handle<B> {
-    fn drop(&mut self) {
-        self.begin_closing();
-    }
-}
-
-impl<B: Backend> Handle<B> {
-    fn begin_closing(&self) {
-        let mut state = self.0.state();
-        state.closing = true;
-        let mut woken = std::mem::take(&mut state.room);
-        woken.extend(state.committer.take());
-        drop(state);
-        wake(woken);
-    }
-
-    fn until(
-        &self,
-        kind: WaitKind,
-        what: &'static str,
-        site: &'static Location<'static>,
-        deadline: Deadline,
-        mut look: impl FnMut(&mut State, &Context<'_>) -> bool + Send + 'static,
-    ) -> BoxFuture<'static, Result<(), TimedOut>> {
-        let queue = self.0.clone();
-        Box::pin(async move {
-            let waiting = poll_fn(|cx| match look(&mut queue.state(), cx) {
-                true => Poll::Ready(()),
-                false => Poll::Pending,
-            });
-            queue.wait(kind, what, site, deadline, waiting).await
-        })
-    }
-}
-
-impl<B: Backend> Journal for Handle<B> {
-    fn submit(&self, entries: Vec<JournalEntry>, progress: &Arc<Progress>) -> Result<Lsn, SubmitError> {
-        self.0.submit(entries, progress)
-    }
-
-    #[track_caller]
-    fn room(
-        &self,
-        partition: PartitionId,
-        bytes: usize,
-        deadline: Deadline,
-    ) -> BoxFuture<'static, Result<(), TimedOut>> {
-        let wanted = Amount { entries: 1, bytes: entry_bytes(bytes) };
-        let site = Location::caller();
-        self.until(WaitKind::Send, "room in the journal's queue", site, deadline, move |state, cx| {
-            // Where nothing is taken at all, submitting tells why; waiting would not.
-            let refuses = state.closing || state.failed || state.disk_full;
-            let admits = state.line.admit_one(partition, wanted).is_ok() && !state.stalled;
-            if !refuses && !admits {
-                remember(&mut state.room, cx);
-            }
-            refuses || admits
-        })
-    }
-
-    fn release_before(&self, lsn: Lsn) {
-        let mut state = self.0.state();
-        state.catalogue.handle_released(lsn);
-        let everything = lsn > state.last_entry;
-        state.stream.release_before(lsn, everything);
-        let preparer = state.preparer.take();
-        drop(state);
-        wake(preparer);
-    }
-
-    fn status(&self) -> JournalStatus {
-        let state = self.0.state();
-        let held = state.line.held();
-        JournalStatus {
-            durable: state.durable,
-            submitted: Lsn(state.next_lsn.0 - 1),
-            queued_entries: held.entries,
-            queued_bytes: held.bytes,
-            unreleased_bytes: state.stream.unreleased(),
-            failed: state.failed,
-            disk_full: state.disk_full,
-        }
-    }
-
-    fn resource(&self) -> Option<Arc<Resource>> {
-        Some(self.0.resource.clone())
-    }
-
-    fn set_stalled(&self, stalled: bool) {
-        let mut state = self.0.state();
-        state.stalled = stalled;
-        let room = if stalled { Vec::new() } else { std::mem::take(&mut state.room) };
-        drop(state);
-        wake(room);
-    }
-
-    #[track_caller]
-    fn until_busy(&self, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
-        let site = Location::caller();
-        self.until(WaitKind::Change, "the journal to be busy", site, deadline, |state, cx| {
-            let busy = state.is_busy();
-            if !busy {
-                remember(&mut state.busy, cx);
-            }
-            busy
-        })
-    }
-
-    #[track_caller]
-    fn until_unreleased(&self, bytes: u64, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
-        let site = Location::caller();
-        self.until(WaitKind::Change, "the journal to grow", site, deadline, move |state, cx| {
-            let grown = state.stream.unreleased() > bytes;
-            if !grown && !state.unreleased.iter().any(|(b, w)| *b == bytes && w.will_wake(cx.waker())) {
-                state.unreleased.push((bytes, cx.waker().clone()));
-            }
-            grown
-        })
-    }
-
-    #[track_caller]
-    fn close(&self, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
-        self.begin_closing();
-        let queue = self.0.clone();
-        Box::pin(async move { queue.until_ended(deadline).await })
     }
 }

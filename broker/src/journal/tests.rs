@@ -519,3 +519,31 @@ fn an_entry_larger_than_a_file_is_refused() {
         assert_eq!(refused, Err(SubmitError::TooLarge(FILE)));
     });
 }
+
+#[test]
+fn a_journal_tells_people_what_it_holds() {
+    let fake = Fake::new();
+    fake.run(async {
+        let opened = reopen(&fake).await;
+        let progress = Arc::new(Progress::default());
+        for offset in 0..10 {
+            commit(&opened.journal, &progress, offset, 5000).await;
+        }
+        opened.journal.close(soon(&fake)).await.expect("closed");
+    });
+    let before = fake.world().log.clone();
+    let text: Vec<String> = fake.run(async {
+        let files = inspect(&fake, directory(), "journal").await.expect("sound");
+        files.iter().map(ToString::to_string).collect()
+    });
+    assert_eq!(
+        text,
+        [
+            "/data/journal/000001.journal: number 1, 7 entries in 7 groups, LSN 1 to 7, 61440 of 65536 bytes used, life 1",
+            "/data/journal/000002.journal: number 2, 3 entries in 4 groups, LSN 8 to 10, 32768 of 65536 bytes used, life 1",
+            "/data/journal/000003.journal: number 3, no entries, 4096 of 65536 bytes used, life 1",
+        ]
+    );
+    let log = fake.world().log[before.len()..].to_vec();
+    assert!(log.iter().all(|line| line.starts_with("open")), "{log:?}");
+}

@@ -1,0 +1,149 @@
+//! The journal as its users see it: [`Journal`] on top of the queue.
+
+use std::future::poll_fn;
+use std::panic::Location;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures::future::BoxFuture;
+use io_backend::progress::Progress;
+use io_backend::registry::Resource;
+use io_backend::time::TimedOut;
+use io_backend::{Backend, Deadline, WaitKind};
+
+use super::format::entry_bytes;
+use super::line::Amount;
+use super::queue::{Queue, State, remember, wake};
+use super::{Journal, JournalEntry, JournalStatus, SubmitError};
+use crate::ids::{Lsn, PartitionId};
+
+/// Dropping it ends the journal once what is in line is written.
+pub struct Handle<B: Backend>(pub Arc<Queue<B>>);
+
+impl<B: Backend> Drop for Handle<B> {
+    fn drop(&mut self) {
+        self.begin_closing();
+    }
+}
+
+impl<B: Backend> Handle<B> {
+    fn begin_closing(&self) {
+        let mut state = self.0.state();
+        state.closing = true;
+        let mut woken = std::mem::take(&mut state.room);
+        woken.extend(state.committer.take());
+        drop(state);
+        wake(woken);
+    }
+
+    fn until(
+        &self,
+        kind: WaitKind,
+        what: &'static str,
+        site: &'static Location<'static>,
+        deadline: Deadline,
+        mut look: impl FnMut(&mut State, &Context<'_>) -> bool + Send + 'static,
+    ) -> BoxFuture<'static, Result<(), TimedOut>> {
+        let queue = self.0.clone();
+        Box::pin(async move {
+            let waiting = poll_fn(|cx| match look(&mut queue.state(), cx) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            });
+            queue.wait(kind, what, site, deadline, waiting).await
+        })
+    }
+}
+
+impl<B: Backend> Journal for Handle<B> {
+    fn submit(&self, entries: Vec<JournalEntry>, progress: &Arc<Progress>) -> Result<Lsn, SubmitError> {
+        self.0.submit(entries, progress)
+    }
+
+    #[track_caller]
+    fn room(
+        &self,
+        partition: PartitionId,
+        bytes: usize,
+        deadline: Deadline,
+    ) -> BoxFuture<'static, Result<(), TimedOut>> {
+        let wanted = Amount { entries: 1, bytes: entry_bytes(bytes) };
+        let site = Location::caller();
+        self.until(WaitKind::Send, "room in the journal's queue", site, deadline, move |state, cx| {
+            // Where nothing is taken at all, submitting tells why; waiting would not.
+            let refuses = state.closing || state.failed || state.disk_full;
+            let admits = state.line.admit_one(partition, wanted).is_ok() && !state.stalled;
+            if !refuses && !admits {
+                remember(&mut state.room, cx);
+            }
+            refuses || admits
+        })
+    }
+
+    fn release_before(&self, lsn: Lsn) {
+        let mut state = self.0.state();
+        state.catalogue.handle_released(lsn);
+        let everything = lsn > state.last_entry;
+        state.stream.release_before(lsn, everything);
+        let preparer = state.preparer.take();
+        drop(state);
+        wake(preparer);
+    }
+
+    fn status(&self) -> JournalStatus {
+        let state = self.0.state();
+        let held = state.line.held();
+        JournalStatus {
+            durable: state.durable,
+            submitted: Lsn(state.next_lsn.0 - 1),
+            queued_entries: held.entries,
+            queued_bytes: held.bytes,
+            unreleased_bytes: state.stream.unreleased(),
+            failed: state.failed,
+            disk_full: state.disk_full,
+        }
+    }
+
+    fn resource(&self) -> Option<Arc<Resource>> {
+        Some(self.0.resource.clone())
+    }
+
+    fn set_stalled(&self, stalled: bool) {
+        let mut state = self.0.state();
+        state.stalled = stalled;
+        let room = if stalled { Vec::new() } else { std::mem::take(&mut state.room) };
+        drop(state);
+        wake(room);
+    }
+
+    #[track_caller]
+    fn until_busy(&self, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
+        let site = Location::caller();
+        self.until(WaitKind::Change, "the journal to be busy", site, deadline, |state, cx| {
+            let busy = state.is_busy();
+            if !busy {
+                remember(&mut state.busy, cx);
+            }
+            busy
+        })
+    }
+
+    #[track_caller]
+    fn until_unreleased(&self, bytes: u64, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
+        let site = Location::caller();
+        self.until(WaitKind::Change, "the journal to grow", site, deadline, move |state, cx| {
+            let grown = state.stream.unreleased() > bytes;
+            if !grown && !state.unreleased.iter().any(|(b, w)| *b == bytes && w.will_wake(cx.waker())) {
+                state.unreleased.push((bytes, cx.waker().clone()));
+            }
+            grown
+        })
+    }
+
+    #[track_caller]
+    fn close(&self, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
+        self.begin_closing();
+        let queue = self.0.clone();
+        Box::pin(async move { queue.until_ended(deadline).await })
+    }
+}
