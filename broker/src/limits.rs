@@ -14,6 +14,8 @@ pub const JOURNAL_FILE_BYTES: usize = 64 * MIB;
 pub const RAFT_JOURNAL_FILE_BYTES: usize = 8 * MIB;
 /// Largest journal entry: a batch and its frame, or a checkpoint record.
 pub const JOURNAL_ENTRY_BYTES_MAX: usize = 8 * MIB;
+/// A journal lets go of what is checkpointed in steps of this.
+pub const JOURNAL_RELEASE_STEP_BYTES: u64 = 1 << 20;
 pub const JOURNAL_QUEUE_BYTES: usize = 64 * MIB;
 pub const JOURNAL_QUEUE_ENTRIES: usize = 50_000;
 pub const JOURNAL_GROUP_BYTES: usize = 4 * MIB;

@@ -194,6 +194,7 @@ impl Config {
             queue_entries: self.journal.queue_records,
             queue_bytes: self.journal.queue_bytes,
             linger: self.journal.linger,
+            unreleased_bytes_max: 4 * (self.journal.checkpoint_bytes + limits::JOURNAL_RELEASE_STEP_BYTES),
         }
     }
 
@@ -202,6 +203,8 @@ impl Config {
         JournalSettings {
             file_bytes: self.journal.file_bytes.min(limits::RAFT_JOURNAL_FILE_BYTES),
             linger: Duration::ZERO,
+            // Raft lets go by snapshots of its own.
+            unreleased_bytes_max: u64::MAX,
             ..self.journal_settings()
         }
     }

@@ -76,6 +76,10 @@ impl Catalogue {
         }
     }
 
+    pub fn has_spare(&self) -> bool {
+        !self.spares.is_empty()
+    }
+
     pub fn take_spare(&mut self) -> Option<Prepared> {
         let spare = self.spares.pop_front()?;
         self.current_sequence = spare.sequence;

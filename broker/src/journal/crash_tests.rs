@@ -73,6 +73,7 @@ fn tiny() -> JournalSettings {
         queue_entries: 40,
         queue_bytes: 64 * 1024,
         linger: Duration::ZERO,
+        unreleased_bytes_max: u64::MAX,
     }
 }
 

@@ -72,7 +72,8 @@ impl<B: Backend> Journal for Handle<B> {
         self.until(WaitKind::Send, "room in the journal's queue", site, deadline, move |state, cx| {
             // Where nothing is taken at all, submitting tells why; waiting would not.
             let refuses = state.closing || state.failed || state.disk_full;
-            let admits = state.line.admit_one(partition, wanted).is_ok() && !state.stalled;
+            let held_up = state.stalled || (partition != PartitionId::NODE && state.holds_too_much());
+            let admits = state.line.admit_one(partition, wanted).is_ok() && !held_up;
             if !refuses && !admits {
                 remember(&mut state.room, cx);
             }
@@ -86,8 +87,10 @@ impl<B: Backend> Journal for Handle<B> {
         let everything = lsn > state.last_entry;
         state.stream.release_before(lsn, everything);
         let preparer = state.preparer.take();
+        let room = std::mem::take(&mut state.room);
         drop(state);
         wake(preparer);
+        wake(room);
     }
 
     fn status(&self) -> JournalStatus {
@@ -120,7 +123,7 @@ impl<B: Backend> Journal for Handle<B> {
     fn until_busy(&self, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
         let site = Location::caller();
         self.until(WaitKind::Change, "the journal to be busy", site, deadline, |state, cx| {
-            let busy = state.is_busy();
+            let busy = state.is_busy() || state.failed;
             if !busy {
                 remember(&mut state.busy, cx);
             }

@@ -174,6 +174,8 @@ pub struct JournalSettings {
     pub queue_entries: usize,
     pub queue_bytes: usize,
     pub linger: Duration,
+    /// No more records are taken while more than this waits for checkpoints.
+    pub unreleased_bytes_max: u64,
 }
 
 /// One entry that survived.

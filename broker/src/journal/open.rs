@@ -46,6 +46,7 @@ pub async fn open<B: Backend>(context: JournalContext<B>) -> Result<OpenedJourna
         last_entry: recovered.entries.last().map_or(Lsn(0), |entry| entry.lsn),
         catalogue,
         unreleased: recovered.unreleased,
+        unreleased_bytes_max: settings.unreleased_bytes_max,
     };
     let queue = Queue::new(backend.clone(), beginning, metrics.clone());
     let commit_loop = CommitLoop {

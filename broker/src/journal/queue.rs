@@ -24,7 +24,7 @@ use crate::admin::metrics::Metrics;
 use crate::ids::Lsn;
 
 /// How far apart the notes of where in the stream an LSN lies are: the grain of `unreleased_bytes`.
-const MARK_BYTES: u64 = 1 << 20;
+const MARK_BYTES: u64 = crate::limits::JOURNAL_RELEASE_STEP_BYTES;
 
 pub struct Queue<B: Backend> {
     pub(super) backend: B,
@@ -58,6 +58,7 @@ pub(super) struct State {
     pub(super) room: Vec<Waker>,
     pub(super) busy: Vec<Waker>,
     pub(super) unreleased: Vec<(u64, Waker)>,
+    unreleased_bytes_max: u64,
     closed: Vec<Waker>,
 }
 
@@ -132,6 +133,7 @@ pub struct Beginning {
     pub catalogue: Catalogue,
     /// First LSN and bytes of the files that hold recovered entries, in order.
     pub unreleased: Vec<(Lsn, u64)>,
+    pub unreleased_bytes_max: u64,
 }
 
 impl<B: Backend> Queue<B> {
@@ -167,6 +169,7 @@ impl<B: Backend> Queue<B> {
                 room: Vec::new(),
                 busy: Vec::new(),
                 unreleased: Vec::new(),
+                unreleased_bytes_max: beginning.unreleased_bytes_max,
                 closed: Vec::new(),
             }),
         })
@@ -196,6 +199,9 @@ impl<B: Backend> Queue<B> {
         state.takes(progress)?;
         if entries.is_empty() {
             return Ok(Lsn(state.next_lsn.0 - 1));
+        }
+        if entries[0].kind == super::EntryKind::Batch && state.holds_too_much() {
+            return Err(SubmitError::Full);
         }
         state.line.admit(&entries, amount)?;
         let first_lsn = state.next_lsn;
@@ -276,7 +282,8 @@ impl<B: Backend> Queue<B> {
         state.in_flight = false;
         match why {
             Failure::MovedOn => {}
-            Failure::NoSpace => state.disk_full = true,
+            // A file may have been prepared since the commit loop gave up waiting for one.
+            Failure::NoSpace => state.disk_full = state.lacks_space(),
             Failure::Stopped => state.failed = true,
         }
         let waiting = state.line.take_all();
@@ -285,8 +292,11 @@ impl<B: Backend> Queue<B> {
         }
         self.depth(&state);
         let room = std::mem::take(&mut state.room);
+        // Whoever watches for work also has to see that there will be none any more.
+        let busy = if state.failed { std::mem::take(&mut state.busy) } else { Vec::new() };
         drop(state);
         wake(room);
+        wake(busy);
         group.clear();
     }
 
@@ -460,6 +470,16 @@ impl State {
 
     pub(super) fn is_busy(&self) -> bool {
         self.in_flight || !self.line.is_empty()
+    }
+
+    /// Records are in memory until a checkpoint has brought them into segments: where checkpoints cannot keep up,
+    /// producers wait for them.
+    pub(super) fn holds_too_much(&self) -> bool {
+        self.stream.unreleased() > self.unreleased_bytes_max
+    }
+
+    fn lacks_space(&self) -> bool {
+        self.preparation == Preparation::NoSpace && !self.catalogue.has_spare()
     }
 }
 

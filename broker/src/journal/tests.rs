@@ -24,6 +24,7 @@ pub(super) fn settings() -> JournalSettings {
         queue_entries: 400,
         queue_bytes: 64 * 1024,
         linger: Duration::ZERO,
+        unreleased_bytes_max: u64::MAX,
     }
 }
 
@@ -482,6 +483,45 @@ fn a_stalled_journal_takes_nothing_and_room_is_waited_for_with_a_deadline() {
         journal.room(entry(0, 0, b"").partition, 1, soon(&fake)).await.expect("room");
         commit(journal, &progress, 1, 10).await;
         assert_eq!(progress.failed_from(), None);
+    });
+}
+
+#[test]
+fn records_wait_while_checkpoints_are_far_behind_and_what_belongs_to_the_node_does_not() {
+    let fake = Fake::new();
+    fake.run(async {
+        let bounded = JournalSettings { unreleased_bytes_max: 40_000, ..settings() };
+        let opened = open(JournalContext {
+            backend: fake.clone(),
+            name: "journal",
+            directory: directory(),
+            settings: bounded,
+            metrics: Arc::default(),
+        })
+        .await
+        .expect("the journal opens");
+        let journal = &opened.journal;
+        let progress = Arc::new(Progress::default());
+        let mut offset = 0;
+        let refusal = loop {
+            match journal.submit(vec![entry(0, offset, &[0; 1000])], &progress) {
+                Ok(lsn) => until_reached(&progress, lsn).await,
+                Err(refusal) => break refusal,
+            }
+            offset += 1;
+        };
+        assert_eq!(refusal, SubmitError::Full);
+        assert!(journal.status().unreleased_bytes > 40_000);
+        let record = JournalEntry {
+            kind: EntryKind::Checkpoint,
+            partition: PartitionId::NODE,
+            ..entry(0, 0, b"marks")
+        };
+        let lsn = journal.submit(vec![record], &progress).expect("a checkpoint record is always taken");
+        until_reached(&progress, lsn).await;
+        journal.release_before(Lsn(lsn.0 + 1));
+        journal.room(entry(0, 0, b"").partition, 10, soon(&fake)).await.expect("there is room again");
+        assert!(journal.submit(vec![entry(0, offset, b"again")], &progress).is_ok());
     });
 }
 

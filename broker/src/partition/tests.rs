@@ -52,6 +52,7 @@ async fn try_start(fake: &Fake, mark: Option<CheckpointMark>) -> Result<Replica,
             queue_entries: 400,
             queue_bytes: 256 * 1024,
             linger: Duration::ZERO,
+            unreleased_bytes_max: u64::MAX,
         },
         metrics: Arc::default(),
     })

@@ -29,9 +29,6 @@ use crate::limits;
 use crate::metadata::MetadataHandle;
 use crate::partition::CheckpointMark;
 
-/// How coarsely the journal counts what it has not released.
-const RELEASE_STEP_BYTES: u64 = 1 << 20;
-
 /// What replicas that are not open yet still need of the journal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Pins(pub(super) BTreeMap<ReplicaId, Pin>);
@@ -104,7 +101,7 @@ impl<B: Backend> Checkpointer<B> {
                 // What was written during the round may ask for the next one at once; what stays because the
                 // journal lets go in steps, and the record itself, may not.
                 Ok(Round { record_bytes, complete: true }) => {
-                    self.every_bytes + RELEASE_STEP_BYTES + *record_bytes as u64
+                    self.every_bytes + limits::JOURNAL_RELEASE_STEP_BYTES + *record_bytes as u64
                 }
                 // What a round could not release does not start the next one.
                 _ => self.every_bytes.max(self.journal.status().unreleased_bytes + self.every_bytes / 2),
