@@ -255,7 +255,8 @@ impl<B: Backend> Work<'_, B> {
         let len = piece.len() as u64;
         let written = writing.segment.file.write_at(writing.written, piece, self.deadline).await;
         if let Err(error) = &written {
-            self.spent |= writing.existing && error.timed_out();
+            // Where space is short the same file may go on later; any other error is the file's own.
+            self.spent |= writing.existing && !error.is_full();
         }
         written?;
         writing.written += len;
@@ -287,10 +288,20 @@ impl<B: Backend> Work<'_, B> {
         if entries > 0 {
             let before = segment.index_entries;
             let offsets_at = before * OFFSET_ENTRY_BYTES as u64;
-            self.write_index(segment.name, "index", offsets_at, offsets.freeze()).await?;
             let times_at = before * TIME_ENTRY_BYTES as u64;
-            self.write_index(segment.name, "timeindex", times_at, times.freeze()).await?;
-            segment.index_entries += entries;
+            let written = async {
+                self.write_index(segment.name, "index", offsets_at, offsets.freeze()).await?;
+                self.write_index(segment.name, "timeindex", times_at, times.freeze()).await
+            };
+            match written.await {
+                Ok(()) => segment.index_entries += entries,
+                // An index only saves time and is rebuilt when the log is opened; a bad block under it must not keep
+                // the journal of the whole node from being released. No more points go behind the gap.
+                Err(error) => {
+                    tracing::warn!(error = %error, "an index is not written; its segment ends here");
+                    segment.spent = true;
+                }
+            }
         }
         Ok(segment)
     }
