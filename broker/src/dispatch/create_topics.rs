@@ -24,6 +24,9 @@ use crate::metadata::{MetadataCommand, MetadataImage, NewTopic, Outcome, TopicEr
 use crate::node::Context;
 use crate::wire::{errors, text};
 
+/// Partitions of all topics in one request.
+const PARTITIONS_PER_REQUEST_MAX: usize = limits::TOPIC_PARTITIONS_MAX;
+
 /// Why a topic was not created: the code, and a sentence.
 pub type Refusal = (ResponseError, String);
 
@@ -34,12 +37,18 @@ pub async fn handle<B: Backend>(
 ) -> CreateTopicsResponse {
     let image = context.metadata.image();
     let doubles = doubles(request.topics.iter().map(|topic| topic.name.as_str()));
+    let mut room = PARTITIONS_PER_REQUEST_MAX;
     let plans: Vec<Result<NewTopic, Refusal>> = request
         .topics
         .iter()
         .map(|topic| match doubles.contains(topic.name.as_str()) {
             true => Err((ResponseError::InvalidRequest, "Duplicate topic name.".into())),
-            false => plan(&image, &context.config, topic, new_topic_id(&context.backend)),
+            false => {
+                within_room(partitions(&context.config, topic), room)?;
+                let plan = plan(&image, &context.config, topic, new_topic_id(&context.backend))?;
+                room = room.saturating_sub(plan.assignments.len());
+                Ok(plan)
+            }
         })
         .collect();
 
@@ -69,6 +78,28 @@ pub async fn handle<B: Backend>(
         .zip(outcomes)
         .map(|(topic, outcome)| result(&context.config, version, topic.name, outcome));
     CreateTopicsResponse::default().with_topics(results.collect())
+}
+
+/// As many as the client asks for; what is no number of partitions is refused elsewhere.
+fn partitions(config: &Config, topic: &CreatableTopic) -> usize {
+    let asked = match topic.num_partitions {
+        _ if !topic.assignments.is_empty() => return topic.assignments.len(),
+        -1 => config.topics.partitions,
+        asked => asked,
+    };
+    usize::try_from(asked).unwrap_or(0)
+}
+
+/// Before any of them is assigned: a request has so many partitions in all, however many topics they are in.
+fn within_room(partitions: usize, room: usize) -> Result<(), Refusal> {
+    // The topic's own limit has a message of its own.
+    if partitions <= room || partitions > limits::TOPIC_PARTITIONS_MAX {
+        return Ok(());
+    }
+    let why = format!(
+        "More than {PARTITIONS_PER_REQUEST_MAX} partitions in one request: create the topics in several."
+    );
+    Err((ResponseError::PolicyViolation, why))
 }
 
 /// Has topics created in one entry; the outcome of each, in order.

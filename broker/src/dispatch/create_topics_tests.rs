@@ -15,3 +15,14 @@ fn a_name_that_comes_twice_is_a_double() {
     assert_eq!(doubles(["a", "b", "a", "c", "b"].into_iter()), BTreeSet::from(["a", "b"]));
     assert!(doubles(["a", "b"].into_iter()).is_empty());
 }
+
+#[test]
+fn a_request_has_so_many_partitions_in_all_and_no_more() {
+    assert!(within_room(10, 10).is_ok());
+    assert_eq!(within_room(11, 10).map_err(|(code, _)| code), Err(ResponseError::PolicyViolation));
+    let config = Config::default();
+    let topic = CreatableTopic::default();
+    assert_eq!(partitions(&config, &topic.clone().with_num_partitions(-1)), 3);
+    assert_eq!(partitions(&config, &topic.clone().with_num_partitions(-7)), 0);
+    assert_eq!(partitions(&config, &topic.with_num_partitions(5)), 5);
+}

@@ -1,6 +1,7 @@
 //! Metadata: which topics there are and who leads them; creates what is asked for and missing, where
 //! that is wanted.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,9 +30,9 @@ pub async fn handle<B: Backend>(
     request: MetadataRequest,
 ) -> MetadataResponse {
     // In version 0 an empty list means all, afterwards null does.
-    let wanted = request.topics.filter(|topics| version > 0 || !topics.is_empty());
+    let wanted = request.topics.filter(|topics| version > 0 || !topics.is_empty()).map(without_doubles);
     let may_create = context.config.topics.auto_create && (version < 4 || request.allow_auto_topic_creation);
-    let mut refusals = Vec::new();
+    let mut refusals = Refusals::new();
     if let Some(wanted) = &wanted
         && may_create
     {
@@ -77,8 +78,15 @@ fn find<'a>(image: &'a MetadataImage, asked: &MetadataRequestTopic) -> Option<&'
     }
 }
 
+/// Each topic once: a large topic named again and again would make an answer of any size.
+fn without_doubles(mut topics: Vec<MetadataRequestTopic>) -> Vec<MetadataRequestTopic> {
+    let mut seen = BTreeSet::new();
+    topics.retain(|topic| seen.insert((topic.name.clone(), topic.topic_id)));
+    topics
+}
+
 /// Names and why they could not be created.
-type Refusals = Vec<(TopicName, ResponseError)>;
+type Refusals = BTreeMap<TopicName, ResponseError>;
 
 async fn create_missing<B: Backend>(context: &Context<B>, wanted: &[MetadataRequestTopic]) -> Refusals {
     let image = context.metadata.image();
@@ -86,7 +94,7 @@ async fn create_missing<B: Backend>(context: &Context<B>, wanted: &[MetadataRequ
     let mut plans = Vec::new();
     let mut names: Vec<TopicName> = Vec::new();
     for name in wanted.iter().filter_map(|topic| topic.name.as_ref()) {
-        if image.topics.contains_key(name.as_str()) || names.contains(name) {
+        if image.topics.contains_key(name.as_str()) {
             continue;
         }
         let id = create_topics::new_topic_id(&context.backend);
@@ -95,7 +103,9 @@ async fn create_missing<B: Backend>(context: &Context<B>, wanted: &[MetadataRequ
                 plans.push(plan);
                 names.push(name.clone());
             }
-            Err(error) => refusals.push((name.clone(), crate::wire::errors::topic(&error))),
+            Err(error) => {
+                refusals.insert(name.clone(), crate::wire::errors::topic(&error));
+            }
         }
     }
     if plans.is_empty() {
@@ -115,12 +125,12 @@ async fn create_missing<B: Backend>(context: &Context<B>, wanted: &[MetadataRequ
                 code @ (ResponseError::InvalidTopicException | ResponseError::InvalidReplicaAssignment),
                 _,
             )) => {
-                refusals.push((name, code));
+                refusals.insert(name, code);
             }
             // It may come to be; the client asks again.
             Err((_, why)) => {
                 tracing::warn!(topic = %name.as_str(), "not created on mention: {why}");
-                refusals.push((name, ResponseError::LeaderNotAvailable));
+                refusals.insert(name, ResponseError::LeaderNotAvailable);
             }
         }
     }
@@ -131,10 +141,7 @@ async fn create_missing<B: Backend>(context: &Context<B>, wanted: &[MetadataRequ
 fn unknown(asked: MetadataRequestTopic, refusals: &Refusals) -> MetadataResponseTopic {
     let code = match &asked.name {
         None => ResponseError::UnknownTopicId,
-        Some(name) => refusals
-            .iter()
-            .find(|(refused, _)| refused == name)
-            .map_or(ResponseError::UnknownTopicOrPartition, |(_, code)| *code),
+        Some(name) => refusals.get(name).copied().unwrap_or(ResponseError::UnknownTopicOrPartition),
     };
     MetadataResponseTopic::default()
         .with_error_code(code.code())
@@ -164,4 +171,21 @@ fn known(image: &MetadataImage, topic: &TopicImage, version: i16, operations: bo
         .with_topic_id(if version >= 10 { topic.id.0 } else { Uuid::nil() })
         .with_partitions(partitions.collect())
         .with_topic_authorized_operations(if operations { TOPIC_OPERATIONS } else { OPERATIONS_OMITTED })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::StrBytes;
+
+    #[test]
+    fn a_topic_that_is_named_twice_is_told_once() {
+        let by_name = |name: &'static str| {
+            let name = TopicName(StrBytes::from_static_str(name));
+            MetadataRequestTopic::default().with_name(Some(name))
+        };
+        let by_id = MetadataRequestTopic::default().with_name(None).with_topic_id(Uuid::from_u128(7));
+        let asked = vec![by_name("a"), by_id.clone(), by_name("b"), by_name("a"), by_id.clone()];
+        assert_eq!(without_doubles(asked), [by_name("a"), by_id, by_name("b")]);
+    }
 }

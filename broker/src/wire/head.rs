@@ -50,14 +50,14 @@ pub fn decode(mut frame: Bytes) -> Result<Incoming, WireError> {
     if !versions::is_served(key, head.version) {
         return Ok(Incoming::NotServed(head));
     }
-    let Some(shape) = shapes::of(key) else {
+    let Some(bounds) = shapes::of(key) else {
         return Ok(Incoming::NotServed(head));
     };
     let flexible = key.request_header_version(head.version) >= 2;
     skip_rest_of_header(&mut frame, flexible)
         .map_err(|what| WireError::Head { key, what: what.to_string() })?;
     let malformed = |what: String| WireError::Body { key, version: head.version, what };
-    shape::walk(shape, head.version, flexible, &frame).map_err(|what| malformed(what.to_string()))?;
+    shape::walk(bounds, head.version, flexible, &frame).map_err(|what| malformed(what.to_string()))?;
     let request =
         RequestKind::decode(key, &mut frame, head.version).map_err(|what| malformed(what.to_string()))?;
     Ok(Incoming::Request(head, request))

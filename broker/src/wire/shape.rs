@@ -3,10 +3,10 @@
 //! The codec reserves room for as many elements as an array announces. This walk, which allocates nothing,
 //! refuses an array that announces more elements than bytes are left, a text or blob that
 //! is longer than what is left, a known tagged field whose size is not that of its content, and a request
-//! with more than [`ELEMENTS_MAX`] elements and tags in total.
+//! with more elements and tags in total than its API has use for.
 
-/// Elements of all arrays, and tagged fields, in one request. A hundred thousand partitions fit.
-pub const ELEMENTS_MAX: usize = 200_000;
+/// Tagged fields in a request header. No client sends any.
+const HEADER_TAGS_MAX: usize = 100;
 
 /// What a field is made of.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +42,14 @@ pub struct Shape {
     pub tags: &'static [Tag],
 }
 
+/// How a request of one API is bounded.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    pub shape: &'static Shape,
+    /// Elements of all arrays, and tagged fields, in one request.
+    pub elements_max: usize,
+}
+
 /// Why bytes are not a request of the shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ShapeError {
@@ -55,20 +63,22 @@ pub enum ShapeError {
     LongNumber,
     #[error("a tagged field says it has {0} bytes and has {1}")]
     TagSize(usize, usize),
-    #[error("more than {ELEMENTS_MAX} elements")]
-    TooManyElements,
+    #[error("more than {0} elements")]
+    TooManyElements(usize),
 }
 
 /// Walks `bytes` and returns how many of them the shape covers.
-pub fn walk(shape: &Shape, version: i16, flexible: bool, bytes: &[u8]) -> Result<usize, ShapeError> {
-    let mut walker = Walker { bytes, at: 0, elements: 0, version, flexible };
+pub fn walk(bounds: Bounds, version: i16, flexible: bool, bytes: &[u8]) -> Result<usize, ShapeError> {
+    let Bounds { shape, elements_max } = bounds;
+    let mut walker = Walker { bytes, at: 0, elements: 0, elements_max, version, flexible };
     walker.shape(shape)?;
     Ok(walker.at)
 }
 
 /// Walks the tagged fields at the end of a flexible request header.
 pub fn walk_tags(bytes: &[u8]) -> Result<usize, ShapeError> {
-    let mut walker = Walker { bytes, at: 0, elements: 0, version: 0, flexible: true };
+    let elements_max = HEADER_TAGS_MAX;
+    let mut walker = Walker { bytes, at: 0, elements: 0, elements_max, version: 0, flexible: true };
     walker.tags(&[])?;
     Ok(walker.at)
 }
@@ -77,6 +87,7 @@ struct Walker<'a> {
     bytes: &'a [u8],
     at: usize,
     elements: usize,
+    elements_max: usize,
     version: i16,
     flexible: bool,
 }
@@ -136,7 +147,10 @@ impl Walker<'_> {
 
     fn count(&mut self, elements: usize) -> Result<(), ShapeError> {
         self.elements = self.elements.saturating_add(elements);
-        if self.elements > ELEMENTS_MAX { Err(ShapeError::TooManyElements) } else { Ok(()) }
+        match self.elements > self.elements_max {
+            true => Err(ShapeError::TooManyElements(self.elements_max)),
+            false => Ok(()),
+        }
     }
 
     fn skip(&mut self, size: usize) -> Result<(), ShapeError> {

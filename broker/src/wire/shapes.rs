@@ -3,7 +3,7 @@
 
 use kafka_protocol::messages::ApiKey;
 
-use super::shape::{Field, Kind, Shape, Tag};
+use super::shape::{Bounds, Field, Kind, Shape, Tag};
 
 const I8: Kind = Kind::Fixed(1);
 const I16: Kind = Kind::Fixed(2);
@@ -33,23 +33,30 @@ const fn plain(fields: &'static [Field]) -> Shape {
     Shape { fields, tags: &[] }
 }
 
-/// The shape of a request; `None` where the API is not served.
-pub fn of(key: ApiKey) -> Option<&'static Shape> {
-    Some(match key {
-        ApiKey::Produce => &PRODUCE,
-        ApiKey::Fetch => &FETCH,
-        ApiKey::ListOffsets => &LIST_OFFSETS,
-        ApiKey::Metadata => &METADATA,
-        ApiKey::FindCoordinator => &FIND_COORDINATOR,
-        ApiKey::ApiVersions => &API_VERSIONS,
-        ApiKey::CreateTopics => &CREATE_TOPICS,
-        ApiKey::DeleteTopics => &DELETE_TOPICS,
-        ApiKey::InitProducerId => &INIT_PRODUCER_ID,
-        ApiKey::OffsetForLeaderEpoch => &OFFSET_FOR_LEADER_EPOCH,
-        ApiKey::DescribeConfigs => &DESCRIBE_CONFIGS,
-        ApiKey::DescribeCluster => &DESCRIBE_CLUSTER,
+/// Enough for a hundred thousand partitions.
+const OF_PARTITIONS: usize = 200_000;
+/// Where each element costs the broker far more than the client.
+const OF_TOPICS: usize = 20_000;
+const OF_RESOURCES: usize = 2_000;
+
+/// The shape of a request and how much of it there may be; `None` where the API is not served.
+pub fn of(key: ApiKey) -> Option<Bounds> {
+    let (shape, elements_max) = match key {
+        ApiKey::Produce => (&PRODUCE, OF_PARTITIONS),
+        ApiKey::Fetch => (&FETCH, OF_PARTITIONS),
+        ApiKey::ListOffsets => (&LIST_OFFSETS, OF_PARTITIONS),
+        ApiKey::Metadata => (&METADATA, OF_PARTITIONS),
+        ApiKey::FindCoordinator => (&FIND_COORDINATOR, OF_TOPICS),
+        ApiKey::ApiVersions => (&API_VERSIONS, OF_RESOURCES),
+        ApiKey::CreateTopics => (&CREATE_TOPICS, OF_TOPICS),
+        ApiKey::DeleteTopics => (&DELETE_TOPICS, OF_TOPICS),
+        ApiKey::InitProducerId => (&INIT_PRODUCER_ID, OF_RESOURCES),
+        ApiKey::OffsetForLeaderEpoch => (&OFFSET_FOR_LEADER_EPOCH, OF_PARTITIONS),
+        ApiKey::DescribeConfigs => (&DESCRIBE_CONFIGS, OF_RESOURCES),
+        ApiKey::DescribeCluster => (&DESCRIBE_CLUSTER, OF_RESOURCES),
         _ => return None,
-    })
+    };
+    Some(Bounds { shape, elements_max })
 }
 
 static PRODUCE: Shape =

@@ -17,7 +17,7 @@ use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
-use super::super::shape::{ELEMENTS_MAX, ShapeError, walk};
+use super::super::shape::{ShapeError, walk};
 use super::super::versions::SERVED;
 use super::*;
 
@@ -205,10 +205,10 @@ fn an_array_that_announces_more_than_came_is_refused_before_anything_is_reserved
         walk(shape, 9, true, &[0xff, 0xff, 0xff, 0xff, 0x0f, 0]),
         Err(ShapeError::ArrayTooLong(0xffff_fffe, 1))
     );
-    let many = vec![0u8; ELEMENTS_MAX * 3];
-    let mut bytes = ((ELEMENTS_MAX + 1) as i32).to_be_bytes().to_vec();
+    let many = vec![0u8; OF_PARTITIONS * 3];
+    let mut bytes = ((OF_PARTITIONS + 1) as i32).to_be_bytes().to_vec();
     bytes.extend(many);
-    assert_eq!(walk(shape, 1, false, &bytes), Err(ShapeError::TooManyElements));
+    assert_eq!(walk(shape, 1, false, &bytes), Err(ShapeError::TooManyElements(OF_PARTITIONS)));
 }
 
 #[test]
