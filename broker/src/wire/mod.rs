@@ -2,7 +2,7 @@
 //! which error code stands for which of our errors.
 //!
 //! Codecs are `kafka-protocol`'s. It allocates what an array's length announces, so every request is walked
-//! along its [`shape`] first: nothing that reaches the codec can make it allocate more than the bytes
+//! along its shape first: nothing that reaches the codec can make it allocate more than the bytes
 //! that really came justify.
 
 pub mod errors;
