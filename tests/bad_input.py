@@ -48,7 +48,8 @@ def case(name):
 
 def refused(status, *words, arguments=(), data_dir=None, environment=None, listen="127.0.0.1:0"):
     """Starts the binary, wants this exit status and each of the words (regular expressions) on stderr."""
-    data_dir = data_dir or scratch("refused") / "data"
+    ours = None if data_dir else scratch("refused")
+    data_dir = data_dir or ours / "data"
     command = [
         binary(), "serve", "--data-dir", str(data_dir), "--listen", listen, "--cluster", "127.0.0.1:0",
         "--admin", "127.0.0.1:0", *arguments,
@@ -60,6 +61,9 @@ def refused(status, *words, arguments=(), data_dir=None, environment=None, liste
         )
     except subprocess.TimeoutExpired as running:
         raise AssertionError(f"still running after 30 s; said {running.stdout} {running.stderr}") from None
+    finally:
+        if ours:
+            shutil.rmtree(ours, ignore_errors=True)
     text = done.stderr.strip()
     last = text.splitlines()[-1] if text else "(nothing on stderr)"
     assert done.returncode == status, f"exit status {done.returncode}, expected {status}; stderr: {text[-500:]}"

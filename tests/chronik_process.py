@@ -12,12 +12,15 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+# A test that is told to end (by a time limit, say) still stops its brokers and unmounts its disks.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 READY = re.compile(r"chronik ready: kafka (?P<kafka>[^,]+), admin (?P<admin>[^,]+)")
 STEERING = {"CHRONIK_BIN", "CHRONIK_TEST_DIR", "CHRONIK_CLIENT_RECORDS"}
 
