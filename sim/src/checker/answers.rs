@@ -3,7 +3,7 @@
 use reports::{Verdict, Violation};
 
 use super::Findings;
-use crate::history::{At, History, Request, RequestEnd, seconds};
+use crate::history::{At, History, Request, RequestEnd, Standstill, seconds};
 
 /// When the way between clients and the node was not free, or the node could not run: nothing can be asked of
 /// it then. In order, may overlap.
@@ -39,10 +39,10 @@ fn excused(request: &Request, excuses: &Excuses) -> bool {
     excuses.iter().any(|(from, to)| *from <= request.ended && *to >= request.sent)
 }
 
-/// The longest time in which requests were made and none was decided.
-pub fn standstill(history: &History, now: At, frozen_after: At) -> Vec<Violation> {
+/// The longest time in which requests were made and none was decided, if it is too long.
+pub fn standstill(longest: Option<&Standstill>, frozen_after: At) -> Vec<Violation> {
     let mut findings = Findings::of("standstill", Verdict::Freeze);
-    if let Some(still) = history.pulse.longest(now)
+    if let Some(still) = longest
         && still.to - still.from >= frozen_after
     {
         findings.add(format!(
@@ -100,7 +100,8 @@ mod tests {
             history.pulse.asked(Trade::Produce, at);
             history.pulse.ended(Trade::Produce, at + 10, false);
         }
-        assert_eq!(standstill(&history, 3_600, 60).len(), 1);
-        assert_eq!(standstill(&history, 3_600, 3_601), []);
+        let longest = history.pulse.longest(3_600);
+        assert_eq!(standstill(longest.as_ref(), 60).len(), 1);
+        assert_eq!(standstill(longest.as_ref(), 3_601), []);
     }
 }

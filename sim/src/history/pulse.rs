@@ -82,15 +82,6 @@ impl Pulse {
         }
     }
 
-    /// Nobody asks any more.
-    pub fn rest(&mut self) {
-        for beat in self.trades.values_mut() {
-            if beat.waiting == 0 {
-                beat.undecided_since = None;
-            }
-        }
-    }
-
     /// The longest standstill up to now, one that still lasts included.
     pub fn longest(&self, now: At) -> Option<Standstill> {
         let mut longest = self.longest.clone();

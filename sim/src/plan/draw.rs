@@ -24,6 +24,10 @@ pub(super) fn fault(kind: FaultKind, place: &Place, stream: &mut Stream, faults:
         DiskStall => {
             at_files(&mut fault, stream, &[Operation::Sync, Operation::Write, Operation::Any]);
             fault.count = stream.coin().then(|| stream.between(1, 3));
+            if stream.below(4) == 0 {
+                // Some stalls outlast every patience.
+                fault.for_ = Extent::For(length(place.longest * 4, stream).max(place.longest * 2));
+            }
             slow_before(&fault, node, stream, faults);
         }
         DiskSlow => {

@@ -113,7 +113,7 @@ fn judge(record: &mut RunRecord, scenario: &Scenario, plan: &FaultPlan, story: &
     }
     found.extend(syncs::acked_before_durable(history, |value| story.durable.get(&value).copied(), WAY));
     found.extend(answers::answered(history, &story.excuses, ns(liveness.grace.0)));
-    found.extend(answers::standstill(history, story.ended, ns(liveness.frozen_after.0)));
+    found.extend(answers::standstill(story.standstill.as_ref(), ns(liveness.frozen_after.0)));
     let mut windows: Vec<(At, At)> = plan.faults.iter().map(excuses::window).collect();
     windows.extend(excuses::unnoticed(plan, &history.requests));
     let clear = recovery::clear_times(&windows, story.ended);

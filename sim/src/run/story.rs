@@ -13,7 +13,7 @@ use super::{excuses, node};
 use crate::checker::answers::Excuses;
 use crate::checker::budgets::Idle;
 use crate::fault::FaultPlan;
-use crate::history::{At, History, Value};
+use crate::history::{At, History, Standstill, Value};
 use crate::scenario::Scenario;
 use crate::workload::{self, Client, Field, Schedule, payload, read_everything};
 use crate::world::streams::Stream;
@@ -23,6 +23,10 @@ use crate::world::{MachineHandle, World, lock, waits};
 const LOOK: Duration = Duration::from_millis(500);
 /// The last read, on a healed system.
 const READ_WITHIN: Duration = Duration::from_secs(60);
+/// After the clients have fallen silent: checkpoints may still be on their way.
+const SETTLE: Duration = Duration::from_secs(5);
+/// How long an idle node is watched where the scenario itself leaves no idle time.
+const IDLE: Duration = Duration::from_secs(10);
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 /// A supervisor starts a node that has ended by itself again after this.
 const SUPERVISOR: Duration = Duration::from_millis(500);
@@ -41,6 +45,8 @@ pub(super) struct Story {
     /// Since when each acknowledged record is durable on the node's disk.
     pub(super) durable: BTreeMap<Value, At>,
     pub(super) excuses: Excuses,
+    /// The longest time in which nothing was decided, while clients were there.
+    pub(super) standstill: Option<Standstill>,
     /// Who waited for whom when nothing had been decided for too long.
     pub(super) explanation: Vec<String>,
     pub(super) idle: Option<Idle>,
@@ -75,7 +81,11 @@ pub(super) async fn tell(world: World, script: Script) -> Story {
     }
     let patience = Duration::from_nanos(schedule.give_up) + Duration::from_secs(30);
     watch.until(patience, || field.is_done()).await;
-    let (idle, explanation) = (watch.idle(&scenario), watch.explanation);
+    let standstill = field.notes.write().pulse.longest(ns(world.now()));
+    if scenario.workload.stop_after.is_none() && scenario.budget.is_of_idle_time() {
+        watch.idle_from(world.now() + SETTLE, world.now() + SETTLE + IDLE).await;
+    }
+    let (idle, explanation) = (watch.idle(), watch.explanation);
 
     // What the last end brings about is no merit of the plan's.
     let probes = world.probes();
@@ -103,7 +113,7 @@ pub(super) async fn tell(world: World, script: Script) -> Story {
         .collect();
     let failed_syncs = disk.syncs().iter().filter(|sync| !sync.ok).count() as u64;
     let left = lock(&left).take();
-    Story { history, durable, excuses, explanation, idle, left, probes, failed_syncs, ended }
+    Story { history, durable, excuses, standstill, explanation, idle, left, probes, failed_syncs, ended }
 }
 
 /// The last read is of what recovery brings back: the node is killed, or loses power, once more.
@@ -161,13 +171,22 @@ impl<'a> Watch<'a> {
         self.count(now);
     }
 
-    /// Idle time begins some seconds after the clients have fallen silent.
+    /// What the scenario leaves as idle time, some seconds after its clients have fallen silent.
     fn count(&mut self, now: At) {
-        const SETTLE: At = 5_000_000_000;
         let schedule = self.field.schedule;
-        if now < schedule.produce_until + SETTLE || now > schedule.healed {
-            return;
+        if now >= schedule.produce_until + ns(SETTLE) && now <= schedule.healed {
+            self.count_now(now);
         }
+    }
+
+    async fn idle_from(&mut self, from: Duration, to: Duration) {
+        self.world.sleep_until(from).await;
+        self.count_now(ns(from));
+        self.world.sleep_until(to).await;
+        self.count_now(ns(to));
+    }
+
+    fn count_now(&mut self, now: At) {
         let machine = self.world.node(1);
         let Some(counts) = machine.counts() else { return };
         let disk = machine.disk().counts();
@@ -177,10 +196,9 @@ impl<'a> Watch<'a> {
         self.quiet_end = Some(quiet);
     }
 
-    fn idle(&self, scenario: &Scenario) -> Option<Idle> {
-        scenario.workload.stop_after?;
+    fn idle(&self) -> Option<Idle> {
         let (from, to) = (self.quiet?, self.quiet_end?);
-        Some(Idle {
+        (to.at > from.at).then(|| Idle {
             seconds: (to.at - from.at) as f64 / 1e9,
             wakeups: to.wakes.saturating_sub(from.wakes),
             disk_operations: to.operations.saturating_sub(from.operations),

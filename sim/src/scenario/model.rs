@@ -196,6 +196,12 @@ impl Default for Liveness {
     }
 }
 
+impl Budget {
+    pub fn is_of_idle_time(&self) -> bool {
+        self.wakeups_per_s_idle.is_some() || self.disk_ops_per_s_idle.is_some()
+    }
+}
+
 impl Scenario {
     pub fn duration(&self) -> Duration {
         self.duration.0

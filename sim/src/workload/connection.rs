@@ -56,6 +56,10 @@ impl<B: Backend> Connection<B> {
         let stream = match backend.network().connect(&client.field.bootstrap, deadline).await {
             Ok(stream) => stream,
             Err(error) => {
+                if error.kind() == io::ErrorKind::ConnectionRefused {
+                    // There is no process, and clients are told so at once: nobody is kept waiting.
+                    client.field.notes.write().pulse.excuse(client.now());
+                }
                 if error.kind() == io::ErrorKind::TimedOut {
                     let due = began + ns(CONNECT_WITHIN);
                     note(client, Trade::Look, began, due, RequestEnd::Unanswered);
