@@ -46,6 +46,16 @@ pub(super) fn decode_all(mut bytes: Bytes) -> Vec<RecoveredEntry> {
     entries
 }
 
+/// Where the first entry that is not whole begins: what is appended goes there.
+pub(super) fn whole_bytes(bytes: &Bytes) -> u64 {
+    let mut rest = bytes.clone();
+    let mut end = 0;
+    while decode(&mut rest).is_some() {
+        end = bytes.len() - rest.len();
+    }
+    end as u64
+}
+
 fn decode(bytes: &mut Bytes) -> Option<RecoveredEntry> {
     if bytes.len() < 8 {
         return None;
@@ -101,7 +111,9 @@ mod tests {
             [(Lsn(1), &b"one"[..]), (Lsn(2), &b"two"[..])]
         );
         assert_eq!(read[0].entry, entry(b"one"));
+        assert_eq!(whole_bytes(&Bytes::from(bytes.clone())), bytes.len() as u64);
         bytes[second + 12] ^= 1;
+        assert_eq!(whole_bytes(&Bytes::from(bytes.clone())), second as u64);
         assert_eq!(decode_all(Bytes::from(bytes)).len(), 1);
     }
 }

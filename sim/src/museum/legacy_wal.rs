@@ -210,7 +210,8 @@ impl LegacyWal {
         let disk = self.backend.disk();
         let file = disk.open(&partition.path, OpenHow::OrCreate, NO_DEADLINE).await?;
         disk.sync_dir(&self.directory, NO_DEADLINE).await?;
-        let end = file.len(NO_DEADLINE).await?;
+        let length = usize::try_from(file.len(NO_DEADLINE).await?).unwrap_or(usize::MAX);
+        let end = frame::whole_bytes(&file.read_at(0, length, NO_DEADLINE).await?);
         Ok(Appender { file, end })
     }
 

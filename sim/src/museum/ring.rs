@@ -18,6 +18,7 @@ use io_backend::progress::Progress;
 use io_backend::time::TimedOut;
 use io_backend::{Backend, Deadline, Disk, File, OpenHow, Receiver, Sender, channel, within};
 
+use super::frame;
 use super::ledger::{Ledger, Submission};
 use super::legacy_wal::{never, read_all};
 use crate::world::{SimBackend, SimFile};
@@ -64,7 +65,8 @@ pub(super) async fn open(
     let path = context.directory.join("ring.log");
     let file = backend.disk().open(&path, OpenHow::OrCreate, deadline).await?;
     backend.disk().sync_dir(&context.directory, deadline).await?;
-    let end = file.len(deadline).await?;
+    let length = usize::try_from(file.len(deadline).await?).unwrap_or(usize::MAX);
+    let end = frame::whole_bytes(&file.read_at(0, length, deadline).await?);
     let ledger = Arc::new(Ledger::after(&backend, last));
     let (commands, receiver) = channel(&backend, "ring commands", COMMANDS);
     let thread = backend.on_threads("ring", 1);
