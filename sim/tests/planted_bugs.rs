@@ -13,10 +13,7 @@ const SEEDS: u64 = 5;
 #[test]
 fn planted_bugs_are_caught_and_the_same_seeds_are_clean_without_them() {
     let scenario = Shelf::find().unwrap().load("safety/power-loss").unwrap();
-    let choices = BUGS
-        .iter()
-        .map(|bug| Choice::Part(bug.name.to_owned()))
-        .chain([Choice::Production]);
+    let choices = BUGS.iter().map(|bug| Choice::Part(bug.name.to_owned())).chain([Choice::Production]);
     let orders: Vec<Order> = choices
         .flat_map(|choice| (101..=100 + SEEDS).map(move |seed| (choice.clone(), seed)))
         .map(|(choice, seed)| Order { choice, ..Order::new(scenario.clone(), seed) })
