@@ -22,6 +22,7 @@ pub(crate) fn acked(number: u64, offset: i64) -> Send {
         count: 1,
         began: 1_000 * number,
         unknown_attempts: 0,
+        timestamp_ms: 1_000 + number as i64,
         outcome: Outcome::Acked { at: 1_000 * number + 500, base: Some(offset) },
     }
 }

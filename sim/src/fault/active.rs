@@ -16,6 +16,9 @@ pub struct FaultId(pub usize);
 pub struct FaultHits {
     pub fault: Fault,
     pub hits: u64,
+    /// From when until when (exclusive) it was in force, in nanoseconds of the world; `u64::MAX` for never.
+    pub from: u64,
+    pub until: u64,
 }
 
 pub(super) struct Slot {
@@ -75,7 +78,13 @@ impl ActiveFaults {
     }
 
     pub fn hits(&self) -> Vec<FaultHits> {
-        self.slots.iter().map(|slot| FaultHits { fault: slot.fault.clone(), hits: slot.hits }).collect()
+        let told = |slot: &Slot| FaultHits {
+            fault: slot.fault.clone(),
+            hits: slot.hits,
+            from: slot.from,
+            until: slot.until,
+        };
+        self.slots.iter().map(told).collect()
     }
 
     /// Hits since the last call, for the trace.

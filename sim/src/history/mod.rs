@@ -60,6 +60,8 @@ pub struct Send {
     pub began: At,
     /// Attempts of which it is not known whether they were written.
     pub unknown_attempts: u32,
+    /// Create time of its records, in the producer's wall-clock milliseconds: what time look-ups go by.
+    pub timestamp_ms: i64,
     pub outcome: Outcome,
 }
 
@@ -135,6 +137,70 @@ pub struct Rejection {
     pub error: String,
 }
 
+/// An error that a well-behaved client was told instead of what it had asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Complaint {
+    pub client: Arc<str>,
+    pub trade: Trade,
+    /// The partition that it was about, where it was about one.
+    pub place: Option<Place>,
+    /// Kafka's name of the error.
+    pub error: String,
+    pub sent: At,
+    pub at: At,
+}
+
+/// What a node answered on `/health/ready`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    Ready,
+    /// With the reason, as it was given.
+    NotReady(String),
+    /// Nobody listened, or no answer came in time.
+    Silent,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct HealthCheck {
+    /// Number of the node.
+    pub node: u32,
+    pub asked: At,
+    pub at: At,
+    pub answer: Readiness,
+}
+
+/// The high watermark as a fetch told it, noted when it differs from what the same consumer was told before.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Watermark {
+    pub consumer: u32,
+    pub place: Place,
+    pub sent: At,
+    pub at: At,
+    pub high_watermark: i64,
+}
+
+/// What a look-up of offsets asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LookupQuery {
+    Earliest,
+    Latest,
+    MaxTimestamp,
+    /// The first record that is not older, in milliseconds.
+    Timestamp(i64),
+}
+
+/// One answered look-up (ListOffsets); offset and timestamp are -1 where no record answers it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lookup {
+    pub client: Arc<str>,
+    pub place: Place,
+    pub query: LookupQuery,
+    pub sent: At,
+    pub at: At,
+    pub offset: i64,
+    pub timestamp: i64,
+}
+
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct History {
     pub sends: Vec<Send>,
@@ -148,6 +214,12 @@ pub struct History {
     /// Topics whose creation was answered with success, and when.
     pub topics: BTreeMap<String, At>,
     pub topics_in_the_end: Option<BTreeSet<String>>,
+    /// Topics whose deletion was asked for, and when first: what is in them is owed to nobody from then on.
+    pub deleted: BTreeMap<String, At>,
+    pub complaints: Vec<Complaint>,
+    pub health: Vec<HealthCheck>,
+    pub watermarks: Vec<Watermark>,
+    pub lookups: Vec<Lookup>,
     /// Where each consumer got to in its last round.
     pub positions: BTreeMap<(u32, Place), i64>,
     pub pulse: Pulse,

@@ -86,12 +86,7 @@ pub fn traced(order: &Order) -> Vec<String> {
 
 fn live(order: &Order, keep: Keep) -> (FaultPlan, crate::world::Outcome<story::Story>) {
     let plan = order.faults();
-    let options = Options {
-        keep,
-        marker: Some(crate::workload::payload::MARK),
-        runtime_threads: 2,
-        ..Options::default()
-    };
+    let options = options(&order.scenario.scenario, keep);
     let script = story::Script {
         scenario: order.scenario.scenario.clone(),
         seed: order.seed,
@@ -100,4 +95,22 @@ fn live(order: &Order, keep: Keep) -> (FaultPlan, crate::world::Outcome<story::S
     };
     let outcome = World::run(order.seed, options, move |world| story::tell(world, script));
     (plan, outcome)
+}
+
+/// What the scenario says of its machines, and our own wishes.
+fn options(scenario: &crate::scenario::Scenario, keep: Keep) -> Options {
+    let usual = Options::default();
+    let machine = &scenario.machine;
+    Options {
+        keep,
+        marker: Some(crate::workload::payload::MARK),
+        runtime_threads: machine.runtime_threads.unwrap_or(2),
+        descriptors: machine.descriptors.unwrap_or(usual.descriptors),
+        disk_capacity: machine.disk_bytes.unwrap_or(usual.disk_capacity),
+        disk_bytes_per_s: machine.disk_mb_per_s.map_or(usual.disk_bytes_per_s, |mb| mb * 1_000_000),
+        disk_sync_ns: machine
+            .disk_sync
+            .map_or(usual.disk_sync_ns, |span| crate::fault::duration::nanos(span.0)),
+        ..usual
+    }
 }

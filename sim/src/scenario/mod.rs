@@ -8,5 +8,7 @@ pub mod model;
 pub mod shelf;
 
 pub use load::{ScenarioError, parse};
-pub use model::{AckMode, Budget, Cluster, Liveness, OneOrMore, Probes, Scenario, Swarm, Workload};
+pub use model::{
+    AckMode, Budget, Cluster, Liveness, MachineLimits, OneOrMore, Probes, Scenario, Swarm, Workload,
+};
 pub use shelf::{Shelf, ShelfError, ShelvedScenario};

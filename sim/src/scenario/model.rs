@@ -16,6 +16,12 @@ pub struct Scenario {
     pub about: String,
     #[serde(default)]
     pub expect: Verdict,
+    /// The checker that the expected failure has to come from.
+    #[serde(default)]
+    pub expect_checker: Option<String>,
+    /// A text that the finding or its explanation has to contain.
+    #[serde(default)]
+    pub expect_text: Option<String>,
     /// The part that is put in place of ours; `--production` ignores it.
     #[serde(default)]
     pub part: Option<String>,
@@ -23,6 +29,8 @@ pub struct Scenario {
     pub duration: Span,
     #[serde(default)]
     pub cluster: Cluster,
+    #[serde(default)]
+    pub machine: MachineLimits,
     #[serde(default)]
     pub workload: Workload,
     #[serde(default, rename = "fault")]
@@ -61,6 +69,23 @@ impl Default for Cluster {
             config: toml::Table::new(),
         }
     }
+}
+
+/// What a node's process and its machine have. What is missing here has the defaults of
+/// [`crate::world::Options`].
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MachineLimits {
+    /// Descriptors that a process may have open: files and sockets.
+    pub descriptors: Option<u64>,
+    /// Bytes that the disk holds.
+    pub disk_bytes: Option<u64>,
+    /// What the disk's device moves, in MB per second.
+    pub disk_mb_per_s: Option<u64>,
+    /// What a sync takes on an idle device beside moving what is dirty.
+    pub disk_sync: Option<Span>,
+    /// Threads of the process's runtime.
+    pub runtime_threads: Option<usize>,
 }
 
 /// One value for all, or several that are dealt out in turn.
@@ -163,6 +188,10 @@ pub struct Budget {
     pub wakeups_per_s_idle: Option<f64>,
     /// Disk operations begun per second on a node, once clients are silent.
     pub disk_ops_per_s_idle: Option<f64>,
+    /// Most memory that a node's process had allocated at a time, in MiB.
+    pub memory_mib: Option<f64>,
+    /// Most sockets that a node's process had open at a time.
+    pub sockets: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

@@ -99,6 +99,7 @@ impl<B: Backend> Producer<B> {
                 count,
                 began: self.client.now(),
                 unknown_attempts: 0,
+                timestamp_ms: self.client.backend.wall_ms(),
                 outcome: Outcome::Unknown,
             });
             notes.sends.len() - 1

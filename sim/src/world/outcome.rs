@@ -22,6 +22,16 @@ pub struct Options {
     pub runtime_threads: usize,
     /// Bytes that a disk holds.
     pub disk_capacity: u64,
+    /// Descriptors that a process may have open: files and sockets.
+    pub descriptors: u64,
+    /// What a disk's device moves.
+    pub disk_bytes_per_s: u64,
+    /// What a sync takes on an idle device beside moving what is dirty, in nanoseconds.
+    pub disk_sync_ns: u64,
+    /// Events after which a run is a livelock.
+    pub events_max: u64,
+    /// Real time after which a run is given up, as a livelock too.
+    pub wall_time_max: Duration,
     /// Eight bytes that precede each eight-byte record number in what the workload writes; disks
     /// note when the record is written and when it is durable.
     pub marker: Option<[u8; 8]>,
@@ -36,6 +46,11 @@ impl Default for Options {
             wall_guard: Duration::from_secs(10),
             runtime_threads: 2,
             disk_capacity: 1 << 40,
+            descriptors: 65_536,
+            disk_bytes_per_s: 1_000_000_000,
+            disk_sync_ns: 110_000,
+            events_max: 200_000_000,
+            wall_time_max: Duration::from_secs(300),
             marker: None,
         }
     }

@@ -44,6 +44,14 @@ pub struct ProcessCounts {
     pub polls: u64,
     pub wakes: u64,
     pub tasks: u64,
+    /// Bytes that the process has allocated now, and at most so far.
+    pub memory: u64,
+    pub memory_peak: u64,
+    /// Descriptors open now: files and sockets.
+    pub descriptors: u64,
+    /// Sockets open now, and at most so far.
+    pub sockets: u64,
+    pub sockets_peak: u64,
 }
 
 pub struct Process {
@@ -117,6 +125,7 @@ impl Process {
             polls: self.polls.load(Ordering::Relaxed),
             wakes: self.wakes.load(Ordering::Relaxed),
             tasks: lock(&self.tasks).len() as u64,
+            ..ProcessCounts::default()
         }
     }
 
