@@ -6,12 +6,21 @@
 
 pub mod answers;
 pub mod budgets;
+pub mod causes;
+pub mod circumstances;
+pub mod corruption;
 pub mod endings;
 pub mod log;
+pub mod lookups;
 pub mod polls;
 pub mod recovery;
+pub mod refusals;
+pub mod rest;
 pub mod sends;
+pub mod served;
 pub mod syncs;
+pub mod unacknowledged;
+pub mod visibility;
 
 #[cfg(test)]
 pub(crate) mod stories;

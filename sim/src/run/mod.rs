@@ -3,10 +3,10 @@
 //! Everything that decides the course of a run is in its [`Order`]. The machine it runs on shows only in the
 //! wall-clock figure of the record.
 
-mod excuses;
 mod judge;
 mod node;
 mod story;
+mod witness;
 
 use reports::{RunRecord, Verdict};
 
@@ -72,19 +72,20 @@ pub fn wall_clock() -> std::time::Instant {
 /// Runs it on a thread of its own and waits.
 pub fn run(order: &Order) -> RunRecord {
     let began = wall_clock();
-    let (plan, outcome) = live(order, Keep::Last(200));
-    let mut record = judge::record(order, &plan, outcome);
+    let (plan, outcome, witness) = live(order, Keep::Last(200));
+    let mut record = judge::record(order, &plan, outcome, &witness);
     record.wall_seconds = began.elapsed().as_secs_f64();
     record
 }
 
 /// All events of a run as text, in order: to find where two runs part.
 pub fn traced(order: &Order) -> Vec<String> {
-    let (_, outcome) = live(order, Keep::All);
+    let (_, outcome, _) = live(order, Keep::All);
     outcome.last_events.iter().map(ToString::to_string).collect()
 }
 
-fn live(order: &Order, keep: Keep) -> (FaultPlan, crate::world::Outcome<story::Story>) {
+fn live(order: &Order, keep: Keep) -> (FaultPlan, crate::world::Outcome<story::Story>, witness::Witness) {
+    let witness = witness::Witness::default();
     let plan = order.faults();
     let options = options(&order.scenario.scenario, keep);
     let script = story::Script {
@@ -92,9 +93,10 @@ fn live(order: &Order, keep: Keep) -> (FaultPlan, crate::world::Outcome<story::S
         seed: order.seed,
         plan: plan.clone(),
         part: order.part().map(str::to_owned),
+        witness: witness.clone(),
     };
     let outcome = World::run(order.seed, options, move |world| story::tell(world, script));
-    (plan, outcome)
+    (plan, outcome, witness)
 }
 
 /// What the scenario says of its machines, and our own wishes.

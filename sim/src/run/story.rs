@@ -6,19 +6,23 @@
 //! asks for anything.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::{excuses, node};
-use crate::checker::answers::Excuses;
-use crate::checker::budgets::Idle;
-use crate::fault::FaultPlan;
+use super::node;
+use super::witness::Witness;
+use crate::checker::budgets::{Idle, Peaks};
+use crate::checker::circumstances::Circumstances;
+use crate::checker::rest::Rest;
+use crate::checker::visibility::Durable;
+use crate::fault::{FaultKind, FaultPlan};
 use crate::history::{At, History, Standstill, Value};
 use crate::scenario::Scenario;
 use crate::workload::{self, Client, Field, Schedule, payload, read_everything};
 use crate::world::streams::Stream;
-use crate::world::{MachineHandle, World, lock, waits};
+use crate::world::{Device, MachineHandle, ProcessCounts, World, waits};
 
+/// The node that clients talk to.
+pub(super) const NODE: &str = "node1";
 /// How often the watch looks.
 const LOOK: Duration = Duration::from_millis(500);
 /// The last read, on a healed system.
@@ -30,50 +34,52 @@ const IDLE: Duration = Duration::from_secs(10);
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 /// A supervisor starts a node that has ended by itself again after this.
 const SUPERVISOR: Duration = Duration::from_millis(500);
+/// A node on a disk that nothing is wrong with serves by then, and its counts are those of a node at rest.
+const FIRST_START: Duration = Duration::from_millis(500);
 
 pub(super) struct Script {
     pub(super) scenario: Scenario,
     pub(super) seed: u64,
     pub(super) plan: FaultPlan,
     pub(super) part: Option<String>,
+    pub(super) witness: Witness,
 }
 
-/// What is judged afterwards.
+/// What is judged afterwards, beside what the [`Witness`] has seen.
 #[derive(Debug)]
 pub(super) struct Story {
     pub(super) history: History,
-    /// Since when each acknowledged record is durable on the node's disk.
-    pub(super) durable: BTreeMap<Value, At>,
-    pub(super) excuses: Excuses,
+    /// Since when each record that was sent is durable on the node's disk.
+    pub(super) durable: BTreeMap<Value, Durable>,
     /// The longest time in which nothing was decided, while clients were there.
     pub(super) standstill: Option<Standstill>,
     /// Who waited for whom when nothing had been decided for too long.
     pub(super) explanation: Vec<String>,
     pub(super) idle: Option<Idle>,
-    /// After the polite stop; absent when the node did not get that far.
-    pub(super) left: Option<Vec<String>>,
+    pub(super) rest: Option<Rest>,
+    pub(super) peaks: Peaks,
     pub(super) probes: BTreeMap<String, u64>,
     pub(super) failed_syncs: u64,
-    pub(super) ended: At,
 }
 
 pub(super) async fn tell(world: World, script: Script) -> Story {
-    let Script { scenario, seed, plan, part } = script;
-    let connected_for = ns(scenario.liveness.connected_for.0);
-    let excuses = excuses::excuses(&plan, connected_for);
+    let Script { scenario, seed, plan, part, witness } = script;
     let schedule = Schedule::of(&scenario);
-    let field = Field::new("node1:9092", &scenario, schedule);
+    let mut field = Field::new("node1:9092", &scenario, schedule);
+    field.notes = witness.notes.clone();
     for fault in &plan.faults {
         world.inject(fault);
     }
-    let setup = node::Setup { config: node::config(&scenario, 1), part, left: Arc::new(Mutex::new(None)) };
-    let left = setup.left.clone();
+    let setup = node::Setup { config: node::config(&scenario, 1), part, lives: witness.lives.clone() };
     let machine = world.node(1);
+    witness.sees_disk(machine.disk());
     machine.supervise(Some(SUPERVISOR));
     machine.start(move |backend| node::live(backend, setup.clone()));
+    let mut watch = Watch::new(&world, &field, &witness, &scenario);
+    watch.until(FIRST_START, || false).await;
+    let before = machine.counts();
     workload::start(&scenario, seed, &field, |name| world.client(name));
 
-    let mut watch = Watch::new(&world, &field, &excuses, ns(scenario.liveness.frozen_after.0));
     watch.until(Duration::from_nanos(schedule.healed), || false).await;
     world.heal_all();
     if !machine.is_running() {
@@ -82,10 +88,12 @@ pub(super) async fn tell(world: World, script: Script) -> Story {
     let patience = Duration::from_nanos(schedule.give_up) + Duration::from_secs(30);
     watch.until(patience, || field.is_done()).await;
     let standstill = field.notes.write().pulse.longest(ns(world.now()));
+    watch.until(world.now() + SETTLE, || false).await;
+    let rest = before.zip(machine.counts()).map(|(before, after)| rest(&world, &field, before, after));
     if scenario.workload.stop_after.is_none() && scenario.budget.is_of_idle_time() {
-        watch.idle_from(world.now() + SETTLE, world.now() + SETTLE + IDLE).await;
+        watch.idle_from(world.now(), world.now() + IDLE).await;
     }
-    let (idle, explanation) = (watch.idle(), watch.explanation);
+    let (idle, explanation, peaks) = (watch.idle(), watch.explanation, watch.peaks);
 
     // What the last end brings about is no merit of the plan's.
     let probes = world.probes();
@@ -96,24 +104,61 @@ pub(super) async fn tell(world: World, script: Script) -> Story {
     while !field.is_done() && world.now() < until + Duration::from_secs(30) {
         world.sleep(Duration::from_millis(50)).await;
     }
-    let ended = ns(world.now());
+    stop(&world, &machine, &witness).await;
+    let history = field.notes.take();
+    let disk = machine.disk();
+    let durable = durable(&history, disk);
+    let failed_syncs = disk.syncs().iter().filter(|sync| !sync.ok).count() as u64;
+    Story { history, durable, standstill, explanation, idle, rest, peaks, probes, failed_syncs }
+}
+
+/// What the disk knows of all that was sent.
+pub(super) fn durable(history: &History, disk: &Device) -> BTreeMap<Value, Durable> {
+    let since = |value| match disk.marker(payload::number(value)).durable {
+        Some(at) => Durable::Since(at),
+        None => Durable::Never,
+    };
+    history.sends.iter().flat_map(|send| send.values()).map(|value| (value, since(value))).collect()
+}
+
+/// What the node had before clients came, and what it has after they have gone.
+fn rest(world: &World, field: &Field, before: ProcessCounts, after: ProcessCounts) -> Rest {
+    let churned: usize = field.notes.write().topics.len();
+    let silenced = world.fault_hits().iter().any(|hit| hit.hits > 0 && hit.fault.kind == FaultKind::Silence);
+    Rest {
+        before,
+        after,
+        // No topic that is created while a run lasts has more than a few partitions.
+        partitions: (field.places.len() + 3 * churned) as u64,
+        files: world.node(1).disk().durable_files().len() as u64,
+        silenced,
+    }
+}
+
+/// Asks the node to stop, and sees what it still does while it does not.
+async fn stop(world: &World, machine: &MachineHandle, witness: &Witness) {
     machine.supervise(None);
     machine.request_stop();
     let stop_by = world.now() + STOP_WITHIN;
     while machine.is_running() && world.now() < stop_by {
+        see_stopping(world, witness);
         world.sleep(Duration::from_millis(50)).await;
     }
-    let history = field.notes.take();
-    let disk = machine.disk();
-    let durable = history
-        .sends
-        .iter()
-        .flat_map(|send| send.values())
-        .filter_map(|value| Some((value, disk.marker(payload::number(value)).durable?)))
-        .collect();
-    let failed_syncs = disk.syncs().iter().filter(|sync| !sync.ok).count() as u64;
-    let left = lock(&left).take();
-    Story { history, durable, excuses, standstill, explanation, idle, left, probes, failed_syncs, ended }
+}
+
+/// A process that was asked to stop and has not: what it still waits for.
+fn see_stopping(world: &World, witness: &Witness) {
+    let machine = world.node(1);
+    let Some(backend) = machine.backend() else { return };
+    if !backend.process().is_asked_to_stop() {
+        return;
+    }
+    witness.lives.note(machine.name(), backend.process().incarnation, |life| {
+        life.asked_to_stop.get_or_insert(ns(world.now()));
+        if life.stopped.is_none() {
+            life.in_flight = node::in_flight(&backend);
+        }
+    });
 }
 
 /// The last read is of what recovery brings back: the node is killed, or loses power, once more.
@@ -130,11 +175,14 @@ fn end_without_a_word(machine: &MachineHandle, seed: u64) {
 struct Watch<'a> {
     world: &'a World,
     field: &'a Field,
-    excuses: &'a Excuses,
+    witness: &'a Witness,
+    clients: Vec<String>,
     frozen_after: At,
+    connected_for: At,
     explanation: Vec<String>,
     quiet: Option<Quiet>,
     quiet_end: Option<Quiet>,
+    peaks: Peaks,
 }
 
 /// Counts of the node at one time.
@@ -146,8 +194,19 @@ struct Quiet {
 }
 
 impl<'a> Watch<'a> {
-    fn new(world: &'a World, field: &'a Field, excuses: &'a Excuses, frozen_after: At) -> Watch<'a> {
-        Watch { world, field, excuses, frozen_after, explanation: Vec::new(), quiet: None, quiet_end: None }
+    fn new(world: &'a World, field: &'a Field, witness: &'a Witness, scenario: &Scenario) -> Watch<'a> {
+        Watch {
+            world,
+            field,
+            witness,
+            clients: workload::machines(scenario),
+            frozen_after: ns(scenario.liveness.frozen_after.0),
+            connected_for: ns(scenario.liveness.connected_for.0),
+            explanation: Vec::new(),
+            quiet: None,
+            quiet_end: None,
+            peaks: Peaks::default(),
+        }
     }
 
     async fn until(&mut self, end: Duration, over: impl Fn() -> bool) {
@@ -159,8 +218,14 @@ impl<'a> Watch<'a> {
 
     fn look(&mut self) {
         let now = ns(self.world.now());
+        see_stopping(self.world, self.witness);
+        let circumstances = Circumstances::new(
+            self.world.fault_hits(),
+            self.witness.lives.with_ends(&self.world.endings()),
+            now,
+        );
         let mut notes = self.field.notes.write();
-        if excuses::covers(self.excuses, now) {
+        if circumstances.keep_somebody_away(&self.clients, NODE, now, self.connected_for) {
             notes.pulse.excuse(now);
         } else if self.explanation.is_empty()
             && notes.pulse.longest(now).is_some_and(|still| still.to - still.from >= self.frozen_after)
@@ -169,6 +234,10 @@ impl<'a> Watch<'a> {
             self.explanation = explain(self.world);
         }
         self.count(now);
+        if let Some(counts) = self.world.node(1).counts() {
+            self.peaks.memory = self.peaks.memory.max(counts.memory_peak);
+            self.peaks.sockets = self.peaks.sockets.max(counts.sockets_peak);
+        }
     }
 
     /// What the scenario leaves as idle time, some seconds after its clients have fallen silent.

@@ -121,8 +121,8 @@ fn check(file: &str, text: &str, scenario: &Scenario) -> Result<(), ScenarioErro
         return wrong("[swarm]", what.into(), None);
     }
     for required in &scenario.probes.required {
-        if !probe::ALL.iter().any(|(name, _)| name == required) {
-            let names = probe::ALL.iter().map(|(name, _)| *name);
+        if !probe::is_known(required) {
+            let names = probe::Probe::ALL.iter().map(|probe| probe.name());
             return wrong("required", format!("unknown probe `{required}`"), nearest(required, names));
         }
     }

@@ -1,0 +1,63 @@
+//! What is known of a run from outside of its world, however it ends: the clients' history, the lives of the nodes'
+//! processes, and their disks' own knowledge.
+//!
+//! A world that stops early takes its main future with it; what stands here is still there to be judged.
+
+use std::sync::{Arc, Mutex};
+
+use crate::checker::circumstances::{End, Life};
+use crate::history::{At, Notes};
+use crate::world::{Cause, Device, Ending, lock};
+
+#[derive(Clone, Default)]
+pub(super) struct Witness {
+    pub(super) notes: Notes,
+    pub(super) lives: Lives,
+    disk: Arc<Mutex<Option<Arc<Device>>>>,
+}
+
+impl Witness {
+    pub(super) fn sees_disk(&self, disk: &Arc<Device>) {
+        *lock(&self.disk) = Some(disk.clone());
+    }
+
+    pub(super) fn disk(&self) -> Option<Arc<Device>> {
+        lock(&self.disk).clone()
+    }
+}
+
+/// One entry for each process of a node, written by its program and by whoever watches it.
+#[derive(Clone, Default)]
+pub(super) struct Lives(Arc<Mutex<Vec<Life>>>);
+
+impl Lives {
+    pub(super) fn began(&self, node: &str, incarnation: u64, at: At) {
+        lock(&self.0).push(Life { node: node.to_owned(), incarnation, began: at, ..Life::default() });
+    }
+
+    pub(super) fn note(&self, node: &str, incarnation: u64, note: impl FnOnce(&mut Life)) {
+        let mut lives = lock(&self.0);
+        if let Some(life) = lives.iter_mut().find(|life| life.node == node && life.incarnation == incarnation)
+        {
+            note(life);
+        }
+    }
+
+    /// All of them, with how they ended.
+    pub(super) fn with_ends(&self, endings: &[Ending]) -> Vec<Life> {
+        let mut lives = lock(&self.0).clone();
+        for ending in endings {
+            let of_it =
+                |life: &&mut Life| life.node == ending.machine && life.incarnation == ending.incarnation;
+            if let Some(life) = lives.iter_mut().find(of_it) {
+                let end = match &ending.cause {
+                    Cause::Killed => End::Killed,
+                    Cause::PowerLost => End::PowerLost,
+                    Cause::Exited(status, why) => End::Exited(*status as i32, why.clone()),
+                };
+                life.end = Some((ending.at, end));
+            }
+        }
+        lives
+    }
+}
