@@ -55,6 +55,7 @@ pub(super) fn record(order: &Order, plan: &FaultPlan, outcome: Outcome<Story>) -
 fn broken(stop: &Stop, at: Duration) -> Violation {
     let (checker, verdict) = match stop {
         Stop::Crash { .. } | Stop::Main(_) => ("crash", Verdict::Crash),
+        Stop::Livelock { .. } | Stop::GivenUp { .. } => ("livelock", Verdict::Freeze),
         Stop::NeverYields { .. } | Stop::Busy { .. } | Stop::NothingLeft | Stop::OutOfTime => {
             ("standstill", Verdict::Freeze)
         }
