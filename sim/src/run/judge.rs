@@ -136,7 +136,6 @@ fn judge(record: &mut RunRecord, scenario: &Scenario, plan: &FaultPlan, story: &
     let (figures, over) = budgets::budgets(history, &scenario.budget, story.idle);
     record.budgets = figures;
     record.violations.extend(over);
-    record.explanation.clone_from(&story.explanation);
     record.probes.clone_from(&story.probes);
     for (name, count) in &history.counts {
         if crate::probe::is_known(name) {

@@ -233,7 +233,12 @@ impl Universe {
     pub fn explain(&self) -> Explanation {
         let mut nodes = self.snapshots();
         nodes.retain(|snapshot| snapshot.machine.starts_with("node"));
-        waits::explain(&nodes)
+        let mut told = waits::explain(&nodes);
+        told.at = self.now();
+        if told.lines.is_empty() {
+            told.lines = waits::oldest_waits(&nodes);
+        }
+        told
     }
 
     /// Explains what a stop finds, before it is torn down.

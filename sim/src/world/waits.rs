@@ -84,14 +84,11 @@ pub fn explain(snapshots: &[ProcessSnapshot]) -> Explanation {
             whole.fault = found.fault;
         }
     }
-    if whole.lines.is_empty() {
-        whole.lines = oldest_waits(snapshots);
-    }
     whole
 }
 
 /// Where nothing is seen to stand still: what has been waited for longest, so that there is somewhere to begin.
-fn oldest_waits(snapshots: &[ProcessSnapshot]) -> Vec<String> {
+pub fn oldest_waits(snapshots: &[ProcessSnapshot]) -> Vec<String> {
     const TOLD: usize = 5;
     if snapshots.is_empty() {
         return vec!["no node runs".to_owned()];
