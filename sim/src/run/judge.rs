@@ -77,14 +77,23 @@ fn ns(duration: Duration) -> At {
 fn verdict_of(stop: &Stop) -> Verdict {
     match stop {
         Stop::Crash { .. } | Stop::Main(_) => Verdict::Crash,
-        Stop::NeverYields { .. } | Stop::Busy { .. } | Stop::NothingLeft | Stop::OutOfTime => Verdict::Freeze,
+        Stop::NeverYields { .. }
+        | Stop::Busy { .. }
+        | Stop::NothingLeft
+        | Stop::OutOfTime
+        | Stop::Livelock { .. }
+        | Stop::GivenUp { .. } => Verdict::Freeze,
     }
 }
 
 /// The world broke before the story was over.
 fn broken(stop: &Stop, at: Duration) -> Violation {
     let verdict = verdict_of(stop);
-    let checker = if verdict == Verdict::Crash { "crash" } else { "standstill" };
+    let checker = match stop {
+        Stop::Livelock { .. } | Stop::GivenUp { .. } => "livelock",
+        _ if verdict == Verdict::Crash => "crash",
+        _ => "standstill",
+    };
     Violation { checker: checker.into(), verdict, what: format!("at {}: {stop}", seconds(ns(at))) }
 }
 
@@ -102,8 +111,8 @@ const AT_ALL_TIMES: [fn(&History) -> Vec<Violation>; 8] = [
 
 /// The history up to a stop of the world, judged by what must hold at all times.
 fn cut_short(stop: &Stop, circumstances: &Circumstances, witness: &Witness) -> Vec<Violation> {
-    // A task that never yields keeps whatever it had taken.
-    if matches!(stop, Stop::NeverYields { .. }) {
+    // Whoever is stopped from outside keeps whatever it had taken.
+    if matches!(stop, Stop::NeverYields { .. } | Stop::GivenUp { .. }) {
         return Vec::new();
     }
     let history = witness.notes.take();
@@ -169,7 +178,6 @@ fn judge(record: &mut RunRecord, scenario: &Scenario, circumstances: &Circumstan
     let (figures, over) = budgets::budgets(history, &scenario.budget, story.idle, story.peaks);
     record.budgets = figures;
     record.violations.extend(over);
-    record.explanation.clone_from(&story.explanation);
     record.probes = probes_of(story, circumstances);
     record.figures = figures_of(story, recovery.slowest);
 }

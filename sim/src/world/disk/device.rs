@@ -68,6 +68,15 @@ pub(super) struct Operation {
     pub(super) outlet: Arc<Outlet>,
 }
 
+/// An operation in flight that a planned fault holds.
+pub(in crate::world) struct HeldOperation {
+    pub(in crate::world) what: &'static str,
+    pub(in crate::world) path: Arc<Path>,
+    /// In the world's time.
+    pub(in crate::world) began: u64,
+    pub(in crate::world) fault: FaultId,
+}
+
 impl Device {
     pub fn new(universe: &Arc<Universe>, machine: Arc<str>) -> Arc<Device> {
         let state = State {
@@ -214,6 +223,22 @@ impl Device {
                 operation.timer = Some(self.complete_at(*number, now + operation.latency));
             }
         }
+    }
+
+    /// Operations of a process that a planned fault holds.
+    pub(in crate::world) fn held(&self, process: u64) -> Vec<HeldOperation> {
+        let state = lock(&self.state);
+        let of_process = state.in_flight.values().filter(|operation| operation.process.number == process);
+        of_process
+            .filter_map(|operation| {
+                Some(HeldOperation {
+                    what: operation.work.name(),
+                    path: operation.path.clone(),
+                    began: operation.began,
+                    fault: operation.effect.stalled_by?,
+                })
+            })
+            .collect()
     }
 
     /// The process's operations go with it, its locks too. Written bytes stay.

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::pipe::{Pipe, Segment};
 use crate::fault;
 use crate::world::lock;
-use crate::world::trace::{Event, What};
+use crate::world::trace::{Event, What, digest};
 use crate::world::universe::Universe;
 
 /// Un-acknowledged for so long, a connection is given up by its sender.
@@ -71,6 +71,10 @@ impl Connection {
             Segment::Fin | Segment::Reset => 0,
         };
         let now = universe.now();
+        let content = match &segment {
+            Segment::Data(data) => digest(data),
+            Segment::Fin | Segment::Reset => 0,
+        };
         let (a, b) = (&self.ends[from].machine, &self.ends[1 - from].machine);
         let transit = universe.network.transit(universe, a, b, bytes);
         let mut state = lock(&self.state);
@@ -83,7 +87,8 @@ impl Connection {
         let arrives = pipe.send(segment, leaves + transit.latency);
         let schedule = !std::mem::replace(&mut pipe.scheduled, true);
         drop(state);
-        universe.event(Event::new(What::Sent).numbers(self.number * 2 + from as u64, bytes as u64));
+        let sent = Event::new(What::Sent).numbers(self.number * 2 + from as u64, bytes as u64);
+        universe.event(Event { content, ..sent });
         if schedule {
             self.deliver_at(universe, from, arrives);
         }
