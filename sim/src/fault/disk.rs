@@ -57,7 +57,7 @@ pub fn aims_at(fault: &Fault, target: &DiskTarget<'_>) -> bool {
         && fault.kind != FaultKind::BitRot;
     possible
         && fault.operation.unwrap_or(Operation::Any).covers(target.operation)
-        && fault.node.as_ref().is_some_and(|node| node.machine() == target.machine)
+        && fault.node.as_ref().is_some_and(|node| node.is(target.machine))
         && fault.path.as_ref().unwrap_or(&PathSelector::Any).matches(target.path)
 }
 

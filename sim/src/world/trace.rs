@@ -38,6 +38,8 @@ pub enum What {
     Panic,
     Probe,
     Note,
+    /// What was written, read or sent: `b` is a hash of it.
+    Content,
 }
 
 /// One event. What `a` and `b` mean depends on what happened; `name` is of the machine, task or file.

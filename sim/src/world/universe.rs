@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use io_backend::task::TaskIds;
 
+use super::alloc;
 use super::guard::Guard;
 use super::lock;
 use super::machine::Machine;
@@ -81,6 +82,7 @@ impl Universe {
         if self.is_over() {
             return;
         }
+        let _world = alloc::as_world();
         event.at = self.now();
         lock(&self.trace).push(event);
     }
@@ -91,6 +93,7 @@ impl Universe {
 
     /// Asks the faults; what they hit goes into the trace.
     pub(super) fn with_faults<R>(&self, ask: impl FnOnce(&mut ActiveFaults) -> R) -> R {
+        let _world = alloc::as_world();
         let mut faults = lock(&self.faults);
         let answer = ask(&mut faults);
         let hits = faults.take_fresh_hits();
@@ -103,6 +106,7 @@ impl Universe {
 
     /// Something worth reaching was reached.
     pub fn probe(&self, name: &str) {
+        let _world = alloc::as_world();
         let mut probes = lock(&self.probes);
         match probes.get_mut(name) {
             Some(count) => *count += 1,
@@ -119,6 +123,7 @@ impl Universe {
     }
 
     pub(super) fn wake_at(&self, at: u64, waker: &Waker) -> TimerKey {
+        let _world = alloc::as_world();
         lock(&self.timers).add(at.max(self.now()), Due::Wake(waker.clone()))
     }
 
@@ -128,6 +133,7 @@ impl Universe {
 
     /// Runs `act` at that time, with no lock held and no task being polled.
     pub(super) fn act_at(&self, at: u64, act: impl FnOnce(&Arc<Universe>) + Send + 'static) -> TimerKey {
+        let _world = alloc::as_world();
         lock(&self.timers).add(at.max(self.now()), Due::Act(Box::new(act)))
     }
 

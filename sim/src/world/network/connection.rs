@@ -10,9 +10,12 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use twox_hash::XxHash3_64;
 
 use super::pipe::{Pipe, Segment};
 use crate::fault;
+use crate::world::alloc;
+use crate::world::descriptors::Descriptor;
 use crate::world::lock;
 use crate::world::trace::{Event, What};
 use crate::world::universe::Universe;
@@ -66,9 +69,10 @@ impl Connection {
     }
 
     fn send(self: &Arc<Connection>, universe: &Arc<Universe>, from: usize, segment: Segment) {
-        let bytes = match &segment {
-            Segment::Data(data) => data.len(),
-            Segment::Fin | Segment::Reset => 0,
+        let (bytes, content) = match &segment {
+            Segment::Data(data) => (data.len(), XxHash3_64::oneshot(data)),
+            Segment::Fin => (0, 0),
+            Segment::Reset => (0, 1),
         };
         let now = universe.now();
         let (a, b) = (&self.ends[from].machine, &self.ends[1 - from].machine);
@@ -83,7 +87,7 @@ impl Connection {
         let arrives = pipe.send(segment, leaves + transit.latency);
         let schedule = !std::mem::replace(&mut pipe.scheduled, true);
         drop(state);
-        universe.event(Event::new(What::Sent).numbers(self.number * 2 + from as u64, bytes as u64));
+        universe.event(Event::new(What::Sent).numbers(self.number * 2 + from as u64, content));
         if schedule {
             self.deliver_at(universe, from, arrives);
         }
@@ -273,11 +277,18 @@ pub struct SimStream {
     universe: Arc<Universe>,
     connection: Arc<Connection>,
     end: usize,
+    /// None while nobody has accepted it.
+    _descriptor: Option<Descriptor>,
 }
 
 impl SimStream {
-    pub(super) fn new(universe: &Arc<Universe>, connection: Arc<Connection>, end: usize) -> SimStream {
-        SimStream { universe: universe.clone(), connection, end }
+    pub(super) fn new(
+        universe: &Arc<Universe>,
+        connection: Arc<Connection>,
+        end: usize,
+        descriptor: Option<Descriptor>,
+    ) -> SimStream {
+        SimStream { universe: universe.clone(), connection, end, _descriptor: descriptor }
     }
 }
 
@@ -304,9 +315,10 @@ impl AsyncRead for SimStream {
             return Poll::Ready(Err(broken(kind)));
         }
         let pipe = &mut state.pipes[1 - self.end];
+        let most = self.universe.network.portion(&self.universe, pipe.readable().min(buf.remaining()));
         let mut read = 0;
-        while buf.remaining() > 0
-            && let Some(bytes) = pipe.read(buf.remaining())
+        while read < most
+            && let Some(bytes) = pipe.read(most - read)
         {
             buf.put_slice(&bytes);
             read += bytes.len();
@@ -344,6 +356,7 @@ impl AsyncWrite for SimStream {
         }
         drop(state);
         if taken > 0 {
+            let _world = alloc::as_world();
             let segment = Segment::Data(Bytes::copy_from_slice(&data[..taken]));
             self.connection.send(&self.universe, self.end, segment);
         }
