@@ -125,6 +125,10 @@ impl ActiveFaults {
         self.fresh_hits.push(id);
     }
 
+    pub(super) fn hits_of(&self, id: FaultId) -> u64 {
+        self.slots[id.0].hits
+    }
+
     pub fn hits(&self) -> Vec<FaultHits> {
         let told = |slot: &Slot| FaultHits {
             fault: slot.fault.clone(),

@@ -20,7 +20,7 @@ use super::operation::{Outlet, Output, SyncRecord, Target, Work};
 use super::pages::is_zero;
 use super::permits::Permit;
 use crate::fault::disk::{DiskEffect, DiskFailure, DiskTarget, WriteFate};
-use crate::fault::{self, Fault, FaultId, Occasion, PathSelector};
+use crate::fault::{self, Fault, FaultId, Occasion, PathClass, PathSelector};
 use crate::world::alloc;
 use crate::world::lock;
 use crate::world::process::Process;
@@ -293,7 +293,9 @@ impl Device {
     pub(in crate::world) fn power_loss(&self) {
         let mut state = lock(&self.state);
         let State { image, stream, markers, .. } = &mut *state;
-        let (bytes, names) = image.power_loss(stream);
+        let bytes =
+            image.unsynced_bytes(|path| matches!(PathClass::of(path), PathClass::Journal | PathClass::Raft));
+        let names = image.power_loss(stream);
         markers.power_loss();
         let survived = image.digest();
         drop(state);

@@ -198,15 +198,22 @@ impl Image {
         self.alter(inode, |file| file.write(position, data));
     }
 
-    /// The power goes: un-synced names and bytes are kept, dropped or torn. Returns how many bytes and how
-    /// many names were not synced.
-    pub fn power_loss(&mut self, stream: &mut Stream) -> (u64, usize) {
-        let bytes = self.files.values_mut().map(|file| file.power_loss(stream)).sum();
+    /// Bytes of these files that no sync covers yet.
+    pub fn unsynced_bytes(&self, of: impl Fn(&Path) -> bool) -> u64 {
+        let files = self.names.files(false).filter(|(path, _)| of(path));
+        files.filter_map(|(_, inode)| self.files.get(&inode)).map(FileState::unsynced_bytes).sum()
+    }
+
+    /// The power goes: un-synced names and bytes are kept, dropped or torn. Returns how many names were not synced.
+    pub fn power_loss(&mut self, stream: &mut Stream) -> usize {
+        for file in self.files.values_mut() {
+            file.power_loss(stream);
+        }
         let names = self.names.power_loss(stream);
         self.open.clear();
         self.files.retain(|inode, _| self.names.refers_to(*inode));
         self.used = self.files.values().map(|file| file.current().len()).sum();
-        (bytes, names)
+        names
     }
 
     pub fn wipe(&mut self) {
