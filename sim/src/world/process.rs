@@ -178,7 +178,7 @@ impl Process {
     pub(super) fn admit_task(&self, task: Arc<Task>) {
         let universe = self.universe();
         let blocks = universe.with_faults(|faults| {
-            let name = (&*self.machine.name, task.current.name.role, task.full_name.as_str());
+            let name = (&*self.machine.name, task.current.name.role, &*task.full_name);
             fault::task::stops(faults, name.0, name.1, name.2, universe.now())
                 .is_some_and(|id| faults.get(id).kind == fault::FaultKind::ThreadBlocked)
         });

@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex};
 
 use io_backend::Moment;
 use io_backend::registry::InFlight;
-use twox_hash::XxHash3_64;
 
 use super::image::Image;
 use super::markers::{MarkerTimes, Markers};
@@ -26,7 +25,7 @@ use crate::world::lock;
 use crate::world::process::Process;
 use crate::world::streams::Stream;
 use crate::world::timers::TimerKey;
-use crate::world::trace::{Event, What};
+use crate::world::trace::{Event, What, digest};
 use crate::world::universe::Universe;
 
 /// So many syncs are remembered for checkers.
@@ -74,6 +73,15 @@ pub(super) struct Operation {
     pub(super) outlet: Arc<Outlet>,
     /// Given back when the operation is over; a dedicated loop's has none.
     pub(super) _permit: Option<Permit>,
+}
+
+/// An operation in flight that a planned fault holds.
+pub(in crate::world) struct HeldOperation {
+    pub(in crate::world) what: &'static str,
+    pub(in crate::world) path: Arc<Path>,
+    /// In the world's time.
+    pub(in crate::world) began: u64,
+    pub(in crate::world) fault: FaultId,
 }
 
 impl Device {
@@ -215,8 +223,8 @@ impl Device {
         if let (Err(_), Some(_)) = (&result, operation.effect.failure) {
             self.universe.event(Event::new(What::DiskEffect).numbers(number, 0));
         }
-        if let Some(digest) = digest(&operation.work, &result) {
-            self.universe.event(Event::new(What::Content).numbers(number, digest));
+        if let Some(content) = content(&operation.work, &result) {
+            self.universe.event(Event { content, ..Event::new(What::DiskEffect).numbers(number, 0) });
         }
         let local = Moment(operation.process.machine.local_now());
         operation.entry.end(local);
@@ -265,6 +273,22 @@ impl Device {
         }
     }
 
+    /// Operations of a process that a planned fault holds.
+    pub(in crate::world) fn held(&self, process: u64) -> Vec<HeldOperation> {
+        let state = lock(&self.state);
+        let of_process = state.in_flight.values().filter(|operation| operation.process.number == process);
+        of_process
+            .filter_map(|operation| {
+                Some(HeldOperation {
+                    what: operation.work.name(),
+                    path: operation.path.clone(),
+                    began: operation.began,
+                    fault: operation.effect.stalled_by?,
+                })
+            })
+            .collect()
+    }
+
     /// The process's operations go with it, its locks too. Written bytes stay.
     pub(in crate::world) fn process_ended(&self, process: u64) {
         let mut state = lock(&self.state);
@@ -299,7 +323,7 @@ impl Device {
         markers.power_loss();
         let survived = image.digest();
         drop(state);
-        self.universe.event(Event::new(What::Content).numbers(0, survived));
+        self.universe.event(Event { content: survived, ..Event::new(What::DiskEffect) });
         if bytes > 0 {
             self.universe.probe("power loss with un-synced bytes in flight");
         }
@@ -386,11 +410,11 @@ impl Device {
 }
 
 /// The contents that went through an operation, for the trace; zeros are told by their number.
-fn digest(work: &Work, result: &std::io::Result<Output>) -> Option<u64> {
+fn content(work: &Work, result: &std::io::Result<Output>) -> Option<u64> {
     let bytes = match (work, result) {
         (Work::Write { data, .. } | Work::WriteDurable { data, .. }, _) => data,
         (_, Ok(Output::Bytes(bytes))) => bytes,
         _ => return None,
     };
-    Some(if is_zero(bytes) { bytes.len() as u64 } else { XxHash3_64::oneshot(bytes) })
+    Some(if is_zero(bytes) { bytes.len() as u64 } else { digest(bytes) })
 }

@@ -10,14 +10,13 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use twox_hash::XxHash3_64;
 
 use super::pipe::{Pipe, Segment};
 use crate::fault;
 use crate::world::alloc;
 use crate::world::descriptors::Descriptor;
 use crate::world::lock;
-use crate::world::trace::{Event, What};
+use crate::world::trace::{Event, What, digest};
 use crate::world::universe::Universe;
 
 /// Un-acknowledged for so long, a connection is given up by its sender.
@@ -70,9 +69,8 @@ impl Connection {
 
     fn send(self: &Arc<Connection>, universe: &Arc<Universe>, from: usize, segment: Segment) {
         let (bytes, content) = match &segment {
-            Segment::Data(data) => (data.len(), XxHash3_64::oneshot(data)),
-            Segment::Fin => (0, 0),
-            Segment::Reset => (0, 1),
+            Segment::Data(data) => (data.len(), digest(data)),
+            Segment::Fin | Segment::Reset => (0, 0),
         };
         let now = universe.now();
         let (a, b) = (&self.ends[from].machine, &self.ends[1 - from].machine);
@@ -87,7 +85,8 @@ impl Connection {
         let arrives = pipe.send(segment, leaves + transit.latency);
         let schedule = !std::mem::replace(&mut pipe.scheduled, true);
         drop(state);
-        universe.event(Event::new(What::Sent).numbers(self.number * 2 + from as u64, content));
+        let sent = Event::new(What::Sent).numbers(self.number * 2 + from as u64, bytes as u64);
+        universe.event(Event { content, ..sent });
         if schedule {
             self.deliver_at(universe, from, arrives);
         }
