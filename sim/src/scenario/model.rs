@@ -173,11 +173,20 @@ pub struct Swarm {
     pub kinds: BTreeMap<FaultKind, u32>,
     /// Scales how long faults last.
     pub longest: Span,
+    /// Faults that damage what is stored may be drawn on a single node, too: the checkers know how to judge what it
+    /// makes of that.
+    pub corrupting: bool,
 }
 
 impl Default for Swarm {
     fn default() -> Swarm {
-        Swarm { faults: (2, 8), families: BTreeMap::new(), kinds: BTreeMap::new(), longest: Span::secs(10) }
+        Swarm {
+            faults: (2, 8),
+            families: BTreeMap::new(),
+            kinds: BTreeMap::new(),
+            longest: Span::secs(10),
+            corrupting: false,
+        }
     }
 }
 

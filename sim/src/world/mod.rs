@@ -5,8 +5,10 @@
 //! timers, tasks and processes are ours. Nothing here reads real time, the environment or the
 //! machine, except the [`guard`], which only ends runs that would never end.
 
+mod alloc;
 mod backend;
 mod clock;
+mod descriptors;
 mod disk;
 mod getrandom;
 mod guard;

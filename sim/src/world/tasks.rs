@@ -16,6 +16,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use io_backend::task::{CurrentTask, Named};
 use io_backend::{TaskHandle, TaskName};
 
+use super::alloc;
 use super::lock;
 use super::outcome::Stop;
 use super::panics;
@@ -280,8 +281,10 @@ impl Future for Runner {
         task.woken.store(false, Ordering::Relaxed);
         let waker = Waker::from(task.clone());
         universe.guard.enter(task.number);
+        let charging = alloc::charge_to(task.process.account);
         let polled =
             catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut Context::from_waker(&waker))));
+        drop(charging);
         universe.guard.leave();
         match polled {
             Ok(Poll::Pending) if !task.killed.load(Ordering::Relaxed) => {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use io_backend::task::TaskIds;
 
+use super::alloc;
 use super::guard::{Guard, Patience};
 use super::lock;
 use super::machine::Machine;
@@ -101,6 +102,7 @@ impl Universe {
         if self.is_over() {
             return;
         }
+        let _world = alloc::as_world();
         event.at = self.now();
         let mut trace = lock(&self.trace);
         trace.push(event);
@@ -123,6 +125,7 @@ impl Universe {
 
     /// Asks the faults; what they hit goes into the trace.
     pub(super) fn with_faults<R>(&self, ask: impl FnOnce(&mut ActiveFaults) -> R) -> R {
+        let _world = alloc::as_world();
         let mut faults = lock(&self.faults);
         let answer = ask(&mut faults);
         let hits = faults.take_fresh_hits();
@@ -135,6 +138,7 @@ impl Universe {
 
     /// Something worth reaching was reached.
     pub fn probe(&self, name: &str) {
+        let _world = alloc::as_world();
         let mut probes = lock(&self.probes);
         let known = probes.get_key_value(name).map(|(name, _)| name.clone());
         let name = known.unwrap_or_else(|| Arc::from(name));
@@ -148,6 +152,7 @@ impl Universe {
     }
 
     pub(super) fn wake_at(&self, at: u64, waker: &Waker) -> TimerKey {
+        let _world = alloc::as_world();
         lock(&self.timers).add(at.max(self.now()), Due::Wake(waker.clone()))
     }
 
@@ -157,6 +162,7 @@ impl Universe {
 
     /// Runs `act` at that time, with no lock held and no task being polled.
     pub(super) fn act_at(&self, at: u64, act: impl FnOnce(&Arc<Universe>) + Send + 'static) -> TimerKey {
+        let _world = alloc::as_world();
         lock(&self.timers).add(at.max(self.now()), Due::Act(Box::new(act)))
     }
 
