@@ -143,9 +143,7 @@ impl Circumstances {
         for hold in self.holds(&request.client, node, request.trade) {
             match hold {
                 Hold::Swallows(from, to)
-                    if request.end == RequestEnd::Unanswered
-                        && request.sent <= to
-                        && request.ended >= from =>
+                    if request.end != RequestEnd::Answered && request.sent <= to && request.ended >= from =>
                 {
                     return true;
                 }
@@ -181,7 +179,8 @@ impl Circumstances {
     /// process. The moment at which clients notice that a connection has silently ended is theirs.
     pub fn trouble(&self, node: &str, requests: &[Request]) -> Times {
         let mut spans: Vec<(At, At)> = self.down(node).spans().to_vec();
-        for hit in self.faults.iter().filter(|hit| counts(hit)) {
+        // A few operations that never complete are not to be felt by anybody.
+        for hit in self.faults.iter().filter(|hit| counts(hit) && !hit.fault.outlives_the_healing()) {
             let network = hit.fault.kind.family() == Family::Network;
             if network || is_on(hit, node) {
                 spans.push((hit.from, hit.until));

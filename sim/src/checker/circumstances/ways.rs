@@ -43,7 +43,7 @@ pub fn hold(hit: &FaultHits, client: &str, node: &str, trade: Trade) -> Option<H
     let here = || fault.node.as_ref().is_some_and(|machine| machine.machine() == node);
     let pauses = Hold::Pauses(from, until);
     match fault.kind {
-        FaultKind::Partition | FaultKind::OneWay => between().then_some(pauses),
+        FaultKind::Partition | FaultKind::OneWay | FaultKind::Flapping => between().then_some(pauses),
         FaultKind::Loss | FaultKind::Delay => {
             let delay = fault.delay.map_or(200_000_000, |delay| nanos(delay.0));
             let late = delay.saturating_mul(SEGMENTS_IN_TURN);
@@ -86,8 +86,5 @@ pub fn hold(hit: &FaultHits, client: &str, node: &str, trade: Trade) -> Option<H
         | FaultKind::LockDelay
         | FaultKind::ChannelDelay
         | FaultKind::ChannelFull => None,
-        // A kind that is not known here excuses nobody.
-        #[allow(unreachable_patterns)]
-        _ => None,
     }
 }
