@@ -49,7 +49,7 @@ pub fn acknowledged_when_clear(
     let mut slowest = None;
     // Per producer: when it wanted something and when it got it, in order.
     let mut wishes: BTreeMap<u32, Vec<Wish<'_>>> = BTreeMap::new();
-    for send in history.sends.iter().filter(|send| send.acks != AckMode::None) {
+    for send in history.sends.iter().filter(|send| send.acks != AckMode::None && !send.abandoned) {
         let settled = match &send.outcome {
             Outcome::Acked { at, .. } => Some(*at),
             Outcome::Refused { .. } | Outcome::Unknown => None,

@@ -5,7 +5,7 @@
 
 mod excuses;
 mod judge;
-mod node;
+pub(crate) mod node;
 mod story;
 
 use reports::{RunRecord, Verdict};
