@@ -19,6 +19,10 @@ pub fn poll_order(history: &History) -> Vec<Violation> {
             Some((round, next)) if *round == poll.round => *next,
             _ => poll.from,
         };
+        if poll.again > 0 {
+            // What was read before began where it was asked for, as everything has to.
+            next = poll.known_until();
+        }
         for (offset, value) in &poll.records {
             let says = |what: &str| {
                 format!(

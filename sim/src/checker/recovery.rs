@@ -32,7 +32,7 @@ pub fn acknowledged_when_clear(
     // Per producer and partition: when something was wanted and when it was got, in order. That a producer gets through
     // to one partition says nothing about another.
     let mut wishes: BTreeMap<(u32, &Place), Vec<Wish>> = BTreeMap::new();
-    for send in history.sends.iter().filter(|send| send.acks != AckMode::None) {
+    for send in history.sends.iter().filter(|send| send.acks != AckMode::None && !send.abandoned) {
         let settled = match &send.outcome {
             Outcome::Acked { at, .. } => Some(*at),
             Outcome::Refused { .. } | Outcome::Unknown => None,

@@ -23,6 +23,9 @@ pub(crate) fn acked(number: u64, offset: i64) -> Send {
         began: 1_000 * number,
         unknown_attempts: 0,
         timestamp_ms: 1_000 + number as i64,
+        visible: 1,
+        pipelined: false,
+        abandoned: false,
         outcome: Outcome::Acked { at: 1_000 * number + 500, base: Some(offset) },
     }
 }
@@ -37,6 +40,7 @@ pub(crate) fn poll(round: u32, from: i64, at: At, numbers: &[(i64, u64)]) -> Pol
         round,
         place: place(),
         from,
+        again: 0,
         at,
         records: numbers.iter().map(|(offset, number)| (*offset, value(*number))).collect(),
     }

@@ -20,7 +20,7 @@ pub fn acked_before_durable(
             continue;
         }
         let left = at.saturating_sub(way);
-        for value in send.values() {
+        for value in send.visible_values() {
             match durable_at(value) {
                 Some(durable) if durable <= left => {}
                 durable => findings.add(format!(

@@ -21,7 +21,8 @@ pub fn seconds(at: At) -> String {
     format!("{}.{:03} s", at / 1_000_000_000, at / 1_000_000 % 1_000)
 }
 
-/// A partition by topic name.
+/// A partition by topic name. A topic that was deleted and created again under its name is another topic:
+/// its second life is called `name#2`, which is no name that a broker would take.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
     pub topic: Arc<str>,
@@ -62,6 +63,13 @@ pub struct Send {
     pub unknown_attempts: u32,
     /// Create time of its records, in the producer's wall-clock milliseconds: what time look-ups go by.
     pub timestamp_ms: i64,
+    /// How many of its records, from the first, show their number to a disk: in a compressed batch not all do.
+    pub visible: u32,
+    /// Others of the same producer may be on their way to the same partition at the same time: unless it is idempotent,
+    /// a retry may change their order.
+    pub pipelined: bool,
+    /// Its client went away, as it had planned, without waiting for the answer: nobody is owed one.
+    pub abandoned: bool,
     pub outcome: Outcome,
 }
 
@@ -69,6 +77,11 @@ impl Send {
     pub fn values(&self) -> impl Iterator<Item = Value> + '_ {
         let producer = self.producer;
         (self.first..self.first + u64::from(self.count)).map(move |number| Value { producer, number })
+    }
+
+    /// Those whose writing the disk can tell.
+    pub fn visible_values(&self) -> impl Iterator<Item = Value> + '_ {
+        self.values().take(self.visible as usize)
     }
 }
 
@@ -108,7 +121,8 @@ pub enum RequestEnd {
     Unanswered,
 }
 
-/// What one fetch of one partition brought.
+/// What one fetch of one partition brought. What was brought before, by whatever fetch, at the same offset and with
+/// the same value is only counted: each place keeps each of its records once.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Poll {
     pub consumer: u32,
@@ -116,8 +130,18 @@ pub struct Poll {
     pub round: u32,
     pub place: Place,
     pub from: i64,
+    /// So many records, at `from` and on without a gap, were as they had been read before.
+    pub again: u32,
     pub at: At,
+    /// What came behind those.
     pub records: Vec<(i64, Value)>,
+}
+
+impl Poll {
+    /// The offset behind the records that were as before.
+    pub fn known_until(&self) -> i64 {
+        self.from + i64::from(self.again)
+    }
 }
 
 /// Something served that cannot be what was sent.
@@ -222,9 +246,15 @@ pub struct History {
     pub lookups: Vec<Lookup>,
     /// Where each consumer got to in its last round.
     pub positions: BTreeMap<(u32, Place), i64>,
+    /// What fetches brought first, per place and offset.
+    pub seen: Seen,
     pub pulse: Pulse,
     pub counts: BTreeMap<&'static str, u64>,
 }
+
+/// The records that fetches brought, each once.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Seen(BTreeMap<Place, BTreeMap<i64, Value>>);
 
 impl History {
     pub fn count(&mut self, name: &'static str) {
@@ -237,6 +267,27 @@ impl History {
 
     pub fn counted(&self, name: &str) -> u64 {
         self.counts.get(name).copied().unwrap_or(0)
+    }
+
+    pub fn complain(&mut self, complaint: Complaint) {
+        self.complaints.push(complaint);
+    }
+
+    /// Notes what a fetch brought, without what is known already.
+    pub fn brought(&mut self, mut poll: Poll) {
+        let seen = self.seen.0.entry(poll.place.clone()).or_default();
+        let fresh = poll
+            .records
+            .iter()
+            .zip(poll.from..)
+            .position(|((offset, value), next)| *offset != next || seen.get(offset) != Some(value));
+        let again = fresh.unwrap_or(poll.records.len());
+        for (offset, value) in &poll.records[again..] {
+            seen.entry(*offset).or_insert(*value);
+        }
+        poll.again = u32::try_from(again).unwrap_or(u32::MAX);
+        poll.records.drain(..again);
+        self.polls.push(poll);
     }
 
     pub fn acked_records(&self) -> u64 {
@@ -257,5 +308,31 @@ impl Notes {
 
     pub fn take(&self) -> History {
         std::mem::take(&mut *self.write())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checker::stories::{poll, value};
+
+    #[test]
+    fn what_was_read_before_is_counted_and_not_kept() {
+        let mut history = History::default();
+        history.brought(poll(0, 0, 1, &[(0, 0), (1, 1)]));
+        history.brought(poll(1, 0, 2, &[(0, 0), (1, 1), (2, 2)]));
+        assert_eq!((history.polls[0].again, history.polls[0].records.len()), (0, 2));
+        assert_eq!((history.polls[1].again, history.polls[1].known_until()), (2, 2));
+        assert_eq!(history.polls[1].records, [(2, value(2))]);
+    }
+
+    #[test]
+    fn another_value_and_a_gap_are_kept() {
+        let mut history = History::default();
+        history.brought(poll(0, 0, 1, &[(0, 0), (1, 1), (2, 2)]));
+        history.brought(poll(1, 0, 2, &[(0, 0), (1, 7)]));
+        history.brought(poll(2, 0, 3, &[(0, 0), (2, 2)]));
+        assert_eq!((history.polls[1].again, &history.polls[1].records), (1, &vec![(1, value(7))]));
+        assert_eq!((history.polls[2].again, &history.polls[2].records), (1, &vec![(2, value(2))]));
     }
 }

@@ -37,10 +37,33 @@ pub struct Pulse {
 
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Beat {
-    /// Requests that wait for an answer now.
-    waiting: u32,
-    /// The earliest request since the last decision.
+    /// Requests that wait for an answer now, by the time from which one is owed to them.
+    waiting: BTreeMap<At, u32>,
+    /// The earliest request since the last decision that is over and was not decided.
     undecided_since: Option<At>,
+    /// Nothing before this counts: something was decided then, or the way was not free.
+    counts_from: At,
+}
+
+impl Beat {
+    /// Since when nothing was decided though somebody waits or waited for it.
+    fn still_since(&self) -> Option<At> {
+        let waiting = self.waiting.keys().next().copied();
+        let since = match (self.undecided_since, waiting) {
+            (Some(over), Some(waiting)) => over.min(waiting),
+            (over, waiting) => over.or(waiting)?,
+        };
+        Some(since.max(self.counts_from))
+    }
+
+    fn over(&mut self, owed_from: At) {
+        if let Some(count) = self.waiting.get_mut(&owed_from) {
+            *count -= 1;
+            if *count == 0 {
+                self.waiting.remove(&owed_from);
+            }
+        }
+    }
 }
 
 /// A time in which requests of one trade were made and none was decided.
@@ -52,33 +75,45 @@ pub struct Standstill {
 }
 
 impl Pulse {
-    pub fn asked(&mut self, trade: Trade, at: At) {
-        let beat = self.trades.entry(trade).or_default();
-        beat.waiting += 1;
-        beat.undecided_since.get_or_insert(at);
+    /// Somebody asks, and an answer is owed from `owed_from` on: at once, or after the wait that was asked for.
+    pub fn asked(&mut self, trade: Trade, owed_from: At) {
+        *self.trades.entry(trade).or_default().waiting.entry(owed_from).or_insert(0) += 1;
     }
 
-    /// A request is over; `decided` unless it just ran out of time.
+    /// The request that has waited for the longest is over; `decided` unless it just ran out of time.
     pub fn ended(&mut self, trade: Trade, at: At, decided: bool) {
+        let first = self.trades.get(&trade).and_then(|beat| beat.waiting.keys().next().copied());
+        self.ended_one(trade, first.unwrap_or(at), at, decided);
+    }
+
+    /// The request to which an answer was owed from `owed_from` on is over.
+    pub fn ended_one(&mut self, trade: Trade, owed_from: At, at: At, decided: bool) {
         let beat = self.trades.entry(trade).or_default();
-        beat.waiting = beat.waiting.saturating_sub(1);
         if !decided {
+            beat.over(owed_from);
+            if owed_from <= at {
+                beat.undecided_since =
+                    Some(beat.undecided_since.map_or(owed_from, |since| since.min(owed_from)));
+            }
             return;
         }
-        if let Some(from) = beat.undecided_since.take() {
+        if let Some(from) = beat.still_since().filter(|from| *from <= at) {
             keep_longest(&mut self.longest, Standstill { trade, from, to: at });
         }
-        if beat.waiting > 0 {
-            beat.undecided_since = Some(at);
-        }
+        beat.over(owed_from);
+        beat.undecided_since = None;
+        beat.counts_from = beat.counts_from.max(at);
+    }
+
+    /// The client does not want to know any more: nothing follows from this request.
+    pub fn withdrawn(&mut self, trade: Trade, owed_from: At) {
+        self.trades.entry(trade).or_default().over(owed_from);
     }
 
     /// The way was not free: nothing before this moment is held against the system.
     pub fn excuse(&mut self, at: At) {
         for beat in self.trades.values_mut() {
-            if let Some(since) = &mut beat.undecided_since {
-                *since = at.max(*since);
-            }
+            beat.counts_from = beat.counts_from.max(at);
         }
     }
 
@@ -86,7 +121,7 @@ impl Pulse {
     pub fn undecided(&self, now: At) -> Option<Standstill> {
         let mut longest = None;
         for (trade, beat) in &self.trades {
-            if let Some(from) = beat.undecided_since {
+            if let Some(from) = beat.still_since() {
                 keep_longest(&mut longest, Standstill { trade: *trade, from, to: now.max(from) });
             }
         }
@@ -151,5 +186,25 @@ mod tests {
         pulse.asked(Trade::Produce, 0);
         pulse.excuse(90);
         assert_eq!(pulse.longest(100).map(|still| still.to - still.from), Some(10));
+    }
+
+    #[test]
+    fn a_long_poll_is_owed_nothing_while_it_waits_as_it_asked() {
+        let mut pulse = Pulse::default();
+        pulse.asked(Trade::Consume, 30);
+        assert_eq!(pulse.longest(20).map(|still| still.to - still.from), Some(0));
+        assert_eq!(pulse.longest(37).map(|still| still.to - still.from), Some(7));
+        pulse.asked(Trade::Consume, 5);
+        pulse.ended_one(Trade::Consume, 5, 6, true);
+        pulse.ended_one(Trade::Consume, 30, 31, true);
+        assert_eq!(pulse.longest(100).map(|still| still.to - still.from), Some(1));
+    }
+
+    #[test]
+    fn a_client_that_leaves_is_owed_nothing() {
+        let mut pulse = Pulse::default();
+        pulse.asked(Trade::Produce, 0);
+        pulse.withdrawn(Trade::Produce, 0);
+        assert_eq!(pulse.longest(100), None);
     }
 }

@@ -26,12 +26,14 @@ pub(super) fn of(history: &History) -> u64 {
         watermarks,
         lookups,
         positions,
+        seen: _,
         pulse: _,
         counts,
     } = history;
     // The bulk is taken as numbers; text of it would cost more than the rest of the judging.
     for poll in polls {
         digest.numbers([poll.consumer.into(), poll.round.into(), poll.from as u64, poll.at]);
+        digest.numbers([poll.again.into()]);
         digest.show(&poll.place);
         digest.records(&poll.records);
     }
@@ -107,7 +109,8 @@ mod tests {
             let place = crate::history::Place { topic: "t".into(), partition: 0 };
             let value = Value { producer: 1, number };
             let records = vec![(0, value)];
-            let poll = Poll { consumer: 1, round: 0, place: place.clone(), from: 0, at: 5, records };
+            let poll =
+                Poll { consumer: 1, round: 0, place: place.clone(), from: 0, again: 0, at: 5, records };
             let mut history = History { polls: vec![poll], ..History::default() };
             history.last_read.insert(place, vec![(0, value)]);
             history

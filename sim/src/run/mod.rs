@@ -5,7 +5,7 @@
 
 mod digest;
 mod judge;
-mod node;
+pub(crate) mod node;
 mod provenance;
 mod story;
 mod twice;

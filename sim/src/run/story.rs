@@ -77,7 +77,7 @@ pub(super) async fn tell(world: World, script: Script) -> Story {
     let mut watch = Watch::new(&world, &field, &witness, &scenario);
     watch.until(FIRST_START, || false).await;
     let before = machine.counts();
-    workload::start(&scenario, seed, &field, |name| world.client(name));
+    workload::start(&scenario, &settings, seed, &field, |name| world.client(name));
 
     watch.until(Duration::from_nanos(schedule.healed), || false).await;
     world.heal_all();
@@ -118,13 +118,13 @@ pub(super) async fn tell(world: World, script: Script) -> Story {
     Story { history, durable, standstill, sightings, idle, rest, peaks, probes, failed_syncs }
 }
 
-/// What the disk knows of all that was sent.
+/// What the disk knows of all that it could see.
 pub(super) fn durable(history: &History, disk: &Device) -> BTreeMap<Value, Durable> {
     let since = |value| match disk.marker(payload::number(value)).durable {
         Some(at) => Durable::Since(at),
         None => Durable::Never,
     };
-    history.sends.iter().flat_map(|send| send.values()).map(|value| (value, since(value))).collect()
+    history.sends.iter().flat_map(|send| send.visible_values()).map(|value| (value, since(value))).collect()
 }
 
 /// What the node had before clients came, and what it has after they have gone.

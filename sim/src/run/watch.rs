@@ -14,7 +14,7 @@ use crate::checker::budgets::{Idle, Peaks};
 use crate::checker::circumstances::Circumstances;
 use crate::history::{At, History, Outcome, RequestEnd, Trade, seconds};
 use crate::scenario::Scenario;
-use crate::workload::{self, Field};
+use crate::workload::Field;
 use crate::world::trace::Marked;
 use crate::world::waits::{self, Explanation};
 use crate::world::{Stop, World};
@@ -104,7 +104,6 @@ pub(super) struct Watch<'a> {
     world: &'a World,
     field: &'a Field,
     witness: &'a Witness,
-    clients: Vec<String>,
     frozen_after: At,
     connected_for: At,
     pub(super) peaks: Peaks,
@@ -135,7 +134,6 @@ impl<'a> Watch<'a> {
             world,
             field,
             witness,
-            clients: workload::machines(scenario),
             frozen_after: ns(scenario.liveness.frozen_after.0),
             connected_for: ns(scenario.liveness.connected_for.0),
             peaks: Peaks::default(),
@@ -186,7 +184,7 @@ impl<'a> Watch<'a> {
     fn keeps_somebody_away(&self, now: At) -> bool {
         let lives = self.witness.lives.with_ends(&self.world.endings());
         let circumstances = Circumstances::new(self.world.fault_hits(), lives, now);
-        circumstances.keep_somebody_away(&self.clients, NODE, now, self.connected_for)
+        circumstances.keep_somebody_away(NODE, now, self.connected_for)
     }
 
     /// A process that was asked to stop and has not: what it still waits for.

@@ -12,6 +12,7 @@ pub mod shelf;
 pub use knobs::{Knobs, Settings};
 pub use load::{ScenarioError, parse};
 pub use model::{
-    AckMode, Budget, Cluster, Liveness, MachineLimits, OneOrMore, Probes, Scenario, Swarm, Workload,
+    AckMode, Budget, Cluster, Compression, Hostile, Liveness, MachineLimits, OneOrMore, Probes, Scenario,
+    Swarm, Workload,
 };
 pub use shelf::{Shelf, ShelfError, ShelvedScenario};

@@ -141,6 +141,77 @@ pub struct Workload {
     pub stop_after: Option<Span>,
     /// A topic is created this often while the run lasts, beside those of the cluster.
     pub create_topic_every: Option<Span>,
+
+    /// Each seed draws how its clients are from ranges around what is written here, which is among the draws.
+    pub varied: bool,
+    /// Requests that a producer has on the wire at a time.
+    pub in_flight: u32,
+    /// Partitions, over all topics, that one produce request has batches for.
+    pub partitions_per_request: u32,
+    /// Batches that a producer wants to send at the same moment; its rate stays.
+    pub burst: u32,
+    pub compression: OneOrMore<Compression>,
+    /// Records have keys and headers.
+    pub keyed: bool,
+    /// Record sizes from tens of bytes up to what a batch may hold, most of them near `size`.
+    pub mixed_sizes: bool,
+    /// How long a consumer asks the broker to wait for more, and for how many bytes.
+    pub long_poll: Span,
+    pub min_bytes: u32,
+    /// Fetches that a consumer has on the wire at a time, each for partitions of its own.
+    pub fetches_in_flight: u32,
+    /// Consumers name topics by their ids.
+    pub fetch_by_id: bool,
+    /// Offsets are looked up (earliest, latest, by time) this often.
+    pub lookups_every: Option<Span>,
+    /// A topic is created, written, read, deleted or created again under its name this often.
+    pub churn_topics_every: Option<Span>,
+    /// Clients that go away in the middle of whatever they do, again and again.
+    pub leavers: u32,
+    /// Well-behaved clients with small requests and little patience (5 s each); the first one shares the hostile
+    /// clients' address.
+    pub probes: u32,
+    pub hostile: Hostile,
+}
+
+/// Clients that do what the protocol allows and no client should. They are counted and not judged.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Hostile {
+    /// Connections that announce the largest request and send little of it, or a byte now and then.
+    pub announcers: u32,
+    /// Connections with a hundred long polls each, ten minutes long.
+    pub pollers: u32,
+    /// Connections that fetch as much as they can and do not read it, or a byte now and then.
+    pub non_readers: u32,
+    /// Connections that say nothing.
+    pub idlers: u32,
+    /// Connections that get producer ids all the time and send one small batch under each.
+    pub flooders: u32,
+    /// All come from one machine; otherwise each has its own.
+    pub from_one_address: bool,
+    /// From when until when; a sixth and five sixths of the duration if it is not said.
+    pub from: Option<Span>,
+    pub until: Option<Span>,
+}
+
+impl Hostile {
+    pub fn any(&self) -> bool {
+        self.announcers + self.pollers + self.non_readers + self.idlers + self.flooders > 0
+    }
+}
+
+/// How batches are packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Compression {
+    None,
+    Gzip,
+    Snappy,
+    /// As the Java client packs it.
+    SnappyFramed,
+    Lz4,
+    Zstd,
 }
 
 impl Default for Workload {
@@ -157,6 +228,22 @@ impl Default for Workload {
             reread_every: Span::secs(20),
             stop_after: None,
             create_topic_every: None,
+            varied: false,
+            in_flight: 1,
+            partitions_per_request: 1,
+            burst: 1,
+            compression: OneOrMore::One(Compression::None),
+            keyed: false,
+            mixed_sizes: false,
+            long_poll: Span::millis(500),
+            min_bytes: 1,
+            fetches_in_flight: 1,
+            fetch_by_id: false,
+            lookups_every: None,
+            churn_topics_every: None,
+            leavers: 0,
+            probes: 0,
+            hostile: Hostile::default(),
         }
     }
 }

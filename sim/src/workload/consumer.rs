@@ -1,232 +1,245 @@
-//! A consumer: reads all partitions from the beginning, waits for more, and now and then starts over.
+//! A consumer: reads all partitions from the beginning, waits for more as long as it likes, and now and then starts
+//! over. Several fetches may be on the wire at a time, each for partitions of its own.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use io_backend::Backend;
 use kafka_protocol::error::ResponseError;
-use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
-use kafka_protocol::messages::fetch_response::PartitionData;
-use kafka_protocol::messages::{BrokerId, FetchRequest, FetchResponse, TopicName};
-use kafka_protocol::protocol::StrBytes;
-use kafka_protocol::records::RecordBatchDecoder;
+use kafka_protocol::messages::FetchRequest;
 
-use super::connection::{CallError, Line, back_off};
-use super::{Client, payload};
-use crate::history::{Damage, Outcome, Place, Poll, Trade, Value};
-use crate::scenario::AckMode;
+use super::Client;
+use super::connection::{Answer, CallError, Line, back_off, ns};
+use super::fetcher::{self, FetchTerms, Fetched, Ids};
+use super::shape::ConsumerShape;
+use crate::history::{At, Damage, Poll, Trade, Watermark};
+use crate::world::streams::Stream;
 
-/// How long the broker may wait for more.
-const WAIT: Duration = Duration::from_millis(500);
-/// The broker is granted this beyond the wait: a read from a slow disk.
-const WITHIN: Duration = Duration::from_secs(12);
-const BYTES: i32 = 256 << 10;
+/// Who does not want the broker to wait comes back after this if there was nothing.
+const PAUSE: Duration = Duration::from_millis(40);
+/// What a consumer waits at most when the producers are about to fall silent.
+const SHORTEST_END: Duration = Duration::from_millis(500);
 
-pub(super) fn start<B: Backend>(client: Client<B>, number: u32, reread_every: Duration) {
-    let consumer = Consumer { fetcher: Fetcher::new(&client), client: client.clone(), number, round: 0 };
-    client.begin("consumer", consumer.run(reread_every));
+pub(super) fn start<B: Backend>(client: Client<B>, shape: ConsumerShape, stream: Stream) {
+    let places = client.field.places.len();
+    let groups = shape.fetches_in_flight.min(places).max(1);
+    let consumer = Consumer {
+        line: Line::new(&client),
+        positions: vec![0; places],
+        watermarks: vec![-1; places],
+        groups: (0..groups).map(|group| (group..places).step_by(groups).collect()).collect(),
+        asked: BTreeMap::new(),
+        ids: None,
+        round: 0,
+        client: client.clone(),
+        shape,
+        stream,
+    };
+    client.begin("consumer", consumer.run());
 }
 
 struct Consumer<B: Backend> {
     client: Client<B>,
-    fetcher: Fetcher<B>,
-    number: u32,
+    shape: ConsumerShape,
+    stream: Stream,
+    line: Line<B>,
+    positions: Vec<i64>,
+    /// As last told.
+    watermarks: Vec<i64>,
+    /// Places that are fetched together.
+    groups: Vec<Vec<usize>>,
+    /// What the requests on the wire are about, by number.
+    asked: BTreeMap<i32, Fetching>,
+    ids: Option<Arc<Ids>>,
     round: u32,
 }
 
+/// A fetch on the wire.
+struct Fetching {
+    group: usize,
+    /// Places and offsets.
+    from: Vec<(usize, i64)>,
+    version: i16,
+    ids: Option<Arc<Ids>>,
+}
+
+/// What a round of work came to.
+enum Came {
+    Records,
+    Nothing,
+    Trouble,
+}
+
 impl<B: Backend> Consumer<B> {
-    async fn run(mut self, reread_every: Duration) {
-        let every = u64::try_from(reread_every.as_nanos()).unwrap_or(u64::MAX);
-        let places = self.client.field.places.clone();
+    async fn run(mut self) {
+        let backend = self.client.backend.clone();
+        let every = ns(self.shape.reread_every);
         let schedule = self.client.field.schedule;
-        let mut positions: Vec<i64> = vec![0; places.len()];
         let mut started = self.client.now();
         let mut failures = 0;
         loop {
             let now = self.client.now();
-            if now >= schedule.give_up || (now >= schedule.produce_until && self.has_seen_all(&positions)) {
+            let silent = now >= schedule.produce_until;
+            if now >= schedule.give_up || (silent && self.client.field.owed.is_seen(&self.positions)) {
                 break;
             }
-            if now.saturating_sub(started) >= every && now < schedule.produce_until {
+            let starts_over = !silent && now.saturating_sub(started) >= every;
+            if starts_over && self.asked.is_empty() {
                 self.round += 1;
                 started = now;
-                positions.fill(0);
+                self.positions.fill(0);
                 self.client.field.notes.write().count("consumer started over");
+            } else if !starts_over && self.ask().await.is_err() {
+                self.lost();
+                failures += 1;
+                back_off(&backend, failures).await;
+                continue;
             }
-            match self.fetcher.fetch(&places, &positions).await {
-                Ok(fetched) => {
-                    let troubled = fetched.iter().any(|fetch| fetch.error.is_some());
-                    for fetch in fetched {
-                        self.note(fetch, &mut positions);
+            match self.listen(schedule.give_up).await {
+                Came::Records => failures = 0,
+                Came::Nothing => {
+                    failures = 0;
+                    if self.shape.long_poll < PAUSE {
+                        backend.sleep(PAUSE).await;
                     }
-                    failures = if troubled { failures + 1 } else { 0 };
                 }
-                Err(_) => failures += 1,
-            }
-            if failures > 0 {
-                back_off(&self.client.backend, failures).await;
+                Came::Trouble => {
+                    failures += 1;
+                    back_off(&backend, failures).await;
+                }
             }
         }
         let mut notes = self.client.field.notes.write();
-        for (place, position) in places.iter().zip(positions) {
-            notes.positions.insert((self.number, place.clone()), position);
+        for (place, position) in self.client.field.places.iter().zip(&self.positions) {
+            notes.positions.insert((self.shape.number, place.clone()), *position);
         }
     }
 
-    fn note(&self, fetch: Fetched, positions: &mut [i64]) {
-        let mut notes = self.client.field.notes.write();
+    fn terms(&self) -> FetchTerms {
+        let left = self.client.field.schedule.produce_until.saturating_sub(self.client.now());
+        let wait = self.shape.long_poll.min(Duration::from_nanos(left).max(SHORTEST_END));
+        // A consumer that has to see the end does not insist on more than there will be.
+        let min_bytes = if left == 0 { 1 } else { self.shape.min_bytes };
+        FetchTerms {
+            wait,
+            min_bytes,
+            partition_bytes: self.shape.partition_bytes,
+            version: self.shape.version,
+        }
+    }
+
+    /// Sends a fetch for each group that has none on the wire.
+    async fn ask(&mut self) -> Result<(), CallError> {
+        let places = self.client.field.places.clone();
+        if self.shape.by_id && self.ids.as_ref().is_none_or(|ids| ids.is_empty()) {
+            let ids = fetcher::topic_ids(&self.client, &mut self.line, &places).await?;
+            self.ids = Some(Arc::new(ids));
+        }
+        let ids = self.ids.clone();
+        let terms = self.terms();
+        for group in 0..self.groups.len() {
+            if self.asked.values().any(|fetching| fetching.group == group) {
+                continue;
+            }
+            let mut from: Vec<(usize, i64)> =
+                self.groups[group].iter().map(|index| (*index, self.positions[*index])).collect();
+            if self.shape.subsets && from.len() > 1 && self.stream.per_mille(250) {
+                let left_out = self.stream.below(from.len() as u64) as usize;
+                from.remove(left_out);
+            }
+            let request = fetcher::request(&places, &from, terms, ids.as_deref());
+            let version = fetcher::version(terms, ids.as_deref());
+            let connection = self.line.connected().await?;
+            let number = connection.ask(Trade::Consume, &request, version, terms.terms())?;
+            self.asked.insert(number, Fetching { group, from, version, ids: ids.clone() });
+        }
+        Ok(())
+    }
+
+    async fn listen(&mut self, until: At) -> Came {
+        let Some(connection) = self.line.open() else { return Came::Nothing };
+        match connection.hear(until).await {
+            Ok(None) => Came::Nothing,
+            Ok(Some(answer)) => self.read(answer),
+            Err(_) => {
+                self.lost();
+                Came::Trouble
+            }
+        }
+    }
+
+    fn lost(&mut self) {
+        self.line.close();
+        self.asked.clear();
+        // Perhaps another life of the node knows the topics by other ids, which would be wrong of it.
+        self.ids = None;
+    }
+
+    fn read(&mut self, answer: Answer) -> Came {
+        let Some(fetching) = self.asked.remove(&answer.asked.number) else { return Came::Nothing };
+        let response = answer.read::<FetchRequest>(fetching.version);
+        if let Some(connection) = self.line.open() {
+            connection.conclude(&answer.asked, response.is_ok());
+        }
+        let Ok(response) = response else {
+            self.lost();
+            return Came::Trouble;
+        };
+        let places = self.client.field.places.clone();
+        let fetched = fetcher::sort_out(response, &places, &fetching.from, fetching.ids.as_deref());
+        fetcher::complain(&self.client, &fetched, &places, answer.asked.sent);
+        if fetched.iter().any(|one| one.error.is_some()) {
+            self.ids = None;
+        }
+        let mut came = Came::Nothing;
+        for one in fetched {
+            match (&came, self.note(one, answer.asked.sent)) {
+                (Came::Trouble, _) | (_, Came::Nothing) => {}
+                (_, next) => came = next,
+            }
+        }
+        came
+    }
+
+    fn note(&mut self, mut fetch: Fetched, sent: At) -> Came {
+        let place = self.client.field.places[fetch.index].clone();
         let at = self.client.now();
         if fetch.error == Some(ResponseError::OffsetOutOfRange) {
             let what = format!(
                 "consumer {} had read up to offset {}, and that is now out of range",
-                self.number, fetch.from
+                self.shape.number, fetch.from
             );
-            notes.damages.push(Damage { place: fetch.place, at, what });
-            positions[fetch.index] = 0;
-            return;
+            self.client.field.notes.write().damages.push(Damage { place, at, what });
+            self.positions[fetch.index] = 0;
+            return Came::Trouble;
         }
-        for what in fetch.damages {
-            notes.damages.push(Damage { place: fetch.place.clone(), at, what });
+        if fetch.error.is_some() {
+            return Came::Trouble;
         }
-        if let Some((last, _)) = fetch.records.last() {
-            positions[fetch.index] = last + 1;
-            notes.polls.push(Poll {
-                consumer: self.number,
-                round: self.round,
-                place: fetch.place,
-                from: fetch.from,
+        fetch.note_damages(&self.client, &place);
+        let mut notes = self.client.field.notes.write();
+        if self.watermarks[fetch.index] != fetch.high_watermark {
+            self.watermarks[fetch.index] = fetch.high_watermark;
+            notes.watermarks.push(Watermark {
+                consumer: self.shape.number,
+                place: place.clone(),
+                sent,
                 at,
-                records: fetch.records,
+                high_watermark: fetch.high_watermark,
             });
         }
-    }
-
-    /// Nothing is on its way any more, and all that was acknowledged has been read.
-    fn has_seen_all(&self, positions: &[i64]) -> bool {
-        let notes = self.client.field.notes.write();
-        let places = &self.client.field.places;
-        notes.sends.iter().all(|send| match &send.outcome {
-            Outcome::Acked { base: Some(base), .. } => places
-                .iter()
-                .position(|place| *place == send.place)
-                .is_none_or(|index| positions[index] >= base + i64::from(send.count)),
-            Outcome::Acked { base: None, .. } => true,
-            Outcome::Refused { .. } => true,
-            Outcome::Unknown => send.acks == AckMode::None,
-        })
-    }
-}
-
-/// What a fetch brought of one partition.
-pub(super) struct Fetched {
-    pub(super) index: usize,
-    pub(super) place: Place,
-    pub(super) from: i64,
-    pub(super) error: Option<ResponseError>,
-    pub(super) high_watermark: i64,
-    pub(super) records: Vec<(i64, Value)>,
-    pub(super) damages: Vec<String>,
-}
-
-/// Fetches without a session, all partitions at a time.
-pub(super) struct Fetcher<B: Backend> {
-    line: Line<B>,
-}
-
-impl<B: Backend> Fetcher<B> {
-    pub(super) fn new(client: &Client<B>) -> Fetcher<B> {
-        Fetcher { line: Line::new(client) }
-    }
-
-    pub(super) async fn fetch(
-        &mut self,
-        places: &[Place],
-        positions: &[i64],
-    ) -> Result<Vec<Fetched>, CallError> {
-        let mut topics: Vec<FetchTopic> = Vec::new();
-        for (place, position) in places.iter().zip(positions) {
-            let partition = FetchPartition::default()
-                .with_partition(place.partition)
-                .with_current_leader_epoch(-1)
-                .with_fetch_offset(*position)
-                .with_last_fetched_epoch(-1)
-                .with_log_start_offset(-1)
-                .with_partition_max_bytes(BYTES);
-            match topics.last_mut() {
-                Some(topic) if *topic.topic.0 == *place.topic => topic.partitions.push(partition),
-                _ => topics.push(
-                    FetchTopic::default()
-                        .with_topic(TopicName(StrBytes::from_string(place.topic.to_string())))
-                        .with_partitions(vec![partition]),
-                ),
-            }
-        }
-        let request = FetchRequest::default()
-            .with_replica_id(BrokerId(-1))
-            .with_max_wait_ms(i32::try_from(WAIT.as_millis()).unwrap_or(500))
-            .with_min_bytes(1)
-            .with_max_bytes(BYTES * 4)
-            .with_session_epoch(-1)
-            .with_topics(topics);
-        let answer = self.line.call(Trade::Consume, &request, 12, WITHIN, |_| true).await?;
-        Ok(sort_out(answer, places, positions))
-    }
-}
-
-fn sort_out(answer: FetchResponse, places: &[Place], positions: &[i64]) -> Vec<Fetched> {
-    let mut all = Vec::new();
-    if let Some(error) = ResponseError::try_from_code(answer.error_code) {
-        all.push(Fetched {
-            index: 0,
-            place: places[0].clone(),
-            from: positions[0],
-            error: Some(error),
-            high_watermark: -1,
-            records: Vec::new(),
-            damages: Vec::new(),
+        let Some((last, _)) = fetch.records.last() else { return Came::Nothing };
+        self.positions[fetch.index] = last + 1;
+        notes.brought(Poll {
+            consumer: self.shape.number,
+            round: self.round,
+            place,
+            from: fetch.from,
+            again: 0,
+            at,
+            records: fetch.records,
         });
+        Came::Records
     }
-    for topic in answer.responses {
-        for partition in topic.partitions {
-            let found = places.iter().position(|place| {
-                *place.topic == *topic.topic.0 && place.partition == partition.partition_index
-            });
-            if let Some(index) = found {
-                all.push(one(partition, index, &places[index], positions[index]));
-            }
-        }
-    }
-    all
-}
-
-fn one(partition: PartitionData, index: usize, place: &Place, from: i64) -> Fetched {
-    let mut fetched = Fetched {
-        index,
-        place: place.clone(),
-        from,
-        error: ResponseError::try_from_code(partition.error_code),
-        high_watermark: partition.high_watermark,
-        records: Vec::new(),
-        damages: Vec::new(),
-    };
-    let mut bytes: Bytes = partition.records.unwrap_or_default();
-    while !bytes.is_empty() {
-        match RecordBatchDecoder::decode(&mut bytes) {
-            Ok(set) => {
-                // A batch begins where it begins: what lies before the position is not asked for.
-                for record in set.records.into_iter().filter(|record| record.offset >= from) {
-                    let value = record.value.unwrap_or_default();
-                    match payload::decode(&value) {
-                        Ok(value) => fetched.records.push((record.offset, value)),
-                        Err(what) => fetched.damages.push(format!("offset {} holds {what}", record.offset)),
-                    }
-                }
-            }
-            Err(error) => {
-                fetched.damages.push(format!("a batch that cannot be read: {error}"));
-                break;
-            }
-        }
-    }
-    fetched
 }

@@ -68,8 +68,12 @@ impl<B: Backend> Creator<B> {
             let decided = |answer: &kafka_protocol::messages::CreateTopicsResponse| {
                 answer.topics.iter().all(|topic| not_timed_out(topic.error_code))
             };
+            let sent = self.client.now();
             let answer = self.line.call(Trade::Change, &request, 5, self.within, decided).await;
             if let Ok(answer) = answer {
+                for topic in &answer.topics {
+                    self.client.complain(Trade::Change, None, topic.error_code, sent);
+                }
                 let mut notes = self.client.field.notes.write();
                 for topic in &answer.topics {
                     let exists = ResponseError::TopicAlreadyExists.code();

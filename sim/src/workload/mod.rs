@@ -1,40 +1,54 @@
-//! The load: producers and consumers that speak the real wire protocol from machines of their own.
+//! The load: clients that speak the real wire protocol from machines of their own, well-behaved ones and others.
 //!
-//! They behave as real clients do (retries, back-off, time-outs, reconnects) and write everything they see into the
-//! history. They know a [`io_backend::Backend`] and nothing of the world around it. What they want is drawn from
-//! streams of their own, so that two brokers under the same seed are asked for the same things.
+//! They behave as real clients do (pipelines, retries, back-off, time-outs, reconnects) and write everything they see
+//! into the history. They know a [`io_backend::Backend`] and nothing of the world around it. What they want is drawn
+//! from streams of their own, so that two brokers under the same seed are asked for the same things.
 
+mod batch;
+mod churner;
+mod codec;
 mod connection;
 mod consumer;
 mod creator;
+mod fetcher;
+mod field;
+mod health;
+mod hostile;
+mod leavers;
+mod lookups;
 pub mod payload;
+mod probes;
 mod producer;
 mod reader;
+mod retries;
 mod schedule;
+mod shape;
+mod writer;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use io_backend::{Backend, TaskName};
+use kafka_protocol::error::ResponseError;
 
 pub use connection::{CallError, Connection};
+pub use field::Field;
 pub use reader::read_everything;
 pub use schedule::Schedule;
+pub use shape::{Limits, Shape};
 
-use crate::history::{Notes, Place};
-use crate::scenario::{AckMode, Scenario};
+use field::wire_name;
+
+use crate::history::{At, Complaint, Place, Trade};
+use crate::scenario::{Scenario, Settings};
 use crate::world::streams::Stream;
 
-/// What all clients of a run share.
-#[derive(Clone)]
-pub struct Field {
-    /// Where the cluster is reached.
-    pub bootstrap: Arc<str>,
-    pub places: Arc<Vec<Place>>,
-    pub schedule: Schedule,
-    pub notes: Notes,
-    running: Arc<AtomicUsize>,
+/// Producer numbers of those that are no producers by trade.
+mod numbers {
+    pub(super) const CHURNER: u32 = 1_000;
+    pub(super) const LEAVERS: u32 = 2_000;
+    pub(super) const PROBES: u32 = 3_000;
+    pub(super) const FLOODERS: u32 = 4_000;
 }
 
 /// Who a client is.
@@ -45,37 +59,26 @@ pub struct Client<B: Backend> {
     pub field: Field,
 }
 
-impl Field {
-    pub fn new(bootstrap: &str, scenario: &Scenario, schedule: Schedule) -> Field {
-        let cluster = &scenario.cluster;
-        let places = (0..cluster.topics)
-            .flat_map(|topic| {
-                let topic: Arc<str> = format!("t{topic}").into();
-                (0..cluster.partitions).map(move |partition| Place { topic: topic.clone(), partition })
-            })
-            .collect();
-        Field {
-            bootstrap: bootstrap.into(),
-            places: Arc::new(places),
-            schedule,
-            notes: Notes::default(),
-            running: Arc::new(AtomicUsize::new(0)),
-        }
-    }
-
-    /// Whether every client has come to its end.
-    pub fn is_done(&self) -> bool {
-        self.running.load(Ordering::SeqCst) == 0
-    }
-}
-
 impl<B: Backend> Client<B> {
     pub fn new(backend: B, name: &str, field: &Field) -> Client<B> {
         Client { backend, name: name.into(), field: field.clone() }
     }
 
-    fn now(&self) -> u64 {
+    fn now(&self) -> At {
         self.backend.now().0
+    }
+
+    /// Writes down what it was told instead of what it asked for, if `code` is an error.
+    fn complain(&self, trade: Trade, place: Option<&Place>, code: i16, sent: At) {
+        let Some(error) = ResponseError::try_from_code(code) else { return };
+        self.field.notes.write().complain(Complaint {
+            client: self.name.clone(),
+            trade,
+            place: place.cloned(),
+            error: format!("{error:?}"),
+            sent,
+            at: self.now(),
+        });
     }
 
     /// Starts `work` as a task that [`Field::is_done`] waits for.
@@ -102,56 +105,67 @@ impl Drop for Leaving {
     }
 }
 
-/// One producer's settings, dealt out from the scenario.
-#[derive(Clone, Debug)]
-pub struct ProducerSettings {
-    pub number: u32,
-    pub acks: AckMode,
-    pub idempotent: bool,
-    pub rate: f64,
-    pub size: usize,
-    pub batch: u32,
-    pub request_timeout: Duration,
-}
-
-/// Names of the machines that the clients of a scenario run on.
-pub fn machines(scenario: &Scenario) -> Vec<String> {
-    let load = &scenario.workload;
-    let count = (load.producers + load.consumers + 1).max(2);
-    (1..=count).map(|number| format!("client-{number}")).collect()
+/// What the node of a scenario takes.
+fn limits(scenario: &Scenario, settings: &Settings) -> Limits {
+    let config = crate::run::node::config(scenario, settings, 1);
+    Limits {
+        batch_bytes: config.topics.max_batch_bytes,
+        request_bytes: config.server.request_bytes,
+        partitions: scenario.cluster.topics as usize
+            * usize::try_from(scenario.cluster.partitions).unwrap_or(1),
+    }
 }
 
 /// Starts all clients; `machine` gives the backend of a machine by its name.
-pub fn start<B: Backend>(scenario: &Scenario, seed: u64, field: &Field, mut machine: impl FnMut(&str) -> B) {
+pub fn start<B: Backend>(
+    scenario: &Scenario,
+    settings: &Settings,
+    seed: u64,
+    field: &Field,
+    mut machine: impl FnMut(&str) -> B,
+) {
     let load = &scenario.workload;
-    let names = machines(scenario);
-    let mut clients = names.iter().map(|name| Client::new(machine(name), name, field));
-    if let Some(client) = clients.next() {
-        creator::start(
-            client,
-            scenario.cluster.clone(),
-            load.create_topic_every.map(|span| span.0),
-            load.request_timeout.0,
-        );
+    let limits = limits(scenario, settings);
+    let shape = Shape::of(load, limits, seed);
+    let mut number = 0;
+    let mut client = |field: &Field| {
+        number += 1;
+        let name = format!("client-{number}");
+        Client::new(machine(&name), &name, field)
+    };
+    let within = load.request_timeout.0;
+    creator::start(
+        client(field),
+        scenario.cluster.clone(),
+        load.create_topic_every.map(|span| span.0),
+        within,
+    );
+    for shape in shape.producers {
+        let stream = Stream::new(seed, &format!("workload producer {}", shape.number));
+        producer::start(client(field), shape, stream);
     }
-    for index in 0..load.producers {
-        let Some(client) = clients.next() else { break };
-        let acks = load.acks.deal(index as usize, AckMode::All);
-        let settings = ProducerSettings {
-            number: index + 1,
-            acks,
-            // Idempotence is only there with acks=all, as in every client.
-            idempotent: acks == AckMode::All && load.idempotent.deal(index as usize, true),
-            rate: load.rate,
-            size: load.size,
-            batch: load.batch,
-            request_timeout: load.request_timeout.0,
-        };
-        let stream = Stream::new(seed, &format!("workload producer {}", index + 1));
-        producer::start(client, settings, stream);
+    for shape in shape.consumers {
+        let stream = Stream::new(seed, &format!("workload consumer {}", shape.number));
+        consumer::start(client(field), shape, stream);
     }
-    for index in 0..load.consumers {
-        let Some(client) = clients.next() else { break };
-        consumer::start(client, index + 1, load.reread_every.0);
+    if let Some(every) = load.lookups_every {
+        lookups::start(client(field), every.0, Stream::new(seed, "workload look-ups"));
+    }
+    if let Some(every) = load.churn_topics_every {
+        churner::start(client(field), every.0, within, Stream::new(seed, "workload churner"));
+    }
+    for index in 0..shape.leavers {
+        let stream = Stream::new(seed, &format!("workload leaver {index}"));
+        leavers::start(client(field), index, limits, within, stream);
+    }
+    for index in 0..load.probes {
+        // The first comes from where the hostile ones come from.
+        let backend = if index == 0 { machine(hostile::MACHINE) } else { machine(&format!("probe-{index}")) };
+        let client = Client::new(backend, &format!("probe-{}", index + 1), field);
+        probes::start(client, index, Stream::new(seed, &format!("workload probe {index}")));
+    }
+    hostile::start(scenario, seed, field, limits, &mut machine);
+    for node in 1..=scenario.cluster.nodes {
+        health::start(Client::new(machine("health"), "health", field), node);
     }
 }

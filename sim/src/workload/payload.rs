@@ -1,6 +1,6 @@
-//! Values that say who sent them, and whose every byte can be checked.
+//! Values that say who sent them, and whose every byte can be checked; keys and headers follow from them.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 
 use crate::history::Value;
 
@@ -8,22 +8,35 @@ use crate::history::Value;
 pub const MARK: [u8; 8] = *b"CHRONIKR";
 const HEAD: usize = 8 + 8;
 const NUMBER_BITS: u32 = 40;
+pub(super) const KEY_BYTES: usize = 16;
+pub(super) const HEADER_NAME: &[u8] = b"origin";
 
 /// The value as one number, as it stands behind the mark.
 pub fn number(value: Value) -> u64 {
     u64::from(value.producer) << NUMBER_BITS | value.number
 }
 
-/// A value of `size` bytes (at least the head).
-pub(super) fn encode(value: Value, size: usize) -> Bytes {
-    let mut bytes = BytesMut::with_capacity(size.max(HEAD));
-    bytes.put_slice(&MARK);
-    bytes.put_u64(number(value));
+/// Bytes of a value that is asked for with `size`: it has to hold its head.
+pub(super) fn bytes(size: usize) -> usize {
+    size.max(HEAD)
+}
+
+/// Puts the mark and the number.
+pub(super) fn put_head(value: Value, into: &mut BytesMut) {
+    into.put_slice(&MARK);
+    into.put_u64(number(value));
+}
+
+/// Puts a value of `size` bytes (at least the head).
+pub(super) fn put(value: Value, size: usize, into: &mut BytesMut) {
+    put_head(value, into);
     let mut fill = Fill::of(value);
-    while bytes.len() < size {
-        bytes.put_u8(fill.next());
+    let mut left = size.saturating_sub(HEAD);
+    while left >= 8 {
+        into.put_u64(fill.next());
+        left -= 8;
     }
-    bytes.freeze()
+    into.put_slice(&fill.next().to_be_bytes()[..left]);
 }
 
 /// Whose value this is, if every byte of it is as it was sent.
@@ -41,13 +54,32 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Value, String> {
         number: number & ((1 << NUMBER_BITS) - 1),
     };
     let mut fill = Fill::of(value);
-    match bytes[HEAD..].iter().position(|byte| *byte != fill.next()) {
-        None => Ok(value),
-        Some(at) => Err(format!("{value} with a changed byte at {}", HEAD + at)),
+    for (index, chunk) in bytes[HEAD..].chunks(8).enumerate() {
+        let expected = fill.next().to_be_bytes();
+        if *chunk != expected[..chunk.len()] {
+            return Err(format!("{value} with a changed byte at {} or soon after", HEAD + index * 8));
+        }
     }
+    Ok(value)
 }
 
-/// Bytes that follow from the value, different for each.
+/// The key of a record that has one: letters, so that it never looks like a mark to a disk or a compressor.
+pub(super) fn key(value: Value) -> [u8; KEY_BYTES] {
+    const DIGITS: &[u8; 16] = b"abcdefghijklmnop";
+    let mut bits = Fill::of(Value { number: value.number ^ 0x6b65_79, ..value }).next();
+    std::array::from_fn(|_| {
+        let digit = DIGITS[(bits & 15) as usize];
+        bits >>= 4;
+        digit
+    })
+}
+
+/// How many headers a record has, each with the key as its value.
+pub(super) fn headers(value: Value) -> u64 {
+    value.number % 3
+}
+
+/// Bytes that follow from the value, different for each, eight at a time.
 struct Fill(u64);
 
 impl Fill {
@@ -55,11 +87,11 @@ impl Fill {
         Fill(value.number.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(value.producer).rotate_left(32) | 1)
     }
 
-    fn next(&mut self) -> u8 {
+    fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        self.0 as u8
+        self.0
     }
 }
 
@@ -69,10 +101,18 @@ mod tests {
 
     const VALUE: Value = Value { producer: 3, number: 77 };
 
+    fn encode(value: Value, size: usize) -> BytesMut {
+        let mut bytes = BytesMut::new();
+        put(value, size, &mut bytes);
+        bytes
+    }
+
     #[test]
     fn a_value_tells_whose_it_is() {
-        for size in [0, 16, 17, 100] {
-            assert_eq!(decode(&encode(VALUE, size)), Ok(VALUE));
+        for size in [0, 16, 17, 24, 25, 100] {
+            let encoded = encode(VALUE, size);
+            assert_eq!(encoded.len(), bytes(size));
+            assert_eq!(decode(&encoded), Ok(VALUE));
         }
     }
 
@@ -85,5 +125,11 @@ mod tests {
             assert_ne!(decode(&bytes), Ok(VALUE), "byte {at}");
         }
         assert!(decode(&sent[..15]).is_err());
+    }
+
+    #[test]
+    fn keys_differ_and_are_letters() {
+        assert_ne!(key(VALUE), key(Value { number: 78, ..VALUE }));
+        assert!(key(VALUE).iter().all(u8::is_ascii_lowercase));
     }
 }

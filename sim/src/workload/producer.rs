@@ -1,311 +1,471 @@
-//! A producer: sends batches at its rate and retries by the rules that real clients go by.
+//! A producer: sends batches at its rate, several at a time, and retries by the rules that real clients go by
+//! ([`super::retries`]).
 //!
-//! One batch is on its way at a time. What a broker surely did not write is sent again; what it may have
-//! written is sent again too, and counted: an idempotent producer relies on the broker to tell, a plain one
-//! may double it.
+//! What a broker surely did not write is sent again; what it may have written is sent again too, and counted: an
+//! idempotent producer relies on the broker to tell, a plain one may double it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use indexmap::IndexMap;
+use bytes::Bytes;
 use io_backend::Backend;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
-    InitProducerIdRequest, ProduceRequest, ProducerId, TopicName, produce_response::PartitionProduceResponse,
+    InitProducerIdRequest, ProduceRequest, ProduceResponse, ProducerId, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
-use kafka_protocol::records::{
-    Compression, NO_PARTITION_LEADER_EPOCH, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, Record, RecordBatchEncoder,
-    RecordEncodeOptions, TimestampType,
-};
 
-use super::connection::{CallError, Line, back_off};
-use super::{Client, ProducerSettings, payload};
-use crate::history::{Outcome, Place, Rejection, Send, Trade, Value};
+use super::batch::Wanted;
+use super::connection::{Answer, Line, Terms, back_off};
+use super::retries::{Flight, Next, Retries, Told};
+use super::shape::ProducerShape;
+use super::{Client, wire_name};
+use crate::history::{At, Outcome, Place, Rejection, Send, Trade};
 use crate::scenario::AckMode;
 use crate::world::streams::Stream;
 
-pub(super) fn start<B: Backend>(client: Client<B>, settings: ProducerSettings, stream: Stream) {
-    let line = Line::new(&client);
-    let places = client.field.places.len();
+const VERSION: i16 = 9;
+/// Batches that wait beyond those on the wire before nothing new is begun.
+const BEHIND_MAX: usize = 2;
+
+pub(super) fn start<B: Backend>(client: Client<B>, shape: ProducerShape, stream: Stream) {
+    let lanes = client.field.places.len();
     let producer = Producer {
-        client: client.clone(),
-        settings,
-        stream,
-        line,
+        line: Line::new(&client),
+        retries: Retries::new(lanes, shape.idempotent),
         identity: None,
-        sequences: vec![0; places],
+        wanted: BTreeMap::new(),
+        asked: BTreeMap::new(),
         next_number: 0,
+        client: client.clone(),
+        shape,
+        stream,
     };
     client.begin("producer", producer.run());
 }
 
 struct Producer<B: Backend> {
     client: Client<B>,
-    settings: ProducerSettings,
+    shape: ProducerShape,
     stream: Stream,
     line: Line<B>,
+    retries: Retries,
     /// Producer id and epoch, for an idempotent one.
     identity: Option<(i64, i16)>,
-    /// Next sequence of each place.
-    sequences: Vec<i32>,
+    /// What is not done with, by its place in the history.
+    wanted: BTreeMap<usize, Wanted>,
+    /// What each request on the wire is about, by its number.
+    asked: BTreeMap<i32, Vec<Flight>>,
     next_number: u64,
-}
-
-/// What one attempt came to.
-enum Attempt {
-    Acked(Option<i64>),
-    /// Surely not written; trying again may help.
-    NotWritten,
-    MaybeWritten,
-    /// The broker says that this producer's numbers are wrong.
-    Rejected(String),
-    /// Trying again does not help.
-    Refused(String),
 }
 
 impl<B: Backend> Producer<B> {
     async fn run(mut self) {
         let backend = self.client.backend.clone();
+        let schedule = self.client.field.schedule;
         let mut next_at = self.client.now() + self.stream.below(200_000_000);
-        while next_at < self.client.field.schedule.produce_until {
-            let now = self.client.now();
-            if next_at > now {
-                backend.sleep(Duration::from_nanos(next_at - now)).await;
-            }
-            let count = u32::try_from(self.stream.between(1, u64::from(self.settings.batch))).unwrap_or(1);
-            let index = self.stream.below(self.client.field.places.len() as u64) as usize;
-            let gap = (f64::from(count) / self.settings.rate * 1e9) as u64;
-            // Whoever fell behind does not catch up: a client that waits for answers sends less.
-            next_at =
-                next_at.max(self.client.now().saturating_sub(gap)) + gap / 2 + self.stream.below(gap + 1);
-            self.send(index, count).await;
-        }
-    }
-
-    async fn send(&mut self, index: usize, count: u32) {
-        let place = self.client.field.places[index].clone();
-        let first = self.next_number;
-        self.next_number += u64::from(count);
-        let at = {
-            let mut notes = self.client.field.notes.write();
-            notes.sends.push(Send {
-                producer: self.settings.number,
-                idempotent: self.settings.idempotent,
-                acks: self.settings.acks,
-                place: place.clone(),
-                first,
-                count,
-                began: self.client.now(),
-                unknown_attempts: 0,
-                timestamp_ms: self.client.backend.wall_ms(),
-                outcome: Outcome::Unknown,
-            });
-            notes.sends.len() - 1
-        };
         let mut failures = 0;
-        while self.client.now() < self.client.field.schedule.give_up {
-            if self.settings.idempotent && self.identity.is_none() && !self.get_identity().await {
-                failures += 1;
-                back_off(&self.client.backend, failures).await;
+        loop {
+            let now = self.client.now();
+            let producing = next_at < schedule.produce_until;
+            if now >= schedule.give_up || (!producing && self.retries.open() == 0) {
+                break;
+            }
+            if producing && now >= next_at && self.has_room() {
+                // Whoever fell behind does not catch up: a client that waits for answers sends less.
+                let gap = self.begin_batches();
+                next_at = next_at.max(now.saturating_sub(gap)) + gap / 2 + self.stream.below(gap + 1);
                 continue;
             }
-            let attempt = self.attempt(&place, index, first, count).await;
-            if self.settled(attempt, at, index, count) {
-                return;
+            if self.retries.wants_identity() && self.retries.open() > 0 {
+                if self.get_identity().await {
+                    failures = 0;
+                } else {
+                    failures += 1;
+                    back_off(&backend, failures).await;
+                }
+                continue;
             }
-            failures += 1;
-            back_off(&self.client.backend, failures).await;
+            if self.send().await {
+                continue;
+            }
+            let mut wake = schedule.give_up;
+            if producing && self.has_room() {
+                wake = wake.min(next_at);
+            }
+            if self.line.pending() < self.shape.in_flight {
+                wake = wake.min(self.retries.wakes_at().unwrap_or(At::MAX));
+            }
+            let wake = wake.max(now + 1_000);
+            if self.line.pending() > 0 {
+                self.listen(wake).await;
+            } else {
+                backend.sleep(Duration::from_nanos(wake - now)).await;
+            }
+        }
+        let left = self.retries.open();
+        for _ in 0..left {
+            self.client.field.owed.settled(None);
         }
     }
 
-    /// Writes down what an attempt came to; true when there is nothing more to try.
-    fn settled(&mut self, attempt: Attempt, at: usize, index: usize, count: u32) -> bool {
-        let now = self.client.now();
+    fn has_room(&self) -> bool {
+        let on_the_wire = self.shape.in_flight * self.shape.partitions_per_request;
+        self.retries.open() < on_the_wire + if on_the_wire > 1 { BEHIND_MAX } else { 0 }
+    }
+
+    /// Wants some more to be sent; how long that is meant to last at its rate, in nanoseconds.
+    fn begin_batches(&mut self) -> At {
+        let mut records = 0;
+        for _ in
+            0..u64::from(self.shape.burst) * self.stream.between(1, self.shape.partitions_per_request as u64)
+        {
+            let lane = self.stream.below(self.client.field.places.len() as u64) as usize;
+            records += self.begin_batch(lane);
+            if !self.has_room() {
+                break;
+            }
+        }
+        (f64::from(records) / self.shape.rate * 1e9) as At
+    }
+
+    fn begin_batch(&mut self, lane: usize) -> u32 {
+        let wanted = Wanted {
+            producer: self.shape.number,
+            first: self.next_number,
+            sizes: self.shape.sizes(&mut self.stream),
+            timestamp_ms: self.client.backend.wall_ms(),
+            codec: self.shape.codec,
+            keyed: self.shape.keyed,
+        };
+        let count = wanted.count();
+        self.next_number += u64::from(count);
         let mut notes = self.client.field.notes.write();
-        let send = &mut notes.sends[at];
-        match attempt {
-            Attempt::Acked(base) => {
+        notes.sends.push(Send {
+            producer: self.shape.number,
+            idempotent: self.shape.idempotent,
+            acks: self.shape.acks,
+            place: self.client.field.places[lane].clone(),
+            first: wanted.first,
+            count,
+            began: self.client.now(),
+            unknown_attempts: 0,
+            timestamp_ms: wanted.timestamp_ms,
+            visible: wanted.visible(),
+            pipelined: self.shape.in_flight > 1,
+            abandoned: false,
+            outcome: Outcome::Unknown,
+        });
+        let id = notes.sends.len() - 1;
+        drop(notes);
+        self.client.field.owed.began();
+        self.retries.add(lane, id, count);
+        self.wanted.insert(id, wanted);
+        count
+    }
+
+    /// Sends a request if there is something to send and room for it on the wire.
+    async fn send(&mut self) -> bool {
+        if self.line.pending() >= self.shape.in_flight {
+            return false;
+        }
+        let now = self.client.now();
+        let mut flights = self.retries.next(now, self.shape.partitions_per_request);
+        if flights.is_empty() {
+            return false;
+        }
+        let Some(request) = self.request(&mut flights) else { return true };
+        if self.shape.acks == AckMode::None {
+            let told = match self.line.fire(&request, VERSION).await {
+                Ok(()) => Told::Written,
+                Err(error) if error.never_sent() => Told::NotWritten,
+                Err(_) => Told::Unknown,
+            };
+            for flight in flights {
+                self.settle(flight, told, None, "");
+            }
+            return true;
+        }
+        let terms = Terms::within(self.shape.request_timeout);
+        let asked = match self.line.connected().await {
+            Ok(connection) => connection.ask(Trade::Produce, &request, VERSION, terms),
+            Err(error) => Err(error),
+        };
+        match asked {
+            Ok(number) => {
+                self.asked.insert(number, flights);
+            }
+            // There is no connection, so nothing else is on its way either.
+            Err(_) => {
+                for flight in flights {
+                    self.settle(flight, Told::NotWritten, None, "");
+                }
+            }
+        }
+        true
+    }
+
+    /// All in one request, as far as they fit; those that do not go back in line.
+    fn request(&mut self, flights: &mut Vec<Flight>) -> Option<ProduceRequest> {
+        let mut batches: Vec<(Place, Bytes)> = Vec::new();
+        let mut bytes = 0;
+        let mut kept = Vec::new();
+        for flight in std::mem::take(flights) {
+            let stamp =
+                self.identity.zip(flight.sequence).map(|((id, epoch), sequence)| (id, epoch, sequence));
+            let Some(wanted) = self.wanted.get(&flight.id) else { continue };
+            match wanted.encode(stamp) {
+                Ok(batch) if kept.is_empty() || bytes + batch.len() + 4096 < self.shape.request_bytes => {
+                    bytes += batch.len();
+                    batches.push((self.client.field.places[flight.lane].clone(), batch));
+                    kept.push(flight);
+                }
+                Ok(_) => self.settle(flight, Told::NotWritten, None, ""),
+                Err(error) => self.settle(flight, Told::Refused, None, &error),
+            }
+        }
+        *flights = kept;
+        let timeout_ms = i32::try_from(self.shape.request_timeout.as_millis()).unwrap_or(i32::MAX);
+        (!flights.is_empty()).then(|| produce_request(batches, self.shape.acks, timeout_ms))
+    }
+
+    /// Waits for an answer, until `until`.
+    async fn listen(&mut self, until: At) {
+        let Some(connection) = self.line.open() else { return };
+        match connection.hear(until).await {
+            Ok(None) => {}
+            Ok(Some(answer)) => self.read(answer),
+            Err(_) => self.lost(),
+        }
+    }
+
+    fn lost(&mut self) {
+        self.line.close();
+        self.asked.clear();
+        let unknown = self.retries.lost(self.client.now(), self.client.backend.random_u64());
+        let mut notes = self.client.field.notes.write();
+        for id in unknown {
+            notes.sends[id].unknown_attempts += 1;
+            notes.count("unknown-outcomes");
+            if self.shape.idempotent {
+                notes.count("idempotent retry of an unknown outcome");
+            }
+        }
+    }
+
+    fn read(&mut self, answer: Answer) {
+        let flights = self.asked.remove(&answer.asked.number).unwrap_or_default();
+        let response = answer.read::<ProduceRequest>(VERSION);
+        if let Some(connection) = self.line.open() {
+            connection.conclude(&answer.asked, response.as_ref().is_ok_and(settles));
+        }
+        let Ok(response) = response else { return self.lost() };
+        for flight in flights {
+            let place = self.client.field.places[flight.lane].clone();
+            let told = response
+                .responses
+                .iter()
+                .filter(|topic| *topic.name.0 == *wire_name(&place.topic))
+                .flat_map(|topic| &topic.partition_responses)
+                .find(|partition| partition.index == place.partition);
+            let Some(partition) = told else {
+                self.settle(flight, Told::Unknown, None, "");
+                continue;
+            };
+            self.client.complain(Trade::Produce, Some(&place), partition.error_code, answer.asked.sent);
+            let error = ResponseError::try_from_code(partition.error_code);
+            if error == Some(ResponseError::KafkaStorageError) {
+                self.client.field.notes.write().count("refused while the storage stood still");
+            }
+            let base = (error.is_none() && partition.base_offset >= 0).then_some(partition.base_offset);
+            self.settle(flight, told_by(error), base, &error.map(|e| format!("{e:?}")).unwrap_or_default());
+        }
+    }
+
+    /// Writes down what an attempt came to.
+    fn settle(&mut self, flight: Flight, told: Told, base: Option<i64>, error: &str) {
+        let now = self.client.now();
+        let next = self.retries.told(flight, told, now, self.client.backend.random_u64());
+        if !self.retries.is_identified() {
+            self.identity = None;
+        }
+        let mut notes = self.client.field.notes.write();
+        let idempotent = self.shape.idempotent;
+        let send = &mut notes.sends[flight.id];
+        let place = send.place.clone();
+        match (next, told) {
+            (Next::Over, Told::Written) => {
                 send.outcome = Outcome::Acked { at: now, base };
-                if self.settings.acks != AckMode::None {
+                let count = send.count;
+                if self.shape.acks != AckMode::None {
                     notes.add("acked records", u64::from(count));
                 }
-                self.sequences[index] = self.sequences[index].wrapping_add(count as i32);
-                true
+                drop(notes);
+                self.client.field.owed.settled(base.map(|base| (flight.lane, base + i64::from(count))));
+                self.wanted.remove(&flight.id);
             }
-            Attempt::NotWritten => false,
-            Attempt::MaybeWritten => {
-                send.unknown_attempts += 1;
-                notes.count("unknown-outcomes");
-                if self.settings.idempotent {
-                    notes.count("idempotent retry of an unknown outcome");
+            (Next::Over, _) => {
+                if send.unknown_attempts == 0 {
+                    send.outcome = Outcome::Refused { at: now, error: error.to_owned() };
                 }
-                false
+                drop(notes);
+                self.client.field.owed.settled(None);
+                self.wanted.remove(&flight.id);
             }
-            Attempt::Rejected(error) => {
+            (Next::Blamed, _) => {
                 // It starts over under a new id; whether this batch was written is anybody's guess.
                 send.idempotent = false;
                 send.unknown_attempts += 1;
-                let place = send.place.clone();
-                let producer = self.settings.number;
-                notes.rejections.push(Rejection { producer, place, at: now, error });
-                self.identity = None;
-                false
+                let producer = self.shape.number;
+                notes.rejections.push(Rejection { producer, place, at: now, error: error.to_owned() });
             }
-            Attempt::Refused(error) => {
-                if send.unknown_attempts == 0 {
-                    send.outcome = Outcome::Refused { at: now, error };
+            (Next::Again, Told::Unknown) => {
+                send.unknown_attempts += 1;
+                notes.count("unknown-outcomes");
+                if idempotent {
+                    notes.count("idempotent retry of an unknown outcome");
                 }
-                // Whether its sequence numbers are used up is not known: start over.
-                self.identity = None;
-                true
             }
+            (Next::Again, Told::OutOfOrder) => notes.count("sequence gap behind a failure"),
+            (Next::Again, _) => {}
         }
     }
 
     /// Asks for a producer id; all sequences begin at zero under it.
     async fn get_identity(&mut self) -> bool {
-        let request = InitProducerIdRequest::default()
-            .with_transactional_id(None)
-            .with_transaction_timeout_ms(60_000)
-            .with_producer_id(ProducerId(-1))
-            .with_producer_epoch(-1);
-        let within = self.settings.request_timeout.max(Duration::from_secs(10));
-        let answer =
-            self.line.call(Trade::Change, &request, 4, within, |a| not_timed_out(a.error_code)).await;
-        match answer {
-            Ok(answer) if answer.error_code == 0 => {
-                self.identity = Some((answer.producer_id.0, answer.producer_epoch));
-                self.sequences.fill(0);
-                true
-            }
-            _ => false,
-        }
-    }
-
-    async fn attempt(&mut self, place: &Place, index: usize, first: u64, count: u32) -> Attempt {
-        let acks = match self.settings.acks {
-            AckMode::None => 0,
-            AckMode::Leader => 1,
-            AckMode::All => -1,
-        };
-        let records = match self.records(index, first, count) {
-            Ok(records) => records,
-            Err(error) => return Attempt::Refused(error),
-        };
-        let timeout_ms = i32::try_from(self.settings.request_timeout.as_millis()).unwrap_or(i32::MAX);
-        let data = PartitionProduceData::default().with_index(place.partition).with_records(Some(records));
-        let topic = TopicProduceData::default()
-            .with_name(TopicName(StrBytes::from_string(place.topic.to_string())))
-            .with_partition_data(vec![data]);
-        let request = ProduceRequest::default()
-            .with_transactional_id(None)
-            .with_acks(acks)
-            .with_timeout_ms(timeout_ms)
-            .with_topic_data(vec![topic]);
-        if acks == 0 {
-            return match self.line.fire(&request, 9).await {
-                Ok(()) => Attempt::Acked(None),
-                Err(error) if error.never_sent() => Attempt::NotWritten,
-                Err(_) => Attempt::MaybeWritten,
-            };
-        }
+        let within = self.shape.request_timeout.max(Duration::from_secs(10));
+        let sent = self.client.now();
+        let request = init_producer_id();
         let answer = self
             .line
-            .call(Trade::Produce, &request, 9, self.settings.request_timeout, |answer| {
-                answer
-                    .responses
-                    .iter()
-                    .flat_map(|topic| &topic.partition_responses)
-                    .all(|partition| not_timed_out(partition.error_code))
-            })
+            .call(Trade::Change, &request, 4, within, |answer| not_timed_out(answer.error_code))
             .await;
-        match answer {
-            Ok(answer) => {
-                let partition = answer
-                    .responses
-                    .iter()
-                    .flat_map(|topic| &topic.partition_responses)
-                    .find(|partition| partition.index == place.partition);
-                match partition {
-                    Some(partition) => self.judge(partition),
-                    None => Attempt::MaybeWritten,
-                }
-            }
-            Err(CallError::Connect(_)) => Attempt::NotWritten,
-            Err(_) => Attempt::MaybeWritten,
+        let Ok(answer) = answer else { return false };
+        self.client.complain(Trade::Change, None, answer.error_code, sent);
+        if answer.error_code != 0 {
+            return false;
+        }
+        self.identity = Some((answer.producer_id.0, answer.producer_epoch));
+        let doubtful = self.retries.identified();
+        let mut notes = self.client.field.notes.write();
+        for id in doubtful {
+            notes.sends[id].idempotent = false;
+        }
+        true
+    }
+}
+
+pub(super) fn init_producer_id() -> InitProducerIdRequest {
+    InitProducerIdRequest::default()
+        .with_transactional_id(None)
+        .with_transaction_timeout_ms(60_000)
+        .with_producer_id(ProducerId(-1))
+        .with_producer_epoch(-1)
+}
+
+/// A request with a batch for each place.
+pub(super) fn produce_request(
+    batches: Vec<(Place, Bytes)>,
+    acks: AckMode,
+    timeout_ms: i32,
+) -> ProduceRequest {
+    let mut topics: Vec<TopicProduceData> = Vec::new();
+    for (place, batch) in batches {
+        let name = wire_name(&place.topic);
+        let data = PartitionProduceData::default().with_index(place.partition).with_records(Some(batch));
+        match topics.iter_mut().find(|topic| *topic.name.0 == *name) {
+            Some(topic) => topic.partition_data.push(data),
+            None => topics.push(
+                TopicProduceData::default()
+                    .with_name(TopicName(StrBytes::from_string(name.to_owned())))
+                    .with_partition_data(vec![data]),
+            ),
         }
     }
+    let acks = match acks {
+        AckMode::None => 0,
+        AckMode::Leader => 1,
+        AckMode::All => -1,
+    };
+    ProduceRequest::default()
+        .with_transactional_id(None)
+        .with_acks(acks)
+        .with_timeout_ms(timeout_ms)
+        .with_topic_data(topics)
+}
 
-    fn judge(&self, partition: &PartitionProduceResponse) -> Attempt {
-        use ResponseError::*;
-        let Some(error) = ResponseError::try_from_code(partition.error_code) else {
-            let base = (partition.base_offset >= 0).then_some(partition.base_offset);
-            return Attempt::Acked(base);
-        };
-        match error {
-            NotLeaderOrFollower
-            | LeaderNotAvailable
-            | UnknownTopicOrPartition
-            | NotEnoughReplicas
-            | NotController => Attempt::NotWritten,
-            KafkaStorageError => {
-                self.client.field.notes.write().count("refused while the storage stood still");
-                Attempt::NotWritten
-            }
-            DuplicateSequenceNumber => Attempt::Acked(None),
-            OutOfOrderSequenceNumber | UnknownProducerId | InvalidProducerEpoch
-                if self.settings.idempotent =>
-            {
-                Attempt::Rejected(format!("{error:?}"))
-            }
-            CorruptMessage
-            | MessageTooLarge
-            | InvalidRecord
-            | InvalidTopicException
-            | UnsupportedForMessageFormat
-            | InvalidRequiredAcks
-            | UnsupportedVersion
-            | InvalidRequest
-            | TopicAuthorizationFailed => Attempt::Refused(format!("{error:?}")),
-            _ => Attempt::MaybeWritten,
-        }
+/// What an error says about the batch.
+pub(super) fn told_by(error: Option<ResponseError>) -> Told {
+    use ResponseError::*;
+    let Some(error) = error else { return Told::Written };
+    match error {
+        NotLeaderOrFollower
+        | LeaderNotAvailable
+        | UnknownTopicOrPartition
+        | NotEnoughReplicas
+        | NotController
+        | KafkaStorageError => Told::NotWritten,
+        DuplicateSequenceNumber => Told::Written,
+        OutOfOrderSequenceNumber => Told::OutOfOrder,
+        UnknownProducerId | InvalidProducerEpoch => Told::Disowned,
+        CorruptMessage
+        | MessageTooLarge
+        | InvalidRecord
+        | InvalidTopicException
+        | UnsupportedForMessageFormat
+        | UnsupportedCompressionType
+        | InvalidRequiredAcks
+        | UnsupportedVersion
+        | InvalidRequest
+        | TopicAuthorizationFailed => Told::Refused,
+        _ => Told::Unknown,
     }
+}
 
-    fn records(&self, index: usize, first: u64, count: u32) -> Result<Bytes, String> {
-        let (producer_id, producer_epoch) = self.identity.unwrap_or((NO_PRODUCER_ID, NO_PRODUCER_EPOCH));
-        let base = if self.identity.is_some() { self.sequences[index] } else { -1 };
-        let timestamp = self.client.backend.wall_ms();
-        let records: Vec<Record> = (0..count)
-            .map(|i| {
-                let value = Value { producer: self.settings.number, number: first + u64::from(i) };
-                Record {
-                    transactional: false,
-                    control: false,
-                    delete_horizon: false,
-                    partition_leader_epoch: NO_PARTITION_LEADER_EPOCH,
-                    producer_id,
-                    producer_epoch,
-                    timestamp_type: TimestampType::Creation,
-                    offset: i64::from(i),
-                    sequence: base.wrapping_add(i as i32),
-                    timestamp,
-                    key: None,
-                    value: Some(payload::encode(value, self.settings.size)),
-                    headers: IndexMap::new(),
-                }
-            })
-            .collect();
-        let mut batch = BytesMut::new();
-        let options = RecordEncodeOptions { version: 2, compression: Compression::None };
-        RecordBatchEncoder::encode(&mut batch, &records, &options).map_err(|error| error.to_string())?;
-        Ok(batch.freeze())
-    }
+/// Whether an answer settles something about all that was asked.
+pub(super) fn settles(response: &ProduceResponse) -> bool {
+    response
+        .responses
+        .iter()
+        .flat_map(|topic| &topic.partition_responses)
+        .all(|partition| not_timed_out(partition.error_code))
 }
 
 /// Whether an answer settles something, one way or the other.
 pub(super) fn not_timed_out(error_code: i16) -> bool {
     error_code != ResponseError::RequestTimedOut.code()
         && error_code != ResponseError::NotEnoughReplicasAfterAppend.code()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_of_one_topic_share_its_name() {
+        let place = |topic: &str, partition| Place { topic: topic.into(), partition };
+        let batches = vec![
+            (place("a", 0), Bytes::new()),
+            (place("b#2", 0), Bytes::new()),
+            (place("a", 1), Bytes::new()),
+        ];
+        let request = produce_request(batches, AckMode::All, 1_000);
+        let names: Vec<_> = request.topic_data.iter().map(|topic| topic.name.to_string()).collect();
+        assert_eq!(names, ["a", "b"]);
+        assert_eq!(request.topic_data[0].partition_data.len(), 2);
+    }
+
+    #[test]
+    fn only_what_was_surely_not_written_is_taken_for_that() {
+        for (error, told) in [
+            (ResponseError::KafkaStorageError, Told::NotWritten),
+            (ResponseError::RequestTimedOut, Told::Unknown),
+            (ResponseError::UnknownServerError, Told::Unknown),
+            (ResponseError::OutOfOrderSequenceNumber, Told::OutOfOrder),
+            (ResponseError::MessageTooLarge, Told::Refused),
+        ] {
+            assert_eq!(told_by(Some(error)), told, "{error:?}");
+        }
+    }
 }

@@ -7,34 +7,48 @@ use kafka_protocol::messages::metadata_request::MetadataRequest;
 
 use super::Client;
 use super::connection::{Line, back_off};
-use super::consumer::Fetcher;
-use crate::history::{At, Damage, Place, Trade, Value};
+use super::fetcher::{self, FetchTerms};
+use crate::history::{At, Place, Trade, Value};
 
 /// Reads from the beginning to the high watermark, trying until `until`. Partitions that could not be read to
 /// their end are left out. Done when the client's task is.
 pub fn read_everything<B: Backend>(client: Client<B>, until: At) {
-    let reader = Reader { fetcher: Fetcher::new(&client), client: client.clone() };
+    let reader = Reader { line: Line::new(&client), client: client.clone() };
     client.begin("last read", reader.run(until));
 }
 
+/// Partitions that are read at a time.
+const AT_ONCE: usize = 32;
+
 struct Reader<B: Backend> {
     client: Client<B>,
-    fetcher: Fetcher<B>,
+    line: Line<B>,
 }
 
 impl<B: Backend> Reader<B> {
     async fn run(mut self, until: At) {
         self.list_topics(until).await;
-        let places: Vec<Place> = self.client.field.places.to_vec();
+        let mut places: Vec<Place> = self.client.field.places.to_vec();
+        places.extend(self.client.field.lives.places());
         let mut logs: BTreeMap<usize, Vec<(i64, Value)>> = BTreeMap::new();
         let mut positions: Vec<i64> = vec![0; places.len()];
         let mut done = vec![false; places.len()];
         let mut failures = 0;
         while done.iter().any(|done| !done) && self.client.now() < until {
-            let open: Vec<usize> = (0..places.len()).filter(|index| !done[*index]).collect();
-            let wanted: Vec<Place> = open.iter().map(|index| places[*index].clone()).collect();
-            let from: Vec<i64> = open.iter().map(|index| positions[*index]).collect();
-            let fetched = match self.fetcher.fetch(&wanted, &from).await {
+            let from: Vec<(usize, i64)> = (0..places.len())
+                .filter(|index| !done[*index])
+                .take(AT_ONCE)
+                .map(|index| (index, positions[index]))
+                .collect();
+            let fetched = match fetcher::fetch(
+                &self.client,
+                &mut self.line,
+                &places,
+                &from,
+                FetchTerms::soon(),
+            )
+            .await
+            {
                 Ok(fetched) => fetched,
                 Err(_) => {
                     failures += 1;
@@ -43,18 +57,13 @@ impl<B: Backend> Reader<B> {
                 }
             };
             let mut troubled = false;
-            for fetch in fetched {
-                let index = open[fetch.index];
+            for mut fetch in fetched {
+                let index = fetch.index;
                 if fetch.error.is_some() {
                     troubled = true;
                     continue;
                 }
-                if !fetch.damages.is_empty() {
-                    let mut notes = self.client.field.notes.write();
-                    let at = self.client.now();
-                    for what in fetch.damages {
-                        notes.damages.push(Damage { place: places[index].clone(), at, what });
-                    }
+                if fetch.note_damages(&self.client, &places[index]) {
                     done[index] = true;
                 }
                 let log = logs.entry(index).or_default();
@@ -83,14 +92,13 @@ impl<B: Backend> Reader<B> {
 
     /// Which topics are there in the end.
     async fn list_topics(&mut self, until: At) {
-        let mut line = Line::new(&self.client);
         let mut failures = 0;
         while self.client.now() < until {
             let request = MetadataRequest::default().with_topics(None).with_allow_auto_topic_creation(false);
             let within = std::time::Duration::from_secs(10);
-            if let Ok(answer) = line.call(Trade::Look, &request, 9, within, |_| true).await {
+            if let Ok(answer) = self.line.call(Trade::Look, &request, 9, within, |_| true).await {
                 let names = answer.topics.iter().filter_map(|topic| topic.name.as_ref());
-                let names = names.map(|name| name.to_string()).collect();
+                let names = names.map(|name| self.client.field.lives.current(name)).collect();
                 self.client.field.notes.write().topics_in_the_end = Some(names);
                 return;
             }

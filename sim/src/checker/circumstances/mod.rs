@@ -106,7 +106,7 @@ impl Circumstances {
             .faults
             .iter()
             .filter(|hit| counts(hit))
-            .filter_map(move |hit| ways::hold(hit, client, node, trade));
+            .filter_map(move |hit| ways::hold(hit, Some(client), node, trade));
         let vanished = self.lives(node).filter_map(|life| match &life.end {
             Some((at, End::PowerLost)) => Some(Hold::Swallows(*at, at.saturating_add(ways::UNNOTICED))),
             _ => None,
@@ -161,18 +161,15 @@ impl Circumstances {
         held > 0 && late <= held || late <= drift && drift > 0
     }
 
-    /// Whether some client could not get through to the node at that moment, or the node not work: then nothing that
-    /// is asked has to be decided.
-    pub fn keep_somebody_away(&self, clients: &[String], node: &str, at: At, after: At) -> bool {
+    /// Whether some client could not get through to the node at that moment or shortly before, or the node not work:
+    /// then nothing that is asked has to be decided.
+    pub fn keep_somebody_away(&self, node: &str, at: At, shortly: At) -> bool {
         let trades = [Trade::Produce, Trade::Consume, Trade::Change, Trade::Look];
-        clients.iter().any(|client| {
-            trades.iter().any(|trade| {
-                self.holds(client, node, *trade).any(|hold| {
-                    let (from, to) = hold.span();
-                    from <= at && at <= to.saturating_add(after)
-                })
-            })
-        })
+        let held = self.faults.iter().filter(|hit| counts(hit)).any(|hit| {
+            let holds = trades.iter().filter_map(|trade| ways::hold(hit, None, node, *trade));
+            holds.map(Hold::span).any(|(from, to)| from <= at && at <= to.saturating_add(shortly))
+        });
+        held || self.down(node).meet(at.saturating_sub(shortly), at)
     }
 
     /// When nothing may be asked of what this node does for anybody: a fault on its machine or on a way to it, or no

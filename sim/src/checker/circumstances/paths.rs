@@ -15,19 +15,20 @@ fn roles(trade: Trade) -> &'static [&'static str] {
 }
 
 /// Whether a task that the pattern names is on the path of this client's requests.
-pub(super) fn needs(pattern: &str, trade: Trade, client: &str) -> bool {
+pub(super) fn needs(pattern: &str, trade: Trade, client: Option<&str>) -> bool {
     roles(trade).iter().any(|role| {
         if matches_pattern(pattern, role) {
             return true;
         }
         let Some(instance) = pattern.strip_prefix(role).and_then(|rest| rest.strip_prefix('[')) else {
             // A star in or before the role's name may stand for it with any instance.
-            return pattern.contains('*') && matches_pattern(pattern, &format!("{role}[{client}:1]"));
+            return pattern.contains('*')
+                && matches_pattern(pattern, &format!("{role}[{}:1]", client.unwrap_or("client")));
         };
         // Connections are called by their peer; which partition a request is about is not known here.
         *role != "connection" || {
             let peer = instance.split([':', ']', '*']).next().unwrap_or_default();
-            client == peer || instance.contains('*') && client.starts_with(peer)
+            client.is_none_or(|client| client == peer || instance.contains('*') && client.starts_with(peer))
         }
     })
 }
@@ -61,7 +62,7 @@ mod tests {
             ("connection[client-2:*]", Trade::Look, "client-1", false),
             ("connection[client-*]", Trade::Look, "client-1", true),
         ] {
-            assert_eq!(needs(pattern, trade, client), needed, "{pattern} for {trade:?} of {client}");
+            assert_eq!(needs(pattern, trade, Some(client)), needed, "{pattern} for {trade:?} of {client}");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::paths;
 use crate::fault::duration::nanos;
+use crate::fault::select::matches_pattern;
 use crate::fault::{FaultHits, FaultKind, Link};
 use crate::history::{At, Trade};
 
@@ -31,14 +32,17 @@ impl Hold {
     }
 }
 
-/// None for what does not keep answers away: a disk's faults above all, seams, clocks, and ends of processes, of which
+/// Without a client it is about whichever may be concerned. None for what does not keep answers away: a disk's faults above all, seams, clocks, and ends of processes, of which
 /// clients are told (those that are not told are in the process's life).
-pub fn hold(hit: &FaultHits, client: &str, node: &str, trade: Trade) -> Option<Hold> {
+pub fn hold(hit: &FaultHits, client: Option<&str>, node: &str, trade: Trade) -> Option<Hold> {
     let fault = &hit.fault;
     let (from, until) = (hit.from, hit.until);
     let between = || {
         let link = Link { both_ways: true, ..fault.links() };
-        link.matches(client, node)
+        match client {
+            Some(client) => link.matches(client, node),
+            None => matches_pattern(&link.from, node) || matches_pattern(&link.to, node),
+        }
     };
     let here = || fault.node.as_ref().is_some_and(|machine| machine.machine() == node);
     let pauses = Hold::Pauses(from, until);

@@ -1,0 +1,348 @@
+//! Record batches, byte by byte: what producers send, and what every byte of a fetched one has to be.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::codec;
+use super::payload::{self, HEADER_NAME, KEY_BYTES};
+use crate::history::Value;
+use crate::scenario::Compression as Codec;
+
+/// Bytes before the records.
+pub(super) const HEADER_BYTES: usize = 61;
+/// What a record takes beside its value, at most: lengths and deltas, a key, two headers.
+pub(super) const RECORD_BYTES_MAX: usize = 128;
+/// gzip's room for what is not compressed, in marks.
+const MARKS_MAX: usize = 4_000;
+
+/// Producer id, epoch and first sequence.
+pub(super) type Stamp = (i64, i16, i32);
+
+/// What a producer wants to send as one batch.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    pub(super) producer: u32,
+    pub(super) first: u64,
+    /// Bytes of each record's value.
+    pub(super) sizes: Vec<usize>,
+    pub(super) timestamp_ms: i64,
+    pub(super) codec: Codec,
+    /// Whether records have keys and headers.
+    pub(super) keyed: bool,
+}
+
+impl Wanted {
+    pub(super) fn count(&self) -> u32 {
+        u32::try_from(self.sizes.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Of how many records, from the first, a disk sees the number although they may be compressed.
+    ///
+    /// Snappy and lz4 keep bytes that they have not met before as they are, so the first mark shows. gzip gets the marks
+    /// in its extra field. zstd hides all.
+    pub(super) fn visible(&self) -> u32 {
+        match self.codec {
+            Codec::None => self.count(),
+            Codec::Gzip => self.count().min(MARKS_MAX as u32),
+            Codec::Snappy | Codec::SnappyFramed | Codec::Lz4 => self.count().min(1),
+            Codec::Zstd => 0,
+        }
+    }
+
+    fn value(&self, index: usize) -> Value {
+        Value { producer: self.producer, number: self.first + index as u64 }
+    }
+
+    pub(super) fn encode(&self, stamp: Option<Stamp>) -> Result<Bytes, String> {
+        let mut records = BytesMut::new();
+        for (index, size) in self.sizes.iter().enumerate() {
+            self.put_record(index, *size, &mut records);
+        }
+        let packed = match self.codec {
+            Codec::None => records.to_vec(),
+            codec => codec::pack(codec, &records, &self.marks())?,
+        };
+        let (id, epoch, sequence) = stamp.unwrap_or((-1, -1, -1));
+        let last = i32::try_from(self.sizes.len()).unwrap_or(i32::MAX) - 1;
+        let mut batch = BytesMut::with_capacity(HEADER_BYTES + packed.len());
+        batch.put_i64(0);
+        batch.put_i32(i32::try_from(packed.len() + HEADER_BYTES - 12).unwrap_or(i32::MAX));
+        batch.put_i32(-1);
+        batch.put_i8(2);
+        batch.put_u32(0);
+        batch.put_i16(codec::attribute(self.codec));
+        batch.put_i32(last);
+        batch.put_i64(self.timestamp_ms);
+        batch.put_i64(self.timestamp_ms);
+        batch.put_i64(id);
+        batch.put_i16(epoch);
+        batch.put_i32(sequence);
+        batch.put_i32(last + 1);
+        batch.put_slice(&packed);
+        let crc = crc32c::crc32c(&batch[21..]);
+        batch[17..21].copy_from_slice(&crc.to_be_bytes());
+        Ok(batch.freeze())
+    }
+
+    fn marks(&self) -> BytesMut {
+        let mut marks = BytesMut::new();
+        if self.codec == Codec::Gzip {
+            for index in 0..self.visible() as usize {
+                payload::put_head(self.value(index), &mut marks);
+            }
+        }
+        marks
+    }
+
+    fn put_record(&self, index: usize, size: usize, records: &mut BytesMut) {
+        let value = self.value(index);
+        let size = payload::bytes(size);
+        let headers = if self.keyed { payload::headers(value) } else { 0 };
+        let key_bytes = if self.keyed { KEY_BYTES } else { 0 };
+        let mut head = BytesMut::new();
+        head.put_u8(0);
+        put_varint(&mut head, 0);
+        put_varint(&mut head, index as i64);
+        put_varint(&mut head, if self.keyed { key_bytes as i64 } else { -1 });
+        let mut middle = BytesMut::new();
+        put_varint(&mut middle, size as i64);
+        let mut tail = BytesMut::new();
+        put_varint(&mut tail, headers as i64);
+        for _ in 0..headers {
+            put_varint(&mut tail, HEADER_NAME.len() as i64);
+            tail.put_slice(HEADER_NAME);
+            put_varint(&mut tail, KEY_BYTES as i64);
+            tail.put_slice(&payload::key(value));
+        }
+        put_varint(records, (head.len() + key_bytes + middle.len() + size + tail.len()) as i64);
+        records.put_slice(&head);
+        if self.keyed {
+            records.put_slice(&payload::key(value));
+        }
+        records.put_slice(&middle);
+        payload::put(value, size, records);
+        records.put_slice(&tail);
+    }
+}
+
+/// Goes through fetched batches. `each` gets every record at or above `from` with its offset: whose it is, or what is
+/// wrong with it. An error is about a whole batch, and nothing behind it can be read.
+pub(super) fn decode(
+    mut bytes: &[u8],
+    from: i64,
+    mut each: impl FnMut(i64, Result<Value, String>),
+) -> Result<(), String> {
+    while !bytes.is_empty() {
+        let length = bytes
+            .get(8..12)
+            .and_then(|length| usize::try_from(i32::from_be_bytes(length.try_into().ok()?)).ok())
+            .ok_or("a batch without a length")?;
+        let (batch, behind) =
+            bytes.split_at_checked(12 + length).ok_or("a batch that is not there to its end")?;
+        decode_one(batch, from, &mut each)?;
+        bytes = behind;
+    }
+    Ok(())
+}
+
+fn decode_one(
+    batch: &[u8],
+    from: i64,
+    each: &mut impl FnMut(i64, Result<Value, String>),
+) -> Result<(), String> {
+    let mut header = Cursor(batch.get(..HEADER_BYTES).ok_or("a batch without a header")?);
+    let base = header.i64()?;
+    let (_length, _leader_epoch) = (header.i32()?, header.i32()?);
+    let magic = header.u8()?;
+    if magic != 2 {
+        return Err(format!("a batch of format {magic} at offset {base}"));
+    }
+    let crc = header.i32()? as u32;
+    if crc != crc32c::crc32c(&batch[21..]) {
+        return Err(format!("a batch at offset {base} whose checksum is wrong"));
+    }
+    let attributes = header.i16()?;
+    header.skip(4 + 8 + 8 + 8 + 2 + 4)?;
+    let count = header.i32()?;
+    let packed = &batch[HEADER_BYTES..];
+    let unpacked;
+    let mut records = match attributes & 7 {
+        0 => Cursor(packed),
+        codec => {
+            unpacked = codec::unpack(codec, packed)
+                .map_err(|error| format!("a batch at offset {base} that does not unpack: {error}"))?;
+            Cursor(&unpacked)
+        }
+    };
+    for _ in 0..count {
+        let length = records.length()?;
+        let mut record = Cursor(records.take(length)?);
+        record.u8()?;
+        record.varint()?;
+        // A batch begins where it begins: what lies before the position is not asked for.
+        let offset = base + record.varint()?;
+        if offset >= from {
+            each(offset, record.value());
+        }
+    }
+    if records.0.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("a batch at offset {base} with more than its records"))
+    }
+}
+
+struct Cursor<'a>(&'a [u8]);
+
+impl<'a> Cursor<'a> {
+    fn take(&mut self, length: usize) -> Result<&'a [u8], String> {
+        let (taken, rest) = self.0.split_at_checked(length).ok_or("a record that is not there to its end")?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], String> {
+        let (taken, rest) = self.0.split_first_chunk::<N>().ok_or("a number that is not there to its end")?;
+        self.0 = rest;
+        Ok(*taken)
+    }
+
+    fn u8(&mut self) -> Result<u8, String> {
+        self.array::<1>().map(|[byte]| byte)
+    }
+
+    fn i16(&mut self) -> Result<i16, String> {
+        self.array().map(i16::from_be_bytes)
+    }
+
+    fn i32(&mut self) -> Result<i32, String> {
+        self.array().map(i32::from_be_bytes)
+    }
+
+    fn i64(&mut self) -> Result<i64, String> {
+        self.array().map(i64::from_be_bytes)
+    }
+
+    fn skip(&mut self, bytes: usize) -> Result<(), String> {
+        self.take(bytes).map(|_| ())
+    }
+
+    fn varint(&mut self) -> Result<i64, String> {
+        let mut zigzag = 0u64;
+        for shift in (0..70).step_by(7) {
+            let byte = self.u8()?;
+            zigzag |= u64::from(byte & 0x7f).wrapping_shl(shift);
+            if byte & 0x80 == 0 {
+                return Ok((zigzag >> 1) as i64 ^ -((zigzag & 1) as i64));
+            }
+        }
+        Err("a number without an end".into())
+    }
+
+    fn length(&mut self) -> Result<usize, String> {
+        usize::try_from(self.varint()?).map_err(|_| "a length below zero".into())
+    }
+
+    /// Key, value and headers of a record, behind its offset.
+    fn value(&mut self) -> Result<Value, String> {
+        let key = match self.varint()? {
+            -1 => None,
+            length => Some(self.take(usize::try_from(length).map_err(|_| "a key's length".to_owned())?)?),
+        };
+        let length = self.length().map_err(|_| "no value".to_owned())?;
+        let value = payload::decode(self.take(length)?)?;
+        if key.is_some_and(|key| key != payload::key(value)) {
+            return Err(format!("{value} with another key"));
+        }
+        for _ in 0..self.varint()? {
+            let length = self.length()?;
+            let name = self.take(length)?;
+            let length = self.length()?;
+            if name != HEADER_NAME || self.take(length)? != payload::key(value) {
+                return Err(format!("{value} with another header"));
+            }
+        }
+        Ok(value)
+    }
+}
+
+fn put_varint(into: &mut BytesMut, value: i64) {
+    let mut zigzag = ((value << 1) ^ (value >> 63)) as u64;
+    while zigzag >= 0x80 {
+        into.put_u8(zigzag as u8 | 0x80);
+        zigzag >>= 7;
+    }
+    into.put_u8(zigzag as u8);
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::records::RecordBatchDecoder;
+
+    use super::*;
+
+    fn wanted(codec: Codec, keyed: bool) -> Wanted {
+        Wanted { producer: 2, first: 40, sizes: vec![32, 500, 33], timestamp_ms: 1_000, codec, keyed }
+    }
+
+    fn read(bytes: &[u8], from: i64) -> Vec<(i64, Result<Value, String>)> {
+        let mut all = Vec::new();
+        decode(bytes, from, |offset, value| all.push((offset, value))).unwrap();
+        all
+    }
+
+    #[test]
+    fn what_is_sent_is_what_is_read() {
+        for codec in codec::ALL {
+            for keyed in [false, true] {
+                let wanted = wanted(codec, keyed);
+                let bytes = wanted.encode(Some((7, 1, 3))).unwrap();
+                let expected: Vec<_> = (0..3).map(|i| (i as i64, Ok(wanted.value(i)))).collect();
+                assert_eq!(read(&bytes, 0), expected, "{codec:?}");
+                assert_eq!(read(&bytes, 2), expected[2..], "{codec:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn others_read_it_as_we_do() {
+        let mut bytes = wanted(Codec::None, true).encode(Some((7, 1, 3))).unwrap();
+        let set = RecordBatchDecoder::decode(&mut bytes).unwrap();
+        assert_eq!(set.records.len(), 3);
+        assert_eq!(
+            (set.records[1].producer_id, set.records[1].sequence, set.records[1].timestamp),
+            (7, 4, 1_000)
+        );
+        let value = Value { producer: 2, number: 41 };
+        assert_eq!(set.records[1].key.as_deref(), Some(&payload::key(value)[..]));
+        assert_eq!(payload::decode(set.records[1].value.as_deref().unwrap()), Ok(value));
+        assert_eq!(set.records[1].headers.len(), 1, "41 % 3 headers of one name");
+    }
+
+    #[test]
+    fn a_mark_shows_where_we_say_that_it_does() {
+        for codec in codec::ALL {
+            for first in [0, 5, 255, 256, 70_000] {
+                let wanted = Wanted { first, ..wanted(codec, true) };
+                let bytes = wanted.encode(None).unwrap();
+                for index in 0..wanted.visible() as usize {
+                    let mut mark = BytesMut::new();
+                    payload::put_head(wanted.value(index), &mut mark);
+                    let shows = bytes.windows(mark.len()).any(|window| window == &mark[..]);
+                    assert!(shows, "{codec:?}, record {index} of {first}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_changed_byte_is_found_by_the_checksum_and_behind_it_by_the_value() {
+        let whole = wanted(Codec::None, true).encode(None).unwrap();
+        let mut changed = whole.to_vec();
+        changed[200] ^= 1;
+        assert!(decode(&changed, 0, |_, _| {}).is_err());
+        let crc = crc32c::crc32c(&changed[21..]);
+        changed[17..21].copy_from_slice(&crc.to_be_bytes());
+        assert!(read(&changed, 0).iter().any(|(_, value)| value.is_err()));
+        assert!(decode(&whole[..whole.len() - 1], 0, |_, _| {}).is_err());
+    }
+}

@@ -1,0 +1,263 @@
+//! A client that creates topics, writes to them, reads them back, deletes them and creates them again under the same
+//! names. It checks at once what it reads: nothing of a former life, and everything acknowledged.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use io_backend::Backend;
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
+use kafka_protocol::messages::{CreateTopicsResponse, DeleteTopicsRequest, TopicName};
+use kafka_protocol::protocol::StrBytes;
+
+use super::connection::{Line, back_off};
+use super::fetcher::{self, FetchTerms};
+use super::producer::{not_timed_out, produce_request, settles, told_by};
+use super::retries::Told;
+use super::writer::Writer;
+use super::{Client, numbers};
+use crate::history::{Damage, Place, Trade};
+use crate::scenario::{AckMode, Compression};
+use crate::world::streams::Stream;
+
+/// Names that it uses.
+const NAMES: usize = 6;
+/// Partitions of a topic; now and then there are many.
+const PARTITIONS: [i32; 6] = [1, 1, 2, 3, 8, 32];
+/// Partitions of a topic that are written to and read.
+const WRITTEN_MAX: i32 = 3;
+const RECORDS_MAX: u64 = 4;
+
+pub(super) fn start<B: Backend>(client: Client<B>, every: Duration, within: Duration, stream: Stream) {
+    let churner = Churner {
+        line: Line::new(&client),
+        writer: Writer::new(&client, numbers::CHURNER, false),
+        topics: (0..NAMES).map(|number| Topic { name: format!("churn-{number}"), life: None }).collect(),
+        client: client.clone(),
+        within,
+        stream,
+    };
+    client.begin("churner", churner.run(every));
+}
+
+struct Churner<B: Backend> {
+    client: Client<B>,
+    line: Line<B>,
+    writer: Writer<B>,
+    topics: Vec<Topic>,
+    within: Duration,
+    stream: Stream,
+}
+
+struct Topic {
+    name: String,
+    /// While it is there.
+    life: Option<Life>,
+}
+
+#[derive(Clone)]
+struct Life {
+    /// What it is called in the history.
+    topic: Arc<str>,
+    partitions: i32,
+    /// The first number that was sent to it.
+    first: u64,
+}
+
+impl<B: Backend> Churner<B> {
+    async fn run(mut self, every: Duration) {
+        loop {
+            self.client.backend.sleep(every).await;
+            if self.client.now() >= self.client.field.schedule.produce_until {
+                return;
+            }
+            let index = self.stream.below(NAMES as u64) as usize;
+            match self.topics[index].life.clone() {
+                None => self.create(index).await,
+                Some(life) if self.stream.coin() => self.write_and_read(&life).await,
+                Some(life) => self.delete(index, &life).await,
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.client.now() >= self.client.field.schedule.give_up
+    }
+
+    async fn create(&mut self, index: usize) {
+        let name = self.topics[index].name.clone();
+        let partitions = PARTITIONS[self.stream.below(PARTITIONS.len() as u64) as usize];
+        let topic = self.client.field.lives.begin(&name);
+        let creatable = CreatableTopic::default()
+            .with_name(TopicName(StrBytes::from_string(name.clone())))
+            .with_num_partitions(partitions)
+            .with_replication_factor(1);
+        let request = CreateTopicsRequest::default()
+            .with_topics(vec![creatable])
+            .with_timeout_ms(i32::try_from(self.within.as_millis()).unwrap_or(i32::MAX));
+        let mut failures = 0;
+        let mut unknown = false;
+        while !self.is_over() {
+            let sent = self.client.now();
+            let decided = |answer: &CreateTopicsResponse| {
+                answer.topics.iter().all(|topic| not_timed_out(topic.error_code))
+            };
+            let answer = self.line.call(Trade::Change, &request, 5, self.within, decided).await;
+            let error =
+                answer.as_ref().ok().and_then(|answer| answer.topics.first()).map(|topic| topic.error_code);
+            unknown |= match &answer {
+                Err(error) => !error.never_sent(),
+                Ok(_) => error.is_none_or(|error| !not_timed_out(error)),
+            };
+            self.client.complain(Trade::Change, None, error.unwrap_or(0), sent);
+            if error == Some(0) || (unknown && error == Some(ResponseError::TopicAlreadyExists.code())) {
+                self.client.field.lives.created(&name, partitions);
+                self.note_created(&topic);
+                let life = Life { topic, partitions, first: self.writer.next_number() };
+                self.topics[index].life = Some(life.clone());
+                self.write_and_read(&life).await;
+                return;
+            }
+            failures += 1;
+            back_off(&self.client.backend, failures).await;
+        }
+    }
+
+    fn note_created(&self, topic: &str) {
+        let mut notes = self.client.field.notes.write();
+        notes.count("topics churned");
+        notes.topics.insert(topic.to_owned(), self.client.now());
+    }
+
+    fn note_deleting(&self, topic: &str) {
+        let mut notes = self.client.field.notes.write();
+        notes.topics.remove(topic);
+        notes.deleted.entry(topic.to_owned()).or_insert(self.client.now());
+    }
+
+    async fn delete(&mut self, index: usize, life: &Life) {
+        let name = self.topics[index].name.clone();
+        self.topics[index].life = None;
+        self.client.field.lives.ends(&name);
+        self.note_deleting(&life.topic);
+        let request = DeleteTopicsRequest::default()
+            .with_topic_names(vec![TopicName(StrBytes::from_string(name))])
+            .with_timeout_ms(i32::try_from(self.within.as_millis()).unwrap_or(i32::MAX));
+        let mut failures = 0;
+        let mut unknown = false;
+        while !self.is_over() {
+            let sent = self.client.now();
+            let decided = |answer: &kafka_protocol::messages::DeleteTopicsResponse| {
+                answer.responses.iter().all(|topic| not_timed_out(topic.error_code))
+            };
+            let answer = self.line.call(Trade::Change, &request, 5, self.within, decided).await;
+            let error = answer
+                .as_ref()
+                .ok()
+                .and_then(|answer| answer.responses.first())
+                .map(|topic| topic.error_code);
+            unknown |= match &answer {
+                Err(error) => !error.never_sent(),
+                Ok(_) => error.is_none_or(|error| !not_timed_out(error)),
+            };
+            self.client.complain(Trade::Change, None, error.unwrap_or(0), sent);
+            if error == Some(0) || (unknown && error == Some(ResponseError::UnknownTopicOrPartition.code())) {
+                self.client.field.notes.write().count("topics deleted");
+                return;
+            }
+            failures += 1;
+            back_off(&self.client.backend, failures).await;
+        }
+    }
+
+    async fn write_and_read(&mut self, life: &Life) {
+        let written = life.partitions.min(WRITTEN_MAX);
+        for partition in 0..written {
+            let place = Place { topic: life.topic.clone(), partition };
+            if !self.write(&place).await {
+                return;
+            }
+        }
+        for partition in 0..written {
+            self.read_back(Place { topic: life.topic.clone(), partition }, life).await;
+        }
+    }
+
+    /// Until it is acknowledged or there is no time left.
+    async fn write(&mut self, place: &Place) -> bool {
+        let count = self.stream.between(1, RECORDS_MAX) as usize;
+        let batch = self.writer.begin(place, vec![64; count], Compression::None);
+        let timeout_ms = i32::try_from(self.within.as_millis()).unwrap_or(i32::MAX);
+        let request = produce_request(vec![(place.clone(), batch.encode(None))], AckMode::All, timeout_ms);
+        let mut failures = 0;
+        while !self.is_over() {
+            let sent = self.client.now();
+            let answer = self.line.call(Trade::Produce, &request, 9, self.within, settles).await;
+            let told = match &answer {
+                Err(error) if error.never_sent() => Told::NotWritten,
+                Err(_) => Told::Unknown,
+                Ok(answer) => match batch.told(answer) {
+                    Ok(base) => {
+                        self.writer.acked(&batch, Some(base));
+                        return true;
+                    }
+                    Err(None) => Told::Unknown,
+                    Err(Some(error)) => {
+                        self.client.complain(Trade::Produce, Some(place), error.code(), sent);
+                        told_by(Some(error))
+                    }
+                },
+            };
+            if told == Told::Unknown {
+                self.writer.unknown(&batch);
+            }
+            failures += 1;
+            back_off(&self.client.backend, failures).await;
+        }
+        false
+    }
+
+    /// Reads a partition from its beginning to what was acknowledged to it.
+    async fn read_back(&mut self, place: Place, life: &Life) {
+        let mut owed: Vec<u64> = {
+            let notes = self.client.field.notes.write();
+            let ours = notes
+                .sends
+                .iter()
+                .rev()
+                .take_while(|send| send.producer != numbers::CHURNER || send.first >= life.first);
+            ours.filter(|send| send.place == place)
+                .flat_map(|send| send.values())
+                .map(|value| value.number)
+                .collect()
+        };
+        let places = [place];
+        let mut position = 0;
+        let mut failures = 0;
+        while !owed.is_empty() && !self.is_over() {
+            let terms = FetchTerms { wait: Duration::ZERO, ..FetchTerms::soon() };
+            let fetched =
+                fetcher::fetch(&self.client, &mut self.line, &places, &[(0, position)], terms).await;
+            let mut come = fetched.unwrap_or_default();
+            let Some(mut one) = come.pop().filter(|one| one.error.is_none()) else {
+                failures += 1;
+                back_off(&self.client.backend, failures).await;
+                continue;
+            };
+            let at = self.client.now();
+            for (offset, value) in &one.records {
+                if value.producer != numbers::CHURNER || value.number < life.first {
+                    one.damages.push(format!("offset {offset} holds {value}, of a topic that was deleted"));
+                }
+                owed.retain(|number| *number != value.number);
+                position = offset + 1;
+            }
+            one.note_damages(&self.client, &places[0]);
+            if position >= one.high_watermark && !owed.is_empty() {
+                let what = format!("record {} was acknowledged, and is not read", owed[0]);
+                self.client.field.notes.write().damages.push(Damage { place: places[0].clone(), at, what });
+                return;
+            }
+        }
+    }
+}

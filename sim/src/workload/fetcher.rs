@@ -1,0 +1,227 @@
+//! Fetches without a session: what is asked for, and what came of it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use io_backend::Backend;
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::fetch_response::PartitionData;
+use kafka_protocol::messages::metadata_request::{MetadataRequest, MetadataRequestTopic};
+use kafka_protocol::messages::{FetchRequest, FetchResponse, TopicName};
+use kafka_protocol::protocol::StrBytes;
+use uuid::Uuid;
+
+use super::connection::{CallError, Line, Terms};
+use super::{Client, batch, wire_name};
+use crate::history::{At, Damage, Place, Trade, Value};
+
+/// The broker is granted this beyond the wait: a read from a slow disk.
+const WITHIN: Duration = Duration::from_secs(12);
+const PARTITION_BYTES: i32 = 256 << 10;
+/// The version that names topics by their ids.
+const BY_ID: i16 = 13;
+
+/// What a fetch asks for beside its partitions.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FetchTerms {
+    pub(super) wait: Duration,
+    pub(super) min_bytes: i32,
+    pub(super) partition_bytes: i32,
+    pub(super) version: i16,
+}
+
+impl FetchTerms {
+    /// Whatever there is, soon.
+    pub(super) fn soon() -> FetchTerms {
+        FetchTerms {
+            wait: Duration::from_millis(500),
+            min_bytes: 1,
+            partition_bytes: PARTITION_BYTES,
+            version: 12,
+        }
+    }
+
+    pub(super) fn terms(&self) -> Terms {
+        Terms { wait: self.wait, within: WITHIN }
+    }
+}
+
+/// What a fetch brought of one partition.
+pub(super) struct Fetched {
+    /// Of the place among all that the caller knows.
+    pub(super) index: usize,
+    pub(super) from: i64,
+    pub(super) error: Option<ResponseError>,
+    pub(super) high_watermark: i64,
+    pub(super) records: Vec<(i64, Value)>,
+    pub(super) damages: Vec<String>,
+}
+
+/// Topics by their ids.
+pub(super) type Ids = BTreeMap<String, Uuid>;
+
+/// A request for some of `places`, from `(index, offset)` on.
+pub(super) fn request(
+    places: &[Place],
+    from: &[(usize, i64)],
+    terms: FetchTerms,
+    ids: Option<&Ids>,
+) -> FetchRequest {
+    let mut topics: Vec<(&Place, FetchTopic)> = Vec::new();
+    for (index, offset) in from {
+        let place = &places[*index];
+        let partition = FetchPartition::default()
+            .with_partition(place.partition)
+            .with_fetch_offset(*offset)
+            .with_partition_max_bytes(terms.partition_bytes);
+        match topics.last_mut() {
+            Some((last, topic)) if last.topic == place.topic => topic.partitions.push(partition),
+            _ => {
+                let name = wire_name(&place.topic);
+                let topic = match ids {
+                    Some(ids) => {
+                        FetchTopic::default().with_topic_id(ids.get(name).copied().unwrap_or_default())
+                    }
+                    None => {
+                        FetchTopic::default().with_topic(TopicName(StrBytes::from_string(name.to_owned())))
+                    }
+                };
+                topics.push((place, topic.with_partitions(vec![partition])));
+            }
+        }
+    }
+    FetchRequest::default()
+        .with_max_wait_ms(i32::try_from(terms.wait.as_millis()).unwrap_or(i32::MAX))
+        .with_min_bytes(terms.min_bytes)
+        .with_max_bytes(terms.partition_bytes.saturating_mul(4))
+        .with_session_epoch(-1)
+        .with_topics(topics.into_iter().map(|(_, topic)| topic).collect())
+}
+
+pub(super) fn version(terms: FetchTerms, ids: Option<&Ids>) -> i16 {
+    if ids.is_some() { BY_ID } else { terms.version }
+}
+
+/// What came of `from`. An error of the whole is told of the first partition.
+pub(super) fn sort_out(
+    answer: FetchResponse,
+    places: &[Place],
+    from: &[(usize, i64)],
+    ids: Option<&Ids>,
+) -> Vec<Fetched> {
+    let mut all = Vec::new();
+    if let (Some(error), Some((index, offset))) =
+        (ResponseError::try_from_code(answer.error_code), from.first())
+    {
+        all.push(Fetched {
+            index: *index,
+            from: *offset,
+            error: Some(error),
+            high_watermark: -1,
+            records: Vec::new(),
+            damages: Vec::new(),
+        });
+    }
+    for topic in answer.responses {
+        let is_it = |place: &Place| match ids {
+            Some(ids) => ids.get(wire_name(&place.topic)) == Some(&topic.topic_id),
+            None => *topic.topic.0 == *wire_name(&place.topic),
+        };
+        for partition in topic.partitions {
+            let asked = from.iter().find(|(index, _)| {
+                let place = &places[*index];
+                place.partition == partition.partition_index && is_it(place)
+            });
+            if let Some((index, offset)) = asked {
+                all.push(one(partition, *index, *offset));
+            }
+        }
+    }
+    all
+}
+
+fn one(partition: PartitionData, index: usize, from: i64) -> Fetched {
+    let mut fetched = Fetched {
+        index,
+        from,
+        error: ResponseError::try_from_code(partition.error_code),
+        high_watermark: partition.high_watermark,
+        records: Vec::new(),
+        damages: Vec::new(),
+    };
+    let bytes = partition.records.unwrap_or_default();
+    let Fetched { records, damages, .. } = &mut fetched;
+    let read = batch::decode(&bytes, from, |offset, value| match value {
+        Ok(value) => records.push((offset, value)),
+        Err(what) => damages.push(format!("offset {offset} holds {what}")),
+    });
+    if let Err(what) = read {
+        damages.push(what);
+    }
+    fetched
+}
+
+impl Fetched {
+    /// Notes what is wrong with what was served; whether anything is.
+    pub(super) fn note_damages<B: Backend>(&mut self, client: &Client<B>, place: &Place) -> bool {
+        let mut notes = client.field.notes.write();
+        let at = client.now();
+        let found = !self.damages.is_empty();
+        for what in self.damages.drain(..) {
+            notes.damages.push(Damage { place: place.clone(), at, what });
+        }
+        found
+    }
+}
+
+/// Fetches and waits for the answer.
+pub(super) async fn fetch<B: Backend>(
+    client: &Client<B>,
+    line: &mut Line<B>,
+    places: &[Place],
+    from: &[(usize, i64)],
+    terms: FetchTerms,
+) -> Result<Vec<Fetched>, CallError> {
+    let request = request(places, from, terms, None);
+    let sent = client.now();
+    let answer = line.call_on(Trade::Consume, &request, terms.version, terms.terms(), |_| true).await?;
+    let fetched = sort_out(answer, places, from, None);
+    complain(client, &fetched, places, sent);
+    Ok(fetched)
+}
+
+pub(super) fn complain<B: Backend>(client: &Client<B>, fetched: &[Fetched], places: &[Place], sent: At) {
+    for one in fetched {
+        if let Some(error) = one.error {
+            client.complain(Trade::Consume, Some(&places[one.index]), error.code(), sent);
+        }
+    }
+}
+
+/// The ids of the topics of `places`; those that cannot be told are missing.
+pub(super) async fn topic_ids<B: Backend>(
+    client: &Client<B>,
+    line: &mut Line<B>,
+    places: &[Place],
+) -> Result<Ids, CallError> {
+    let mut names: Vec<&str> = places.iter().map(|place| wire_name(&place.topic)).collect();
+    names.dedup();
+    let topics = names
+        .into_iter()
+        .map(|name| {
+            MetadataRequestTopic::default().with_name(Some(TopicName(StrBytes::from_string(name.to_owned()))))
+        })
+        .collect();
+    let request = MetadataRequest::default().with_topics(Some(topics)).with_allow_auto_topic_creation(false);
+    let sent = client.now();
+    let answer = line.call(Trade::Look, &request, 12, Duration::from_secs(10), |_| true).await?;
+    let mut ids = Ids::new();
+    for topic in answer.topics {
+        client.complain(Trade::Look, None, topic.error_code, sent);
+        if let (0, Some(name)) = (topic.error_code, topic.name) {
+            ids.insert(name.to_string(), topic.topic_id);
+        }
+    }
+    Ok(ids)
+}

@@ -1,0 +1,182 @@
+//! What all clients of a run share: where things are, when to stop, what is written down, and what is still owed.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::Schedule;
+use crate::history::{Notes, Place};
+use crate::scenario::Scenario;
+
+#[derive(Clone)]
+pub struct Field {
+    /// Where the cluster is reached.
+    pub bootstrap: Arc<str>,
+    pub places: Arc<Vec<Place>>,
+    pub schedule: Schedule,
+    pub notes: Notes,
+    pub(super) owed: Owed,
+    pub(super) lives: Lives,
+    pub(super) running: Arc<AtomicUsize>,
+}
+
+impl Field {
+    pub fn new(bootstrap: &str, scenario: &Scenario, schedule: Schedule) -> Field {
+        let cluster = &scenario.cluster;
+        let places: Vec<Place> = (0..cluster.topics)
+            .flat_map(|topic| {
+                let topic: Arc<str> = format!("t{topic}").into();
+                (0..cluster.partitions).map(move |partition| Place { topic: topic.clone(), partition })
+            })
+            .collect();
+        Field {
+            bootstrap: bootstrap.into(),
+            owed: Owed::of(places.len()),
+            places: Arc::new(places),
+            schedule,
+            notes: Notes::default(),
+            lives: Lives::default(),
+            running: Arc::new(AtomicUsize::new(0)),
+        }
+    }
+
+    /// Whether every client has come to its end.
+    pub fn is_done(&self) -> bool {
+        self.running.load(Ordering::SeqCst) == 0
+    }
+}
+
+/// What consumers have to see before they may leave: counted as it happens, since it is asked after every fetch.
+#[derive(Clone)]
+pub(super) struct Owed(Arc<Mutex<Counts>>);
+
+struct Counts {
+    /// Batches of which it is not known yet whether they count.
+    open: usize,
+    /// Behind the last acknowledged record of each place.
+    ends: Vec<i64>,
+}
+
+impl Owed {
+    fn of(places: usize) -> Owed {
+        Owed(Arc::new(Mutex::new(Counts { open: 0, ends: vec![0; places] })))
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn began(&self) {
+        self.counts().open += 1;
+    }
+
+    /// A batch is done with; the place where it was acknowledged, and the offset behind it.
+    pub(super) fn settled(&self, acked: Option<(usize, i64)>) {
+        let mut counts = self.counts();
+        counts.open = counts.open.saturating_sub(1);
+        if let Some((place, end)) = acked {
+            counts.ends[place] = counts.ends[place].max(end);
+        }
+    }
+
+    /// Nothing is on its way any more, and all that was acknowledged lies before `positions`.
+    pub(super) fn is_seen(&self, positions: &[i64]) -> bool {
+        let counts = self.counts();
+        counts.open == 0 && counts.ends.iter().zip(positions).all(|(end, position)| position >= end)
+    }
+}
+
+/// Topics that are created, deleted and created again under one name.
+#[derive(Clone, Default)]
+pub(super) struct Lives(Arc<Mutex<BTreeMap<String, Life>>>);
+
+#[derive(Clone, Copy)]
+struct Life {
+    number: u32,
+    /// How many, while the topic is surely there.
+    partitions: Option<i32>,
+}
+
+impl Lives {
+    fn all(&self) -> MutexGuard<'_, BTreeMap<String, Life>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A topic is about to be created: what its life is called.
+    pub(super) fn begin(&self, name: &str) -> Arc<str> {
+        let mut all = self.all();
+        let life = all.entry(name.to_owned()).or_insert(Life { number: 0, partitions: None });
+        life.number += 1;
+        called(name, life.number).into()
+    }
+
+    pub(super) fn created(&self, name: &str, partitions: i32) {
+        if let Some(life) = self.all().get_mut(name) {
+            life.partitions = Some(partitions);
+        }
+    }
+
+    /// It is to be deleted, and from now on nobody knows whether it is there.
+    pub(super) fn ends(&self, name: &str) {
+        if let Some(life) = self.all().get_mut(name) {
+            life.partitions = None;
+        }
+    }
+
+    /// What the present life of a topic is called.
+    pub(super) fn current(&self, name: &str) -> String {
+        called(name, self.all().get(name).map_or(1, |life| life.number))
+    }
+
+    /// Partitions of all that are surely there.
+    pub(super) fn places(&self) -> Vec<Place> {
+        let all = self.all();
+        all.iter()
+            .filter_map(|(name, life)| Some((called(name, life.number), life.partitions?)))
+            .flat_map(|(topic, partitions)| {
+                let topic: Arc<str> = topic.into();
+                (0..partitions).map(move |partition| Place { topic: topic.clone(), partition })
+            })
+            .collect()
+    }
+}
+
+/// A second life has another name in the history, and the same on the wire.
+fn called(name: &str, life: u32) -> String {
+    if life <= 1 { name.to_owned() } else { format!("{name}#{life}") }
+}
+
+/// The name that a broker knows a topic by.
+pub(super) fn wire_name(topic: &str) -> &str {
+    topic.split('#').next().unwrap_or(topic)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_consumer_may_leave_when_nothing_is_open_and_all_is_behind_it() {
+        let owed = Owed::of(2);
+        owed.began();
+        assert!(!owed.is_seen(&[9, 9]));
+        owed.settled(Some((1, 5)));
+        assert!(owed.is_seen(&[0, 5]));
+        assert!(!owed.is_seen(&[9, 4]));
+    }
+
+    #[test]
+    fn each_life_of_a_topic_has_a_name_of_its_own() {
+        let lives = Lives::default();
+        assert_eq!(&*lives.begin("a"), "a");
+        lives.created("a", 1);
+        assert_eq!(lives.places().len(), 1);
+        lives.ends("a");
+        assert_eq!(lives.places(), []);
+        assert_eq!(&*lives.begin("a"), "a#2");
+        lives.created("a", 2);
+        assert_eq!(lives.places()[1].to_string(), "a#2-1");
+        assert_eq!((lives.current("a").as_str(), lives.current("b").as_str()), ("a#2", "b"));
+        assert_eq!((wire_name("a#2"), wire_name("b")), ("a", "b"));
+    }
+}

@@ -1,0 +1,72 @@
+//! A machine that asks every node twice a second whether it is ready, over HTTP as a load balancer does. It falls
+//! silent with the clients.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use io_backend::{Backend, Deadline, Network, network};
+
+use super::Client;
+use crate::history::{HealthCheck, Readiness};
+
+const EVERY: Duration = Duration::from_millis(500);
+const WITHIN: Duration = Duration::from_secs(2);
+const REQUEST: &[u8] = b"GET /health/ready HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n";
+const ANSWER_BYTES_MAX: usize = 8 * 1024;
+
+pub(super) fn start<B: Backend>(client: Client<B>, node: u32) {
+    client.begin("health", watch(client.clone(), node));
+}
+
+async fn watch<B: Backend>(client: Client<B>, node: u32) {
+    let backend = client.backend.clone();
+    let address = format!("node{node}:9094");
+    loop {
+        backend.sleep(EVERY).await;
+        let asked = client.now();
+        if asked >= client.field.schedule.produce_until {
+            return;
+        }
+        let answer = ask(&backend, &address).await.unwrap_or(Readiness::Silent);
+        let check = HealthCheck { node, asked, at: client.now(), answer };
+        client.field.notes.write().health.push(check);
+    }
+}
+
+async fn ask<B: Backend>(backend: &B, address: &str) -> std::io::Result<Readiness> {
+    let deadline = Deadline::after(backend, WITHIN);
+    let mut stream = backend.network().connect(address, deadline).await?;
+    network::write_all(backend, &mut stream, REQUEST, "health request", deadline).await?;
+    let mut answer = BytesMut::with_capacity(1024);
+    while answer.len() < ANSWER_BYTES_MAX {
+        if network::read(backend, &mut stream, &mut answer, "health answer", deadline).await? == 0 {
+            break;
+        }
+        answer.reserve(1024);
+    }
+    Ok(read(&answer))
+}
+
+/// `HTTP/1.1 200 ...`, or another status with the reason in its body.
+fn read(answer: &[u8]) -> Readiness {
+    let text = String::from_utf8_lossy(answer);
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+    match head.split(' ').nth(1) {
+        Some("200") => Readiness::Ready,
+        Some(_) => Readiness::NotReady(body.trim().to_owned()),
+        None => Readiness::Silent,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_says_ready_or_why_not() {
+        assert_eq!(read(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n"), Readiness::Ready);
+        let not = read(b"HTTP/1.1 503 Service Unavailable\r\n\r\nthe disk stands still\n");
+        assert_eq!(not, Readiness::NotReady("the disk stands still".into()));
+        assert_eq!(read(b""), Readiness::Silent);
+    }
+}

@@ -1,0 +1,362 @@
+//! What a producer has on its way and in which order it goes out again: the rules of real clients, without I/O.
+//!
+//! One lane per partition. An idempotent producer gives a batch its sequence when it first leaves, and sends it
+//! with that sequence until it knows what became of it: batches to be retried go in order, one at a time, and new
+//! ones wait behind them. A plain producer sends again what it has to, beside what is still on its way, and that may
+//! change the order.
+
+use std::collections::VecDeque;
+
+use super::connection::{ns, pause};
+use crate::history::At;
+
+/// A batch leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Flight {
+    pub(super) lane: usize,
+    pub(super) id: usize,
+    pub(super) sequence: Option<i32>,
+}
+
+/// What became of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    Written,
+    /// Surely not written; trying again may help.
+    NotWritten,
+    /// It may have been written, or still be.
+    Unknown,
+    /// The sequence does not follow from the last one that was written.
+    OutOfOrder,
+    /// The broker does not know the producer, or takes it for an old one.
+    Disowned,
+    /// Trying again does not help.
+    Refused,
+}
+
+/// What follows for the batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// It is done with.
+    Over,
+    /// It goes out again.
+    Again,
+    /// It goes out again under another identity: the producer was told that it is wrong though it left nothing out.
+    Blamed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Batch {
+    id: usize,
+    records: u32,
+    sequence: Option<i32>,
+    sent: bool,
+    /// An earlier attempt may have been written.
+    unknown: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Lane {
+    /// To be sent, those to be retried first.
+    waiting: VecDeque<Batch>,
+    flying: Vec<Batch>,
+    next_sequence: i32,
+    failures: u32,
+    not_before: At,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Retries {
+    idempotent: bool,
+    /// Under which sequences mean something.
+    identified: bool,
+    lanes: Vec<Lane>,
+    /// Whose turn it is.
+    turn: usize,
+}
+
+impl Retries {
+    pub(super) fn new(lanes: usize, idempotent: bool) -> Retries {
+        Retries { idempotent, identified: false, lanes: vec![Lane::default(); lanes], turn: 0 }
+    }
+
+    pub(super) fn add(&mut self, lane: usize, id: usize, records: u32) {
+        let batch = Batch { id, records, sequence: None, sent: false, unknown: false };
+        self.lanes[lane].waiting.push_back(batch);
+    }
+
+    /// Batches that are not done with.
+    pub(super) fn open(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.waiting.len() + lane.flying.len()).sum()
+    }
+
+    fn flying(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.flying.len()).sum()
+    }
+
+    /// A producer id has to be asked for, and nothing goes under the old one any more.
+    pub(super) fn wants_identity(&self) -> bool {
+        self.idempotent && !self.identified && self.flying() == 0
+    }
+
+    /// Whether what leaves now leaves under an identity, or needs none.
+    pub(super) fn is_identified(&self) -> bool {
+        self.identified || !self.idempotent
+    }
+
+    /// All sequences begin anew. Those whose earlier attempts may have been written may now be written twice.
+    pub(super) fn identified(&mut self) -> Vec<usize> {
+        self.identified = true;
+        let mut doubtful = Vec::new();
+        for lane in &mut self.lanes {
+            lane.next_sequence = 0;
+            for batch in &mut lane.waiting {
+                batch.sequence = None;
+                if batch.unknown {
+                    doubtful.push(batch.id);
+                }
+            }
+        }
+        doubtful
+    }
+
+    /// What goes into the next request: a batch of each of up to `lanes_max` lanes.
+    pub(super) fn next(&mut self, now: At, lanes_max: usize) -> Vec<Flight> {
+        let mut flights = Vec::new();
+        if self.idempotent && !self.identified {
+            return flights;
+        }
+        let count = self.lanes.len();
+        let first = self.turn;
+        for lane in (0..count).map(|step| (first + step) % count) {
+            if flights.len() == lanes_max {
+                break;
+            }
+            if !self.may_send(&self.lanes[lane]) || self.lanes[lane].not_before > now {
+                continue;
+            }
+            self.turn = (lane + 1) % count;
+            let idempotent = self.idempotent;
+            let here = &mut self.lanes[lane];
+            let Some(mut batch) = here.waiting.pop_front() else { continue };
+            if idempotent && batch.sequence.is_none() {
+                batch.sequence = Some(here.next_sequence);
+                here.next_sequence = here.next_sequence.wrapping_add(batch.records as i32);
+            }
+            batch.sent = true;
+            here.flying.push(batch);
+            flights.push(Flight { lane, id: batch.id, sequence: batch.sequence });
+        }
+        flights
+    }
+
+    fn may_send(&self, lane: &Lane) -> bool {
+        let Some(batch) = lane.waiting.front() else { return false };
+        // What has a sequence is sent again, and alone: only when everything before it is done with.
+        batch.sequence.is_none() || lane.flying.iter().all(|other| other.sequence > batch.sequence)
+    }
+
+    /// When something that waits for its pause may go.
+    pub(super) fn wakes_at(&self) -> Option<At> {
+        if self.idempotent && !self.identified {
+            return None;
+        }
+        self.lanes.iter().filter(|lane| self.may_send(lane)).map(|lane| lane.not_before).min()
+    }
+
+    /// An attempt is over.
+    pub(super) fn told(&mut self, flight: Flight, told: Told, now: At, random: u64) -> Next {
+        let lane = &mut self.lanes[flight.lane];
+        let Some(index) = lane.flying.iter().position(|batch| batch.id == flight.id) else {
+            return Next::Over;
+        };
+        let mut batch = lane.flying.remove(index);
+        let explained = !self.identified || lane.has_before(&batch);
+        match told {
+            Told::Written => {
+                lane.failures = 0;
+                return Next::Over;
+            }
+            Told::Refused => {
+                // Whether its sequences are used up is not known.
+                self.identified &= !self.idempotent;
+                return Next::Over;
+            }
+            Told::OutOfOrder | Told::Disowned
+                if self.idempotent && !(explained && told == Told::OutOfOrder) =>
+            {
+                if self.identified {
+                    self.identified = false;
+                    batch.unknown = true;
+                    lane.retry(batch, now, random);
+                    return Next::Blamed;
+                }
+            }
+            Told::Unknown => batch.unknown = true,
+            Told::NotWritten | Told::OutOfOrder | Told::Disowned => {}
+        }
+        lane.retry(batch, now, random);
+        Next::Again
+    }
+
+    /// The connection is gone, and with it all answers: what was on its way may have been written. Their ids.
+    pub(super) fn lost(&mut self, now: At, random: u64) -> Vec<usize> {
+        let mut unknown = Vec::new();
+        for lane in &mut self.lanes {
+            for mut batch in std::mem::take(&mut lane.flying) {
+                batch.unknown = true;
+                unknown.push(batch.id);
+                lane.retry(batch, now, random);
+            }
+        }
+        unknown
+    }
+}
+
+impl Lane {
+    /// Something that was sent before this one is not done with.
+    fn has_before(&self, batch: &Batch) -> bool {
+        let before = |other: &Batch| other.sequence.is_some() && other.sequence < batch.sequence;
+        self.waiting.iter().chain(&self.flying).any(before)
+    }
+
+    fn retry(&mut self, batch: Batch, now: At, random: u64) {
+        let behind = |other: &&Batch| match (other.sequence, batch.sequence) {
+            (Some(other), Some(sequence)) => other < sequence,
+            _ => other.sent && other.id < batch.id,
+        };
+        let at = self.waiting.iter().take_while(behind).count();
+        self.waiting.insert(at, batch);
+        self.failures += 1;
+        self.not_before = now + ns(pause(self.failures, random));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: At = 1_000_000_000;
+
+    /// One partition, batches 0, 1, ... of two records each.
+    fn producer(idempotent: bool, batches: usize) -> Retries {
+        let mut retries = Retries::new(1, idempotent);
+        (0..batches).for_each(|id| retries.add(0, id, 2));
+        if idempotent {
+            assert!(retries.wants_identity());
+            assert_eq!(retries.identified(), Vec::<usize>::new());
+        }
+        retries
+    }
+
+    fn leaving(retries: &mut Retries, now: At) -> Vec<(usize, Option<i32>)> {
+        let mut all = Vec::new();
+        loop {
+            let flights = retries.next(now, 1);
+            if flights.is_empty() {
+                return all;
+            }
+            all.extend(flights.iter().map(|flight| (flight.id, flight.sequence)));
+        }
+    }
+
+    fn told(retries: &mut Retries, id: usize, told: Told) -> Next {
+        retries.told(Flight { lane: 0, id, sequence: None }, told, 0, 0)
+    }
+
+    #[test]
+    fn several_leave_at_once_with_sequences_that_follow_one_another() {
+        let mut retries = producer(true, 3);
+        assert_eq!(leaving(&mut retries, 0), [(0, Some(0)), (1, Some(2)), (2, Some(4))]);
+        for id in 0..3 {
+            assert_eq!(told(&mut retries, id, Told::Written), Next::Over);
+        }
+        assert_eq!(retries.open(), 0);
+    }
+
+    #[test]
+    fn a_gap_that_a_refusal_explains_is_retried_in_order_and_one_at_a_time() {
+        let mut retries = producer(true, 4);
+        retries.next(0, 1);
+        retries.next(0, 1);
+        retries.next(0, 1);
+        assert_eq!(told(&mut retries, 0, Told::NotWritten), Next::Again);
+        assert_eq!(told(&mut retries, 1, Told::OutOfOrder), Next::Again);
+        assert_eq!(told(&mut retries, 2, Told::OutOfOrder), Next::Again);
+        assert_eq!(leaving(&mut retries, 0), [], "it pauses first");
+        assert_eq!(leaving(&mut retries, SECOND), [(0, Some(0))]);
+        assert_eq!(told(&mut retries, 0, Told::Written), Next::Over);
+        assert_eq!(leaving(&mut retries, SECOND), [(1, Some(2))]);
+        assert_eq!(told(&mut retries, 1, Told::Written), Next::Over);
+        // The last of those to be retried leaves, and what is new behind it.
+        assert_eq!(leaving(&mut retries, SECOND), [(2, Some(4)), (3, Some(6))]);
+    }
+
+    #[test]
+    fn a_gap_that_nothing_explains_is_blame_and_everything_begins_anew() {
+        let mut retries = producer(true, 3);
+        retries.next(0, 1);
+        retries.next(0, 1);
+        assert_eq!(told(&mut retries, 0, Told::OutOfOrder), Next::Blamed);
+        assert!(!retries.wants_identity(), "not while something is on its way under the old one");
+        assert_eq!(leaving(&mut retries, SECOND), []);
+        assert_eq!(told(&mut retries, 1, Told::OutOfOrder), Next::Again, "it is blamed once");
+        assert!(retries.wants_identity());
+        assert_eq!(retries.identified(), [0], "the first may have been written after all");
+        assert_eq!(leaving(&mut retries, SECOND), [(0, Some(0)), (1, Some(2)), (2, Some(4))]);
+    }
+
+    #[test]
+    fn what_was_on_its_way_when_the_connection_ended_goes_out_again_with_the_same_sequences() {
+        for idempotent in [true, false] {
+            let mut retries = producer(idempotent, 3);
+            leaving(&mut retries, 0);
+            assert_eq!(told(&mut retries, 0, Told::Written), Next::Over);
+            assert_eq!(retries.lost(0, 0), [1, 2]);
+            let expected = if idempotent { vec![(1, Some(2))] } else { vec![(1, None), (2, None)] };
+            assert_eq!(leaving(&mut retries, SECOND), expected, "idempotent: {idempotent}");
+        }
+    }
+
+    #[test]
+    fn a_plain_producer_sends_again_what_failed_beside_what_is_on_its_way() {
+        let mut retries = producer(false, 3);
+        leaving(&mut retries, 0);
+        assert_eq!(told(&mut retries, 0, Told::Unknown), Next::Again);
+        assert_eq!(leaving(&mut retries, SECOND), [(0, None)]);
+        assert_eq!(retries.open(), 3);
+    }
+
+    #[test]
+    fn a_batch_that_is_refused_for_good_leaves_a_gap_and_so_needs_another_identity() {
+        let mut retries = producer(true, 2);
+        leaving(&mut retries, 0);
+        assert_eq!(told(&mut retries, 0, Told::Refused), Next::Over);
+        assert_eq!(told(&mut retries, 1, Told::OutOfOrder), Next::Again);
+        assert!(retries.wants_identity());
+        assert_eq!(retries.identified(), Vec::<usize>::new());
+        assert_eq!(leaving(&mut retries, SECOND), [(1, Some(0))]);
+    }
+
+    #[test]
+    fn a_producer_that_is_disowned_says_so_even_behind_a_failure() {
+        let mut retries = producer(true, 2);
+        leaving(&mut retries, 0);
+        assert_eq!(told(&mut retries, 0, Told::NotWritten), Next::Again);
+        assert_eq!(told(&mut retries, 1, Told::Disowned), Next::Blamed);
+    }
+
+    #[test]
+    fn partitions_take_turns_and_do_not_wait_for_one_another() {
+        let mut retries = Retries::new(3, false);
+        for lane in 0..3 {
+            retries.add(lane, lane, 1);
+        }
+        let lanes = |flights: Vec<Flight>| flights.iter().map(|flight| flight.lane).collect::<Vec<_>>();
+        assert_eq!(lanes(retries.next(0, 2)), [0, 1]);
+        retries.told(Flight { lane: 0, id: 0, sequence: None }, Told::NotWritten, 0, 0);
+        assert_eq!(lanes(retries.next(0, 3)), [2]);
+        assert_eq!(retries.wakes_at(), Some(80_000_000));
+        assert_eq!(lanes(retries.next(80_000_000, 3)), [0]);
+    }
+}
