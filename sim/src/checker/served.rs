@@ -4,7 +4,7 @@ use reports::{Verdict, Violation};
 
 use super::Findings;
 use super::circumstances::Circumstances;
-use crate::fault::Family;
+use crate::fault::{Family, FaultKind};
 use crate::history::{At, History, Request, RequestEnd, seconds};
 
 /// Clients of this name ask little and behave well.
@@ -13,7 +13,7 @@ pub const PROBE: &str = "probe-";
 const WITHIN: At = 5_000_000_000;
 
 /// Each request of a probe is answered, soon. Whether its answer may be an error is judged with all others. A disk that
-/// stands still may use up the deadline that was asked for; only what was broken between the two excuses more.
+/// stands still, or a queue that is full, may use up the deadline that was asked for; only what was broken between the two excuses more.
 pub fn served_beside_others(
     history: &History,
     circumstances: &Circumstances,
@@ -21,10 +21,11 @@ pub fn served_beside_others(
     grace: At,
 ) -> Vec<Violation> {
     let mut findings = Findings::of("served-beside-others", Verdict::Freeze);
-    let disk = circumstances.times_of(node, WITHIN, |kind| kind.family() == Family::Disk);
+    let slows = |kind: FaultKind| matches!(kind.family(), Family::Disk | Family::Seam | Family::Clock);
+    let slowed = circumstances.times_of(node, WITHIN, slows);
     for request in history.requests.iter().filter(|request| request.client.starts_with(PROBE)) {
         let asked_for = request.deadline.saturating_sub(request.sent);
-        let within = match disk.meet(request.sent, request.ended) {
+        let within = match slowed.meet(request.sent, request.ended) {
             true => WITHIN.max(asked_for + grace),
             false => WITHIN,
         };
@@ -65,7 +66,7 @@ fn is_cut_off(request: &Request, circumstances: &Circumstances, node: &str) -> b
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fault::{Fault, FaultHits, FaultKind};
+    use crate::fault::{Fault, FaultHits};
     use crate::history::Trade;
 
     const S: At = 1_000_000_000;

@@ -212,7 +212,8 @@ fn list() -> Result<u8, CommandError> {
         println!();
     }
     println!("parts for --part:");
-    for exhibit in sim::museum::EXHIBITS.iter().chain(&sim::planted::BUGS) {
+    let planted = sim::planted::BUGS.iter().chain(&sim::planted::NONDETERMINISM);
+    for exhibit in sim::museum::EXHIBITS.iter().chain(planted) {
         println!("    {}: {}", exhibit.name, exhibit.about);
     }
     Ok(0)

@@ -163,6 +163,9 @@ pub(crate) fn window(order: &Order, from: u64, to: u64) -> (Course, Vec<Event>) 
 }
 
 fn live(order: &Order, keep: Keep) -> (Outcome<story::Story>, Witness) {
+    if let Some(part) = order.part() {
+        crate::planted::prepare(part);
+    }
     let witness = Witness::default();
     let settings = order.settings();
     let options = options(&order.scenario.scenario, &settings, keep);

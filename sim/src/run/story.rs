@@ -129,13 +129,13 @@ pub(super) fn durable(history: &History, disk: &Device) -> BTreeMap<Value, Durab
 
 /// What the node had before clients came, and what it has after they have gone.
 fn rest(world: &World, field: &Field, before: ProcessCounts, after: ProcessCounts) -> Rest {
-    let churned: usize = field.notes.write().topics.len();
+    let extra = field.notes.write().topics.keys().filter(|topic| topic.starts_with("more-")).count();
     let silenced = world.fault_hits().iter().any(|hit| hit.hits > 0 && hit.fault.kind == FaultKind::Silence);
     Rest {
         before,
         after,
-        // No topic that is created while a run lasts has more than a few partitions.
-        partitions: (field.places.len() + 3 * churned) as u64,
+        // Topics of this name have three at most.
+        partitions: (field.partitions() + 3 * extra) as u64,
         files: world.node(1).disk().durable_files().len() as u64,
         silenced,
     }
