@@ -35,17 +35,17 @@ enum Cause {
 fn causes(error: &str) -> &'static [Cause] {
     use Cause::*;
     match error {
-        "kafkastorageerror" => &[Disk, Declared, Work, Start],
+        "kafkastorageerror" => &[Disk, Declared, Work, Start, Corruption],
         "requesttimedout" => &[Disk, Declared, Work, Start, Clock],
-        "notleaderorfollower" | "notcontroller" | "leadernotavailable" => &[Disk, Work, Start, Topic],
+        "notleaderorfollower" | "leadernotavailable" => &[Disk, Work, Start, Topic, Corruption],
+        "notcontroller" => &[Disk, Work, Start],
         "coordinatornotavailable" => &[Disk, Work, Start],
         "unknowntopicorpartition" | "unknowntopicid" => &[Topic],
-        "outofrange" | "offsetoutofrange" => &[],
         "corruptmessage" => &[Corruption],
         "invalidtimestamp" => &[Clock],
         "topicalreadyexists" | "duplicatesequencenumber" => &[Protocol],
         "fetchsessionidnotfound" | "invalidfetchsessionepoch" => &[Protocol],
-        // A sequence that is out of order, a producer that is not known, and everything that says the request is
+        // An offset that is out of range, a sequence that is out of order, a producer that is not known, and everything that says the request is
         // wrong: well-behaved clients are told none of these.
         _ => &[],
     }
@@ -187,6 +187,7 @@ mod tests {
             ("OffsetOutOfRange", Some(BitRot), 1),
             ("CorruptMessage", Some(BitRot), 0),
             ("CorruptMessage", Some(SyncFails), 1),
+            ("NotController", None, 1),
             ("UnknownServerError", Some(DiskStall), 1),
             ("FetchSessionIdNotFound", None, 0),
         ] {

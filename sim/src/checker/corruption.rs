@@ -38,7 +38,6 @@ pub fn told(history: &History, circumstances: &Circumstances, node: &str) -> Opt
             told.places.extend(complaint.place.clone());
         }
     }
-    told.places.extend(history.unreadable.iter().cloned());
     let places: BTreeSet<&Place> = history.sends.iter().map(|send| &send.place).collect();
     for check in &history.health {
         if let Readiness::NotReady(why) = &check.answer {

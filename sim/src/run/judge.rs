@@ -238,3 +238,34 @@ fn figures_of(story: &Story, slowest: Option<At>) -> BTreeMap<String, f64> {
     }
     figures
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checker::stories::{acked, poll};
+    use crate::history::Send;
+
+    fn stopped(stop: Stop) -> Vec<String> {
+        let witness = Witness::default();
+        {
+            let mut notes = witness.notes.write();
+            // Told that record 0 stands at offset 0, where somebody reads record 1; record 2 was never read again.
+            notes.sends = vec![acked(0, 0), Send { began: 1, ..acked(1, 1) }, acked(2, 2)];
+            notes.polls.push(poll(0, 0, 5, &[(0, 1)]));
+        }
+        let found = cut_short(&stop, &Circumstances::default(), &witness);
+        found.into_iter().map(|violation| violation.checker).collect()
+    }
+
+    #[test]
+    fn a_run_that_was_cut_short_is_judged_by_what_must_hold_at_all_times() {
+        let found = stopped(Stop::NothingLeft);
+        assert!(found.iter().any(|checker| checker == "inconsistent-offset"), "{found:?}");
+        assert!(found.iter().all(|checker| checker != "lost-write"), "nobody read it to its end: {found:?}");
+    }
+
+    #[test]
+    fn a_world_that_was_stopped_from_outside_is_left_alone() {
+        assert_eq!(stopped(Stop::NeverYields { task: "x".into() }), Vec::<String>::new());
+    }
+}

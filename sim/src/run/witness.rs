@@ -61,3 +61,26 @@ impl Lives {
         lives
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use io_backend::ExitStatus;
+
+    #[test]
+    fn every_process_has_a_life_and_an_end_of_its_own() {
+        let lives = Lives::default();
+        lives.began("node1", 1, 0);
+        lives.began("node1", 2, 60);
+        lives.note("node1", 1, |life| life.stopped = Some(50));
+        let ending = |incarnation, at, cause| Ending { machine: "node1".into(), incarnation, at, cause };
+        let ends = [
+            ending(1, 51, Cause::Exited(ExitStatus::Clean, "returned".into())),
+            ending(2, 90, Cause::PowerLost),
+        ];
+        let lives = lives.with_ends(&ends);
+        assert_eq!((lives[0].stopped, lives[1].stopped), (Some(50), None));
+        assert_eq!(lives[0].end, Some((51, End::Exited(0, "returned".into()))));
+        assert_eq!(lives[1].end, Some((90, End::PowerLost)));
+    }
+}
