@@ -17,10 +17,14 @@ pub enum Probe {
     NodeStartedAgain,
     SyncFailed,
     ConsumerStartedOver,
+    FaultMetItsState,
+    ClientLeft,
+    TopicsDeleted,
+    SequenceGap,
 }
 
 impl Probe {
-    pub const ALL: [Probe; 11] = [
+    pub const ALL: [Probe; 15] = [
         Probe::AckedRecords,
         Probe::PowerLossWithUnsyncedBytes,
         Probe::PowerLossWithUnsyncedNames,
@@ -32,6 +36,10 @@ impl Probe {
         Probe::NodeStartedAgain,
         Probe::SyncFailed,
         Probe::ConsumerStartedOver,
+        Probe::FaultMetItsState,
+        Probe::ClientLeft,
+        Probe::TopicsDeleted,
+        Probe::SequenceGap,
     ];
 
     /// As scenarios require it.
@@ -48,6 +56,10 @@ impl Probe {
             Probe::NodeStartedAgain => "node started again",
             Probe::SyncFailed => "sync failed",
             Probe::ConsumerStartedOver => "consumer started over",
+            Probe::FaultMetItsState => "fault met the state it waited for",
+            Probe::ClientLeft => "a client left in the middle",
+            Probe::TopicsDeleted => "topics deleted",
+            Probe::SequenceGap => "sequence gap behind a failure",
         }
     }
 
@@ -73,6 +85,12 @@ impl Probe {
             Probe::ConsumerStartedOver => {
                 "a partition was read from its beginning again, older data included"
             }
+            Probe::FaultMetItsState => {
+                "a fault that is aimed at a recovery, a checkpoint or a commit began in it"
+            }
+            Probe::ClientLeft => "a client went away with requests on their way and answers not read",
+            Probe::TopicsDeleted => "a topic was deleted, and its name was free again",
+            Probe::SequenceGap => "an idempotent producer had more on its way when a batch failed",
         }
     }
 

@@ -6,32 +6,7 @@ use broker::config::Config;
 use reports::Verdict;
 
 use super::model::{OneOrMore, Scenario};
-use crate::probe;
-
-/// Names under which findings are reported: what `expect_checker` can name.
-pub const CHECKERS: [&str; 21] = [
-    "ack-before-sync",
-    "acknowledged-when-clear",
-    "answered-by-deadline",
-    "budget",
-    "crash",
-    "duplicate",
-    "foreign-record",
-    "gap",
-    "inconsistent-offset",
-    "left-in-flight",
-    "livelock",
-    "lost-topic",
-    "lost-write",
-    "non-monotonic-poll",
-    "non-monotonic-send",
-    "poll-skip",
-    "polite-stop",
-    "producer-state",
-    "standstill",
-    "unreadable",
-    "unseen",
-];
+use crate::{checker, probe};
 
 /// A mistake in a scenario file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -153,9 +128,9 @@ fn check(file: &str, text: &str, scenario: &Scenario) -> Result<(), ScenarioErro
         return wrong(key, format!("{key} is of an expected failure, and `expect` says pass"), None);
     }
     if let Some(checker) = &scenario.expect_checker
-        && !CHECKERS.contains(&checker.as_str())
+        && !checker::ALL.iter().any(|(name, _)| name == checker)
     {
-        let meant = nearest(checker, CHECKERS.into_iter());
+        let meant = nearest(checker, checker::ALL.iter().map(|(name, _)| *name));
         return wrong("expect_checker", format!("unknown checker `{checker}`"), meant);
     }
     if scenario.liveness.events_max == Some(0) {
@@ -264,8 +239,9 @@ mod tests {
         let sources = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
         let mut found = Vec::new();
         for directory in ["checker", "run"] {
-            for file in std::fs::read_dir(sources.join(directory)).unwrap() {
-                let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+            let entries = std::fs::read_dir(sources.join(directory)).unwrap();
+            for file in entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()) {
+                let text = std::fs::read_to_string(file).unwrap();
                 let text = text.split("#[cfg(test)]").next().unwrap_or_default();
                 for before in ["Findings::of(\"", "checker: \""] {
                     found.extend(
@@ -278,7 +254,7 @@ mod tests {
         }
         assert!(found.len() > 10, "{found:?}");
         for name in found {
-            assert!(CHECKERS.contains(&name.as_str()), "{name} is not among CHECKERS");
+            assert!(checker::ALL.iter().any(|(known, _)| *known == name), "{name} is not among checker::ALL");
         }
     }
 
