@@ -188,17 +188,13 @@ pub struct Hostile {
     pub idlers: u32,
     /// Connections that get producer ids all the time and send one small batch under each.
     pub flooders: u32,
+    /// Clients that connect, send the largest batches they can and hang up at once, fifty times a second.
+    pub deserters: u32,
     /// All come from one machine; otherwise each has its own.
     pub from_one_address: bool,
     /// From when until when; a sixth and five sixths of the duration if it is not said.
     pub from: Option<Span>,
     pub until: Option<Span>,
-}
-
-impl Hostile {
-    pub fn any(&self) -> bool {
-        self.announcers + self.pollers + self.non_readers + self.idlers + self.flooders > 0
-    }
 }
 
 /// How batches are packed.

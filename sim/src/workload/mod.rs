@@ -49,6 +49,7 @@ mod numbers {
     pub(super) const LEAVERS: u32 = 2_000;
     pub(super) const PROBES: u32 = 3_000;
     pub(super) const FLOODERS: u32 = 4_000;
+    pub(super) const DESERTERS: u32 = 5_000;
 }
 
 /// Who a client is.
@@ -165,7 +166,7 @@ pub fn start<B: Backend>(
         let client = Client::new(backend, &name, field);
         probes::start(client, index, Stream::new(seed, &format!("workload probe {index}")));
     }
-    hostile::start(scenario, seed, field, limits, &mut machine);
+    hostile::start(&shape.hostile, scenario.duration(), seed, field, limits, &mut machine);
     for node in 1..=scenario.cluster.nodes {
         health::start(Client::new(machine("health"), "health", field), node);
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::batch::{HEADER_BYTES, RECORD_BYTES_MAX};
 use super::codec;
-use crate::scenario::{AckMode, Compression, Workload};
+use crate::scenario::{AckMode, Compression, Hostile, Workload};
 use crate::world::streams::Stream;
 
 /// What the broker takes.
@@ -57,6 +57,7 @@ pub struct Shape {
     pub producers: Vec<ProducerShape>,
     pub consumers: Vec<ConsumerShape>,
     pub leavers: u32,
+    pub hostile: Hostile,
 }
 
 /// What a consumer asks for of one partition, where nothing else is drawn.
@@ -70,7 +71,7 @@ impl Shape {
     fn written(load: &Workload, limits: Limits) -> Shape {
         let producers = (0..load.producers).map(|index| producer(load, limits, index)).collect();
         let consumers = (0..load.consumers).map(|index| consumer(load, index)).collect();
-        Shape { producers, consumers, leavers: load.leavers }
+        Shape { producers, consumers, leavers: load.leavers, hostile: load.hostile.clone() }
     }
 
     fn varied(load: &Workload, limits: Limits, seed: u64) -> Shape {
@@ -79,6 +80,7 @@ impl Shape {
         load.producers = count_around(&mut stream, load.producers);
         load.consumers = count_around(&mut stream, load.consumers);
         load.leavers = count_around(&mut stream, load.leavers);
+        vary_hostile(&mut load.hostile, &mut stream);
         let mut shape = Shape::written(&load, limits);
         for producer in &mut shape.producers {
             let mut stream = Stream::new(seed, &format!("workload shape of producer {}", producer.number));
@@ -160,7 +162,23 @@ fn vary_consumer(shape: &mut ConsumerShape, load: &Workload, stream: &mut Stream
     shape.reread_every = shape.reread_every * pick(stream, &[2, 2, 1, 4, 100]) / 2;
 }
 
-/// A tenth to twice as many, at least one where any was written.
+/// Some kinds stay away, others come in smaller numbers.
+fn vary_hostile(hostile: &mut Hostile, stream: &mut Stream) {
+    for count in [
+        &mut hostile.announcers,
+        &mut hostile.pollers,
+        &mut hostile.non_readers,
+        &mut hostile.idlers,
+        &mut hostile.flooders,
+        &mut hostile.deserters,
+    ] {
+        let drawn = pick(stream, &[*count, *count, count.div_ceil(2), count.div_ceil(4)]);
+        *count = if stream.per_mille(600) { 0 } else { drawn };
+    }
+    hostile.from_one_address |= stream.coin();
+}
+
+/// One to half again as many; at least one where any was written.
 fn count_around(stream: &mut Stream, written: u32) -> u32 {
     if written == 0 {
         return 0;

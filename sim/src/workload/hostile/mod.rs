@@ -1,6 +1,7 @@
 //! Clients that do what the protocol allows and no client should. What they are answered is nobody's business: they
 //! are counted, and the other clients tell what they bring about.
 
+mod deserters;
 mod floods;
 mod raw;
 
@@ -16,7 +17,7 @@ use super::fetcher::{self, FetchTerms};
 use super::shape::Limits;
 use super::{Client, Field};
 use crate::history::At;
-use crate::scenario::{Hostile, Scenario};
+use crate::scenario::Hostile;
 use crate::world::streams::Stream;
 
 /// Just before a broker that hangs up after half a minute of silence does so.
@@ -33,14 +34,14 @@ pub(super) const MACHINE: &str = "stranger-1";
 
 /// Starts them all; `machine` gives the backend of a machine by its name.
 pub(super) fn start<B: Backend>(
-    scenario: &Scenario,
+    hostile: &Hostile,
+    duration: Duration,
     seed: u64,
     field: &Field,
     limits: Limits,
     machine: &mut impl FnMut(&str) -> B,
 ) {
-    let hostile = &scenario.workload.hostile;
-    let window = window(hostile, scenario.duration());
+    let window = window(hostile, duration);
     let mut number = 0;
     let mut next = |what: &str| {
         number += 1;
@@ -77,6 +78,10 @@ pub(super) fn start<B: Backend>(
     for index in 0..hostile.flooders {
         let (client, stream) = next("flooder");
         floods::start(client, index, window, stream);
+    }
+    for index in 0..hostile.deserters {
+        let (client, stream) = next("deserter");
+        deserters::start(client, index, limits, window, stream);
     }
 }
 
