@@ -212,8 +212,7 @@ fn list() -> Result<u8, CommandError> {
         println!();
     }
     println!("parts for --part:");
-    let planted = sim::planted::BUGS.iter().chain(&sim::planted::NONDETERMINISM);
-    for exhibit in sim::museum::EXHIBITS.iter().chain(planted) {
+    for exhibit in sim::museum::EXHIBITS.iter().chain(sim::planted::all()) {
         println!("    {}: {}", exhibit.name, exhibit.about);
     }
     Ok(0)

@@ -5,6 +5,7 @@
 
 mod checksums;
 mod early_ack;
+mod empty_fetches;
 mod hashmap_order;
 mod lying_disk;
 mod recovery;
@@ -24,6 +25,10 @@ pub const BUGS: [Exhibit; 6] = [
     Exhibit { name: "sync-skipped", about: "a sync returns without having synced anything" },
     Exhibit { name: "producer-state-lost", about: "recovery forgets which producer sent what" },
 ];
+
+/// What a client can ask for and never gets, without end: for the budget of events.
+pub const SPINNING: [Exhibit; 1] =
+    [Exhibit { name: "fetch-answers-nothing", about: "every fetch is answered at once and brings nothing" }];
 
 /// What no checker sees, for `check-determinism` to find.
 pub const NONDETERMINISM: [Exhibit; 1] =
@@ -50,11 +55,17 @@ pub fn parts(name: &str) -> Option<Parts<SimBackend>> {
     Some(parts)
 }
 
-/// A bug of the disk's handling.
+/// A bug of what lies between the broker and its disk or network.
 pub fn lie(name: &str) -> Option<Lie> {
     match name {
         "directory-not-synced" => Some(Lie::DirectoriesNotSynced),
         "sync-skipped" => Some(Lie::NothingSynced),
+        "fetch-answers-nothing" => Some(Lie::FetchesEmptied),
         _ => None,
     }
+}
+
+/// Everything that is planted.
+pub fn all() -> impl Iterator<Item = &'static Exhibit> {
+    BUGS.iter().chain(&SPINNING).chain(&NONDETERMINISM)
 }

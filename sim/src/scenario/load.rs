@@ -233,6 +233,15 @@ mod tests {
         assert!(error.to_string().contains("journal.max_batch_bytes"), "{error}");
     }
 
+    #[test]
+    fn the_example_of_the_guide_reads() {
+        let guide = include_str!("../../../docs/scenarios.md");
+        let example = guide.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let scenario = parse("docs/scenarios.md", example).unwrap();
+        assert!(!scenario.knobs.is_empty() && scenario.machine.descriptors.is_some());
+        assert_eq!(scenario.events_max(), 20_000_000);
+    }
+
     /// In the sources of the checkers, so that a new one is not forgotten here.
     #[test]
     fn every_checker_can_be_expected() {
