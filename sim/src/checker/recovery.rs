@@ -35,7 +35,9 @@ pub fn acknowledged_when_clear(
     for send in history.sends.iter().filter(|send| send.acks != AckMode::None && !send.abandoned) {
         let settled = match &send.outcome {
             Outcome::Acked { at, .. } => Some(*at),
-            Outcome::Refused { .. } | Outcome::Unknown => None,
+            Outcome::Unknown => None,
+            // It was told, for good.
+            Outcome::Refused { .. } => continue,
         };
         wishes.entry((send.producer, &send.place)).or_default().push((send.began, settled));
     }

@@ -14,6 +14,8 @@ const SILENT_FOR: At = 10_000_000_000;
 const ATTEMPTS: usize = 3;
 /// Writes that are refused for longer have to show in the node's health.
 const DECLARED_AFTER: At = 5_000_000_000;
+/// A node that is asked between refusals that lie this close to one another is refusing.
+const AMID: At = 2_000_000_000;
 /// A reason takes some words.
 const REASON_CHARS_MIN: usize = 10;
 /// A disk that has stood still for this long is known to.
@@ -38,7 +40,8 @@ pub fn silent_refusals(history: &History, circumstances: &Circumstances, node: &
             ready_and_silent(history, from, to, &mut findings);
         }
     }
-    for (from, to) in refused_throughout(history, &acknowledged) {
+    for refused in refused_throughout(history, &acknowledged) {
+        let (from, to) = (refused[0], refused[refused.len() - 1]);
         // Full queues and stopped tasks refuse here and there: a node has no reason to tell for those.
         let unfelt = |kind: FaultKind| {
             matches!(kind.family(), Family::Seam | Family::Task | Family::Clock) || kind == FaultKind::Pause
@@ -46,9 +49,16 @@ pub fn silent_refusals(history: &History, circumstances: &Circumstances, node: &
         if circumstances.times_of(node, AFTERWARDS, unfelt).meet(from, to) {
             continue;
         }
-        let checks =
-            history.health.iter().filter(|check| check.asked >= from + DECLARED_AFTER && check.at <= to);
-        for check in checks {
+        for check in &history.health {
+            // Somebody is refused just before it is asked and just after it has answered.
+            let amid = |refusal: &At| (check.asked.saturating_sub(AMID)..=check.asked).contains(refusal);
+            let goes_on = |refusal: &At| (check.at..=check.at.saturating_add(AMID)).contains(refusal);
+            if check.asked < from + DECLARED_AFTER
+                || !refused.iter().any(amid)
+                || !refused.iter().any(goes_on)
+            {
+                continue;
+            }
             let says = match &check.answer {
                 Readiness::Ready => "it calls itself ready".to_owned(),
                 Readiness::NotReady(why) if names_a_reason(why) => continue,
@@ -73,8 +83,8 @@ fn ready_and_silent(history: &History, from: At, to: At, findings: &mut Findings
         .filter(|request| request.trade == Trade::Produce && request.sent >= from && request.ended <= to)
         .map(|request| request.sent)
         .collect();
-    let Some(first) = attempts.iter().min().copied() else { return };
-    if attempts.len() <= ATTEMPTS || to.saturating_sub(first) <= SILENT_FOR {
+    let (Some(first), Some(last)) = (attempts.iter().min().copied(), attempts.iter().max()) else { return };
+    if attempts.len() <= ATTEMPTS || last - first <= SILENT_FOR {
         return;
     }
     let mut answers = history.health.iter().filter(|check| check.asked >= first && check.at <= to).peekable();
@@ -128,23 +138,20 @@ fn is_refusal(complaint: &Complaint) -> bool {
         )
 }
 
-/// From the first refusal to the last, of those with no acknowledgement among them, where that is long.
-fn refused_throughout(history: &History, acknowledged: &[At]) -> Vec<(At, At)> {
+/// Refusals with no acknowledgement among them, in order, where they go on for long.
+fn refused_throughout(history: &History, acknowledged: &[At]) -> Vec<Vec<At>> {
     let mut refused: Vec<At> = history.complaints.iter().filter(|c| is_refusal(c)).map(|c| c.at).collect();
     refused.sort_unstable();
-    let mut spans: Vec<(At, At, usize)> = Vec::new();
+    let mut groups: Vec<(usize, Vec<At>)> = Vec::new();
     for at in refused {
         let before = acknowledged.partition_point(|acked| *acked <= at);
-        match spans.last_mut() {
-            Some((_, to, group)) if *group == before => *to = at,
-            _ => spans.push((at, at, before)),
+        match groups.last_mut() {
+            Some((group, times)) if *group == before => times.push(at),
+            _ => groups.push((before, vec![at])),
         }
     }
-    spans
-        .into_iter()
-        .map(|(from, to, _)| (from, to))
-        .filter(|(from, to)| to - from > DECLARED_AFTER)
-        .collect()
+    let is_long = |times: &Vec<At>| times[times.len() - 1] - times[0] > DECLARED_AFTER;
+    groups.into_iter().map(|(_, times)| times).filter(is_long).collect()
 }
 
 /// While a disk stands still and the node knows it, whoever is refused is refused at once and not after a deadline.

@@ -24,7 +24,8 @@ pub fn fired_and_lost(history: &History, circumstances: &Circumstances) -> Vec<V
         .iter()
         .map(|(place, log)| (place, log.iter().map(|(_, value)| *value).collect()))
         .collect();
-    for send in history.sends.iter().filter(|send| send.acks == AckMode::None) {
+    // Who leaves in the middle cannot tell what of it got through.
+    for send in history.sends.iter().filter(|send| send.acks == AckMode::None && !send.abandoned) {
         let Outcome::Acked { at, .. } = send.outcome else { continue };
         let Some(there) = in_the_end.get(&send.place) else { continue };
         if at.saturating_add(ON_ITS_WAY) > circumstances.until() {

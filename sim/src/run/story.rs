@@ -30,8 +30,8 @@ const IDLE: Duration = Duration::from_secs(10);
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 /// A supervisor starts a node that has ended by itself again after this.
 const SUPERVISOR: Duration = Duration::from_millis(500);
-/// A node on a disk that nothing is wrong with serves by then, and its counts are those of a node at rest.
-const FIRST_START: Duration = Duration::from_millis(500);
+/// Clients come when the node serves, or after this; what it has then is what it has at rest.
+const FIRST_START: Duration = Duration::from_secs(2);
 
 pub(super) struct Script {
     pub(super) scenario: Scenario,
@@ -75,8 +75,8 @@ pub(super) async fn tell(world: World, script: Script) -> Story {
     machine.supervise(Some(SUPERVISOR));
     machine.start(move |backend| node::live(backend, setup.clone()));
     let mut watch = Watch::new(&world, &field, &witness, &scenario);
-    watch.until(FIRST_START, || false).await;
-    let before = machine.counts();
+    watch.until(FIRST_START, || witness.lives.is_serving(NODE)).await;
+    let before = machine.counts().filter(|_| witness.lives.is_serving(NODE));
     workload::start(&scenario, &settings, seed, &field, |name| world.client(name));
 
     watch.until(Duration::from_nanos(schedule.healed), || false).await;

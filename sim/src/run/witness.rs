@@ -43,6 +43,11 @@ impl Lives {
         }
     }
 
+    /// Whether clients have been able to connect to any of its processes.
+    pub(super) fn is_serving(&self, node: &str) -> bool {
+        lock(&self.0).iter().any(|life| life.node == node && life.serving.is_some())
+    }
+
     /// All of them, with how they ended.
     pub(super) fn with_ends(&self, endings: &[Ending]) -> Vec<Life> {
         let mut lives = lock(&self.0).clone();
