@@ -51,12 +51,12 @@ pub fn silent_refusals(history: &History, circumstances: &Circumstances, node: &
         }
         for check in &history.health {
             // Somebody is refused just before it is asked and just after it has answered.
-            let amid = |refusal: &At| (check.asked.saturating_sub(AMID)..=check.asked).contains(refusal);
-            let goes_on = |refusal: &At| (check.at..=check.at.saturating_add(AMID)).contains(refusal);
-            if check.asked < from + DECLARED_AFTER
-                || !refused.iter().any(amid)
-                || !refused.iter().any(goes_on)
-            {
+            let any = |from: At, to: At| {
+                refused.get(refused.partition_point(|at| *at < from)).is_some_and(|at| *at <= to)
+            };
+            let amid = any(check.asked.saturating_sub(AMID), check.asked);
+            let goes_on = any(check.at, check.at.saturating_add(AMID));
+            if check.asked < from + DECLARED_AFTER || check.at > to || !amid || !goes_on {
                 continue;
             }
             let says = match &check.answer {
