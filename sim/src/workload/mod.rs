@@ -106,21 +106,15 @@ impl Drop for Leaving {
     }
 }
 
-/// What the node of a scenario takes.
-fn limits(scenario: &Scenario) -> Limits {
-    let config = crate::run::node::config(scenario, 1);
-    Limits {
-        batch_bytes: config.topics.max_batch_bytes,
-        request_bytes: config.server.request_bytes,
-        partitions: scenario.cluster.topics as usize
-            * usize::try_from(scenario.cluster.partitions).unwrap_or(1),
-    }
-}
-
 /// Starts all clients; `machine` gives the backend of a machine by its name.
-pub fn start<B: Backend>(scenario: &Scenario, seed: u64, field: &Field, mut machine: impl FnMut(&str) -> B) {
+pub fn start<B: Backend>(
+    scenario: &Scenario,
+    limits: Limits,
+    seed: u64,
+    field: &Field,
+    mut machine: impl FnMut(&str) -> B,
+) {
     let load = &scenario.workload;
-    let limits = limits(scenario);
     let shape = Shape::of(load, limits, seed);
     let mut number = 0;
     let mut client = |field: &Field| {

@@ -4,9 +4,11 @@
 
 use std::time::Duration;
 
+use broker::config::Config;
+
 use super::batch::{HEADER_BYTES, RECORD_BYTES_MAX};
 use super::codec;
-use crate::scenario::{AckMode, Compression, Hostile, Workload};
+use crate::scenario::{AckMode, Cluster, Compression, Hostile, Workload};
 use crate::world::streams::Stream;
 
 /// What the broker takes.
@@ -15,6 +17,16 @@ pub struct Limits {
     pub batch_bytes: usize,
     pub request_bytes: usize,
     pub partitions: usize,
+}
+
+impl Limits {
+    pub fn of(config: &Config, cluster: &Cluster) -> Limits {
+        Limits {
+            batch_bytes: config.topics.max_batch_bytes,
+            request_bytes: config.server.request_bytes,
+            partitions: cluster.topics as usize * usize::try_from(cluster.partitions).unwrap_or(1),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
