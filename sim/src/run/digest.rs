@@ -29,6 +29,8 @@ pub(super) fn of(history: &History) -> u64 {
         seen: _,
         pulse: _,
         counts,
+        // Follows from what is hashed already.
+        seen: _,
     } = history;
     // The bulk is taken as numbers; text of it would cost more than the rest of the judging.
     for poll in polls {

@@ -5,7 +5,11 @@
 
 mod digest;
 mod judge;
+<<<<<<< HEAD
 pub(crate) mod node;
+=======
+mod node;
+>>>>>>> clients
 mod provenance;
 mod story;
 mod twice;

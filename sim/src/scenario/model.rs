@@ -188,7 +188,7 @@ pub struct Hostile {
     pub idlers: u32,
     /// Connections that get producer ids all the time and send one small batch under each.
     pub flooders: u32,
-    /// Clients that connect, send the largest batches they can and hang up at once, fifty times a second.
+    /// Clients that connect, send the largest batches they can and hang up at once, ten times a second.
     pub deserters: u32,
     /// All come from one machine; otherwise each has its own.
     pub from_one_address: bool,

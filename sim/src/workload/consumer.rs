@@ -17,7 +17,7 @@ use crate::history::{At, Damage, Poll, Trade, Watermark};
 use crate::world::streams::Stream;
 
 /// Who does not want the broker to wait comes back after this if there was nothing.
-const PAUSE: Duration = Duration::from_millis(40);
+const PAUSE: Duration = Duration::from_millis(100);
 /// What a consumer waits at most when the producers are about to fall silent.
 const SHORTEST_END: Duration = Duration::from_millis(500);
 
@@ -118,9 +118,11 @@ impl<B: Backend> Consumer<B> {
 
     fn terms(&self) -> FetchTerms {
         let left = self.client.field.schedule.produce_until.saturating_sub(self.client.now());
-        let wait = self.shape.long_poll.min(Duration::from_nanos(left).max(SHORTEST_END));
-        // A consumer that has to see the end does not insist on more than there will be.
-        let min_bytes = if left == 0 { 1 } else { self.shape.min_bytes };
+        // Fetches on one connection wait one after the other: together as long as one would.
+        let groups = self.groups.len() as u32;
+        let wait = self.shape.long_poll.min(Duration::from_nanos(left).max(SHORTEST_END)) / groups;
+        // Nobody insists on more than he is ready to take, or than there will be.
+        let min_bytes = if left == 0 { 1 } else { self.shape.min_bytes.min(self.shape.partition_bytes / 2) };
         FetchTerms {
             wait,
             min_bytes,
@@ -133,6 +135,9 @@ impl<B: Backend> Consumer<B> {
     async fn ask(&mut self) -> Result<(), CallError> {
         let places = self.client.field.places.clone();
         if self.shape.by_id && self.ids.as_ref().is_none_or(|ids| ids.is_empty()) {
+            if !self.asked.is_empty() {
+                return Ok(());
+            }
             let ids = fetcher::topic_ids(&self.client, &mut self.line, &places).await?;
             self.ids = Some(Arc::new(ids));
         }

@@ -106,6 +106,7 @@ impl Drop for Leaving {
     }
 }
 
+<<<<<<< HEAD
 /// What the node of a scenario takes.
 fn limits(scenario: &Scenario, settings: &Settings) -> Limits {
     let config = crate::run::node::config(scenario, settings, 1);
@@ -121,12 +122,21 @@ fn limits(scenario: &Scenario, settings: &Settings) -> Limits {
 pub fn start<B: Backend>(
     scenario: &Scenario,
     settings: &Settings,
+=======
+/// Starts all clients; `machine` gives the backend of a machine by its name.
+pub fn start<B: Backend>(
+    scenario: &Scenario,
+    limits: Limits,
+>>>>>>> clients
     seed: u64,
     field: &Field,
     mut machine: impl FnMut(&str) -> B,
 ) {
     let load = &scenario.workload;
+<<<<<<< HEAD
     let limits = limits(scenario, settings);
+=======
+>>>>>>> clients
     let shape = Shape::of(load, limits, seed);
     let mut number = 0;
     let mut client = |field: &Field| {

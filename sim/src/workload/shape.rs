@@ -4,9 +4,11 @@
 
 use std::time::Duration;
 
+use broker::config::Config;
+
 use super::batch::{HEADER_BYTES, RECORD_BYTES_MAX};
 use super::codec;
-use crate::scenario::{AckMode, Compression, Hostile, Workload};
+use crate::scenario::{AckMode, Cluster, Compression, Hostile, Workload};
 use crate::world::streams::Stream;
 
 /// What the broker takes.
@@ -15,6 +17,16 @@ pub struct Limits {
     pub batch_bytes: usize,
     pub request_bytes: usize,
     pub partitions: usize,
+}
+
+impl Limits {
+    pub fn of(config: &Config, cluster: &Cluster) -> Limits {
+        Limits {
+            batch_bytes: config.topics.max_batch_bytes,
+            request_bytes: config.server.request_bytes,
+            partitions: cluster.topics as usize * usize::try_from(cluster.partitions).unwrap_or(1),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -146,7 +158,9 @@ fn vary_producer(shape: &mut ProducerShape, load: &Workload, limits: Limits, str
     let rate = load.rate * pick(stream, &[1.0, 1.0, 0.3, 2.0]);
     // Large records come more slowly: what a seed draws changes what is moved, and not how much.
     let most = (load.rate * load.size as f64).max(20_000.0);
-    shape.rate = rate.min(most / shape.size as f64).max(1.0);
+    // So do small batches: each of them is a request, and a fetch of every consumer.
+    let batches = 2.0 * load.rate / f64::from(load.batch + 1);
+    shape.rate = rate.min(most / shape.size as f64).min(batches * f64::from(shape.batch + 1) / 2.0).max(1.0);
 }
 
 fn vary_consumer(shape: &mut ConsumerShape, load: &Workload, stream: &mut Stream) {

@@ -16,7 +16,7 @@ use crate::history::At;
 use crate::scenario::{AckMode, Compression};
 use crate::world::streams::Stream;
 
-const EVERY: Duration = Duration::from_millis(20);
+const EVERY: Duration = Duration::from_millis(100);
 /// Long enough for what was sent to be taken, not for it to be written to a slow disk.
 const STAY: Duration = Duration::from_millis(5);
 const REQUESTS: i32 = 4;
