@@ -42,12 +42,7 @@ pub const EXHIBITS: [Exhibit; 6] = [
 
 /// Names that `--part` takes: exhibits and planted bugs.
 pub fn part_names() -> Vec<&'static str> {
-    EXHIBITS
-        .iter()
-        .chain(&planted::BUGS)
-        .chain(&planted::NONDETERMINISM)
-        .map(|exhibit| exhibit.name)
-        .collect()
+    EXHIBITS.iter().chain(planted::all()).map(|exhibit| exhibit.name).collect()
 }
 
 pub fn is_part(name: &str) -> bool {
