@@ -5,11 +5,7 @@
 
 mod digest;
 mod judge;
-<<<<<<< HEAD
-pub(crate) mod node;
-=======
 mod node;
->>>>>>> clients
 mod provenance;
 mod story;
 mod twice;

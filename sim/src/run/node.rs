@@ -31,11 +31,7 @@ pub(super) struct Setup {
 
 /// A small configuration, so that files wrap around, segments roll and checkpoints happen in every run; then
 /// what the seed drew, then the scenario's own keys.
-<<<<<<< HEAD
-pub(crate) fn config(scenario: &Scenario, settings: &Settings, number: u32) -> Config {
-=======
 pub(super) fn config(scenario: &Scenario, settings: &Settings, number: u32) -> Config {
->>>>>>> clients
     let host = format!("node{number}");
     let mut config = Config {
         node_id: BrokerId(i32::try_from(number).unwrap_or(1)),

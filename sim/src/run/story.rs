@@ -69,25 +69,16 @@ pub(super) async fn tell(world: World, script: Script) -> Story {
         world.inject(fault);
     }
     let config = node::config(&scenario, &settings, 1);
-<<<<<<< HEAD
-    let setup = node::Setup { config, part, lives: witness.lives.clone() };
-=======
     let limits = workload::Limits::of(&config, &scenario.cluster);
-    let setup = node::Setup { config, part, left: Arc::new(Mutex::new(None)) };
-    let left = setup.left.clone();
->>>>>>> clients
+    let setup = node::Setup { config, part, lives: witness.lives.clone() };
     let machine = world.node(1);
     witness.sees_disk(machine.disk());
     machine.supervise(Some(SUPERVISOR));
     machine.start(move |backend| node::live(backend, setup.clone()));
-<<<<<<< HEAD
     let mut watch = Watch::new(&world, &field, &witness, &scenario);
     watch.until(FIRST_START, || witness.lives.is_serving(NODE)).await;
     let before = machine.counts().filter(|_| witness.lives.is_serving(NODE));
-    workload::start(&scenario, &settings, seed, &field, |name| world.client(name));
-=======
     workload::start(&scenario, limits, seed, &field, |name| world.client(name));
->>>>>>> clients
 
     watch.until(Duration::from_nanos(schedule.healed), || false).await;
     world.heal_all();

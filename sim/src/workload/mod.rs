@@ -40,7 +40,7 @@ pub use shape::{Limits, Shape};
 use field::wire_name;
 
 use crate::history::{At, Complaint, Place, Trade};
-use crate::scenario::{Scenario, Settings};
+use crate::scenario::Scenario;
 use crate::world::streams::Stream;
 
 /// Producer numbers of those that are no producers by trade.
@@ -106,37 +106,15 @@ impl Drop for Leaving {
     }
 }
 
-<<<<<<< HEAD
-/// What the node of a scenario takes.
-fn limits(scenario: &Scenario, settings: &Settings) -> Limits {
-    let config = crate::run::node::config(scenario, settings, 1);
-    Limits {
-        batch_bytes: config.topics.max_batch_bytes,
-        request_bytes: config.server.request_bytes,
-        partitions: scenario.cluster.topics as usize
-            * usize::try_from(scenario.cluster.partitions).unwrap_or(1),
-    }
-}
-
-/// Starts all clients; `machine` gives the backend of a machine by its name.
-pub fn start<B: Backend>(
-    scenario: &Scenario,
-    settings: &Settings,
-=======
 /// Starts all clients; `machine` gives the backend of a machine by its name.
 pub fn start<B: Backend>(
     scenario: &Scenario,
     limits: Limits,
->>>>>>> clients
     seed: u64,
     field: &Field,
     mut machine: impl FnMut(&str) -> B,
 ) {
     let load = &scenario.workload;
-<<<<<<< HEAD
-    let limits = limits(scenario, settings);
-=======
->>>>>>> clients
     let shape = Shape::of(load, limits, seed);
     let mut number = 0;
     let mut client = |field: &Field| {
