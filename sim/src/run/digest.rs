@@ -26,7 +26,6 @@ pub(super) fn of(history: &History) -> u64 {
         watermarks,
         lookups,
         positions,
-        seen: _,
         pulse: _,
         counts,
         // Follows from what is hashed already.
