@@ -159,7 +159,7 @@ fn vary_producer(shape: &mut ProducerShape, load: &Workload, limits: Limits, str
     // Large records come more slowly: what a seed draws changes what is moved, and not how much.
     let most = (load.rate * load.size as f64).max(20_000.0);
     // So do small batches: each of them is a request, and a fetch of every consumer.
-    let batches = 2.0 * load.rate / f64::from(load.batch + 1);
+    let batches = 3.0 * load.rate / f64::from(load.batch + 1);
     shape.rate = rate.min(most / shape.size as f64).min(batches * f64::from(shape.batch + 1) / 2.0).max(1.0);
 }
 
