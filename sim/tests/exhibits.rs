@@ -45,7 +45,18 @@ fn a_sync_without_a_deadline_freezes_the_node_and_is_named_with_the_lock_held_be
     let record = shows("museum/fsync-without-deadline");
     explains(&record, "fdatasync");
     explains(&record, "holds lock partition");
+    explains(&record, "wal-rotation");
     explains(&record, "legacy_wal.rs");
+    // The metadata goes the same way.
+    explains(&record, "fdatasync of /data/raft/");
+    explains(&record, "waits for a reply from channel node commits");
+    let still = record.standstill.as_ref().expect("a standstill");
+    assert_eq!(still.class, "freeze");
+    assert!(still.fault.as_ref().is_some_and(|fault| fault.contains("disk-stall node1")), "{still:?}");
+    assert!(still.component.as_ref().is_some_and(|task| task.contains("wal-commit-worker")), "{still:?}");
+    let events = record.last_events.join("\n");
+    let (before, after) = events.split_once("-- from ").expect("the last decision");
+    assert!(before.contains("Delivered") && after.contains(" Sent "), "{events}");
 }
 
 #[test]
@@ -57,17 +68,23 @@ fn writes_that_begin_at_zero_lose_what_was_acknowledged() {
 #[test]
 fn a_ring_thread_in_a_blocking_receive_never_creates_a_topic() {
     let record = shows("museum/ring-blocking-recv");
-    explains(&record, "ring");
+    explains(&record, "all threads of ring are blocked by task ring");
+    assert!(record.hits.is_empty(), "nothing has to break for it");
 }
 
 #[test]
 fn commits_by_interval_only_break_the_latency_budget() {
-    shows("museum/interval-only-commit");
+    let record = shows("museum/interval-only-commit");
+    let p50 = record.budgets.iter().find(|figure| figure.name == "produce_p50_ms").unwrap();
+    assert!((95.0..110.0).contains(&p50.measured), "{p50:?}");
 }
 
 #[test]
-fn workers_that_commit_nothing_break_the_idle_budget() {
-    shows("museum/idle-thrash");
+fn workers_that_wake_up_for_nothing_break_the_idle_budget() {
+    let record = shows("museum/idle-thrash");
+    let kept: Vec<(&str, bool)> =
+        record.budgets.iter().map(|figure| (figure.name.as_str(), figure.kept)).collect();
+    assert_eq!(kept, [("wakeups_per_s_idle", false), ("disk_ops_per_s_idle", true)]);
 }
 
 #[test]

@@ -10,6 +10,9 @@ use std::sync::{Arc, Mutex};
 
 use super::lock;
 
+/// Task and machine, by the task's number.
+type Names = BTreeMap<u64, (Arc<str>, Arc<str>)>;
+
 #[derive(Default)]
 pub struct Guard {
     polls: AtomicU64,
@@ -19,7 +22,7 @@ pub struct Guard {
     condemned: AtomicBool,
     /// How much of the run's real time is used up.
     patience: AtomicU8,
-    names: Mutex<BTreeMap<u64, (Arc<str>, Arc<str>)>>,
+    names: Mutex<Names>,
 }
 
 /// Of the real time that a run may take.

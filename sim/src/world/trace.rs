@@ -119,9 +119,16 @@ impl Event {
     fn is_notable(&self) -> bool {
         match self.what {
             What::Poll | What::Wake | What::TimerFired => false,
+            // Who waits for a device, a lock or an answer has a reason; for the rest it is how idle tasks look.
             What::WaitBegin | What::WaitEnd => !matches!(
                 self.kind,
-                Some(WaitKind::Timer | WaitKind::Receive | WaitKind::Accept | WaitKind::NetworkRead)
+                Some(
+                    WaitKind::Timer
+                        | WaitKind::Receive
+                        | WaitKind::Accept
+                        | WaitKind::NetworkRead
+                        | WaitKind::Change
+                )
             ),
             _ => true,
         }
