@@ -1,6 +1,6 @@
 //! Equal orders are equal runs, to the last event, and two seeds are two runs.
 
-use sim::run::{Order, run};
+use sim::run::{Choice, Order, divergence, run};
 use sim::scenario::Shelf;
 
 #[test]
@@ -15,4 +15,17 @@ fn the_whole_broker_under_faults_takes_the_same_course_twice() {
     assert_eq!(one.violations, two.violations);
     assert_ne!(one.trace_hash, other.trace_hash);
     assert!(one.events > 10_000, "{}", one.events);
+}
+
+#[test]
+fn a_message_in_the_order_of_a_hash_map_is_found_and_its_first_event_named() {
+    let mut scenario = Shelf::find().unwrap().load("smoke/single-node").unwrap();
+    scenario.scenario.duration = sim::fault::Span::secs(8);
+    let mut order = Order::new(scenario, 7);
+    assert_eq!(divergence(&order), None);
+    order.choice = Choice::Part("hashmap-order".to_owned());
+    let found = divergence(&order).expect("two orders of twelve names");
+    assert!(found.event.is_some_and(|event| event > 100), "{found}");
+    let sent = |lines: &[String]| lines.first().is_some_and(|line| line.contains(" Sent "));
+    assert!(sent(&found.one) && sent(&found.two) && !found.before.is_empty(), "{found}");
 }

@@ -3,21 +3,19 @@
 use reports::{Verdict, Violation};
 
 use super::Findings;
-use crate::history::{At, History, Request, RequestEnd, Standstill, seconds};
+use super::circumstances::Circumstances;
+use crate::history::{At, History, RequestEnd, Standstill, seconds};
 
-/// When the way between clients and the node was not free, or the node could not run: nothing can be asked of
-/// it then. In order, may overlap.
-pub type Excuses = Vec<(At, At)>;
-
-/// A request that the client had to give up on, though the way was free all the time.
-pub fn answered(history: &History, excuses: &Excuses, grace: At) -> Vec<Violation> {
+/// A request that the client had to give up on, or that was answered late, though the way between the two was free
+/// and the node could work.
+pub fn answered(history: &History, circumstances: &Circumstances, node: &str, grace: At) -> Vec<Violation> {
     let mut findings = Findings::of("answered-by-deadline", Verdict::Freeze);
     for request in &history.requests {
         let late = match request.end {
             RequestEnd::Unanswered => true,
             RequestEnd::Answered | RequestEnd::Disconnected => request.ended > request.deadline + grace,
         };
-        if late && !excused(request, excuses) {
+        if late && !circumstances.excuse(request, node, grace) {
             let what = match request.end {
                 RequestEnd::Unanswered => "was not answered at all",
                 _ => "was answered too late",
@@ -33,10 +31,6 @@ pub fn answered(history: &History, excuses: &Excuses, grace: At) -> Vec<Violatio
         }
     }
     findings.all()
-}
-
-fn excused(request: &Request, excuses: &Excuses) -> bool {
-    excuses.iter().any(|(from, to)| *from <= request.ended && *to >= request.sent)
 }
 
 /// The longest time in which requests were made and none was decided, if it is too long.
@@ -59,7 +53,12 @@ pub fn standstill(longest: Option<&Standstill>, frozen_after: At) -> Vec<Violati
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::Trade;
+    use crate::fault::{Fault, FaultHits, FaultKind};
+    use crate::history::{Request, Trade};
+
+    fn check(history: &History, faults: Vec<FaultHits>) -> Vec<Violation> {
+        answered(history, &Circumstances::new(faults, Vec::new(), 1_000), "node1", 10)
+    }
 
     fn request(end: RequestEnd, ended: At) -> History {
         let request = Request {
@@ -76,21 +75,26 @@ mod tests {
     #[test]
     fn an_answer_or_a_cut_connection_in_time_is_fine() {
         for end in [RequestEnd::Answered, RequestEnd::Disconnected] {
-            assert_eq!(answered(&request(end, 205), &vec![], 10), []);
+            assert_eq!(check(&request(end, 205), vec![]), []);
         }
     }
 
     #[test]
     fn silence_and_late_answers_are_found() {
-        assert_eq!(answered(&request(RequestEnd::Unanswered, 210), &vec![], 10).len(), 1);
-        assert_eq!(answered(&request(RequestEnd::Answered, 211), &vec![], 10).len(), 1);
+        assert_eq!(check(&request(RequestEnd::Unanswered, 210), vec![]).len(), 1);
+        assert_eq!(check(&request(RequestEnd::Answered, 211), vec![]).len(), 1);
     }
 
     #[test]
     fn nobody_answers_through_a_broken_way() {
         let unanswered = request(RequestEnd::Unanswered, 210);
-        assert_eq!(answered(&unanswered, &vec![(150, 160)], 10), []);
-        assert_eq!(answered(&unanswered, &vec![(0, 99), (211, 300)], 10).len(), 1);
+        let partition = |link: &str, from, until| {
+            let fault = Fault { link: Some(link.parse().unwrap()), ..Fault::new(FaultKind::Partition) };
+            vec![FaultHits { fault, hits: 1, from, until }]
+        };
+        assert_eq!(check(&unanswered, partition("client-1 <-> node1", 150, 160)), []);
+        assert_eq!(check(&unanswered, partition("client-2 <-> node1", 150, 160)).len(), 1);
+        assert_eq!(check(&unanswered, partition("client-1 <-> node1", 211, 300)).len(), 1);
     }
 
     #[test]

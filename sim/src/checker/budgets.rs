@@ -14,11 +14,20 @@ pub struct Idle {
     pub disk_operations: u64,
 }
 
+/// The most that any process of a node had at a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Peaks {
+    /// Bytes; zero where nobody counted.
+    pub memory: u64,
+    pub sockets: u64,
+}
+
 /// All limits with what was measured, and a finding for each that was not kept.
 pub fn budgets(
     history: &History,
     budget: &Budget,
     idle: Option<Idle>,
+    peaks: Peaks,
 ) -> (Vec<BudgetFigure>, Vec<Violation>) {
     let mut latencies: Vec<At> = latencies(history);
     latencies.sort_unstable();
@@ -39,6 +48,9 @@ pub fn budgets(
     };
     figure("wakeups_per_s_idle", budget.wakeups_per_s_idle, per_second(|idle| idle.wakeups));
     figure("disk_ops_per_s_idle", budget.disk_ops_per_s_idle, per_second(|idle| idle.disk_operations));
+    let counted = |count: u64| (count > 0).then_some(count as f64);
+    figure("memory_mib", budget.memory_mib, counted(peaks.memory).map(|bytes| bytes / f64::from(1 << 20)));
+    figure("sockets", budget.sockets.map(|most| most as f64), counted(peaks.sockets));
     let mut findings = Findings::of("budget", Verdict::Budget);
     for figure in figures.iter().filter(|figure| !figure.kept) {
         findings.add(format!("{} is {:.2}, allowed are {}", figure.name, figure.measured, figure.limit));
@@ -71,10 +83,10 @@ mod tests {
     fn a_budget_that_is_kept_is_shown_and_one_that_is_not_is_found() {
         let history = History { sends: vec![acked(0, 0), acked(1, 1)], ..History::default() };
         let budget = Budget { produce_p50: Some(Span::millis(1)), ..Budget::default() };
-        let (figures, violations) = budgets(&history, &budget, None);
+        let (figures, violations) = budgets(&history, &budget, None, Peaks::default());
         assert!(figures[0].kept && violations.is_empty());
         let budget = Budget { produce_p99: Some("100ns".parse().unwrap()), ..Budget::default() };
-        let (figures, violations) = budgets(&history, &budget, None);
+        let (figures, violations) = budgets(&history, &budget, None, Peaks::default());
         assert!(!figures[0].kept && violations.len() == 1);
     }
 
@@ -82,14 +94,23 @@ mod tests {
     fn a_node_that_is_busy_with_nothing_is_found() {
         let budget = Budget { disk_ops_per_s_idle: Some(1.0), ..Budget::default() };
         let idle = |disk_operations| Some(Idle { seconds: 10.0, wakeups: 0, disk_operations });
-        assert_eq!(budgets(&History::default(), &budget, idle(2_300)).1.len(), 1);
-        assert_eq!(budgets(&History::default(), &budget, idle(3)).1, []);
+        assert_eq!(budgets(&History::default(), &budget, idle(2_300), Peaks::default()).1.len(), 1);
+        assert_eq!(budgets(&History::default(), &budget, idle(3), Peaks::default()).1, []);
+    }
+
+    #[test]
+    fn a_node_that_takes_more_than_it_may_is_found() {
+        let budget = Budget { memory_mib: Some(64.0), sockets: Some(100), ..Budget::default() };
+        let peaks = |mib: u64, sockets| Peaks { memory: mib << 20, sockets };
+        let found = |peaks| budgets(&History::default(), &budget, None, peaks).1.len();
+        assert_eq!((found(peaks(64, 100)), found(peaks(65, 100)), found(peaks(64, 101))), (0, 1, 1));
+        assert_eq!(found(Peaks::default()), 2, "what nobody counted was not kept");
     }
 
     #[test]
     fn what_could_not_be_measured_was_not_kept() {
         let budget = Budget { produce_p50: Some(Span::secs(1)), ..Budget::default() };
-        assert_eq!(budgets(&History::default(), &budget, None).1.len(), 1);
+        assert_eq!(budgets(&History::default(), &budget, None, Peaks::default()).1.len(), 1);
     }
 
     #[test]

@@ -6,17 +6,67 @@
 
 pub mod answers;
 pub mod budgets;
+pub mod causes;
+pub mod circumstances;
+pub mod corruption;
 pub mod endings;
 pub mod log;
+pub mod lookups;
 pub mod polls;
 pub mod recovery;
+pub mod refusals;
+pub mod rest;
 pub mod sends;
+pub mod served;
 pub mod syncs;
+pub mod unacknowledged;
+pub mod visibility;
 
 #[cfg(test)]
 pub(crate) mod stories;
 
 use reports::{Verdict, Violation};
+
+/// Every checker with what it asks for.
+pub const ALL: [(&str, &str); 31] = [
+    (
+        "ack-before-sync",
+        "an acknowledgement leaves after the sync that covers the record, in a file whose name is durable",
+    ),
+    (
+        "acknowledged-when-clear",
+        "when nothing has been broken for a while, each producer gets through to each partition",
+    ),
+    ("aborted-read", "what was refused for good is read by nobody"),
+    ("answered-by-deadline", "a request whose way is free is answered by its deadline"),
+    ("back-to-idle", "memory, descriptors, sockets and tasks are given back when the load is over"),
+    ("budget", "a limit that the scenario names is kept"),
+    ("crash", "no process panics, or ends by itself without a fault on its machine that explains its status"),
+    ("duplicate", "no record stands in a log more often than its attempts explain"),
+    ("error-without-cause", "an error that a client is told has a cause that was there"),
+    ("fired-and-lost", "when nothing is broken, what is sent with acks=0 gets there"),
+    ("foreign-record", "nothing is served that nobody sent there"),
+    ("gap", "the offsets of a log follow one another"),
+    ("high-watermark-back", "a high watermark that was told is never taken back"),
+    ("inconsistent-offset", "an offset holds one value, whoever sees it whenever"),
+    ("left-in-flight", "a process that has stopped waits for nothing any more"),
+    ("livelock", "a run comes to its end"),
+    ("lost-topic", "a topic whose creation was answered is there in the end"),
+    ("lost-write", "what was acknowledged, or read, is there in the end"),
+    ("non-monotonic-poll", "a consumer is not led back"),
+    ("non-monotonic-send", "a producer is told offsets in the order of what it sent"),
+    ("poll-skip", "a consumer is not led past records"),
+    ("polite-stop", "a process that is asked to stop does so within its bound, each of them"),
+    ("producer-state", "an idempotent producer that left nothing out is not told that it did"),
+    ("reads-only-durable", "a record is read only once it is durable"),
+    ("refused-at-once", "while the disk stands still, who is refused is refused at once"),
+    ("served-beside-others", "a client that asks little is answered within seconds whatever others do"),
+    ("silent-refusal", "a node that takes no writes does not call itself ready, and says why"),
+    ("standstill", "requests are decided, and do not only run out of time"),
+    ("unreadable", "every partition can be read to its end in the end"),
+    ("unseen", "a consumer that has all the time gets to every acknowledged record"),
+    ("wrong-look-up", "an offset that is looked up is right, for every moment of the request"),
+];
 
 /// At most this many findings of one checker are kept: the first tell the story.
 const KEPT: usize = 20;
@@ -31,6 +81,7 @@ pub(crate) struct Findings {
 
 impl Findings {
     pub(crate) fn of(checker: &'static str, verdict: Verdict) -> Findings {
+        debug_assert!(ALL.iter().any(|(known, _)| *known == checker), "{checker} is no checker");
         Findings { checker, verdict, found: Vec::new(), more: 0 }
     }
 
@@ -63,6 +114,17 @@ pub fn verdict(violations: &[Violation]) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_checker_is_in_the_document_as_it_is_here() {
+        let document = include_str!("../../../docs/checkers.md");
+        for (name, about) in ALL {
+            assert!(
+                document.contains(&format!("| `{name}` | {about} |")),
+                "{name} is not in docs/checkers.md"
+            );
+        }
+    }
 
     #[test]
     fn the_gravest_finding_is_the_verdict() {

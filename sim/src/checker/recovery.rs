@@ -8,24 +8,6 @@ use super::Findings;
 use crate::history::{At, History, Outcome, Place, seconds};
 use crate::scenario::AckMode;
 
-/// Times from the start to `end` in which none of the `broken` windows lies, as (from, to).
-pub fn clear_times(broken: &[(At, At)], end: At) -> Vec<(At, At)> {
-    let mut broken = broken.to_vec();
-    broken.sort_unstable();
-    let mut clear = Vec::new();
-    let mut from = 0;
-    for (begin, over) in broken {
-        if begin > from {
-            clear.push((from, begin.min(end)));
-        }
-        from = from.max(over);
-    }
-    if from < end {
-        clear.push((from, end));
-    }
-    clear
-}
-
 /// What was owed to producers and when: the longest time from the end of trouble to the first acknowledgement
 /// is kept for the report.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -34,8 +16,8 @@ pub struct Recovery {
     pub slowest: Option<At>,
 }
 
-/// When something was wanted, when it was got, and where.
-type Wish<'a> = (At, Option<At>, &'a Place);
+/// When something was wanted, and when it was got.
+type Wish = (At, Option<At>);
 
 /// In each clear time that is long enough, each producer and partition with a request on its way is
 /// acknowledged something within `connected_for + within`.
@@ -47,28 +29,31 @@ pub fn acknowledged_when_clear(
 ) -> Recovery {
     let mut findings = Findings::of("acknowledged-when-clear", Verdict::Freeze);
     let mut slowest = None;
-    // Per producer: when it wanted something and when it got it, in order.
-    let mut wishes: BTreeMap<u32, Vec<Wish<'_>>> = BTreeMap::new();
+    // Per producer and partition: when something was wanted and when it was got, in order. That a producer gets through
+    // to one partition says nothing about another.
+    let mut wishes: BTreeMap<(u32, &Place), Vec<Wish>> = BTreeMap::new();
     for send in history.sends.iter().filter(|send| send.acks != AckMode::None && !send.abandoned) {
         let settled = match &send.outcome {
             Outcome::Acked { at, .. } => Some(*at),
-            Outcome::Refused { .. } | Outcome::Unknown => None,
+            Outcome::Unknown => None,
+            // It was told, for good.
+            Outcome::Refused { .. } => continue,
         };
-        wishes.entry(send.producer).or_default().push((send.began, settled, &send.place));
+        wishes.entry((send.producer, &send.place)).or_default().push((send.began, settled));
     }
     for (from, to) in clear {
         let due = from + connected_for + within;
         if due > *to {
             continue;
         }
-        for (producer, wishes) in &wishes {
+        for ((producer, place), wishes) in &wishes {
             // Only what was wanted before the time ran out, and not settled before the trouble ended.
             let mut open = wishes
                 .iter()
-                .filter(|(began, got, _)| *began < from + connected_for && got.is_none_or(|got| got >= *from))
+                .filter(|(began, got)| *began < from + connected_for && got.is_none_or(|got| got >= *from))
                 .peekable();
-            let Some((began, _, place)) = open.peek().copied() else { continue };
-            let first = open.filter_map(|(_, got, _)| *got).min();
+            let Some((began, _)) = open.peek().copied() else { continue };
+            let first = open.filter_map(|(_, got)| *got).min();
             match first {
                 Some(got) if got <= due => {
                     let took = got.saturating_sub(*from.max(began));
@@ -106,13 +91,6 @@ mod tests {
     }
 
     #[test]
-    fn clear_times_are_what_faults_leave() {
-        assert_eq!(clear_times(&[(10, 20), (15, 25), (40, 45)], 100), [(0, 10), (25, 40), (45, 100)]);
-        assert_eq!(clear_times(&[], 100), [(0, 100)]);
-        assert_eq!(clear_times(&[(0, u64::MAX)], 9), []);
-    }
-
-    #[test]
     fn an_acknowledgement_soon_after_the_trouble_is_fine() {
         let recovery = check(vec![send(50, Some(112))]);
         assert_eq!((recovery.violations.len(), recovery.slowest), (0, Some(12)));
@@ -122,6 +100,14 @@ mod tests {
     fn one_that_comes_late_or_never_is_found() {
         assert_eq!(check(vec![send(50, Some(131))]).violations.len(), 1);
         assert_eq!(check(vec![send(50, None)]).violations.len(), 1);
+    }
+
+    #[test]
+    fn an_acknowledgement_of_one_partition_does_not_speak_for_another() {
+        let elsewhere = Place { topic: "orders".into(), partition: 1 };
+        let other = crate::history::Send { place: elsewhere, ..send(50, None) };
+        let recovery = check(vec![send(50, Some(112)), other]);
+        assert!(recovery.violations.len() == 1 && recovery.violations[0].what.contains("orders-1"));
     }
 
     #[test]

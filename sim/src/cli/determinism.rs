@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use reports::{Hash64, Status};
-use sim::run::{Choice, Course, Order, divergence, first_divergence, here};
+use sim::run::{Choice, Course, Order, first_divergence, here};
 use sim::scenario::Shelf;
 
 use super::seeds::Seeds;
@@ -27,7 +27,8 @@ pub(super) fn check(files: &[String], seeds: Seeds, part: Option<String>) -> Res
                 println!("  seeds {other} and {seed} have the same hash: the seed is not used");
                 same = false;
             }
-            if let Some(found) = divergence(&order) {
+            let again = |from, to| here(&order, from, to);
+            if let Some(found) = first_divergence(&order, course.clone(), again(0, 0).0, again) {
                 println!("  again in this process: {found}");
                 same = false;
                 continue;
@@ -36,7 +37,7 @@ pub(super) fn check(files: &[String], seeds: Seeds, part: Option<String>) -> Res
             if there != course {
                 println!("  in another process: {}", told(&there));
                 let mut failed = None;
-                let found = first_divergence(&order, |from, to| {
+                let found = first_divergence(&order, course, there, |from, to| {
                     elsewhere(&order, (from, to)).unwrap_or_else(|error| {
                         failed = Some(error);
                         Default::default()

@@ -212,7 +212,7 @@ fn list() -> Result<u8, CommandError> {
         println!();
     }
     println!("parts for --part:");
-    for exhibit in sim::museum::EXHIBITS.iter().chain(&sim::planted::BUGS) {
+    for exhibit in sim::museum::EXHIBITS.iter().chain(sim::planted::all()) {
         println!("    {}: {}", exhibit.name, exhibit.about);
     }
     Ok(0)

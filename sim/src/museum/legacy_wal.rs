@@ -1,8 +1,8 @@
 //! The old group-commit log: a file, five mutexes and a worker for each partition.
 //!
-//! The mutexes are taken in the order pending, file, last_fsync, queued_bytes, segment_created_at, by the worker and
-//! by whoever wants to append, and none of the waits has a deadline. What else was wrong with it differs by
-//! exhibit: see [`Habits`].
+//! An append takes `pending`, leaves its entry and waits for the worker's reply. The worker and the rotation of segments
+//! take `file` and what follows it: last_fsync, queued_bytes, segment_created_at. None of the waits has a deadline.
+//! What else was wrong with it differs by exhibit: see [`Habits`].
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,13 +19,17 @@ use futures::future::BoxFuture;
 use io_backend::disk::DiskResult;
 use io_backend::progress::Progress;
 use io_backend::time::TimedOut;
-use io_backend::{Backend, Deadline, Disk, File, Level, Lock, OpenHow, Receiver, Sender, TaskName, channel};
+use io_backend::{
+    Backend, Deadline, Disk, File, Level, Lock, OpenHow, Receiver, Replier, Sender, TaskName, channel,
+};
 
 use super::frame;
 use super::ledger::{Ledger, Submission};
 use crate::world::{SimBackend, SimFile, lock};
 
 const TICK: Duration = Duration::from_millis(100);
+/// How often somebody looked whether a segment was old enough to be closed.
+const ROTATION: Duration = Duration::from_secs(10);
 const OPEN_WITHIN: Duration = Duration::from_secs(60);
 const NO_DEADLINE: Deadline = Deadline::Unbounded("the old log had no time-outs");
 
@@ -34,9 +38,9 @@ const NO_DEADLINE: Deadline = Deadline::Unbounded("the old log had no time-outs"
 pub(super) struct Habits {
     /// The worker is told of new entries and commits at once.
     pub(super) listens: bool,
-    /// The worker commits at every tick, whether there is something to commit or not.
-    pub(super) commits_nothing: bool,
-    /// A second worker does the same for all partitions.
+    /// Who appends asks the worker, and waits for as long as it takes to hear from it.
+    pub(super) asks_worker: bool,
+    /// A second worker ticks for all partitions.
     pub(super) global_worker: bool,
     /// The sync blocks the thread it is called on, one of the runtime's.
     pub(super) blocks_thread: bool,
@@ -53,6 +57,8 @@ pub(super) struct LegacyWal {
 struct PartitionWal {
     path: PathBuf,
     incoming: Mutex<Vec<Submission>>,
+    /// Appenders that wait for the worker.
+    asking: Mutex<Vec<Replier<()>>>,
     notify: Sender<SimBackend, ()>,
     pending: Lock<SimBackend, u64>,
     file: Lock<SimBackend, Option<Appender>>,
@@ -87,6 +93,10 @@ pub(super) async fn open(
         let all = wal.clone();
         let _detached = backend.spawn("wal-global-worker", async move { all.commit_all_for_ever().await });
     }
+    if habits.asks_worker {
+        let all = wal.clone();
+        let _detached = backend.spawn("wal-rotation", async move { all.rotate_for_ever().await });
+    }
     let journal = Arc::new(LegacyJournal(wal.clone()));
     Ok((wal, OpenedJournal { journal, entries, torn_tail: None }))
 }
@@ -120,11 +130,12 @@ impl LegacyWal {
         let name = format!("wal-{}-{}.log", id.topic.0.simple(), id.index);
         let short =
             if id == PartitionId::NODE { "node".to_owned() } else { format!("partition {}", id.index) };
-        let (notify, woken) = channel(&self.backend, format!("{short} wake-up"), 1);
+        let (notify, woken) = channel(&self.backend, format!("{short} commits"), 1);
         let named = |what: &str| format!("{short} {what}");
         let partition = Arc::new(PartitionWal {
             path: self.directory.join(name),
             incoming: Mutex::default(),
+            asking: Mutex::default(),
             notify,
             pending: Lock::new(&self.backend, named("pending"), Level(900), 0),
             file: Lock::new(&self.backend, named("file"), Level(901), None),
@@ -167,13 +178,30 @@ impl LegacyWal {
         }
     }
 
+    /// Closes segments that are old enough: never here, but it takes the lock to see that.
+    async fn rotate_for_ever(&self) {
+        while !self.ledger.is_closed() {
+            self.backend.sleep(ROTATION).await;
+            let all: Vec<Arc<PartitionWal>> = lock(&self.partitions).values().cloned().collect();
+            for partition in all {
+                let Ok(file) = partition.file.lock(NO_DEADLINE).await else { return };
+                let Ok(created) = partition.segment_created_at.lock(NO_DEADLINE).await else { return };
+                drop((created, file));
+            }
+        }
+    }
+
     /// Writes and syncs what is pending, holding the file's lock for all of it.
     async fn commit(&self, partition: &PartitionWal) -> DiskResult<()> {
         let Ok(mut pending) = partition.pending.lock(NO_DEADLINE).await else { return Ok(()) };
         let group = std::mem::take(&mut *lock(&partition.incoming));
-        *pending += group.len() as u64;
+        *pending = 0;
+        let asking = std::mem::take(&mut *lock(&partition.asking));
         drop(pending);
-        if group.is_empty() && !self.habits.commits_nothing {
+        for appender in asking {
+            appender.answer(());
+        }
+        if group.is_empty() {
             return Ok(());
         }
         let Ok(mut file) = partition.file.lock(NO_DEADLINE).await else { return Ok(()) };
@@ -215,16 +243,20 @@ impl LegacyWal {
         Ok(Appender { file, end })
     }
 
-    /// What an append had to go through before it got its place: the same five mutexes in the same order.
-    pub(super) async fn admit(self: Arc<Self>, id: PartitionId, bytes: usize) -> Result<(), SubmitError> {
+    /// What an append had to go through before it got its place.
+    pub(super) async fn admit(self: Arc<Self>, id: PartitionId) -> Result<(), SubmitError> {
         let partition = self.partition(id);
-        let Ok(pending) = partition.pending.lock(NO_DEADLINE).await else { return Ok(()) };
-        let Ok(file) = partition.file.lock(NO_DEADLINE).await else { return Ok(()) };
-        let Ok(last_fsync) = partition.last_fsync.lock(NO_DEADLINE).await else { return Ok(()) };
-        let Ok(mut queued) = partition.queued_bytes.lock(NO_DEADLINE).await else { return Ok(()) };
-        let Ok(created) = partition.segment_created_at.lock(NO_DEADLINE).await else { return Ok(()) };
-        *queued += bytes as u64;
-        drop((created, queued, last_fsync, file, pending));
+        let Ok(mut pending) = partition.pending.lock(NO_DEADLINE).await else { return Ok(()) };
+        *pending += 1;
+        if !self.habits.asks_worker {
+            return Ok(());
+        }
+        let (appender, reply) = partition.notify.reply("reply of the commit worker");
+        lock(&partition.asking).push(appender);
+        drop(pending);
+        let _ = partition.notify.try_send(());
+        // No time-out: whoever asks has all the time of the disk.
+        let _ = reply.wait(NO_DEADLINE).await;
         Ok(())
     }
 }

@@ -12,7 +12,7 @@ mod ring;
 use std::sync::{Arc, OnceLock};
 
 use broker::ids::PartitionId;
-use broker::parts::{Admission, Admit, Parts};
+use broker::parts::{Admission, Admit, OpenJournal, Parts};
 
 use crate::planted;
 use crate::world::SimBackend;
@@ -28,10 +28,13 @@ pub struct Exhibit {
 pub const EXHIBITS: [Exhibit; 6] = [
     Exhibit {
         name: "fsync-without-deadline",
-        about: "group commit holds the file lock across a sync that has no time-out",
+        about: "group commit holds the file lock across a sync, and nobody who waits for it has a time-out",
     },
     Exhibit { name: "offset-reset", about: "the ring writer starts every write at file offset 0" },
-    Exhibit { name: "ring-blocking-recv", about: "the ring's thread blocks in a sync recv" },
+    Exhibit {
+        name: "ring-blocking-recv",
+        about: "the ring's thread blocks in a sync recv while operations are under way",
+    },
     Exhibit { name: "interval-only-commit", about: "only a 100 ms tick commits" },
     Exhibit { name: "idle-thrash", about: "23 partitions tick ten times a second, and a global worker too" },
     Exhibit { name: "blocking-call-in-async", about: "a blocking call starves the runtime's threads" },
@@ -39,7 +42,7 @@ pub const EXHIBITS: [Exhibit; 6] = [
 
 /// Names that `--part` takes: exhibits and planted bugs.
 pub fn part_names() -> Vec<&'static str> {
-    EXHIBITS.iter().chain(&planted::BUGS).map(|exhibit| exhibit.name).collect()
+    EXHIBITS.iter().chain(planted::all()).map(|exhibit| exhibit.name).collect()
 }
 
 pub fn is_part(name: &str) -> bool {
@@ -47,17 +50,19 @@ pub fn is_part(name: &str) -> bool {
 }
 
 const LISTENS: Habits =
-    Habits { listens: true, commits_nothing: false, global_worker: false, blocks_thread: false };
+    Habits { listens: true, asks_worker: false, global_worker: false, blocks_thread: false };
 
 /// The broker's parts, with the named one in place of ours. Unknown names are refused before it comes to this.
 pub fn parts(name: Option<&str>) -> Parts<SimBackend> {
     match name {
-        Some("fsync-without-deadline") => with_legacy_wal(LISTENS),
-        Some("interval-only-commit") => with_legacy_wal(Habits { listens: false, ..LISTENS }),
-        Some("idle-thrash") => {
-            with_legacy_wal(Habits { commits_nothing: true, global_worker: true, ..LISTENS })
+        Some("fsync-without-deadline") => {
+            with_legacy_wal(Habits { asks_worker: true, ..LISTENS }, Of::DataAndMetadata)
         }
-        Some("blocking-call-in-async") => with_legacy_wal(Habits { blocks_thread: true, ..LISTENS }),
+        Some("interval-only-commit") => with_legacy_wal(Habits { listens: false, ..LISTENS }, Of::Data),
+        Some("idle-thrash") => with_legacy_wal(Habits { global_worker: true, ..LISTENS }, Of::Data),
+        Some("blocking-call-in-async") => {
+            with_legacy_wal(Habits { blocks_thread: true, ..LISTENS }, Of::Data)
+        }
         Some("offset-reset") => {
             let mut parts = unwatched();
             parts.journal = Box::new(|context| Box::pin(ring::open(context, ring::Defect::OffsetReset)));
@@ -78,33 +83,48 @@ fn unwatched() -> Parts<SimBackend> {
     Parts { watch_stalls: false, ..Parts::production() }
 }
 
-fn with_legacy_wal(habits: Habits) -> Parts<SimBackend> {
-    let opened: Arc<OnceLock<Arc<LegacyWal>>> = Arc::default();
-    let door = Door { wal: opened.clone() };
+/// Whose log it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Of {
+    Data,
+    /// The metadata's log was one more partition of the same kind, and Raft waited for it.
+    DataAndMetadata,
+}
+
+fn with_legacy_wal(habits: Habits, of: Of) -> Parts<SimBackend> {
+    let door = Door::default();
     let mut parts = unwatched();
+    parts.journal = opens(habits, door.data.clone());
+    if of == Of::DataAndMetadata {
+        parts.raft_journal = opens(habits, door.metadata.clone());
+    }
     parts.admission = Box::new(move |_| Arc::new(door));
-    parts.journal = Box::new(move |context| {
+    parts
+}
+
+fn opens(habits: Habits, opened: Arc<OnceLock<Arc<LegacyWal>>>) -> OpenJournal<SimBackend> {
+    Box::new(move |context| {
         Box::pin(async move {
             let (wal, journal) = legacy_wal::open(context, habits).await?;
             let _ = opened.set(wal);
             Ok(journal)
         })
-    });
-    parts
+    })
 }
 
-/// Where requests waited: at the log's own mutexes.
+/// Where requests waited: at the log's own mutexes, and for its workers.
+#[derive(Default)]
 struct Door {
-    wal: Arc<OnceLock<Arc<LegacyWal>>>,
+    data: Arc<OnceLock<Arc<LegacyWal>>>,
+    metadata: Arc<OnceLock<Arc<LegacyWal>>>,
 }
 
 impl Admission for Door {
-    fn admit(&self, partition: PartitionId, bytes: usize) -> Admit {
-        match self.wal.get() {
-            Some(wal) if partition != PartitionId::NODE => {
-                Admit::Wait(Box::pin(wal.clone().admit(partition, bytes)))
-            }
-            _ => Admit::Now,
+    fn admit(&self, partition: PartitionId, _: usize) -> Admit {
+        let wal = if partition == PartitionId::NODE { &self.metadata } else { &self.data };
+        match wal.get() {
+            Some(wal) => Admit::Wait(Box::pin(wal.clone().admit(partition))),
+            None => Admit::Now,
         }
     }
 }

@@ -1,9 +1,11 @@
 //! The old ring writer: one file, one thread that takes commands from a channel and drives the ring.
 //!
 //! Two of its defects are exhibits. It kept the position in the file in a variable that began at zero for every
-//! write. And it waited for its next command in a blocking recv(): while it stood there nobody looked at what the
-//! ring had completed, so an operation that took a moment longer than the loop gave it never came back.
+//! write. And it waited for its next command in a blocking recv(): alone, an operation was seen through before that;
+//! when the next command came meanwhile, the thread turned to it and then stood in recv(), and nobody looked any more
+//! at what the ring had completed of the first.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,11 +14,11 @@ use broker::journal::{
     Journal, JournalContext, JournalEntry, JournalOpenError, JournalStatus, OpenedJournal, SubmitError,
 };
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, Either, select};
 use io_backend::disk::DiskResult;
 use io_backend::progress::Progress;
 use io_backend::time::TimedOut;
-use io_backend::{Backend, Deadline, Disk, File, OpenHow, Receiver, Sender, channel, within};
+use io_backend::{Backend, Deadline, Disk, File, OpenHow, Receiver, Sender, channel};
 
 use super::frame;
 use super::ledger::{Ledger, Submission};
@@ -25,8 +27,6 @@ use crate::world::{SimBackend, SimFile};
 
 const OPEN_WITHIN: Duration = Duration::from_secs(60);
 const NO_DEADLINE: Deadline = Deadline::Unbounded("the ring writer had no time-outs");
-/// How long the loop looked at the ring after a command before it went to wait for the next one.
-const LOOKS_FOR: Duration = Duration::from_micros(1_500);
 const COMMANDS: usize = 1_024;
 
 /// Which of the two defects is shown.
@@ -96,13 +96,21 @@ struct Ring {
 
 impl Ring {
     async fn run(mut self, mut commands: Receiver<SimBackend, Submission>) {
+        let mut next = None;
         loop {
-            let next = commands.receive(NO_DEADLINE);
-            let command = match self.defect {
-                Defect::BlockingRecv => self.backend.blocking(next).await,
-                Defect::OffsetReset => next.await,
+            let submission = match (next.take(), self.defect) {
+                (Some(submission), _) => submission,
+                (None, Defect::BlockingRecv) => {
+                    match self.backend.blocking(commands.receive(NO_DEADLINE)).await {
+                        Ok(submission) => submission,
+                        Err(_) => return,
+                    }
+                }
+                (None, Defect::OffsetReset) => match commands.receive(NO_DEADLINE).await {
+                    Ok(submission) => submission,
+                    Err(_) => return,
+                },
             };
-            let Ok(submission) = command else { return };
             match self.defect {
                 Defect::OffsetReset => {
                     // The position begins at zero for every write: this one lies on top of all before it.
@@ -110,7 +118,7 @@ impl Ring {
                         self.ledger.done(&submission);
                     }
                 }
-                Defect::BlockingRecv => self.start(submission).await,
+                Defect::BlockingRecv => next = self.start(submission, &mut commands).await,
             }
         }
     }
@@ -127,18 +135,24 @@ impl Ring {
         }
     }
 
-    /// Starts the operation and looks at the ring for a moment; the thread does nothing else meanwhile.
-    async fn start(&mut self, submission: Submission) {
-        let mut operation: BoxFuture<'static, DiskResult<()>> =
-            Box::pin(self.write(self.position, &submission));
+    /// Starts the operation and sees it through, unless the next command comes before it is done.
+    async fn start(
+        &mut self,
+        submission: Submission,
+        commands: &mut Receiver<SimBackend, Submission>,
+    ) -> Option<Submission> {
+        let operation: BoxFuture<'static, DiskResult<()>> = Box::pin(self.write(self.position, &submission));
         self.position += submission.bytes.len() as u64;
-        let deadline = Deadline::after(&self.backend, LOOKS_FOR);
-        let look = within(&self.backend, deadline, operation.as_mut());
-        match self.backend.blocking(look).await {
-            // Completions are taken in order: behind an overdue one nothing is seen.
-            Ok(Ok(())) if self.overdue == 0 => self.ledger.done(&submission),
-            Ok(_) => {}
-            Err(_) => {
+        let next = pin!(commands.receive(NO_DEADLINE));
+        match self.backend.blocking(select(operation, next)).await {
+            Either::Left((done, _)) => {
+                // Completions are taken in order: behind an overdue one nothing is seen.
+                if done.is_ok() && self.overdue == 0 {
+                    self.ledger.done(&submission);
+                }
+                None
+            }
+            Either::Right((next, operation)) => {
                 self.overdue += 1;
                 let ledger = self.ledger.clone();
                 // Whoever is to see it complete needs this thread, which is in recv() from now on.
@@ -147,6 +161,7 @@ impl Ring {
                         ledger.done(&submission);
                     }
                 });
+                next.ok()
             }
         }
     }

@@ -1,4 +1,4 @@
-//! A backend whose disk leaves something out and says that it was done.
+//! A backend whose disk or network leaves something out and says that it was done.
 
 use std::future::Future;
 use std::path::Path;
@@ -11,37 +11,42 @@ use io_backend::{
     Pressure, Registry, Seam, TaskHandle, TaskName,
 };
 
-use crate::world::{SimBackend, SimDedicatedDisk, SimDedicatedFile, SimDisk, SimFile, SimNetwork, SimTimer};
+use super::empty_fetches::LyingNetwork;
+use crate::world::{SimBackend, SimDedicatedDisk, SimDedicatedFile, SimDisk, SimFile, SimTimer};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lie {
     DirectoriesNotSynced,
     NothingSynced,
+    FetchesEmptied,
 }
 
 #[derive(Clone)]
 pub struct LyingBackend {
     inner: SimBackend,
     disk: LyingDisk,
+    network: LyingNetwork,
 }
 
 impl LyingBackend {
     pub fn new(inner: SimBackend, lie: Lie) -> LyingBackend {
-        LyingBackend { disk: LyingDisk { inner: inner.disk().clone(), lie }, inner }
+        let empties_fetches = lie == Lie::FetchesEmptied;
+        let network = LyingNetwork { inner: inner.network().clone(), empties_fetches };
+        LyingBackend { disk: LyingDisk { inner: inner.disk().clone(), lie }, network, inner }
     }
 }
 
 impl Backend for LyingBackend {
     type Disk = LyingDisk;
-    type Network = SimNetwork;
+    type Network = LyingNetwork;
     type Timer = SimTimer;
 
     fn disk(&self) -> &LyingDisk {
         &self.disk
     }
 
-    fn network(&self) -> &SimNetwork {
-        self.inner.network()
+    fn network(&self) -> &LyingNetwork {
+        &self.network
     }
 
     fn now(&self) -> Moment {
@@ -129,9 +134,12 @@ impl Disk for LyingDisk {
         self.inner.remove_dir_all(path, deadline).await
     }
 
-    async fn sync_dir(&self, _: &Path, _: Deadline) -> DiskResult<()> {
-        // Both lies include this one: a disk that syncs nothing syncs no names either.
-        Ok(())
+    async fn sync_dir(&self, path: &Path, deadline: Deadline) -> DiskResult<()> {
+        match self.lie {
+            // A disk that syncs nothing syncs no names either.
+            Lie::DirectoriesNotSynced | Lie::NothingSynced => Ok(()),
+            Lie::FetchesEmptied => self.inner.sync_dir(path, deadline).await,
+        }
     }
 
     async fn lock_dir(&self, path: &Path, deadline: Deadline) -> DiskResult<()> {
@@ -161,7 +169,7 @@ impl File for LyingFile {
     async fn sync(&self, deadline: Deadline) -> DiskResult<()> {
         match self.lie {
             Lie::NothingSynced => Ok(()),
-            Lie::DirectoriesNotSynced => self.inner.sync(deadline).await,
+            Lie::DirectoriesNotSynced | Lie::FetchesEmptied => self.inner.sync(deadline).await,
         }
     }
 
@@ -204,14 +212,14 @@ impl DedicatedFile for LyingDedicatedFile {
     async fn write_durable(&self, position: u64, data: Vec<u8>) -> (DiskResult<()>, Vec<u8>) {
         match self.lie {
             Lie::NothingSynced => self.inner.write_at(position, data).await,
-            Lie::DirectoriesNotSynced => self.inner.write_durable(position, data).await,
+            Lie::DirectoriesNotSynced | Lie::FetchesEmptied => self.inner.write_durable(position, data).await,
         }
     }
 
     async fn sync(&self) -> DiskResult<()> {
         match self.lie {
             Lie::NothingSynced => Ok(()),
-            Lie::DirectoriesNotSynced => self.inner.sync().await,
+            Lie::DirectoriesNotSynced | Lie::FetchesEmptied => self.inner.sync().await,
         }
     }
 }

@@ -5,6 +5,8 @@
 
 mod checksums;
 mod early_ack;
+mod empty_fetches;
+mod hashmap_order;
 mod lying_disk;
 mod recovery;
 
@@ -24,12 +26,28 @@ pub const BUGS: [Exhibit; 6] = [
     Exhibit { name: "producer-state-lost", about: "recovery forgets which producer sent what" },
 ];
 
+/// What a client can ask for and never gets, without end: for the budget of events.
+pub const SPINNING: [Exhibit; 1] =
+    [Exhibit { name: "fetch-answers-nothing", about: "every fetch is answered at once and brings nothing" }];
+
+/// What no checker sees, for `check-determinism` to find.
+pub const NONDETERMINISM: [Exhibit; 1] =
+    [Exhibit { name: "hashmap-order", about: "a message's bytes follow the order of a std hash map" }];
+
+/// Before a world with this part begins, and outside of it: what is planted may need what worlds do not have.
+pub fn prepare(name: &str) {
+    if name == "hashmap-order" {
+        hashmap_order::stir();
+    }
+}
+
 /// The production parts with this bug in them; none if it is no planted bug, or one of the disk.
 pub fn parts(name: &str) -> Option<Parts<SimBackend>> {
     let mut parts = Parts::production();
     match name {
         "ack-before-sync" => early_ack::plant(&mut parts),
         "crc-unchecked" => checksums::plant(&mut parts),
+        "hashmap-order" => hashmap_order::plant(&mut parts),
         "last-group-dropped" => recovery::plant(&mut parts, recovery::Slip::DropsLast),
         "producer-state-lost" => recovery::plant(&mut parts, recovery::Slip::ForgetsProducers),
         _ => return None,
@@ -37,11 +55,17 @@ pub fn parts(name: &str) -> Option<Parts<SimBackend>> {
     Some(parts)
 }
 
-/// A bug of the disk's handling.
+/// A bug of what lies between the broker and its disk or network.
 pub fn lie(name: &str) -> Option<Lie> {
     match name {
         "directory-not-synced" => Some(Lie::DirectoriesNotSynced),
         "sync-skipped" => Some(Lie::NothingSynced),
+        "fetch-answers-nothing" => Some(Lie::FetchesEmptied),
         _ => None,
     }
+}
+
+/// Everything that is planted.
+pub fn all() -> impl Iterator<Item = &'static Exhibit> {
+    BUGS.iter().chain(&SPINNING).chain(&NONDETERMINISM)
 }

@@ -6,18 +6,28 @@ use std::time::Duration;
 use reports::{FaultHit, Hash64, RunRecord, Verdict, Violation};
 
 use super::Order;
-use super::excuses;
-use super::story::Story;
-use crate::checker::{self, answers, budgets, endings, log, polls, recovery, sends, syncs};
+use super::story::{self, NODE, Story};
+use super::witness::Witness;
+use crate::checker::circumstances::Circumstances;
+use crate::checker::{
+    self, answers, budgets, causes, corruption, endings, log, lookups, polls, recovery, refusals, rest,
+    sends, served, syncs, unacknowledged, visibility,
+};
 use crate::fault::{FaultKind, FaultPlan};
-use crate::history::{At, RequestEnd, seconds};
+use crate::history::{At, History, RequestEnd, Trade, seconds};
+use crate::probe::Probe;
 use crate::scenario::Scenario;
-use crate::world::{Cause, Ending, Outcome, Stop};
+use crate::world::{Outcome, Stop};
 
 /// The shortest way between two machines.
 const WAY: At = 35_000;
 
-pub(super) fn record(order: &Order, plan: &FaultPlan, outcome: Outcome<Story>) -> RunRecord {
+pub(super) fn record(
+    order: &Order,
+    plan: &FaultPlan,
+    outcome: Outcome<Story>,
+    witness: &Witness,
+) -> RunRecord {
     let scenario = &order.scenario.scenario;
     let mut record = RunRecord {
         version: reports::VERSION,
@@ -42,82 +52,119 @@ pub(super) fn record(order: &Order, plan: &FaultPlan, outcome: Outcome<Story>) -
         last_events: outcome.last_events.iter().map(ToString::to_string).collect(),
         ..RunRecord::default()
     };
-    record.violations = endings::crashes(&ended(&outcome, plan));
+    let lives = witness.lives.with_ends(&outcome.endings);
+    let circumstances = Circumstances::new(outcome.fault_hits.clone(), lives, ns(outcome.simulated));
+    record.violations = endings::exits(&circumstances, NODE);
     match &outcome.result {
-        Ok(story) => judge(&mut record, scenario, plan, story),
-        Err(stop) => record.violations.push(broken(stop, outcome.simulated)),
+        Ok(story) => judge(&mut record, scenario, &circumstances, story),
+        Err(stop) => {
+            record.violations.push(broken(stop, outcome.simulated));
+            record.violations.extend(cut_short(stop, &circumstances, witness));
+        }
     }
-    record.verdict = checker::verdict(&record.violations);
+    record.verdict = match &outcome.result {
+        Ok(_) => checker::verdict(&record.violations),
+        // Whatever else was found up to then: it is this that ended the run.
+        Err(stop) => verdict_of(stop),
+    };
     record
+}
+
+fn ns(duration: Duration) -> At {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn verdict_of(stop: &Stop) -> Verdict {
+    match stop {
+        Stop::Crash { .. } | Stop::Main(_) => Verdict::Crash,
+        Stop::NeverYields { .. }
+        | Stop::Busy { .. }
+        | Stop::NothingLeft
+        | Stop::OutOfTime
+        | Stop::Livelock { .. }
+        | Stop::GivenUp { .. } => Verdict::Freeze,
+    }
 }
 
 /// The world broke before the story was over.
 fn broken(stop: &Stop, at: Duration) -> Violation {
-    let (checker, verdict) = match stop {
-        Stop::Crash { .. } | Stop::Main(_) => ("crash", Verdict::Crash),
-        Stop::Livelock { .. } | Stop::GivenUp { .. } => ("livelock", Verdict::Freeze),
-        Stop::NeverYields { .. } | Stop::Busy { .. } | Stop::NothingLeft | Stop::OutOfTime => {
-            ("standstill", Verdict::Freeze)
-        }
+    let verdict = verdict_of(stop);
+    let checker = match stop {
+        Stop::Livelock { .. } | Stop::GivenUp { .. } => "livelock",
+        _ if verdict == Verdict::Crash => "crash",
+        _ => "standstill",
     };
-    let at = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
-    Violation { checker: checker.into(), verdict, what: format!("at {}: {stop}", seconds(at)) }
+    Violation { checker: checker.into(), verdict, what: format!("at {}: {stop}", seconds(ns(at))) }
 }
 
-/// Ends of node processes that nobody asked for.
-fn ended(outcome: &Outcome<Story>, plan: &FaultPlan) -> Vec<endings::Ending> {
-    let failing = |kind: FaultKind| {
-        matches!(
-            kind,
-            FaultKind::DiskError | FaultKind::SyncFails | FaultKind::DiskFull | FaultKind::DiskStall
-        ) || kind.destroys_data()
-    };
-    outcome
-        .endings
-        .iter()
-        .filter(|ending| ending.machine.starts_with("node"))
-        .filter_map(|ending: &Ending| match &ending.cause {
-            Cause::Killed | Cause::PowerLost => None,
-            Cause::Exited(status, why) => Some(endings::Ending {
-                node: ending.machine.clone(),
-                at: ending.at,
-                status: Some(*status as i32),
-                why: why.clone(),
-                disk_failed: plan
-                    .faults
-                    .iter()
-                    .any(|fault| failing(fault.kind) && excuses::window(fault).0 <= ending.at),
-            }),
-        })
-        .collect()
+/// What must hold of every moment of a history. What is only owed in the end nobody can say.
+const AT_ALL_TIMES: [fn(&History) -> Vec<Violation>; 8] = [
+    log::inconsistent_offsets,
+    log::foreign_records,
+    polls::poll_order,
+    sends::send_order,
+    sends::rejections,
+    unacknowledged::refused_and_read,
+    visibility::high_watermark_back,
+    lookups::lookups,
+];
+
+/// The history up to a stop of the world, judged by what must hold at all times.
+fn cut_short(stop: &Stop, circumstances: &Circumstances, witness: &Witness) -> Vec<Violation> {
+    // Whoever is stopped from outside keeps whatever it had taken.
+    if matches!(stop, Stop::NeverYields { .. } | Stop::GivenUp { .. }) {
+        return Vec::new();
+    }
+    let history = witness.notes.take();
+    let mut found: Vec<Violation> = AT_ALL_TIMES.iter().flat_map(|check| check(&history)).collect();
+    if let Some(disk) = witness.disk()
+        && corruption::told(&history, circumstances, NODE).is_none()
+    {
+        let durable = story::durable(&history, &disk);
+        found.extend(early(&history, &durable));
+    }
+    found
 }
 
-fn judge(record: &mut RunRecord, scenario: &Scenario, plan: &FaultPlan, story: &Story) {
+fn early(
+    history: &History,
+    durable: &BTreeMap<crate::history::Value, visibility::Durable>,
+) -> Vec<Violation> {
+    let of = |value| durable.get(&value).copied();
+    let since = |value| match of(value) {
+        Some(visibility::Durable::Since(at)) => Some(at),
+        Some(visibility::Durable::Never) | None => None,
+    };
+    let mut found = syncs::acked_before_durable(history, since, WAY);
+    found.extend(visibility::reads_only_durable(history, of, WAY));
+    found
+}
+
+fn judge(record: &mut RunRecord, scenario: &Scenario, circumstances: &Circumstances, story: &Story) {
     let history = &story.history;
     let liveness = &scenario.liveness;
-    let ns = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
     let found = &mut record.violations;
-    for check in [
-        log::lost_writes,
-        log::duplicates,
-        log::inconsistent_offsets,
-        log::foreign_records,
-        log::gaps,
-        log::lost_topics,
-        log::unreadable,
-        polls::poll_order,
-        polls::unseen,
-        sends::send_order,
-        sends::rejections,
-    ] {
-        found.extend(check(history));
+    found.extend(AT_ALL_TIMES.iter().flat_map(|check| check(history)));
+    found.extend(log::duplicates(history));
+    let mut missing: Vec<Violation> =
+        [log::lost_writes, log::gaps, log::lost_topics, log::unreadable, polls::unseen]
+            .iter()
+            .flat_map(|check| check(history))
+            .collect();
+    match corruption::told(history, circumstances, NODE) {
+        Some(told) => missing = told.without_told(missing),
+        None => found.extend(early(history, &story.durable)),
     }
-    found.extend(syncs::acked_before_durable(history, |value| story.durable.get(&value).copied(), WAY));
-    found.extend(answers::answered(history, &story.excuses, ns(liveness.grace.0)));
+    found.extend(missing);
+    found.extend(unacknowledged::fired_and_lost(history, circumstances));
+    let grace = ns(liveness.grace.0);
+    found.extend(answers::answered(history, circumstances, NODE, grace));
     found.extend(answers::standstill(story.standstill.as_ref(), ns(liveness.frozen_after.0)));
-    let mut windows: Vec<(At, At)> = plan.faults.iter().map(excuses::window).collect();
-    windows.extend(excuses::unnoticed(plan, &history.requests));
-    let clear = recovery::clear_times(&windows, story.ended);
+    found.extend(served::served_beside_others(history, circumstances, NODE, grace));
+    for check in [causes::errors_have_causes, refusals::silent_refusals, refusals::refused_at_once] {
+        found.extend(check(history, circumstances, NODE));
+    }
+    let clear = circumstances.trouble(NODE, &history.requests).others_until(circumstances.until());
     let recovery = recovery::acknowledged_when_clear(
         history,
         &clear,
@@ -125,27 +172,41 @@ fn judge(record: &mut RunRecord, scenario: &Scenario, plan: &FaultPlan, story: &
         ns(liveness.acknowledged_within.0),
     );
     found.extend(recovery.violations);
-    match &story.left {
-        Some(left) => found.extend(endings::left_in_flight(left)),
-        None => found.push(Violation {
-            checker: "polite-stop".into(),
-            verdict: Verdict::Freeze,
-            what: "the node was asked to stop in the end and did not".into(),
-        }),
-    }
-    let (figures, over) = budgets::budgets(history, &scenario.budget, story.idle);
+    found.extend(endings::polite_stops(circumstances, NODE));
+    found.extend(endings::stopped_in_the_end(circumstances, NODE));
+    found.extend(story.rest.as_ref().map(rest::back_to_idle).unwrap_or_default());
+    let (figures, over) = budgets::budgets(history, &scenario.budget, story.idle, story.peaks);
     record.budgets = figures;
     record.violations.extend(over);
-    record.probes.clone_from(&story.probes);
-    for (name, count) in &history.counts {
-        if crate::probe::is_known(name) {
-            *record.probes.entry((*name).to_owned()).or_insert(0) += count;
+    record.probes = probes_of(story, circumstances);
+    record.figures = figures_of(story, recovery.slowest);
+}
+
+/// Situations that the world saw, and those that clients did.
+fn probes_of(story: &Story, circumstances: &Circumstances) -> BTreeMap<String, u64> {
+    let mut probes = story.probes.clone();
+    let mut add = |probe: Probe, count: u64| {
+        if count > 0 {
+            *probes.entry(probe.name().to_owned()).or_insert(0) += count;
+        }
+    };
+    for (name, count) in &story.history.counts {
+        match Probe::of_name(name) {
+            // Clients cannot know why they were refused.
+            Some(Probe::RefusedInStall) | None => {}
+            Some(probe) => add(probe, *count),
         }
     }
-    if story.failed_syncs > 0 {
-        record.probes.insert("sync failed".into(), story.failed_syncs);
-    }
-    record.figures = figures_of(story, recovery.slowest);
+    let held = |kind: FaultKind| matches!(kind, FaultKind::DiskStall | FaultKind::DiskSlow);
+    let stalls = circumstances.times_of(NODE, 0, held);
+    let refused = story.history.complaints.iter().filter(|complaint| {
+        complaint.trade == Trade::Produce
+            && causes::is_storage_error(&complaint.error)
+            && stalls.meet(complaint.sent, complaint.at)
+    });
+    add(Probe::RefusedInStall, refused.count() as u64);
+    add(Probe::SyncFailed, story.failed_syncs);
+    probes
 }
 
 fn figures_of(story: &Story, slowest: Option<At>) -> BTreeMap<String, f64> {
@@ -176,4 +237,35 @@ fn figures_of(story: &Story, slowest: Option<At>) -> BTreeMap<String, f64> {
         put("idle disk operations per s", idle.disk_operations as f64 / idle.seconds.max(0.001));
     }
     figures
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checker::stories::{acked, poll};
+    use crate::history::Send;
+
+    fn stopped(stop: Stop) -> Vec<String> {
+        let witness = Witness::default();
+        {
+            let mut notes = witness.notes.write();
+            // Told that record 0 stands at offset 0, where somebody reads record 1; record 2 was never read again.
+            notes.sends = vec![acked(0, 0), Send { began: 1, ..acked(1, 1) }, acked(2, 2)];
+            notes.polls.push(poll(0, 0, 5, &[(0, 1)]));
+        }
+        let found = cut_short(&stop, &Circumstances::default(), &witness);
+        found.into_iter().map(|violation| violation.checker).collect()
+    }
+
+    #[test]
+    fn a_run_that_was_cut_short_is_judged_by_what_must_hold_at_all_times() {
+        let found = stopped(Stop::NothingLeft);
+        assert!(found.iter().any(|checker| checker == "inconsistent-offset"), "{found:?}");
+        assert!(found.iter().all(|checker| checker != "lost-write"), "nobody read it to its end: {found:?}");
+    }
+
+    #[test]
+    fn a_world_that_was_stopped_from_outside_is_left_alone() {
+        assert_eq!(stopped(Stop::NeverYields { task: "x".into() }), Vec::<String>::new());
+    }
 }

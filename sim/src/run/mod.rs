@@ -4,15 +4,16 @@
 //! wall-clock figure of the record.
 
 mod digest;
-mod excuses;
 mod judge;
 mod node;
 mod provenance;
 mod story;
 mod twice;
 mod watch;
+mod witness;
 
 use reports::{RunRecord, Verdict};
+use witness::Witness;
 
 use crate::fault::FaultPlan;
 use crate::plan;
@@ -99,14 +100,14 @@ pub fn wall_clock() -> std::time::Instant {
 /// Runs it on a thread of its own and waits.
 pub fn run(order: &Order) -> RunRecord {
     let began = wall_clock();
-    let mut outcome = live(order, Keep::Last(200));
+    let (mut outcome, witness) = live(order, Keep::Last(200));
     let plan = order.faults();
     let scenario = &order.scenario.scenario;
     let sightings = sightings(&mut outcome);
     let (marked, stop) = (outcome.marked.take(), outcome.result.as_ref().err().cloned());
     let classes = std::mem::take(&mut outcome.events_by_class);
     let missed = missed(&scenario.faults, &outcome);
-    let mut record = judge::record(order, &plan, outcome);
+    let mut record = judge::record(order, &plan, outcome, &witness);
     record.events_by_class = classes.into_iter().map(|(class, count)| (class.to_owned(), count)).collect();
     if order.part() == scenario.part.as_deref() {
         record.expected_checker.clone_from(&scenario.expect_checker);
@@ -156,12 +157,16 @@ fn missed(listed: &[crate::fault::Fault], outcome: &Outcome<story::Story>) -> Ve
 
 /// The events of a run with these numbers, counted from 0, and the course that they are of.
 pub(crate) fn window(order: &Order, from: u64, to: u64) -> (Course, Vec<Event>) {
-    let mut outcome = live(order, Keep::Window(from, to));
+    let (mut outcome, _) = live(order, Keep::Window(from, to));
     let events = std::mem::take(&mut outcome.last_events);
     (Course::of(&outcome), events)
 }
 
-fn live(order: &Order, keep: Keep) -> Outcome<story::Story> {
+fn live(order: &Order, keep: Keep) -> (Outcome<story::Story>, Witness) {
+    if let Some(part) = order.part() {
+        crate::planted::prepare(part);
+    }
+    let witness = Witness::default();
     let settings = order.settings();
     let options = options(&order.scenario.scenario, &settings, keep);
     let script = story::Script {
@@ -170,6 +175,7 @@ fn live(order: &Order, keep: Keep) -> Outcome<story::Story> {
         plan: order.faults(),
         settings,
         part: order.part().map(str::to_owned),
+        witness: witness.clone(),
     };
     let mut outcome = World::run(order.seed, options, move |world| story::tell(world, script));
     if let Ok(story) = &outcome.result {
@@ -177,7 +183,7 @@ fn live(order: &Order, keep: Keep) -> Outcome<story::Story> {
         let both = [outcome.trace_hash.to_le_bytes(), digest::of(&story.history).to_le_bytes()].concat();
         outcome.trace_hash = crate::world::trace::digest(&both);
     }
-    outcome
+    (outcome, witness)
 }
 
 /// What the scenario says of its machines, what the seed drew for the rest, and our own wishes.

@@ -1,27 +1,32 @@
 //! What a node machine runs: the whole broker, from its data directory, until it is asked to stop.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use broker::config::Config;
 use broker::ids::BrokerId;
+use broker::journal::EntryKind;
 use broker::node::Node;
 use broker::parts::Parts;
 use io_backend::{Backend, Deadline};
 
+use super::witness::Lives;
+use crate::checker::circumstances::Life;
 use crate::museum;
 use crate::planted::{self, LyingBackend};
+use crate::probe::Probe;
 use crate::scenario::{Scenario, Settings, knobs};
-use crate::world::{SimBackend, lock};
+use crate::world::SimBackend;
+
+/// A service manager kills what has not stopped after ten seconds: a node's own deadline is within that.
+const STOP_DEADLINE: Duration = Duration::from_secs(8);
 
 /// Everything that one start of a node needs.
 #[derive(Clone)]
 pub(super) struct Setup {
     pub(super) config: Config,
     pub(super) part: Option<String>,
-    /// What was still in the registry after a polite stop, as text.
-    pub(super) left: Arc<Mutex<Option<Vec<String>>>>,
+    pub(super) lives: Lives,
 }
 
 /// A small configuration, so that files wrap around, segments roll and checkpoints happen in every run; then
@@ -52,8 +57,10 @@ pub(super) fn config(scenario: &Scenario, settings: &Settings, number: u32) -> C
 
 /// One process: starts the broker and serves until it is asked to stop.
 pub(super) async fn live(backend: SimBackend, setup: Setup) {
-    if backend.process().incarnation > 1 {
-        backend.probe("node started again");
+    let process = backend.process().clone();
+    setup.lives.began(&process.machine.name, process.incarnation, backend.universe().now());
+    if process.incarnation > 1 {
+        backend.probe(Probe::NodeStartedAgain.name());
     }
     match setup.part.as_deref() {
         Some(name) if let Some(lie) = planted::lie(name) => {
@@ -75,12 +82,29 @@ async fn serve<B: Backend>(seen: B, parts: Parts<B>, backend: SimBackend, setup:
             return;
         }
     };
+    let process = backend.process().clone();
+    let note = |note: &dyn Fn(&mut Life, u64)| {
+        let now = backend.universe().now();
+        setup.lives.note(&process.machine.name, process.incarnation, |life| note(life, now));
+    };
+    note(&|life, now| life.serving = Some(now));
     backend.stop_requested().await;
-    node.stop(Deadline::after(&backend, Duration::from_secs(10))).await;
+    note(&|life, now| {
+        life.asked_to_stop.get_or_insert(now);
+    });
+    node.stop(Deadline::after(&backend, STOP_DEADLINE)).await;
     // Tasks that were told to end do so at their next poll.
     backend.sleep(Duration::from_millis(100)).await;
-    let left = backend.registry().snapshot().iter().map(describe).collect();
-    *lock(&setup.left) = Some(left);
+    let left = in_flight(&backend);
+    note(&|life, now| {
+        life.stopped = Some(now);
+        life.in_flight.clone_from(&left);
+    });
+}
+
+/// What a process waits for, as text.
+pub(super) fn in_flight(backend: &SimBackend) -> Vec<String> {
+    backend.registry().snapshot().iter().map(describe).collect()
 }
 
 fn describe(entry: &io_backend::registry::Entry) -> String {
@@ -98,10 +122,10 @@ fn watched<B: Backend>(mut parts: Parts<B>, backend: &SimBackend) -> Parts<B> {
         Box::pin(async move {
             let opened = opening.await?;
             if opened.torn_tail.is_some() {
-                backend.probe("torn tail cut");
+                backend.probe(Probe::TornTailCut.name());
             }
-            if !opened.entries.is_empty() {
-                backend.probe("records recovered from a journal");
+            if opened.entries.iter().any(|recovered| recovered.entry.kind == EntryKind::Batch) {
+                backend.probe(Probe::RecordsRecovered.name());
             }
             Ok(opened)
         })

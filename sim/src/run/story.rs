@@ -6,20 +6,23 @@
 //! asks for anything.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::node;
 use super::watch::{SETTLE, Sighting, Watch, Why};
-use super::{excuses, node};
-use crate::checker::answers::Excuses;
-use crate::checker::budgets::Idle;
-use crate::fault::FaultPlan;
+use super::witness::Witness;
+use crate::checker::budgets::{Idle, Peaks};
+use crate::checker::rest::Rest;
+use crate::checker::visibility::Durable;
+use crate::fault::{FaultKind, FaultPlan};
 use crate::history::{At, History, Standstill, Value};
 use crate::scenario::{Scenario, Settings};
 use crate::workload::{self, Client, Field, Schedule, payload, read_everything};
 use crate::world::streams::Stream;
-use crate::world::{MachineHandle, World, lock};
+use crate::world::{Device, MachineHandle, ProcessCounts, World};
 
+/// The node that clients talk to.
+pub(super) const NODE: &str = "node1";
 /// The last read, on a healed system.
 const READ_WITHIN: Duration = Duration::from_secs(60);
 /// How long an idle node is watched where the scenario itself leaves no idle time.
@@ -27,6 +30,8 @@ const IDLE: Duration = Duration::from_secs(10);
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 /// A supervisor starts a node that has ended by itself again after this.
 const SUPERVISOR: Duration = Duration::from_millis(500);
+/// Clients come when the node serves, or after this; what it has then is what it has at rest.
+const FIRST_START: Duration = Duration::from_secs(2);
 
 pub(super) struct Script {
     pub(super) scenario: Scenario,
@@ -35,46 +40,46 @@ pub(super) struct Script {
     /// What the seed drew for the node's settings.
     pub(super) settings: Settings,
     pub(super) part: Option<String>,
+    pub(super) witness: Witness,
 }
 
-/// What is judged afterwards.
+/// What is judged afterwards, beside what the [`Witness`] has seen.
 #[derive(Debug)]
 pub(super) struct Story {
     pub(super) history: History,
-    /// Since when each acknowledged record is durable on the node's disk.
-    pub(super) durable: BTreeMap<Value, At>,
-    pub(super) excuses: Excuses,
+    /// Since when each record that was sent is durable on the node's disk.
+    pub(super) durable: BTreeMap<Value, Durable>,
     /// The longest time in which nothing was decided, while clients were there.
     pub(super) standstill: Option<Standstill>,
     /// Who waited for whom whenever something looked like a standstill.
     pub(super) sightings: Vec<Sighting>,
     pub(super) idle: Option<Idle>,
-    /// After the polite stop; absent when the node did not get that far.
-    pub(super) left: Option<Vec<String>>,
+    pub(super) rest: Option<Rest>,
+    pub(super) peaks: Peaks,
     pub(super) probes: BTreeMap<String, u64>,
     pub(super) failed_syncs: u64,
-    pub(super) ended: At,
 }
 
 pub(super) async fn tell(world: World, script: Script) -> Story {
-    let Script { scenario, seed, plan, settings, part } = script;
-    let connected_for = ns(scenario.liveness.connected_for.0);
-    let excuses = excuses::excuses(&plan, connected_for);
+    let Script { scenario, seed, plan, settings, part, witness } = script;
     let schedule = Schedule::of(&scenario);
-    let field = Field::new("node1:9092", &scenario, schedule);
+    let mut field = Field::new("node1:9092", &scenario, schedule);
+    field.notes = witness.notes.clone();
     for fault in &plan.faults {
         world.inject(fault);
     }
     let config = node::config(&scenario, &settings, 1);
     let limits = workload::Limits::of(&config, &scenario.cluster);
-    let setup = node::Setup { config, part, left: Arc::new(Mutex::new(None)) };
-    let left = setup.left.clone();
+    let setup = node::Setup { config, part, lives: witness.lives.clone() };
     let machine = world.node(1);
+    witness.sees_disk(machine.disk());
     machine.supervise(Some(SUPERVISOR));
     machine.start(move |backend| node::live(backend, setup.clone()));
+    let mut watch = Watch::new(&world, &field, &witness, &scenario);
+    watch.until(FIRST_START, || witness.lives.is_serving(NODE)).await;
+    let before = machine.counts().filter(|_| witness.lives.is_serving(NODE));
     workload::start(&scenario, limits, seed, &field, |name| world.client(name));
 
-    let mut watch = Watch::new(&world, &field, &excuses, ns(scenario.liveness.frozen_after.0));
     watch.until(Duration::from_nanos(schedule.healed), || false).await;
     world.heal_all();
     if !machine.is_running() {
@@ -86,10 +91,12 @@ pub(super) async fn tell(world: World, script: Script) -> Story {
         watch.sight(Why::Unfinished);
     }
     let standstill = field.notes.write().pulse.longest(ns(world.now()));
+    watch.until(world.now() + SETTLE, || false).await;
+    let rest = before.zip(machine.counts()).map(|(before, after)| rest(&world, &field, before, after));
     if scenario.workload.stop_after.is_none() && scenario.budget.is_of_idle_time() {
-        watch.idle_from(world.now() + SETTLE, world.now() + SETTLE + IDLE).await;
+        watch.idle_from(world.now(), world.now() + IDLE).await;
     }
-    let idle = watch.idle();
+    let (idle, peaks) = (watch.idle(), watch.peaks);
 
     // What the last end brings about is no merit of the plan's.
     let probes = world.probes();
@@ -103,28 +110,50 @@ pub(super) async fn tell(world: World, script: Script) -> Story {
     if !field.is_done() {
         watch.sight(Why::Unread);
     }
-    let ended = ns(world.now());
+    stop(&world, &machine, &mut watch).await;
+    let sightings = watch.sightings;
+    let history = field.notes.take();
+    let disk = machine.disk();
+    let durable = durable(&history, disk);
+    let failed_syncs = disk.syncs().iter().filter(|sync| !sync.ok).count() as u64;
+    Story { history, durable, standstill, sightings, idle, rest, peaks, probes, failed_syncs }
+}
+
+/// What the disk knows of all that it could see.
+pub(super) fn durable(history: &History, disk: &Device) -> BTreeMap<Value, Durable> {
+    let since = |value| match disk.marker(payload::number(value)).durable {
+        Some(at) => Durable::Since(at),
+        None => Durable::Never,
+    };
+    history.sends.iter().flat_map(|send| send.visible_values()).map(|value| (value, since(value))).collect()
+}
+
+/// What the node had before clients came, and what it has after they have gone.
+fn rest(world: &World, field: &Field, before: ProcessCounts, after: ProcessCounts) -> Rest {
+    let extra = field.notes.write().topics.keys().filter(|topic| topic.starts_with("more-")).count();
+    let silenced = world.fault_hits().iter().any(|hit| hit.hits > 0 && hit.fault.kind == FaultKind::Silence);
+    Rest {
+        before,
+        after,
+        // Topics of this name have three at most.
+        partitions: (field.partitions() + 3 * extra) as u64,
+        files: world.node(1).disk().durable_files().len() as u64,
+        silenced,
+    }
+}
+
+/// Asks the node to stop, and sees what it still does while it does not.
+async fn stop(world: &World, machine: &MachineHandle, watch: &mut Watch<'_>) {
     machine.supervise(None);
     machine.request_stop();
     let stop_by = world.now() + STOP_WITHIN;
     while machine.is_running() && world.now() < stop_by {
+        watch.see_stopping();
         world.sleep(Duration::from_millis(50)).await;
     }
     if machine.is_running() {
         watch.sight(Why::NotStopping);
     }
-    let sightings = watch.sightings;
-    let history = field.notes.take();
-    let disk = machine.disk();
-    let durable = history
-        .sends
-        .iter()
-        .flat_map(|send| send.values())
-        .filter_map(|value| Some((value, disk.marker(payload::number(value)).durable?)))
-        .collect();
-    let failed_syncs = disk.syncs().iter().filter(|sync| !sync.ok).count() as u64;
-    let left = lock(&left).take();
-    Story { history, durable, excuses, standstill, sightings, idle, left, probes, failed_syncs, ended }
 }
 
 /// The last read is of what recovery brings back: the node is killed, or loses power, once more.

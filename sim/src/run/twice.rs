@@ -51,15 +51,18 @@ pub struct Divergence {
 
 /// Runs the order twice; if it takes two courses, says where they part.
 pub fn divergence(order: &Order) -> Option<Divergence> {
-    first_divergence(order, |from, to| here(order, from, to))
+    let two = Course::run(order);
+    first_divergence(order, Course::run(order), two, |from, to| here(order, from, to))
 }
 
-/// The same where the second run happens elsewhere: `there` makes it and keeps the events of these numbers.
+/// The same for courses that were run before; `there` makes the second one again and keeps the events of these
+/// numbers.
 pub fn first_divergence(
     order: &Order,
-    mut there: impl FnMut(u64, u64) -> (Course, Vec<String>),
+    one: Course,
+    two: Course,
+    there: impl FnMut(u64, u64) -> (Course, Vec<String>),
 ) -> Option<Divergence> {
-    let (one, two) = (Course::run(order), there(0, 0).0);
     pinned(one, two, |from, to| here(order, from, to), there)
 }
 

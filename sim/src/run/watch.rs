@@ -7,10 +7,13 @@ use std::time::Duration;
 
 use reports::{RunRecord, Standstill, Verdict};
 
-use super::excuses;
-use crate::checker::answers::Excuses;
-use crate::checker::budgets::Idle;
+use super::node;
+use super::story::NODE;
+use super::witness::Witness;
+use crate::checker::budgets::{Idle, Peaks};
+use crate::checker::circumstances::Circumstances;
 use crate::history::{At, History, Outcome, RequestEnd, Trade, seconds};
+use crate::scenario::Scenario;
 use crate::workload::Field;
 use crate::world::trace::Marked;
 use crate::world::waits::{self, Explanation};
@@ -100,8 +103,10 @@ pub(super) struct Sighting {
 pub(super) struct Watch<'a> {
     world: &'a World,
     field: &'a Field,
-    excuses: &'a Excuses,
+    witness: &'a Witness,
     frozen_after: At,
+    connected_for: At,
+    pub(super) peaks: Peaks,
     pub(super) sightings: Vec<Sighting>,
     /// Since when what is undecided now has been, if it was sighted, and whether as a standstill.
     episode: Option<(At, bool)>,
@@ -122,14 +127,16 @@ impl<'a> Watch<'a> {
     pub(super) fn new(
         world: &'a World,
         field: &'a Field,
-        excuses: &'a Excuses,
-        frozen_after: At,
+        witness: &'a Witness,
+        scenario: &Scenario,
     ) -> Watch<'a> {
         Watch {
             world,
             field,
-            excuses,
-            frozen_after,
+            witness,
+            frozen_after: ns(scenario.liveness.frozen_after.0),
+            connected_for: ns(scenario.liveness.connected_for.0),
+            peaks: Peaks::default(),
             sightings: Vec::new(),
             episode: None,
             requests_seen: 0,
@@ -147,8 +154,10 @@ impl<'a> Watch<'a> {
 
     fn look(&mut self) {
         let now = ns(self.world.now());
+        self.see_stopping();
+        let somebody_is_kept_away = self.keeps_somebody_away(now);
         let mut notes = self.field.notes.write();
-        if excuses::covers(self.excuses, now) {
+        if somebody_is_kept_away {
             notes.pulse.excuse(now);
             self.episode = None;
             self.requests_seen = notes.requests.len();
@@ -165,6 +174,32 @@ impl<'a> Watch<'a> {
             }
         }
         self.count(now);
+        if let Some(counts) = self.world.node(1).counts() {
+            self.peaks.memory = self.peaks.memory.max(counts.memory_peak);
+            self.peaks.sockets = self.peaks.sockets.max(counts.sockets_peak);
+        }
+    }
+
+    /// Whether a client cannot get through now, or the node not work.
+    fn keeps_somebody_away(&self, now: At) -> bool {
+        let lives = self.witness.lives.with_ends(&self.world.endings());
+        let circumstances = Circumstances::new(self.world.fault_hits(), lives, now);
+        circumstances.keep_somebody_away(NODE, now, self.connected_for)
+    }
+
+    /// A process that was asked to stop and has not: what it still waits for.
+    pub(super) fn see_stopping(&self) {
+        let machine = self.world.node(1);
+        let Some(backend) = machine.backend() else { return };
+        if !backend.process().is_asked_to_stop() {
+            return;
+        }
+        self.witness.lives.note(machine.name(), backend.process().incarnation, |life| {
+            life.asked_to_stop.get_or_insert(ns(self.world.now()));
+            if life.stopped.is_none() {
+                life.in_flight = node::in_flight(&backend);
+            }
+        });
     }
 
     /// What looks like a standstill now and did not at the last look, each with its beginning.

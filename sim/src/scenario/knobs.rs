@@ -122,7 +122,7 @@ const KNOBS: [Knob; 21] = [
     knob(Group::Server, "server.request_bytes_in_flight", &["1 MiB", "4 MiB", "64 MiB"]),
     knob(Group::Server, "server.responses_queued", &["1", "3"]),
     knob(Group::Server, "server.produce_deadline", &["1s", "5s"]),
-    knob(Group::Machine, "machine.disk_mb_per_s", &["20", "100", "500", "3000"]),
+    knob(Group::Machine, "machine.disk_mb_per_s", &["100", "300", "1000", "3000"]),
     knob(Group::Machine, "machine.disk_sync", &["30us", "110us", "1ms", "4ms"]),
     knob(Group::Machine, "machine.runtime_threads", &["1", "2", "3", "4"]),
     knob(Group::Machine, "machine.descriptors", &["1024", "65536"]),

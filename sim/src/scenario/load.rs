@@ -6,32 +6,7 @@ use broker::config::Config;
 use reports::Verdict;
 
 use super::model::{OneOrMore, Scenario};
-use crate::probe;
-
-/// Names under which findings are reported: what `expect_checker` can name.
-pub const CHECKERS: [&str; 21] = [
-    "ack-before-sync",
-    "acknowledged-when-clear",
-    "answered-by-deadline",
-    "budget",
-    "crash",
-    "duplicate",
-    "foreign-record",
-    "gap",
-    "inconsistent-offset",
-    "left-in-flight",
-    "livelock",
-    "lost-topic",
-    "lost-write",
-    "non-monotonic-poll",
-    "non-monotonic-send",
-    "poll-skip",
-    "polite-stop",
-    "producer-state",
-    "standstill",
-    "unreadable",
-    "unseen",
-];
+use crate::{checker, probe};
 
 /// A mistake in a scenario file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -153,17 +128,17 @@ fn check(file: &str, text: &str, scenario: &Scenario) -> Result<(), ScenarioErro
         return wrong(key, format!("{key} is of an expected failure, and `expect` says pass"), None);
     }
     if let Some(checker) = &scenario.expect_checker
-        && !CHECKERS.contains(&checker.as_str())
+        && !checker::ALL.iter().any(|(name, _)| name == checker)
     {
-        let meant = nearest(checker, CHECKERS.into_iter());
+        let meant = nearest(checker, checker::ALL.iter().map(|(name, _)| *name));
         return wrong("expect_checker", format!("unknown checker `{checker}`"), meant);
     }
     if scenario.liveness.events_max == Some(0) {
         return wrong("events_max", "a run without any event shows nothing".into(), None);
     }
     for required in &scenario.probes.required {
-        if !probe::ALL.iter().any(|(name, _)| name == required) {
-            let names = probe::ALL.iter().map(|(name, _)| *name);
+        if !probe::is_known(required) {
+            let names = probe::Probe::ALL.iter().map(|probe| probe.name());
             return wrong("required", format!("unknown probe `{required}`"), nearest(required, names));
         }
     }
@@ -258,14 +233,24 @@ mod tests {
         assert!(error.to_string().contains("journal.max_batch_bytes"), "{error}");
     }
 
+    #[test]
+    fn the_example_of_the_guide_reads() {
+        let guide = include_str!("../../../docs/scenarios.md");
+        let example = guide.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let scenario = parse("docs/scenarios.md", example).unwrap();
+        assert!(!scenario.knobs.is_empty() && scenario.machine.descriptors.is_some());
+        assert_eq!(scenario.events_max(), 20_000_000);
+    }
+
     /// In the sources of the checkers, so that a new one is not forgotten here.
     #[test]
     fn every_checker_can_be_expected() {
         let sources = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
         let mut found = Vec::new();
         for directory in ["checker", "run"] {
-            for file in std::fs::read_dir(sources.join(directory)).unwrap() {
-                let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+            let entries = std::fs::read_dir(sources.join(directory)).unwrap();
+            for file in entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()) {
+                let text = std::fs::read_to_string(file).unwrap();
                 let text = text.split("#[cfg(test)]").next().unwrap_or_default();
                 for before in ["Findings::of(\"", "checker: \""] {
                     found.extend(
@@ -278,7 +263,7 @@ mod tests {
         }
         assert!(found.len() > 10, "{found:?}");
         for name in found {
-            assert!(CHECKERS.contains(&name.as_str()), "{name} is not among CHECKERS");
+            assert!(checker::ALL.iter().any(|(known, _)| *known == name), "{name} is not among checker::ALL");
         }
     }
 

@@ -40,6 +40,11 @@ impl Field {
         }
     }
 
+    /// How many partitions there surely are, of topics that last and of those that come and go.
+    pub fn partitions(&self) -> usize {
+        self.places.len() + self.lives.places().len()
+    }
+
     /// Whether every client has come to its end.
     pub fn is_done(&self) -> bool {
         self.running.load(Ordering::SeqCst) == 0

@@ -149,8 +149,9 @@ pub fn start<B: Backend>(
     }
     for index in 0..load.probes {
         // The first comes from where the hostile ones come from.
-        let backend = if index == 0 { machine(hostile::MACHINE) } else { machine(&format!("probe-{index}")) };
-        let client = Client::new(backend, &format!("probe-{}", index + 1), field);
+        let name = format!("probe-{}", index + 1);
+        let backend = if index == 0 { machine(hostile::MACHINE) } else { machine(&name) };
+        let client = Client::new(backend, &name, field);
         probes::start(client, index, Stream::new(seed, &format!("workload probe {index}")));
     }
     hostile::start(&shape.hostile, scenario.duration(), seed, field, limits, &mut machine);

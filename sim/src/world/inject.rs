@@ -12,6 +12,7 @@ use super::process::Cause;
 use super::trace::{Event, What};
 use super::universe::Universe;
 use crate::fault::{self, Extent, Fault, FaultId, FaultKind, Occasion};
+use crate::probe::Probe;
 
 impl Universe {
     /// Puts a fault into force at its time, or now if that has passed.
@@ -38,7 +39,7 @@ impl Universe {
     pub(super) fn occasion(self: &Arc<Universe>, occasion: &Occasion<'_>, moment: u64) {
         let begun = self.with_faults(|faults| faults.trigger(occasion, self.now(), moment));
         for id in begun {
-            self.probe("fault met the state it waited for");
+            self.probe(Probe::FaultMetItsState.name());
             self.follow(id);
         }
     }

@@ -231,6 +231,10 @@ impl Process {
         }
     }
 
+    pub fn is_asked_to_stop(&self) -> bool {
+        self.stop_requested.load(Ordering::Relaxed)
+    }
+
     pub(super) fn poll_stop_requested(&self, waker: &Waker) -> bool {
         if self.stop_requested.load(Ordering::Relaxed) {
             return true;

@@ -138,6 +138,7 @@ impl Universe {
 
     /// Something worth reaching was reached.
     pub fn probe(&self, name: &str) {
+        debug_assert!(crate::probe::is_known(name), "{name} is no probe");
         let _world = alloc::as_world();
         let mut probes = lock(&self.probes);
         let known = probes.get_key_value(name).map(|(name, _)| name.clone());

@@ -20,6 +20,7 @@ use super::pages::is_zero;
 use super::permits::Permit;
 use crate::fault::disk::{DiskEffect, DiskFailure, DiskTarget, WriteFate};
 use crate::fault::{self, Fault, FaultId, Occasion, PathClass, PathSelector};
+use crate::probe::Probe;
 use crate::world::alloc;
 use crate::world::lock;
 use crate::world::process::Process;
@@ -261,7 +262,7 @@ impl Device {
         }
         drop(state);
         if !caught.is_empty() {
-            self.universe.probe("stall hit an operation in flight");
+            self.universe.probe(Probe::StallHitInFlight.name());
         }
         for timer in caught {
             self.universe.cancel(timer);
@@ -331,10 +332,10 @@ impl Device {
         drop(state);
         self.universe.event(Event { content: survived, ..Event::new(What::DiskEffect) });
         if bytes > 0 {
-            self.universe.probe("power loss with un-synced bytes in flight");
+            self.universe.probe(Probe::PowerLossWithUnsyncedBytes.name());
         }
         if names > 0 {
-            self.universe.probe("power loss with un-synced names");
+            self.universe.probe(Probe::PowerLossWithUnsyncedNames.name());
         }
     }
 

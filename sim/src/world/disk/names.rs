@@ -114,6 +114,17 @@ impl Names {
         })
     }
 
+    /// Whether a power loss leaves a name of the file: most likely the one that it was opened by.
+    pub fn leads_to(&self, likely: &Path, inode: Inode) -> bool {
+        let is_there = |path: &Path| {
+            path.ancestors().skip(1).all(|up| is_root(up) || self.durable.get(up) == Some(&Named::Dir))
+        };
+        if self.durable.get(likely) == Some(&Named::File(inode)) && is_there(likely) {
+            return true;
+        }
+        self.files(true).any(|(path, named)| named == inode && is_there(path))
+    }
+
     pub fn add(&mut self, path: &Path, named: Named) {
         self.change(NameChange::Add(path.to_owned(), named));
     }
@@ -292,6 +303,18 @@ mod tests {
             })
             .collect();
         assert_eq!(survives, BTreeSet::from([false, true]));
+    }
+
+    #[test]
+    fn a_name_leads_to_a_file_when_it_and_the_way_to_it_are_durable() {
+        let mut names = Names::default();
+        names.add(Path::new("d"), Named::Dir);
+        names.add(Path::new("d/a"), Named::File(Inode(1)));
+        assert!(!names.leads_to(Path::new("d/a"), Inode(1)));
+        names.sync_dir(Path::new("d"), names.last_change());
+        assert!(names.leads_to(Path::new("d/a"), Inode(1)) && !names.leads_to(Path::new("d/a"), Inode(2)));
+        names.rename(Path::new("d/a"), Path::new("d/b"));
+        assert!(names.leads_to(Path::new("d/b"), Inode(1)), "by its old name");
     }
 
     #[test]

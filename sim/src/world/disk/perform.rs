@@ -80,6 +80,8 @@ impl State {
                     return Err(io::Error::from(io::ErrorKind::NotFound));
                 }
                 self.image.sync_dir(path, operation.covers);
+                let names = self.image.names();
+                self.markers.named(|file| names.leads_to(path, file), now);
                 Ok(Output::Done)
             }
             Work::LockDir => {
@@ -121,13 +123,18 @@ impl State {
         self.counts.syncs += 1;
         let covered = self.image.sync(inode, covers);
         let covered = covered.unwrap_or_default();
-        self.mark_durable(&covered, now);
+        self.mark_durable(&operation.path, inode, &covered, now);
         self.remember(operation, true, covered.ranges, now);
     }
 
-    fn mark_durable(&mut self, covered: &Covered, now: u64) {
+    /// What a sync covered is durable if a power loss leaves a name that leads to it.
+    fn mark_durable(&mut self, path: &Path, inode: Inode, covered: &Covered, now: u64) {
+        if covered.data.is_empty() {
+            return;
+        }
+        let is_named = self.image.names().leads_to(path, inode);
         for data in &covered.data {
-            self.markers.durable(data, now);
+            self.markers.synced(data, inode, is_named, now);
         }
     }
 
@@ -166,7 +173,7 @@ impl State {
         let drop_pages = self.stream.coin();
         let stream = &mut self.stream;
         let kept = self.image.alter(inode, |file| file.lose(covers, drop_pages, stream));
-        self.mark_durable(&kept.unwrap_or_default(), now);
+        self.mark_durable(&operation.path, inode, &kept.unwrap_or_default(), now);
         self.remember(operation, false, Vec::new(), now);
     }
 

@@ -1,0 +1,235 @@
+//! No error without a cause: what clients are told has to be so.
+
+use reports::{Verdict, Violation};
+
+use super::Findings;
+use super::circumstances::Circumstances;
+use crate::fault::{Family, FaultKind};
+use crate::history::{At, Complaint, History, Readiness, seconds};
+
+/// What was broken may be felt for so long afterwards, and topics are not everywhere at once.
+const AFTERWARDS: At = 5_000_000_000;
+
+/// What can bring an error about. Several may; none: nothing can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// A fault of the node's disk.
+    Disk,
+    /// The node says on `/health/ready` that it does not serve, and why.
+    Declared,
+    /// The node's process or its tasks could not run, or its queues were full.
+    Work,
+    /// The node's process started or ended.
+    Start,
+    /// A clock that ran wrong or jumped.
+    Clock,
+    /// The topic was being created, or had been deleted.
+    Topic,
+    /// A fault that changes what is on the disk.
+    Corruption,
+    /// Asked again for what was there already, or with a session of before: part of the protocol.
+    Protocol,
+}
+
+/// Kafka's names of errors, without case and underscores, with what can cause them.
+fn causes(error: &str) -> &'static [Cause] {
+    use Cause::*;
+    match error {
+        "kafkastorageerror" => &[Disk, Declared, Work, Start, Corruption],
+        "requesttimedout" => &[Disk, Declared, Work, Start, Clock],
+        "notleaderorfollower" | "leadernotavailable" => &[Disk, Work, Start, Topic, Corruption],
+        "notcontroller" => &[Disk, Work, Start],
+        "coordinatornotavailable" => &[Disk, Work, Start],
+        "unknowntopicorpartition" | "unknowntopicid" => &[Topic],
+        "corruptmessage" => &[Corruption],
+        "invalidtimestamp" => &[Clock],
+        "topicalreadyexists" | "duplicatesequencenumber" => &[Protocol],
+        "fetchsessionidnotfound" | "invalidfetchsessionepoch" => &[Protocol],
+        // An offset that is out of range, a sequence that is out of order, a producer that is not known, and everything that says the request is
+        // wrong: well-behaved clients are told none of these.
+        _ => &[],
+    }
+}
+
+/// Errors that make clients give up, skip or start over instead of asking again.
+fn is_grave(error: &str) -> bool {
+    matches!(
+        error,
+        "offsetoutofrange"
+            | "outofordersequencenumber"
+            | "unknownproducerid"
+            | "invalidproducerepoch"
+            | "corruptmessage"
+    )
+}
+
+pub(super) fn plain(error: &str) -> String {
+    error.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
+}
+
+/// Whether the error says that the storage takes nothing.
+pub fn is_storage_error(error: &str) -> bool {
+    plain(error) == "kafkastorageerror"
+}
+
+pub fn errors_have_causes(history: &History, circumstances: &Circumstances, node: &str) -> Vec<Violation> {
+    let mut retriable = Findings::of("error-without-cause", Verdict::Freeze);
+    let mut grave = Findings::of("error-without-cause", Verdict::Safety);
+    for complaint in &history.complaints {
+        let error = plain(&complaint.error);
+        if causes(&error).iter().any(|cause| was_there(*cause, complaint, history, circumstances, node)) {
+            continue;
+        }
+        let about = complaint.place.as_ref().map(|place| format!(" about {place}")).unwrap_or_default();
+        let findings = if is_grave(&error) { &mut grave } else { &mut retriable };
+        findings.add(format!(
+            "{} was told {} at {} to a {} request{about} of {}, and nothing was there to cause it",
+            complaint.client,
+            complaint.error,
+            seconds(complaint.at),
+            complaint.trade.name(),
+            seconds(complaint.sent)
+        ));
+    }
+    let mut all = grave.all();
+    all.extend(retriable.all());
+    all
+}
+
+fn was_there(
+    cause: Cause,
+    complaint: &Complaint,
+    history: &History,
+    circumstances: &Circumstances,
+    node: &str,
+) -> bool {
+    let (from, to) = (complaint.sent, complaint.at);
+    let family = |wanted: Family| {
+        circumstances.times_of(node, AFTERWARDS, |kind| kind.family() == wanted).meet(from, to)
+    };
+    match cause {
+        Cause::Disk => family(Family::Disk),
+        Cause::Declared => history.health.iter().any(|check| {
+            matches!(check.answer, Readiness::NotReady(_))
+                && check.at.saturating_add(AFTERWARDS) >= from
+                && check.asked <= to.saturating_add(AFTERWARDS)
+        }),
+        Cause::Work => {
+            let held = |kind: FaultKind| matches!(kind, FaultKind::Pause | FaultKind::Unkillable);
+            family(Family::Task)
+                || family(Family::Seam)
+                || circumstances.times_of(node, AFTERWARDS, held).meet(from, to)
+        }
+        Cause::Start => {
+            let down = circumstances.down(node);
+            down.meet(from.saturating_sub(AFTERWARDS), to.saturating_add(AFTERWARDS))
+        }
+        Cause::Clock => family(Family::Clock),
+        Cause::Topic => complaint.place.as_ref().is_none_or(|place| {
+            let created = history.topics.get(&*place.topic);
+            let deleted = history.deleted.get(&*place.topic);
+            created.is_none_or(|at| from <= at.saturating_add(AFTERWARDS))
+                || deleted.is_some_and(|at| *at <= to)
+        }),
+        Cause::Corruption => {
+            let destroys = |kind: FaultKind| kind.destroys_data() && kind != FaultKind::SyncFails;
+            circumstances.faults_of(node, destroys).any(|hit| hit.from <= to)
+        }
+        Cause::Protocol => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checker::circumstances::Life;
+    use crate::checker::stories::*;
+    use crate::fault::{Fault, FaultHits};
+    use crate::history::{HealthCheck, Trade};
+
+    const S: At = 1_000_000_000;
+
+    fn told(error: &str, at_s: At) -> History {
+        let mut history = History::default();
+        history.topics.insert("orders".into(), S);
+        history.complaints.push(Complaint {
+            client: "client-1".into(),
+            trade: Trade::Produce,
+            place: Some(place()),
+            error: error.into(),
+            sent: at_s * S,
+            at: at_s * S + 1,
+        });
+        history
+    }
+
+    fn found(history: &History, kind: Option<FaultKind>) -> Vec<Violation> {
+        let hit = |kind| FaultHits { fault: Fault::new(kind).on(1), hits: 1, from: 40 * S, until: 50 * S };
+        let life = Life { node: "node1".into(), incarnation: 1, serving: Some(S), ..Life::default() };
+        let circumstances = Circumstances::new(kind.map(hit).into_iter().collect(), vec![life], 100 * S);
+        errors_have_causes(history, &circumstances, "node1")
+    }
+
+    #[test]
+    fn each_error_has_the_causes_that_it_can_have() {
+        use FaultKind::*;
+        for (error, kind, count) in [
+            ("KafkaStorageError", None, 1),
+            ("KafkaStorageError", Some(DiskFull), 0),
+            ("KAFKA_STORAGE_ERROR", Some(DiskStall), 0),
+            ("KafkaStorageError", Some(TaskStopped), 0),
+            ("KafkaStorageError", Some(ClockJump), 1),
+            ("RequestTimedOut", Some(DiskStall), 0),
+            ("RequestTimedOut", Some(ClockJump), 0),
+            ("RequestTimedOut", None, 1),
+            ("UnknownTopicOrPartition", Some(DiskStall), 1),
+            ("OutOfOrderSequenceNumber", Some(DiskStall), 1),
+            ("OffsetOutOfRange", Some(BitRot), 1),
+            ("CorruptMessage", Some(BitRot), 0),
+            ("CorruptMessage", Some(SyncFails), 1),
+            ("NotController", None, 1),
+            ("UnknownServerError", Some(DiskStall), 1),
+            ("FetchSessionIdNotFound", None, 0),
+        ] {
+            assert_eq!(found(&told(error, 45), kind).len(), count, "{error} with {kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_cause_is_there_at_that_time() {
+        assert_eq!(found(&told("KafkaStorageError", 54), Some(FaultKind::DiskStall)), []);
+        assert_eq!(found(&told("KafkaStorageError", 56), Some(FaultKind::DiskStall)).len(), 1);
+        assert_eq!(found(&told("KafkaStorageError", 39), Some(FaultKind::DiskStall)).len(), 1);
+    }
+
+    #[test]
+    fn a_topic_is_unknown_only_while_it_comes_and_once_it_is_to_go() {
+        let mut history = told("UnknownTopicOrPartition", 45);
+        history.topics.insert("orders".into(), 41 * S);
+        assert_eq!(found(&history, None), []);
+        history.topics.insert("orders".into(), 39 * S);
+        assert_eq!(found(&history, None).len(), 1);
+        history.deleted.insert("orders".into(), 44 * S);
+        assert_eq!(found(&history, None), []);
+    }
+
+    #[test]
+    fn a_node_that_says_why_it_does_not_serve_may_refuse() {
+        let mut history = told("KafkaStorageError", 45);
+        history.health.push(HealthCheck {
+            node: 1,
+            asked: 45 * S,
+            at: 45 * S,
+            answer: Readiness::NotReady("no space left".into()),
+        });
+        assert_eq!(found(&history, None), []);
+        history.health[0].asked = 70 * S;
+        assert_eq!(found(&history, None).len(), 1);
+    }
+
+    #[test]
+    fn what_makes_clients_skip_or_give_up_is_a_matter_of_safety() {
+        assert_eq!(found(&told("OffsetOutOfRange", 45), None)[0].verdict, Verdict::Safety);
+        assert_eq!(found(&told("KafkaStorageError", 45), None)[0].verdict, Verdict::Freeze);
+    }
+}

@@ -1,0 +1,148 @@
+//! With which status a process may end by itself, and for what.
+//!
+//! A node has to live through a full disk and a disk that stands still, and through whatever happens to the network,
+//! to clocks and to tasks. It may end when its journals cannot be written any more, or when it starts and cannot
+//! read or trust what it finds.
+
+use super::{Circumstances, Life};
+use crate::fault::{Fault, FaultHits, FaultKind, Operation, PathClass, PathSelector};
+use crate::history::At;
+
+/// The process takes so long to find out, at most.
+const SOON: At = 5_000_000_000;
+/// A start may give up on a disk that has not answered for this long.
+const START_PATIENCE: At = 30_000_000_000;
+
+/// `io_backend::ExitStatus`, as numbers.
+const OTHER: i32 = 1;
+const DATA_DIRECTORY: i32 = 3;
+const STORAGE_NOT_TRUSTED: i32 = 5;
+
+/// Whether a fault on its own machine gives this process reason to end with this status.
+pub fn are_caused(circumstances: &Circumstances, life: &Life, at: At, status: i32) -> bool {
+    circumstances.faults_of(&life.node, |_| true).any(|hit| allowed(hit, life, at).contains(&status))
+}
+
+/// Statuses that this fault explains.
+fn allowed(hit: &FaultHits, life: &Life, at: At) -> &'static [i32] {
+    let (from, until) = (hit.from, hit.until);
+    let starting = life.serving.is_none();
+    let recent = from <= at && at <= until.saturating_add(SOON);
+    match hit.fault.kind {
+        // A failed write or sync of a journal is final for its file; so many of them are for the process.
+        FaultKind::DiskError | FaultKind::SyncFails if recent && starting => {
+            &[DATA_DIRECTORY, STORAGE_NOT_TRUSTED]
+        }
+        FaultKind::DiskError | FaultKind::SyncFails if recent && ends_journals(&hit.fault) => {
+            &[STORAGE_NOT_TRUSTED]
+        }
+        FaultKind::TornWrite
+        | FaultKind::LostWrite
+        | FaultKind::MisdirectedWrite
+        | FaultKind::BitRot
+        | FaultKind::Wipe
+            if from <= at =>
+        {
+            &[DATA_DIRECTORY, STORAGE_NOT_TRUSTED]
+        }
+        FaultKind::DiskStall
+            if starting && at <= until && at >= from.max(life.began).saturating_add(START_PATIENCE) =>
+        {
+            &[OTHER, DATA_DIRECTORY]
+        }
+        _ => &[],
+    }
+}
+
+fn ends_journals(fault: &Fault) -> bool {
+    let journals = match &fault.path {
+        None | Some(PathSelector::Any | PathSelector::Pattern(_)) => true,
+        Some(PathSelector::Class(class)) => matches!(class, PathClass::Journal | PathClass::Raft),
+    };
+    journals && fault.operation != Some(Operation::Read)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const S: At = 1_000_000_000;
+
+    fn hit(kind: FaultKind, path: Option<&str>, operation: Option<Operation>) -> FaultHits {
+        let mut fault = Fault::new(kind).on(1).window(Duration::from_secs(100), Duration::from_secs(50));
+        fault.path = path.map(|path| path.parse().unwrap());
+        fault.operation = operation;
+        let until = if kind.is_moment() { 100 * S } else { 150 * S };
+        FaultHits { fault, hits: 1, from: 100 * S, until }
+    }
+
+    fn life(serving: bool) -> Life {
+        Life {
+            node: "node1".into(),
+            incarnation: 1,
+            began: 10 * S,
+            serving: serving.then_some(20 * S),
+            ..Life::default()
+        }
+    }
+
+    fn caused(hit: FaultHits, serving: bool, at: At, status: i32) -> bool {
+        are_caused(&Circumstances::new(vec![hit], Vec::new(), at), &life(serving), at, status)
+    }
+
+    #[test]
+    fn every_kind_explains_the_statuses_that_it_can_bring_about_and_no_other() {
+        use FaultKind::*;
+        // Kind, path, operation, serving: the statuses that may be seen 110 s into the run.
+        let table: [(FaultKind, Option<&str>, Option<Operation>, bool, &[i32]); 18] = [
+            (SyncFails, Some("journal"), None, true, &[5]),
+            (SyncFails, Some("raft"), None, true, &[5]),
+            (SyncFails, Some("segment"), None, true, &[]),
+            (SyncFails, Some("segment"), None, false, &[3, 5]),
+            (DiskError, Some("journal"), Some(Operation::Sync), true, &[5]),
+            (DiskError, Some("any"), Some(Operation::Any), true, &[5]),
+            (DiskError, Some("journal"), Some(Operation::Read), true, &[]),
+            (DiskError, Some("journal"), Some(Operation::Read), false, &[3, 5]),
+            (DiskError, Some("segment"), Some(Operation::Write), true, &[]),
+            (DiskFull, None, None, true, &[]),
+            (DiskFull, None, None, false, &[]),
+            (DiskStall, Some("raft"), None, true, &[]),
+            (DiskStall, Some("raft"), None, false, &[]),
+            (BitRot, Some("journal"), None, false, &[3, 5]),
+            (LostWrite, Some("journal"), None, true, &[3, 5]),
+            (Partition, None, None, true, &[]),
+            (TaskStopped, None, None, true, &[]),
+            (ClockJump, None, None, true, &[]),
+        ];
+        for (kind, path, operation, serving, statuses) in table {
+            for status in 1..=5 {
+                let seen = caused(hit(kind, path, operation), serving, 110 * S, status);
+                assert_eq!(
+                    seen,
+                    statuses.contains(&status),
+                    "{kind} {path:?} {operation:?} {serving} {status}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_fault_that_was_elsewhere_later_long_ago_or_hit_nothing_explains_nothing() {
+        let good = hit(FaultKind::SyncFails, Some("journal"), None);
+        assert!(caused(good.clone(), true, 154 * S, 5));
+        assert!(!caused(good.clone(), true, 156 * S, 5));
+        assert!(!caused(good.clone(), true, 99 * S, 5));
+        assert!(!caused(FaultHits { hits: 0, ..good.clone() }, true, 110 * S, 5));
+        let elsewhere = FaultHits { fault: good.fault.clone().on(2), ..good };
+        assert!(!caused(elsewhere, true, 110 * S, 5));
+    }
+
+    #[test]
+    fn a_start_gives_up_on_a_disk_that_does_not_answer_for_long() {
+        let stall = hit(FaultKind::DiskStall, None, None);
+        assert!(!caused(stall.clone(), false, 129 * S, 3));
+        assert!(caused(stall.clone(), false, 131 * S, 3));
+        assert!(!caused(stall, true, 131 * S, 3));
+    }
+}

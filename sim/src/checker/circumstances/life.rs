@@ -1,0 +1,34 @@
+//! The life of one process of a node, as its program and the world saw it.
+
+use crate::history::At;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Life {
+    pub node: String,
+    pub incarnation: u64,
+    pub began: At,
+    /// Since when clients can connect.
+    pub serving: Option<At>,
+    /// When it was asked, politely, to stop.
+    pub asked_to_stop: Option<At>,
+    /// When its stop had come to an end.
+    pub stopped: Option<At>,
+    /// What was in flight when it had stopped, or, while it had not, when somebody last looked.
+    pub in_flight: Vec<String>,
+    /// Absent while it lives.
+    pub end: Option<(At, End)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    Killed,
+    PowerLost,
+    /// By itself, with this status, and why.
+    Exited(i32, String),
+}
+
+impl Life {
+    pub fn ended_at(&self) -> At {
+        self.end.as_ref().map_or(At::MAX, |(at, _)| *at)
+    }
+}

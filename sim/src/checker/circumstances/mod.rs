@@ -1,0 +1,218 @@
+//! What was broken, where and when: the only excuses there are.
+//!
+//! Made of the times in which faults really were in force and of the lives of the nodes' processes. An excuse
+//! belongs to a node, and where it is about a way, to a client: no fault excuses what it cannot have touched, and
+//! one that hit nothing excuses nobody. A disk that stands still is no excuse for silence: answering in spite of it
+//! is the point.
+
+pub mod exits;
+mod life;
+mod paths;
+mod times;
+mod ways;
+
+pub use life::{End, Life};
+pub use times::Times;
+pub use ways::Hold;
+
+use crate::fault::{Family, FaultHits, FaultKind, Link};
+use crate::history::{At, Request, RequestEnd, Trade};
+
+/// What was held up needs this long to be on its way again: segments are sent anew, tasks catch up.
+const SETTLING: At = 1_000_000_000;
+/// A process that starts reads its journal back before it serves; beyond this it has no excuse any more.
+const START_WITHIN: At = 10_000_000_000;
+
+#[derive(Clone, Debug, Default)]
+pub struct Circumstances {
+    faults: Vec<FaultHits>,
+    lives: Vec<Life>,
+    /// Up to when they are known.
+    until: At,
+}
+
+impl Circumstances {
+    pub fn new(faults: Vec<FaultHits>, mut lives: Vec<Life>, until: At) -> Circumstances {
+        lives.sort_by(|a, b| (&a.node, a.incarnation).cmp(&(&b.node, b.incarnation)));
+        Circumstances { faults, lives, until }
+    }
+
+    pub fn until(&self) -> At {
+        self.until
+    }
+
+    /// The processes of a node, in order.
+    pub fn lives<'a>(&'a self, node: &'a str) -> impl Iterator<Item = &'a Life> {
+        self.lives.iter().filter(move |life| life.node == node)
+    }
+
+    /// Nothing was broken at all, in the whole run.
+    pub fn were_calm(&self) -> bool {
+        self.faults.iter().all(|fault| !counts(fault))
+    }
+
+    /// Faults of these kinds that touched the machine, whenever.
+    pub fn faults_of<'a>(
+        &'a self,
+        machine: &'a str,
+        wanted: impl Fn(FaultKind) -> bool + 'a,
+    ) -> impl Iterator<Item = &'a FaultHits> {
+        self.faults.iter().filter(move |hit| counts(hit) && wanted(hit.fault.kind) && is_on(hit, machine))
+    }
+
+    /// When any of these kinds was in force on the machine, each with `after`.
+    pub fn times_of(&self, machine: &str, after: At, wanted: impl Fn(FaultKind) -> bool) -> Times {
+        Times::of(self.faults_of(machine, wanted).map(|hit| (hit.from, hit.until.saturating_add(after))))
+    }
+
+    /// When the node had no process that could answer: down, starting, or on its way out.
+    pub fn down(&self, node: &str) -> Times {
+        let mut gone = 0;
+        let mut down = Vec::new();
+        let mut last: Option<&Life> = None;
+        for life in self.lives(node) {
+            let ready = life.serving.unwrap_or(At::MAX);
+            let excused = self.serves_by(life);
+            down.push((gone, ready.min(excused).min(life.ended_at())));
+            gone = life.asked_to_stop.unwrap_or(At::MAX).min(life.ended_at());
+            last = Some(life);
+        }
+        if last.is_some() && gone < At::MAX {
+            down.push((gone, At::MAX));
+        }
+        Times::of(down)
+    }
+
+    /// When a process that has started has to serve. Whatever is broken on its machine may hold up its start.
+    fn serves_by(&self, life: &Life) -> At {
+        let mut by = life.began.saturating_add(START_WITHIN);
+        for (from, to) in self.times_of(&life.node, 0, |_| true).spans() {
+            if *from <= by && *to >= life.began {
+                by = by.max(to.saturating_add(START_WITHIN));
+            }
+        }
+        by
+    }
+
+    /// When what this client asks of the node could not get through or not be worked on, and what it did to
+    /// requests.
+    pub fn holds<'a>(
+        &'a self,
+        client: &'a str,
+        node: &'a str,
+        trade: Trade,
+    ) -> impl Iterator<Item = Hold> + 'a {
+        let of_faults = self
+            .faults
+            .iter()
+            .filter(|hit| counts(hit))
+            .filter_map(move |hit| ways::hold(hit, Some(client), node, trade));
+        let vanished = self.lives(node).filter_map(|life| match &life.end {
+            Some((at, End::PowerLost)) => Some(Hold::Swallows(*at, at.saturating_add(ways::UNNOTICED))),
+            _ => None,
+        });
+        let down = self.down(node).spans().to_vec();
+        of_faults.chain(vanished).chain(down.into_iter().map(|(from, to)| Hold::Pauses(from, to)))
+    }
+
+    /// Moments at which connections of this client to the node broke: with a reset, or with their process.
+    pub fn connections_broken(&self, client: &str, node: &str) -> Times {
+        let resets = self
+            .faults
+            .iter()
+            .filter(|hit| counts(hit) && hit.fault.kind == FaultKind::Reset)
+            .filter(|hit| Link { both_ways: true, ..hit.fault.links() }.matches(client, node))
+            .map(|hit| hit.from);
+        let ends = self.lives(node).filter_map(|life| life.end.as_ref()).map(|(at, _)| *at);
+        Times::of(resets.chain(ends).map(|at| (at, at.saturating_add(SETTLING))))
+    }
+
+    /// The times of [`Circumstances::holds`], whatever they did.
+    pub fn kept_away(&self, client: &str, node: &str, trade: Trade) -> Times {
+        Times::of(self.holds(client, node, trade).map(|hold| {
+            let (from, to) = hold.span();
+            (from, to.saturating_add(SETTLING))
+        }))
+    }
+
+    /// Whether the request could not be answered in time: it, or its answer, was lost on a connection that had
+    /// silently ended, or it was held up for as long as it was late.
+    pub fn excuse(&self, request: &Request, node: &str, grace: At) -> bool {
+        let late = request.ended.saturating_sub(request.deadline.saturating_add(grace));
+        let mut held = Vec::new();
+        for hold in self.holds(&request.client, node, request.trade) {
+            match hold {
+                Hold::Swallows(from, to)
+                    if request.end != RequestEnd::Answered && request.sent <= to && request.ended >= from =>
+                {
+                    return true;
+                }
+                Hold::Swallows(..) => {}
+                Hold::Pauses(from, to) => held.push((from, to.saturating_add(SETTLING))),
+            }
+        }
+        let asked_for = request.deadline.saturating_sub(request.sent);
+        let drift = self
+            .faults_of(node, |kind| kind == FaultKind::ClockDrift)
+            .filter(|hit| hit.from <= request.ended && request.sent <= hit.until)
+            .map(|hit| asked_for / 1_000_000 * hit.fault.drift_ppm.unwrap_or(0).unsigned_abs())
+            .sum::<At>();
+        let held = Times::of(held).within(request.sent, request.ended);
+        held > 0 && late <= held || late <= drift && drift > 0
+    }
+
+    /// Whether some client could not get through to the node at that moment or shortly before, or the node not work:
+    /// then nothing that is asked has to be decided.
+    pub fn keep_somebody_away(&self, node: &str, at: At, shortly: At) -> bool {
+        let trades = [Trade::Produce, Trade::Consume, Trade::Change, Trade::Look];
+        let held = self.faults.iter().filter(|hit| counts(hit)).any(|hit| {
+            let holds = trades.iter().filter_map(|trade| ways::hold(hit, None, node, *trade));
+            holds.map(Hold::span).any(|(from, to)| from <= at && at <= to.saturating_add(shortly))
+        });
+        held || self.down(node).meet(at.saturating_sub(shortly), at)
+    }
+
+    /// When nothing may be asked of what this node does for anybody: a fault on its machine or on a way to it, or no
+    /// process. The moment at which clients notice that a connection has silently ended is theirs.
+    pub fn trouble(&self, node: &str, requests: &[Request]) -> Times {
+        let mut spans: Vec<(At, At)> = self.down(node).spans().to_vec();
+        // A few operations that never complete are not to be felt by anybody.
+        for hit in self.faults.iter().filter(|hit| counts(hit) && !hit.fault.outlives_the_healing()) {
+            let network = hit.fault.kind.family() == Family::Network;
+            if network || is_on(hit, node) {
+                spans.push((hit.from, hit.until));
+            }
+        }
+        let silent: Vec<At> = self
+            .faults
+            .iter()
+            .filter(|hit| counts(hit) && hit.fault.kind == FaultKind::Silence)
+            .map(|hit| hit.from)
+            .chain(self.lives(node).filter_map(|life| match &life.end {
+                Some((at, End::PowerLost)) => Some(*at),
+                _ => None,
+            }))
+            .collect();
+        for request in requests.iter().filter(|request| request.end == RequestEnd::Unanswered) {
+            let gone = silent
+                .iter()
+                .find(|at| request.sent <= at.saturating_add(ways::UNNOTICED) && request.ended >= **at);
+            if let Some(at) = gone {
+                spans.push((*at, request.ended));
+            }
+        }
+        Times::of(spans)
+    }
+}
+
+/// One that touched something. A thread can be blocked by a task that began later than the fault.
+fn counts(hit: &FaultHits) -> bool {
+    hit.from != At::MAX && (hit.hits > 0 || hit.fault.kind == FaultKind::ThreadBlocked)
+}
+
+fn is_on(hit: &FaultHits, machine: &str) -> bool {
+    hit.fault.node.as_ref().is_some_and(|node| node.machine() == machine)
+}
+
+#[cfg(test)]
+mod tests;

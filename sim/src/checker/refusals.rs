@@ -1,0 +1,299 @@
+//! A node that takes no writes says so: at once to those who ask, and on `/health/ready`, with its reason.
+
+use reports::{Verdict, Violation};
+
+use super::Findings;
+use super::causes::plain;
+use super::circumstances::Circumstances;
+use crate::fault::{Family, Fault, FaultKind, Operation, PathClass, PathSelector};
+use crate::history::{At, Complaint, History, Outcome, Readiness, Trade, seconds};
+use crate::scenario::AckMode;
+
+/// Nobody is acknowledged anything for this long, though so many ask.
+const SILENT_FOR: At = 10_000_000_000;
+const ATTEMPTS: usize = 3;
+/// Writes that are refused for longer have to show in the node's health.
+const DECLARED_AFTER: At = 5_000_000_000;
+/// A node that is asked between refusals that lie this close to one another is refusing.
+const AMID: At = 2_000_000_000;
+/// A reason takes some words.
+const REASON_CHARS_MIN: usize = 10;
+/// A disk that has stood still for this long is known to.
+const KNOWN_AFTER: At = 2_000_000_000;
+const AT_ONCE: At = 1_000_000_000;
+/// What was broken may be felt for so long afterwards.
+const AFTERWARDS: At = 5_000_000_000;
+
+/// No produce is acknowledged for long though producers ask, nothing is broken, and the node calls itself ready; or
+/// writes are refused for some time and its health does not say so, or not why.
+pub fn silent_refusals(history: &History, circumstances: &Circumstances, node: &str) -> Vec<Violation> {
+    let mut findings = Findings::of("silent-refusal", Verdict::Freeze);
+    let acknowledged = acknowledgements(history);
+    let end = circumstances.until();
+    let mut broken: Vec<(At, At)> = circumstances.trouble(node, &history.requests).spans().to_vec();
+    for (_, to) in &mut broken {
+        *to = to.saturating_add(AFTERWARDS);
+    }
+    let clear = super::circumstances::Times::of(broken).others_until(end);
+    for (from, to) in between(&acknowledged, end) {
+        for (from, to) in clear.iter().map(|(begin, over)| (from.max(*begin), to.min(*over))) {
+            ready_and_silent(history, from, to, &mut findings);
+        }
+    }
+    for refused in refused_throughout(history, &acknowledged) {
+        let (from, to) = (refused[0], refused[refused.len() - 1]);
+        // Full queues and stopped tasks refuse here and there: a node has no reason to tell for those.
+        let unfelt = |kind: FaultKind| {
+            matches!(kind.family(), Family::Seam | Family::Task | Family::Clock) || kind == FaultKind::Pause
+        };
+        if circumstances.times_of(node, AFTERWARDS, unfelt).meet(from, to) {
+            continue;
+        }
+        for check in &history.health {
+            // Somebody is refused just before it is asked and just after it has answered.
+            let any = |from: At, to: At| {
+                refused.get(refused.partition_point(|at| *at < from)).is_some_and(|at| *at <= to)
+            };
+            let amid = any(check.asked.saturating_sub(AMID), check.asked);
+            let goes_on = any(check.at, check.at.saturating_add(AMID));
+            if check.asked < from + DECLARED_AFTER || check.at > to || !amid || !goes_on {
+                continue;
+            }
+            let says = match &check.answer {
+                Readiness::Ready => "it calls itself ready".to_owned(),
+                Readiness::NotReady(why) if names_a_reason(why) => continue,
+                Readiness::NotReady(why) => format!("it gives no reason but {why:?}"),
+                Readiness::Silent => continue,
+            };
+            findings.add(format!(
+                "{node} refuses every write since {}, and at {} {says}",
+                seconds(from),
+                seconds(check.at)
+            ));
+            break;
+        }
+    }
+    findings.all()
+}
+
+fn ready_and_silent(history: &History, from: At, to: At, findings: &mut Findings) {
+    let attempts: Vec<At> = history
+        .requests
+        .iter()
+        .filter(|request| request.trade == Trade::Produce && request.sent >= from && request.ended <= to)
+        .map(|request| request.sent)
+        .collect();
+    let (Some(first), Some(last)) = (attempts.iter().min().copied(), attempts.iter().max()) else { return };
+    if attempts.len() <= ATTEMPTS || last - first <= SILENT_FOR {
+        return;
+    }
+    let mut answers = history.health.iter().filter(|check| check.asked >= first && check.at <= to).peekable();
+    if answers.peek().is_some() && answers.all(|check| check.answer == Readiness::Ready) {
+        findings.add(format!(
+            "from {} to {} nothing was acknowledged to anybody, in {} attempts; nothing was broken, and /health/ready said ready",
+            seconds(first),
+            seconds(to),
+            attempts.len()
+        ));
+    }
+}
+
+fn names_a_reason(why: &str) -> bool {
+    let why = why.trim();
+    why.len() >= REASON_CHARS_MIN && !plain(why).trim_end_matches("ready").eq("not")
+}
+
+/// When something was acknowledged, in order.
+fn acknowledgements(history: &History) -> Vec<At> {
+    let mut times: Vec<At> = history
+        .sends
+        .iter()
+        .filter(|send| send.acks != AckMode::None)
+        .filter_map(|send| match send.outcome {
+            Outcome::Acked { at, .. } => Some(at),
+            _ => None,
+        })
+        .collect();
+    times.sort_unstable();
+    times
+}
+
+/// The times between them, long enough to matter.
+fn between(times: &[At], end: At) -> Vec<(At, At)> {
+    let mut edges = vec![0];
+    edges.extend_from_slice(times);
+    edges.push(end);
+    edges
+        .windows(2)
+        .map(|pair| (pair[0], pair[1]))
+        .filter(|(from, to)| to.saturating_sub(*from) > SILENT_FOR)
+        .collect()
+}
+
+fn is_refusal(complaint: &Complaint) -> bool {
+    complaint.trade == Trade::Produce
+        && matches!(
+            plain(&complaint.error).as_str(),
+            "kafkastorageerror" | "notleaderorfollower" | "notenoughreplicas" | "policyviolation"
+        )
+}
+
+/// Refusals with no acknowledgement among them, in order, where they go on for long.
+fn refused_throughout(history: &History, acknowledged: &[At]) -> Vec<Vec<At>> {
+    let mut refused: Vec<At> = history.complaints.iter().filter(|c| is_refusal(c)).map(|c| c.at).collect();
+    refused.sort_unstable();
+    let mut groups: Vec<(usize, Vec<At>)> = Vec::new();
+    for at in refused {
+        let before = acknowledged.partition_point(|acked| *acked <= at);
+        match groups.last_mut() {
+            Some((group, times)) if *group == before => times.push(at),
+            _ => groups.push((before, vec![at])),
+        }
+    }
+    let is_long = |times: &Vec<At>| times[times.len() - 1] - times[0] > DECLARED_AFTER;
+    groups.into_iter().map(|(_, times)| times).filter(is_long).collect()
+}
+
+/// While a disk stands still and the node knows it, whoever is refused is refused at once and not after a deadline.
+pub fn refused_at_once(history: &History, circumstances: &Circumstances, node: &str) -> Vec<Violation> {
+    let mut findings = Findings::of("refused-at-once", Verdict::Freeze);
+    let refused: Vec<&Complaint> = history
+        .complaints
+        .iter()
+        .filter(|complaint| {
+            complaint.trade == Trade::Produce && plain(&complaint.error) == "kafkastorageerror"
+        })
+        .collect();
+    for hit in circumstances.faults_of(node, |kind| kind == FaultKind::DiskStall) {
+        if !stops_commits(&hit.fault) {
+            continue;
+        }
+        let known = hit.from.saturating_add(KNOWN_AFTER);
+        let here: Vec<&&Complaint> =
+            refused.iter().filter(|c| hit.from <= c.sent && c.at <= hit.until).collect();
+        // The first refusal shows that it knows.
+        let Some(first) = here.iter().map(|complaint| complaint.at).min() else { continue };
+        for complaint in here.into_iter().filter(|complaint| complaint.sent >= known.max(first)) {
+            let away = circumstances.kept_away(&complaint.client, node, complaint.trade);
+            let took =
+                (complaint.at - complaint.sent).saturating_sub(away.within(complaint.sent, complaint.at));
+            if took > AT_ONCE {
+                findings.add(format!(
+                    "{} was refused at {} what it had asked for at {}, though the disk stood still since {}",
+                    complaint.client,
+                    seconds(complaint.at),
+                    seconds(complaint.sent),
+                    seconds(hit.from)
+                ));
+            }
+        }
+    }
+    findings.all()
+}
+
+fn stops_commits(fault: &Fault) -> bool {
+    let journal = match &fault.path {
+        None | Some(PathSelector::Any) => true,
+        Some(PathSelector::Class(class)) => *class == PathClass::Journal,
+        Some(PathSelector::Pattern(_)) => false,
+    };
+    let commits = matches!(fault.operation, None | Some(Operation::Any | Operation::Sync | Operation::Write));
+    journal && commits && fault.count.is_none() && fault.per_mille.is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checker::circumstances::Life;
+    use crate::checker::stories::*;
+    use crate::fault::FaultHits;
+    use crate::history::{HealthCheck, Request, RequestEnd, Send};
+
+    const S: At = 1_000_000_000;
+
+    fn acked_at(at_s: At) -> Send {
+        Send { outcome: Outcome::Acked { at: at_s * S, base: Some(0) }, ..acked(0, 0) }
+    }
+
+    fn refused(sent: At, at: At) -> Complaint {
+        Complaint {
+            client: "client-1".into(),
+            trade: Trade::Produce,
+            place: Some(place()),
+            error: "KafkaStorageError".into(),
+            sent,
+            at,
+        }
+    }
+
+    /// Refused every second from 10 s to 30 s, and asked for its health as often.
+    fn refusing(answer: &Readiness) -> History {
+        let mut history = History { sends: vec![acked_at(9), acked_at(31)], ..History::default() };
+        for second in 10..=30 {
+            let sent = second * S;
+            history.requests.push(Request {
+                client: "client-1".into(),
+                trade: Trade::Produce,
+                sent,
+                deadline: sent + S,
+                ended: sent + 1,
+                end: RequestEnd::Answered,
+            });
+            history.complaints.push(refused(sent, sent + 1));
+            history.health.push(HealthCheck { node: 1, asked: sent, at: sent + 1, answer: answer.clone() });
+        }
+        history
+    }
+
+    fn circumstances(kind: Option<FaultKind>) -> Circumstances {
+        let hit = |kind| FaultHits { fault: Fault::new(kind).on(1), hits: 1, from: 10 * S, until: 30 * S };
+        let life = Life { node: "node1".into(), incarnation: 1, serving: Some(S), ..Life::default() };
+        Circumstances::new(kind.map(hit).into_iter().collect(), vec![life], 40 * S)
+    }
+
+    fn silent(history: &History, kind: Option<FaultKind>) -> Vec<Violation> {
+        silent_refusals(history, &circumstances(kind), "node1")
+    }
+
+    #[test]
+    fn a_node_that_refuses_and_calls_itself_ready_is_found() {
+        // Once since nothing was acknowledged though nothing is broken, once since it does not tell.
+        assert_eq!(silent(&refusing(&Readiness::Ready), None).len(), 2);
+        assert_eq!(silent(&refusing(&Readiness::Ready), Some(FaultKind::DiskFull)).len(), 1);
+    }
+
+    #[test]
+    fn a_reason_is_more_than_not_ready() {
+        for (why, count) in
+            [("", 1), ("not ready", 1), ("NOT_READY!!!", 1), ("no space left on the journal's disk", 0)]
+        {
+            let history = refusing(&Readiness::NotReady(why.into()));
+            assert_eq!(silent(&history, Some(FaultKind::DiskFull)).len(), count, "{why:?}");
+        }
+    }
+
+    #[test]
+    fn who_acknowledges_something_now_and_then_does_not_refuse_everything() {
+        let mut history = refusing(&Readiness::Ready);
+        history.sends.extend([acked_at(14), acked_at(18), acked_at(22), acked_at(26)]);
+        assert_eq!(silent(&history, None), []);
+    }
+
+    #[test]
+    fn full_queues_need_no_declaration() {
+        assert_eq!(silent(&refusing(&Readiness::Ready), Some(FaultKind::ChannelFull)), []);
+    }
+
+    #[test]
+    fn a_refusal_after_a_deadline_is_none_at_once() {
+        let history = |took: At| {
+            let complaints =
+                vec![refused(11 * S, 12 * S), refused(15 * S, 15 * S + took), refused(12 * S - 1, 14 * S)];
+            History { complaints, ..History::default() }
+        };
+        let check = |took, kind| refused_at_once(&history(took), &circumstances(kind), "node1").len();
+        assert_eq!(check(S, Some(FaultKind::DiskStall)), 0);
+        assert_eq!(check(S + 1, Some(FaultKind::DiskStall)), 1);
+        assert_eq!(check(S + 1, None), 0);
+    }
+}

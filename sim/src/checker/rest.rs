@@ -1,0 +1,107 @@
+//! Back to idle: what a load took, a node gives back when the load is over.
+
+use reports::{Verdict, Violation};
+
+use super::Findings;
+use crate::world::ProcessCounts;
+
+/// A node's process before clients came and after they had gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Rest {
+    pub before: ProcessCounts,
+    pub after: ProcessCounts,
+    /// What the load has made and what stays.
+    pub partitions: u64,
+    pub files: u64,
+    /// Connections may have ended without either side being told.
+    pub silenced: bool,
+}
+
+/// Beside what the log's tails keep: allocators round up, and tables that have grown do not shrink.
+const MEMORY_SHARE: f64 = 1.25;
+const MEMORY_MORE: u64 = 2 << 20;
+/// The tail, the producer states and the indexes of a partition.
+const MEMORY_OF_PARTITION: u64 = 512 << 10;
+const DESCRIPTORS_MORE: u64 = 8;
+/// The owner, and a checkpoint that has just begun.
+const TASKS_OF_PARTITION: u64 = 1;
+const TASKS_MORE: u64 = 2;
+
+pub fn back_to_idle(rest: &Rest) -> Vec<Violation> {
+    let mut findings = Findings::of("back-to-idle", Verdict::Budget);
+    let Rest { before, after, .. } = rest;
+    let memory =
+        (before.memory as f64 * MEMORY_SHARE) as u64 + MEMORY_MORE + rest.partitions * MEMORY_OF_PARTITION;
+    let mut checks = vec![("bytes of memory", before.memory, after.memory, memory)];
+    if !rest.silenced {
+        checks.extend([
+            ("sockets", before.sockets, after.sockets, before.sockets),
+            (
+                "descriptors",
+                before.descriptors,
+                after.descriptors,
+                before.descriptors + rest.files + DESCRIPTORS_MORE,
+            ),
+            (
+                "tasks",
+                before.tasks,
+                after.tasks,
+                before.tasks + rest.partitions * TASKS_OF_PARTITION + TASKS_MORE,
+            ),
+        ]);
+    }
+    for (what, before, after, allowed) in checks {
+        if after > allowed {
+            findings.add(format!(
+                "the node had {before} {what} before its clients came and {after} after they had gone; {allowed} can be explained"
+            ));
+        }
+    }
+    findings.all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BEFORE: ProcessCounts = ProcessCounts {
+        polls: 0,
+        wakes: 0,
+        tasks: 10,
+        memory: 8 << 20,
+        memory_peak: 0,
+        descriptors: 12,
+        sockets: 2,
+        sockets_peak: 0,
+    };
+
+    fn found(after: ProcessCounts) -> Vec<String> {
+        let rest = Rest { before: BEFORE, after, partitions: 4, files: 20, silenced: false };
+        back_to_idle(&rest).into_iter().map(|violation| violation.what).collect()
+    }
+
+    #[test]
+    fn what_the_load_made_may_stay() {
+        let grown = ProcessCounts { tasks: 14, memory: 13 << 20, descriptors: 30, ..BEFORE };
+        assert_eq!(found(grown), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_it_only_took_may_not() {
+        for (after, what) in [
+            (ProcessCounts { sockets: 3, ..BEFORE }, "sockets"),
+            (ProcessCounts { tasks: 17, ..BEFORE }, "tasks"),
+            (ProcessCounts { memory: 64 << 20, ..BEFORE }, "memory"),
+            (ProcessCounts { descriptors: 99, ..BEFORE }, "descriptors"),
+        ] {
+            assert!(found(after)[0].contains(what), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_connection_that_ended_in_silence_is_not_known_to_have_ended() {
+        let after = ProcessCounts { sockets: 3, tasks: 20, ..BEFORE };
+        let rest = Rest { before: BEFORE, after, partitions: 0, files: 0, silenced: true };
+        assert_eq!(back_to_idle(&rest), []);
+    }
+}

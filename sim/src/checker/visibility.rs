@@ -1,0 +1,131 @@
+//! What consumers may see: only what is durable, and an end that does not move back.
+
+use std::collections::BTreeMap;
+
+use reports::{Verdict, Violation};
+
+use super::Findings;
+use crate::history::{At, History, Place, Value, Watermark, seconds};
+
+/// No record was served before it was durable. `durable_at` says since when it is, where the disk could tell;
+/// `way` is the shortest time that a message takes.
+pub fn reads_only_durable(
+    history: &History,
+    durable_at: impl Fn(Value) -> Option<Durable>,
+    way: At,
+) -> Vec<Violation> {
+    let mut findings = Findings::of("reads-only-durable", Verdict::Safety);
+    for poll in &history.polls {
+        let left = poll.at.saturating_sub(way);
+        for (offset, value) in &poll.records {
+            let since = match durable_at(*value) {
+                Some(Durable::Since(since)) if since > left => {
+                    format!("and durable only at {}", seconds(since))
+                }
+                Some(Durable::Never) => "and never durable".to_owned(),
+                Some(Durable::Since(_)) | None => continue,
+            };
+            findings.add(format!(
+                "{value} was read by consumer {} at offset {offset} of {} at {}, {since}",
+                poll.consumer,
+                poll.place,
+                seconds(poll.at)
+            ));
+        }
+    }
+    findings.all()
+}
+
+/// What the disk knows of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durable {
+    Since(At),
+    Never,
+}
+
+/// What was told as the high watermark is never taken back, whoever asks later.
+pub fn high_watermark_back(history: &History) -> Vec<Violation> {
+    let mut findings = Findings::of("high-watermark-back", Verdict::Safety);
+    let mut by_place: BTreeMap<&Place, Vec<&Watermark>> = BTreeMap::new();
+    for watermark in &history.watermarks {
+        // A topic that is deleted may be created again, and begins again.
+        if history.deleted.get(&*watermark.place.topic).is_none_or(|deleted| watermark.at < *deleted) {
+            by_place.entry(&watermark.place).or_default().push(watermark);
+        }
+    }
+    for (place, mut told) in by_place {
+        told.sort_by_key(|watermark| watermark.at);
+        // The highest told up to each of them.
+        let highest: Vec<&Watermark> = told
+            .iter()
+            .scan(None, |highest: &mut Option<&Watermark>, next| {
+                if highest.is_none_or(|known| known.high_watermark < next.high_watermark) {
+                    *highest = Some(next);
+                }
+                *highest
+            })
+            .collect();
+        for watermark in &told {
+            let before = told.partition_point(|earlier| earlier.at < watermark.sent);
+            let Some(known) = before.checked_sub(1).and_then(|last| highest.get(last)) else { continue };
+            if watermark.high_watermark < known.high_watermark {
+                findings.add(format!(
+                    "the high watermark of {place} was {} for consumer {} at {}, and {} for consumer {}, who asked at {}",
+                    known.high_watermark,
+                    known.consumer,
+                    seconds(known.at),
+                    watermark.high_watermark,
+                    watermark.consumer,
+                    seconds(watermark.sent)
+                ));
+            }
+        }
+    }
+    findings.all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checker::stories::*;
+
+    #[test]
+    fn what_is_read_was_durable_when_the_answer_left() {
+        let history = History { polls: vec![poll(0, 0, 1_000, &[(0, 0)])], ..History::default() };
+        let check = |durable| reads_only_durable(&history, |_| durable, 10).len();
+        assert_eq!(check(Some(Durable::Since(990))), 0);
+        assert_eq!(check(Some(Durable::Since(991))), 1);
+        assert_eq!(check(Some(Durable::Never)), 1);
+        assert_eq!(check(None), 0, "the disk could not tell");
+    }
+
+    fn told(consumer: u32, sent: At, at: At, high_watermark: i64) -> Watermark {
+        Watermark { consumer, place: place(), sent, at, high_watermark }
+    }
+
+    fn back(watermarks: Vec<Watermark>) -> usize {
+        high_watermark_back(&History { watermarks, ..History::default() }).len()
+    }
+
+    #[test]
+    fn a_high_watermark_that_rises_is_fine_and_answers_may_cross() {
+        assert_eq!(back(vec![told(1, 0, 10, 5), told(2, 11, 20, 5), told(1, 12, 13, 7)]), 0);
+        assert_eq!(back(vec![told(1, 0, 10, 5), told(2, 9, 20, 4)]), 0);
+    }
+
+    #[test]
+    fn one_that_goes_back_is_found_for_the_same_consumer_and_for_another() {
+        for consumer in [1, 2] {
+            assert_eq!(back(vec![told(1, 0, 10, 5), told(consumer, 11, 20, 4)]), 1);
+        }
+        assert_eq!(back(vec![told(1, 0, 10, 9), told(1, 11, 12, 9), told(2, 13, 20, 8)]), 1);
+    }
+
+    #[test]
+    fn a_topic_that_is_deleted_owes_nothing_more() {
+        let watermarks = vec![told(1, 0, 10, 5), told(1, 30, 31, 0)];
+        let mut history = History { watermarks, ..History::default() };
+        history.deleted.insert("orders".into(), 20);
+        assert_eq!(high_watermark_back(&history), []);
+    }
+}

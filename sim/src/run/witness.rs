@@ -1,0 +1,91 @@
+//! What is known of a run from outside of its world, however it ends: the clients' history, the lives of the nodes'
+//! processes, and their disks' own knowledge.
+//!
+//! A world that stops early takes its main future with it; what stands here is still there to be judged.
+
+use std::sync::{Arc, Mutex};
+
+use crate::checker::circumstances::{End, Life};
+use crate::history::{At, Notes};
+use crate::world::{Cause, Device, Ending, lock};
+
+#[derive(Clone, Default)]
+pub(super) struct Witness {
+    pub(super) notes: Notes,
+    pub(super) lives: Lives,
+    disk: Arc<Mutex<Option<Arc<Device>>>>,
+}
+
+impl Witness {
+    pub(super) fn sees_disk(&self, disk: &Arc<Device>) {
+        *lock(&self.disk) = Some(disk.clone());
+    }
+
+    pub(super) fn disk(&self) -> Option<Arc<Device>> {
+        lock(&self.disk).clone()
+    }
+}
+
+/// One entry for each process of a node, written by its program and by whoever watches it.
+#[derive(Clone, Default)]
+pub(super) struct Lives(Arc<Mutex<Vec<Life>>>);
+
+impl Lives {
+    pub(super) fn began(&self, node: &str, incarnation: u64, at: At) {
+        lock(&self.0).push(Life { node: node.to_owned(), incarnation, began: at, ..Life::default() });
+    }
+
+    pub(super) fn note(&self, node: &str, incarnation: u64, note: impl FnOnce(&mut Life)) {
+        let mut lives = lock(&self.0);
+        if let Some(life) = lives.iter_mut().find(|life| life.node == node && life.incarnation == incarnation)
+        {
+            note(life);
+        }
+    }
+
+    /// Whether clients have been able to connect to any of its processes.
+    pub(super) fn is_serving(&self, node: &str) -> bool {
+        lock(&self.0).iter().any(|life| life.node == node && life.serving.is_some())
+    }
+
+    /// All of them, with how they ended.
+    pub(super) fn with_ends(&self, endings: &[Ending]) -> Vec<Life> {
+        let mut lives = lock(&self.0).clone();
+        for ending in endings {
+            let of_it =
+                |life: &&mut Life| life.node == ending.machine && life.incarnation == ending.incarnation;
+            if let Some(life) = lives.iter_mut().find(of_it) {
+                let end = match &ending.cause {
+                    Cause::Killed => End::Killed,
+                    Cause::PowerLost => End::PowerLost,
+                    Cause::Exited(status, why) => End::Exited(*status as i32, why.clone()),
+                };
+                life.end = Some((ending.at, end));
+            }
+        }
+        lives
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use io_backend::ExitStatus;
+
+    #[test]
+    fn every_process_has_a_life_and_an_end_of_its_own() {
+        let lives = Lives::default();
+        lives.began("node1", 1, 0);
+        lives.began("node1", 2, 60);
+        lives.note("node1", 1, |life| life.stopped = Some(50));
+        let ending = |incarnation, at, cause| Ending { machine: "node1".into(), incarnation, at, cause };
+        let ends = [
+            ending(1, 51, Cause::Exited(ExitStatus::Clean, "returned".into())),
+            ending(2, 90, Cause::PowerLost),
+        ];
+        let lives = lives.with_ends(&ends);
+        assert_eq!((lives[0].stopped, lives[1].stopped), (Some(50), None));
+        assert_eq!(lives[0].end, Some((51, End::Exited(0, "returned".into()))));
+        assert_eq!(lives[1].end, Some((90, End::PowerLost)));
+    }
+}
