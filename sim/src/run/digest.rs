@@ -33,13 +33,8 @@ pub(super) fn of(history: &History) -> u64 {
     } = history;
     // The bulk is taken as numbers; text of it would cost more than the rest of the judging.
     for poll in polls {
-        digest.numbers([
-            poll.consumer.into(),
-            poll.round.into(),
-            poll.from as u64,
-            poll.again.into(),
-            poll.at,
-        ]);
+        digest.numbers([poll.consumer.into(), poll.round.into(), poll.from as u64, poll.at]);
+        digest.numbers([poll.again.into()]);
         digest.show(&poll.place);
         digest.records(&poll.records);
     }

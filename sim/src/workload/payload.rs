@@ -72,7 +72,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Value, String> {
 /// The key of a record that has one: letters, so that it never looks like a mark to a disk or a compressor.
 pub(super) fn key(value: Value) -> [u8; KEY_BYTES] {
     const DIGITS: &[u8; 16] = b"abcdefghijklmnop";
-    let mut bits = Fill::of(Value { number: value.number ^ 0x6b65_79, ..value }).next();
+    let mut bits = Fill::of(Value { number: value.number ^ 0x006b_6579, ..value }).next();
     std::array::from_fn(|_| {
         let digit = DIGITS[(bits & 15) as usize];
         bits >>= 4;
