@@ -334,10 +334,10 @@ impl Scenario {
         self.duration.0
     }
 
-    /// Events that no run of it needs. A quiet client makes some hundred events a second, a busy one some thousand.
+    /// Events that no run of it needs. A client makes some hundred events a second.
     pub fn events_max(&self) -> u64 {
-        const BASE: u64 = 4_000_000;
-        const PER_CLIENT_AND_S: u64 = 5_000;
+        const BASE: u64 = 3_000_000;
+        const PER_CLIENT_AND_S: u64 = 1_500;
         let clients = u64::from(self.workload.producers + self.workload.consumers + 1);
         let seconds = self.duration().as_secs() + 120;
         self.liveness.events_max.unwrap_or(BASE + clients * seconds * PER_CLIENT_AND_S)
