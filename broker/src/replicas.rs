@@ -133,13 +133,13 @@ pub async fn start<B: Backend>(
         journal: context.journal.clone(),
         replicas: replicas.clone(),
         metadata: context.metadata.clone(),
-        node: context.node,
         pins,
         mailbox: checkpoint_receiver,
         marks,
         directory,
         entry_bytes: limits::CHECKPOINT_ENTRY_BYTES.min(context.config.journal_settings().file_bytes / 4),
         every_bytes: context.config.journal.checkpoint_bytes,
+        unreleased_max: context.config.journal_settings().unreleased_bytes_max,
     };
     backend.spawn("checkpoint", checkpointer.run());
     Ok(StartedReplicas { replicas, control: ReplicasControl { mailbox, checkpoints } })

@@ -277,7 +277,7 @@ impl<B: Backend> Owner<B> {
             let pin = pins.entry(*id).or_insert(Pin { mark: None, needed_from: None });
             pin.needed_from.get_or_insert(from_now);
         }
-        let pins = Pins(pins);
+        let pins = Pins { replicas: pins, closing: false };
         if *self.pins.get() != pins {
             self.pins.publish(pins);
         }
@@ -302,6 +302,8 @@ impl<B: Backend> Owner<B> {
         if let Err(error) = ask_for_checkpoint(&self.checkpoints, deadline).await {
             tracing::warn!(error = %error, "no checkpoint at the end; the next start replays the journal");
         }
+        // Before they are gone: a round of checkpoints must not take them for replicas that never began.
+        self.pins.publish(Pins { closing: true, ..(*self.pins.get()).clone() });
         let open: Vec<_> = std::mem::take(&mut self.open).into_values().collect();
         self.publish();
         futures::stream::iter(open)

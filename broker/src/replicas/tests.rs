@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::pin::pin;
 use std::time::Duration;
 
 use io_backend::ExitStatus;
@@ -240,6 +241,26 @@ fn checkpoints_keep_up_by_themselves_with_a_journal_that_grows() {
         topic
     });
     process(&config, async |core| assert_eq!(core.log_end(topic, 0).await, Offset(8_000)));
+}
+
+#[test]
+fn topics_that_are_created_all_the_time_do_not_hold_the_journal() {
+    let (_home, config) = home();
+    process(&config, async |core| {
+        let topic = core.create(1, "orders", 1).await;
+        let limit = config.journal_settings().unreleased_bytes_max;
+        let writing = pin!(async {
+            for _ in 0..4 * limit / 100_000 {
+                core.append(topic, 0, 100).await;
+            }
+        });
+        let creating = pin!(async {
+            for id in 2.. {
+                core.create(id, &format!("other-{id}"), 1).await;
+            }
+        });
+        futures::future::select(writing, creating).await;
+    });
 }
 
 #[test]
