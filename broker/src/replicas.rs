@@ -26,7 +26,7 @@ mod owner;
 mod reconcile;
 mod recover;
 
-pub use checkpoint::CheckpointFailed;
+pub use checkpoint::{CheckpointFailed, HeldBy};
 use checkpoint::{CheckpointInput, Checkpointer, Pins, ask_for_checkpoint};
 use owner::{Owner, ReplicasInput};
 pub use reconcile::{ReplicaId, Wanted};
@@ -37,18 +37,42 @@ pub const PARTITIONS_DIRECTORY: &str = "partitions";
 
 /// The partitions that this node has; cloneable.
 pub struct Replicas<B: Backend> {
-    pub(crate) open: Published<OrdMap<PartitionId, PartitionHandle<B>>>,
+    open: Published<OrdMap<PartitionId, PartitionHandle<B>>>,
+    not_open: Published<NotOpen>,
+    held_by: Published<Option<HeldBy>>,
+}
+
+/// Partitions of this node that do not open, by name, and why.
+pub type NotOpen = BTreeMap<String, String>;
+
+impl<B: Backend> Default for Replicas<B> {
+    fn default() -> Self {
+        Replicas {
+            open: Published::new("open replicas", OrdMap::new()),
+            not_open: Published::new("partitions that do not open", NotOpen::new()),
+            held_by: Published::new("what holds the journal", None),
+        }
+    }
 }
 
 impl<B: Backend> Clone for Replicas<B> {
     fn clone(&self) -> Self {
-        Replicas { open: self.open.clone() }
+        Replicas { open: self.open.clone(), not_open: self.not_open.clone(), held_by: self.held_by.clone() }
     }
 }
 
 impl<B: Backend> Replicas<B> {
     pub fn get(&self, id: PartitionId) -> Option<PartitionHandle<B>> {
         self.open.get().get(&id).cloned()
+    }
+
+    pub fn not_open(&self) -> Arc<NotOpen> {
+        self.not_open.get()
+    }
+
+    /// What kept the last round of checkpoints from releasing all of the journal.
+    pub fn held_by(&self) -> Option<HeldBy> {
+        (*self.held_by.get()).clone()
     }
 
     /// All open partitions, and a way to wait for more.
@@ -119,7 +143,7 @@ pub async fn start<B: Backend>(
     let recovered = split(recovered)?.replicas;
     refuse_lost_journal(&context, &recovered, deadline).await?;
     let marks = recovered.iter().filter_map(|(id, replica)| Some((id.partition, replica.mark?))).collect();
-    let replicas = Replicas { open: Published::new("open replicas", OrdMap::new()) };
+    let replicas = Replicas::default();
     let pins = Published::new("replicas that are not open", Pins::default());
     let (mailbox, receiver) = channel(&backend, "replicas", 1);
     let (checkpoints, checkpoint_receiver) = channel(&backend, "checkpoint", 1);

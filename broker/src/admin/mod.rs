@@ -16,11 +16,14 @@ use tracing::{debug, warn};
 
 use crate::node::Context;
 use crate::stall::Health;
+use crate::stall::writes::{Refusal, Refusing};
 
 /// A request and its answer take no longer than this.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
 const HEAD_BYTES_MAX: usize = 8 * 1024;
 const CONNECTIONS_MAX: usize = 64;
+/// Lines of `/health/ready` beside the state itself.
+const WARNINGS_MAX: usize = 20;
 
 /// What the node tells of itself besides its [`Context`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,25 +159,54 @@ fn route<B: Backend>(context: &Context<B>, readiness: Readiness, path: &str) -> 
             body: context.metrics.render(&looked_up(context)),
         },
         "/health/live" => Response::text(200, "live\n"),
-        "/health/ready" => match (readiness, context.health.get()) {
-            (Readiness::Serving, Health::Good) => Response::text(200, "ready\n"),
-            (Readiness::Serving, Health::Stalled) => {
-                Response::text(503, "the disk stands still: see /debug/stalls\n")
-            }
-            (Readiness::Serving, Health::Failed) => {
-                Response::text(503, "the storage has failed: see the log\n")
-            }
-            (Readiness::Starting, _) => Response::text(503, "starting: reading the journal\n"),
-            (Readiness::Stopping, _) => Response::text(503, "stopping\n"),
-        },
+        "/health/ready" => ready(context, readiness),
         "/debug/stalls" => Response::json(&stalls::describe(
             context.backend.registry(),
             context.backend.now(),
-            context.health.get(),
+            &context.health,
         )),
         "/config" => Response::text(200, context.config.effective()),
         _ => Response::text(404, format!("nothing at {path}\n\n{INDEX}")),
     }
+}
+
+/// Whether the node takes and serves records; otherwise why, since when, and what to do.
+fn ready<B: Backend>(context: &Context<B>, readiness: Readiness) -> Response {
+    let writes = context.health.writes.get();
+    match (readiness, context.health.get()) {
+        (Readiness::Starting, _) => return Response::text(503, "starting: reading the journal\n"),
+        (Readiness::Stopping, _) => return Response::text(503, "stopping\n"),
+        (Readiness::Serving, Health::Failed) => {
+            return Response::text(503, "the storage has failed: see the log\n");
+        }
+        (Readiness::Serving, Health::Stalled) if writes.records.is_none() => {
+            return Response::text(503, "the disk stands still: see /debug/stalls\n");
+        }
+        (Readiness::Serving, _) => {}
+    }
+    let since = |refusing: &Refusing| context.backend.now().since(refusing.since).as_secs();
+    let told = |what: &str, refusing: &Refusing| {
+        let Refusing { reason, .. } = refusing;
+        format!("no {what} for {} s: {reason}; {}", since(refusing), reason.advice())
+    };
+    if let Some(refusing) = &writes.records {
+        let mut text = told("records are taken", refusing);
+        if let (Refusal::CheckpointsBehind { .. }, Some(held_by)) =
+            (&refusing.reason, context.replicas.held_by())
+        {
+            text += &format!("; held by {held_by}");
+        }
+        return Response::text(503, text + "\n");
+    }
+    let mut warnings: Vec<String> = Vec::new();
+    warnings.extend(writes.metadata.iter().map(|refusing| told("changes of metadata are taken", refusing)));
+    let not_open = context.replicas.not_open();
+    warnings.extend(not_open.iter().map(|(name, why)| format!("partition {name} does not open: {why}")));
+    let text = match warnings.len() {
+        0 => "ready\n".to_owned(),
+        _ => warnings.iter().take(WARNINGS_MAX).map(|warning| format!("ready, but {warning}\n")).collect(),
+    };
+    Response::text(200, text)
 }
 
 fn looked_up<B: Backend>(context: &Context<B>) -> metrics::LookedUp {
@@ -185,6 +217,8 @@ fn looked_up<B: Backend>(context: &Context<B>) -> metrics::LookedUp {
         late_completions: registry.late_completions(),
         storage_healthy: context.health.get() == Health::Good,
         partitions: context.replicas.open().get().len() as i64,
+        partitions_damaged: context.replicas.not_open().len() as i64,
+        refusal: context.health.writes.get().records.map(|refusing| refusing.reason.name()),
     }
 }
 

@@ -19,7 +19,7 @@ use io_backend::{Backend, Deadline, WaitKind, task};
 use super::catalogue::{Catalogue, FileWork, Plan};
 use super::line::{Amount, Line, Submission};
 use super::machine::{Prepared, Sealed};
-use super::{JournalEntry, SubmitError};
+use super::{JournalEntry, NoFile, SubmitError};
 use crate::admin::metrics::Metrics;
 use crate::ids::Lsn;
 
@@ -58,7 +58,9 @@ pub(super) struct State {
     pub(super) room: Vec<Waker>,
     pub(super) busy: Vec<Waker>,
     pub(super) unreleased: Vec<(u64, Waker)>,
-    unreleased_bytes_max: u64,
+    pub(super) unreleased_bytes_max: u64,
+    /// The commit loop waits for a file.
+    awaits_file: bool,
     closed: Vec<Waker>,
 }
 
@@ -170,6 +172,7 @@ impl<B: Backend> Queue<B> {
                 busy: Vec::new(),
                 unreleased: Vec::new(),
                 unreleased_bytes_max: beginning.unreleased_bytes_max,
+                awaits_file: false,
                 closed: Vec::new(),
             }),
         })
@@ -261,8 +264,11 @@ impl<B: Backend> Queue<B> {
         state.last_entry = last_lsn;
         state.stream.write(first_lsn, bytes);
         let unreleased = state.stream.unreleased();
-        let crossed: Vec<Waker> =
+        let mut crossed: Vec<Waker> =
             state.unreleased.extract_if(.., |(bound, _)| unreleased > *bound).map(|(_, w)| w).collect();
+        if state.holds_too_much() {
+            crossed.append(&mut state.busy);
+        }
         drop(state);
         // From the back each waiter is met at its highest LSN first, and told once.
         for submission in group.iter().rev() {
@@ -292,8 +298,9 @@ impl<B: Backend> Queue<B> {
         }
         self.depth(&state);
         let room = std::mem::take(&mut state.room);
-        // Whoever watches for work also has to see that there will be none any more.
-        let busy = if state.failed { std::mem::take(&mut state.busy) } else { Vec::new() };
+        // Whoever watches for work also has to see that none is taken any more.
+        let tells = state.failed || state.disk_full;
+        let busy = if tells { std::mem::take(&mut state.busy) } else { Vec::new() };
         drop(state);
         wake(room);
         wake(busy);
@@ -316,6 +323,7 @@ impl<B: Backend> Queue<B> {
         async move {
             let waiting = poll_fn(|cx| {
                 let mut state = self.state();
+                state.awaits_file = false;
                 if let Some(file) = state.catalogue.take_spare() {
                     let preparer = state.preparer.take();
                     drop(state);
@@ -330,6 +338,7 @@ impl<B: Backend> Queue<B> {
                 if hopeless {
                     return Poll::Ready(NextFile::NoSpace);
                 }
+                state.awaits_file = true;
                 state.committer = Some(cx.waker().clone());
                 Poll::Pending
             });
@@ -476,6 +485,14 @@ impl State {
     /// producers wait for them.
     pub(super) fn holds_too_much(&self) -> bool {
         self.stream.unreleased() > self.unreleased_bytes_max
+    }
+
+    pub(super) fn no_file(&self) -> Option<NoFile> {
+        let why = match self.preparation {
+            Preparation::Failed => NoFile::Failed,
+            Preparation::Working | Preparation::NoSpace => NoFile::BeingPrepared,
+        };
+        self.awaits_file.then_some(why)
     }
 
     fn lacks_space(&self) -> bool {

@@ -16,7 +16,7 @@ use crate::ids::TopicId;
 
 const FILE: usize = 64 * 1024;
 
-pub(super) fn settings() -> JournalSettings {
+pub(crate) fn settings() -> JournalSettings {
     JournalSettings {
         file_bytes: FILE,
         group_entries: 100,
@@ -51,7 +51,7 @@ async fn reopen(fake: &Fake) -> OpenedJournal {
     try_open(fake).await.expect("the journal opens")
 }
 
-pub(super) fn entry(partition: i32, offset: i64, payload: &[u8]) -> JournalEntry {
+pub(crate) fn entry(partition: i32, offset: i64, payload: &[u8]) -> JournalEntry {
     JournalEntry {
         kind: EntryKind::Batch,
         partition: PartitionId { topic: TopicId(Uuid::from_u128(7)), index: partition },
@@ -62,7 +62,7 @@ pub(super) fn entry(partition: i32, offset: i64, payload: &[u8]) -> JournalEntry
     }
 }
 
-pub(super) async fn until_reached(progress: &Progress, lsn: Lsn) {
+pub(crate) async fn until_reached(progress: &Progress, lsn: Lsn) {
     std::future::poll_fn(|cx| {
         progress.register(cx);
         match progress.reached() >= lsn.0 || progress.failed_from().is_some() {

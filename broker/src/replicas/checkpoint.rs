@@ -215,6 +215,10 @@ impl<B: Backend> Checkpointer<B> {
 
     /// Says why a round did not release what it was begun for.
     fn tell(&self, result: &Result<Round, CheckpointFailed>, next: Next, unreleased_bytes: u64) {
+        let held_by = result.as_ref().map_or(None, |round| round.held_by.clone());
+        if *self.replicas.held_by.get() != held_by {
+            self.replicas.held_by.publish(held_by);
+        }
         let pause_ms = next.after.map(|after| after.as_millis() as u64);
         match result {
             Err(error) => {

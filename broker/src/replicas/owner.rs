@@ -16,7 +16,7 @@ use io_backend::{Backend, Deadline, Disk, DiskError, Moment, Published, Receiver
 use super::checkpoint::{CheckpointInput, Pin, Pins, ask_for_checkpoint};
 use super::reconcile::{self, ReplicaId, Wanted};
 use super::recover::{self, RecoveredReplica};
-use super::{Replicas, ReplicasContext, open};
+use super::{NotOpen, Replicas, ReplicasContext, open};
 use crate::ids::{LeaderEpoch, Lsn};
 use crate::journal::{EntryKind, SubmitError};
 use crate::limits;
@@ -52,6 +52,8 @@ pub(super) struct Owner<B: Backend> {
     /// When what failed is tried again.
     retry: Option<Moment>,
     failures: u32,
+    /// Partitions that did not open at the last try.
+    not_open: NotOpen,
 }
 
 impl<B: Backend> Owner<B> {
@@ -74,6 +76,7 @@ impl<B: Backend> Owner<B> {
             seen: 0,
             retry: None,
             failures: 0,
+            not_open: NotOpen::new(),
         }
     }
 
@@ -118,6 +121,7 @@ impl<B: Backend> Owner<B> {
         self.retry = None;
         self.recovered.retain(|id, _| reconcile::is_wanted(&image, *id, self.context.node));
         let plan = self.plan(&image);
+        self.not_open.clear();
         let mut failed = 0;
         self.delete(plan.delete).await;
         failed += self.open(plan.open).await;
@@ -223,6 +227,7 @@ impl<B: Backend> Owner<B> {
                     failed += 1;
                     let index = id.partition.index;
                     tracing::error!(%topic, index, error = %error, "partition not opened");
+                    self.not_open.insert(format!("{topic}-{index}"), error.to_string());
                 }
             }
         }
@@ -263,6 +268,9 @@ impl<B: Backend> Owner<B> {
         if !same {
             let open = self.open.iter().map(|(id, replica)| (id.partition, replica.partition.clone()));
             self.replicas.open.publish(open.collect());
+        }
+        if *self.replicas.not_open.get() != self.not_open {
+            self.replicas.not_open.publish(self.not_open.clone());
         }
     }
 
