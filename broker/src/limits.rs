@@ -81,6 +81,8 @@ pub const REPLICAS_OPENED_AT_ONCE: usize = 32;
 pub const CHECKPOINTS_AT_ONCE: usize = 16;
 /// Bound on opening a batch of partitions: each replays what the journal holds of it.
 pub const OPEN_DEADLINE: Duration = Duration::from_secs(120);
+/// Bound on copying aside what the journal has of partitions that do not open.
+pub const RESCUE_DEADLINE: Duration = Duration::from_secs(60);
 /// A checkpoint of many partitions is recorded in entries of at most this.
 pub const CHECKPOINT_ENTRY_BYTES: usize = MIB;
 /// Bound on a round of checkpoints.

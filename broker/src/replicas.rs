@@ -25,12 +25,14 @@ mod open;
 mod owner;
 mod reconcile;
 mod recover;
+mod rescue;
 
 pub use checkpoint::{CheckpointFailed, HeldBy};
 use checkpoint::{CheckpointInput, Checkpointer, Pins, ask_for_checkpoint};
 use owner::{Owner, ReplicasInput};
 pub use reconcile::{ReplicaId, Wanted};
 pub use recover::{CheckpointError, RecoveredReplica, RecoveredReplicas, split};
+pub use rescue::{RESCUED_DIRECTORY, RescueError};
 
 /// Where the partitions of a data directory stand.
 pub const PARTITIONS_DIRECTORY: &str = "partitions";
@@ -113,6 +115,8 @@ pub enum ReplicasStartError {
     Checkpoint(#[from] CheckpointError),
     #[error("{0}")]
     Disk(#[from] DiskError),
+    #[error("{0}")]
+    Rescued(#[from] RescueError),
     #[error(
         "the journal knows nothing of {partition}, whose records are in {directory}: it cannot say which of them are \
          whole and acknowledged. Restore the journal with the rest of the data directory from a backup; or, to give \
@@ -140,7 +144,14 @@ pub async fn start<B: Backend>(
     let directory = context.directory();
     backend.disk().create_dir_all(&directory, deadline).await?;
     backend.disk().sync_dir(&context.config.data_dir, deadline).await?;
-    let recovered = split(recovered)?.replicas;
+    let mut recovered = split(recovered)?.replicas;
+    for (id, rescued) in rescue::found(&backend, &context.rescued_directory(), deadline).await? {
+        let wanted = reconcile::is_wanted(&context.metadata.image(), id, context.node);
+        if !wanted || !recovered.entry(id).or_default().handle_rescued(rescued.clone()) {
+            // Of a partition that was deleted, or in its segments by now. Should it stay: the next start is here again.
+            let _ = rescue::remove(&backend, &rescued, deadline).await;
+        }
+    }
     refuse_lost_journal(&context, &recovered, deadline).await?;
     let marks = recovered.iter().filter_map(|(id, replica)| Some((id.partition, replica.mark?))).collect();
     let replicas = Replicas::default();
@@ -210,6 +221,10 @@ impl<B: Backend> ReplicasControl<B> {
 impl<B: Backend> ReplicasContext<B> {
     pub(crate) fn directory(&self) -> PathBuf {
         self.config.data_dir.join(PARTITIONS_DIRECTORY)
+    }
+
+    pub(crate) fn rescued_directory(&self) -> PathBuf {
+        self.config.data_dir.join(RESCUED_DIRECTORY)
     }
 
     fn soon(&self) -> Deadline {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
+use futures::future::BoxFuture;
 use io_backend::progress::Progress;
 use io_backend::{Backend, Deadline, Published, TaskName, channel};
 
@@ -15,6 +16,7 @@ use crate::ids::{Incarnation, Lsn, Offset, PartitionId};
 use crate::journal::{JournalHandle, RecoveredEntry};
 use crate::limits;
 use crate::log::{self, LogSettings, open::LogOpenError};
+use crate::replicas::RescueError;
 
 /// What a replica is opened with.
 pub struct OpenPartition<B: Backend> {
@@ -31,7 +33,8 @@ pub struct OpenPartition<B: Backend> {
     /// The last recorded checkpoint.
     pub mark: Option<CheckpointMark>,
     /// What survived in the journal, in LSN order. Entries of others and those the mark covers are skipped.
-    pub recovered: Vec<RecoveredEntry>,
+    /// Asked for when the files are found sound.
+    pub recovered: BoxFuture<'static, Result<Vec<RecoveredEntry>, RescueError>>,
     pub deadline: Deadline,
 }
 
@@ -40,6 +43,8 @@ pub struct OpenPartition<B: Backend> {
 pub enum PartitionOpenError {
     #[error("{name}: {error}")]
     Log { name: Arc<str>, error: LogOpenError },
+    #[error("{name}: {error}")]
+    Rescued { name: Arc<str>, error: RescueError },
     #[error("{name}: {error}")]
     Journal { name: Arc<str>, error: ReplayError },
 }
@@ -52,6 +57,8 @@ pub async fn open<B: Backend>(with: OpenPartition<B>) -> Result<PartitionHandle<
     let opened = log::open::open(&backend, &directory, &settings, mark, deadline)
         .await
         .map_err(|error| PartitionOpenError::Log { name: name.clone(), error })?;
+    let recovered =
+        recovered.await.map_err(|error| PartitionOpenError::Rescued { name: name.clone(), error })?;
     let checkpoint = opened.foundation.log_end;
     let covered = opened.foundation.lsn;
     let mut machine = Machine::new(id, replica, settings.log_append_time, opened.foundation);

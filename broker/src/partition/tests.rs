@@ -67,7 +67,7 @@ async fn try_start(fake: &Fake, mark: Option<CheckpointMark>) -> Result<Replica,
         directory: directory(),
         journal: opened.journal.clone(),
         mark,
-        recovered: opened.entries,
+        recovered: Box::pin(async { Ok(opened.entries) }),
         deadline: soon(fake),
     })
     .await?;

@@ -16,6 +16,7 @@ use io_backend::{Backend, Deadline, Disk, DiskError, Moment, Published, Receiver
 use super::checkpoint::{CheckpointInput, Pin, Pins, ask_for_checkpoint};
 use super::reconcile::{self, ReplicaId, Wanted};
 use super::recover::{self, RecoveredReplica};
+use super::rescue::{self, Rescued};
 use super::{NotOpen, Replicas, ReplicasContext, open};
 use crate::ids::{LeaderEpoch, Lsn};
 use crate::journal::{EntryKind, SubmitError};
@@ -25,7 +26,7 @@ use crate::partition::PartitionHandle;
 
 /// The first pause before what failed is tried again; doubled with each further failure.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
-const RETRY_LAST: Duration = Duration::from_secs(60);
+const RETRY_LAST: Duration = Duration::from_secs(5);
 
 pub(super) enum ReplicasInput {
     /// Checkpoints, then closes every partition.
@@ -54,6 +55,8 @@ pub(super) struct Owner<B: Backend> {
     failures: u32,
     /// Partitions that did not open at the last try.
     not_open: NotOpen,
+    /// Files whose entries are in partitions that have opened.
+    mended: Vec<Rescued>,
 }
 
 impl<B: Backend> Owner<B> {
@@ -77,6 +80,7 @@ impl<B: Backend> Owner<B> {
             retry: None,
             failures: 0,
             not_open: NotOpen::new(),
+            mended: Vec::new(),
         }
     }
 
@@ -128,6 +132,7 @@ impl<B: Backend> Owner<B> {
         failed += self.lead(plan.lead).await;
         self.publish();
         self.publish_pins(&[]);
+        self.forget_rescued();
         if failed == 0 {
             self.failures = 0;
             return;
@@ -217,21 +222,95 @@ impl<B: Backend> Owner<B> {
             .collect()
             .await;
         let mut failed = 0;
+        let mut not_opened = Vec::new();
         for (id, topic, result) in opened {
             match result {
                 Ok(partition) => {
-                    self.recovered.remove(&id);
+                    self.mended.extend(self.recovered.remove(&id).and_then(|replica| replica.rescued));
                     self.open.insert(id, OpenReplica { partition, led: None });
                 }
                 Err(error) => {
                     failed += 1;
-                    let index = id.partition.index;
-                    tracing::error!(%topic, index, error = %error, "partition not opened");
-                    self.not_open.insert(format!("{topic}-{index}"), error.to_string());
+                    let name = format!("{topic}-{}", id.partition.index);
+                    let why = error.to_string();
+                    if self.replicas.not_open.get().get(&name) != Some(&why) {
+                        tracing::error!(partition = name, error = why, "partition not opened");
+                    }
+                    self.not_open.insert(name, why);
+                    not_opened.push(id);
                 }
             }
         }
+        self.rescue(&not_opened).await;
         failed
+    }
+
+    /// Copies what the journal has of replicas that do not open to files of their own: the journal of all others
+    /// does not wait for them to be mended.
+    async fn rescue(&mut self, ids: &[ReplicaId]) {
+        let context = self.context.clone();
+        let directory = context.rescued_directory();
+        let deadline = Deadline::after(&context.backend, limits::RESCUE_DEADLINE);
+        let mut replicas = Vec::new();
+        for id in ids {
+            if self.recovered.get(id).is_some_and(|replica| !replica.entries.is_empty()) {
+                replicas.extend(self.recovered.remove_entry(id));
+            }
+        }
+        let (context, directory) = (&context, &directory);
+        let rescued: Vec<_> = futures::stream::iter(replicas)
+            .map(|(id, replica)| async move {
+                let written = rescue::write(&context.backend, directory, id, &replica, deadline).await;
+                (id, replica, written)
+            })
+            .buffer_unordered(limits::REPLICAS_OPENED_AT_ONCE)
+            .collect()
+            .await;
+        for (id, mut replica, written) in rescued {
+            match written {
+                Ok(Some(rescued)) => {
+                    let file = rescued.path.display().to_string();
+                    let entries = replica.entries.len();
+                    tracing::warn!(
+                        partition = %id.partition,
+                        entries,
+                        file,
+                        "the journal goes on without a partition that does not open: what it has of it is kept in a file"
+                    );
+                    replica.handle_rescued(rescued);
+                }
+                Ok(None) => {}
+                Err(error) => tracing::warn!(
+                    partition = %id.partition,
+                    error = %error,
+                    "what the journal has of a partition that does not open is not copied; the journal keeps it"
+                ),
+            }
+            self.recovered.insert(id, replica);
+        }
+    }
+
+    /// The files of replicas that have opened are not needed once a checkpoint holds what is in them. To be called when
+    /// those are published, so that the checkpoint sees them.
+    fn forget_rescued(&mut self) {
+        let files = std::mem::take(&mut self.mended);
+        if files.is_empty() {
+            return;
+        }
+        let (backend, checkpoints) = (self.context.backend.clone(), self.checkpoints.clone());
+        let deadline = Deadline::after(&backend, 2 * limits::CHECKPOINT_DEADLINE);
+        // In a task of its own: this one has partitions to open while a checkpoint is made.
+        self.context.backend.spawn("rescued", async move {
+            if ask_for_checkpoint(&checkpoints, deadline).await.is_err() {
+                // The next start knows that they are not needed.
+                return;
+            }
+            for file in files {
+                if let Err(error) = rescue::remove(&backend, &file, deadline).await {
+                    tracing::debug!(error = %error, "a rescued file stays until the next start");
+                }
+            }
+        });
     }
 
     /// Begins to lead these; returns how many could not.

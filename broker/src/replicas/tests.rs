@@ -303,6 +303,52 @@ fn files_that_an_interrupted_deletion_left_go_at_the_next_start_and_foreign_ones
     assert_eq!(left, ["mine"]);
 }
 
+/// The files of a partition that hold its records.
+fn segments(config: &Config) -> Vec<std::path::PathBuf> {
+    let files =
+        |directory: std::path::PathBuf| std::fs::read_dir(directory).unwrap().map(|e| e.unwrap().path());
+    let all = files(config.data_dir.join(PARTITIONS_DIRECTORY)).flat_map(files);
+    all.filter(|path| path.extension().is_some_and(|extension| extension == "log")).collect()
+}
+
+#[test]
+fn a_damaged_partition_holds_nobody_up_and_opens_with_all_its_records_when_it_is_mended() {
+    let (_home, config) = home();
+    let (damaged, other) = process(&config, async |core| {
+        let damaged = core.create(1, "damaged", 1).await;
+        core.append(damaged, 0, 10).await;
+        core.control.checkpoint(core.soon()).await.unwrap();
+        // These are in the journal only.
+        core.append(damaged, 0, 5).await;
+        (damaged, core.create(2, "other", 1).await)
+    });
+    let [segment] = &segments(&config)[..] else { panic!("one partition was checkpointed") };
+    let whole = std::fs::read(segment).unwrap();
+    std::fs::write(segment, &whole[..whole.len() / 2]).unwrap();
+    let rounds = 3 * config.journal_settings().unreleased_bytes_max / 100_000;
+    for life in 0..2 {
+        process(&config, async |core| {
+            let why = core.replicas.not_open().get("damaged-0").cloned().expect("it does not open");
+            assert!(why.contains("restore the file from a copy"), "{why}");
+            for _ in 0..rounds {
+                core.append(other, 0, 100).await;
+            }
+            assert_eq!(core.log_end(other, 0).await, Offset((life + 1) * rounds as i64 * 100));
+        });
+    }
+    process(&config, async |core| {
+        std::fs::write(segment, &whole).unwrap();
+        assert_eq!(core.log_end(damaged, 0).await, Offset(15));
+        assert_eq!(core.append(damaged, 0, 1).await, Offset(15));
+        assert!(core.replicas.not_open().is_empty());
+        core.control.checkpoint(core.soon()).await.unwrap();
+    });
+    process(&config, async |core| {
+        assert_eq!(core.log_end(damaged, 0).await, Offset(16));
+        assert_eq!(std::fs::read_dir(config.data_dir.join(RESCUED_DIRECTORY)).unwrap().count(), 0);
+    });
+}
+
 #[test]
 fn segments_of_which_the_journal_knows_nothing_are_not_cut_but_refused() {
     let (_home, config) = home();
