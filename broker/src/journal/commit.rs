@@ -13,10 +13,11 @@ use std::time::Duration;
 use io_backend::{Backend, DedicatedDisk, DedicatedFile, DedicatedLoop, Disk, DiskError, WaitKind};
 use tracing::{debug, error, warn};
 
+use super::EntryKind;
 use super::files::file_path;
 use super::format::{GROUP_HEADER_BYTES, GroupEncoder, GroupPlace};
 use super::line::{Amount, Submission};
-use super::machine::{Machine, Outcome, Placement, Verdict};
+use super::machine::{Holds, Machine, Outcome, Placement, Verdict};
 use super::queue::{Failure, NextFile, Queue, Work};
 use crate::admin::metrics::Metrics;
 use crate::ids::Lsn;
@@ -73,7 +74,9 @@ impl<B: Backend> Writer<B> {
     async fn commit(&mut self, group: &mut VecDeque<Submission>) -> bool {
         let queue = self.settings.queue.clone();
         let bytes = group.iter().map(|submission| submission.bytes).sum::<usize>() + GROUP_HEADER_BYTES;
-        let place = match self.place(bytes).await {
+        let records = |submission: &Submission| submission.entries.iter().any(|e| e.kind == EntryKind::Batch);
+        let holds = if group.iter().any(records) { Holds::Records } else { Holds::NoRecords };
+        let place = match self.place(bytes, holds).await {
             Ok(place) => place,
             Err(Failure::Stopped) => {
                 queue.fail(group, Failure::Stopped);
@@ -104,7 +107,7 @@ impl<B: Backend> Writer<B> {
         let verdict = self.write(&place, encoded, last_lsn).await;
         let took = queue.backend.now().since(began);
         match verdict {
-            Ok(()) => queue.complete(group, written as u64),
+            Ok(()) => queue.complete(group, written as u64, self.settings.machine.room()),
             Err(failure) => {
                 queue.fail(group, failure);
                 return failure != Failure::Stopped;
@@ -134,7 +137,7 @@ impl<B: Backend> Writer<B> {
         if !machine.has_unproven_group() {
             return;
         }
-        let Ok(place) = self.place(GROUP_HEADER_BYTES).await else { return };
+        let Ok(place) = self.place(GROUP_HEADER_BYTES, Holds::NoRecords).await else { return };
         let generation = self.settings.machine.active().map_or(active.file.generation, |a| a.file.generation);
         let encoded = GroupEncoder::new(std::mem::take(&mut self.buffer), generation).finish(&place);
         let _ = self.write(&place, encoded, last_lsn).await;
@@ -174,22 +177,22 @@ impl<B: Backend> Writer<B> {
     }
 
     /// Where a group of so many bytes goes; opens the file.
-    async fn place(&mut self, bytes: usize) -> Result<GroupPlace, Failure> {
+    async fn place(&mut self, bytes: usize, holds: Holds) -> Result<GroupPlace, Failure> {
         loop {
-            match self.settings.machine.handle_group(bytes) {
+            match self.settings.machine.handle_group(bytes, holds) {
                 Placement::Here(place) => {
                     if self.file.is_none() {
                         self.open().await?;
                     }
                     return Ok(place);
                 }
-                Placement::NextFile(sealed) => {
-                    self.file = None;
-                    if let Some(sealed) = sealed {
-                        self.settings.queue.sealed(sealed);
-                    }
-                    match self.settings.queue.next_file().await {
-                        NextFile::Ready(file) => self.settings.machine.handle_file(file),
+                Placement::NextFile => {
+                    let full = self.settings.machine.full();
+                    match self.settings.queue.next_file(full).await {
+                        NextFile::Ready(file) => {
+                            self.file = None;
+                            self.settings.machine.handle_file(file);
+                        }
                         NextFile::NoSpace => {
                             warn!(
                                 journal = self.settings.name,

@@ -162,7 +162,7 @@ pub trait Journal: Send + Sync + 'static {
     /// Waits until something is in line or in flight, or nothing is taken; for the stall watchdog, which sleeps
     /// while the journal is idle.
     fn until_busy(&self, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>>;
-    /// Waits until more than `bytes` are unreleased.
+    /// Waits until more than `bytes` are unreleased, or until what can be released is wanted, for the disk is full.
     fn until_unreleased(&self, bytes: u64, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>>;
     /// Finishes what is queued, then takes nothing more.
     fn close(&self, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>>;

@@ -61,6 +61,11 @@ pub(super) struct State {
     pub(super) unreleased_bytes_max: u64,
     /// The commit loop waits for a file.
     awaits_file: bool,
+    /// What the file being written has left, and how much of it is kept back.
+    room_left: u64,
+    kept_back: u64,
+    /// What is submitted must not fail for want of space, only wait for it: Raft cannot take back what it said.
+    holds_on: bool,
     closed: Vec<Waker>,
 }
 
@@ -136,6 +141,10 @@ pub struct Beginning {
     /// First LSN and bytes of the files that hold recovered entries, in order.
     pub unreleased: Vec<(Lsn, u64)>,
     pub unreleased_bytes_max: u64,
+    /// Of each file, for what is no record.
+    pub kept_back: u64,
+    /// Waits for space instead of failing.
+    pub holds_on: bool,
 }
 
 impl<B: Backend> Queue<B> {
@@ -173,6 +182,9 @@ impl<B: Backend> Queue<B> {
                 unreleased: Vec::new(),
                 unreleased_bytes_max: beginning.unreleased_bytes_max,
                 awaits_file: false,
+                room_left: u64::MAX,
+                kept_back: beginning.kept_back,
+                holds_on: beginning.holds_on,
                 closed: Vec::new(),
             }),
         })
@@ -199,7 +211,9 @@ impl<B: Backend> Queue<B> {
         }
         let amount = Amount::of(&entries);
         let mut state = self.state();
-        state.takes(progress)?;
+        // While the disk is full there is room for what is no record.
+        let records = entries.iter().any(|entry| entry.kind == super::EntryKind::Batch);
+        state.takes(progress, records)?;
         if entries.is_empty() {
             return Ok(Lsn(state.next_lsn.0 - 1));
         }
@@ -255,13 +269,14 @@ impl<B: Backend> Queue<B> {
     }
 
     /// The group is durable: says so to everyone who waits for part of it, and empties it.
-    pub fn complete(&self, group: &mut VecDeque<Submission>, bytes: u64) {
+    pub fn complete(&self, group: &mut VecDeque<Submission>, bytes: u64, room_left: u64) {
         let (Some(first), Some(last)) = (group.front(), group.back()) else { return };
         let (first_lsn, last_lsn) = (first.first_lsn, last.last_lsn());
         let mut state = self.state();
         state.in_flight = false;
         state.durable = last_lsn;
         state.last_entry = last_lsn;
+        state.room_left = room_left;
         state.stream.write(first_lsn, bytes);
         let unreleased = state.stream.unreleased();
         let mut crossed: Vec<Waker> =
@@ -298,9 +313,12 @@ impl<B: Backend> Queue<B> {
         }
         self.depth(&state);
         let room = std::mem::take(&mut state.room);
-        // Whoever watches for work also has to see that none is taken any more.
+        // Whoever watches for work also has to see that none is taken any more; and checkpoints make room.
         let tells = state.failed || state.disk_full;
-        let busy = if tells { std::mem::take(&mut state.busy) } else { Vec::new() };
+        let mut busy = if tells { std::mem::take(&mut state.busy) } else { Vec::new() };
+        if state.disk_full {
+            busy.extend(std::mem::take(&mut state.unreleased).into_iter().map(|(_, waker)| waker));
+        }
         drop(state);
         wake(room);
         wake(busy);
@@ -316,14 +334,21 @@ impl<B: Backend> Queue<B> {
         wake(preparer);
     }
 
-    /// Waits for a file to write to.
+    /// Waits for a file to write to in the place of one that is full, which is sealed when there is another and not
+    /// before: until then it may take what is no record.
     #[track_caller]
-    pub fn next_file(&self) -> impl Future<Output = NextFile> + '_ {
+    pub fn next_file(&self, mut full: Option<Sealed>) -> impl Future<Output = NextFile> + '_ {
         let site = Location::caller();
         async move {
             let waiting = poll_fn(|cx| {
                 let mut state = self.state();
                 state.awaits_file = false;
+                if state.catalogue.has_spare()
+                    && let Some(full) = full.take()
+                {
+                    // Before the next one is begun: what its header says of the oldest file counts this one.
+                    state.catalogue.handle_sealed(full);
+                }
                 if let Some(file) = state.catalogue.take_spare() {
                     let preparer = state.preparer.take();
                     drop(state);
@@ -332,7 +357,7 @@ impl<B: Backend> Queue<B> {
                 }
                 let hopeless = match state.preparation {
                     Preparation::Working => false,
-                    Preparation::NoSpace => true,
+                    Preparation::NoSpace => !state.holds_on,
                     Preparation::Failed => state.closing,
                 };
                 if hopeless {
@@ -422,8 +447,10 @@ impl<B: Backend> Queue<B> {
         }
         state.preparation = if no_space { Preparation::NoSpace } else { Preparation::Failed };
         let committer = state.committer.take();
+        let busy = if state.is_full() { std::mem::take(&mut state.busy) } else { Vec::new() };
         drop(state);
         wake(committer);
+        wake(busy);
     }
 
     pub fn removed(&self, file: Sealed) {
@@ -460,12 +487,12 @@ pub enum Failure {
 }
 
 impl State {
-    fn takes(&self, progress: &Progress) -> Result<(), SubmitError> {
+    fn takes(&self, progress: &Progress, records: bool) -> Result<(), SubmitError> {
         if self.closing {
             Err(SubmitError::Closed)
         } else if self.failed {
             Err(SubmitError::Failed)
-        } else if self.disk_full {
+        } else if self.disk_full && records {
             Err(SubmitError::DiskFull)
         } else if self.stalled {
             Err(SubmitError::Stalled)
@@ -493,6 +520,12 @@ impl State {
             Preparation::Working | Preparation::NoSpace => NoFile::BeingPrepared,
         };
         self.awaits_file.then_some(why)
+    }
+
+    /// Whether there is no room for what clients want, as far as it is known.
+    pub(super) fn is_full(&self) -> bool {
+        let none_left = self.awaits_file || self.room_left < self.kept_back;
+        self.disk_full || (self.holds_on && self.lacks_space() && none_left)
     }
 
     fn lacks_space(&self) -> bool {

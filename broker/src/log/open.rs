@@ -176,7 +176,14 @@ async fn open_segment<B: Backend>(
         let to = segment.end();
         return Err(LogOpenError::Missing { directory: directory.to_path_buf(), from: to, to: ends });
     }
-    write_index(backend, directory, &mut segment, loaded, deadline).await?;
+    match write_index(backend, directory, &mut segment, loaded, deadline).await {
+        // It only saves time, and what it points to is in memory: reading needs no space.
+        Err(error) if error.is_full() => {
+            tracing::warn!(error = %error, "an index is not completed; its segment ends here");
+            segment.spent = true;
+        }
+        written => written?,
+    }
     if last && segment.bytes < len {
         segment.file.set_len(segment.bytes, deadline).await?;
     }

@@ -139,12 +139,16 @@ impl Pace {
     }
 
     /// After a round; `None` is one without a record.
-    fn handle_round(&mut self, round: Option<&Round>, unreleased: u64) -> Next {
+    fn handle_round(&mut self, round: Option<&Round>, unreleased: u64, disk_full: bool) -> Next {
         let moved = round.is_some_and(|round| round.needed > self.needed);
         if let Some(round) = round {
             self.needed = self.needed.max(round.needed);
         }
         let bounded = self.at(self.every_bytes);
+        if disk_full {
+            // The journal has no room for another file, and asks at once for all that can be released.
+            return Next { above_bytes: None, after: Some(self.pause(false)) };
+        }
         match round {
             // What was written during the round may ask for the next one at once; what stays because the
             // journal lets go in steps, and the record itself, may not.
@@ -158,12 +162,13 @@ impl Pace {
                 Next { above_bytes: bounded, after: None }
             }
             // What could not be released now does not start the next round by itself.
-            _ => {
-                self.fruitless = if moved { 0 } else { self.fruitless.saturating_add(1) };
-                let doubled = RETRY_FIRST.saturating_mul(1 << self.fruitless.min(16));
-                Next { above_bytes: None, after: Some(doubled.min(RETRY_LAST)) }
-            }
+            _ => Next { above_bytes: None, after: Some(self.pause(moved)) },
         }
+    }
+
+    fn pause(&mut self, moved: bool) -> Duration {
+        self.fruitless = if moved { 0 } else { self.fruitless.saturating_add(1) };
+        RETRY_FIRST.saturating_mul(1 << self.fruitless.min(16)).min(RETRY_LAST)
     }
 }
 
@@ -200,9 +205,9 @@ impl<B: Backend> Checkpointer<B> {
                 }
             };
             let result = self.round(Deadline::after(&self.backend, limits::CHECKPOINT_DEADLINE)).await;
-            let unreleased = self.journal.status().unreleased_bytes;
-            next = pace.handle_round(result.as_ref().ok(), unreleased);
-            self.tell(&result, next, unreleased);
+            let JournalStatus { unreleased_bytes, disk_full, .. } = self.journal.status();
+            next = pace.handle_round(result.as_ref().ok(), unreleased_bytes, disk_full);
+            self.tell(&result, next, unreleased_bytes);
             let result = result.and_then(|round| match round.failed {
                 0 => Ok(()),
                 failed => Err(CheckpointFailed::Partitions(failed)),
@@ -406,7 +411,7 @@ mod tests {
     fn a_node_whose_rounds_release_everything_has_no_timer() {
         let mut pace = Pace::new(EVERY, LIMIT);
         assert_eq!(pace.first(), Next { above_bytes: Some(EVERY), after: None });
-        let next = pace.handle_round(Some(&round(10, true)), 20);
+        let next = pace.handle_round(Some(&round(10, true)), 20, false);
         assert_eq!(next.after, None);
         assert!(next.above_bytes.is_some_and(|bytes| bytes < LIMIT));
     }
@@ -418,7 +423,7 @@ mod tests {
                 [(None, 0), (Some(round(1, false)), 0), (Some(round(1, true)), limit), (None, limit)]
             {
                 let mut pace = Pace::new(every, limit);
-                let nexts = [pace.first(), pace.handle_round(outcome.as_ref(), unreleased)];
+                let nexts = [pace.first(), pace.handle_round(outcome.as_ref(), unreleased, false)];
                 for next in nexts {
                     let below = next.above_bytes.is_some_and(|bytes| bytes < limit);
                     assert!(below || next.after.is_some(), "{every} {limit}: {next:?}");
@@ -432,19 +437,32 @@ mod tests {
         let mut pace = Pace::new(EVERY, LIMIT);
         let pauses: Vec<u128> = [round(5, false), round(5, false), round(5, false), round(6, false)]
             .iter()
-            .map(|round| pace.handle_round(Some(round), LIMIT + 1).after.unwrap().as_millis())
+            .map(|round| pace.handle_round(Some(round), LIMIT + 1, false).after.unwrap().as_millis())
             .collect();
         assert_eq!(pauses, [100, 200, 400, 100]);
         for _ in 0..100 {
-            pace.handle_round(None, LIMIT + 1);
+            pace.handle_round(None, LIMIT + 1, false);
         }
-        assert_eq!(pace.handle_round(None, LIMIT + 1).after, Some(RETRY_LAST));
+        assert_eq!(pace.handle_round(None, LIMIT + 1, false).after, Some(RETRY_LAST));
     }
 
     #[test]
     fn what_little_an_incomplete_round_leaves_waits_for_the_journal_to_grow() {
         let mut pace = Pace::new(EVERY, LIMIT);
-        let next = pace.handle_round(Some(&round(5, false)), EVERY);
+        let next = pace.handle_round(Some(&round(5, false)), EVERY, false);
         assert_eq!(next, Next { above_bytes: Some(EVERY), after: None });
+    }
+
+    #[test]
+    fn while_the_disk_is_full_rounds_follow_by_the_clock_and_not_by_what_is_asked() {
+        let mut pace = Pace::new(EVERY, LIMIT);
+        let pauses: Vec<u64> = (1..=8)
+            .map(|n| pace.handle_round(Some(&round(n, true)), 1, true))
+            .inspect(|next| assert_eq!(next.above_bytes, None))
+            .map(|next| next.after.unwrap().as_millis() as u64)
+            .collect();
+        assert_eq!(pauses, [200, 400, 800, 1_600, 3_200, 5_000, 5_000, 5_000]);
+        let next = pace.handle_round(Some(&round(20, true)), 1, false);
+        assert_eq!(next.after, None);
     }
 }
