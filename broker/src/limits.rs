@@ -31,6 +31,10 @@ pub const PARTITION_ENTRY_BYTES: usize = MIB;
 /// What a checkpoint writes at once, and between two syncs.
 pub const WRITE_BACK_BYTES: usize = MIB;
 pub const WRITE_BACK_SYNC_BYTES: usize = 16 * MIB;
+/// Segment files that stay open for readers.
+pub const OPEN_SEGMENT_FILES: usize = 1_024;
+/// Which share of the process's descriptors they may take: 1 / this.
+pub const OPEN_SEGMENT_FILES_SHARE: u64 = 4;
 pub const CONNECTIONS_MAX: usize = 10_000;
 /// Requests in flight in the node; connections are not read above it.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 1_000;

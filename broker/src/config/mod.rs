@@ -62,6 +62,8 @@ pub struct LogConfig {
     pub segment_age: Duration,
     /// Bytes between two entries of an offset index.
     pub index_interval_bytes: usize,
+    /// Segment files that stay open for readers, in the whole node.
+    pub open_files: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,6 +117,7 @@ impl Default for Config {
                 segment_bytes: 512 << 20,
                 segment_age: Duration::from_secs(30 * 60),
                 index_interval_bytes: 4096,
+                open_files: limits::OPEN_SEGMENT_FILES,
             },
             topics: TopicConfig {
                 auto_create: true,

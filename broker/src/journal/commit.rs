@@ -21,6 +21,10 @@ use super::machine::{Holds, Machine, Outcome, Placement, Verdict};
 use super::queue::{Failure, NextFile, Queue, Work};
 use crate::admin::metrics::Metrics;
 use crate::ids::Lsn;
+use crate::log::open_files::lacks_descriptors;
+
+/// How soon a file is opened again for which there was no descriptor.
+const DESCRIPTOR_RETRY: Duration = Duration::from_millis(100);
 
 pub struct CommitLoop<B: Backend> {
     pub name: &'static str,
@@ -209,14 +213,29 @@ impl<B: Backend> Writer<B> {
     async fn open(&mut self) -> Result<(), Failure> {
         let Some(active) = self.settings.machine.active() else { return Err(Failure::Stopped) };
         let path = file_path(&self.settings.directory, active.file.slot);
-        match self.disk.open(&path).await {
-            Ok(file) => {
-                self.file = Some(file);
-                Ok(())
-            }
-            Err(error) => {
-                self.stopped(&error);
-                Err(Failure::Stopped)
+        let mut told = false;
+        loop {
+            match self.disk.open(&path).await {
+                Ok(file) => {
+                    self.file = Some(file);
+                    self.settings.queue.descriptors_lack(false);
+                    return Ok(());
+                }
+                // Nothing was written: the file is as good as before, and others close theirs.
+                Err(error) if lacks_descriptors(&error) => {
+                    if !std::mem::replace(&mut told, true) {
+                        warn!(
+                            journal = self.settings.name,
+                            "{error}: commits wait until a descriptor is free"
+                        );
+                    }
+                    self.settings.queue.descriptors_lack(true);
+                    self.settings.queue.backend.sleep(DESCRIPTOR_RETRY).await;
+                }
+                Err(error) => {
+                    self.stopped(&error);
+                    return Err(Failure::Stopped);
+                }
             }
         }
     }

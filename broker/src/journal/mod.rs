@@ -136,6 +136,8 @@ pub enum NoFile {
     BeingPrepared,
     /// Preparing one failed, for another reason than want of space; it is tried again.
     Failed,
+    /// It cannot be opened: the process has no descriptor left.
+    NoDescriptor,
 }
 
 /// The one door to a journal.

@@ -59,8 +59,9 @@ pub(super) struct State {
     pub(super) busy: Vec<Waker>,
     pub(super) unreleased: Vec<(u64, Waker)>,
     pub(super) unreleased_bytes_max: u64,
-    /// The commit loop waits for a file.
+    /// The commit loop waits for a file, or for a descriptor to open it.
     awaits_file: bool,
+    lacks_descriptors: bool,
     /// What the file being written has left, and how much of it is kept back.
     room_left: u64,
     kept_back: u64,
@@ -182,6 +183,7 @@ impl<B: Backend> Queue<B> {
                 unreleased: Vec::new(),
                 unreleased_bytes_max: beginning.unreleased_bytes_max,
                 awaits_file: false,
+                lacks_descriptors: false,
                 room_left: u64::MAX,
                 kept_back: beginning.kept_back,
                 holds_on: beginning.holds_on,
@@ -373,6 +375,11 @@ impl<B: Backend> Queue<B> {
         }
     }
 
+    /// Whether a file cannot be opened for want of a descriptor.
+    pub fn descriptors_lack(&self, lack: bool) {
+        self.state().lacks_descriptors = lack;
+    }
+
     /// The commit loop is the one that all who wait here wait for.
     pub fn loop_began(&self, site: &'static Location<'static>) {
         self.resource.held_by(Holder { task: task::current(), since: self.backend.now(), site });
@@ -515,6 +522,9 @@ impl State {
     }
 
     pub(super) fn no_file(&self) -> Option<NoFile> {
+        if self.lacks_descriptors {
+            return Some(NoFile::NoDescriptor);
+        }
         let why = match self.preparation {
             Preparation::Failed => NoFile::Failed,
             Preparation::Working | Preparation::NoSpace => NoFile::BeingPrepared,

@@ -439,6 +439,23 @@ fn a_journal_on_a_full_disk_opens_takes_what_is_no_record_and_goes_on_when_that_
 }
 
 #[test]
+fn a_journal_without_a_descriptor_waits_for_one_and_loses_nothing() {
+    let fake = Fake::new();
+    fake.run(async {
+        let opened = reopen(&fake).await;
+        io_backend::Backend::sleep(&fake, Duration::from_secs(1)).await;
+        let progress = Arc::new(Progress::default());
+        fake.world().opens_refused = 20;
+        let lsn = opened.journal.submit(vec![entry(0, 0, &[1; 3000])], &progress).expect("taken");
+        io_backend::Backend::sleep(&fake, Duration::from_millis(500)).await;
+        assert_eq!(opened.journal.status().no_file, Some(NoFile::NoDescriptor));
+        until_reached(&progress, lsn).await;
+        assert_eq!(progress.failed_from(), None);
+        assert_eq!(opened.journal.status().no_file, None);
+    });
+}
+
+#[test]
 fn rafts_journal_waits_for_space_and_what_it_took_is_not_lost() {
     let fake = Fake::new();
     fake.run(async {

@@ -15,6 +15,7 @@ use super::{CheckpointMark, PartitionHandle};
 use crate::ids::{Incarnation, Lsn, Offset, PartitionId};
 use crate::journal::{JournalHandle, RecoveredEntry};
 use crate::limits;
+use crate::log::open_files::OpenFiles;
 use crate::log::{self, LogSettings, open::LogOpenError};
 use crate::replicas::RescueError;
 
@@ -27,6 +28,7 @@ pub struct OpenPartition<B: Backend> {
     /// Which life of the replica this is. A mark and entries of another one are ignored.
     pub replica: Incarnation,
     pub settings: LogSettings,
+    pub open_files: OpenFiles<B>,
     /// Of this replica alone, and of this life of it. Made when there is something to keep in it.
     pub directory: PathBuf,
     pub journal: JournalHandle,
@@ -51,10 +53,21 @@ pub enum PartitionOpenError {
 
 /// Opens a replica and starts its owner. It does not lead until it is told to.
 pub async fn open<B: Backend>(with: OpenPartition<B>) -> Result<PartitionHandle<B>, PartitionOpenError> {
-    let OpenPartition { backend, id, name, replica, settings, directory, journal, mark, recovered, deadline } =
-        with;
+    let OpenPartition {
+        backend,
+        id,
+        name,
+        replica,
+        settings,
+        directory,
+        journal,
+        mark,
+        recovered,
+        deadline,
+        ..
+    } = with;
     let mark = mark.filter(|mark| mark.partition == id && mark.replica == replica);
-    let opened = log::open::open(&backend, &directory, &settings, mark, deadline)
+    let opened = log::open::open(&backend, &with.open_files, &directory, &settings, mark, deadline)
         .await
         .map_err(|error| PartitionOpenError::Log { name: name.clone(), error })?;
     let recovered =

@@ -8,11 +8,13 @@ use super::reconcile::Wanted;
 use super::recover::RecoveredReplica;
 use super::{ReplicasContext, rescue};
 use crate::log::LogSettings;
+use crate::log::open_files::OpenFiles;
 use crate::metadata::configs::{TimestampType, TopicSettings};
 use crate::partition::{self, OpenPartition, PartitionHandle, PartitionOpenError};
 
 pub(super) async fn open_replica<B: Backend>(
     context: Arc<ReplicasContext<B>>,
+    open_files: OpenFiles<B>,
     wanted: Wanted,
     recovered: RecoveredReplica,
     deadline: Deadline,
@@ -45,6 +47,7 @@ pub(super) async fn open_replica<B: Backend>(
             index_interval_bytes: topic.index_interval_bytes as u64,
             log_append_time: topic.timestamps == TimestampType::LogAppendTime,
         },
+        open_files,
         directory: context.directory().join(wanted.id.directory()),
         journal: context.journal.clone(),
         mark: recovered.mark,

@@ -21,6 +21,7 @@ use super::{NotOpen, Replicas, ReplicasContext, open};
 use crate::ids::{LeaderEpoch, Lsn};
 use crate::journal::{EntryKind, SubmitError};
 use crate::limits;
+use crate::log::open_files::OpenFiles;
 use crate::metadata::MetadataImage;
 use crate::partition::PartitionHandle;
 
@@ -42,6 +43,8 @@ struct OpenReplica<B: Backend> {
 pub(super) struct Owner<B: Backend> {
     context: Arc<ReplicasContext<B>>,
     replicas: Replicas<B>,
+    /// The segment files of all of them.
+    open_files: OpenFiles<B>,
     pins: Published<Pins>,
     mailbox: Receiver<B, ReplicasInput>,
     checkpoints: Sender<B, CheckpointInput>,
@@ -69,6 +72,7 @@ impl<B: Backend> Owner<B> {
         recovered: BTreeMap<ReplicaId, RecoveredReplica>,
     ) -> Owner<B> {
         Owner {
+            open_files: OpenFiles::new(context.backend.clone(), context.config.log.open_files),
             context,
             replicas,
             pins,
@@ -210,13 +214,13 @@ impl<B: Backend> Owner<B> {
             .into_iter()
             .map(|wanted| {
                 let recovered = self.recovered.get(&wanted.id).cloned().unwrap_or_default();
-                (self.context.clone(), wanted, recovered)
+                (self.context.clone(), self.open_files.clone(), wanted, recovered)
             })
             .collect();
         let opened: Vec<_> = futures::stream::iter(opening)
-            .map(|(context, wanted, recovered)| async move {
+            .map(|(context, open_files, wanted, recovered)| async move {
                 let (id, name) = (wanted.id, wanted.topic.name.clone());
-                (id, name, open::open_replica(context, wanted, recovered, deadline).await)
+                (id, name, open::open_replica(context, open_files, wanted, recovered, deadline).await)
             })
             .buffer_unordered(limits::REPLICAS_OPENED_AT_ONCE)
             .collect()

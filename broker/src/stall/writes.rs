@@ -77,6 +77,10 @@ impl Refusal {
                 "it goes on when the file is prepared; /debug/stalls says what is in flight"
             }
             Refusal::NoFile(NoFile::Failed) => "it is tried again every second; the log says why it failed",
+            Refusal::NoFile(NoFile::NoDescriptor) => {
+                "raise the limit of open files (ulimit -n), or lower log.open_files or server.connections; it goes on when \
+                 a descriptor is free"
+            }
             Refusal::CheckpointsBehind { .. } => {
                 "checkpoints go on by themselves; where one partition holds them up, the log says why"
             }
@@ -98,6 +102,7 @@ impl fmt::Display for Refusal {
             Refusal::NoFile(NoFile::Failed) => {
                 f.write_str("commits wait for a journal file, and preparing one failed")
             }
+            Refusal::NoFile(NoFile::NoDescriptor) => f.write_str("commits wait for a descriptor"),
             Refusal::CheckpointsBehind { unreleased_bytes, limit_bytes } => write!(
                 f,
                 "checkpoints are behind: {} MiB of the journal wait for them, {} MiB may",
