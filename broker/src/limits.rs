@@ -23,8 +23,16 @@ pub const JOURNAL_GROUP_ENTRIES: usize = 10_000;
 
 /// Requests that wait in a partition's mailbox before connections stop being read.
 pub const PARTITION_MAILBOX: usize = 1_024;
-/// Idempotent producers remembered by a partition; above it those silent for the longest are forgotten.
-pub const PRODUCERS_PER_PARTITION_MAX: usize = 10_000;
+/// Idempotent producers remembered by a partition; above it those that may not try again any more are forgotten.
+pub const PRODUCERS_PER_PARTITION_KEPT: usize = 10_000;
+/// Where nobody can be forgotten, new producers are refused above this.
+pub const PRODUCERS_PER_PARTITION_MAX: usize = 20_000;
+/// A producer silent for so long is forgotten (Kafka's `producer.id.expiration.ms`).
+pub const PRODUCER_EXPIRATION: Duration = Duration::from_secs(24 * 3_600);
+/// A producer silent for so long does not try a batch again: above Kafka's default `delivery.timeout.ms` of 2 minutes.
+pub const PRODUCER_RETRIES_WITHIN: Duration = Duration::from_secs(5 * 60);
+/// How often a partition with many producers looks for some to forget.
+pub const PRODUCERS_LOOKED_THROUGH_EVERY: Duration = Duration::from_secs(1);
 /// What a partition puts in the journal's line at once, and one entry of it.
 pub const PARTITION_SUBMIT_BYTES: usize = 4 * MIB;
 pub const PARTITION_ENTRY_BYTES: usize = MIB;
@@ -94,6 +102,8 @@ pub const CHECKPOINT_DEADLINE: Duration = Duration::from_secs(120);
 /// Partitions whose leadership begins at the same time: their epoch starts share a journal group.
 pub const LEADERSHIPS_AT_ONCE: usize = 4_096;
 
+const _: () = assert!(PRODUCERS_PER_PARTITION_KEPT < PRODUCERS_PER_PARTITION_MAX);
+const _: () = assert!(PRODUCER_RETRIES_WITHIN.as_secs() < PRODUCER_EXPIRATION.as_secs());
 const _: () = assert!(PROPOSAL_BYTES_MAX * 4 <= RAFT_JOURNAL_FILE_BYTES);
 const _: () = assert!(SNAPSHOT_PIECE_BYTES <= PROPOSAL_BYTES_MAX);
 const _: () = assert!(PROPOSAL_BYTES_IN_FLIGHT_MAX < JOURNAL_QUEUE_BYTES);

@@ -337,7 +337,7 @@ async fn found_on<B: Backend>(
                     end: header.end(),
                     append_time_ms: if header.log_append_time() { header.max_timestamp } else { -1 },
                 };
-                foundation.producers.remember(header.producer_id, batch, header.end());
+                foundation.producers.remember(header.producer_id, batch, header.end(), None);
             }
         }
     }

@@ -398,6 +398,7 @@ impl<B: Backend> Owner<B> {
     }
 
     fn begin_checkpoint(&mut self, deadline: Deadline) {
+        self.machine.expire_producers(self.backend.now());
         // Read before our own state: whatever of ours is submitted later has a higher LSN.
         let journal = self.journal.status().durable;
         let first_in_flight = self.machine.first_in_flight();
