@@ -16,6 +16,11 @@ pub const RAFT_JOURNAL_FILE_BYTES: usize = 8 * MIB;
 pub const JOURNAL_ENTRY_BYTES_MAX: usize = 8 * MIB;
 /// A journal lets go of what is checkpointed in steps of this.
 pub const JOURNAL_RELEASE_STEP_BYTES: u64 = 1 << 20;
+/// Failures of a journal's writes in a row, with no durable group in between, after which the disk is not believed any
+/// more.
+pub const JOURNAL_FAILURES_MAX: u32 = 3;
+/// Released journal files kept for use; more are removed.
+pub const JOURNAL_RELEASED_FILES_MAX: usize = 4;
 pub const JOURNAL_QUEUE_BYTES: usize = 64 * MIB;
 pub const JOURNAL_QUEUE_ENTRIES: usize = 50_000;
 pub const JOURNAL_GROUP_BYTES: usize = 4 * MIB;
@@ -23,6 +28,8 @@ pub const JOURNAL_GROUP_ENTRIES: usize = 10_000;
 
 /// Requests that wait in a partition's mailbox before connections stop being read.
 pub const PARTITION_MAILBOX: usize = 1_024;
+/// Batches of a producer that may be in flight, and so come again.
+pub const PRODUCER_BATCHES_REMEMBERED: usize = 5;
 /// Idempotent producers remembered by a partition; above it those that may not try again any more are forgotten.
 pub const PRODUCERS_PER_PARTITION_KEPT: usize = 10_000;
 /// Where nobody can be forgotten, new producers are refused above this.
@@ -69,6 +76,13 @@ pub const WRITE_DEADLINE: Duration = Duration::from_secs(30);
 /// What is in flight at a clean stop has this long to be answered; the last checkpoint follows.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
 
+/// A request to the admin port and its answer take no longer than this.
+pub const ADMIN_DEADLINE: Duration = Duration::from_secs(5);
+pub const ADMIN_HEAD_BYTES_MAX: usize = 8 * 1024;
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// Lines of `/health/ready` beside the state itself.
+pub const ADMIN_WARNINGS_MAX: usize = 20;
+
 /// Kafka's longest topic name.
 pub const TOPIC_NAME_BYTES_MAX: usize = 249;
 pub const TOPIC_PARTITIONS_MAX: usize = 10_000;
@@ -110,7 +124,7 @@ const _: () = assert!(PROPOSAL_BYTES_IN_FLIGHT_MAX < JOURNAL_QUEUE_BYTES);
 const _: () = assert!(CHECKPOINT_ENTRY_BYTES + 4096 <= JOURNAL_ENTRY_BYTES_MAX);
 const _: () = assert!(LEADERSHIPS_AT_ONCE < JOURNAL_QUEUE_ENTRIES);
 const _: () = assert!(BATCH_BYTES_MAX + 4096 <= JOURNAL_ENTRY_BYTES_MAX);
-const _: () = assert!(JOURNAL_ENTRY_BYTES_MAX + 65_536 <= RAFT_JOURNAL_FILE_BYTES + 65_536);
+const _: () = assert!(JOURNAL_ENTRY_BYTES_MAX + 65_536 <= JOURNAL_FILE_BYTES);
 const _: () = assert!(JOURNAL_ENTRY_BYTES_MAX <= JOURNAL_QUEUE_BYTES);
 const _: () = assert!(PARTITION_SUBMIT_BYTES + JOURNAL_ENTRY_BYTES_MAX <= JOURNAL_QUEUE_BYTES);
 const _: () = assert!(PARTITION_ENTRY_BYTES <= JOURNAL_ENTRY_BYTES_MAX);

@@ -14,16 +14,10 @@ use io_backend::network::{self, Stream};
 use io_backend::{Backend, Deadline, Listener, Network, Published};
 use tracing::{debug, warn};
 
+use crate::limits;
 use crate::node::Context;
 use crate::stall::Health;
 use crate::stall::writes::{Refusal, Refusing};
-
-/// A request and its answer take no longer than this.
-const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
-const HEAD_BYTES_MAX: usize = 8 * 1024;
-const CONNECTIONS_MAX: usize = 64;
-/// Lines of `/health/ready` beside the state itself.
-const WARNINGS_MAX: usize = 20;
 
 /// What the node tells of itself besides its [`Context`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +43,7 @@ pub async fn serve<B: Backend>(
                 continue;
             }
         };
-        if Arc::strong_count(&open) > CONNECTIONS_MAX {
+        if Arc::strong_count(&open) > limits::ADMIN_CONNECTIONS_MAX {
             continue;
         }
         let (context, readiness, open) = (context.clone(), readiness.clone(), open.clone());
@@ -69,14 +63,14 @@ async fn answer<B: Backend>(
     mut stream: Stream<B>,
 ) -> std::io::Result<()> {
     let backend = &context.backend;
-    let deadline = Deadline::after(backend, REQUEST_DEADLINE);
+    let deadline = Deadline::after(backend, limits::ADMIN_DEADLINE);
     let mut head = BytesMut::with_capacity(1024);
     let response = loop {
         if network::read(backend, &mut stream, &mut head, "admin request", deadline).await? == 0 {
             return Ok(());
         }
         match parse(&head) {
-            Parsed::Partial if head.len() < HEAD_BYTES_MAX => {}
+            Parsed::Partial if head.len() < limits::ADMIN_HEAD_BYTES_MAX => {}
             Parsed::Partial | Parsed::Garbage => break Response::text(400, "not an HTTP request\n"),
             Parsed::Get(path) => break route(context, *readiness.get(), &path),
             Parsed::OtherMethod => break Response::text(405, "only GET is served here\n"),
@@ -204,7 +198,11 @@ fn ready<B: Backend>(context: &Context<B>, readiness: Readiness) -> Response {
     warnings.extend(not_open.iter().map(|(name, why)| format!("partition {name} does not open: {why}")));
     let text = match warnings.len() {
         0 => "ready\n".to_owned(),
-        _ => warnings.iter().take(WARNINGS_MAX).map(|warning| format!("ready, but {warning}\n")).collect(),
+        _ => warnings
+            .iter()
+            .take(limits::ADMIN_WARNINGS_MAX)
+            .map(|warning| format!("ready, but {warning}\n"))
+            .collect(),
     };
     Response::text(200, text)
 }

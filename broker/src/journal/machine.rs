@@ -5,6 +5,7 @@
 
 use super::format::{GroupPlace, HEADER_BYTES, PAGE_BYTES, padded};
 use crate::ids::Lsn;
+use crate::limits;
 
 /// A file ready to take groups: prefilled, its header durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,9 +94,6 @@ pub fn kept_back(file_bytes: u64) -> u64 {
     let page = PAGE_BYTES as u64;
     (file_bytes / 32).next_multiple_of(page).max(4 * page)
 }
-
-/// Failures in a row, with no durable group in between, after which the disk is not believed any more.
-pub const FAILURES_MAX: u32 = 3;
 
 #[derive(Clone, Debug)]
 pub struct Machine {
@@ -227,7 +225,7 @@ impl Machine {
         }
         if outcome == Outcome::Failed {
             self.failures += 1;
-            if self.after_failure == AfterFailure::Stop || self.failures >= FAILURES_MAX {
+            if self.after_failure == AfterFailure::Stop || self.failures >= limits::JOURNAL_FAILURES_MAX {
                 return Verdict::Stopped;
             }
         }

@@ -255,7 +255,8 @@ impl<B: Backend> Queue<B> {
             });
             let registry = self.backend.registry();
             let wait = registry.waiting(&self.backend, WaitKind::Receive, "entries to commit", site);
-            wait.on(self.name.clone()).unbounded().during(waiting).await
+            let idle = Deadline::Unbounded("a journal with nothing in line waits for something to commit");
+            wait.on(self.name.clone()).bounded_by(idle).during(waiting).await
         }
     }
 
@@ -371,7 +372,10 @@ impl<B: Backend> Queue<B> {
             });
             let registry = self.backend.registry();
             let wait = registry.waiting(&self.backend, WaitKind::Change, "a prepared journal file", site);
-            wait.on(self.name.clone()).unbounded().during(waiting).await
+            let told = Deadline::Unbounded(
+                "a commit without a file waits for one; that it lasts is told as a write state",
+            );
+            wait.on(self.name.clone()).bounded_by(told).during(waiting).await
         }
     }
 
@@ -413,7 +417,8 @@ impl<B: Backend> Queue<B> {
             });
             let registry = self.backend.registry();
             let wait = registry.waiting(&self.backend, WaitKind::Receive, "journal files to prepare", site);
-            wait.on(self.name.clone()).unbounded().during(waiting).await
+            let idle = Deadline::Unbounded("a journal with a spare file needs no other until that is taken");
+            wait.on(self.name.clone()).bounded_by(idle).during(waiting).await
         }
     }
 
@@ -473,13 +478,11 @@ impl<B: Backend> Queue<B> {
         waiting: impl Future<Output = T>,
     ) -> Result<T, TimedOut> {
         let registry = self.backend.registry();
-        let mut wait = registry
+        let wait = registry
             .waiting(&self.backend, kind, what, site)
             .on(self.name.clone())
-            .held(self.resource.clone());
-        if matches!(deadline, Deadline::Unbounded(_)) {
-            wait = wait.unbounded();
-        }
+            .held(self.resource.clone())
+            .bounded_by(deadline);
         within(&self.backend, deadline, wait.during(waiting)).await
     }
 }

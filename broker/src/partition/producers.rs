@@ -15,11 +15,8 @@ use std::time::Duration;
 use io_backend::Moment;
 
 use crate::ids::{Offset, ProducerId};
-use crate::limits;
+use crate::limits::{self, PRODUCER_BATCHES_REMEMBERED as REMEMBERED};
 use crate::partition::{AppendError, ProducerStamp};
-
-/// Batches of a producer that may be in flight, and so come again.
-pub const REMEMBERED: usize = 5;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RememberedBatch {
