@@ -111,7 +111,7 @@ impl Default for Config {
                 queue_records: limits::JOURNAL_QUEUE_ENTRIES,
                 queue_bytes: limits::JOURNAL_QUEUE_BYTES,
                 linger: Duration::ZERO,
-                checkpoint_bytes: 128 << 20,
+                checkpoint_bytes: limits::CHECKPOINT_BYTES,
             },
             log: LogConfig {
                 segment_bytes: 512 << 20,
@@ -197,7 +197,8 @@ impl Config {
             queue_entries: self.journal.queue_records,
             queue_bytes: self.journal.queue_bytes,
             linger: self.journal.linger,
-            unreleased_bytes_max: 4 * (self.journal.checkpoint_bytes + limits::JOURNAL_RELEASE_STEP_BYTES),
+            unreleased_bytes_max: (4 * (self.journal.checkpoint_bytes + limits::JOURNAL_RELEASE_STEP_BYTES))
+                .min(limits::UNRELEASED_BYTES_MAX),
         }
     }
 
