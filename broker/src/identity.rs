@@ -1,13 +1,18 @@
 //! The data directory: whose it is, and that only one process has it.
 //!
-//! `identity.json` says which storage this is, of which node and cluster, and how often the node has been
-//! started. It is replaced as a whole (written beside, synced, renamed, directory synced), so a crash leaves
-//! the old or the new one. An incarnation is used only after it is durable: none is ever used twice.
+//! `identity.json` says which storage this is, of which node and cluster; it is written once, as a whole (beside,
+//! synced, renamed, directory synced). How often the node has been started is in `incarnation`: two slots of a sector
+//! each, written in turn, in place, so that a crash leaves the older or the newer one, and a start needs no space.
+//! An incarnation is used only after it is durable: none is ever used twice.
+//!
+//! ```text
+//! slot: magic "CHRINCAR" | incarnation u64 | crc-32c u32 (big endian), zeros up to 512 bytes
+//! ```
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use io_backend::{Backend, Deadline, Disk, DiskError, ExitStatus, File, OpenHow};
 use serde::{Deserialize, Serialize};
 use uuid::{Builder, Uuid};
@@ -18,7 +23,12 @@ const FILE: &str = "identity.json";
 const TEMPORARY: &str = "identity.json.new";
 const LOCK: &str = "LOCK";
 const FORMAT: &str = "chronik-data";
-const VERSION: u32 = 1;
+/// From 2 on the incarnation is in a file of its own.
+const VERSION: u32 = 2;
+const INCARNATION: &str = "incarnation";
+const SLOT_MAGIC: &[u8; 8] = b"CHRINCAR";
+const SLOT_BYTES: usize = 512;
+const SLOT_FILLED_BYTES: usize = 8 + 8 + 4;
 /// Far above what we write; more is not an identity.
 const BYTES_MAX: usize = 64 * 1024;
 
@@ -39,7 +49,9 @@ struct Stored {
     storage_id: StorageId,
     node_id: BrokerId,
     cluster_id: String,
-    incarnation: Incarnation,
+    /// Of format version 1: the last one that was used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    incarnation: Option<Incarnation>,
 }
 
 /// Read first: a newer version may have other fields.
@@ -112,24 +124,99 @@ pub async fn take_directory<B: Backend>(
                 configured: node,
             });
         }
-        Some(stored) => Identity {
-            storage: stored.storage_id,
-            node,
-            cluster_id: stored.cluster_id,
-            incarnation: Incarnation(stored.incarnation.0 + 1),
-        },
+        Some(stored) => {
+            let last = incarnation::last(backend, directory, deadline).await?;
+            let path = directory.join(INCARNATION);
+            let unreadable = |what: &str| IdentityError::Unreadable { path: path.clone(), what: what.into() };
+            let last = last.max(stored.incarnation);
+            let last = last.ok_or_else(|| unreadable("neither of its slots is whole"))?;
+            let next =
+                last.0.checked_add(1).ok_or_else(|| unreadable("its incarnation is the last there is"))?;
+            let identity = Identity {
+                storage: stored.storage_id,
+                node,
+                cluster_id: stored.cluster_id,
+                incarnation: Incarnation(next),
+            };
+            incarnation::write(backend, directory, identity.incarnation, deadline).await?;
+            if stored.format_version < VERSION {
+                write(backend, directory, &identity, deadline).await?;
+            }
+            identity
+        }
         None => {
             sync_ancestors(backend, directory, deadline).await?;
-            Identity {
+            let identity = Identity {
                 storage: StorageId(random_uuid(backend)),
                 node,
                 cluster_id: url_safe(random_uuid(backend)),
                 incarnation: Incarnation(1),
-            }
+            };
+            // In this order: an identity always has an incarnation.
+            incarnation::write(backend, directory, identity.incarnation, deadline).await?;
+            write(backend, directory, &identity, deadline).await?;
+            identity
         }
     };
-    write(backend, directory, &identity, deadline).await?;
     Ok(identity)
+}
+
+/// The file that counts the starts.
+mod incarnation {
+    use super::*;
+
+    /// The last one that was written; nothing where there is none.
+    pub(super) async fn last<B: Backend>(
+        backend: &B,
+        directory: &Path,
+        deadline: Deadline,
+    ) -> Result<Option<Incarnation>, DiskError> {
+        let path = directory.join(INCARNATION);
+        match backend.disk().open(&path, OpenHow::ReadOnly, deadline).await {
+            Ok(file) => {
+                let bytes = file.read_at(0, 2 * SLOT_BYTES, deadline).await?;
+                Ok(bytes.chunks(SLOT_BYTES).filter_map(decode).max())
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// In the slot whose turn it is: the other one holds the one before.
+    pub(super) async fn write<B: Backend>(
+        backend: &B,
+        directory: &Path,
+        incarnation: Incarnation,
+        deadline: Deadline,
+    ) -> Result<(), DiskError> {
+        let disk = backend.disk();
+        let file = disk.open(&directory.join(INCARNATION), OpenHow::OrCreate, deadline).await?;
+        if file.len(deadline).await? < 2 * SLOT_BYTES as u64 {
+            // Both have their bytes from the beginning: later writes allocate nothing.
+            file.write_at(0, Bytes::from(vec![0; 2 * SLOT_BYTES]), deadline).await?;
+            file.sync(deadline).await?;
+            disk.sync_dir(directory, deadline).await?;
+        }
+        let slot = incarnation.0 % 2 * SLOT_BYTES as u64;
+        file.write_at(slot, encode(incarnation), deadline).await?;
+        file.sync(deadline).await
+    }
+
+    pub(super) fn encode(incarnation: Incarnation) -> Bytes {
+        let mut slot = BytesMut::zeroed(SLOT_BYTES);
+        let mut filled = &mut slot[..];
+        filled.put_slice(SLOT_MAGIC);
+        filled.put_u64(incarnation.0);
+        let crc = crc32c::crc32c(&slot[..SLOT_FILLED_BYTES - 4]);
+        (&mut slot[SLOT_FILLED_BYTES - 4..]).put_u32(crc);
+        slot.freeze()
+    }
+
+    fn decode(slot: &[u8]) -> Option<Incarnation> {
+        let (body, mut crc) = slot.get(..SLOT_FILLED_BYTES)?.split_at(SLOT_FILLED_BYTES - 4);
+        let sound = body.starts_with(SLOT_MAGIC) && crc.get_u32() == crc32c::crc32c(body);
+        sound.then(|| Incarnation((&body[SLOT_MAGIC.len()..]).get_u64()))
+    }
 }
 
 async fn read<B: Backend>(
@@ -158,7 +245,7 @@ async fn read<B: Backend>(
 
 /// What an unused directory may hold: traces of a start that did not get far, and of the file system.
 fn may_precede(name: &str) -> bool {
-    matches!(name, LOCK | TEMPORARY | "lost+found") || name.starts_with(".disk-probe-")
+    matches!(name, LOCK | TEMPORARY | INCARNATION | "lost+found") || name.starts_with(".disk-probe-")
 }
 
 fn parse(bytes: &[u8], path: &Path) -> Result<Stored, IdentityError> {
@@ -171,8 +258,8 @@ fn parse(bytes: &[u8], path: &Path) -> Result<Stored, IdentityError> {
         return Err(IdentityError::Newer { path: path.to_owned(), found: header.format_version });
     }
     let stored: Stored = serde_json::from_slice(bytes).map_err(|error| unreadable(error.to_string()))?;
-    if stored.incarnation.0 == u64::MAX {
-        return Err(unreadable("its incarnation is the last there is".to_owned()));
+    if stored.format_version < 2 && stored.incarnation.is_none() {
+        return Err(unreadable("its incarnation is missing".to_owned()));
     }
     Ok(stored)
 }
@@ -189,7 +276,7 @@ async fn write<B: Backend>(
         storage_id: identity.storage,
         node_id: identity.node,
         cluster_id: identity.cluster_id.clone(),
-        incarnation: identity.incarnation,
+        incarnation: None,
     };
     // A flat record of text and numbers.
     let mut json = serde_json::to_vec_pretty(&stored).expect("writing JSON into memory");

@@ -3,6 +3,7 @@ use std::time::Duration;
 use io_backend::real::{DiskChoice, RealBackend};
 
 use super::*;
+use crate::journal::fake::Fake;
 
 /// Runs `test` with a real backend as one process would have it.
 fn process<T>(test: impl AsyncFnOnce(RealBackend) -> T) -> T {
@@ -44,6 +45,46 @@ fn each_start_keeps_who_it_is_and_has_a_new_incarnation() {
 }
 
 #[test]
+fn a_start_on_a_full_disk_counts_on_and_a_torn_slot_is_the_one_that_was_never_used() {
+    let fake = Fake::new();
+    let take = || {
+        let soon = Deadline::after(&fake, Duration::from_secs(9));
+        fake.run(take_directory(&fake, Path::new("/data"), BrokerId(1), soon)).unwrap().incarnation.0
+    };
+    assert_eq!(take(), 1);
+    fake.world().full = true;
+    for start in 2..6 {
+        assert_eq!(take(), start);
+        fake.lose_power(|_, _| false);
+    }
+    fake.damage(Path::new("/data/incarnation"), |bytes| bytes[SLOT_BYTES + 9] ^= 1);
+    assert_eq!(take(), 5, "slot 5 is not whole: what it says was not used");
+    fake.damage(Path::new("/data/incarnation"), |bytes| bytes.fill(0));
+    let soon = Deadline::after(&fake, Duration::from_secs(9));
+    let error = fake.run(take_directory(&fake, Path::new("/data"), BrokerId(1), soon)).unwrap_err();
+    assert!(error.to_string().contains("neither of its slots is whole"), "{error}");
+}
+
+#[test]
+fn a_directory_of_format_version_1_goes_on_from_its_incarnation() {
+    let home = tempfile::tempdir().unwrap();
+    let first = start(home.path(), 1).unwrap();
+    let stored = format!(
+        "{{\"format\":\"chronik-data\",\"format_version\":1,\"storage_id\":\"{}\",\"node_id\":1,\"cluster_id\":\"{}\",\
+         \"incarnation\":41}}",
+        first.storage.0, first.cluster_id
+    );
+    std::fs::write(home.path().join(FILE), stored).unwrap();
+    std::fs::remove_file(home.path().join(INCARNATION)).unwrap();
+    for start_number in 42..45 {
+        let identity = start(home.path(), 1).unwrap();
+        assert_eq!(identity, Identity { incarnation: Incarnation(start_number), ..first.clone() });
+    }
+    let stored = std::fs::read_to_string(home.path().join(FILE)).unwrap();
+    assert!(stored.contains("\"format_version\": 2") && !stored.contains("incarnation"), "{stored}");
+}
+
+#[test]
 fn two_processes_cannot_have_one_directory() {
     let home = tempfile::tempdir().unwrap();
     process(async |first| {
@@ -69,7 +110,7 @@ fn a_foreign_directory_is_left_untouched() {
 #[test]
 fn traces_of_an_interrupted_first_start_are_not_foreign() {
     let home = tempfile::tempdir().unwrap();
-    for name in [LOCK, TEMPORARY, ".disk-probe-17"] {
+    for name in [LOCK, TEMPORARY, INCARNATION, ".disk-probe-17"] {
         std::fs::write(home.path().join(name), "").unwrap();
     }
     std::fs::create_dir(home.path().join("lost+found")).unwrap();
@@ -91,7 +132,7 @@ fn a_damaged_foreign_or_newer_identity_says_what_it_is() {
         ("{\"format\":\"chronik-data\"", "cannot be read"),
         ("{\"format\":\"recipes\",\"format_version\":1}", "its format is 'recipes'"),
         ("{\"format\":\"chronik-data\",\"format_version\":1}", "missing field"),
-        ("{\"format\":\"chronik-data\",\"format_version\":2,\"new\":[]}", "start a newer chronik"),
+        ("{\"format\":\"chronik-data\",\"format_version\":3,\"new\":[]}", "start a newer chronik"),
         (
             "{\"format\":\"chronik-data\",\"format_version\":1,\"storage_id\":\"x\",\"node_id\":1,\"cluster_id\":\"c\",\
              \"incarnation\":1}",

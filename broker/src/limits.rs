@@ -16,6 +16,15 @@ pub const RAFT_JOURNAL_FILE_BYTES: usize = 8 * MIB;
 pub const JOURNAL_ENTRY_BYTES_MAX: usize = 8 * MIB;
 /// A journal lets go of what is checkpointed in steps of this.
 pub const JOURNAL_RELEASE_STEP_BYTES: u64 = 1 << 20;
+/// Failures of a journal's writes in a row, with no durable group in between, after which the disk is not believed any
+/// more.
+pub const JOURNAL_FAILURES_MAX: u32 = 3;
+/// Released journal files kept for use; more are removed.
+pub const JOURNAL_RELEASED_FILES_MAX: usize = 4;
+/// A round of checkpoints begins when the journal has grown by this.
+pub const CHECKPOINT_BYTES: u64 = 64 << 20;
+/// Records wait when the journal holds more than this that is not in segments: as much is in memory for readers.
+pub const UNRELEASED_BYTES_MAX: u64 = 256 << 20;
 pub const JOURNAL_QUEUE_BYTES: usize = 64 * MIB;
 pub const JOURNAL_QUEUE_ENTRIES: usize = 50_000;
 pub const JOURNAL_GROUP_BYTES: usize = 4 * MIB;
@@ -23,14 +32,28 @@ pub const JOURNAL_GROUP_ENTRIES: usize = 10_000;
 
 /// Requests that wait in a partition's mailbox before connections stop being read.
 pub const PARTITION_MAILBOX: usize = 1_024;
-/// Idempotent producers remembered by a partition; above it those silent for the longest are forgotten.
-pub const PRODUCERS_PER_PARTITION_MAX: usize = 10_000;
+/// Batches of a producer that may be in flight, and so come again.
+pub const PRODUCER_BATCHES_REMEMBERED: usize = 5;
+/// Idempotent producers remembered by a partition; above it those that may not try again any more are forgotten.
+pub const PRODUCERS_PER_PARTITION_KEPT: usize = 10_000;
+/// Where nobody can be forgotten, new producers are refused above this.
+pub const PRODUCERS_PER_PARTITION_MAX: usize = 20_000;
+/// A producer silent for so long is forgotten (Kafka's `producer.id.expiration.ms`).
+pub const PRODUCER_EXPIRATION: Duration = Duration::from_secs(24 * 3_600);
+/// A producer silent for so long does not try a batch again: above Kafka's default `delivery.timeout.ms` of 2 minutes.
+pub const PRODUCER_RETRIES_WITHIN: Duration = Duration::from_secs(5 * 60);
+/// How often a partition with many producers looks for some to forget.
+pub const PRODUCERS_LOOKED_THROUGH_EVERY: Duration = Duration::from_secs(1);
 /// What a partition puts in the journal's line at once, and one entry of it.
 pub const PARTITION_SUBMIT_BYTES: usize = 4 * MIB;
 pub const PARTITION_ENTRY_BYTES: usize = MIB;
 /// What a checkpoint writes at once, and between two syncs.
 pub const WRITE_BACK_BYTES: usize = MIB;
 pub const WRITE_BACK_SYNC_BYTES: usize = 16 * MIB;
+/// Segment files that stay open for readers.
+pub const OPEN_SEGMENT_FILES: usize = 1_024;
+/// Which share of the process's descriptors they may take: 1 / this.
+pub const OPEN_SEGMENT_FILES_SHARE: u64 = 4;
 pub const CONNECTIONS_MAX: usize = 10_000;
 /// Requests in flight in the node; connections are not read above it.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 1_000;
@@ -57,6 +80,13 @@ pub const WRITE_DEADLINE: Duration = Duration::from_secs(30);
 /// What is in flight at a clean stop has this long to be answered; the last checkpoint follows.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
 
+/// A request to the admin port and its answer take no longer than this.
+pub const ADMIN_DEADLINE: Duration = Duration::from_secs(5);
+pub const ADMIN_HEAD_BYTES_MAX: usize = 8 * 1024;
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// Lines of `/health/ready` beside the state itself.
+pub const ADMIN_WARNINGS_MAX: usize = 20;
+
 /// Kafka's longest topic name.
 pub const TOPIC_NAME_BYTES_MAX: usize = 249;
 pub const TOPIC_PARTITIONS_MAX: usize = 10_000;
@@ -81,6 +111,8 @@ pub const REPLICAS_OPENED_AT_ONCE: usize = 32;
 pub const CHECKPOINTS_AT_ONCE: usize = 16;
 /// Bound on opening a batch of partitions: each replays what the journal holds of it.
 pub const OPEN_DEADLINE: Duration = Duration::from_secs(120);
+/// Bound on copying aside what the journal has of partitions that do not open.
+pub const RESCUE_DEADLINE: Duration = Duration::from_secs(60);
 /// A checkpoint of many partitions is recorded in entries of at most this.
 pub const CHECKPOINT_ENTRY_BYTES: usize = MIB;
 /// Bound on a round of checkpoints.
@@ -88,13 +120,16 @@ pub const CHECKPOINT_DEADLINE: Duration = Duration::from_secs(120);
 /// Partitions whose leadership begins at the same time: their epoch starts share a journal group.
 pub const LEADERSHIPS_AT_ONCE: usize = 4_096;
 
+const _: () = assert!(2 * (CHECKPOINT_BYTES + JOURNAL_RELEASE_STEP_BYTES) < UNRELEASED_BYTES_MAX);
+const _: () = assert!(PRODUCERS_PER_PARTITION_KEPT < PRODUCERS_PER_PARTITION_MAX);
+const _: () = assert!(PRODUCER_RETRIES_WITHIN.as_secs() < PRODUCER_EXPIRATION.as_secs());
 const _: () = assert!(PROPOSAL_BYTES_MAX * 4 <= RAFT_JOURNAL_FILE_BYTES);
 const _: () = assert!(SNAPSHOT_PIECE_BYTES <= PROPOSAL_BYTES_MAX);
 const _: () = assert!(PROPOSAL_BYTES_IN_FLIGHT_MAX < JOURNAL_QUEUE_BYTES);
 const _: () = assert!(CHECKPOINT_ENTRY_BYTES + 4096 <= JOURNAL_ENTRY_BYTES_MAX);
 const _: () = assert!(LEADERSHIPS_AT_ONCE < JOURNAL_QUEUE_ENTRIES);
 const _: () = assert!(BATCH_BYTES_MAX + 4096 <= JOURNAL_ENTRY_BYTES_MAX);
-const _: () = assert!(JOURNAL_ENTRY_BYTES_MAX + 65_536 <= RAFT_JOURNAL_FILE_BYTES + 65_536);
+const _: () = assert!(JOURNAL_ENTRY_BYTES_MAX + 65_536 <= JOURNAL_FILE_BYTES);
 const _: () = assert!(JOURNAL_ENTRY_BYTES_MAX <= JOURNAL_QUEUE_BYTES);
 const _: () = assert!(PARTITION_SUBMIT_BYTES + JOURNAL_ENTRY_BYTES_MAX <= JOURNAL_QUEUE_BYTES);
 const _: () = assert!(PARTITION_ENTRY_BYTES <= JOURNAL_ENTRY_BYTES_MAX);

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use broker::config::Config;
+use broker::limits;
 use broker::node::Node;
 use broker::parts::Parts;
 use clap::{Args, Parser, Subcommand};
@@ -141,10 +142,15 @@ fn end_on_panic() {
     }));
 }
 
-fn run(config: Config) -> ExitStatus {
+fn run(mut config: Config) -> ExitStatus {
     end_on_panic();
-    if let Err(error) = real::raise_descriptor_limit() {
-        info!(%error, "the limit of open files stays as it is");
+    match real::raise_descriptor_limit() {
+        Ok(limit) => {
+            // Connections, the journal and checkpoints have the others.
+            let share = usize::try_from(limit / limits::OPEN_SEGMENT_FILES_SHARE).unwrap_or(usize::MAX);
+            config.log.open_files = config.log.open_files.min(share.max(1));
+        }
+        Err(error) => info!(%error, "the limit of open files stays as it is"),
     }
     let runtime =
         match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("chronik").build() {

@@ -22,7 +22,7 @@ use crate::metadata::{
 use crate::parts::{Admission, Parts};
 use crate::replicas::{self, Replicas, ReplicasContext, ReplicasControl, ReplicasStartError};
 use crate::server;
-use crate::stall::{self, StorageHealth, Watch};
+use crate::stall::{self, StorageHealth, Watch, Watched};
 
 /// What every request handler may use.
 pub struct Context<B: Backend> {
@@ -131,8 +131,8 @@ impl<B: Backend> Node<B> {
         if parts.watch_stalls {
             let raft_directory = config.data_dir.join(metadata::RAFT_DIRECTORY);
             let watches = vec![
-                Watch { journal: opened.journal.clone(), directory },
-                Watch { journal: started.journal.clone(), directory: raft_directory },
+                Watch { journal: opened.journal.clone(), directory, of: Watched::Records },
+                Watch { journal: started.journal.clone(), directory: raft_directory, of: Watched::Metadata },
             ];
             let watching =
                 stall::watch(backend.clone(), config.stall.clone(), watches, health.clone(), metrics.clone());

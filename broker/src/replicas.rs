@@ -25,30 +25,56 @@ mod open;
 mod owner;
 mod reconcile;
 mod recover;
+mod rescue;
 
-pub use checkpoint::CheckpointFailed;
+pub use checkpoint::{CheckpointFailed, HeldBy};
 use checkpoint::{CheckpointInput, Checkpointer, Pins, ask_for_checkpoint};
 use owner::{Owner, ReplicasInput};
 pub use reconcile::{ReplicaId, Wanted};
 pub use recover::{CheckpointError, RecoveredReplica, RecoveredReplicas, split};
+pub use rescue::{RESCUED_DIRECTORY, RescueError};
 
 /// Where the partitions of a data directory stand.
 pub const PARTITIONS_DIRECTORY: &str = "partitions";
 
 /// The partitions that this node has; cloneable.
 pub struct Replicas<B: Backend> {
-    pub(crate) open: Published<OrdMap<PartitionId, PartitionHandle<B>>>,
+    open: Published<OrdMap<PartitionId, PartitionHandle<B>>>,
+    not_open: Published<NotOpen>,
+    held_by: Published<Option<HeldBy>>,
+}
+
+/// Partitions of this node that do not open, by name, and why.
+pub type NotOpen = BTreeMap<String, String>;
+
+impl<B: Backend> Default for Replicas<B> {
+    fn default() -> Self {
+        Replicas {
+            open: Published::new("open replicas", OrdMap::new()),
+            not_open: Published::new("partitions that do not open", NotOpen::new()),
+            held_by: Published::new("what holds the journal", None),
+        }
+    }
 }
 
 impl<B: Backend> Clone for Replicas<B> {
     fn clone(&self) -> Self {
-        Replicas { open: self.open.clone() }
+        Replicas { open: self.open.clone(), not_open: self.not_open.clone(), held_by: self.held_by.clone() }
     }
 }
 
 impl<B: Backend> Replicas<B> {
     pub fn get(&self, id: PartitionId) -> Option<PartitionHandle<B>> {
         self.open.get().get(&id).cloned()
+    }
+
+    pub fn not_open(&self) -> Arc<NotOpen> {
+        self.not_open.get()
+    }
+
+    /// What kept the last round of checkpoints from releasing all of the journal.
+    pub fn held_by(&self) -> Option<HeldBy> {
+        (*self.held_by.get()).clone()
     }
 
     /// All open partitions, and a way to wait for more.
@@ -89,6 +115,8 @@ pub enum ReplicasStartError {
     Checkpoint(#[from] CheckpointError),
     #[error("{0}")]
     Disk(#[from] DiskError),
+    #[error("{0}")]
+    Rescued(#[from] RescueError),
     #[error(
         "the journal knows nothing of {partition}, whose records are in {directory}: it cannot say which of them are \
          whole and acknowledged. Restore the journal with the rest of the data directory from a backup; or, to give \
@@ -116,10 +144,17 @@ pub async fn start<B: Backend>(
     let directory = context.directory();
     backend.disk().create_dir_all(&directory, deadline).await?;
     backend.disk().sync_dir(&context.config.data_dir, deadline).await?;
-    let recovered = split(recovered)?.replicas;
+    let mut recovered = split(recovered)?.replicas;
+    for (id, rescued) in rescue::found(&backend, &context.rescued_directory(), deadline).await? {
+        let wanted = reconcile::is_wanted(&context.metadata.image(), id, context.node);
+        if !wanted || !recovered.entry(id).or_default().handle_rescued(rescued.clone()) {
+            // Of a partition that was deleted, or in its segments by now. Should it stay: the next start is here again.
+            let _ = rescue::remove(&backend, &rescued, deadline).await;
+        }
+    }
     refuse_lost_journal(&context, &recovered, deadline).await?;
     let marks = recovered.iter().filter_map(|(id, replica)| Some((id.partition, replica.mark?))).collect();
-    let replicas = Replicas { open: Published::new("open replicas", OrdMap::new()) };
+    let replicas = Replicas::default();
     let pins = Published::new("replicas that are not open", Pins::default());
     let (mailbox, receiver) = channel(&backend, "replicas", 1);
     let (checkpoints, checkpoint_receiver) = channel(&backend, "checkpoint", 1);
@@ -133,13 +168,13 @@ pub async fn start<B: Backend>(
         journal: context.journal.clone(),
         replicas: replicas.clone(),
         metadata: context.metadata.clone(),
-        node: context.node,
         pins,
         mailbox: checkpoint_receiver,
         marks,
         directory,
         entry_bytes: limits::CHECKPOINT_ENTRY_BYTES.min(context.config.journal_settings().file_bytes / 4),
         every_bytes: context.config.journal.checkpoint_bytes,
+        unreleased_max: context.config.journal_settings().unreleased_bytes_max,
     };
     backend.spawn("checkpoint", checkpointer.run());
     Ok(StartedReplicas { replicas, control: ReplicasControl { mailbox, checkpoints } })
@@ -186,6 +221,10 @@ impl<B: Backend> ReplicasControl<B> {
 impl<B: Backend> ReplicasContext<B> {
     pub(crate) fn directory(&self) -> PathBuf {
         self.config.data_dir.join(PARTITIONS_DIRECTORY)
+    }
+
+    pub(crate) fn rescued_directory(&self) -> PathBuf {
+        self.config.data_dir.join(RESCUED_DIRECTORY)
     }
 
     fn soon(&self) -> Deadline {

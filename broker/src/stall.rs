@@ -4,6 +4,7 @@
 //! An operation's age grows by at most two sample periods from one sample to the next, so a process
 //! that was paused, or whose clock jumped, does not take itself for dead. Only commits count: what
 //! checkpoints, readers and the preparation of files do has limits of its own and no say here.
+//! The same samples tell [`writes`] whether a journal takes anything at all.
 
 use std::future::poll_fn;
 use std::path::PathBuf;
@@ -21,9 +22,17 @@ use crate::admin::metrics::{Metrics, RungLabel};
 use crate::config::StallConfig;
 use crate::journal::JournalHandle;
 
+pub mod writes;
+
+use writes::{Refusal, WriteChange, WriteJudge, WriteState, Writes};
+
 /// Shared by all who must know before they promise anything.
 #[derive(Clone, Debug, Default)]
-pub struct StorageHealth(Arc<AtomicU8>);
+pub struct StorageHealth {
+    level: Arc<AtomicU8>,
+    /// What keeps records from being taken, if that lasts.
+    pub writes: Writes,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Health {
@@ -35,7 +44,7 @@ pub enum Health {
 
 impl StorageHealth {
     pub fn get(&self) -> Health {
-        match self.0.load(Ordering::Acquire) {
+        match self.level.load(Ordering::Acquire) {
             0 => Health::Good,
             1 => Health::Stalled,
             _ => Health::Failed,
@@ -43,7 +52,7 @@ impl StorageHealth {
     }
 
     pub fn set(&self, health: Health) {
-        self.0.store(health as u8, Ordering::Release);
+        self.level.store(health as u8, Ordering::Release);
     }
 }
 
@@ -75,12 +84,12 @@ pub struct Ladder {
     warn_after: Duration,
     stalled_after: Duration,
     sample: Duration,
-    watched: Option<Watched>,
+    watched: Option<Sampled>,
     stalled: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Watched {
+struct Sampled {
     number: u64,
     /// Capped in its growth: what this process has seen of it, not what the clock says.
     age: Duration,
@@ -113,7 +122,7 @@ impl Ladder {
         let seen = before.filter(|watched| watched.number == commit.number);
         let grown = seen.map_or(Duration::ZERO, |watched| watched.age) + 2 * self.sample;
         let age = now.since(commit.since).min(grown);
-        let mut watched = Watched { number: commit.number, age, warned: seen.is_some_and(|w| w.warned) };
+        let mut watched = Sampled { number: commit.number, age, warned: seen.is_some_and(|w| w.warned) };
         if seen.is_none() && self.stalled {
             self.watched = Some(watched);
             return self.resume(before);
@@ -132,7 +141,7 @@ impl Ladder {
         change
     }
 
-    fn resume(&mut self, before: Option<Watched>) -> Option<Change> {
+    fn resume(&mut self, before: Option<Sampled>) -> Option<Change> {
         if !self.stalled {
             return None;
         }
@@ -145,6 +154,14 @@ impl Ladder {
 pub struct Watch {
     pub journal: JournalHandle,
     pub directory: PathBuf,
+    /// What goes through it.
+    pub of: Watched,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watched {
+    Records,
+    Metadata,
 }
 
 impl Watch {
@@ -170,12 +187,15 @@ pub async fn watch<B: Backend>(
     metrics: Arc<Metrics>,
 ) {
     let mut ladders: Vec<Ladder> = watches.iter().map(|_| Ladder::new(&config)).collect();
+    let mut judges: Vec<WriteJudge> = watches.iter().map(|_| WriteJudge::default()).collect();
     loop {
         until_any_busy(&watches).await;
         loop {
             backend.sleep(config.sample).await;
             let mut in_flight = false;
-            for (watch, ladder) in watches.iter().zip(&mut ladders) {
+            let mut refusing = false;
+            let mut state = WriteState::default();
+            for ((watch, ladder), judge) in watches.iter().zip(&mut ladders).zip(&mut judges) {
                 let oldest = watch.oldest(backend.registry());
                 in_flight |= oldest.is_some();
                 let commit = oldest.as_ref().map(|e| InFlightCommit { number: e.number, since: e.since });
@@ -183,7 +203,20 @@ pub async fn watch<B: Backend>(
                     tell(change, oldest.as_ref(), watch, &metrics);
                     watch.journal.set_stalled(ladder.is_stalled());
                 }
+                let stalled = oldest.filter(|_| ladder.is_stalled());
+                let stalled =
+                    stalled.map(|e| (e.kind.name(), e.target.as_deref().unwrap_or_default().into()));
+                let refusal = Refusal::of(&watch.journal.status(), stalled);
+                refusing |= refusal.is_some();
+                if let Some(change) = judge.handle_sample(backend.now(), refusal) {
+                    tell_of_writes(change, watch);
+                }
+                match watch.of {
+                    Watched::Records => state.records = judge.lasting().cloned(),
+                    Watched::Metadata => state.metadata = judge.lasting().cloned(),
+                }
             }
+            health.writes.set(state);
             if let Some(failed) = watches.iter().find(|watch| watch.journal.status().failed) {
                 health.set(Health::Failed);
                 give_up(&backend, failed);
@@ -191,7 +224,7 @@ pub async fn watch<B: Backend>(
             }
             let stalled = ladders.iter().any(Ladder::is_stalled);
             health.set(if stalled { Health::Stalled } else { Health::Good });
-            if !in_flight {
+            if !in_flight && !refusing {
                 break;
             }
         }
@@ -245,6 +278,24 @@ fn tell(change: Change, oldest: Option<&Entry>, watch: &Watch, metrics: &Metrics
             metrics.wal_stall.get_or_create(&RungLabel { rung: "resumed" }).inc();
             let directory = watch.directory.display().to_string();
             info!(journal = directory, after_ms = after.as_millis() as u64, "the disk answers again");
+        }
+    }
+}
+
+fn tell_of_writes(change: WriteChange, watch: &Watch) {
+    let journal = watch.directory.display().to_string();
+    let what = match watch.of {
+        Watched::Records => "records",
+        Watched::Metadata => "changes of metadata",
+    };
+    match change {
+        WriteChange::Refuses(refusing) => {
+            let (reason, advice) = (refusing.reason.name(), refusing.reason.advice());
+            warn!(journal, reason, "this node takes no {what}: {}; {advice}", refusing.reason);
+        }
+        WriteChange::TakesAgain { reason, after } => {
+            let after_ms = after.as_millis() as u64;
+            info!(journal, reason = reason.name(), after_ms, "this node takes {what} again");
         }
     }
 }
@@ -312,5 +363,48 @@ mod tests {
         assert!(ladder.is_stalled());
         let change = ladder.handle_sample(Moment(2_100 * MS), commit(2, 2_050));
         assert_eq!(change, Some(Change::Resumed { after: Duration::from_millis(2_000) }));
+    }
+
+    /// What the node says of its records every 100 ms for three seconds, beginning when a journal holds too much.
+    #[test]
+    fn a_journal_that_takes_no_records_is_told_of_though_nothing_is_in_flight_and_until_it_takes_them_again()
+    {
+        use crate::journal::fake::Fake;
+        use crate::journal::{JournalContext, JournalSettings, open};
+
+        let fake = Fake::new();
+        fake.run(async {
+            let settings =
+                JournalSettings { unreleased_bytes_max: 8 << 10, ..crate::journal::tests::settings() };
+            let context = JournalContext {
+                backend: fake.clone(),
+                name: "journal",
+                directory: "/data/journal".into(),
+                settings,
+                metrics: Arc::default(),
+            };
+            let journal = open(context).await.unwrap().journal;
+            let health = StorageHealth::default();
+            let watch =
+                Watch { journal: journal.clone(), directory: "/data/journal".into(), of: Watched::Records };
+            let config = crate::config::Config::default().stall;
+            let watching = super::watch(fake.clone(), config, vec![watch], health.clone(), Arc::default());
+            fake.spawn("stall-watchdog", watching);
+            let progress = Arc::new(io_backend::progress::Progress::default());
+            let mut last = crate::ids::Lsn(0);
+            while !journal.status().holds_too_much {
+                last =
+                    journal.submit(vec![crate::journal::tests::entry(0, 0, &[7; 3000])], &progress).unwrap();
+                crate::journal::tests::until_reached(&progress, last).await;
+            }
+            fake.sleep(Duration::from_millis(900)).await;
+            assert_eq!(health.writes.get().records, None, "a moment is nobody's business");
+            fake.sleep(Duration::from_millis(400)).await;
+            let refusing = health.writes.get().records.expect("it lasts");
+            assert_eq!(refusing.reason.name(), "checkpoints_behind");
+            journal.release_before(crate::ids::Lsn(last.0 + 1));
+            fake.sleep(Duration::from_millis(200)).await;
+            assert_eq!(health.writes.get(), WriteState::default());
+        });
     }
 }

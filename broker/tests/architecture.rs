@@ -118,6 +118,7 @@ fn every_wait_without_a_deadline_is_listed() {
     for path in shipped_sources(&root().join("broker/src")) {
         let text = read(&path);
         let shipped = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default().to_string();
+        assert!(!shipped.contains(".unbounded()"), "{} waits without saying why", path.display());
         let mut rest = shipped.as_str();
         while let Some(at) = rest.find("Unbounded(") {
             rest = &rest[at + "Unbounded(".len()..];

@@ -9,6 +9,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::stall::writes::Refusal;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RungLabel {
     pub rung: &'static str,
@@ -171,6 +173,10 @@ pub struct LookedUp {
     pub late_completions: u64,
     pub storage_healthy: bool,
     pub partitions: i64,
+    /// Those that do not open.
+    pub partitions_damaged: i64,
+    /// Why no records are taken, if that lasts.
+    pub refusal: Option<&'static str>,
 }
 
 impl LookedUp {
@@ -195,6 +201,18 @@ impl LookedUp {
         let partitions = Gauge::<i64>::default();
         partitions.set(self.partitions);
         registry.register("partitions", "Partitions that this node has", partitions);
+        let damaged = Gauge::<i64>::default();
+        damaged.set(self.partitions_damaged);
+        registry.register(
+            "partitions_damaged",
+            "Partitions that do not open: /health/ready says why",
+            damaged,
+        );
+        let refused = Family::<ReasonLabel, Gauge>::default();
+        for reason in Refusal::NAMES {
+            refused.get_or_create(&ReasonLabel { reason }).set(i64::from(self.refusal == Some(reason)));
+        }
+        registry.register("writes_refused", "1 while no records are taken, and why", refused);
     }
 }
 
@@ -225,6 +243,8 @@ mod tests {
             "produce_end_to_end_latency_ms_count",
             "lock_acquisition_duration_us_count{lock_name=\"none\"} 0",
             "lock_contention_count{lock_name=\"none\"} 0",
+            "writes_refused{reason=\"checkpoints_behind\"} 0",
+            "partitions_damaged 0",
             "leader_stepdown_total{reason=\"storage_stalled\"} 0",
         ] {
             assert!(text.contains(name), "{name} is missing in\n{text}");

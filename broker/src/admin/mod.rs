@@ -14,13 +14,10 @@ use io_backend::network::{self, Stream};
 use io_backend::{Backend, Deadline, Listener, Network, Published};
 use tracing::{debug, warn};
 
+use crate::limits;
 use crate::node::Context;
 use crate::stall::Health;
-
-/// A request and its answer take no longer than this.
-const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
-const HEAD_BYTES_MAX: usize = 8 * 1024;
-const CONNECTIONS_MAX: usize = 64;
+use crate::stall::writes::{Refusal, Refusing};
 
 /// What the node tells of itself besides its [`Context`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +43,7 @@ pub async fn serve<B: Backend>(
                 continue;
             }
         };
-        if Arc::strong_count(&open) > CONNECTIONS_MAX {
+        if Arc::strong_count(&open) > limits::ADMIN_CONNECTIONS_MAX {
             continue;
         }
         let (context, readiness, open) = (context.clone(), readiness.clone(), open.clone());
@@ -66,14 +63,14 @@ async fn answer<B: Backend>(
     mut stream: Stream<B>,
 ) -> std::io::Result<()> {
     let backend = &context.backend;
-    let deadline = Deadline::after(backend, REQUEST_DEADLINE);
+    let deadline = Deadline::after(backend, limits::ADMIN_DEADLINE);
     let mut head = BytesMut::with_capacity(1024);
     let response = loop {
         if network::read(backend, &mut stream, &mut head, "admin request", deadline).await? == 0 {
             return Ok(());
         }
         match parse(&head) {
-            Parsed::Partial if head.len() < HEAD_BYTES_MAX => {}
+            Parsed::Partial if head.len() < limits::ADMIN_HEAD_BYTES_MAX => {}
             Parsed::Partial | Parsed::Garbage => break Response::text(400, "not an HTTP request\n"),
             Parsed::Get(path) => break route(context, *readiness.get(), &path),
             Parsed::OtherMethod => break Response::text(405, "only GET is served here\n"),
@@ -156,25 +153,58 @@ fn route<B: Backend>(context: &Context<B>, readiness: Readiness, path: &str) -> 
             body: context.metrics.render(&looked_up(context)),
         },
         "/health/live" => Response::text(200, "live\n"),
-        "/health/ready" => match (readiness, context.health.get()) {
-            (Readiness::Serving, Health::Good) => Response::text(200, "ready\n"),
-            (Readiness::Serving, Health::Stalled) => {
-                Response::text(503, "the disk stands still: see /debug/stalls\n")
-            }
-            (Readiness::Serving, Health::Failed) => {
-                Response::text(503, "the storage has failed: see the log\n")
-            }
-            (Readiness::Starting, _) => Response::text(503, "starting: reading the journal\n"),
-            (Readiness::Stopping, _) => Response::text(503, "stopping\n"),
-        },
+        "/health/ready" => ready(context, readiness),
         "/debug/stalls" => Response::json(&stalls::describe(
             context.backend.registry(),
             context.backend.now(),
-            context.health.get(),
+            &context.health,
         )),
         "/config" => Response::text(200, context.config.effective()),
         _ => Response::text(404, format!("nothing at {path}\n\n{INDEX}")),
     }
+}
+
+/// Whether the node takes and serves records; otherwise why, since when, and what to do.
+fn ready<B: Backend>(context: &Context<B>, readiness: Readiness) -> Response {
+    let writes = context.health.writes.get();
+    match (readiness, context.health.get()) {
+        (Readiness::Starting, _) => return Response::text(503, "starting: reading the journal\n"),
+        (Readiness::Stopping, _) => return Response::text(503, "stopping\n"),
+        (Readiness::Serving, Health::Failed) => {
+            return Response::text(503, "the storage has failed: see the log\n");
+        }
+        (Readiness::Serving, Health::Stalled) if writes.records.is_none() => {
+            return Response::text(503, "the disk stands still: see /debug/stalls\n");
+        }
+        (Readiness::Serving, _) => {}
+    }
+    let since = |refusing: &Refusing| context.backend.now().since(refusing.since).as_secs();
+    let told = |what: &str, refusing: &Refusing| {
+        let Refusing { reason, .. } = refusing;
+        format!("no {what} for {} s: {reason}; {}", since(refusing), reason.advice())
+    };
+    if let Some(refusing) = &writes.records {
+        let mut text = told("records are taken", refusing);
+        if let (Refusal::CheckpointsBehind { .. }, Some(held_by)) =
+            (&refusing.reason, context.replicas.held_by())
+        {
+            text += &format!("; held by {held_by}");
+        }
+        return Response::text(503, text + "\n");
+    }
+    let mut warnings: Vec<String> = Vec::new();
+    warnings.extend(writes.metadata.iter().map(|refusing| told("changes of metadata are taken", refusing)));
+    let not_open = context.replicas.not_open();
+    warnings.extend(not_open.iter().map(|(name, why)| format!("partition {name} does not open: {why}")));
+    let text = match warnings.len() {
+        0 => "ready\n".to_owned(),
+        _ => warnings
+            .iter()
+            .take(limits::ADMIN_WARNINGS_MAX)
+            .map(|warning| format!("ready, but {warning}\n"))
+            .collect(),
+    };
+    Response::text(200, text)
 }
 
 fn looked_up<B: Backend>(context: &Context<B>) -> metrics::LookedUp {
@@ -185,6 +215,8 @@ fn looked_up<B: Backend>(context: &Context<B>) -> metrics::LookedUp {
         late_completions: registry.late_completions(),
         storage_healthy: context.health.get() == Health::Good,
         partitions: context.replicas.open().get().len() as i64,
+        partitions_damaged: context.replicas.not_open().len() as i64,
+        refusal: context.health.writes.get().records.map(|refusing| refusing.reason.name()),
     }
 }
 

@@ -6,23 +6,41 @@ use io_backend::Moment;
 use io_backend::registry::{Entry, Registry};
 use serde_json::{Value, json};
 
-use crate::stall::Health;
+use crate::stall::writes::Refusing;
+use crate::stall::{Health, StorageHealth};
 
 /// Every disk operation in flight, oldest first, and the waits of tasks for one another, grouped.
-pub fn describe(registry: &Registry, now: Moment, health: Health) -> Value {
+pub fn describe(registry: &Registry, now: Moment, health: &StorageHealth) -> Value {
     let entries = registry.snapshot();
     let mut operations: Vec<&Entry> = entries.iter().filter(|e| e.operation).collect();
     operations.sort_by_key(|entry| (entry.since, entry.number));
+    let writes = health.writes.get();
     json!({
-        "storage": match health {
+        "storage": match health.get() {
             Health::Good => "good",
             Health::Stalled => "stalled",
             Health::Failed => "failed",
         },
+        "records": refusal(writes.records.as_ref(), now),
+        "metadata": refusal(writes.metadata.as_ref(), now),
         "operations": operations.iter().map(|entry| operation(entry, now)).collect::<Vec<_>>(),
         "waits": waits(&entries, now),
         "late_completions": registry.late_completions(),
     })
+}
+
+/// Whether a journal takes what comes.
+fn refusal(refusing: Option<&Refusing>, now: Moment) -> Value {
+    match refusing {
+        None => json!({ "taken": true }),
+        Some(Refusing { reason, since }) => json!({
+            "taken": false,
+            "reason": reason.name(),
+            "what": reason.to_string(),
+            "to_do": reason.advice(),
+            "for_ms": now.since(*since).as_millis() as u64,
+        }),
+    }
 }
 
 fn operation(entry: &Entry, now: Moment) -> Value {

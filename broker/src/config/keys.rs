@@ -333,6 +333,16 @@ pub const KEYS: &[Key] = &[
         |c| c.log.index_interval_bytes.to_string()
     ),
     key!(
+        "log.open_files",
+        "segment files that stay open for readers, in the whole node; never more than a quarter of the process's descriptors",
+        "1..=1000000",
+        |c, v| {
+            c.log.open_files = number(v, 1, 1_000_000)?;
+            Ok(())
+        },
+        |c| c.log.open_files.to_string()
+    ),
+    key!(
         "topics.auto_create",
         "whether asking for an unknown topic creates it",
         "true, false",

@@ -62,6 +62,8 @@ pub struct LogConfig {
     pub segment_age: Duration,
     /// Bytes between two entries of an offset index.
     pub index_interval_bytes: usize,
+    /// Segment files that stay open for readers, in the whole node.
+    pub open_files: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,12 +111,13 @@ impl Default for Config {
                 queue_records: limits::JOURNAL_QUEUE_ENTRIES,
                 queue_bytes: limits::JOURNAL_QUEUE_BYTES,
                 linger: Duration::ZERO,
-                checkpoint_bytes: 128 << 20,
+                checkpoint_bytes: limits::CHECKPOINT_BYTES,
             },
             log: LogConfig {
                 segment_bytes: 512 << 20,
                 segment_age: Duration::from_secs(30 * 60),
                 index_interval_bytes: 4096,
+                open_files: limits::OPEN_SEGMENT_FILES,
             },
             topics: TopicConfig {
                 auto_create: true,
@@ -194,7 +197,8 @@ impl Config {
             queue_entries: self.journal.queue_records,
             queue_bytes: self.journal.queue_bytes,
             linger: self.journal.linger,
-            unreleased_bytes_max: 4 * (self.journal.checkpoint_bytes + limits::JOURNAL_RELEASE_STEP_BYTES),
+            unreleased_bytes_max: (4 * (self.journal.checkpoint_bytes + limits::JOURNAL_RELEASE_STEP_BYTES))
+                .min(limits::UNRELEASED_BYTES_MAX),
         }
     }
 

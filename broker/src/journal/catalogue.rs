@@ -8,9 +8,7 @@ use std::collections::VecDeque;
 
 use super::machine::{Prepared, Sealed};
 use crate::ids::Lsn;
-
-/// Released files kept for use; more are removed.
-pub const RELEASED_FILES_MAX: usize = 4;
+use crate::limits;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileWork {
@@ -155,8 +153,13 @@ impl Catalogue {
     fn surplus(&self) -> Option<Sealed> {
         let released = self.released();
         let usable = |file: &&Sealed| file.trusted && file.file_bytes == self.file_bytes;
-        let extra =
-            self.sealed.iter().take(released).filter(usable).count().saturating_sub(RELEASED_FILES_MAX);
+        let extra = self
+            .sealed
+            .iter()
+            .take(released)
+            .filter(usable)
+            .count()
+            .saturating_sub(limits::JOURNAL_RELEASED_FILES_MAX);
         let mut removable = self.sealed.iter().take(released).filter(|f| f.sequence < self.said_oldest);
         removable.find(|file| !usable(file) || extra > 0).copied()
     }

@@ -13,13 +13,18 @@ use std::time::Duration;
 use io_backend::{Backend, DedicatedDisk, DedicatedFile, DedicatedLoop, Disk, DiskError, WaitKind};
 use tracing::{debug, error, warn};
 
+use super::EntryKind;
 use super::files::file_path;
 use super::format::{GROUP_HEADER_BYTES, GroupEncoder, GroupPlace};
 use super::line::{Amount, Submission};
-use super::machine::{Machine, Outcome, Placement, Verdict};
+use super::machine::{Holds, Machine, Outcome, Placement, Verdict};
 use super::queue::{Failure, NextFile, Queue, Work};
 use crate::admin::metrics::Metrics;
 use crate::ids::Lsn;
+use crate::log::open_files::lacks_descriptors;
+
+/// How soon a file is opened again for which there was no descriptor.
+const DESCRIPTOR_RETRY: Duration = Duration::from_millis(100);
 
 pub struct CommitLoop<B: Backend> {
     pub name: &'static str,
@@ -73,7 +78,9 @@ impl<B: Backend> Writer<B> {
     async fn commit(&mut self, group: &mut VecDeque<Submission>) -> bool {
         let queue = self.settings.queue.clone();
         let bytes = group.iter().map(|submission| submission.bytes).sum::<usize>() + GROUP_HEADER_BYTES;
-        let place = match self.place(bytes).await {
+        let records = |submission: &Submission| submission.entries.iter().any(|e| e.kind == EntryKind::Batch);
+        let holds = if group.iter().any(records) { Holds::Records } else { Holds::NoRecords };
+        let place = match self.place(bytes, holds).await {
             Ok(place) => place,
             Err(Failure::Stopped) => {
                 queue.fail(group, Failure::Stopped);
@@ -104,7 +111,7 @@ impl<B: Backend> Writer<B> {
         let verdict = self.write(&place, encoded, last_lsn).await;
         let took = queue.backend.now().since(began);
         match verdict {
-            Ok(()) => queue.complete(group, written as u64),
+            Ok(()) => queue.complete(group, written as u64, self.settings.machine.room()),
             Err(failure) => {
                 queue.fail(group, failure);
                 return failure != Failure::Stopped;
@@ -134,7 +141,7 @@ impl<B: Backend> Writer<B> {
         if !machine.has_unproven_group() {
             return;
         }
-        let Ok(place) = self.place(GROUP_HEADER_BYTES).await else { return };
+        let Ok(place) = self.place(GROUP_HEADER_BYTES, Holds::NoRecords).await else { return };
         let generation = self.settings.machine.active().map_or(active.file.generation, |a| a.file.generation);
         let encoded = GroupEncoder::new(std::mem::take(&mut self.buffer), generation).finish(&place);
         let _ = self.write(&place, encoded, last_lsn).await;
@@ -174,22 +181,22 @@ impl<B: Backend> Writer<B> {
     }
 
     /// Where a group of so many bytes goes; opens the file.
-    async fn place(&mut self, bytes: usize) -> Result<GroupPlace, Failure> {
+    async fn place(&mut self, bytes: usize, holds: Holds) -> Result<GroupPlace, Failure> {
         loop {
-            match self.settings.machine.handle_group(bytes) {
+            match self.settings.machine.handle_group(bytes, holds) {
                 Placement::Here(place) => {
                     if self.file.is_none() {
                         self.open().await?;
                     }
                     return Ok(place);
                 }
-                Placement::NextFile(sealed) => {
-                    self.file = None;
-                    if let Some(sealed) = sealed {
-                        self.settings.queue.sealed(sealed);
-                    }
-                    match self.settings.queue.next_file().await {
-                        NextFile::Ready(file) => self.settings.machine.handle_file(file),
+                Placement::NextFile => {
+                    let full = self.settings.machine.full();
+                    match self.settings.queue.next_file(full).await {
+                        NextFile::Ready(file) => {
+                            self.file = None;
+                            self.settings.machine.handle_file(file);
+                        }
                         NextFile::NoSpace => {
                             warn!(
                                 journal = self.settings.name,
@@ -206,14 +213,29 @@ impl<B: Backend> Writer<B> {
     async fn open(&mut self) -> Result<(), Failure> {
         let Some(active) = self.settings.machine.active() else { return Err(Failure::Stopped) };
         let path = file_path(&self.settings.directory, active.file.slot);
-        match self.disk.open(&path).await {
-            Ok(file) => {
-                self.file = Some(file);
-                Ok(())
-            }
-            Err(error) => {
-                self.stopped(&error);
-                Err(Failure::Stopped)
+        let mut told = false;
+        loop {
+            match self.disk.open(&path).await {
+                Ok(file) => {
+                    self.file = Some(file);
+                    self.settings.queue.descriptors_lack(false);
+                    return Ok(());
+                }
+                // Nothing was written: the file is as good as before, and others close theirs.
+                Err(error) if lacks_descriptors(&error) => {
+                    if !std::mem::replace(&mut told, true) {
+                        warn!(
+                            journal = self.settings.name,
+                            "{error}: commits wait until a descriptor is free"
+                        );
+                    }
+                    self.settings.queue.descriptors_lack(true);
+                    self.settings.queue.backend.sleep(DESCRIPTOR_RETRY).await;
+                }
+                Err(error) => {
+                    self.stopped(&error);
+                    return Err(Failure::Stopped);
+                }
             }
         }
     }

@@ -39,6 +39,8 @@ pub struct World {
     pub held: bool,
     holding: Vec<Waker>,
     pub durable_writes_done: u64,
+    /// So many opens fail for want of descriptors, those of the commit path, too.
+    pub opens_refused: usize,
     /// A directory sync never gets through.
     pub names_unsynced: bool,
     /// Longest time that an operation takes, in nanoseconds; 0: no time.
@@ -296,6 +298,15 @@ impl FakeDisk {
     }
 }
 
+fn refuse_open(world: &mut World, path: &Path) -> DiskResult<()> {
+    const EMFILE: i32 = 24;
+    if world.opens_refused == 0 {
+        return Ok(());
+    }
+    world.opens_refused -= 1;
+    Err(DiskError::new("open", path, io::Error::from_raw_os_error(EMFILE)))
+}
+
 /// The time that an operation takes before it has its effect.
 fn taking_time(world: &Arc<Mutex<World>>) -> FakeTimer {
     let mut locked = world.lock().expect("sound");
@@ -314,6 +325,7 @@ impl Disk for FakeDisk {
         taking_time(&self.world).await;
         let mut world = self.world();
         world.log.push(format!("open {}", path.display()));
+        refuse_open(&mut world, path)?;
         let there = world.files.contains_key(path);
         match how {
             OpenHow::ReadOnly | OpenHow::Existing if !there => {
@@ -466,6 +478,7 @@ impl DedicatedDisk for FakeDedicated {
     type File = FakeFile;
 
     async fn open(&self, path: &Path) -> DiskResult<FakeFile> {
+        refuse_open(&mut self.world.lock().expect("sound"), path)?;
         Ok(FakeFile { world: self.world.clone(), path: path.into() })
     }
 }

@@ -69,9 +69,14 @@ impl<B: Backend> Journal for Handle<B> {
     ) -> BoxFuture<'static, Result<(), TimedOut>> {
         let wanted = Amount { entries: 1, bytes: entry_bytes(bytes) };
         let site = Location::caller();
-        self.until(WaitKind::Send, "room in the journal's queue", site, deadline, move |state, cx| {
+        let what = match self.0.state().holds_too_much() {
+            true => "a checkpoint to release the journal",
+            false => "room in the journal's queue",
+        };
+        self.until(WaitKind::Send, what, site, deadline, move |state, cx| {
             // Where nothing is taken at all, submitting tells why; waiting would not.
-            let refuses = state.closing || state.failed || state.disk_full;
+            let full = state.disk_full && partition != PartitionId::NODE;
+            let refuses = state.closing || state.failed || full;
             let held_up = state.stalled || (partition != PartitionId::NODE && state.holds_too_much());
             let admits = state.line.admit_one(partition, wanted).is_ok() && !held_up;
             if !refuses && !admits {
@@ -103,7 +108,10 @@ impl<B: Backend> Journal for Handle<B> {
             queued_bytes: held.bytes,
             unreleased_bytes: state.stream.unreleased(),
             failed: state.failed,
-            disk_full: state.disk_full,
+            disk_full: state.is_full(),
+            holds_too_much: state.holds_too_much(),
+            unreleased_bytes_max: state.unreleased_bytes_max,
+            no_file: state.no_file(),
         }
     }
 
@@ -123,7 +131,7 @@ impl<B: Backend> Journal for Handle<B> {
     fn until_busy(&self, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
         let site = Location::caller();
         self.until(WaitKind::Change, "the journal to be busy", site, deadline, |state, cx| {
-            let busy = state.is_busy() || state.failed;
+            let busy = state.is_busy() || state.failed || state.is_full() || state.holds_too_much();
             if !busy {
                 remember(&mut state.busy, cx);
             }
@@ -135,7 +143,9 @@ impl<B: Backend> Journal for Handle<B> {
     fn until_unreleased(&self, bytes: u64, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
         let site = Location::caller();
         self.until(WaitKind::Change, "the journal to grow", site, deadline, move |state, cx| {
-            let grown = state.stream.unreleased() > bytes;
+            // Where there is no room for another file, what can be released makes some.
+            let grown =
+                state.stream.unreleased() > bytes || (state.disk_full && state.stream.unreleased() > 0);
             if !grown && !state.unreleased.iter().any(|(b, w)| *b == bytes && w.will_wake(cx.waker())) {
                 state.unreleased.push((bytes, cx.waker().clone()));
             }

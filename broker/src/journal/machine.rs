@@ -3,8 +3,9 @@
 //! Invariants: one group is in flight at a time; a file whose write or sync failed is never written again;
 //! group numbers rise by one with each durable group; LSNs are the queue's and pass through unchanged.
 
-use super::format::{GroupPlace, HEADER_BYTES, padded};
+use super::format::{GroupPlace, HEADER_BYTES, PAGE_BYTES, padded};
 use crate::ids::Lsn;
+use crate::limits;
 
 /// A file ready to take groups: prefilled, its header durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,8 +56,17 @@ pub struct Active {
 pub enum Placement {
     /// Write it here.
     Here(GroupPlace),
-    /// A new file is needed first; this one, if any, is sealed.
-    NextFile(Option<Sealed>),
+    /// A new file is needed first.
+    NextFile,
+}
+
+/// What a group holds, and so how much of a file it may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holds {
+    Records,
+    /// Nothing that a client sent: epochs, checkpoint records, metadata. It may take most of what is kept back of a
+    /// file for the time when the disk is full and there is no next one.
+    NoRecords,
 }
 
 /// How a write ended.
@@ -79,8 +89,11 @@ pub enum Verdict {
     Stopped,
 }
 
-/// Failures in a row, with no durable group in between, after which the disk is not believed any more.
-pub const FAILURES_MAX: u32 = 3;
+/// Of a file of so many bytes, what records may not take.
+pub fn kept_back(file_bytes: u64) -> u64 {
+    let page = PAGE_BYTES as u64;
+    (file_bytes / 32).next_multiple_of(page).max(4 * page)
+}
 
 #[derive(Clone, Debug)]
 pub struct Machine {
@@ -149,13 +162,25 @@ impl Machine {
         self.unproven
     }
 
+    /// What a file has left for groups, that which is kept back included.
+    pub fn room(&self) -> u64 {
+        self.active.map_or(0, |active| active.file.file_bytes - active.position)
+    }
+
     /// A group of `bytes` (unpadded, header included) wants to be written.
-    pub fn handle_group(&mut self, bytes: usize) -> Placement {
-        let Some(active) = self.active else { return Placement::NextFile(None) };
+    pub fn handle_group(&self, bytes: usize, holds: Holds) -> Placement {
+        let Some(active) = self.active else { return Placement::NextFile };
         let end = active.position + padded(bytes) as u64;
-        if end > active.file.file_bytes {
-            self.active = None;
-            return Placement::NextFile(Some(active.file.sealed(self.durable, true)));
+        let all = kept_back(active.file.file_bytes);
+        let kept_back = match holds {
+            // A file that is empty takes whatever fits it.
+            _ if active.position == HEADER_BYTES as u64 => 0,
+            Holds::Records => all,
+            // The rest is for the groups with which processes start.
+            Holds::NoRecords => all / 4,
+        };
+        if end + kept_back > active.file.file_bytes {
+            return Placement::NextFile;
         }
         Placement::Here(GroupPlace {
             number: self.next_number,
@@ -165,9 +190,14 @@ impl Machine {
         })
     }
 
+    /// The file at hand, as it is when a new one takes its place.
+    pub fn full(&self) -> Option<Sealed> {
+        self.active.map(|active| active.file.sealed(self.durable, true))
+    }
+
     /// The new file that was asked for.
     pub fn handle_file(&mut self, file: Prepared) {
-        assert!(self.active.is_none(), "a file is taken only when there is none");
+        assert!(self.in_flight.is_none(), "a file is left only between groups");
         self.active = Some(Active { file, position: HEADER_BYTES as u64 });
     }
 
@@ -195,7 +225,7 @@ impl Machine {
         }
         if outcome == Outcome::Failed {
             self.failures += 1;
-            if self.after_failure == AfterFailure::Stop || self.failures >= FAILURES_MAX {
+            if self.after_failure == AfterFailure::Stop || self.failures >= limits::JOURNAL_FAILURES_MAX {
                 return Verdict::Stopped;
             }
         }

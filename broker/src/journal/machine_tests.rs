@@ -12,7 +12,7 @@ fn file(sequence: u64) -> Prepared {
         slot: sequence as u32,
         sequence,
         generation: sequence,
-        file_bytes: HEADER_BYTES as u64 + 3 * PAGE,
+        file_bytes: HEADER_BYTES as u64 + 4 * PAGE,
     }
 }
 
@@ -30,7 +30,7 @@ fn place_of(placement: Placement) -> GroupPlace {
 
 /// Writes a group of one page that ends with `lsn`.
 fn write(machine: &mut Machine, lsn: u64, outcome: Outcome) -> (GroupPlace, Verdict) {
-    let place = place_of(machine.handle_group(100));
+    let place = place_of(machine.handle_group(100, Holds::NoRecords));
     machine.handle_started(PAGE_BYTES, Lsn(lsn));
     (place, machine.handle_written(outcome))
 }
@@ -50,12 +50,30 @@ fn a_group_that_does_not_fit_goes_to_the_next_file() {
     let mut machine = machine(AfterFailure::MoveOn);
     write(&mut machine, 1, Outcome::Durable);
     write(&mut machine, 2, Outcome::Durable);
-    assert!(matches!(machine.handle_group(PAGE_BYTES), Placement::Here(_)), "the last page is used, too");
-    assert_eq!(machine.handle_group(PAGE_BYTES + 1), Placement::NextFile(Some(file(1).sealed(Lsn(2), true))));
-    assert_eq!(machine.handle_group(PAGE_BYTES + 1), Placement::NextFile(None), "it is given up once");
+    let last = machine.handle_group(PAGE_BYTES, Holds::NoRecords);
+    assert!(matches!(last, Placement::Here(_)), "only the last page is kept for a start");
+    assert_eq!(machine.handle_group(PAGE_BYTES + 1, Holds::NoRecords), Placement::NextFile);
+    assert_eq!(machine.full(), Some(file(1).sealed(Lsn(2), true)));
     machine.handle_file(file(2));
-    let place = place_of(machine.handle_group(PAGE_BYTES + 1));
+    let place = place_of(machine.handle_group(PAGE_BYTES + 1, Holds::NoRecords));
     assert_eq!(place, GroupPlace { number: 3, durable_up_to: Lsn(2), position: 4096, previous_file: 1 });
+}
+
+#[test]
+fn records_leave_a_part_of_each_file_to_what_is_no_record() {
+    let six_pages = Prepared { file_bytes: HEADER_BYTES as u64 + 6 * PAGE, ..file(1) };
+    let active = Some(Active { file: six_pages, position: HEADER_BYTES as u64 });
+    let mut machine = Machine::new(AfterFailure::MoveOn, StartAt { active, ..StartAt::default() });
+    assert_eq!(kept_back(six_pages.file_bytes), 4 * PAGE);
+    let whole = machine.handle_group(6 * PAGE_BYTES, Holds::Records);
+    assert!(matches!(whole, Placement::Here(_)), "an empty file takes whatever fits it");
+    write(&mut machine, 1, Outcome::Durable);
+    assert!(matches!(machine.handle_group(PAGE_BYTES, Holds::Records), Placement::Here(_)));
+    write(&mut machine, 2, Outcome::Durable);
+    assert_eq!(machine.handle_group(PAGE_BYTES, Holds::Records), Placement::NextFile);
+    assert!(matches!(machine.handle_group(3 * PAGE_BYTES, Holds::NoRecords), Placement::Here(_)));
+    assert_eq!(machine.handle_group(4 * PAGE_BYTES, Holds::NoRecords), Placement::NextFile);
+    assert_eq!(machine.room(), 4 * PAGE);
 }
 
 #[test]
@@ -64,7 +82,8 @@ fn after_a_failure_the_same_number_goes_to_a_new_file() {
     write(&mut machine, 1, Outcome::Durable);
     let (failed, verdict) = write(&mut machine, 5, Outcome::Failed);
     assert_eq!(verdict, Verdict::MovedOn(file(1).sealed(Lsn(5), false)));
-    assert_eq!(machine.handle_group(100), Placement::NextFile(None));
+    assert_eq!(machine.handle_group(100, Holds::NoRecords), Placement::NextFile);
+    assert_eq!(machine.full(), None);
     machine.handle_file(file(2));
     let (next, _) = write(&mut machine, 9, Outcome::Durable);
     assert_eq!((failed.number, next.number), (2, 2));

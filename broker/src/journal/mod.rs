@@ -33,7 +33,7 @@ mod real_tests;
 mod recovery;
 mod scan;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -122,6 +122,22 @@ pub struct JournalStatus {
     pub unreleased_bytes: u64,
     pub failed: bool,
     pub disk_full: bool,
+    /// No records are taken until checkpoints have released some of it.
+    pub holds_too_much: bool,
+    /// Where that begins.
+    pub unreleased_bytes_max: u64,
+    /// The commit loop has a group and no file to write it to.
+    pub no_file: Option<NoFile>,
+}
+
+/// Why the commit loop has no file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoFile {
+    BeingPrepared,
+    /// Preparing one failed, for another reason than want of space; it is tried again.
+    Failed,
+    /// It cannot be opened: the process has no descriptor left.
+    NoDescriptor,
 }
 
 /// The one door to a journal.
@@ -145,10 +161,10 @@ pub trait Journal: Send + Sync + 'static {
     }
     /// While true nothing new is taken ([`SubmitError::Stalled`]); set by the stall watchdog.
     fn set_stalled(&self, stalled: bool);
-    /// Waits until something is in line or in flight; for the stall watchdog, which sleeps while the
-    /// journal is idle.
+    /// Waits until something is in line or in flight, or nothing is taken; for the stall watchdog, which sleeps
+    /// while the journal is idle.
     fn until_busy(&self, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>>;
-    /// Waits until more than `bytes` are unreleased.
+    /// Waits until more than `bytes` are unreleased, or until what can be released is wanted, for the disk is full.
     fn until_unreleased(&self, bytes: u64, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>>;
     /// Finishes what is queued, then takes nothing more.
     fn close(&self, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>>;

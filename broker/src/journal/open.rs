@@ -13,7 +13,7 @@ use super::format::{
 };
 use super::handle::Handle;
 use super::line::Amount;
-use super::machine::{Active, AfterFailure, Machine, Prepared, StartAt};
+use super::machine::{Active, AfterFailure, Machine, Prepared, StartAt, kept_back};
 use super::queue::{Beginning, Queue};
 use super::recovery::{self, LSN_GAP};
 use super::{COMMIT_TASK, JournalContext, JournalOpenError, JournalSettings, OpenedJournal, RAFT};
@@ -47,13 +47,16 @@ pub async fn open<B: Backend>(context: JournalContext<B>) -> Result<OpenedJourna
         catalogue,
         unreleased: recovered.unreleased,
         unreleased_bytes_max: settings.unreleased_bytes_max,
+        kept_back: kept_back(bounds.file_bytes),
+        holds_on: name == RAFT,
     };
+    let machine = Machine::new(after_failure, start);
     let queue = Queue::new(backend.clone(), beginning, metrics.clone());
     let commit_loop = CommitLoop {
         name,
         directory,
         queue: queue.clone(),
-        machine: Machine::new(after_failure, start),
+        machine,
         group_bound: bounds.group,
         linger: settings.linger,
         metrics,

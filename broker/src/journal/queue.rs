@@ -19,7 +19,7 @@ use io_backend::{Backend, Deadline, WaitKind, task};
 use super::catalogue::{Catalogue, FileWork, Plan};
 use super::line::{Amount, Line, Submission};
 use super::machine::{Prepared, Sealed};
-use super::{JournalEntry, SubmitError};
+use super::{JournalEntry, NoFile, SubmitError};
 use crate::admin::metrics::Metrics;
 use crate::ids::Lsn;
 
@@ -58,7 +58,15 @@ pub(super) struct State {
     pub(super) room: Vec<Waker>,
     pub(super) busy: Vec<Waker>,
     pub(super) unreleased: Vec<(u64, Waker)>,
-    unreleased_bytes_max: u64,
+    pub(super) unreleased_bytes_max: u64,
+    /// The commit loop waits for a file, or for a descriptor to open it.
+    awaits_file: bool,
+    lacks_descriptors: bool,
+    /// What the file being written has left, and how much of it is kept back.
+    room_left: u64,
+    kept_back: u64,
+    /// What is submitted must not fail for want of space, only wait for it: Raft cannot take back what it said.
+    holds_on: bool,
     closed: Vec<Waker>,
 }
 
@@ -134,6 +142,10 @@ pub struct Beginning {
     /// First LSN and bytes of the files that hold recovered entries, in order.
     pub unreleased: Vec<(Lsn, u64)>,
     pub unreleased_bytes_max: u64,
+    /// Of each file, for what is no record.
+    pub kept_back: u64,
+    /// Waits for space instead of failing.
+    pub holds_on: bool,
 }
 
 impl<B: Backend> Queue<B> {
@@ -170,6 +182,11 @@ impl<B: Backend> Queue<B> {
                 busy: Vec::new(),
                 unreleased: Vec::new(),
                 unreleased_bytes_max: beginning.unreleased_bytes_max,
+                awaits_file: false,
+                lacks_descriptors: false,
+                room_left: u64::MAX,
+                kept_back: beginning.kept_back,
+                holds_on: beginning.holds_on,
                 closed: Vec::new(),
             }),
         })
@@ -196,7 +213,9 @@ impl<B: Backend> Queue<B> {
         }
         let amount = Amount::of(&entries);
         let mut state = self.state();
-        state.takes(progress)?;
+        // While the disk is full there is room for what is no record.
+        let records = entries.iter().any(|entry| entry.kind == super::EntryKind::Batch);
+        state.takes(progress, records)?;
         if entries.is_empty() {
             return Ok(Lsn(state.next_lsn.0 - 1));
         }
@@ -236,7 +255,8 @@ impl<B: Backend> Queue<B> {
             });
             let registry = self.backend.registry();
             let wait = registry.waiting(&self.backend, WaitKind::Receive, "entries to commit", site);
-            wait.on(self.name.clone()).unbounded().during(waiting).await
+            let idle = Deadline::Unbounded("a journal with nothing in line waits for something to commit");
+            wait.on(self.name.clone()).bounded_by(idle).during(waiting).await
         }
     }
 
@@ -252,17 +272,21 @@ impl<B: Backend> Queue<B> {
     }
 
     /// The group is durable: says so to everyone who waits for part of it, and empties it.
-    pub fn complete(&self, group: &mut VecDeque<Submission>, bytes: u64) {
+    pub fn complete(&self, group: &mut VecDeque<Submission>, bytes: u64, room_left: u64) {
         let (Some(first), Some(last)) = (group.front(), group.back()) else { return };
         let (first_lsn, last_lsn) = (first.first_lsn, last.last_lsn());
         let mut state = self.state();
         state.in_flight = false;
         state.durable = last_lsn;
         state.last_entry = last_lsn;
+        state.room_left = room_left;
         state.stream.write(first_lsn, bytes);
         let unreleased = state.stream.unreleased();
-        let crossed: Vec<Waker> =
+        let mut crossed: Vec<Waker> =
             state.unreleased.extract_if(.., |(bound, _)| unreleased > *bound).map(|(_, w)| w).collect();
+        if state.holds_too_much() {
+            crossed.append(&mut state.busy);
+        }
         drop(state);
         // From the back each waiter is met at its highest LSN first, and told once.
         for submission in group.iter().rev() {
@@ -292,8 +316,12 @@ impl<B: Backend> Queue<B> {
         }
         self.depth(&state);
         let room = std::mem::take(&mut state.room);
-        // Whoever watches for work also has to see that there will be none any more.
-        let busy = if state.failed { std::mem::take(&mut state.busy) } else { Vec::new() };
+        // Whoever watches for work also has to see that none is taken any more; and checkpoints make room.
+        let tells = state.failed || state.disk_full;
+        let mut busy = if tells { std::mem::take(&mut state.busy) } else { Vec::new() };
+        if state.disk_full {
+            busy.extend(std::mem::take(&mut state.unreleased).into_iter().map(|(_, waker)| waker));
+        }
         drop(state);
         wake(room);
         wake(busy);
@@ -309,13 +337,21 @@ impl<B: Backend> Queue<B> {
         wake(preparer);
     }
 
-    /// Waits for a file to write to.
+    /// Waits for a file to write to in the place of one that is full, which is sealed when there is another and not
+    /// before: until then it may take what is no record.
     #[track_caller]
-    pub fn next_file(&self) -> impl Future<Output = NextFile> + '_ {
+    pub fn next_file(&self, mut full: Option<Sealed>) -> impl Future<Output = NextFile> + '_ {
         let site = Location::caller();
         async move {
             let waiting = poll_fn(|cx| {
                 let mut state = self.state();
+                state.awaits_file = false;
+                if state.catalogue.has_spare()
+                    && let Some(full) = full.take()
+                {
+                    // Before the next one is begun: what its header says of the oldest file counts this one.
+                    state.catalogue.handle_sealed(full);
+                }
                 if let Some(file) = state.catalogue.take_spare() {
                     let preparer = state.preparer.take();
                     drop(state);
@@ -324,19 +360,28 @@ impl<B: Backend> Queue<B> {
                 }
                 let hopeless = match state.preparation {
                     Preparation::Working => false,
-                    Preparation::NoSpace => true,
+                    Preparation::NoSpace => !state.holds_on,
                     Preparation::Failed => state.closing,
                 };
                 if hopeless {
                     return Poll::Ready(NextFile::NoSpace);
                 }
+                state.awaits_file = true;
                 state.committer = Some(cx.waker().clone());
                 Poll::Pending
             });
             let registry = self.backend.registry();
             let wait = registry.waiting(&self.backend, WaitKind::Change, "a prepared journal file", site);
-            wait.on(self.name.clone()).unbounded().during(waiting).await
+            let told = Deadline::Unbounded(
+                "a commit without a file waits for one; that it lasts is told as a write state",
+            );
+            wait.on(self.name.clone()).bounded_by(told).during(waiting).await
         }
+    }
+
+    /// Whether a file cannot be opened for want of a descriptor.
+    pub fn descriptors_lack(&self, lack: bool) {
+        self.state().lacks_descriptors = lack;
     }
 
     /// The commit loop is the one that all who wait here wait for.
@@ -372,7 +417,8 @@ impl<B: Backend> Queue<B> {
             });
             let registry = self.backend.registry();
             let wait = registry.waiting(&self.backend, WaitKind::Receive, "journal files to prepare", site);
-            wait.on(self.name.clone()).unbounded().during(waiting).await
+            let idle = Deadline::Unbounded("a journal with a spare file needs no other until that is taken");
+            wait.on(self.name.clone()).bounded_by(idle).during(waiting).await
         }
     }
 
@@ -413,8 +459,10 @@ impl<B: Backend> Queue<B> {
         }
         state.preparation = if no_space { Preparation::NoSpace } else { Preparation::Failed };
         let committer = state.committer.take();
+        let busy = if state.is_full() { std::mem::take(&mut state.busy) } else { Vec::new() };
         drop(state);
         wake(committer);
+        wake(busy);
     }
 
     pub fn removed(&self, file: Sealed) {
@@ -430,13 +478,11 @@ impl<B: Backend> Queue<B> {
         waiting: impl Future<Output = T>,
     ) -> Result<T, TimedOut> {
         let registry = self.backend.registry();
-        let mut wait = registry
+        let wait = registry
             .waiting(&self.backend, kind, what, site)
             .on(self.name.clone())
-            .held(self.resource.clone());
-        if matches!(deadline, Deadline::Unbounded(_)) {
-            wait = wait.unbounded();
-        }
+            .held(self.resource.clone())
+            .bounded_by(deadline);
         within(&self.backend, deadline, wait.during(waiting)).await
     }
 }
@@ -451,12 +497,12 @@ pub enum Failure {
 }
 
 impl State {
-    fn takes(&self, progress: &Progress) -> Result<(), SubmitError> {
+    fn takes(&self, progress: &Progress, records: bool) -> Result<(), SubmitError> {
         if self.closing {
             Err(SubmitError::Closed)
         } else if self.failed {
             Err(SubmitError::Failed)
-        } else if self.disk_full {
+        } else if self.disk_full && records {
             Err(SubmitError::DiskFull)
         } else if self.stalled {
             Err(SubmitError::Stalled)
@@ -476,6 +522,23 @@ impl State {
     /// producers wait for them.
     pub(super) fn holds_too_much(&self) -> bool {
         self.stream.unreleased() > self.unreleased_bytes_max
+    }
+
+    pub(super) fn no_file(&self) -> Option<NoFile> {
+        if self.lacks_descriptors {
+            return Some(NoFile::NoDescriptor);
+        }
+        let why = match self.preparation {
+            Preparation::Failed => NoFile::Failed,
+            Preparation::Working | Preparation::NoSpace => NoFile::BeingPrepared,
+        };
+        self.awaits_file.then_some(why)
+    }
+
+    /// Whether there is no room for what clients want, as far as it is known.
+    pub(super) fn is_full(&self) -> bool {
+        let none_left = self.awaits_file || self.room_left < self.kept_back;
+        self.disk_full || (self.holds_on && self.lacks_space() && none_left)
     }
 
     fn lacks_space(&self) -> bool {

@@ -17,6 +17,7 @@ use io_backend::{Backend, Deadline, Disk, DiskError, File, OpenHow};
 use super::LogSettings;
 use super::batch::{BatchHeader, Batches};
 use super::index::{self, OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES};
+use super::open_files::{OpenFiles, SegmentFile, lacks_descriptors};
 use super::segment::{Segment, SegmentName};
 use super::snapshot::{self, Snapshot};
 use super::tail::Chunk;
@@ -24,7 +25,9 @@ use crate::ids::{Lsn, Offset};
 use crate::limits;
 use crate::partition::CheckpointMark;
 
-pub type FileOf<B> = <<B as Backend>::Disk as Disk>::File;
+pub type FileOf<B> = SegmentFile<B>;
+/// A file as the disk gives it.
+pub type RawFileOf<B> = <<B as Backend>::Disk as Disk>::File;
 pub type Segments<B> = Vec<Arc<Segment<FileOf<B>>>>;
 
 /// Snapshot files that are kept.
@@ -33,6 +36,7 @@ const SNAPSHOTS_KEPT: usize = 2;
 /// What the files of a partition hold, as its owner knows them.
 pub struct LogFiles<B: Backend> {
     pub directory: PathBuf,
+    pub open_files: OpenFiles<B>,
     /// Rising in offset, without holes.
     pub segments: Segments<B>,
     /// LSNs of the snapshot files, rising.
@@ -47,6 +51,7 @@ impl<B: Backend> Clone for LogFiles<B> {
     fn clone(&self) -> Self {
         LogFiles {
             directory: self.directory.clone(),
+            open_files: self.open_files.clone(),
             segments: self.segments.clone(),
             snapshots: self.snapshots.clone(),
             attempts: self.attempts,
@@ -56,9 +61,10 @@ impl<B: Backend> Clone for LogFiles<B> {
 }
 
 impl<B: Backend> LogFiles<B> {
-    pub fn none(directory: PathBuf) -> LogFiles<B> {
+    pub fn none(directory: PathBuf, open_files: OpenFiles<B>) -> LogFiles<B> {
         LogFiles {
             directory,
+            open_files,
             segments: Vec::new(),
             snapshots: Vec::new(),
             attempts: 0,
@@ -200,13 +206,20 @@ impl<B: Backend> Work<'_, B> {
     /// Writes and syncs; returns what the segments are then.
     async fn write_segments(&mut self, chunks: &[Chunk]) -> Result<Segments<B>, DiskError> {
         let mut segments = self.files.segments.clone();
-        let mut current: Option<Writing<FileOf<B>>> = None;
+        let mut current: Option<Writing<B>> = None;
         if !chunks.is_empty()
             && let Some(last) = segments.last()
             && !last.spent
             && self.backend.now().since(last.begun) < self.settings.segment_age
         {
-            current = Some(Writing::on((**last).clone()));
+            let path = self.files.directory.join(last.name.file("log"));
+            let opened = self.backend.disk().open(&path, OpenHow::Existing, self.deadline).await;
+            if let Err(error) = &opened {
+                // Whatever it is: what is still in the tail can go to a file of its own.
+                self.spent |= !lacks_descriptors(error);
+            }
+            let file = opened?;
+            current = Some(Writing::on((**last).clone(), file));
             segments.pop();
         }
         for chunk in chunks {
@@ -237,7 +250,7 @@ impl<B: Backend> Work<'_, B> {
         Ok(segments)
     }
 
-    async fn begin(&mut self, base: Offset) -> Result<Writing<FileOf<B>>, DiskError> {
+    async fn begin(&mut self, base: Offset) -> Result<Writing<B>, DiskError> {
         let disk = self.backend.disk();
         let name = SegmentName { base, attempt: self.files.attempts };
         let path = self.files.directory.join(name.file("log"));
@@ -246,14 +259,15 @@ impl<B: Backend> Work<'_, B> {
         }
         self.made.push(path.clone());
         let file = disk.open(&path, OpenHow::CreateNew, self.deadline).await?;
-        Ok(Writing::on(Segment::empty(name, file, self.backend.now())))
+        let read = self.files.open_files.file(path);
+        Ok(Writing::on(Segment::empty(name, read, self.backend.now()), file))
     }
 
     /// Writes what is buffered; now and then syncs, so that no sync has much to do.
-    async fn flush(&mut self, writing: &mut Writing<FileOf<B>>) -> Result<(), DiskError> {
+    async fn flush(&mut self, writing: &mut Writing<B>) -> Result<(), DiskError> {
         let piece: Bytes = writing.buffer.split().freeze();
         let len = piece.len() as u64;
-        let written = writing.segment.file.write_at(writing.written, piece, self.deadline).await;
+        let written = writing.file.write_at(writing.written, piece, self.deadline).await;
         if let Err(error) = &written {
             // Where space is short the same file may go on later; any other error is the file's own.
             self.spent |= writing.existing && !error.is_full();
@@ -266,8 +280,8 @@ impl<B: Backend> Work<'_, B> {
         Ok(())
     }
 
-    async fn sync(&mut self, writing: &mut Writing<FileOf<B>>) -> Result<(), DiskError> {
-        let synced = writing.segment.file.sync(self.deadline).await;
+    async fn sync(&mut self, writing: &mut Writing<B>) -> Result<(), DiskError> {
+        let synced = writing.file.sync(self.deadline).await;
         self.spent |= writing.existing && synced.is_err();
         synced?;
         writing.synced = writing.written;
@@ -275,7 +289,7 @@ impl<B: Backend> Work<'_, B> {
     }
 
     /// Everything of the segment is written and synced, and its indexes are behind it.
-    async fn seal(&mut self, mut writing: Writing<FileOf<B>>) -> Result<Segment<FileOf<B>>, DiskError> {
+    async fn seal(&mut self, mut writing: Writing<B>) -> Result<Segment<FileOf<B>>, DiskError> {
         if !writing.buffer.is_empty() {
             self.flush(&mut writing).await?;
         }
@@ -295,6 +309,8 @@ impl<B: Backend> Work<'_, B> {
             };
             match written.await {
                 Ok(()) => segment.index_entries += entries,
+                // Nothing is wrong with the file: the whole attempt is made again.
+                Err(error) if lacks_descriptors(&error) => return Err(error),
                 // An index only saves time and is rebuilt when the log is opened; a bad block under it must not keep
                 // the journal of the whole node from being released. No more points go behind the gap.
                 Err(error) => {
@@ -321,8 +337,10 @@ impl<B: Backend> Work<'_, B> {
 }
 
 /// A segment that grows.
-struct Writing<F> {
-    segment: Segment<F>,
+struct Writing<B: Backend> {
+    segment: Segment<FileOf<B>>,
+    /// What it is written through, from the first write to the sync: an error in between is this descriptor's.
+    file: RawFileOf<B>,
     /// It was there before this attempt.
     existing: bool,
     buffer: BytesMut,
@@ -333,9 +351,10 @@ struct Writing<F> {
     times: BytesMut,
 }
 
-impl<F: File> Writing<F> {
-    fn on(segment: Segment<F>) -> Writing<F> {
+impl<B: Backend> Writing<B> {
+    fn on(segment: Segment<FileOf<B>>, file: RawFileOf<B>) -> Writing<B> {
         Writing {
+            file,
             existing: segment.bytes > 0,
             buffer: BytesMut::new(),
             written: segment.bytes,

@@ -14,6 +14,7 @@ pub mod checkpoint;
 pub mod codec;
 pub mod index;
 pub mod open;
+pub mod open_files;
 pub mod read;
 pub mod records;
 pub mod search;

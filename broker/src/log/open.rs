@@ -14,6 +14,7 @@ use io_backend::{Backend, Deadline, Disk, DiskError, File, OpenHow};
 use super::LogSettings;
 use super::checkpoint::{FileOf, LogFiles, Segments};
 use super::index::{self, IndexPoint, OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES};
+use super::open_files::OpenFiles;
 use super::segment::{Scan, ScanError, Segment, SegmentDamage, SegmentName, Summary};
 use super::snapshot::{self, Snapshot};
 use crate::ids::{Lsn, Offset, ProducerId};
@@ -54,12 +55,13 @@ pub struct OpenedLog<B: Backend> {
 /// Takes over what `mark` vouches for; without a mark nothing is.
 pub async fn open<B: Backend>(
     backend: &B,
+    open_files: &OpenFiles<B>,
     directory: &Path,
     settings: &LogSettings,
     mark: Option<CheckpointMark>,
     deadline: Deadline,
 ) -> Result<OpenedLog<B>, LogOpenError> {
-    let mut files = LogFiles::none(directory.to_path_buf());
+    let mut files = LogFiles::none(directory.to_path_buf(), open_files.clone());
     let found = match backend.disk().read_dir(directory, deadline).await {
         Ok(found) => found,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
@@ -89,7 +91,7 @@ pub async fn open<B: Backend>(
     remove_others(backend, directory, found.iter().map(|entry| &*entry.name), &names, &snapshots, deadline)
         .await?;
     let start = mark.map_or(Offset::ZERO, |mark| mark.log_start);
-    files.segments = open_segments(backend, directory, settings, &names, start, vouched, deadline).await?;
+    files.segments = open_segments(&files, backend, settings, &names, start, vouched, deadline).await?;
     files.directory_made = mark.is_some() && !found.is_empty();
     let foundation = match mark {
         Some(mark) => found_on(backend, directory, &files, &snapshots, mark, deadline).await?,
@@ -120,15 +122,16 @@ async fn remove_others<B: Backend>(
 }
 
 async fn open_segments<B: Backend>(
+    files: &LogFiles<B>,
     backend: &B,
-    directory: &Path,
     settings: &LogSettings,
     names: &[SegmentName],
     start: Offset,
     vouched: Offset,
     deadline: Deadline,
 ) -> Result<Segments<B>, LogOpenError> {
-    let missing = |from, to| LogOpenError::Missing { directory: directory.to_path_buf(), from, to };
+    let directory = &files.directory;
+    let missing = |from, to| LogOpenError::Missing { directory: directory.clone(), from, to };
     match names.first() {
         None if start < vouched => return Err(missing(start, vouched)),
         Some(first) if first.base > start => return Err(missing(start, first.base)),
@@ -138,24 +141,23 @@ async fn open_segments<B: Backend>(
     for (nth, name) in names.iter().enumerate() {
         let ends = names.get(nth + 1).map_or(vouched, |next| next.base);
         let last = nth + 1 == names.len();
-        segments
-            .push(Arc::new(open_segment(backend, directory, settings, *name, ends, last, deadline).await?));
+        segments.push(Arc::new(open_segment(files, backend, settings, *name, ends, last, deadline).await?));
     }
     Ok(segments)
 }
 
 /// Opens one segment whose valid part ends at offset `ends`.
 async fn open_segment<B: Backend>(
+    files: &LogFiles<B>,
     backend: &B,
-    directory: &Path,
     settings: &LogSettings,
     name: SegmentName,
     ends: Offset,
     last: bool,
     deadline: Deadline,
 ) -> Result<Segment<FileOf<B>>, LogOpenError> {
-    let disk = backend.disk();
-    let file = disk.open(&directory.join(name.file("log")), OpenHow::Existing, deadline).await?;
+    let directory = &files.directory;
+    let file = files.open_files.file(directory.join(name.file("log")));
     let len = file.len(deadline).await?;
     let offsets = read_index(backend, &directory.join(name.file("index")), deadline).await?;
     let times = read_index(backend, &directory.join(name.file("timeindex")), deadline).await?;
@@ -174,9 +176,16 @@ async fn open_segment<B: Backend>(
     };
     if segment.end() != ends {
         let to = segment.end();
-        return Err(LogOpenError::Missing { directory: directory.to_path_buf(), from: to, to: ends });
+        return Err(LogOpenError::Missing { directory: directory.clone(), from: to, to: ends });
     }
-    write_index(backend, directory, &mut segment, loaded, deadline).await?;
+    match write_index(backend, directory, &mut segment, loaded, deadline).await {
+        // It only saves time, and what it points to is in memory: reading needs no space.
+        Err(error) if error.is_full() => {
+            tracing::warn!(error = %error, "an index is not completed; its segment ends here");
+            segment.spent = true;
+        }
+        written => written?,
+    }
     if last && segment.bytes < len {
         segment.file.set_len(segment.bytes, deadline).await?;
     }
@@ -328,7 +337,7 @@ async fn found_on<B: Backend>(
                     end: header.end(),
                     append_time_ms: if header.log_append_time() { header.max_timestamp } else { -1 },
                 };
-                foundation.producers.remember(header.producer_id, batch, header.end());
+                foundation.producers.remember(header.producer_id, batch, header.end(), None);
             }
         }
     }

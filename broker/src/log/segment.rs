@@ -20,6 +20,7 @@ const SCAN_BYTES: usize = 256 * 1024;
 pub struct Segment<F> {
     pub base: Offset,
     pub name: SegmentName,
+    /// To read from.
     pub file: F,
     /// Synced bytes; what lies beyond is nobody's.
     pub bytes: u64,

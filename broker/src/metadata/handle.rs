@@ -91,6 +91,7 @@ impl<B: Backend> MetadataHandle<B> {
             Ok(Ok(outcome)) => Ok(outcome),
             Ok(Err(Refusal::NotLeader)) => Err(ProposeError::NoController),
             Ok(Err(Refusal::Closed)) => Err(closed()),
+            Ok(Err(Refusal::DiskFull)) => Err(ProposeError::DiskFull),
             // Whoever dropped the reply may have got it into the log before.
             Err(ReplyError::TimedOut | ReplyError::Dropped) => Err(ProposeError::TimedOut),
         }

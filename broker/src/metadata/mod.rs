@@ -158,6 +158,9 @@ pub enum ProposeError {
         "a metadata change of {bytes} bytes is above the limit of {limit}: split it into several requests"
     )]
     TooLarge { bytes: usize, limit: usize },
+    /// Nothing was proposed.
+    #[error("the disk under the metadata is full: free space on the disk of the data directory")]
+    DiskFull,
     #[error("metadata is closed: {0}")]
     Closed(String),
 }

@@ -191,6 +191,11 @@ impl<T> Machine<T> {
         &self.producers
     }
 
+    /// Forgets producers that have been silent for long.
+    pub fn expire_producers(&mut self, now: Moment) {
+        self.producers.expire(self.synced.min(self.high_watermark), now);
+    }
+
     /// Everything before is durable here.
     pub fn synced(&self) -> Offset {
         self.synced

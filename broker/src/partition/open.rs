@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
+use futures::future::BoxFuture;
 use io_backend::progress::Progress;
 use io_backend::{Backend, Deadline, Published, TaskName, channel};
 
@@ -14,7 +15,9 @@ use super::{CheckpointMark, PartitionHandle};
 use crate::ids::{Incarnation, Lsn, Offset, PartitionId};
 use crate::journal::{JournalHandle, RecoveredEntry};
 use crate::limits;
+use crate::log::open_files::OpenFiles;
 use crate::log::{self, LogSettings, open::LogOpenError};
+use crate::replicas::RescueError;
 
 /// What a replica is opened with.
 pub struct OpenPartition<B: Backend> {
@@ -25,13 +28,15 @@ pub struct OpenPartition<B: Backend> {
     /// Which life of the replica this is. A mark and entries of another one are ignored.
     pub replica: Incarnation,
     pub settings: LogSettings,
+    pub open_files: OpenFiles<B>,
     /// Of this replica alone, and of this life of it. Made when there is something to keep in it.
     pub directory: PathBuf,
     pub journal: JournalHandle,
     /// The last recorded checkpoint.
     pub mark: Option<CheckpointMark>,
     /// What survived in the journal, in LSN order. Entries of others and those the mark covers are skipped.
-    pub recovered: Vec<RecoveredEntry>,
+    /// Asked for when the files are found sound.
+    pub recovered: BoxFuture<'static, Result<Vec<RecoveredEntry>, RescueError>>,
     pub deadline: Deadline,
 }
 
@@ -41,17 +46,32 @@ pub enum PartitionOpenError {
     #[error("{name}: {error}")]
     Log { name: Arc<str>, error: LogOpenError },
     #[error("{name}: {error}")]
+    Rescued { name: Arc<str>, error: RescueError },
+    #[error("{name}: {error}")]
     Journal { name: Arc<str>, error: ReplayError },
 }
 
 /// Opens a replica and starts its owner. It does not lead until it is told to.
 pub async fn open<B: Backend>(with: OpenPartition<B>) -> Result<PartitionHandle<B>, PartitionOpenError> {
-    let OpenPartition { backend, id, name, replica, settings, directory, journal, mark, recovered, deadline } =
-        with;
+    let OpenPartition {
+        backend,
+        id,
+        name,
+        replica,
+        settings,
+        directory,
+        journal,
+        mark,
+        recovered,
+        deadline,
+        ..
+    } = with;
     let mark = mark.filter(|mark| mark.partition == id && mark.replica == replica);
-    let opened = log::open::open(&backend, &directory, &settings, mark, deadline)
+    let opened = log::open::open(&backend, &with.open_files, &directory, &settings, mark, deadline)
         .await
         .map_err(|error| PartitionOpenError::Log { name: name.clone(), error })?;
+    let recovered =
+        recovered.await.map_err(|error| PartitionOpenError::Rescued { name: name.clone(), error })?;
     let checkpoint = opened.foundation.log_end;
     let covered = opened.foundation.lsn;
     let mut machine = Machine::new(id, replica, settings.log_append_time, opened.foundation);

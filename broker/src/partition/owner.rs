@@ -202,12 +202,13 @@ impl<B: Backend> Owner<B> {
             ),
             false => (WaitKind::Receive, "appends and questions", name, None),
         };
+        let forever = Deadline::Unbounded("an owner waits for its mailboxes and for what it has started");
         let registry = backend.registry().clone();
         let waiting = registry
             .waiting(&backend, kind, what, Location::caller())
             .on(target)
             .held_by_any(committer)
-            .unbounded();
+            .bounded_by(forever);
         let ready = poll_fn(|cx| {
             let mut woken = Woken { checkpointed: None, abandoned: false };
             self.progress.register(cx);
@@ -243,7 +244,6 @@ impl<B: Backend> Owner<B> {
             }
             if ready { Poll::Ready(woken) } else { Poll::Pending }
         });
-        let forever = Deadline::Unbounded("an owner waits for its mailboxes and for what it has started");
         match within(&backend, forever, waiting.during(ready)).await {
             Ok(woken) => woken,
             Err(TimedOut) => Woken { checkpointed: None, abandoned: true },
@@ -398,6 +398,7 @@ impl<B: Backend> Owner<B> {
     }
 
     fn begin_checkpoint(&mut self, deadline: Deadline) {
+        self.machine.expire_producers(self.backend.now());
         // Read before our own state: whatever of ours is submitted later has a higher LSN.
         let journal = self.journal.status().durable;
         let first_in_flight = self.machine.first_in_flight();

@@ -3,15 +3,20 @@
 //! Of each producer the last five settled batches are kept, and all that are not settled yet, so that
 //! rolling back what was not settled leaves at least what a retry may ask for. Sequences run from 0 to
 //! `i32::MAX` and then begin again at 0. Pure.
+//!
+//! A producer is forgotten when it has been silent for a day, as in Kafka; where there are many, sooner, those with a
+//! single batch first, but never while it may still try a batch again. Where that leaves too many, new ones are
+//! refused: a flood of them must not make the broker forget whom it has to recognise.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use io_backend::Moment;
 
 use crate::ids::{Offset, ProducerId};
-use crate::limits;
+use crate::limits::{self, PRODUCER_BATCHES_REMEMBERED as REMEMBERED};
 use crate::partition::{AppendError, ProducerStamp};
-
-/// Batches of a producer that may be in flight, and so come again.
-pub const REMEMBERED: usize = 5;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RememberedBatch {
@@ -31,6 +36,15 @@ struct Producer {
     batches: VecDeque<RememberedBatch>,
     /// Everything known was rolled back: what came first is expected again.
     rolled_back: Option<(i16, i32)>,
+    /// When it was last heard of, by this process's clock; not yet known of one that was brought back.
+    active: Option<Moment>,
+}
+
+impl Producer {
+    /// Nothing of it can be rolled back.
+    fn is_settled(&self, settled: Offset) -> bool {
+        self.batches.back().is_none_or(|last| last.end <= settled)
+    }
 }
 
 /// Whether a batch is to be appended.
@@ -44,6 +58,8 @@ pub enum Sequenced {
 #[derive(Clone, Debug, Default)]
 pub struct Producers {
     known: BTreeMap<ProducerId, Producer>,
+    /// Before that, looking for somebody to forget is of no use.
+    look_again: Option<Moment>,
 }
 
 /// The sequence `by` records after `sequence`.
@@ -67,6 +83,9 @@ impl Producers {
 
     pub fn check(&self, stamp: ProducerStamp, last_offset_delta: i32) -> Result<Sequenced, AppendError> {
         let Some(producer) = self.known.get(&stamp.id) else {
+            if self.known.len() >= limits::PRODUCERS_PER_PARTITION_MAX {
+                return Err(AppendError::Overloaded);
+            }
             // Nothing is remembered (a new producer, or one forgotten long ago): any start will do.
             return Ok(Sequenced::Next);
         };
@@ -104,16 +123,22 @@ impl Producers {
         }
     }
 
-    /// The batch has been given its offsets. `settled`: what ends there or before will not be rolled back.
-    pub fn remember(&mut self, id: ProducerId, batch: RememberedBatch, settled: Offset) {
+    /// The batch has been given its offsets. `settled`: what ends there or before will not be rolled back. `now` is
+    /// absent for what is brought back at a start.
+    pub fn remember(&mut self, id: ProducerId, batch: RememberedBatch, settled: Offset, now: Option<Moment>) {
         let producer = self.known.entry(id).or_default();
+        producer.active = now.or(producer.active);
         producer.rolled_back = None;
         producer.batches.push_back(batch);
         while producer.batches.len() > REMEMBERED && producer.batches[REMEMBERED].end <= settled {
             producer.batches.pop_front();
         }
-        if self.known.len() > limits::PRODUCERS_PER_PARTITION_MAX {
-            self.forget_idle(settled);
+        if let Some(now) = now
+            && self.known.len() > limits::PRODUCERS_PER_PARTITION_KEPT
+            && self.look_again.is_none_or(|then| then <= now)
+        {
+            self.look_again = Some(now + limits::PRODUCERS_LOOKED_THROUGH_EVERY);
+            self.forget_idle(settled, now);
         }
     }
 
@@ -125,15 +150,32 @@ impl Producers {
         }
     }
 
-    /// Forgets a tenth of the producers, those silent for the longest, so that the cost of choosing them is rare.
-    fn forget_idle(&mut self, settled: Offset) {
-        let last = |producer: &Producer| producer.batches.back().map_or(Offset(-1), |batch| batch.end);
-        let mut idle: Vec<(Offset, ProducerId)> = self.known.iter().map(|(id, p)| (last(p), *id)).collect();
-        idle.sort_unstable();
-        for (end, id) in idle.into_iter().take(limits::PRODUCERS_PER_PARTITION_MAX / 10) {
-            if end <= settled {
-                self.known.remove(&id);
-            }
+    /// Forgets those that have been silent for as long as Kafka remembers them. Of those that were brought back the
+    /// silence begins now.
+    pub fn expire(&mut self, settled: Offset, now: Moment) {
+        self.known.retain(|_, producer| {
+            let active = *producer.active.get_or_insert(now);
+            !producer.is_settled(settled) || now.since(active) < limits::PRODUCER_EXPIRATION
+        });
+    }
+
+    /// Brings their number down to what is kept, as far as enough of them are silent for long enough: first those that
+    /// sent a single batch, then those silent for the longest.
+    fn forget_idle(&mut self, settled: Offset, now: Moment) {
+        self.expire(settled, now);
+        let idle = |producer: &Producer| {
+            let silent = producer.active.map_or(Duration::ZERO, |active| now.since(active));
+            (producer.is_settled(settled) && silent >= limits::PRODUCER_RETRIES_WITHIN).then_some(silent)
+        };
+        let mut candidates: Vec<(bool, Reverse<Duration>, ProducerId)> = self
+            .known
+            .iter()
+            .filter_map(|(id, producer)| Some((producer.batches.len() > 1, Reverse(idle(producer)?), *id)))
+            .collect();
+        candidates.sort_unstable();
+        let surplus = self.known.len().saturating_sub(limits::PRODUCERS_PER_PARTITION_KEPT * 9 / 10);
+        for (_, _, id) in candidates.into_iter().take(surplus) {
+            self.known.remove(&id);
         }
     }
 
@@ -172,9 +214,9 @@ impl Producers {
 
     pub fn restored(all: impl IntoIterator<Item = (ProducerId, Vec<RememberedBatch>)>) -> Producers {
         let one = |(id, batches): (ProducerId, Vec<RememberedBatch>)| {
-            (id, Producer { batches: batches.into(), rolled_back: None })
+            (id, Producer { batches: batches.into(), rolled_back: None, active: None })
         };
-        Producers { known: all.into_iter().map(one).collect() }
+        Producers { known: all.into_iter().map(one).collect(), look_again: None }
     }
 }
 
@@ -204,7 +246,7 @@ mod tests {
             end: Offset(at + i64::from(records)),
             append_time_ms: -1,
         };
-        producers.remember(P, batch, Offset(settled));
+        producers.remember(P, batch, Offset(settled), None);
     }
 
     /// Ten batches of one record each, sequences and offsets 0 to 9, all settled.
@@ -298,21 +340,80 @@ mod tests {
         assert_eq!(offset_of_duplicate(&restored, 0, 7, 1), Some(7));
     }
 
-    #[test]
-    fn the_number_of_producers_is_bounded() {
-        let mut producers = Producers::default();
-        for id in 0..limits::PRODUCERS_PER_PARTITION_MAX as i64 + 1 {
-            let batch = RememberedBatch {
-                epoch: 0,
-                base_sequence: 0,
-                last_sequence: 0,
-                base_offset: Offset(id),
-                end: Offset(id + 1),
-                append_time_ms: -1,
-            };
-            producers.remember(ProducerId(id), batch, Offset(i64::MAX));
+    const SETTLED: Offset = Offset(i64::MAX);
+
+    fn at(seconds: u64) -> Moment {
+        Moment(seconds * 1_000_000_000)
+    }
+
+    fn one(sequence: i32) -> RememberedBatch {
+        RememberedBatch {
+            epoch: 0,
+            base_sequence: sequence,
+            last_sequence: sequence,
+            base_offset: Offset(0),
+            end: Offset(1),
+            append_time_ms: -1,
         }
-        assert!(producers.len() <= limits::PRODUCERS_PER_PARTITION_MAX);
-        assert!(!producers.known.contains_key(&ProducerId(0)));
+    }
+
+    fn of(id: i64) -> ProducerStamp {
+        ProducerStamp { id: ProducerId(id), epoch: 0, base_sequence: 0 }
+    }
+
+    /// New producers with one batch each, as many as are taken, a thousand a second from second `from` on; returns
+    /// when the last of `count` came.
+    fn flood(producers: &mut Producers, first: i64, count: i64, from: u64) -> u64 {
+        let second = |nth: i64| from + nth as u64 / 1_000;
+        for nth in 0..count {
+            if producers.check(of(first + nth), 0) == Ok(Sequenced::Next) {
+                producers.remember(ProducerId(first + nth), one(0), SETTLED, Some(at(second(nth))));
+            }
+        }
+        second(count)
+    }
+
+    #[test]
+    fn a_flood_of_new_producers_is_refused_before_a_live_one_is_forgotten() {
+        let mut producers = Producers::default();
+        producers.remember(P, one(0), SETTLED, Some(at(0)));
+        let end = flood(&mut producers, 1_000, 100_000, 0);
+        assert_eq!(producers.len(), limits::PRODUCERS_PER_PARTITION_MAX);
+        assert_eq!(producers.check(of(999), 0), Err(AppendError::Overloaded));
+        assert_eq!(producers.check(stamp(0, 0), 0), Ok(Sequenced::Duplicate(one(0))));
+        let later = end + limits::PRODUCER_RETRIES_WITHIN.as_secs();
+        producers.remember(P, one(1), SETTLED, Some(at(later)));
+        assert!(producers.len() <= limits::PRODUCERS_PER_PARTITION_KEPT, "{}", producers.len());
+        assert_eq!(producers.check(of(999), 0), Ok(Sequenced::Next), "new ones are taken again");
+        assert_eq!(producers.check(stamp(0, 0), 0), Ok(Sequenced::Duplicate(one(0))));
+    }
+
+    #[test]
+    fn producers_of_a_single_batch_go_before_those_that_came_back() {
+        let mut producers = Producers::default();
+        producers.remember(P, one(0), SETTLED, Some(at(0)));
+        producers.remember(P, one(1), SETTLED, Some(at(0)));
+        let end = flood(&mut producers, 1_000, 15_000, 1) + 3_600;
+        producers.remember(ProducerId(1), one(0), SETTLED, Some(at(end)));
+        assert!(producers.len() <= limits::PRODUCERS_PER_PARTITION_KEPT);
+        assert!(
+            producers.known.contains_key(&P),
+            "it has been silent for longest, and is not one of the flood"
+        );
+    }
+
+    #[test]
+    fn a_producer_silent_for_a_day_is_forgotten_unless_it_is_in_flight_and_the_day_begins_at_a_start() {
+        let mut producers = Producers::default();
+        let day = limits::PRODUCER_EXPIRATION.as_secs();
+        producers.remember(P, one(0), SETTLED, None);
+        producers.expire(SETTLED, at(5 * day));
+        assert_eq!(producers.len(), 1, "nobody knows how long it was silent before the start");
+        producers.expire(Offset(0), at(6 * day));
+        assert_eq!(producers.len(), 1, "its batch may still be rolled back");
+        producers.expire(SETTLED, at(6 * day - 1));
+        assert_eq!(producers.len(), 1);
+        producers.expire(SETTLED, at(6 * day));
+        assert!(producers.is_empty());
     }
 }

@@ -67,7 +67,8 @@ async fn try_start(fake: &Fake, mark: Option<CheckpointMark>) -> Result<Replica,
         directory: directory(),
         journal: opened.journal.clone(),
         mark,
-        recovered: opened.entries,
+        open_files: crate::log::open_files::OpenFiles::new(fake.clone(), 2),
+        recovered: Box::pin(async { Ok(opened.entries) }),
         deadline: soon(fake),
     })
     .await?;

@@ -33,6 +33,8 @@ const ELECTION_TICKS: usize = 10;
 /// How soon a submission is tried again that the journal did not take: only while its disk stands still
 /// or is full, so never when idle.
 const RETRY: Duration = Duration::from_millis(50);
+/// Proposals with which a process begins, and which are taken while the disk is full.
+const OF_A_START: u64 = 1;
 
 pub(crate) struct RaftContext<B: Backend, M: StateMachine> {
     pub(crate) backend: B,
@@ -117,6 +119,8 @@ pub(crate) struct Driver<B: Backend, M: StateMachine> {
     retry_at: Option<Moment>,
     snapshots: Snapshots,
     proposals_in_flight_max: usize,
+    /// Proposals of this process, as far as they are counted.
+    proposed: u64,
 }
 
 /// When to take the next snapshot.
@@ -202,6 +206,7 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
             tick_at: None,
             retry_at: None,
             proposals_in_flight_max: context.proposals_in_flight_max,
+            proposed: 0,
             snapshots: Snapshots {
                 piece_bytes: context.snapshot_piece_bytes,
                 every_entries: context.snapshot_every_entries,
@@ -344,6 +349,11 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
             // Its proposer has given up: dropping the replier tells nobody.
             return;
         }
+        // What is kept back of a journal file is for what a process start has to say: its registration.
+        if self.proposed >= OF_A_START && self.journal.status().disk_full {
+            return replier.answer(Err(Refusal::DiskFull));
+        }
+        self.proposed += 1;
         if self.raft.raft.state != StateRole::Leader || self.raft.propose(Vec::new(), data).is_err() {
             return replier.answer(Err(Refusal::NotLeader));
         }

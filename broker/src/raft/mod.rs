@@ -53,6 +53,8 @@ pub(crate) struct Proposal<A> {
 pub(crate) enum Refusal {
     NotLeader,
     Closed,
+    /// There is no room for it in the journal.
+    DiskFull,
 }
 
 /// A share of the bytes that may be in flight; given back when dropped.

@@ -1,18 +1,22 @@
 //! The task `checkpoint`: brings what the journal holds into segments, records how far, and lets the journal go.
 //!
-//! It wakes when the journal has grown by `journal.checkpoint_bytes`, or when asked; there is no timer.
+//! It wakes when the journal has grown by `journal.checkpoint_bytes`, or when asked. A timer runs only after a
+//! round that left more than that unreleased: what held it up may be over without the journal growing, since
+//! producers wait while checkpoints are behind.
 //! Order of a round: segments, index and producer state of every partition (each synced by its owner), the
 //! directory that names them, the record of all marks, and only then the release. Nothing is released
 //! that a partition has not vouched for, that a replica not yet open still needs, or that was
 //! submitted after the round began.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::future::poll_fn;
 use std::panic::Location;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::future::{Either, select};
@@ -20,18 +24,22 @@ use io_backend::channel::ReceiveError;
 use io_backend::progress::Progress;
 use io_backend::{Backend, Deadline, Disk, DiskError, Published, Receiver, Replier, Sender, WaitKind};
 
+use super::Replicas;
 use super::reconcile::ReplicaId;
 use super::recover::checkpoint_entries;
-use super::{OpenReplicas, Replicas};
-use crate::ids::{BrokerId, Lsn, PartitionId};
+use crate::ids::{Lsn, PartitionId};
 use crate::journal::{JournalEntry, JournalHandle, JournalStatus, SubmitError};
 use crate::limits;
 use crate::metadata::MetadataHandle;
 use crate::partition::CheckpointMark;
 
-/// What replicas that are not open yet still need of the journal.
+/// What replicas that are not open still need of the journal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Pins(pub(super) BTreeMap<ReplicaId, Pin>);
+pub(super) struct Pins {
+    pub(super) replicas: BTreeMap<ReplicaId, Pin>,
+    /// The process ends and closes its replicas: those that are not open any more need what they needed.
+    pub(super) closing: bool,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Pin {
@@ -40,6 +48,10 @@ pub(super) struct Pin {
     /// Its first entry after that.
     pub(super) needed_from: Option<Lsn>,
 }
+
+/// The pause after a round that left too much unreleased; doubled with each further one that brings it no further.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_LAST: Duration = Duration::from_secs(5);
 
 pub(super) enum CheckpointInput {
     Now(Replier<Result<(), CheckpointFailed>>),
@@ -63,6 +75,101 @@ struct Round {
     record_bytes: usize,
     /// Everything was released that was durable when it began.
     complete: bool,
+    /// The journal keeps everything from here on.
+    needed: Lsn,
+    /// Why it keeps what was durable when the round began.
+    held_by: Option<HeldBy>,
+    /// Partitions that could not be checkpointed.
+    failed: usize,
+}
+
+/// Who needs the oldest entry that the journal keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HeldBy {
+    /// An open partition: its checkpoint failed, or it had entries in flight.
+    Partition(PartitionId),
+    /// A partition that does not open.
+    NotOpen(PartitionId),
+    /// The process ends.
+    Closing,
+}
+
+impl fmt::Display for HeldBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HeldBy::Partition(id) => write!(f, "partition {id}, which is not checkpointed that far"),
+            HeldBy::NotOpen(id) => write!(f, "partition {id}, which does not open"),
+            HeldBy::Closing => f.write_str("partitions that were closed, for the process ends"),
+        }
+    }
+}
+
+/// When the next round begins, if nobody asks for one. Pure.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    every_bytes: u64,
+    /// The journal takes no records above this.
+    unreleased_max: u64,
+    /// Of the last round.
+    needed: Lsn,
+    /// Rounds in a row that brought the journal no further.
+    fruitless: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Next {
+    /// When the journal holds more than this.
+    above_bytes: Option<u64>,
+    /// And after this long.
+    after: Option<Duration>,
+}
+
+impl Pace {
+    fn new(every_bytes: u64, unreleased_max: u64) -> Pace {
+        Pace { every_bytes, unreleased_max, needed: Lsn(0), fruitless: 0 }
+    }
+
+    /// Never above the limit: there the journal does not grow any more.
+    fn at(&self, bytes: u64) -> Option<u64> {
+        Some(bytes.min(self.unreleased_max / 2))
+    }
+
+    fn first(&self) -> Next {
+        Next { above_bytes: self.at(self.every_bytes), after: None }
+    }
+
+    /// After a round; `None` is one without a record.
+    fn handle_round(&mut self, round: Option<&Round>, unreleased: u64, disk_full: bool) -> Next {
+        let moved = round.is_some_and(|round| round.needed > self.needed);
+        if let Some(round) = round {
+            self.needed = self.needed.max(round.needed);
+        }
+        let bounded = self.at(self.every_bytes);
+        if disk_full {
+            // The journal has no room for another file, and asks at once for all that can be released.
+            return Next { above_bytes: None, after: Some(self.pause(false)) };
+        }
+        match round {
+            // What was written during the round may ask for the next one at once; what stays because the
+            // journal lets go in steps, and the record itself, may not.
+            Some(Round { record_bytes, complete: true, .. }) => {
+                self.fruitless = 0;
+                let kept = limits::JOURNAL_RELEASE_STEP_BYTES + *record_bytes as u64;
+                Next { above_bytes: self.at(self.every_bytes + kept), after: None }
+            }
+            // So little is kept that it waits for the journal to grow.
+            _ if bounded.is_some_and(|bound| unreleased <= bound) => {
+                Next { above_bytes: bounded, after: None }
+            }
+            // What could not be released now does not start the next round by itself.
+            _ => Next { above_bytes: None, after: Some(self.pause(moved)) },
+        }
+    }
+
+    fn pause(&mut self, moved: bool) -> Duration {
+        self.fruitless = if moved { 0 } else { self.fruitless.saturating_add(1) };
+        RETRY_FIRST.saturating_mul(1 << self.fruitless.min(16)).min(RETRY_LAST)
+    }
 }
 
 pub(super) struct Checkpointer<B: Backend> {
@@ -70,7 +177,6 @@ pub(super) struct Checkpointer<B: Backend> {
     pub(super) journal: JournalHandle,
     pub(super) replicas: Replicas<B>,
     pub(super) metadata: MetadataHandle<B>,
-    pub(super) node: BrokerId,
     pub(super) pins: Published<Pins>,
     pub(super) mailbox: Receiver<B, CheckpointInput>,
     /// The last mark of each open replica.
@@ -80,57 +186,78 @@ pub(super) struct Checkpointer<B: Backend> {
     pub(super) entry_bytes: usize,
     /// A round begins when the journal has grown by this.
     pub(super) every_bytes: u64,
+    /// The journal takes no records while it holds more than this.
+    pub(super) unreleased_max: u64,
 }
 
 impl<B: Backend> Checkpointer<B> {
     pub(super) async fn run(mut self) {
-        const GROWTH: Deadline = Deadline::Unbounded("a checkpoint begins when the journal has grown");
         const MAILBOX: Deadline = Deadline::Unbounded("the checkpoint task waits to be asked");
-        let mut growth = self.every_bytes;
+        let mut pace = Pace::new(self.every_bytes, self.unreleased_max);
+        let mut next = pace.first();
         loop {
             let asked = {
                 let asked = pin!(self.mailbox.receive(MAILBOX));
-                match select(asked, self.journal.until_unreleased(growth, GROWTH)).await {
+                match select(asked, pin!(due(&self.backend, &self.journal, next))).await {
                     Either::Left((Ok(CheckpointInput::Now(replier)), _)) => Some(replier),
                     Either::Left((Err(ReceiveError::Closed | ReceiveError::TimedOut), _)) => return,
                     Either::Right(_) => None,
                 }
             };
             let result = self.round(Deadline::after(&self.backend, limits::CHECKPOINT_DEADLINE)).await;
-            growth = match &result {
-                // What was written during the round may ask for the next one at once; what stays because the
-                // journal lets go in steps, and the record itself, may not.
-                Ok(Round { record_bytes, complete: true }) => {
-                    self.every_bytes + limits::JOURNAL_RELEASE_STEP_BYTES + *record_bytes as u64
-                }
-                // What a round could not release does not start the next one.
-                _ => self.every_bytes.max(self.journal.status().unreleased_bytes + self.every_bytes / 2),
-            };
-            match (asked, result) {
-                (Some(replier), result) => replier.answer(result.map(|_| ())),
-                (None, Ok(_)) => {}
-                (None, Err(error)) => {
-                    tracing::warn!(error = %error, "checkpoint failed; the journal keeps what it would have released");
-                }
+            let JournalStatus { unreleased_bytes, disk_full, .. } = self.journal.status();
+            next = pace.handle_round(result.as_ref().ok(), unreleased_bytes, disk_full);
+            self.tell(&result, next, unreleased_bytes);
+            let result = result.and_then(|round| match round.failed {
+                0 => Ok(()),
+                failed => Err(CheckpointFailed::Partitions(failed)),
+            });
+            if let Some(replier) = asked {
+                replier.answer(result);
             }
         }
     }
 
+    /// Says why a round did not release what it was begun for.
+    fn tell(&self, result: &Result<Round, CheckpointFailed>, next: Next, unreleased_bytes: u64) {
+        let held_by = result.as_ref().map_or(None, |round| round.held_by.clone());
+        if *self.replicas.held_by.get() != held_by {
+            self.replicas.held_by.publish(held_by);
+        }
+        let pause_ms = next.after.map(|after| after.as_millis() as u64);
+        match result {
+            Err(error) => {
+                tracing::warn!(error = %error, unreleased_bytes, pause_ms, "checkpoint failed; the journal keeps what it would have released");
+            }
+            Ok(Round { held_by: Some(held_by), failed, .. }) if pause_ms.is_some() => {
+                tracing::warn!(%held_by, failed, unreleased_bytes, pause_ms, "a checkpoint released less than it should; the next one follows after a pause");
+            }
+            Ok(_) => {}
+        }
+    }
+
     async fn round(&mut self, deadline: Deadline) -> Result<Round, CheckpointFailed> {
-        // In this order: a replica that is seen neither pinned nor open has no entry up to here.
+        // In this order: a replica that is seen neither pinned nor open is not begun yet, so it has no entry up to
+        // here; or it was closed, and then `closing` is seen after it.
         let JournalStatus { submitted: began_at, durable, .. } = self.journal.status();
         let pins = self.pins.get();
         let open = self.replicas.open().get();
+        let closing = self.pins.get().closing;
+        // Closed at the end of the process is not deleted: its mark goes on.
+        let image = self.metadata.image();
+        self.marks.retain(|id, _| open.contains_key(id) || image.partition(*id).is_some());
         let asked: Vec<_> = open.values().cloned().collect();
         let answers: Vec<_> = futures::stream::iter(asked)
             .map(|partition| async move { (partition.id(), partition.checkpoint(deadline).await) })
             .buffer_unordered(limits::CHECKPOINTS_AT_ONCE)
             .collect()
             .await;
-        // Closed at the end of the process is not deleted: its mark goes on.
-        let image = self.metadata.image();
-        self.marks.retain(|id, _| open.contains_key(id) || image.partition(*id).is_some());
-        let mut needed = Lsn(began_at.0 + 1);
+        let mut needed = (Lsn(began_at.0 + 1), None);
+        let mut keep = |from: Lsn, held_by: HeldBy| {
+            if from < needed.0 {
+                needed = (from, Some(held_by));
+            }
+        };
         let mut failed = 0;
         for (id, answer) in answers {
             match answer {
@@ -150,18 +277,22 @@ impl<B: Backend> Checkpointer<B> {
                     failed += 1;
                 }
             }
-            needed = needed.min(self.marks.get(&id).map_or(Lsn(0), |mark| Lsn(mark.lsn.0 + 1)));
+            let from = self.marks.get(&id).map_or(Lsn(0), |mark| Lsn(mark.lsn.0 + 1));
+            keep(from, HeldBy::Partition(id));
         }
         let mut marks = self.marks.clone();
-        for (id, pin) in &pins.0 {
-            needed = needed.min(pin.needed_from.unwrap_or(needed));
+        for (id, pin) in &pins.replicas {
+            if let Some(from) = pin.needed_from {
+                keep(from, HeldBy::NotOpen(id.partition));
+            }
             if let Some(mark) = pin.mark {
                 marks.entry(id.partition).or_insert(mark);
             }
         }
-        if self.some_are_closed(&open, &pins) {
-            needed = Lsn(0);
+        if closing {
+            keep(Lsn(0), HeldBy::Closing);
         }
+        let (needed, held_by) = needed;
         let mut record_bytes = 0;
         if !marks.is_empty() {
             self.backend.disk().sync_dir(&self.directory, deadline).await?;
@@ -172,26 +303,20 @@ impl<B: Backend> Checkpointer<B> {
         }
         self.journal.release_before(needed);
         tracing::debug!(event = "CHECKPOINT", partitions = open.len(), failed, released_before = needed.0);
-        match failed {
-            0 => Ok(Round { record_bytes, complete: needed > durable }),
-            failed => Err(CheckpointFailed::Partitions(failed)),
-        }
+        Ok(Round { record_bytes, complete: needed > durable && failed == 0, needed, held_by, failed })
     }
 }
 
-impl<B: Backend> Checkpointer<B> {
-    /// Whether the image has a replica of this node that is neither open nor pinned: one that was closed because the
-    /// process ends, or that is not begun yet. Nobody can say what it needs, so nothing is released.
-    fn some_are_closed(&self, open: &OpenReplicas<B>, pins: &Pins) -> bool {
-        let image = self.metadata.image();
-        image.topics.values().any(|topic| {
-            (0..).zip(&topic.partitions).any(|(index, partition)| {
-                let id = PartitionId { topic: topic.id, index };
-                partition.replicas.contains(&self.node)
-                    && !open.contains_key(&id)
-                    && !pins.0.keys().any(|pinned| pinned.partition == id)
-            })
-        })
+/// Until the next round is due.
+async fn due<B: Backend>(backend: &B, journal: &JournalHandle, next: Next) {
+    const GROWTH: Deadline = Deadline::Unbounded("a checkpoint begins when the journal has grown");
+    match next {
+        Next { above_bytes: Some(bytes), after } => {
+            let until = after.map_or(GROWTH, |after| Deadline::after(backend, after));
+            // At its deadline it is due as well.
+            let _ = journal.until_unreleased(bytes, until).await;
+        }
+        Next { above_bytes: None, after } => backend.sleep(after.unwrap_or(RETRY_LAST)).await,
     }
 }
 
@@ -268,5 +393,76 @@ fn durable<'a, B: Backend>(
         io_backend::within(backend, deadline, wait.during(waiting))
             .await
             .unwrap_or(Err(CheckpointFailed::NotDurable))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVERY: u64 = 100;
+    const LIMIT: u64 = 400;
+
+    fn round(needed: u64, complete: bool) -> Round {
+        Round { record_bytes: 0, complete, needed: Lsn(needed), held_by: None, failed: 0 }
+    }
+
+    #[test]
+    fn a_node_whose_rounds_release_everything_has_no_timer() {
+        let mut pace = Pace::new(EVERY, LIMIT);
+        assert_eq!(pace.first(), Next { above_bytes: Some(EVERY), after: None });
+        let next = pace.handle_round(Some(&round(10, true)), 20, false);
+        assert_eq!(next.after, None);
+        assert!(next.above_bytes.is_some_and(|bytes| bytes < LIMIT));
+    }
+
+    #[test]
+    fn no_round_waits_for_more_than_the_journal_may_hold() {
+        for (every, limit) in [(EVERY, LIMIT), (LIMIT, LIMIT), (1 << 40, LIMIT), (EVERY, u64::MAX)] {
+            for (outcome, unreleased) in
+                [(None, 0), (Some(round(1, false)), 0), (Some(round(1, true)), limit), (None, limit)]
+            {
+                let mut pace = Pace::new(every, limit);
+                let nexts = [pace.first(), pace.handle_round(outcome.as_ref(), unreleased, false)];
+                for next in nexts {
+                    let below = next.above_bytes.is_some_and(|bytes| bytes < limit);
+                    assert!(below || next.after.is_some(), "{every} {limit}: {next:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_round_that_leaves_too_much_is_followed_by_another_and_pauses_grow_while_nothing_moves() {
+        let mut pace = Pace::new(EVERY, LIMIT);
+        let pauses: Vec<u128> = [round(5, false), round(5, false), round(5, false), round(6, false)]
+            .iter()
+            .map(|round| pace.handle_round(Some(round), LIMIT + 1, false).after.unwrap().as_millis())
+            .collect();
+        assert_eq!(pauses, [100, 200, 400, 100]);
+        for _ in 0..100 {
+            pace.handle_round(None, LIMIT + 1, false);
+        }
+        assert_eq!(pace.handle_round(None, LIMIT + 1, false).after, Some(RETRY_LAST));
+    }
+
+    #[test]
+    fn what_little_an_incomplete_round_leaves_waits_for_the_journal_to_grow() {
+        let mut pace = Pace::new(EVERY, LIMIT);
+        let next = pace.handle_round(Some(&round(5, false)), EVERY, false);
+        assert_eq!(next, Next { above_bytes: Some(EVERY), after: None });
+    }
+
+    #[test]
+    fn while_the_disk_is_full_rounds_follow_by_the_clock_and_not_by_what_is_asked() {
+        let mut pace = Pace::new(EVERY, LIMIT);
+        let pauses: Vec<u64> = (1..=8)
+            .map(|n| pace.handle_round(Some(&round(n, true)), 1, true))
+            .inspect(|next| assert_eq!(next.above_bytes, None))
+            .map(|next| next.after.unwrap().as_millis() as u64)
+            .collect();
+        assert_eq!(pauses, [200, 400, 800, 1_600, 3_200, 5_000, 5_000, 5_000]);
+        let next = pace.handle_round(Some(&round(20, true)), 1, false);
+        assert_eq!(next.after, None);
     }
 }

@@ -4,25 +4,42 @@ use std::sync::Arc;
 
 use io_backend::{Backend, Deadline};
 
-use super::ReplicasContext;
 use super::reconcile::Wanted;
 use super::recover::RecoveredReplica;
+use super::{ReplicasContext, rescue};
 use crate::log::LogSettings;
+use crate::log::open_files::OpenFiles;
 use crate::metadata::configs::{TimestampType, TopicSettings};
 use crate::partition::{self, OpenPartition, PartitionHandle, PartitionOpenError};
 
 pub(super) async fn open_replica<B: Backend>(
     context: Arc<ReplicasContext<B>>,
+    open_files: OpenFiles<B>,
     wanted: Wanted,
     recovered: RecoveredReplica,
     deadline: Deadline,
 ) -> Result<PartitionHandle<B>, PartitionOpenError> {
     let id = wanted.id.partition;
+    let name: Arc<str> = format!("{}-{}", wanted.topic.name, id.index).into();
+    if let Some(damaged) = recovered.rescued.as_ref().filter(|rescued| !rescued.whole) {
+        // Before anything is taken over or removed: without what is in it nobody knows what the directory is worth.
+        let read = rescue::read(&context.backend, damaged, wanted.id, deadline).await;
+        read.map_err(|error| PartitionOpenError::Rescued { name: name.clone(), error })?;
+    }
+    let (replica, entries, rescued) = (wanted.id, recovered.entries, recovered.rescued);
+    let backend = context.backend.clone();
+    // Read only when the files are sound.
+    let recovered_entries = Box::pin(async move {
+        let Some(rescued) = rescued else { return Ok(entries) };
+        let mut all = rescue::read(&backend, &rescued, replica, deadline).await?;
+        all.extend(entries);
+        Ok(all)
+    });
     let topic = TopicSettings::resolve(&wanted.topic.configs, &context.config);
     partition::open(OpenPartition {
         backend: context.backend.clone(),
         id,
-        name: format!("{}-{}", wanted.topic.name, id.index).into(),
+        name,
         replica: wanted.id.replica,
         settings: LogSettings {
             segment_bytes: topic.segment_bytes,
@@ -30,10 +47,11 @@ pub(super) async fn open_replica<B: Backend>(
             index_interval_bytes: topic.index_interval_bytes as u64,
             log_append_time: topic.timestamps == TimestampType::LogAppendTime,
         },
+        open_files,
         directory: context.directory().join(wanted.id.directory()),
         journal: context.journal.clone(),
         mark: recovered.mark,
-        recovered: recovered.entries,
+        recovered: recovered_entries,
         deadline,
     })
     .await

@@ -16,16 +16,18 @@ use io_backend::{Backend, Deadline, Disk, DiskError, Moment, Published, Receiver
 use super::checkpoint::{CheckpointInput, Pin, Pins, ask_for_checkpoint};
 use super::reconcile::{self, ReplicaId, Wanted};
 use super::recover::{self, RecoveredReplica};
-use super::{Replicas, ReplicasContext, open};
+use super::rescue::{self, Rescued};
+use super::{NotOpen, Replicas, ReplicasContext, open};
 use crate::ids::{LeaderEpoch, Lsn};
 use crate::journal::{EntryKind, SubmitError};
 use crate::limits;
+use crate::log::open_files::OpenFiles;
 use crate::metadata::MetadataImage;
 use crate::partition::PartitionHandle;
 
 /// The first pause before what failed is tried again; doubled with each further failure.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
-const RETRY_LAST: Duration = Duration::from_secs(60);
+const RETRY_LAST: Duration = Duration::from_secs(5);
 
 pub(super) enum ReplicasInput {
     /// Checkpoints, then closes every partition.
@@ -41,6 +43,8 @@ struct OpenReplica<B: Backend> {
 pub(super) struct Owner<B: Backend> {
     context: Arc<ReplicasContext<B>>,
     replicas: Replicas<B>,
+    /// The segment files of all of them.
+    open_files: OpenFiles<B>,
     pins: Published<Pins>,
     mailbox: Receiver<B, ReplicasInput>,
     checkpoints: Sender<B, CheckpointInput>,
@@ -52,6 +56,10 @@ pub(super) struct Owner<B: Backend> {
     /// When what failed is tried again.
     retry: Option<Moment>,
     failures: u32,
+    /// Partitions that did not open at the last try.
+    not_open: NotOpen,
+    /// Files whose entries are in partitions that have opened.
+    mended: Vec<Rescued>,
 }
 
 impl<B: Backend> Owner<B> {
@@ -64,6 +72,7 @@ impl<B: Backend> Owner<B> {
         recovered: BTreeMap<ReplicaId, RecoveredReplica>,
     ) -> Owner<B> {
         Owner {
+            open_files: OpenFiles::new(context.backend.clone(), context.config.log.open_files),
             context,
             replicas,
             pins,
@@ -74,6 +83,8 @@ impl<B: Backend> Owner<B> {
             seen: 0,
             retry: None,
             failures: 0,
+            not_open: NotOpen::new(),
+            mended: Vec::new(),
         }
     }
 
@@ -118,12 +129,14 @@ impl<B: Backend> Owner<B> {
         self.retry = None;
         self.recovered.retain(|id, _| reconcile::is_wanted(&image, *id, self.context.node));
         let plan = self.plan(&image);
+        self.not_open.clear();
         let mut failed = 0;
         self.delete(plan.delete).await;
         failed += self.open(plan.open).await;
         failed += self.lead(plan.lead).await;
         self.publish();
         self.publish_pins(&[]);
+        self.forget_rescued();
         if failed == 0 {
             self.failures = 0;
             return;
@@ -201,32 +214,107 @@ impl<B: Backend> Owner<B> {
             .into_iter()
             .map(|wanted| {
                 let recovered = self.recovered.get(&wanted.id).cloned().unwrap_or_default();
-                (self.context.clone(), wanted, recovered)
+                (self.context.clone(), self.open_files.clone(), wanted, recovered)
             })
             .collect();
         let opened: Vec<_> = futures::stream::iter(opening)
-            .map(|(context, wanted, recovered)| async move {
+            .map(|(context, open_files, wanted, recovered)| async move {
                 let (id, name) = (wanted.id, wanted.topic.name.clone());
-                (id, name, open::open_replica(context, wanted, recovered, deadline).await)
+                (id, name, open::open_replica(context, open_files, wanted, recovered, deadline).await)
             })
             .buffer_unordered(limits::REPLICAS_OPENED_AT_ONCE)
             .collect()
             .await;
         let mut failed = 0;
+        let mut not_opened = Vec::new();
         for (id, topic, result) in opened {
             match result {
                 Ok(partition) => {
-                    self.recovered.remove(&id);
+                    self.mended.extend(self.recovered.remove(&id).and_then(|replica| replica.rescued));
                     self.open.insert(id, OpenReplica { partition, led: None });
                 }
                 Err(error) => {
                     failed += 1;
-                    let index = id.partition.index;
-                    tracing::error!(%topic, index, error = %error, "partition not opened");
+                    let name = format!("{topic}-{}", id.partition.index);
+                    let why = error.to_string();
+                    if self.replicas.not_open.get().get(&name) != Some(&why) {
+                        tracing::error!(partition = name, error = why, "partition not opened");
+                    }
+                    self.not_open.insert(name, why);
+                    not_opened.push(id);
                 }
             }
         }
+        self.rescue(&not_opened).await;
         failed
+    }
+
+    /// Copies what the journal has of replicas that do not open to files of their own: the journal of all others
+    /// does not wait for them to be mended.
+    async fn rescue(&mut self, ids: &[ReplicaId]) {
+        let context = self.context.clone();
+        let directory = context.rescued_directory();
+        let deadline = Deadline::after(&context.backend, limits::RESCUE_DEADLINE);
+        let mut replicas = Vec::new();
+        for id in ids {
+            if self.recovered.get(id).is_some_and(|replica| !replica.entries.is_empty()) {
+                replicas.extend(self.recovered.remove_entry(id));
+            }
+        }
+        let (context, directory) = (&context, &directory);
+        let rescued: Vec<_> = futures::stream::iter(replicas)
+            .map(|(id, replica)| async move {
+                let written = rescue::write(&context.backend, directory, id, &replica, deadline).await;
+                (id, replica, written)
+            })
+            .buffer_unordered(limits::REPLICAS_OPENED_AT_ONCE)
+            .collect()
+            .await;
+        for (id, mut replica, written) in rescued {
+            match written {
+                Ok(Some(rescued)) => {
+                    let file = rescued.path.display().to_string();
+                    let entries = replica.entries.len();
+                    tracing::warn!(
+                        partition = %id.partition,
+                        entries,
+                        file,
+                        "the journal goes on without a partition that does not open: what it has of it is kept in a file"
+                    );
+                    replica.handle_rescued(rescued);
+                }
+                Ok(None) => {}
+                Err(error) => tracing::warn!(
+                    partition = %id.partition,
+                    error = %error,
+                    "what the journal has of a partition that does not open is not copied; the journal keeps it"
+                ),
+            }
+            self.recovered.insert(id, replica);
+        }
+    }
+
+    /// The files of replicas that have opened are not needed once a checkpoint holds what is in them. To be called when
+    /// those are published, so that the checkpoint sees them.
+    fn forget_rescued(&mut self) {
+        let files = std::mem::take(&mut self.mended);
+        if files.is_empty() {
+            return;
+        }
+        let (backend, checkpoints) = (self.context.backend.clone(), self.checkpoints.clone());
+        let deadline = Deadline::after(&backend, 2 * limits::CHECKPOINT_DEADLINE);
+        // In a task of its own: this one has partitions to open while a checkpoint is made.
+        self.context.backend.spawn("rescued", async move {
+            if ask_for_checkpoint(&checkpoints, deadline).await.is_err() {
+                // The next start knows that they are not needed.
+                return;
+            }
+            for file in files {
+                if let Err(error) = rescue::remove(&backend, &file, deadline).await {
+                    tracing::debug!(error = %error, "a rescued file stays until the next start");
+                }
+            }
+        });
     }
 
     /// Begins to lead these; returns how many could not.
@@ -264,6 +352,9 @@ impl<B: Backend> Owner<B> {
             let open = self.open.iter().map(|(id, replica)| (id.partition, replica.partition.clone()));
             self.replicas.open.publish(open.collect());
         }
+        if *self.replicas.not_open.get() != self.not_open {
+            self.replicas.not_open.publish(self.not_open.clone());
+        }
     }
 
     /// Says what the journal must keep for replicas that are not open, those about to be opened included.
@@ -277,7 +368,7 @@ impl<B: Backend> Owner<B> {
             let pin = pins.entry(*id).or_insert(Pin { mark: None, needed_from: None });
             pin.needed_from.get_or_insert(from_now);
         }
-        let pins = Pins(pins);
+        let pins = Pins { replicas: pins, closing: false };
         if *self.pins.get() != pins {
             self.pins.publish(pins);
         }
@@ -302,6 +393,8 @@ impl<B: Backend> Owner<B> {
         if let Err(error) = ask_for_checkpoint(&self.checkpoints, deadline).await {
             tracing::warn!(error = %error, "no checkpoint at the end; the next start replays the journal");
         }
+        // Before they are gone: a round of checkpoints must not take them for replicas that never began.
+        self.pins.publish(Pins { closing: true, ..(*self.pins.get()).clone() });
         let open: Vec<_> = std::mem::take(&mut self.open).into_values().collect();
         self.publish();
         futures::stream::iter(open)

@@ -10,6 +10,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use uuid::Uuid;
 
 use super::reconcile::ReplicaId;
+use super::rescue::Rescued;
 use crate::ids::{Incarnation, LeaderEpoch, Lsn, Offset, PartitionId, TopicId};
 use crate::journal::{EntryKind, JournalEntry, RecoveredEntry};
 use crate::partition::CheckpointMark;
@@ -23,14 +24,34 @@ const MARK_BYTES: usize = 16 + 4 + 8 + 8 + 8 + 8;
 pub struct RecoveredReplica {
     /// Where its segments stand; absent when it was never checkpointed.
     pub mark: Option<CheckpointMark>,
-    /// Its entries after the mark, in order.
+    /// Its entries after the mark and after those that were rescued, in order.
     pub entries: Vec<RecoveredEntry>,
+    /// Where entries before those are kept, for it did not open.
+    pub rescued: Option<Rescued>,
 }
 
 impl RecoveredReplica {
     /// The first LSN that is needed to recover it again.
     pub fn needed_from(&self) -> Option<Lsn> {
         self.entries.first().map(|entry| entry.lsn)
+    }
+
+    /// Takes in what an earlier process, or this one, copied out of the journal. False when the mark covers it.
+    pub fn handle_rescued(&mut self, rescued: Rescued) -> bool {
+        if !rescued.whole {
+            // What the journal still has stays there.
+            self.rescued = Some(rescued);
+            return true;
+        }
+        if self.mark.is_some_and(|mark| rescued.last_lsn <= mark.lsn) {
+            return false;
+        }
+        // The journal repeats the mark; should it have gone without doing so, the file has it.
+        self.mark = self.mark.or(rescued.mark);
+        self.entries.retain(|entry| entry.lsn > rescued.last_lsn);
+        self.entries.shrink_to_fit();
+        self.rescued = Some(rescued);
+        true
     }
 }
 

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::pin::pin;
 use std::time::Duration;
 
 use io_backend::ExitStatus;
@@ -243,6 +244,26 @@ fn checkpoints_keep_up_by_themselves_with_a_journal_that_grows() {
 }
 
 #[test]
+fn topics_that_are_created_all_the_time_do_not_hold_the_journal() {
+    let (_home, config) = home();
+    process(&config, async |core| {
+        let topic = core.create(1, "orders", 1).await;
+        let limit = config.journal_settings().unreleased_bytes_max;
+        let writing = pin!(async {
+            for _ in 0..4 * limit / 100_000 {
+                core.append(topic, 0, 100).await;
+            }
+        });
+        let creating = pin!(async {
+            for id in 2.. {
+                core.create(id, &format!("other-{id}"), 1).await;
+            }
+        });
+        futures::future::select(writing, creating).await;
+    });
+}
+
+#[test]
 fn a_deleted_topic_leaves_no_files_and_its_name_begins_anew() {
     let (_home, config) = home();
     let topic = process(&config, async |core| {
@@ -280,6 +301,52 @@ fn files_that_an_interrupted_deletion_left_go_at_the_next_start_and_foreign_ones
     let left: Vec<_> =
         std::fs::read_dir(&partitions).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["mine"]);
+}
+
+/// The files of a partition that hold its records.
+fn segments(config: &Config) -> Vec<std::path::PathBuf> {
+    let files =
+        |directory: std::path::PathBuf| std::fs::read_dir(directory).unwrap().map(|e| e.unwrap().path());
+    let all = files(config.data_dir.join(PARTITIONS_DIRECTORY)).flat_map(files);
+    all.filter(|path| path.extension().is_some_and(|extension| extension == "log")).collect()
+}
+
+#[test]
+fn a_damaged_partition_holds_nobody_up_and_opens_with_all_its_records_when_it_is_mended() {
+    let (_home, config) = home();
+    let (damaged, other) = process(&config, async |core| {
+        let damaged = core.create(1, "damaged", 1).await;
+        core.append(damaged, 0, 10).await;
+        core.control.checkpoint(core.soon()).await.unwrap();
+        // These are in the journal only.
+        core.append(damaged, 0, 5).await;
+        (damaged, core.create(2, "other", 1).await)
+    });
+    let [segment] = &segments(&config)[..] else { panic!("one partition was checkpointed") };
+    let whole = std::fs::read(segment).unwrap();
+    std::fs::write(segment, &whole[..whole.len() / 2]).unwrap();
+    let rounds = 3 * config.journal_settings().unreleased_bytes_max / 100_000;
+    for life in 0..2 {
+        process(&config, async |core| {
+            let why = core.replicas.not_open().get("damaged-0").cloned().expect("it does not open");
+            assert!(why.contains("restore the file from a copy"), "{why}");
+            for _ in 0..rounds {
+                core.append(other, 0, 100).await;
+            }
+            assert_eq!(core.log_end(other, 0).await, Offset((life + 1) * rounds as i64 * 100));
+        });
+    }
+    process(&config, async |core| {
+        std::fs::write(segment, &whole).unwrap();
+        assert_eq!(core.log_end(damaged, 0).await, Offset(15));
+        assert_eq!(core.append(damaged, 0, 1).await, Offset(15));
+        assert!(core.replicas.not_open().is_empty());
+        core.control.checkpoint(core.soon()).await.unwrap();
+    });
+    process(&config, async |core| {
+        assert_eq!(core.log_end(damaged, 0).await, Offset(16));
+        assert_eq!(std::fs::read_dir(config.data_dir.join(RESCUED_DIRECTORY)).unwrap().count(), 0);
+    });
 }
 
 #[test]

@@ -85,7 +85,7 @@ async fn start(backend: RealBackend, config: Config) -> TestNode {
         node: identity.node,
         incarnation: identity.incarnation,
         metadata,
-        replicas: Replicas { open: Published::new("open replicas", Default::default()) },
+        replicas: Replicas::default(),
         health: StorageHealth::default(),
         admission: Arc::new(AdmitAll),
     });

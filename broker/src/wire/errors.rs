@@ -54,6 +54,7 @@ pub fn read(error: &ReadError) -> ResponseError {
 pub fn propose(error: &ProposeError) -> ResponseError {
     match error {
         // The admin clients look the controller up again and retry.
+        ProposeError::DiskFull => ResponseError::KafkaStorageError,
         ProposeError::NoController | ProposeError::Overloaded | ProposeError::Closed(_) => {
             ResponseError::NotController
         }

@@ -92,7 +92,7 @@ impl<T> Machine<T> {
             if !open.bytes.is_empty() && open.bytes.len() + size > self.entry_bytes_max {
                 staged.entries.extend(open.close(self.log_end));
             }
-            match self.number(&append, &mut open, now.wall_ms) {
+            match self.number(&append, &mut open, now) {
                 Ok((answer, end)) => {
                     bytes += size;
                     staged.appends.push((append, answer, end));
@@ -133,13 +133,13 @@ impl<T> Machine<T> {
         &mut self,
         append: &Append<T>,
         open: &mut Open,
-        wall_ms: i64,
+        now: Now,
     ) -> Result<(Appended, Offset), AppendError> {
         let Leadership::Leading(epoch) = self.leadership else {
             return Err(AppendError::NotLeader(self.id));
         };
         let before = (self.log_end, open.bytes.len(), open.max_timestamp);
-        let append_time_ms = if self.log_append_time { wall_ms } else { -1 };
+        let append_time_ms = if self.log_append_time { now.wall_ms } else { -1 };
         let mut answer = Appended {
             base_offset: self.log_end,
             log_start: self.log_start,
@@ -154,7 +154,7 @@ impl<T> Machine<T> {
             };
             match sequenced {
                 Ok(Sequenced::Next) => {
-                    end = self.take(sent, epoch, append_time_ms, open);
+                    end = self.take(sent, epoch, append_time_ms, now.moment, open);
                 }
                 Ok(Sequenced::Duplicate(original)) => {
                     if nth == 0 {
@@ -183,6 +183,7 @@ impl<T> Machine<T> {
         sent: &CheckedBatch,
         epoch: LeaderEpoch,
         append_time_ms: i64,
+        now: Moment,
         open: &mut Open,
     ) -> Offset {
         let base = self.log_end;
@@ -203,7 +204,7 @@ impl<T> Machine<T> {
                 end,
                 append_time_ms,
             };
-            self.producers.remember(stamp.id, remembered, self.high_watermark);
+            self.producers.remember(stamp.id, remembered, self.high_watermark, Some(now));
         }
         self.log_end = end;
         end

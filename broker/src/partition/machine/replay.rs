@@ -101,7 +101,8 @@ impl<T> Machine<T> {
                     append_time_ms: if header.log_append_time() { header.max_timestamp } else { -1 },
                 };
                 // Nothing is settled: a truncation may follow in the journal.
-                self.producers.remember(header.producer_id, remembered, self.settled_in_replay());
+                let settled = self.settled_in_replay();
+                self.producers.remember(header.producer_id, remembered, settled, None);
             }
         }
         let Some((at, base)) = from else { return Ok(Replayed::Known) };
