@@ -34,8 +34,10 @@ pub const WRITE_BACK_SYNC_BYTES: usize = 16 * MIB;
 pub const CONNECTIONS_MAX: usize = 10_000;
 /// Requests in flight in the node; connections are not read above it.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 1_000;
-/// Bytes of requests being worked on in the node.
-pub const REQUEST_BYTES_IN_FLIGHT_MAX: usize = 512 * MIB;
+/// Everything that grows with load: the log's tails, requests, answers.
+pub const MEMORY_BYTES: usize = 512 * MIB;
+/// Less than this has no room for a few batches of the usual size in each of its shares.
+pub const MEMORY_BYTES_MIN: usize = 64 * MIB;
 /// Responses queued behind one slow reader.
 pub const RESPONSES_QUEUED_MAX: usize = 100;
 pub const READ_BUFFER_BYTES: usize = 8 * 1024;
@@ -99,5 +101,6 @@ const _: () = assert!(JOURNAL_ENTRY_BYTES_MAX <= JOURNAL_QUEUE_BYTES);
 const _: () = assert!(PARTITION_SUBMIT_BYTES + JOURNAL_ENTRY_BYTES_MAX <= JOURNAL_QUEUE_BYTES);
 const _: () = assert!(PARTITION_ENTRY_BYTES <= JOURNAL_ENTRY_BYTES_MAX);
 const _: () = assert!(JOURNAL_GROUP_BYTES <= JOURNAL_FILE_BYTES);
-const _: () = assert!(REQUEST_BYTES_MAX <= REQUEST_BYTES_IN_FLIGHT_MAX);
+const _: () = assert!(REQUEST_BYTES_MAX <= MEMORY_BYTES / 4 / 8 * 7);
+const _: () = assert!(BATCH_BYTES_MAX * 2 <= MEMORY_BYTES_MIN / 16);
 const _: () = assert!(FETCH_BYTES_MAX < REQUEST_BYTES_MAX);

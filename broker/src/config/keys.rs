@@ -222,6 +222,17 @@ pub const KEYS: &[Key] = &[
         |c| c.disk.to_string()
     ),
     key!(
+        "memory.bytes",
+        "bound of all that grows with load: half for the log's tails, a quarter for requests, the rest for answers and what waits; the keys of the parts below override it",
+        "64 MiB..=1 TiB",
+        |c, v| {
+            let least = crate::limits::MEMORY_BYTES_MIN as u64;
+            c.apply_memory(bytes(v, least, 1024 * GIB)? as usize);
+            Ok(())
+        },
+        |c| c.memory_bytes.to_string()
+    ),
+    key!(
         "journal.profile",
         "preset of the journal numbers below, which override it",
         "low-latency, balanced, throughput",
@@ -413,6 +424,26 @@ pub const KEYS: &[Key] = &[
         |c| c.server.request_bytes_in_flight.to_string()
     ),
     key!(
+        "server.waiting_bytes",
+        "bytes of requests that wait for their turn or for records at most; above it fetches are answered at once",
+        "256 KiB..=64 GiB",
+        |c, v| {
+            c.server.waiting_bytes = bytes(v, 256 << 10, 64 * GIB)? as usize;
+            Ok(())
+        },
+        |c| c.server.waiting_bytes.to_string()
+    ),
+    key!(
+        "server.answer_bytes",
+        "bytes of answers that are not written yet at most",
+        "1 MiB..=64 GiB",
+        |c, v| {
+            c.server.answer_bytes = bytes(v, 1 << 20, 64 * GIB)? as usize;
+            Ok(())
+        },
+        |c| c.server.answer_bytes.to_string()
+    ),
+    key!(
         "server.responses_queued",
         "responses queued behind a slow reader before its requests wait",
         "1..=10000",
@@ -516,6 +547,19 @@ mod tests {
             let mut config = Config::default();
             config.apply_profile(profile);
             assert_eq!(config.check(), Ok(()), "{profile:?}");
+        }
+    }
+
+    #[test]
+    fn a_bound_of_memory_sets_its_parts_and_they_add_up_to_it() {
+        for mib in [64usize, 100, 512, 4096] {
+            let mut config = Config::default();
+            assert_eq!(config.set("memory.bytes", &format!("{mib} MiB")), Ok(()));
+            assert_eq!(config.check(), Ok(()), "{mib} MiB");
+            let server = &config.server;
+            let parts = server.request_bytes_in_flight + server.waiting_bytes + server.answer_bytes;
+            assert!(parts + config.tail_bytes_max() <= mib << 20, "{mib} MiB");
+            assert!(parts + config.tail_bytes_max() > (mib << 20) - 16, "{mib} MiB");
         }
     }
 

@@ -20,12 +20,14 @@ use bytes::BytesMut;
 use io_backend::network::Stream;
 use io_backend::registry::InFlight as Waiting;
 use io_backend::{Backend, Moment, WaitKind};
-use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncReadExt, AsyncWrite as _};
 use tracing::{debug, error, warn};
 
+use crate::budget::{Class, Permit, Place, Share};
 use crate::dispatch::{self, Finished, Started};
 use crate::limits::{READ_BUFFER_BYTES, WRITE_BUFFER_BYTES, WRITE_DEADLINE};
-use crate::server::{Class, Closing, Control, Front, Permit, Place};
+use crate::server::{Closing, Control, Front};
+use crate::wire::outgoing::Outgoing;
 use crate::wire::{self, Incoming, WireError};
 
 pub mod frame;
@@ -101,13 +103,13 @@ struct Connection<'a, B: Backend> {
     control: Arc<Control>,
     input: BytesMut,
     /// Room for the request that is being read, or waiting for it.
-    permit: Option<Permit>,
-    place: Place,
+    bytes: Option<Share>,
+    bytes_place: Place,
+    request_place: Place,
     /// Started and not finished, in order.
     queue: VecDeque<(Started<B>, Permit)>,
     starting_permit: Option<Permit>,
-    out: BytesMut,
-    written: usize,
+    out: Outgoing,
     unflushed: bool,
     /// Set: nothing more is read, and this is why it is over once all is answered.
     ending: Option<End>,
@@ -128,12 +130,12 @@ impl<'a, B: Backend> Connection<'a, B> {
             peer,
             control,
             input: BytesMut::with_capacity(READ_BUFFER_BYTES),
-            permit: None,
-            place: Place::default(),
+            bytes: None,
+            bytes_place: Place::default(),
+            request_place: Place::default(),
             queue: VecDeque::new(),
             starting_permit: None,
-            out: BytesMut::new(),
-            written: 0,
+            out: Outgoing::default(),
             unflushed: false,
             ending: None,
             awaits_bytes: false,
@@ -167,7 +169,7 @@ impl<'a, B: Backend> Connection<'a, B> {
         for _ in 0..ROUNDS_MAX {
             let mut moved = false;
 
-            while self.out.len() - self.written < WRITE_BUFFER_BYTES {
+            while self.out.len() < WRITE_BUFFER_BYTES {
                 if finishing.is_none() {
                     let Some((started, permit)) = self.queue.pop_front() else { break };
                     finishing.set(Some(finish(started, permit)));
@@ -233,11 +235,7 @@ impl<'a, B: Backend> Connection<'a, B> {
     }
 
     fn is_over(&self, idle: bool) -> bool {
-        self.ending.is_some()
-            && idle
-            && self.queue.is_empty()
-            && self.written == self.out.len()
-            && !self.unflushed
+        self.ending.is_some() && idle && self.queue.is_empty() && self.out.is_empty() && !self.unflushed
     }
 
     /// The next request, and its share of what the node may have in flight.
@@ -246,17 +244,18 @@ impl<'a, B: Backend> Connection<'a, B> {
             let next = frame::next(&self.input, self.front.context.config.server.request_bytes)?;
             match next {
                 Next::Frame(size) => {
-                    let permit = match self.permit.take() {
-                        Some(permit) => permit,
-                        None => std::task::ready!(self.poll_enter(size, cx)),
-                    };
+                    if self.bytes.is_none() {
+                        self.bytes = Some(std::task::ready!(self.poll_bytes(size, cx)));
+                    }
+                    let request = std::task::ready!(self.poll_enter(cx));
+                    let Some(bytes) = self.bytes.take() else { continue };
                     let incoming = wire::decode(self.take_frame(size).freeze())?;
-                    return Poll::Ready(Ok((incoming, permit)));
+                    return Poll::Ready(Ok((incoming, Permit { request, bytes })));
                 }
                 // A small request is let in when it is complete, so that clients which stop in the middle of
                 // one take nobody's place; a large one before there is memory for it.
-                Next::Partial(size) if size > READ_BUFFER_BYTES && self.permit.is_none() => {
-                    self.permit = Some(std::task::ready!(self.poll_enter(size, cx)));
+                Next::Partial(size) if size > READ_BUFFER_BYTES && self.bytes.is_none() => {
+                    self.bytes = Some(std::task::ready!(self.poll_bytes(size, cx)));
                 }
                 Next::Partial(_) | Next::Size => {
                     std::task::ready!(self.poll_read(cx, next))?;
@@ -265,9 +264,19 @@ impl<'a, B: Backend> Connection<'a, B> {
         }
     }
 
-    fn poll_enter(&mut self, size: usize, cx: &Context<'_>) -> Poll<Permit> {
-        let class = if frame::is_produce(&self.input) { Class::Produce } else { Class::Other };
-        self.front.in_flight.poll_enter(&mut self.place, class, size, cx)
+    fn poll_bytes(&mut self, size: usize, cx: &Context<'_>) -> Poll<Share> {
+        let class = self.class();
+        self.front.budget.request_bytes.poll_take(&mut self.bytes_place, class, size, cx)
+    }
+
+    fn poll_enter(&mut self, cx: &Context<'_>) -> Poll<Share> {
+        let class = self.class();
+        self.front.budget.requests.poll_take(&mut self.request_place, class, 1, cx)
+    }
+
+    /// Produces wait for the disk: whoever asks something else is answered while they stand still.
+    fn class(&self) -> Class {
+        if frame::is_produce(&self.input) { Class::Common } else { Class::Essential }
     }
 
     fn take_frame(&mut self, size: usize) -> BytesMut {
@@ -315,7 +324,7 @@ impl<'a, B: Backend> Connection<'a, B> {
                 return;
             }
         };
-        if self.written == self.out.len() {
+        if self.out.is_empty() {
             self.wrote_at = self.front.context.backend.now();
         }
         if let Err(what) = wire::encode(&response, &mut self.out) {
@@ -327,27 +336,18 @@ impl<'a, B: Backend> Connection<'a, B> {
 
     /// Writes what there is; whether anything was written.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        let before = self.written;
-        while self.written < self.out.len() {
-            match Pin::new(&mut self.stream).poll_write(cx, &self.out[self.written..]) {
+        let before = self.out.len();
+        while !self.out.is_empty() {
+            match self.out.poll_write(&mut self.stream, cx) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(written)) => {
-                    self.written += written;
                     self.unflushed = true;
                     self.wrote_at = self.front.context.backend.now();
                     self.front.context.metrics.bytes_out.inc_by(written as u64);
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending if self.written > before => return Poll::Ready(Ok(true)),
+                Poll::Pending if self.out.len() < before => return Poll::Ready(Ok(true)),
                 Poll::Pending => return Poll::Pending,
-            }
-        }
-        if self.written > 0 {
-            self.written = 0;
-            if self.out.capacity() > BUFFER_BYTES_KEPT {
-                self.out = BytesMut::new();
-            } else {
-                self.out.clear();
             }
         }
         if self.unflushed {
@@ -362,7 +362,7 @@ impl<'a, B: Backend> Connection<'a, B> {
     /// nothing else to do.
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         loop {
-            let unread = (self.written < self.out.len() || self.unflushed).then_some(self.wrote_at);
+            let unread = (!self.out.is_empty() || self.unflushed).then_some(self.wrote_at);
             // While requests are not read, for their number or the node's load, the client cannot help it.
             let incomplete = !self.input.is_empty() && self.ending.is_none() && unread.is_none();
             let backend = &self.front.context.backend;
@@ -391,7 +391,7 @@ impl<'a, B: Backend> Connection<'a, B> {
             self.waiting = None;
             return;
         }
-        let (kind, what) = if self.written < self.out.len() {
+        let (kind, what) = if !self.out.is_empty() {
             (WaitKind::NetworkWrite, "a response")
         } else {
             (WaitKind::NetworkRead, "a request")

@@ -10,9 +10,10 @@ use futures::future::BoxFuture;
 use io_backend::{Backend, Moment};
 use kafka_protocol::messages::{RequestKind, ResponseKind};
 
+use crate::budget::Permit;
 use crate::fetch;
 use crate::produce::{self, PendingProduce};
-use crate::server::{Front, Permit};
+use crate::server::Front;
 use crate::wire::{self, Incoming, RequestHead, Response};
 
 mod changes;
@@ -108,8 +109,8 @@ pub async fn finish<B: Backend>(front: &Arc<Front<B>>, started: Started<B>, perm
             finished
         }
         Work::Fetch(request) => {
-            let response = Box::pin(fetch::handle(front, head.version, *request, permit)).await;
-            Finished::Answer(Response::to(head, response.into()))
+            let (response, records) = Box::pin(fetch::handle(front, head.version, *request, permit)).await;
+            Finished::Answer(Response::fetched(head, response, records))
         }
         Work::Later(handler) => {
             let message = handler.await;

@@ -8,7 +8,7 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use io_backend::{Backend, Deadline, Moment, within};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchRequest};
@@ -18,13 +18,14 @@ use kafka_protocol::messages::fetch_response::{
 use kafka_protocol::messages::{BrokerId, TopicName};
 use uuid::Uuid;
 
+use crate::budget::Permit;
 use crate::dispatch::topics::{Leader, Located, NotHere, TopicKey};
 use crate::ids::{LeaderEpoch, Offset, TopicId};
 use crate::limits::{DISK_DEADLINE, FETCH_BYTES_MAX};
 use crate::node::Context;
 use crate::partition::{PartitionHandle, PartitionView, ReadError, ReadRequest};
-use crate::server::{Front, Permit};
-use crate::wire::{errors, text};
+use crate::server::Front;
+use crate::wire::{self, errors, text};
 
 const TOPIC_IDS_SINCE: i16 = 13;
 const LEADERS_SINCE: i16 = 12;
@@ -36,10 +37,10 @@ pub async fn handle<B: Backend>(
     version: i16,
     request: FetchRequest,
     permit: Permit,
-) -> FetchResponse {
+) -> (FetchResponse, Vec<Vec<Bytes>>) {
     let context = &front.context;
     if let Some(code) = session_error(request.session_id, request.session_epoch) {
-        return FetchResponse::default().with_error_code(code.code());
+        return (FetchResponse::default().with_error_code(code.code()), Vec::new());
     }
     let backend = &context.backend;
     let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
@@ -271,10 +272,12 @@ impl<B: Backend> Fetch<B> {
         within(backend, Deadline::At(until), any).await.unwrap_or(false)
     }
 
-    fn into_response(self, context: &Context<B>, version: i16) -> FetchResponse {
+    /// The response with markers for the records, and the records.
+    fn into_response(self, context: &Context<B>, version: i16) -> (FetchResponse, Vec<Vec<Bytes>>) {
         let located = Located::now(context);
         let mut endpoints: Vec<NodeEndpoint> = Vec::new();
         let mut topics = Vec::with_capacity(self.topics.len());
+        let mut records = Vec::new();
         for topic in self.topics {
             let key = match version >= TOPIC_IDS_SINCE {
                 true => TopicKey::Id(TopicId(topic.id)),
@@ -282,7 +285,7 @@ impl<B: Backend> Fetch<B> {
             };
             let image = located.topic(key).ok();
             let mut partitions = Vec::with_capacity(topic.slots.len());
-            for slot in topic.slots {
+            for mut slot in topic.slots {
                 let leader = slot
                     .error
                     .filter(|error| tells_leader(error.code))
@@ -300,7 +303,12 @@ impl<B: Backend> Fetch<B> {
                             .with_rack(None),
                     );
                 }
-                partitions.push(partition_data(slot, version, self.read_committed, leader));
+                let batches = std::mem::take(&mut slot.batches);
+                let has_records = !batches.is_empty();
+                if has_records {
+                    records.push(batches);
+                }
+                partitions.push(partition_data(slot, has_records, version, self.read_committed, leader));
             }
             let response = FetchableTopicResponse::default().with_partitions(partitions);
             topics.push(match version >= TOPIC_IDS_SINCE {
@@ -308,7 +316,7 @@ impl<B: Backend> Fetch<B> {
                 false => response.with_topic(topic.name),
             });
         }
-        FetchResponse::default().with_responses(topics).with_node_endpoints(endpoints)
+        (FetchResponse::default().with_responses(topics).with_node_endpoints(endpoints), records)
     }
 }
 
@@ -323,6 +331,7 @@ fn tells_leader(code: ResponseError) -> bool {
 
 fn partition_data<B: Backend>(
     slot: Slot<B>,
+    has_records: bool,
     version: i16,
     read_committed: bool,
     leader: Option<Leader>,
@@ -331,7 +340,7 @@ fn partition_data<B: Backend>(
         .with_partition_index(slot.index)
         .with_aborted_transactions(read_committed.then(Vec::new))
         // Never null: some clients cannot take that.
-        .with_records(Some(joined(slot.batches)));
+        .with_records(Some(if has_records { wire::records::marker() } else { Bytes::new() }));
     if version >= PREFERRED_REPLICA_SINCE {
         data.preferred_read_replica = BrokerId(-1);
     }
@@ -354,20 +363,6 @@ fn partition_data<B: Backend>(
             .with_leader_epoch(leader.epoch.0);
     }
     data
-}
-
-fn joined(mut batches: Vec<Bytes>) -> Bytes {
-    match batches.len() {
-        0 => Bytes::new(),
-        1 => batches.remove(0),
-        _ => {
-            let mut all = BytesMut::with_capacity(batches.iter().map(Bytes::len).sum());
-            for batch in &batches {
-                all.extend_from_slice(batch);
-            }
-            all.freeze()
-        }
-    }
 }
 
 #[cfg(test)]

@@ -15,17 +15,16 @@ use std::time::Duration;
 use io_backend::{Backend, Deadline, Listener, Network, Published, TaskName};
 use tracing::{debug, info, warn};
 
+use crate::budget::Budget;
 use crate::dispatch::ProducerIds;
 use crate::limits;
 use crate::node::Context;
 
 mod connections;
-mod in_flight;
 #[cfg(test)]
 pub(crate) mod test_node;
 
 pub use connections::{Closing, Control};
-pub use in_flight::{Class, InFlight, Permit, Place};
 
 use connections::Connections;
 
@@ -40,7 +39,7 @@ const CUT_OFF: Duration = Duration::from_secs(1);
 /// What all connections of a node share.
 pub struct Front<B: Backend> {
     pub context: Arc<Context<B>>,
-    pub in_flight: Arc<InFlight>,
+    pub budget: Budget,
     pub producer_ids: ProducerIds<B>,
     /// True when the node stops: who waits for records is answered then.
     pub stopping: Published<bool>,
@@ -48,14 +47,9 @@ pub struct Front<B: Backend> {
 
 impl<B: Backend> Front<B> {
     pub fn new(context: Arc<Context<B>>, stopping: Published<bool>) -> Arc<Front<B>> {
-        let server = &context.config.server;
-        let in_flight = InFlight::new(
-            server.requests_in_flight,
-            server.request_bytes_in_flight,
-            context.metrics.requests_in_flight.clone(),
-        );
+        let budget = Budget::new(&context.config.server, &context.metrics);
         let producer_ids = ProducerIds::new(&context.backend);
-        Arc::new(Front { context, in_flight, producer_ids, stopping })
+        Arc::new(Front { context, budget, producer_ids, stopping })
     }
 }
 
