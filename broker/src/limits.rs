@@ -23,6 +23,9 @@ pub const JOURNAL_GROUP_ENTRIES: usize = 10_000;
 
 /// Requests that wait in a partition's mailbox before connections stop being read.
 pub const PARTITION_MAILBOX: usize = 1_024;
+/// Bytes of the appends that wait in a partition's mailbox and line: one partition that stands still leaves room to
+/// others.
+pub const PARTITION_WAITING_BYTES: usize = 16 * MIB;
 /// Idempotent producers remembered by a partition; above it those silent for the longest are forgotten.
 pub const PRODUCERS_PER_PARTITION_MAX: usize = 10_000;
 /// What a partition puts in the journal's line at once, and one entry of it.
@@ -44,6 +47,10 @@ pub const READ_BUFFER_BYTES: usize = 8 * 1024;
 /// Answers are added to what a connection has yet to write only below this.
 pub const WRITE_BUFFER_BYTES: usize = 64 * 1024;
 pub const FETCH_BYTES_MAX: usize = 55 * MIB;
+/// An answer that is not a fetch's waits for room of this size; what it is larger is charged when it is known.
+pub const ANSWER_BYTES_LEAST: usize = 4 * 1024;
+/// A fetch waits for records no longer than this, whatever it asks for. Kafka's clients ask for half a second.
+pub const FETCH_WAIT_MAX: Duration = Duration::from_secs(5 * 60);
 
 /// Our own bound on a produce; the client's `timeout_ms` may be shorter.
 pub const PRODUCE_DEADLINE: Duration = Duration::from_secs(30);
@@ -56,6 +63,15 @@ pub const ASK_DEADLINE: Duration = Duration::from_secs(10);
 /// A client that takes nothing of its answer, or sends nothing more of a request it began, for this long
 /// is let go.
 pub const WRITE_DEADLINE: Duration = Duration::from_secs(30);
+/// How fast a client must be at least, beside [`WRITE_DEADLINE`], in sending a request it began and in taking an
+/// answer that is not small.
+pub const CLIENT_BYTES_PER_SECOND_MIN: usize = 64 * 1024;
+/// Requests above this leave room for smaller ones.
+pub const SMALL_REQUEST_BYTES: usize = 64 * 1024;
+/// Room for a large request is asked for in steps of at most this.
+pub const REQUEST_STEP_BYTES: usize = MIB;
+/// Who has waited for room for so long has those looked for that hold it.
+pub const ROOM_PATIENCE: Duration = Duration::from_secs(1);
 /// What is in flight at a clean stop has this long to be answered; the last checkpoint follows.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -99,8 +115,11 @@ const _: () = assert!(BATCH_BYTES_MAX + 4096 <= JOURNAL_ENTRY_BYTES_MAX);
 const _: () = assert!(JOURNAL_ENTRY_BYTES_MAX + 65_536 <= RAFT_JOURNAL_FILE_BYTES + 65_536);
 const _: () = assert!(JOURNAL_ENTRY_BYTES_MAX <= JOURNAL_QUEUE_BYTES);
 const _: () = assert!(PARTITION_SUBMIT_BYTES + JOURNAL_ENTRY_BYTES_MAX <= JOURNAL_QUEUE_BYTES);
+const _: () = assert!(PARTITION_WAITING_BYTES <= MEMORY_BYTES / 4 / 4);
+const _: () = assert!(PARTITION_SUBMIT_BYTES * 2 <= PARTITION_WAITING_BYTES);
 const _: () = assert!(PARTITION_ENTRY_BYTES <= JOURNAL_ENTRY_BYTES_MAX);
 const _: () = assert!(JOURNAL_GROUP_BYTES <= JOURNAL_FILE_BYTES);
 const _: () = assert!(REQUEST_BYTES_MAX <= MEMORY_BYTES / 4 / 8 * 7);
 const _: () = assert!(BATCH_BYTES_MAX * 2 <= MEMORY_BYTES_MIN / 16);
 const _: () = assert!(FETCH_BYTES_MAX < REQUEST_BYTES_MAX);
+const _: () = assert!(FETCH_BYTES_MAX < MEMORY_BYTES / 16 * 3);

@@ -1,31 +1,34 @@
 //! An account: so much of something, taken in shares that come back when they are dropped.
 //!
 //! Whoever finds too little waits in line, first come, first served, so that a large wish is not starved by
-//! small ones. There are two lines: the common one may fill most of the account but never all of it, so that
-//! what is essential still finds room while the common line stands still. Each step costs O(log n) of those
-//! that wait.
+//! small ones. Each class has a line of its own and fills the account up to a limit of its own, so that what
+//! is essential still finds room while what is large stands still. Each step costs O(log n) of those that wait.
 
 use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use bytes::Bytes;
 use prometheus_client::metrics::gauge::Gauge;
 
 /// Which line a wish stands in, and how far it may fill the account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// Leaves the reserve alone.
-    Common = 0,
+    /// Leaves both reserves alone.
+    Large = 0,
+    /// Leaves the last reserve alone.
+    Common = 1,
     /// May use all of the account.
-    Essential = 1,
+    Essential = 2,
 }
 
-/// One part in this many of an account is its reserve.
-const RESERVED: usize = 8;
+/// One part in this many of an account is one of its two reserves.
+const RESERVED: usize = 16;
 
 pub struct Account {
     /// By class.
-    limits: [usize; 2],
+    limits: [usize; 3],
     state: Mutex<State>,
     /// What is taken.
     gauge: Gauge,
@@ -36,17 +39,17 @@ struct State {
     taken: usize,
     numbers: u64,
     /// By class, in the order of their coming.
-    lines: [BTreeMap<u64, Waker>; 2],
+    lines: [BTreeMap<u64, Waker>; 3],
 }
 
 impl State {
     /// The first in each line: there may be room for one.
-    fn first(&self) -> [Option<Waker>; 2] {
-        [0, 1].map(|class: usize| self.lines[class].first_key_value().map(|(_, waker)| waker.clone()))
+    fn first(&self) -> [Option<Waker>; 3] {
+        [0, 1, 2].map(|class: usize| self.lines[class].first_key_value().map(|(_, waker)| waker.clone()))
     }
 }
 
-fn wake(wakers: [Option<Waker>; 2]) {
+fn wake(wakers: [Option<Waker>; 3]) {
     for waker in wakers.into_iter().flatten() {
         waker.wake();
     }
@@ -54,7 +57,9 @@ fn wake(wakers: [Option<Waker>; 2]) {
 
 impl Account {
     pub fn new(limit: usize, gauge: Gauge) -> Arc<Account> {
-        Arc::new(Account { limits: [limit - limit / RESERVED, limit], state: Mutex::default(), gauge })
+        let reserve = limit / RESERVED;
+        let limits = [limit - 2 * reserve, limit - reserve, limit];
+        Arc::new(Account { limits, state: Mutex::default(), gauge })
     }
 
     pub fn limit(&self) -> usize {
@@ -75,6 +80,8 @@ impl Account {
         amount: usize,
         cx: &Context<'_>,
     ) -> Poll<Share> {
+        // Who stands in a line stays in it.
+        let class = if place.is_in_line() { place.class } else { class };
         let mut state = self.state();
         let line = &state.lines[class as usize];
         let first = match place.number {
@@ -107,6 +114,12 @@ impl Account {
         Poll::Pending
     }
 
+    /// A share, when it is there. Dropping the future leaves the line.
+    pub async fn take(self: &Arc<Self>, class: Class, amount: usize) -> Share {
+        let mut place = Place::default();
+        poll_fn(|cx| self.poll_take(&mut place, class, amount, cx)).await
+    }
+
     /// A share if there is room and nobody stands in line for it.
     pub fn try_take(self: &Arc<Self>, class: Class, amount: usize) -> Option<Share> {
         let mut state = self.state();
@@ -116,6 +129,13 @@ impl Account {
         state.taken += amount;
         drop(state);
         Some(self.share(amount))
+    }
+
+    /// From `least` to `most`, as much as half of what is free: whoever comes at the same time finds the other
+    /// half.
+    pub fn try_take_some(self: &Arc<Self>, class: Class, least: usize, most: usize) -> Option<Share> {
+        let free = self.limits[class as usize].saturating_sub(self.state().taken);
+        self.try_take(class, most.min(least.max(free / 2)))
     }
 
     /// A share whether there is room or not, for what is there already: others wait until it is made good.
@@ -206,6 +226,20 @@ impl Share {
     }
 }
 
+/// Bytes that hold a share: it comes back when the last of them, and of what was sliced from them, is gone.
+pub fn charged(bytes: Bytes, share: Share) -> Bytes {
+    struct Charged {
+        bytes: Bytes,
+        _share: Share,
+    }
+    impl AsRef<[u8]> for Charged {
+        fn as_ref(&self) -> &[u8] {
+            &self.bytes
+        }
+    }
+    Bytes::from_owner(Charged { bytes, _share: share })
+}
+
 impl Drop for Share {
     fn drop(&mut self) {
         if self.amount > 0 {
@@ -262,17 +296,21 @@ mod tests {
     }
 
     #[test]
-    fn the_common_line_leaves_the_reserve_to_what_is_essential() {
+    fn each_class_leaves_its_reserves_to_what_is_more_essential() {
         let account = account(16);
-        let held = take_as(Class::Common, &account, &mut Place::default(), 14);
-        assert!(held.is_some());
-        let mut waits = Place::default();
-        assert!(take_as(Class::Common, &account, &mut waits, 1).is_none());
+        let large = take_as(Class::Large, &account, &mut Place::default(), 14);
+        let mut waits = [Place::default(), Place::default()];
+        assert!(large.is_some() && take_as(Class::Large, &account, &mut waits[0], 1).is_none());
+        let common = take_as(Class::Common, &account, &mut Place::default(), 1);
+        assert!(common.is_some(), "who stands in one line holds up no other");
+        assert!(take_as(Class::Common, &account, &mut waits[1], 1).is_none());
         assert_eq!(account.free(), 0);
         let essential = take(&account, &mut Place::default(), 1);
-        assert!(essential.is_some(), "who stands in the common line holds up nothing essential");
-        drop((held, essential));
-        assert!(take_as(Class::Common, &account, &mut waits, 1).is_some());
+        assert!(essential.is_some());
+        drop((common, essential));
+        assert!(take_as(Class::Essential, &account, &mut waits[1], 1).is_some(), "its place is in its line");
+        drop(large);
+        assert!(take_as(Class::Large, &account, &mut waits[0], 14).is_some());
     }
 
     #[test]
@@ -281,6 +319,34 @@ mod tests {
         let all = take(&account, &mut Place::default(), 1_000);
         assert!(all.is_some());
         assert!(take(&account, &mut Place::default(), 1).is_none());
+    }
+
+    #[test]
+    fn charged_bytes_give_their_share_back_with_their_last_slice() {
+        let account = account(100);
+        let bytes = charged(Bytes::from_static(b"a request"), account.take_anyway(9));
+        let slice = bytes.slice(2..5);
+        drop(bytes);
+        assert_eq!((account.gauge.get(), &slice[..]), (9, &b"req"[..]));
+        drop(slice);
+        assert_eq!(account.gauge.get(), 0);
+    }
+
+    #[test]
+    fn half_of_what_is_free_is_given_at_once_and_never_less_than_the_least() {
+        let account = account(160);
+        let taken = |least, most| {
+            account.try_take_some(Class::Large, least, most).map(|share| {
+                let amount = share.amount();
+                std::mem::forget(share);
+                amount
+            })
+        };
+        assert_eq!(taken(10, 1_000), Some(70));
+        assert_eq!(taken(10, 20), Some(20));
+        assert_eq!(taken(40, 1_000), Some(40));
+        assert_eq!(taken(1, 1_000), Some(5));
+        assert_eq!(taken(10, 1_000), None);
     }
 
     #[test]

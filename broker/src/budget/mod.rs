@@ -3,19 +3,42 @@
 //! Everything that grows with load is charged to one of a few accounts, whose limits are shares of one bound
 //! of memory (`memory.bytes`). Who finds an account empty waits in its line and holds nothing meanwhile.
 
+use std::pin::pin;
 use std::sync::Arc;
+
+use io_backend::{Backend, Deadline, Moment, within};
 
 use crate::admin::metrics::Metrics;
 use crate::config::ServerConfig;
+use crate::limits::ROOM_PATIENCE;
 
 mod account;
+mod holders;
 
-pub use account::{Account, Class, Place, Share};
+pub use account::{Account, Class, Place, Share, charged};
+pub use holders::{Holders, Holds};
 
-/// What a request holds while it is worked on.
-pub struct Permit {
-    pub request: Share,
-    pub bytes: Share,
+/// What a request holds of the accounts between its reading and its answer.
+#[derive(Default)]
+pub struct Held {
+    /// While it is worked on; a produce from its start on, everything else when its turn has come.
+    pub request: Option<Share>,
+    pub bytes: Option<Share>,
+    /// While it waits, instead of both.
+    pub waiting: Option<Share>,
+}
+
+/// What a request takes in memory beside its bytes.
+const REQUEST_OVERHEAD_BYTES: usize = 1024;
+/// How much larger than its bytes a decoded request is: a partition of a fetch is 17 bytes on the wire.
+const DECODED_FACTOR: usize = 8;
+
+impl Held {
+    /// Bytes to charge for the request while it waits; of a produce only the answer waits.
+    pub fn waiting_amount(&self, produce: bool) -> usize {
+        let decoded = self.bytes.as_ref().map_or(0, |bytes| bytes.amount() * DECODED_FACTOR);
+        REQUEST_OVERHEAD_BYTES + if produce { 0 } else { decoded }
+    }
 }
 
 /// The accounts of a node's front.
@@ -24,10 +47,14 @@ pub struct Budget {
     pub requests: Arc<Account>,
     /// Bytes of requests that arrive, are worked on, or wait in a partition's mailbox.
     pub request_bytes: Arc<Account>,
+    /// Large requests that are not whole.
+    pub arriving: Holders,
     /// Bytes of requests that wait: for their turn on their connection, or for records.
     pub waiting_bytes: Arc<Account>,
     /// Bytes of answers that are not written yet.
     pub answer_bytes: Arc<Account>,
+    /// Large answers that are not written yet.
+    pub unread: Holders,
 }
 
 impl Budget {
@@ -35,8 +62,40 @@ impl Budget {
         Budget {
             requests: Account::new(server.requests_in_flight, metrics.requests_in_flight.clone()),
             request_bytes: Account::new(server.request_bytes_in_flight, metrics.request_bytes.clone()),
+            arriving: Holders::default(),
             waiting_bytes: Account::new(server.waiting_bytes, metrics.waiting_bytes.clone()),
             answer_bytes: Account::new(server.answer_bytes, metrics.answer_bytes.clone()),
+            unread: Holders::default(),
+        }
+    }
+
+    /// From `least` to `most` bytes for an answer, if there is room.
+    pub fn some_for_answer(&self, least: usize, most: usize) -> Option<Share> {
+        Some(self.answer_bytes.take_anyway(most.max(least)))
+    }
+
+    /// Room for an answer, waited for until the deadline. Meanwhile those who hold answers and do not read them
+    /// are cut off.
+    pub async fn room_for_answer<B: Backend>(
+        &self,
+        backend: &B,
+        class: Class,
+        amount: usize,
+        deadline: Moment,
+    ) -> Option<Share> {
+        if self.answer_bytes.free() == 0 {
+            return Some(self.answer_bytes.take_anyway(amount));
+        }
+        let mut taking = pin!(self.answer_bytes.take(class, amount));
+        let mut long = false;
+        loop {
+            self.unread.make_room(backend.now(), long);
+            let soon = Deadline::At(deadline.min(backend.now() + ROOM_PATIENCE));
+            match within(backend, soon, taking.as_mut()).await {
+                Ok(share) => return Some(share),
+                Err(_) if backend.now() >= deadline => return None,
+                Err(_) => long = true,
+            }
         }
     }
 }

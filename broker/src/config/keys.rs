@@ -454,6 +454,16 @@ pub const KEYS: &[Key] = &[
         |c| c.server.responses_queued.to_string()
     ),
     key!(
+        "server.fetch_wait_max",
+        "a fetch waits for records no longer than this; the client's own time counts where shorter",
+        "0ms..=1h",
+        |c, v| {
+            c.server.fetch_wait_max = duration(v, Duration::ZERO, Duration::from_secs(3_600))?;
+            Ok(())
+        },
+        |c| shown(c.server.fetch_wait_max)
+    ),
+    key!(
         "server.produce_deadline",
         "a produce is answered by then; the client's own time-out counts where shorter",
         "100ms..=10m",

@@ -83,6 +83,7 @@ pub struct ServerConfig {
     pub waiting_bytes: usize,
     pub answer_bytes: usize,
     pub responses_queued: usize,
+    pub fetch_wait_max: Duration,
     pub produce_deadline: Duration,
 }
 
@@ -136,6 +137,7 @@ impl Default for Config {
                 waiting_bytes: memory.waiting,
                 answer_bytes: memory.answers,
                 responses_queued: limits::RESPONSES_QUEUED_MAX,
+                fetch_wait_max: limits::FETCH_WAIT_MAX,
                 produce_deadline: limits::PRODUCE_DEADLINE,
             },
             stall: StallConfig {

@@ -12,6 +12,7 @@ use super::{
     Acks, AppendError, Appended, CheckedBatch, CheckpointMark, OffsetFound, OffsetQuery, PartitionView,
     ReadError, ReadOutcome, ReadRequest,
 };
+use crate::budget::{Account, Share, charged};
 use crate::ids::{LeaderEpoch, Offset, PartitionId};
 use crate::log::read::ReadFailure;
 
@@ -20,6 +21,9 @@ pub struct PartitionHandle<B: Backend> {
     pub(super) id: PartitionId,
     /// `<topic>-<index>`, for people.
     pub(super) name: Arc<str>,
+    pub(super) backend: B,
+    /// Bytes of appends that the owner has not copied yet.
+    pub(super) room: Arc<Account>,
     pub(super) appends: Sender<B, Append<Ticket>>,
     pub(super) mailbox: Sender<B, PartitionInput<B>>,
     pub(super) views: Published<PartitionView>,
@@ -32,6 +36,8 @@ impl<B: Backend> Clone for PartitionHandle<B> {
         PartitionHandle {
             id: self.id,
             name: self.name.clone(),
+            backend: self.backend.clone(),
+            room: self.room.clone(),
             appends: self.appends.clone(),
             mailbox: self.mailbox.clone(),
             views: self.views.clone(),
@@ -84,10 +90,14 @@ impl<B: Backend> PartitionHandle<B> {
     /// what holds up a connection that produces too fast); appends of one caller keep their order.
     pub async fn append(
         &self,
-        batches: Vec<CheckedBatch>,
+        mut batches: Vec<CheckedBatch>,
         acks: Acks,
         deadline: Deadline,
     ) -> Result<PendingAppend<B>, AppendError> {
+        for batch in &mut batches {
+            let share = self.take_room(batch.bytes.len(), deadline).await?;
+            batch.bytes = charged(std::mem::take(&mut batch.bytes), share);
+        }
         let (ticket, reply) = match acks {
             Acks::None => (None, None),
             Acks::Leader | Acks::All => {
@@ -100,6 +110,11 @@ impl<B: Backend> PartitionHandle<B> {
             Err(SendError::Closed(_)) => Err(AppendError::Gone),
             Err(SendError::Full(_) | SendError::TimedOut(_)) => Err(AppendError::Overloaded),
         }
+    }
+
+    /// Room for an append.
+    async fn take_room(&self, bytes: usize, _: Deadline) -> Result<Share, AppendError> {
+        Ok(self.room.take_anyway(bytes))
     }
 
     /// Whole batches in order from the one that holds the offset; each piece holds one or more.

@@ -124,7 +124,8 @@ pub async fn start<B: Backend>(
             };
             partitions.push(PendingPartition { index: data.index, append });
         }
-        topics.push(PendingTopic { name: topic.name, id: topic.topic_id, partitions });
+        // A copy: a part of the request would keep all of it.
+        topics.push(PendingTopic { name: TopicName(text(&*topic.name)), id: topic.topic_id, partitions });
     }
     PendingProduce { acks, received, topics }
 }
@@ -237,7 +238,7 @@ pub async fn finish<B: Backend>(
         };
     }
     let response = ProduceResponse::default().with_responses(responses).with_node_endpoints(endpoints);
-    Finished::Answer(Response::to(head, response.into()))
+    Finished::Answer(Response::to(head, response.into()), None)
 }
 
 /// The partition's owner may know of a newer leader than the image did when the request came.

@@ -1,7 +1,7 @@
 //! Who is connected, and how to tell them all that it is over.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
@@ -16,13 +16,16 @@ pub enum Closing {
     No = 0,
     /// No new request; close when the last answer is written.
     WhenAnswered = 1,
-    Now = 2,
+    /// Others wait for what it holds of the node's memory.
+    ForRoom = 2,
+    Now = 3,
 }
 
 /// The server's line to one connection.
 #[derive(Debug, Default)]
 pub struct Control {
     closing: AtomicU8,
+    hurried: AtomicBool,
     waker: AtomicWaker,
 }
 
@@ -33,8 +36,19 @@ impl Control {
         match self.closing.load(Ordering::Acquire) {
             0 => Closing::No,
             1 => Closing::WhenAnswered,
+            2 => Closing::ForRoom,
             _ => Closing::Now,
         }
+    }
+
+    /// Whether a request of this connection may not wait for anything that it could be answered without. Said and
+    /// heard by the connection's own task.
+    pub fn is_hurried(&self) -> bool {
+        self.hurried.load(Ordering::Relaxed)
+    }
+
+    pub fn hurry(&self, hurried: bool) {
+        self.hurried.store(hurried, Ordering::Relaxed);
     }
 
     pub fn close(&self, how: Closing) {

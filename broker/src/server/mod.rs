@@ -9,6 +9,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -41,6 +42,8 @@ pub struct Front<B: Backend> {
     pub context: Arc<Context<B>>,
     pub budget: Budget,
     pub producer_ids: ProducerIds<B>,
+    /// Connections that were closed for what their clients did or did not do.
+    pub closed: AtomicU64,
     /// True when the node stops: who waits for records is answered then.
     pub stopping: Published<bool>,
 }
@@ -49,7 +52,7 @@ impl<B: Backend> Front<B> {
     pub fn new(context: Arc<Context<B>>, stopping: Published<bool>) -> Arc<Front<B>> {
         let budget = Budget::new(&context.config.server, &context.metrics);
         let producer_ids = ProducerIds::new(&context.backend);
-        Arc::new(Front { context, budget, producer_ids, stopping })
+        Arc::new(Front { context, budget, producer_ids, closed: AtomicU64::new(0), stopping })
     }
 }
 

@@ -86,6 +86,15 @@ fn whole_node(test: impl AsyncFnOnce(&TestNode)) {
     with_whole_node(|_| {}, async |door, _node| test(door).await);
 }
 
+/// Waits for what other tasks of the node will have done soon.
+async fn soon(node: &TestNode, what: &str, mut done: impl FnMut() -> bool) {
+    let until = node.backend().now() + Duration::from_secs(30);
+    while !done() {
+        assert!(node.backend().now() < until, "{what}");
+        node.backend().sleep(Duration::from_millis(1)).await;
+    }
+}
+
 #[test]
 fn pipelined_produces_get_offsets_in_their_order() {
     whole_node(async |node| {
@@ -117,6 +126,40 @@ fn a_fetch_waits_for_records_and_holds_up_only_answers() {
         assert_eq!((code, high_watermark, records.is_empty()), (0, 3, false));
         assert_eq!(produced(&mut waiting).await, (2, 0, 0));
     });
+}
+
+#[test]
+fn a_fetch_that_finds_no_room_to_wait_in_is_answered_with_what_there_is() {
+    with_whole_node(
+        |config| config.server.waiting_bytes = 1,
+        async |node, _| {
+            let mut first = node.connect().await;
+            let topic = create(&mut first, "orders").await;
+            // An account that is empty grants any wish.
+            first.send(1, ApiKey::Fetch, FETCH, fetch(topic, 0, 600_000, 1)).await;
+            soon(node, "the first waits", || node.context.metrics.waiting_bytes.get() > 0).await;
+            let mut second = node.connect().await;
+            second.send(2, ApiKey::Fetch, FETCH, fetch(topic, 0, 600_000, 1)).await;
+            assert_eq!(fetched(&mut second).await, (0, 0, Bytes::new()));
+            // What is behind the first finds no room either: the first may wait no longer.
+            first.send(3, ApiKey::ApiVersions, 3, ApiVersionsRequest::default().into()).await;
+            assert_eq!(fetched(&mut first).await, (0, 0, Bytes::new()));
+            assert!(first.answer().await.is_some());
+        },
+    );
+}
+
+#[test]
+fn no_fetch_waits_longer_than_the_node_allows() {
+    with_whole_node(
+        |config| config.server.fetch_wait_max = Duration::from_millis(50),
+        async |node, _| {
+            let mut client = node.connect().await;
+            let topic = create(&mut client, "orders").await;
+            client.send(1, ApiKey::Fetch, FETCH, fetch(topic, 0, i32::MAX, 1)).await;
+            assert_eq!(fetched(&mut client).await, (0, 0, Bytes::new()));
+        },
+    );
 }
 
 #[test]
