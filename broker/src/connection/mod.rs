@@ -215,7 +215,7 @@ impl<'a, B: Backend> Connection<'a, B> {
             while self.out.len() < WRITE_BUFFER_BYTES {
                 if finishing.is_none() {
                     let Some((started, held)) = self.queue.pop_front() else { break };
-                    self.control.hurry(self.closed || self.must_hurry());
+                    self.control.hurry(self.closed || self.ending.is_some() || self.must_hurry());
                     finishing.set(Some(finish(started, held)));
                 }
                 let Some(first) = finishing.as_mut().as_pin_mut() else { break };
@@ -247,6 +247,8 @@ impl<'a, B: Backend> Connection<'a, B> {
                     }
                     Poll::Ready(Err(end)) => {
                         self.ending = Some(end);
+                        // Nobody is there, or nobody to be trusted, for whom to wait for anything.
+                        self.control.hurry(true);
                         moved = true;
                     }
                     Poll::Pending => {}
@@ -333,7 +335,7 @@ impl<'a, B: Backend> Connection<'a, B> {
             }
         }
         if size > SMALL_REQUEST_BYTES {
-            self.note_arriving(self.front.context.backend.now(), false);
+            self.note_arriving(self.read_at, false);
         }
         Poll::Ready(())
     }
@@ -359,8 +361,11 @@ impl<'a, B: Backend> Connection<'a, B> {
         }
     }
 
-    /// A request counts from its reading on.
+    /// A produce counts among the requests from its start on, everything else when it is worked on.
     fn poll_enter(&mut self, cx: &Context<'_>) -> Poll<Option<Share>> {
+        if !frame::is_produce(&self.input) {
+            return Poll::Ready(None);
+        }
         let class = self.class();
         self.front.budget.requests.poll_take(&mut self.request_place, class, 1, cx).map(Some)
     }
@@ -439,6 +444,7 @@ impl<'a, B: Backend> Connection<'a, B> {
             match account.try_take(Class::Essential, held.waiting_amount(produce)) {
                 Some(waiting) => {
                     held.waiting = Some(waiting);
+                    held.request = None;
                     if !produce {
                         held.bytes = None;
                     }

@@ -129,6 +129,41 @@ fn a_fetch_waits_for_records_and_holds_up_only_answers() {
 }
 
 #[test]
+fn fetches_that_wait_hold_up_nobody_and_are_forgotten_with_their_connection() {
+    with_whole_node(
+        |config| config.server.requests_in_flight = 2,
+        async |node, _| {
+            let mut client = node.connect().await;
+            let topic = create(&mut client, "orders").await;
+            let mut waiting = Vec::new();
+            for polls in [100, 100, 100, 1, 1] {
+                let mut one = node.connect().await;
+                let polls: Vec<u8> = (0..polls)
+                    .flat_map(|n| framed(n, ApiKey::Fetch, FETCH, fetch(topic, 0, 600_000, 1 << 19)))
+                    .collect();
+                one.send_bytes(&polls).await;
+                waiting.push(one);
+            }
+            let metrics = &node.context.metrics;
+            soon(node, "all wait", || {
+                metrics.waiting_bytes.get() > 0 && metrics.requests_in_flight.get() == 0
+            })
+            .await;
+            for n in 0..10 {
+                client.send(n, ApiKey::Produce, PRODUCE, produce(topic, -1, 1)).await;
+                assert_eq!(produced(&mut client).await, (n, 0, n.into()));
+            }
+            drop(waiting);
+            soon(node, "they are gone", || {
+                metrics.connections.get() == 1 && metrics.waiting_bytes.get() == 0
+            })
+            .await;
+            assert_eq!((metrics.requests_in_flight.get(), metrics.request_bytes.get()), (0, 0));
+        },
+    );
+}
+
+#[test]
 fn a_fetch_that_finds_no_room_to_wait_in_is_answered_with_what_there_is() {
     with_whole_node(
         |config| config.server.waiting_bytes = 1,
