@@ -309,7 +309,7 @@ impl<'a, B: Backend> Connection<'a, B> {
                     let mut room = READ_BUFFER_BYTES;
                     if size > READ_BUFFER_BYTES {
                         room = frame::room_wanted(size, self.input.len());
-                        std::task::ready!(self.poll_bytes(size, SIZE_BYTES + size, cx));
+                        std::task::ready!(self.poll_bytes(size, self.input.len() + room, cx));
                     }
                     std::task::ready!(self.poll_read(cx, room))?;
                 }
@@ -347,6 +347,8 @@ impl<'a, B: Backend> Connection<'a, B> {
         if self.bytes.is_some() {
             self.note_arriving(since, true);
         }
+        let long = now.since(since) >= ROOM_PATIENCE;
+        self.front.budget.arriving.make_room(now, long);
         Poll::Pending
     }
 
