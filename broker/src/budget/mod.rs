@@ -71,7 +71,7 @@ impl Budget {
 
     /// From `least` to `most` bytes for an answer, if there is room.
     pub fn some_for_answer(&self, least: usize, most: usize) -> Option<Share> {
-        Some(self.answer_bytes.take_anyway(most.max(least)))
+        self.answer_bytes.try_take_some(Class::Large, least, most)
     }
 
     /// Room for an answer, waited for until the deadline. Meanwhile those who hold answers and do not read them
@@ -83,8 +83,8 @@ impl Budget {
         amount: usize,
         deadline: Moment,
     ) -> Option<Share> {
-        if self.answer_bytes.free() == 0 {
-            return Some(self.answer_bytes.take_anyway(amount));
+        if let Some(share) = self.answer_bytes.try_take(class, amount) {
+            return Some(share);
         }
         let mut taking = pin!(self.answer_bytes.take(class, amount));
         let mut long = false;

@@ -568,7 +568,11 @@ impl<'a, B: Backend> Connection<'a, B> {
     /// When patience ends, and what happens then; without an end for the connection, it looks for room again.
     fn patience_ends(&mut self) -> Option<(Moment, Option<End>)> {
         if !self.out.is_empty() || self.unflushed {
-            return Some((self.wrote_at + WRITE_DEADLINE, Some(End::SlowReader)));
+            let mut until = self.wrote_at + WRITE_DEADLINE;
+            if self.out.len() > WRITE_BUFFER_BYTES {
+                until = until.min(self.out_since + frame::time_for(self.out_written));
+            }
+            return Some((until, Some(End::SlowReader)));
         }
         if self.input.is_empty() || self.ending.is_some() {
             return None;

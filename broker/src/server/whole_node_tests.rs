@@ -219,6 +219,61 @@ fn a_fetch_that_wants_more_bytes_than_come_ends_with_its_wait_and_what_there_is(
 }
 
 #[test]
+fn answers_that_nobody_reads_stay_within_their_account_and_others_are_served() {
+    const ACCOUNT: i64 = 8 << 20;
+    with_whole_node(
+        |config| config.server.answer_bytes = ACCOUNT as usize,
+        async |node, _| {
+            let mut client = node.connect().await;
+            let topic = create(&mut client, "orders").await;
+            let batch = BatchSpec::records(1).value_bytes(900 << 10).build();
+            let one = batch.len();
+            let data = PartitionProduceData::default().with_records(Some(batch));
+            let topic_data = TopicProduceData::default().with_topic_id(topic).with_partition_data(vec![data]);
+            let request = ProduceRequest::default()
+                .with_acks(-1)
+                .with_timeout_ms(20_000)
+                .with_topic_data(vec![topic_data]);
+            for n in 0..20 {
+                client.send(n, ApiKey::Produce, PRODUCE, request.clone().into()).await;
+                assert_eq!(produced(&mut client).await, (n, 0, n.into()));
+            }
+            let all = |max_wait_ms| {
+                let partition = FetchPartition::default()
+                    .with_partition_max_bytes(55 << 20)
+                    .with_current_leader_epoch(-1);
+                let topic = FetchTopic::default().with_topic_id(topic).with_partitions(vec![partition]);
+                FetchRequest::default()
+                    .with_max_wait_ms(max_wait_ms)
+                    .with_min_bytes(1)
+                    .with_max_bytes(55 << 20)
+                    .with_session_epoch(-1)
+                    .with_topics(vec![topic])
+            };
+            let mut deaf = Vec::new();
+            for _ in 0..12 {
+                let mut one = node.connect().await;
+                let requests: Vec<u8> =
+                    (0..5).flat_map(|n| framed(n, ApiKey::Fetch, FETCH, all(100).into())).collect();
+                one.send_bytes(&requests).await;
+                deaf.push(one);
+            }
+            let held = &node.context.metrics.answer_bytes;
+            soon(node, "the account is full", || held.get() > ACCOUNT / 2).await;
+            for n in 0..3 {
+                client.send(n, ApiKey::Fetch, FETCH, all(100).into()).await;
+                let (code, high_watermark, records) = fetched(&mut client).await;
+                assert_eq!((code, high_watermark), (0, 20));
+                assert!(records.len() >= one, "{} bytes", records.len());
+                assert!(held.get() <= ACCOUNT + one as i64, "{} are held", held.get());
+            }
+            drop(deaf);
+            soon(node, "all is given back", || held.get() == 0).await;
+        },
+    );
+}
+
+#[test]
 fn a_fetch_outside_the_log_and_of_an_unknown_topic_is_told_so_at_once() {
     whole_node(async |node| {
         let mut client = node.connect().await;
