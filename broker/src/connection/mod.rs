@@ -299,8 +299,14 @@ impl<'a, B: Backend> Connection<'a, B> {
                     std::task::ready!(self.poll_bytes(size, SIZE_BYTES + size, cx));
                     self.leave_arriving();
                     let request = std::task::ready!(self.poll_enter(cx));
-                    let held = Held { request, bytes: self.bytes.take(), waiting: None };
-                    let frame = self.take_frame(size).freeze();
+                    let mut held = Held { request, bytes: self.bytes.take(), waiting: None };
+                    let produce = frame::is_produce(&self.input);
+                    let mut frame = self.take_frame(size).freeze();
+                    if let Some(share) = held.bytes.take_if(|_| produce) {
+                        // Its batches hold what they take until the partitions have copied them, whatever
+                        // becomes of this connection.
+                        frame = crate::budget::charged(frame, share);
+                    }
                     return Poll::Ready(Ok((wire::decode(frame)?, held)));
                 }
                 // What fits the read buffer is charged when it is whole; of what is larger, what comes as it comes.

@@ -112,9 +112,17 @@ impl<B: Backend> PartitionHandle<B> {
         }
     }
 
-    /// Room for an append.
-    async fn take_room(&self, bytes: usize, _: Deadline) -> Result<Share, AppendError> {
-        Ok(self.room.take_anyway(bytes))
+    /// Room for an append, waited for until the deadline.
+    async fn take_room(&self, bytes: usize, deadline: Deadline) -> Result<Share, AppendError> {
+        let class = crate::budget::Class::Essential;
+        if let Some(share) = self.room.try_take(class, bytes) {
+            return Ok(share);
+        }
+        let (registry, site) = (self.backend.registry(), std::panic::Location::caller());
+        let wait = registry.waiting(&self.backend, io_backend::WaitKind::Send, "room for appends", site);
+        let wait = wait.on(self.name.clone()).bounded_by(deadline);
+        let taking = wait.during(self.room.take(class, bytes));
+        io_backend::within(&self.backend, deadline, taking).await.map_err(|_| AppendError::Overloaded)
     }
 
     /// Whole batches in order from the one that holds the offset; each piece holds one or more.

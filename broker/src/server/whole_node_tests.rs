@@ -115,6 +115,27 @@ fn pipelined_produces_get_offsets_in_their_order() {
 }
 
 #[test]
+fn what_a_vanished_client_sent_is_charged_until_the_partition_has_it() {
+    whole_node(async |node| {
+        let mut client = node.connect().await;
+        let topic = create(&mut client, "orders").await;
+        let mut silent = node.connect().await;
+        for n in 0..50 {
+            silent.send(n, ApiKey::Produce, PRODUCE, produce(topic, 0, 10)).await;
+        }
+        drop(silent);
+        let metrics = &node.context.metrics;
+        soon(node, "all is appended", || metrics.records_in.get() == 500).await;
+        soon(node, "all is given back", || {
+            metrics.request_bytes.get() == 0 && metrics.requests_in_flight.get() == 0
+        })
+        .await;
+        client.send(1, ApiKey::Produce, PRODUCE, produce(topic, -1, 1)).await;
+        assert_eq!(produced(&mut client).await, (1, 0, 500));
+    });
+}
+
+#[test]
 fn a_fetch_waits_for_records_and_holds_up_only_answers() {
     whole_node(async |node| {
         let mut waiting = node.connect().await;
