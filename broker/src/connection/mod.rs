@@ -79,7 +79,7 @@ pub async fn run<B: Backend>(front: Arc<Front<B>>, stream: Stream<B>, peer: Arc<
     let end = {
         let mut connection = Connection::new(&front, stream, peer.clone(), control.clone());
         let own = control.clone();
-        let start = |incoming, at| dispatch::start(&front, incoming, at);
+        let start = |incoming, at| dispatch::start(&front, incoming, at, &own);
         let finish = |started, held| dispatch::finish(&front, started, held, &own);
         let mut starting = pin!(nothing_yet(|(incoming, at)| start(incoming, at)));
         let mut finishing = pin!(nothing_yet(|(started, held)| finish(started, held)));
@@ -204,6 +204,9 @@ impl<'a, B: Backend> Connection<'a, B> {
             }
             Closing::ForRoom => return Poll::Ready(End::ForRoom),
             Closing::Now => return Poll::Ready(End::NodeStops),
+        }
+        if let Some(why) = self.control.unacknowledged_failure() {
+            return Poll::Ready(End::Unanswerable(format!("a produce with acks=0 failed: {why}")));
         }
         if let Some(since) = self.awaited.take() {
             self.waited += self.front.context.backend.now().since(since);

@@ -56,7 +56,12 @@ pub enum Finished {
     Close(String),
 }
 
-pub async fn start<B: Backend>(front: &Arc<Front<B>>, incoming: Incoming, received: Moment) -> Started<B> {
+pub async fn start<B: Backend>(
+    front: &Arc<Front<B>>,
+    incoming: Incoming,
+    received: Moment,
+    control: &Arc<Control>,
+) -> Started<B> {
     let (head, request) = match incoming {
         Incoming::Request(head, request) => (head, request),
         Incoming::NotServed(head) => {
@@ -67,7 +72,7 @@ pub async fn start<B: Backend>(front: &Arc<Front<B>>, incoming: Incoming, receiv
     let context = &front.context;
     let work = match request {
         RequestKind::Produce(request) => {
-            Work::Produce(produce::start(context, head, request, received).await)
+            Work::Produce(produce::start(context, head, request, received, control.clone()).await)
         }
         RequestKind::Fetch(request) => Work::Fetch(Box::new(request)),
         RequestKind::ApiVersions(_) => {

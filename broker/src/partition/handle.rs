@@ -10,7 +10,7 @@ use super::machine::Append;
 use super::owner::{Looked, PartitionInput, Ticket};
 use super::{
     Acks, AppendError, Appended, CheckedBatch, CheckpointMark, OffsetFound, OffsetQuery, PartitionView,
-    ReadError, ReadOutcome, ReadRequest,
+    ReadError, ReadOutcome, ReadRequest, Unacknowledged,
 };
 use crate::budget::{Account, Share, charged};
 use crate::ids::{LeaderEpoch, Offset, PartitionId};
@@ -90,23 +90,45 @@ impl<B: Backend> PartitionHandle<B> {
     /// what holds up a connection that produces too fast); appends of one caller keep their order.
     pub async fn append(
         &self,
-        mut batches: Vec<CheckedBatch>,
+        batches: Vec<CheckedBatch>,
         acks: Acks,
         deadline: Deadline,
     ) -> Result<PendingAppend<B>, AppendError> {
+        let (ticket, reply) = match acks {
+            Acks::None => (Ticket::Nobody, None),
+            Acks::Leader | Acks::All => {
+                let (replier, reply) = self.appends.reply("append");
+                (Ticket::Reply(replier), Some(reply))
+            }
+        };
+        self.enqueue(batches, acks, ticket, deadline).await?;
+        Ok(PendingAppend { reply, deadline })
+    }
+
+    /// Puts batches in line whose producer asks for no acknowledgement; `told` hears if they fail there.
+    pub async fn append_unacknowledged(
+        &self,
+        batches: Vec<CheckedBatch>,
+        told: Arc<dyn Unacknowledged>,
+        deadline: Deadline,
+    ) -> Result<PendingAppend<B>, AppendError> {
+        self.enqueue(batches, Acks::None, Ticket::Failure(told), deadline).await?;
+        Ok(PendingAppend { reply: None, deadline })
+    }
+
+    async fn enqueue(
+        &self,
+        mut batches: Vec<CheckedBatch>,
+        acks: Acks,
+        ticket: Ticket,
+        deadline: Deadline,
+    ) -> Result<(), AppendError> {
         for batch in &mut batches {
             let share = self.take_room(batch.bytes.len(), deadline).await?;
             batch.bytes = charged(std::mem::take(&mut batch.bytes), share);
         }
-        let (ticket, reply) = match acks {
-            Acks::None => (None, None),
-            Acks::Leader | Acks::All => {
-                let (replier, reply) = self.appends.reply("append");
-                (Some(replier), Some(reply))
-            }
-        };
         match self.appends.send(Append { batches, acks, deadline, ticket }, deadline).await {
-            Ok(()) => Ok(PendingAppend { reply, deadline }),
+            Ok(()) => Ok(()),
             Err(SendError::Closed(_)) => Err(AppendError::Gone),
             Err(SendError::Full(_) | SendError::TimedOut(_)) => Err(AppendError::Overloaded),
         }

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 
 use futures::task::AtomicWaker;
 use io_backend::{Backend, Deadline, Published, TimedOut};
 use prometheus_client::metrics::gauge::Gauge;
+
+use crate::partition::{AppendError, Unacknowledged};
 
 /// What a connection is told about its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +28,8 @@ pub enum Closing {
 pub struct Control {
     closing: AtomicU8,
     hurried: AtomicBool,
+    /// The first failure of a produce that nobody waits for.
+    failure: OnceLock<AppendError>,
     waker: AtomicWaker,
 }
 
@@ -51,8 +55,21 @@ impl Control {
         self.hurried.store(hurried, Ordering::Relaxed);
     }
 
+    /// Looked at after [`Control::closing`], which leaves the waker that a failure wakes.
+    pub fn unacknowledged_failure(&self) -> Option<&AppendError> {
+        self.failure.get()
+    }
+
     pub fn close(&self, how: Closing) {
         self.closing.fetch_max(how as u8, Ordering::AcqRel);
+        self.waker.wake();
+    }
+}
+
+impl Unacknowledged for Control {
+    fn failed(&self, error: &AppendError) {
+        // A later one says no more.
+        let _ = self.failure.set(error.clone());
         self.waker.wake();
     }
 }

@@ -369,6 +369,29 @@ fn producer_ids_are_never_given_twice() {
 }
 
 #[test]
+fn acks_0_that_fails_in_the_partition_closes_the_connection() {
+    whole_node(async |node| {
+        let mut client = node.connect().await;
+        let topic = create(&mut client, "orders").await;
+        let sequenced = |sequence| {
+            let batch = BatchSpec::records(1).producer(7, 0, sequence).build();
+            let data = PartitionProduceData::default().with_records(Some(batch));
+            let topic = TopicProduceData::default().with_topic_id(topic).with_partition_data(vec![data]);
+            ProduceRequest::default().with_acks(0).with_timeout_ms(20_000).with_topic_data(vec![topic])
+        };
+        let mut silent = node.connect().await;
+        silent.send(1, ApiKey::Produce, PRODUCE, sequenced(0).into()).await;
+        silent.send(2, ApiKey::ApiVersions, 3, ApiVersionsRequest::default().into()).await;
+        assert!(silent.answer().await.is_some(), "all is well so far");
+        // A hole in the sequence: only the partition's owner can tell.
+        silent.send(3, ApiKey::Produce, PRODUCE, sequenced(5).into()).await;
+        assert_eq!(silent.answer().await, None);
+        client.send(4, ApiKey::Produce, PRODUCE, produce(topic, -1, 1)).await;
+        assert_eq!(produced(&mut client).await, (4, 0, 1));
+    });
+}
+
+#[test]
 fn every_served_version_of_every_api_is_answered_in_its_own_form() {
     whole_node(async |node| {
         let mut client = node.connect().await;
