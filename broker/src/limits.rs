@@ -35,6 +35,12 @@ pub const PARTITION_ENTRY_BYTES: usize = MIB;
 pub const WRITE_BACK_BYTES: usize = MIB;
 pub const WRITE_BACK_SYNC_BYTES: usize = 16 * MIB;
 pub const CONNECTIONS_MAX: usize = 10_000;
+/// From one address: the rest is for others.
+pub const CONNECTIONS_PER_ADDRESS_MAX: usize = CONNECTIONS_MAX / 4 * 3;
+/// A connection without a request for so long is closed; Kafka's `connections.max.idle.ms`.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+/// One that has been idle for so long may be closed for a newcomer that finds no place.
+pub const IDLE_BEFORE_NEWCOMERS: Duration = Duration::from_secs(1);
 /// Requests in flight in the node; connections are not read above it.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 1_000;
 /// Everything that grows with load: the log's tails, requests, answers.
@@ -112,6 +118,7 @@ const _: () = assert!(PROPOSAL_BYTES_IN_FLIGHT_MAX < JOURNAL_QUEUE_BYTES);
 const _: () = assert!(CHECKPOINT_ENTRY_BYTES + 4096 <= JOURNAL_ENTRY_BYTES_MAX);
 const _: () = assert!(LEADERSHIPS_AT_ONCE < JOURNAL_QUEUE_ENTRIES);
 const _: () = assert!(BATCH_BYTES_MAX + 4096 <= JOURNAL_ENTRY_BYTES_MAX);
+const _: () = assert!(CONNECTIONS_PER_ADDRESS_MAX <= CONNECTIONS_MAX);
 const _: () = assert!(JOURNAL_ENTRY_BYTES_MAX + 65_536 <= RAFT_JOURNAL_FILE_BYTES + 65_536);
 const _: () = assert!(JOURNAL_ENTRY_BYTES_MAX <= JOURNAL_QUEUE_BYTES);
 const _: () = assert!(PARTITION_SUBMIT_BYTES + JOURNAL_ENTRY_BYTES_MAX <= JOURNAL_QUEUE_BYTES);

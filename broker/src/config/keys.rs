@@ -394,6 +394,26 @@ pub const KEYS: &[Key] = &[
         |c| c.server.connections.to_string()
     ),
     key!(
+        "server.connections_per_address",
+        "client connections from one address at most; above it the one that is idle for the longest gives way",
+        "1..=1000000",
+        |c, v| {
+            c.server.connections_per_address = number(v, 1, 1_000_000)?;
+            Ok(())
+        },
+        |c| c.server.connections_per_address.to_string()
+    ),
+    key!(
+        "server.idle_timeout",
+        "a connection without a request for so long is closed",
+        "1s..=365d",
+        |c, v| {
+            c.server.idle_timeout = duration(v, Duration::from_secs(1), 365 * DAY)?;
+            Ok(())
+        },
+        |c| shown(c.server.idle_timeout)
+    ),
+    key!(
         "server.requests_in_flight",
         "requests being worked on at most",
         "1..=1000000",

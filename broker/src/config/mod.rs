@@ -77,6 +77,8 @@ pub struct TopicConfig {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerConfig {
     pub connections: usize,
+    pub connections_per_address: usize,
+    pub idle_timeout: Duration,
     pub requests_in_flight: usize,
     pub request_bytes: usize,
     pub request_bytes_in_flight: usize,
@@ -131,6 +133,8 @@ impl Default for Config {
             },
             server: ServerConfig {
                 connections: limits::CONNECTIONS_MAX,
+                connections_per_address: limits::CONNECTIONS_PER_ADDRESS_MAX,
+                idle_timeout: limits::IDLE_TIMEOUT,
                 requests_in_flight: limits::REQUESTS_IN_FLIGHT_MAX,
                 request_bytes: limits::REQUEST_BYTES_MAX,
                 request_bytes_in_flight: memory.requests,

@@ -67,6 +67,10 @@ enum End {
     SlowRequest,
     #[error("it got no further and held memory that others wait for (memory.bytes)")]
     ForRoom,
+    #[error("nothing was asked on it, and somebody else needed its place (server.connections)")]
+    ForNewcomer,
+    #[error("nothing was asked on it for {0:?} (server.idle_timeout)")]
+    Idle(Duration),
     /// Kafka's way to say that an unacknowledged produce went wrong.
     #[error("{0}")]
     Unanswerable(String),
@@ -91,7 +95,7 @@ pub async fn run<B: Backend>(front: Arc<Front<B>>, stream: Stream<B>, peer: Arc<
         .await
     };
     match end {
-        End::ClosedByClient | End::NodeStops | End::Truncated | End::Network(_) => {
+        End::ClosedByClient | End::NodeStops | End::Truncated | End::Network(_) | End::Idle(_) => {
             debug!(%peer, "closed: {end}")
         }
         // A flood of bad clients must not become a flood of lines.
@@ -145,6 +149,8 @@ struct Connection<'a, B: Backend> {
     closed: bool,
     /// It is for the client to go on.
     awaits_bytes: bool,
+    /// When the last request came, or the connection.
+    asked_at: Moment,
     read_at: Moment,
     wrote_at: Moment,
     /// Runs while a request is incomplete or an answer unwritten.
@@ -159,7 +165,7 @@ impl<'a, B: Backend> Connection<'a, B> {
             stream,
             peer,
             control,
-            input: BytesMut::with_capacity(READ_BUFFER_BYTES),
+            input: BytesMut::new(),
             bytes: None,
             bytes_place: Place::default(),
             waits_for_room: None,
@@ -178,6 +184,7 @@ impl<'a, B: Backend> Connection<'a, B> {
             ending: None,
             closed: false,
             awaits_bytes: false,
+            asked_at: front.context.backend.now(),
             read_at: Moment::ZERO,
             wrote_at: Moment::ZERO,
             patience: None,
@@ -203,6 +210,7 @@ impl<'a, B: Backend> Connection<'a, B> {
                 self.ending.get_or_insert(End::NodeStops);
             }
             Closing::ForRoom => return Poll::Ready(End::ForRoom),
+            Closing::ForNewcomer => return Poll::Ready(End::ForNewcomer),
             Closing::Now => return Poll::Ready(End::NodeStops),
         }
         if let Some(why) = self.control.unacknowledged_failure() {
@@ -244,7 +252,9 @@ impl<'a, B: Backend> Connection<'a, B> {
                 match self.poll_request(cx) {
                     Poll::Ready(Ok((incoming, held))) => {
                         self.starting_held = held;
-                        starting.set(Some(start(incoming, self.front.context.backend.now())));
+                        self.asked_at = self.front.context.backend.now();
+                        self.control.asked();
+                        starting.set(Some(start(incoming, self.asked_at)));
                         // It may be done at once; then its answer may share a write.
                         continue;
                     }
@@ -278,7 +288,8 @@ impl<'a, B: Backend> Connection<'a, B> {
                 return Poll::Ready(end);
             }
             if !moved {
-                return self.poll_patience(cx);
+                let idle = starting.is_none() && finishing.is_none() && self.queue.is_empty();
+                return self.poll_patience(idle, cx);
             }
         }
         // Still busy: others get their turn, and the client what is ready.
@@ -407,6 +418,10 @@ impl<'a, B: Backend> Connection<'a, B> {
             let reading = pin!(self.stream.read_buf(&mut into));
             let polled = reading.poll(cx);
             self.awaits_bytes = polled.is_pending();
+            if polled.is_pending() && self.input.is_empty() {
+                // An idle connection keeps no buffer.
+                self.input = BytesMut::new();
+            }
             std::task::ready!(polled)
         };
         self.waiting = None;
@@ -548,12 +563,13 @@ impl<'a, B: Backend> Connection<'a, B> {
 
     /// Ends the connection when the other side stands still in the middle of something, or is too slow. Called when
     /// there is nothing else to do.
-    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+    fn poll_patience(&mut self, idle: bool, cx: &mut Context<'_>) -> Poll<End> {
+        if idle && self.out.is_empty() {
+            self.control.idle(self.asked_at.max(self.wrote_at));
+        }
         loop {
-            let Some((until, end)) = self.patience_ends() else {
-                self.patience = None;
-                return Poll::Pending;
-            };
+            // A timer that is there already may stay: what it finds when it wakes is as it is then.
+            let Some((until, end)) = self.patience_ends(idle) else { return Poll::Pending };
             let backend = &self.front.context.backend;
             if backend.now() >= until {
                 match end {
@@ -575,7 +591,7 @@ impl<'a, B: Backend> Connection<'a, B> {
     }
 
     /// When patience ends, and what happens then; without an end for the connection, it looks for room again.
-    fn patience_ends(&mut self) -> Option<(Moment, Option<End>)> {
+    fn patience_ends(&mut self, idle: bool) -> Option<(Moment, Option<End>)> {
         if !self.out.is_empty() || self.unflushed {
             let mut until = self.wrote_at + WRITE_DEADLINE;
             if self.out.len() > WRITE_BUFFER_BYTES {
@@ -583,8 +599,13 @@ impl<'a, B: Backend> Connection<'a, B> {
             }
             return Some((until, Some(End::SlowReader)));
         }
-        if self.input.is_empty() || self.ending.is_some() {
+        if self.ending.is_some() {
             return None;
+        }
+        if self.input.is_empty() {
+            let timeout = self.front.context.config.server.idle_timeout;
+            let since = self.asked_at.max(self.wrote_at);
+            return idle.then_some((since + timeout, Some(End::Idle(timeout))));
         }
         let now = self.front.context.backend.now();
         if !self.awaits_bytes {

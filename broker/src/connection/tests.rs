@@ -302,3 +302,18 @@ fn a_stop_answers_what_was_asked_and_closes() {
         },
     );
 }
+
+#[test]
+fn a_connection_on_which_nothing_is_asked_is_closed_in_time() {
+    with_node(
+        |config| config.server.idle_timeout = Duration::from_millis(300),
+        async |node| {
+            let mut idle = node.connect().await;
+            idle.send(1, ApiKey::ApiVersions, 3, api_versions()).await;
+            assert_eq!(correlation(&mut idle).await, Some(1));
+            assert_eq!(idle.answer().await, None);
+            let mut silent = node.connect().await;
+            assert_eq!(silent.answer().await, None);
+        },
+    );
+}

@@ -27,7 +27,7 @@ pub(crate) mod test_node;
 
 pub use connections::{Closing, Control};
 
-use connections::Connections;
+use connections::{Connections, Places};
 
 /// The listener of a backend.
 pub type ListenerOf<B> = <<B as Backend>::Network as Network>::Listener;
@@ -110,12 +110,14 @@ fn welcome<B: Backend>(
     peer: String,
 ) {
     let context = &front.context;
-    let max = context.config.server.connections;
-    let Some(member) = connections.join(max, context.metrics.connections.clone()) else {
+    let server = &context.config.server;
+    let places = Places { all: server.connections, per_address: server.connections_per_address };
+    let (now, gauge) = (context.backend.now(), context.metrics.connections.clone());
+    let Some(member) = connections.join(places, &peer, now, gauge) else {
         // A flood of connections must not become a flood of lines.
         let refused = connections.count_refused();
         if refused.is_power_of_two() {
-            warn!(%peer, refused, "refused: {max} connections are open, which is the limit (server.connections)");
+            warn!(%peer, refused, "refused: all places are in use (server.connections, server.connections_per_address)");
         }
         return;
     };
