@@ -84,6 +84,8 @@ pub const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
 /// Kafka's longest topic name.
 pub const TOPIC_NAME_BYTES_MAX: usize = 249;
 pub const TOPIC_PARTITIONS_MAX: usize = 10_000;
+/// Partitions of a node: each has a task, channels and files.
+pub const PARTITIONS_MAX: usize = 20_000;
 /// Largest block of producer ids given out at once.
 pub const PRODUCER_ID_BLOCK_MAX: i64 = 1_000_000;
 
@@ -128,5 +130,6 @@ const _: () = assert!(PARTITION_ENTRY_BYTES <= JOURNAL_ENTRY_BYTES_MAX);
 const _: () = assert!(JOURNAL_GROUP_BYTES <= JOURNAL_FILE_BYTES);
 const _: () = assert!(REQUEST_BYTES_MAX <= MEMORY_BYTES / 4 / 8 * 7);
 const _: () = assert!(BATCH_BYTES_MAX * 2 <= MEMORY_BYTES_MIN / 16);
+const _: () = assert!(TOPIC_PARTITIONS_MAX <= PARTITIONS_MAX);
 const _: () = assert!(FETCH_BYTES_MAX < REQUEST_BYTES_MAX);
 const _: () = assert!(FETCH_BYTES_MAX < MEMORY_BYTES / 16 * 3);

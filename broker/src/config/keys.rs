@@ -364,6 +364,16 @@ pub const KEYS: &[Key] = &[
         |c| c.topics.partitions.to_string()
     ),
     key!(
+        "topics.partitions_max",
+        "partitions of all topics at most; above it none is created",
+        "1..=1000000",
+        |c, v| {
+            c.topics.partitions_max = number(v, 1, 1_000_000)?;
+            Ok(())
+        },
+        |c| c.topics.partitions_max.to_string()
+    ),
+    key!(
         "topics.replication_factor",
         "replicas of a topic that does not say",
         "1..=32",

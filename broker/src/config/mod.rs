@@ -70,6 +70,7 @@ pub struct LogConfig {
 pub struct TopicConfig {
     pub auto_create: bool,
     pub partitions: i32,
+    pub partitions_max: usize,
     pub replication_factor: i16,
     pub max_batch_bytes: usize,
 }
@@ -128,6 +129,7 @@ impl Default for Config {
             topics: TopicConfig {
                 auto_create: true,
                 partitions: 3,
+                partitions_max: limits::PARTITIONS_MAX,
                 replication_factor: 1,
                 max_batch_bytes: limits::BATCH_BYTES_MAX,
             },

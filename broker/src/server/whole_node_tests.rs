@@ -344,6 +344,47 @@ fn a_topic_that_is_mentioned_can_be_produced_to_at_once_and_not_where_that_is_sw
 }
 
 #[test]
+fn a_mention_creates_no_reserved_topic_and_neither_it_nor_a_request_goes_beyond_the_nodes_partitions() {
+    with_whole_node(
+        |config| config.topics.partitions_max = 5,
+        async |node, _| {
+            let mut client = node.connect().await;
+            let mut mention = async |topic: &'static str| {
+                let topic = MetadataRequestTopic::default().with_name(Some(name(topic)));
+                let request = MetadataRequest::default()
+                    .with_topics(Some(vec![topic]))
+                    .with_allow_auto_topic_creation(true);
+                client.send(1, ApiKey::Metadata, 13, request.into()).await;
+                match client.message(ApiKey::Metadata, 13).await.1 {
+                    ResponseKind::Metadata(response) => response.topics[0].error_code,
+                    other => panic!("{other:?}"),
+                }
+            };
+            assert_eq!(mention("__consumer_offsets").await, 17);
+            assert_eq!(mention("of-three-partitions").await, 0);
+            assert_eq!(mention("of-three-more").await, 44, "three and three are more than five");
+            let of = |topic, partitions| {
+                CreatableTopic::default()
+                    .with_name(name(topic))
+                    .with_num_partitions(partitions)
+                    .with_replication_factor(1)
+            };
+            let topics =
+                vec![of("a", 3), of("__explicit", 1), of("b", 1), of("c", 1), of("__cluster_metadata", 1)];
+            let request = CreateTopicsRequest::default().with_topics(topics).with_timeout_ms(20_000);
+            client.send(2, ApiKey::CreateTopics, 7, request.into()).await;
+            match client.message(ApiKey::CreateTopics, 7).await.1 {
+                ResponseKind::CreateTopics(response) => {
+                    let codes: Vec<i16> = response.topics.iter().map(|topic| topic.error_code).collect();
+                    assert_eq!(codes, [44, 0, 0, 44, 42]);
+                }
+                other => panic!("{other:?}"),
+            }
+        },
+    );
+}
+
+#[test]
 fn producer_ids_are_never_given_twice() {
     whole_node(async |node| {
         let mut ids = std::collections::BTreeSet::new();
