@@ -30,13 +30,21 @@ pub struct Held {
 
 /// What a request takes in memory beside its bytes.
 const REQUEST_OVERHEAD_BYTES: usize = 1024;
-/// How much larger than its bytes a decoded request is: a partition of a fetch is 17 bytes on the wire.
+/// How much larger than its bytes a decoded request is, but for a produce: a partition of a fetch is 17 bytes on
+/// the wire. The number of its elements bounds that.
 const DECODED_FACTOR: usize = 8;
+const DECODED_FROM_BYTES_MAX: usize = 2 << 20;
+
+/// What a request of `bytes` takes when it is decoded, at most `max` but never less than its bytes.
+pub fn decoded_bytes(bytes: usize, max: usize) -> usize {
+    let more = bytes.min(DECODED_FROM_BYTES_MAX) * (DECODED_FACTOR - 1);
+    (bytes + more).min(max).max(bytes)
+}
 
 impl Held {
     /// Bytes to charge for the request while it waits; of a produce only the answer waits.
     pub fn waiting_amount(&self, produce: bool) -> usize {
-        let decoded = self.bytes.as_ref().map_or(0, |bytes| bytes.amount() * DECODED_FACTOR);
+        let decoded = self.bytes.as_ref().map_or(0, Share::amount);
         REQUEST_OVERHEAD_BYTES + if produce { 0 } else { decoded }
     }
 }

@@ -310,7 +310,13 @@ impl<'a, B: Backend> Connection<'a, B> {
             let next = frame::next(&self.input, self.front.context.config.server.request_bytes)?;
             match next {
                 Next::Frame(size) => {
-                    std::task::ready!(self.poll_bytes(size, SIZE_BYTES + size, cx));
+                    let amount = match frame::is_produce(&self.input) {
+                        true => SIZE_BYTES + size,
+                        false => {
+                            crate::budget::decoded_bytes(size, self.front.context.config.server.request_bytes)
+                        }
+                    };
+                    std::task::ready!(self.poll_bytes(size, amount, cx));
                     self.leave_arriving();
                     let request = std::task::ready!(self.poll_enter(cx));
                     let mut held = Held { request, bytes: self.bytes.take(), waiting: None };

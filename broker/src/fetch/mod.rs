@@ -5,12 +5,14 @@
 //! its own. Where that is full, or others wait behind it that find no room there, it is answered with what there is.
 
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::panic::Location;
+use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use io_backend::{Backend, Deadline, Moment, within};
+use io_backend::published::Watcher;
+use io_backend::{Backend, Deadline, Moment, WaitKind, within};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchRequest};
 use kafka_protocol::messages::fetch_response::{
@@ -27,6 +29,10 @@ use crate::node::Context;
 use crate::partition::{PartitionHandle, PartitionView, ReadError, ReadRequest};
 use crate::server::{Control, Front};
 use crate::wire::{self, errors, text};
+
+/// A fetch of more partitions does not look at them at every change.
+const LOOKED_AT_ONCE: usize = 500;
+const PAUSE_PER_PARTITION: Duration = Duration::from_micros(2);
 
 const TOPIC_IDS_SINCE: i16 = 13;
 const LEADERS_SINCE: i16 = 12;
@@ -77,6 +83,12 @@ pub async fn handle<B: Backend>(
             break;
         }
         fetch.gather(front, |slot| slot.has_news()).await;
+        let partitions = fetch.slots().count();
+        if partitions > LOOKED_AT_ONCE && !fetch.is_enough(min_bytes) {
+            // Looking at all of them at each change of each would be a way to keep a node busy.
+            let pause = PAUSE_PER_PARTITION * u32::try_from(partitions).unwrap_or(u32::MAX);
+            backend.sleep(pause.min(until.since(backend.now()))).await;
+        }
     }
     if fetch.has_let_go {
         fetch.begin_again();
@@ -346,27 +358,25 @@ impl<B: Backend> Fetch<B> {
         let backend = &front.context.backend;
         let bounded = Deadline::Unbounded("the fetch that waits has a deadline");
         let mut stopping = pin!(front.stopping.until(backend, bounded, |stopping| *stopping));
-        let mut waits: Vec<Pin<Box<dyn Future<Output = ()> + Send + '_>>> = Vec::new();
-        for slot in self.slots() {
-            let Some(partition) = &slot.partition else { continue };
-            if slot.bytes >= slot.max_bytes {
-                continue;
-            }
-            waits.push(Box::pin(async move {
-                let _ = partition.views().until(backend, bounded, |view| slot.has_changed(view)).await;
-            }));
-        }
+        let waiting: Vec<&Slot<B>> = self.slots().filter(|slot| slot.bytes < slot.max_bytes).collect();
+        let mut watchers: Vec<Option<Watcher<PartitionView>>> =
+            waiting.iter().map(|slot| Some(slot.partition.as_ref()?.views().watcher())).collect();
         let any = poll_fn(|cx| {
             if control.is_hurried() || stopping.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(false);
             }
-            for wait in &mut waits {
-                if wait.as_mut().poll(cx).is_ready() {
+            for (slot, watcher) in waiting.iter().zip(&mut watchers) {
+                if let Some(watcher) = watcher
+                    && slot.has_changed(&watcher.watch(cx.waker()))
+                {
                     return Poll::Ready(true);
                 }
             }
             Poll::Pending
         });
+        let site = Location::caller();
+        let wait = backend.registry().waiting(backend, WaitKind::Change, "records to fetch", site);
+        let any = wait.bounded_by(Deadline::At(until)).during(any);
         within(backend, Deadline::At(until), any).await.unwrap_or(false)
     }
 
