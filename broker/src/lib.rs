@@ -5,9 +5,12 @@
 //! [`partition`] orders and numbers, the [`journal`] makes durable, the [`log`] keeps for readers, [`fetch`]
 //! serves them; [`metadata`] says who leads what, agreed upon through [`raft`]; [`admin`] tells operators.
 //!
+//! What grows with load is charged to the [`budget`].
+//!
 //! Nothing here touches the outside but through `io_backend::Backend`.
 
 pub mod admin;
+pub mod budget;
 pub mod config;
 pub mod connection;
 pub mod dispatch;

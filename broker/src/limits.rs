@@ -32,6 +32,9 @@ pub const JOURNAL_GROUP_ENTRIES: usize = 10_000;
 
 /// Requests that wait in a partition's mailbox before connections stop being read.
 pub const PARTITION_MAILBOX: usize = 1_024;
+/// Bytes of the appends that wait in a partition's mailbox and line: one partition that stands still leaves room to
+/// others.
+pub const PARTITION_WAITING_BYTES: usize = 16 * MIB;
 /// Batches of a producer that may be in flight, and so come again.
 pub const PRODUCER_BATCHES_REMEMBERED: usize = 5;
 /// Idempotent producers remembered by a partition; above it those that may not try again any more are forgotten.
@@ -55,16 +58,28 @@ pub const OPEN_SEGMENT_FILES: usize = 1_024;
 /// Which share of the process's descriptors they may take: 1 / this.
 pub const OPEN_SEGMENT_FILES_SHARE: u64 = 4;
 pub const CONNECTIONS_MAX: usize = 10_000;
+/// From one address: the rest is for others.
+pub const CONNECTIONS_PER_ADDRESS_MAX: usize = CONNECTIONS_MAX / 4 * 3;
+/// A connection without a request for so long is closed; Kafka's `connections.max.idle.ms`.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+/// One that has been idle for so long may be closed for a newcomer that finds no place.
+pub const IDLE_BEFORE_NEWCOMERS: Duration = Duration::from_secs(1);
 /// Requests in flight in the node; connections are not read above it.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 1_000;
-/// Bytes of requests being worked on in the node.
-pub const REQUEST_BYTES_IN_FLIGHT_MAX: usize = 512 * MIB;
+/// Everything that grows with load: the log's tails, requests, answers.
+pub const MEMORY_BYTES: usize = 512 * MIB;
+/// Less than this has no room for a few batches of the usual size in each of its shares.
+pub const MEMORY_BYTES_MIN: usize = 64 * MIB;
 /// Responses queued behind one slow reader.
 pub const RESPONSES_QUEUED_MAX: usize = 100;
 pub const READ_BUFFER_BYTES: usize = 8 * 1024;
 /// Answers are added to what a connection has yet to write only below this.
 pub const WRITE_BUFFER_BYTES: usize = 64 * 1024;
 pub const FETCH_BYTES_MAX: usize = 55 * MIB;
+/// An answer that is not a fetch's waits for room of this size; what it is larger is charged when it is known.
+pub const ANSWER_BYTES_LEAST: usize = 4 * 1024;
+/// A fetch waits for records no longer than this, whatever it asks for. Kafka's clients ask for half a second.
+pub const FETCH_WAIT_MAX: Duration = Duration::from_secs(5 * 60);
 
 /// Our own bound on a produce; the client's `timeout_ms` may be shorter.
 pub const PRODUCE_DEADLINE: Duration = Duration::from_secs(30);
@@ -77,6 +92,15 @@ pub const ASK_DEADLINE: Duration = Duration::from_secs(10);
 /// A client that takes nothing of its answer, or sends nothing more of a request it began, for this long
 /// is let go.
 pub const WRITE_DEADLINE: Duration = Duration::from_secs(30);
+/// How fast a client must be at least, beside [`WRITE_DEADLINE`], in sending a request it began and in taking an
+/// answer that is not small.
+pub const CLIENT_BYTES_PER_SECOND_MIN: usize = 64 * 1024;
+/// Requests above this leave room for smaller ones.
+pub const SMALL_REQUEST_BYTES: usize = 64 * 1024;
+/// Room for a large request is asked for in steps of at most this.
+pub const REQUEST_STEP_BYTES: usize = MIB;
+/// Who has waited for room for so long has those looked for that hold it.
+pub const ROOM_PATIENCE: Duration = Duration::from_secs(1);
 /// What is in flight at a clean stop has this long to be answered; the last checkpoint follows.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -90,6 +114,8 @@ pub const ADMIN_WARNINGS_MAX: usize = 20;
 /// Kafka's longest topic name.
 pub const TOPIC_NAME_BYTES_MAX: usize = 249;
 pub const TOPIC_PARTITIONS_MAX: usize = 10_000;
+/// Partitions of a node: each has a task, channels and files.
+pub const PARTITIONS_MAX: usize = 20_000;
 /// Largest block of producer ids given out at once.
 pub const PRODUCER_ID_BLOCK_MAX: i64 = 1_000_000;
 
@@ -130,9 +156,15 @@ const _: () = assert!(CHECKPOINT_ENTRY_BYTES + 4096 <= JOURNAL_ENTRY_BYTES_MAX);
 const _: () = assert!(LEADERSHIPS_AT_ONCE < JOURNAL_QUEUE_ENTRIES);
 const _: () = assert!(BATCH_BYTES_MAX + 4096 <= JOURNAL_ENTRY_BYTES_MAX);
 const _: () = assert!(JOURNAL_ENTRY_BYTES_MAX + 65_536 <= JOURNAL_FILE_BYTES);
+const _: () = assert!(CONNECTIONS_PER_ADDRESS_MAX <= CONNECTIONS_MAX);
 const _: () = assert!(JOURNAL_ENTRY_BYTES_MAX <= JOURNAL_QUEUE_BYTES);
 const _: () = assert!(PARTITION_SUBMIT_BYTES + JOURNAL_ENTRY_BYTES_MAX <= JOURNAL_QUEUE_BYTES);
+const _: () = assert!(PARTITION_WAITING_BYTES <= MEMORY_BYTES / 4 / 4);
+const _: () = assert!(PARTITION_SUBMIT_BYTES * 2 <= PARTITION_WAITING_BYTES);
 const _: () = assert!(PARTITION_ENTRY_BYTES <= JOURNAL_ENTRY_BYTES_MAX);
 const _: () = assert!(JOURNAL_GROUP_BYTES <= JOURNAL_FILE_BYTES);
-const _: () = assert!(REQUEST_BYTES_MAX <= REQUEST_BYTES_IN_FLIGHT_MAX);
+const _: () = assert!(REQUEST_BYTES_MAX <= MEMORY_BYTES / 4 / 8 * 7);
+const _: () = assert!(BATCH_BYTES_MAX * 2 <= MEMORY_BYTES_MIN / 16);
+const _: () = assert!(TOPIC_PARTITIONS_MAX <= PARTITIONS_MAX);
 const _: () = assert!(FETCH_BYTES_MAX < REQUEST_BYTES_MAX);
+const _: () = assert!(FETCH_BYTES_MAX < MEMORY_BYTES / 16 * 3);

@@ -4,6 +4,7 @@
 //! journal, the partitions. Clients are accepted last, when this node leads what it is to lead.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use io_backend::{Backend, Deadline, ExitStatus, Listener, Network, Published, TaskHandle};
@@ -36,6 +37,8 @@ pub struct Context<B: Backend> {
     pub health: StorageHealth,
     /// Asked before a request that ends in the journal takes its place in line.
     pub admission: Arc<dyn Admission>,
+    /// Partitions of topics that are being created.
+    pub creating: Arc<AtomicUsize>,
 }
 
 /// A running node.
@@ -164,6 +167,7 @@ impl<B: Backend> Node<B> {
             metadata: started.metadata,
             replicas: replicas.replicas,
             admission: (parts.admission)(health.clone()),
+            creating: Arc::default(),
             health,
         });
         let readiness = Published::new("readiness", Readiness::Serving);

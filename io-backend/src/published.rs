@@ -2,6 +2,7 @@
 //!
 //! A reader may miss values in between, never the last one. No lock is held while a reader looks.
 
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::panic::Location;
 use std::sync::{Arc, Mutex};
@@ -21,8 +22,23 @@ struct Shared<T> {
     value: Arc<T>,
     version: u64,
     /// Who waits for the next version; a waiter that gives up takes itself out by its number.
-    waiting: Vec<(u64, Waker)>,
+    waiting: BTreeMap<u64, Waker>,
     numbers: u64,
+}
+
+impl<T> Shared<T> {
+    /// Has `waker` woken at the next change, in the place of this number if it is still there; the number.
+    fn line_up(&mut self, number: Option<u64>, waker: &Waker) -> u64 {
+        if let Some(number) = number
+            && let Some(old) = self.waiting.get_mut(&number)
+        {
+            old.clone_from(waker);
+            return number;
+        }
+        self.numbers += 1;
+        self.waiting.insert(self.numbers, waker.clone());
+        self.numbers
+    }
 }
 
 impl<T> Clone for Published<T> {
@@ -33,7 +49,7 @@ impl<T> Clone for Published<T> {
 
 impl<T: Send + Sync> Published<T> {
     pub fn new(name: &'static str, value: T) -> Published<T> {
-        let shared = Shared { value: Arc::new(value), version: 0, waiting: Vec::new(), numbers: 0 };
+        let shared = Shared { value: Arc::new(value), version: 0, waiting: BTreeMap::new(), numbers: 0 };
         Published { name, shared: Arc::new(Mutex::new(shared)) }
     }
 
@@ -46,6 +62,11 @@ impl<T: Send + Sync> Published<T> {
         lock(&self.shared).version
     }
 
+    /// To wait for changes of many states at once: whoever does so has one wait for all of them.
+    pub fn watcher(&self) -> Watcher<T> {
+        Watcher { shared: self.shared.clone(), number: None }
+    }
+
     /// Replaces the value and wakes all that wait for a change.
     pub fn publish(&self, value: T) {
         let value = Arc::new(value);
@@ -55,7 +76,7 @@ impl<T: Send + Sync> Published<T> {
         let waiting = std::mem::take(&mut shared.waiting);
         drop(shared);
         drop(old);
-        for (_, waker) in waiting {
+        for waker in waiting.into_values() {
             waker.wake();
         }
     }
@@ -92,6 +113,29 @@ impl<T: Send + Sync> Published<T> {
     }
 }
 
+/// Watches one state; dropping it ends that.
+pub struct Watcher<T> {
+    shared: Arc<Mutex<Shared<T>>>,
+    number: Option<u64>,
+}
+
+impl<T> Watcher<T> {
+    /// The latest value; `waker` is woken when there is a newer one.
+    pub fn watch(&mut self, waker: &Waker) -> Arc<T> {
+        let mut shared = lock(&self.shared);
+        self.number = Some(shared.line_up(self.number, waker));
+        shared.value.clone()
+    }
+}
+
+impl<T> Drop for Watcher<T> {
+    fn drop(&mut self) {
+        if let Some(own) = self.number {
+            lock(&self.shared).waiting.remove(&own);
+        }
+    }
+}
+
 /// A waiter's place among those to be woken.
 struct Place<'a, T> {
     shared: &'a Mutex<Shared<T>>,
@@ -105,16 +149,7 @@ impl<T> Place<'_, T> {
         if shared.version != seen {
             return false;
         }
-        let own = self.number;
-        match shared.waiting.iter_mut().find(|(number, _)| Some(*number) == own) {
-            Some((_, old)) => old.clone_from(waker),
-            None => {
-                shared.numbers += 1;
-                let number = shared.numbers;
-                self.number = Some(number);
-                shared.waiting.push((number, waker.clone()));
-            }
-        }
+        self.number = Some(shared.line_up(self.number, waker));
         true
     }
 }
@@ -122,7 +157,7 @@ impl<T> Place<'_, T> {
 impl<T> Drop for Place<'_, T> {
     fn drop(&mut self) {
         let Some(own) = self.number else { return };
-        lock(self.shared).waiting.retain(|(number, _)| *number != own);
+        lock(self.shared).waiting.remove(&own);
     }
 }
 

@@ -40,6 +40,9 @@ pub struct Metrics {
     pub produce_end_to_end_latency_ms: Histogram,
     pub connections: Gauge,
     pub requests_in_flight: Gauge,
+    pub request_bytes: Gauge,
+    pub waiting_bytes: Gauge,
+    pub answer_bytes: Gauge,
     pub records_in: Counter,
     pub bytes_in: Counter,
     pub bytes_out: Counter,
@@ -68,6 +71,9 @@ impl Default for Metrics {
             produce_end_to_end_latency_ms: milliseconds(),
             connections: Gauge::default(),
             requests_in_flight: Gauge::default(),
+            request_bytes: Gauge::default(),
+            waiting_bytes: Gauge::default(),
+            answer_bytes: Gauge::default(),
             records_in: Counter::default(),
             bytes_in: Counter::default(),
             bytes_out: Counter::default(),
@@ -130,6 +136,13 @@ impl Metrics {
         );
         registry.register("connections", "Open client connections", self.connections.clone());
         registry.register("requests_in_flight", "Requests being worked on", self.requests_in_flight.clone());
+        registry.register(
+            "request_bytes",
+            "Bytes of requests that arrive or are worked on",
+            self.request_bytes.clone(),
+        );
+        registry.register("waiting_bytes", "Bytes of requests that wait", self.waiting_bytes.clone());
+        registry.register("answer_bytes", "Bytes of answers not written yet", self.answer_bytes.clone());
         registry.register("records_in", "Records appended", self.records_in.clone());
         registry.register("bytes_in", "Bytes of requests", self.bytes_in.clone());
         registry.register("bytes_out", "Bytes of responses", self.bytes_out.clone());

@@ -222,6 +222,17 @@ pub const KEYS: &[Key] = &[
         |c| c.disk.to_string()
     ),
     key!(
+        "memory.bytes",
+        "bound of all that grows with load: half for the log's tails, a quarter for requests, the rest for answers and what waits; the keys of the parts below override it",
+        "64 MiB..=1 TiB",
+        |c, v| {
+            let least = crate::limits::MEMORY_BYTES_MIN as u64;
+            c.apply_memory(bytes(v, least, 1024 * GIB)? as usize);
+            Ok(())
+        },
+        |c| c.memory_bytes.to_string()
+    ),
+    key!(
         "journal.profile",
         "preset of the journal numbers below, which override it",
         "low-latency, balanced, throughput",
@@ -363,6 +374,16 @@ pub const KEYS: &[Key] = &[
         |c| c.topics.partitions.to_string()
     ),
     key!(
+        "topics.partitions_max",
+        "partitions of all topics at most; above it none is created",
+        "1..=1000000",
+        |c, v| {
+            c.topics.partitions_max = number(v, 1, 1_000_000)?;
+            Ok(())
+        },
+        |c| c.topics.partitions_max.to_string()
+    ),
+    key!(
         "topics.replication_factor",
         "replicas of a topic that does not say",
         "1..=32",
@@ -391,6 +412,26 @@ pub const KEYS: &[Key] = &[
             Ok(())
         },
         |c| c.server.connections.to_string()
+    ),
+    key!(
+        "server.connections_per_address",
+        "client connections from one address at most; above it the one that is idle for the longest gives way",
+        "1..=1000000",
+        |c, v| {
+            c.server.connections_per_address = number(v, 1, 1_000_000)?;
+            Ok(())
+        },
+        |c| c.server.connections_per_address.to_string()
+    ),
+    key!(
+        "server.idle_timeout",
+        "a connection without a request for so long is closed",
+        "1s..=365d",
+        |c, v| {
+            c.server.idle_timeout = duration(v, Duration::from_secs(1), 365 * DAY)?;
+            Ok(())
+        },
+        |c| shown(c.server.idle_timeout)
     ),
     key!(
         "server.requests_in_flight",
@@ -423,6 +464,26 @@ pub const KEYS: &[Key] = &[
         |c| c.server.request_bytes_in_flight.to_string()
     ),
     key!(
+        "server.waiting_bytes",
+        "bytes of requests that wait for their turn or for records at most; above it fetches are answered at once",
+        "256 KiB..=64 GiB",
+        |c, v| {
+            c.server.waiting_bytes = bytes(v, 256 << 10, 64 * GIB)? as usize;
+            Ok(())
+        },
+        |c| c.server.waiting_bytes.to_string()
+    ),
+    key!(
+        "server.answer_bytes",
+        "bytes of answers that are not written yet at most",
+        "1 MiB..=64 GiB",
+        |c, v| {
+            c.server.answer_bytes = bytes(v, 1 << 20, 64 * GIB)? as usize;
+            Ok(())
+        },
+        |c| c.server.answer_bytes.to_string()
+    ),
+    key!(
         "server.responses_queued",
         "responses queued behind a slow reader before its requests wait",
         "1..=10000",
@@ -431,6 +492,16 @@ pub const KEYS: &[Key] = &[
             Ok(())
         },
         |c| c.server.responses_queued.to_string()
+    ),
+    key!(
+        "server.fetch_wait_max",
+        "a fetch waits for records no longer than this; the client's own time counts where shorter",
+        "0ms..=1h",
+        |c, v| {
+            c.server.fetch_wait_max = duration(v, Duration::ZERO, Duration::from_secs(3_600))?;
+            Ok(())
+        },
+        |c| shown(c.server.fetch_wait_max)
     ),
     key!(
         "server.produce_deadline",
@@ -526,6 +597,19 @@ mod tests {
             let mut config = Config::default();
             config.apply_profile(profile);
             assert_eq!(config.check(), Ok(()), "{profile:?}");
+        }
+    }
+
+    #[test]
+    fn a_bound_of_memory_sets_its_parts_and_they_add_up_to_it() {
+        for mib in [64usize, 100, 512, 4096] {
+            let mut config = Config::default();
+            assert_eq!(config.set("memory.bytes", &format!("{mib} MiB")), Ok(()));
+            assert_eq!(config.check(), Ok(()), "{mib} MiB");
+            let server = &config.server;
+            let parts = server.request_bytes_in_flight + server.waiting_bytes + server.answer_bytes;
+            assert!(parts + config.tail_bytes_max() <= mib << 20, "{mib} MiB");
+            assert!(parts + config.tail_bytes_max() > (mib << 20) - 16, "{mib} MiB");
         }
     }
 

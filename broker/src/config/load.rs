@@ -71,8 +71,8 @@ impl Config {
         for (path, value) in command_line {
             assignments.push((Source::CommandLine(format!("--{}", path.replace('_', "-"))), path, value));
         }
-        // A profile is a preset for other keys: it goes first, wherever it stands.
-        assignments.sort_by_key(|(_, path, _)| path != "journal.profile");
+        // A preset for other keys goes first, wherever it stands.
+        assignments.sort_by_key(|(_, path, _)| path != "journal.profile" && path != "memory.bytes");
         let mut config = Config::default();
         for (source, path, value) in assignments {
             config.set(&path, &value).map_err(|error| ConfigError::Set { place: Box::new(source), error })?;

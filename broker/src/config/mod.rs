@@ -28,6 +28,8 @@ pub struct Config {
     pub admin: String,
     /// Which real disk to use.
     pub disk: DiskChoice,
+    /// Bound of all that grows with load; the log's tails and the accounts of the front are shares of it.
+    pub memory_bytes: usize,
     pub journal: JournalConfig,
     pub log: LogConfig,
     pub topics: TopicConfig,
@@ -70,6 +72,7 @@ pub struct LogConfig {
 pub struct TopicConfig {
     pub auto_create: bool,
     pub partitions: i32,
+    pub partitions_max: usize,
     pub replication_factor: i16,
     pub max_batch_bytes: usize,
 }
@@ -77,10 +80,15 @@ pub struct TopicConfig {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerConfig {
     pub connections: usize,
+    pub connections_per_address: usize,
+    pub idle_timeout: Duration,
     pub requests_in_flight: usize,
     pub request_bytes: usize,
     pub request_bytes_in_flight: usize,
+    pub waiting_bytes: usize,
+    pub answer_bytes: usize,
     pub responses_queued: usize,
+    pub fetch_wait_max: Duration,
     pub produce_deadline: Duration,
 }
 
@@ -95,6 +103,7 @@ pub struct StallConfig {
 
 impl Default for Config {
     fn default() -> Config {
+        let memory = MemoryShares::of(limits::MEMORY_BYTES);
         Config {
             node_id: BrokerId(1),
             data_dir: PathBuf::from("./chronik-data"),
@@ -103,6 +112,7 @@ impl Default for Config {
             cluster: "127.0.0.1:9093".into(),
             admin: "127.0.0.1:9094".into(),
             disk: DiskChoice::Auto,
+            memory_bytes: limits::MEMORY_BYTES,
             journal: JournalConfig {
                 profile: Profile::LowLatency,
                 file_bytes: limits::JOURNAL_FILE_BYTES,
@@ -122,15 +132,21 @@ impl Default for Config {
             topics: TopicConfig {
                 auto_create: true,
                 partitions: 3,
+                partitions_max: limits::PARTITIONS_MAX,
                 replication_factor: 1,
                 max_batch_bytes: limits::BATCH_BYTES_MAX,
             },
             server: ServerConfig {
                 connections: limits::CONNECTIONS_MAX,
+                connections_per_address: limits::CONNECTIONS_PER_ADDRESS_MAX,
+                idle_timeout: limits::IDLE_TIMEOUT,
                 requests_in_flight: limits::REQUESTS_IN_FLIGHT_MAX,
                 request_bytes: limits::REQUEST_BYTES_MAX,
-                request_bytes_in_flight: limits::REQUEST_BYTES_IN_FLIGHT_MAX,
+                request_bytes_in_flight: memory.requests,
+                waiting_bytes: memory.waiting,
+                answer_bytes: memory.answers,
                 responses_queued: limits::RESPONSES_QUEUED_MAX,
+                fetch_wait_max: limits::FETCH_WAIT_MAX,
                 produce_deadline: limits::PRODUCE_DEADLINE,
             },
             stall: StallConfig {
@@ -143,7 +159,47 @@ impl Default for Config {
     }
 }
 
+/// How the bound of memory is divided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryShares {
+    /// What the journal has and segments do not: half.
+    pub tails: usize,
+    /// Requests that arrive, are worked on, or wait in a partition's mailbox: a quarter.
+    pub requests: usize,
+    /// Answers that are not written yet: three sixteenths.
+    pub answers: usize,
+    /// Requests that wait for their turn or for records: the last sixteenth.
+    pub waiting: usize,
+}
+
+impl MemoryShares {
+    pub fn of(bytes: usize) -> MemoryShares {
+        let sixteenth = bytes / 16;
+        MemoryShares {
+            tails: 8 * sixteenth,
+            requests: 4 * sixteenth,
+            answers: 3 * sixteenth,
+            waiting: sixteenth,
+        }
+    }
+}
+
 impl Config {
+    /// Takes over the shares of a bound of memory.
+    pub fn apply_memory(&mut self, bytes: usize) {
+        let shares = MemoryShares::of(bytes);
+        self.memory_bytes = bytes;
+        self.server.request_bytes_in_flight = shares.requests;
+        self.server.waiting_bytes = shares.waiting;
+        self.server.answer_bytes = shares.answers;
+        self.server.request_bytes = self.server.request_bytes.min(shares.requests / 8 * 7);
+    }
+
+    /// Bytes of all logs' tails: what the journal may hold that is not in segments yet.
+    pub fn tail_bytes_max(&self) -> usize {
+        MemoryShares::of(self.memory_bytes).tails
+    }
+
     /// Takes over the numbers of a profile.
     pub fn apply_profile(&mut self, profile: Profile) {
         let (records, bytes, queue_records, queue_bytes, linger_ms) = match profile {
@@ -180,8 +236,12 @@ impl Config {
         if self.topics.max_batch_bytes > self.server.request_bytes {
             return Err("topics.max_batch_bytes must not be larger than server.request_bytes".into());
         }
-        if self.server.request_bytes > self.server.request_bytes_in_flight {
-            return Err("server.request_bytes_in_flight must not be smaller than server.request_bytes".into());
+        // An eighth of the account is kept for small requests.
+        if self.server.request_bytes > self.server.request_bytes_in_flight / 8 * 7 {
+            return Err(format!(
+                "server.request_bytes ({}) must be at most seven eighths of server.request_bytes_in_flight ({})",
+                self.server.request_bytes, self.server.request_bytes_in_flight
+            ));
         }
         if self.stall.warn_after >= self.stall.stalled_after {
             return Err("stall.warn_after must be shorter than stall.stalled_after".into());

@@ -1,7 +1,11 @@
 //! Where frames begin and end: four bytes of size, then as many bytes. Pure; it never asks for more room
 //! than the announced size needs, and not for all of that before its bytes come.
 
-use crate::limits::{READ_BUFFER_BYTES, REQUEST_BYTES_MAX};
+use std::time::Duration;
+
+use crate::limits::{
+    CLIENT_BYTES_PER_SECOND_MIN, READ_BUFFER_BYTES, REQUEST_BYTES_MAX, REQUEST_STEP_BYTES, WRITE_DEADLINE,
+};
 
 /// Bytes of the size in front of each frame.
 pub const SIZE_BYTES: usize = 4;
@@ -67,16 +71,17 @@ pub fn is_produce(buffered: &[u8]) -> bool {
     buffered.get(SIZE_BYTES..SIZE_BYTES + 2).is_none_or(|key| key == [0, 0])
 }
 
-/// How much more room the buffer should have before it is read into. Room grows with what has come, so
+/// How long a client may take for so many bytes: its patience is not renewed by a byte now and then.
+pub fn time_for(bytes: usize) -> Duration {
+    WRITE_DEADLINE
+        + Duration::from_millis((bytes as u64).saturating_mul(1_000) / CLIENT_BYTES_PER_SECOND_MIN as u64)
+}
+
+/// How much more room a request of this size should have before it is read into. Room grows with what has come, so
 /// that announcing a large request alone takes no memory.
-pub fn room_wanted(next: Next, buffered: usize) -> usize {
-    match next {
-        Next::Partial(size) => {
-            let missing = (SIZE_BYTES + size).saturating_sub(buffered);
-            missing.min(buffered.max(READ_BUFFER_BYTES))
-        }
-        Next::Size | Next::Frame(_) => 1,
-    }
+pub fn room_wanted(size: usize, buffered: usize) -> usize {
+    let missing = (SIZE_BYTES + size).saturating_sub(buffered);
+    missing.min(buffered.clamp(READ_BUFFER_BYTES, REQUEST_STEP_BYTES))
 }
 
 #[cfg(test)]
@@ -121,11 +126,18 @@ mod tests {
     }
 
     #[test]
+    fn a_byte_now_and_then_does_not_renew_the_patience() {
+        assert_eq!(time_for(1), WRITE_DEADLINE);
+        assert_eq!(time_for(64 << 10), WRITE_DEADLINE + Duration::from_secs(1));
+        assert_eq!(time_for(100 << 20), WRITE_DEADLINE + Duration::from_secs(1600));
+    }
+
+    #[test]
     fn room_grows_with_what_has_come() {
-        let huge = Next::Partial(100 << 20);
+        let huge = 100 << 20;
         assert_eq!(room_wanted(huge, SIZE_BYTES), READ_BUFFER_BYTES);
-        assert_eq!(room_wanted(huge, 1 << 20), 1 << 20);
-        assert_eq!(room_wanted(Next::Partial(100), 50), 54);
-        assert_eq!(room_wanted(Next::Size, 0), 1);
+        assert_eq!(room_wanted(huge, 1 << 19), 1 << 19);
+        assert_eq!(room_wanted(huge, 50 << 20), REQUEST_STEP_BYTES);
+        assert_eq!(room_wanted(100, 50), 54);
     }
 }

@@ -164,6 +164,65 @@ fn acks_0_is_never_answered_and_its_failure_closes_the_connection() {
     );
 }
 
+/// The beginning of a Metadata request that announces `size` bytes.
+fn announced(size: i32) -> Vec<u8> {
+    [&size.to_be_bytes()[..], &[0, 3, 0, 9], &[0; 4]].concat()
+}
+
+#[test]
+fn what_is_only_announced_takes_nobodys_room() {
+    with_node(
+        |config| {
+            config.server.request_bytes = 1 << 20;
+            config.server.request_bytes_in_flight = 2 << 20;
+        },
+        async |node| {
+            let mut silent = Vec::new();
+            for _ in 0..20 {
+                let mut one = node.connect().await;
+                one.send_bytes(&announced(1 << 20)).await;
+                silent.push(one);
+            }
+            for n in 0..3 {
+                let mut client = node.connect().await;
+                client.send(n, ApiKey::Metadata, 9, metadata_of(3_000)).await;
+                assert_eq!(correlation(&mut client).await, Some(n), "a request of 600 KiB");
+            }
+            assert!(node.context.metrics.request_bytes.get() <= 20 * (16 << 10));
+        },
+    );
+}
+
+#[test]
+fn large_requests_that_stop_half_way_are_cut_off_for_those_who_wait() {
+    with_node(
+        |config| {
+            config.server.request_bytes = 1 << 20;
+            config.server.request_bytes_in_flight = 2 << 20;
+        },
+        async |node| {
+            let mut stopped = Vec::new();
+            for _ in 0..3 {
+                let mut one = node.connect().await;
+                one.send_bytes(&[announced(1 << 20), vec![0; 600 << 10]].concat()).await;
+                stopped.push(one);
+            }
+            let mut small = node.connect().await;
+            small.send(7, ApiKey::Metadata, 9, metadata_of(50)).await;
+            assert_eq!(correlation(&mut small).await, Some(7), "small requests go on beside them");
+            let mut client = node.connect().await;
+            client.send(8, ApiKey::Metadata, 9, metadata_of(4_500)).await;
+            assert_eq!(correlation(&mut client).await, Some(8));
+            let mut cut = 0;
+            for mut one in stopped {
+                let soon = Deadline::after(node.backend(), Duration::from_millis(100));
+                cut += usize::from(io_backend::within(node.backend(), soon, one.answer()).await == Ok(None));
+            }
+            assert!((1..=3).contains(&cut), "{cut} were cut off, as many as it takes");
+        },
+    );
+}
+
 #[test]
 fn a_client_that_reads_nothing_costs_only_itself() {
     with_node(
@@ -240,6 +299,21 @@ fn a_stop_answers_what_was_asked_and_closes() {
             let soon = Deadline::after(node.backend(), Duration::from_secs(30));
             assert!(node.served.until(node.backend(), soon, |served| *served).await.is_ok());
             assert_eq!(node.context.metrics.connections.get(), 0);
+        },
+    );
+}
+
+#[test]
+fn a_connection_on_which_nothing_is_asked_is_closed_in_time() {
+    with_node(
+        |config| config.server.idle_timeout = Duration::from_millis(300),
+        async |node| {
+            let mut idle = node.connect().await;
+            idle.send(1, ApiKey::ApiVersions, 3, api_versions()).await;
+            assert_eq!(correlation(&mut idle).await, Some(1));
+            assert_eq!(idle.answer().await, None);
+            let mut silent = node.connect().await;
+            assert_eq!(silent.answer().await, None);
         },
     );
 }

@@ -3,8 +3,10 @@
 //! All topics of a request are one proposal. The answer waits until this node leads what it is to lead,
 //! so that the client's next request finds the topic.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use io_backend::{Backend, Deadline};
@@ -25,7 +27,7 @@ use crate::node::Context;
 use crate::wire::{errors, text};
 
 /// Partitions of all topics in one request.
-const PARTITIONS_PER_REQUEST_MAX: usize = limits::TOPIC_PARTITIONS_MAX;
+pub const PARTITIONS_PER_REQUEST_MAX: usize = limits::TOPIC_PARTITIONS_MAX;
 
 /// Why a topic was not created: the code, and a sentence.
 pub type Refusal = (ResponseError, String);
@@ -90,8 +92,11 @@ fn partitions(config: &Config, topic: &CreatableTopic) -> usize {
     usize::try_from(asked).unwrap_or(0)
 }
 
+/// What stands for Kafka's own log of metadata is not to be had, as with Kafka.
+const METADATA_TOPIC: &str = "__cluster_metadata";
+
 /// Before any of them is assigned: a request has so many partitions in all, however many topics they are in.
-fn within_room(partitions: usize, room: usize) -> Result<(), Refusal> {
+pub fn within_room(partitions: usize, room: usize) -> Result<(), Refusal> {
     // The topic's own limit has a message of its own.
     if partitions <= room || partitions > limits::TOPIC_PARTITIONS_MAX {
         return Ok(());
@@ -104,6 +109,57 @@ fn within_room(partitions: usize, room: usize) -> Result<(), Refusal> {
 
 /// Has topics created in one entry; the outcome of each, in order.
 pub async fn create<B: Backend>(
+    context: &Context<B>,
+    topics: Vec<NewTopic>,
+    validate_only: bool,
+    deadline: Deadline,
+) -> Vec<Result<Arc<TopicImage>, Refusal>> {
+    let creating = Creating::of(&context.creating);
+    let existing: usize = context.metadata.image().topics.values().map(|topic| topic.partitions.len()).sum();
+    let max = context.config.topics.partitions_max;
+    let (admitted, refused): (Vec<_>, Vec<_>) = topics
+        .into_iter()
+        .enumerate()
+        .partition(|(_, topic)| creating.admit(existing, topic.assignments.len(), max));
+    let (numbers, topics): (Vec<usize>, Vec<NewTopic>) = admitted.into_iter().unzip();
+    let why = format!(
+        "This node has {max} partitions at most (topics.partitions_max): delete topics, or raise it."
+    );
+    let mut outcomes: BTreeMap<usize, Result<Arc<TopicImage>, Refusal>> =
+        refused.into_iter().map(|(n, _)| (n, Err((ResponseError::PolicyViolation, why.clone())))).collect();
+    outcomes.extend(numbers.into_iter().zip(propose(context, topics, validate_only, deadline).await));
+    outcomes.into_values().collect()
+}
+
+/// Partitions that are being created: those of others are counted too, before the image has them.
+struct Creating<'a> {
+    of_all: &'a AtomicUsize,
+    of_this: Cell<usize>,
+}
+
+impl Creating<'_> {
+    fn of(of_all: &AtomicUsize) -> Creating<'_> {
+        Creating { of_all, of_this: Cell::new(0) }
+    }
+
+    fn admit(&self, existing: usize, partitions: usize, max: usize) -> bool {
+        let creating = self.of_all.fetch_add(partitions, Ordering::Relaxed);
+        let admitted = existing.saturating_add(creating).saturating_add(partitions) <= max;
+        match admitted {
+            true => self.of_this.set(self.of_this.get() + partitions),
+            false => drop(self.of_all.fetch_sub(partitions, Ordering::Relaxed)),
+        }
+        admitted
+    }
+}
+
+impl Drop for Creating<'_> {
+    fn drop(&mut self) {
+        self.of_all.fetch_sub(self.of_this.get(), Ordering::Relaxed);
+    }
+}
+
+async fn propose<B: Backend>(
     context: &Context<B>,
     topics: Vec<NewTopic>,
     validate_only: bool,
@@ -123,6 +179,11 @@ pub async fn create<B: Backend>(
         Ok(_) => all(ResponseError::UnknownServerError, "the metadata group answered something else".into()),
         Err(error) => all(error.code(), error.to_string()),
     }
+}
+
+/// Kafka's own topics: a client that merely mentions one does not create it.
+pub fn is_reserved(name: &str) -> bool {
+    name.starts_with("__")
 }
 
 /// A topic by the node's defaults, for a client that asked for one that is not there.
@@ -149,6 +210,10 @@ fn plan(
 ) -> Result<NewTopic, Refusal> {
     let refused = |error: TopicError| (errors::topic(&error), error.to_string());
     apply::check_name(topic.name.as_str()).map_err(refused)?;
+    if topic.name.as_str() == METADATA_TOPIC {
+        let why = format!("Creation of internal topic {METADATA_TOPIC} is prohibited.");
+        return Err((ResponseError::InvalidRequest, why));
+    }
     if image.topics.contains_key(topic.name.as_str()) {
         return Err(refused(TopicError::AlreadyExists(topic.name.to_string())));
     }

@@ -52,7 +52,12 @@ pub async fn handle<B: Backend>(
                         outcome.map(|_| ()).map_err(|error| (errors::topic(&error), error.to_string()));
                 }
             }
-            Ok(_) => {}
+            Ok(_) => {
+                for topic in to_decide {
+                    let why = "the metadata group answered something else".to_string();
+                    topic.outcome = Err((ResponseError::UnknownServerError, why));
+                }
+            }
             Err(error) => {
                 for topic in to_decide {
                     topic.outcome = Err((error.code(), error.to_string()));

@@ -93,13 +93,23 @@ async fn create_missing<B: Backend>(context: &Context<B>, wanted: &[MetadataRequ
     let mut refusals = Refusals::new();
     let mut plans = Vec::new();
     let mut names: Vec<TopicName> = Vec::new();
+    let mut room = create_topics::PARTITIONS_PER_REQUEST_MAX;
     for name in wanted.iter().filter_map(|topic| topic.name.as_ref()) {
         if image.topics.contains_key(name.as_str()) {
+            continue;
+        }
+        if create_topics::is_reserved(name.as_str()) {
+            refusals.insert(name.clone(), ResponseError::InvalidTopicException);
             continue;
         }
         let id = create_topics::new_topic_id(&context.backend);
         match create_topics::plan_by_default(&image, &context.config, name.as_str(), id) {
             Ok(plan) => {
+                if let Err((code, _)) = create_topics::within_room(plan.assignments.len(), room) {
+                    refusals.insert(name.clone(), code);
+                    continue;
+                }
+                room -= plan.assignments.len();
                 plans.push(plan);
                 names.push(name.clone());
             }
@@ -122,7 +132,9 @@ async fn create_missing<B: Backend>(context: &Context<B>, wanted: &[MetadataRequ
                 made.extend(context.metadata.image().topics.get(name.as_str()).cloned());
             }
             Err((
-                code @ (ResponseError::InvalidTopicException | ResponseError::InvalidReplicaAssignment),
+                code @ (ResponseError::InvalidTopicException
+                | ResponseError::InvalidReplicaAssignment
+                | ResponseError::PolicyViolation),
                 _,
             )) => {
                 refusals.insert(name, code);

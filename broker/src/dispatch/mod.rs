@@ -10,9 +10,11 @@ use futures::future::BoxFuture;
 use io_backend::{Backend, Moment};
 use kafka_protocol::messages::{RequestKind, ResponseKind};
 
+use crate::budget::{Class, Held, Share};
 use crate::fetch;
+use crate::limits;
 use crate::produce::{self, PendingProduce};
-use crate::server::{Front, Permit};
+use crate::server::{Control, Front};
 use crate::wire::{self, Incoming, RequestHead, Response};
 
 mod changes;
@@ -38,23 +40,28 @@ pub struct Started<B: Backend> {
 enum Work<B: Backend> {
     Done(Response),
     Produce(PendingProduce<B>),
-    /// Needs the permit, to give it back while it waits for records.
+    /// Gives back what it holds while it waits for records.
     Fetch(Box<kafka_protocol::messages::FetchRequest>),
     Later(BoxFuture<'static, ResponseKind>),
 }
 
 /// What a connection does with a finished request.
 #[expect(clippy::large_enum_variant, reason = "boxing it would cost an allocation per request")]
-#[derive(Debug)]
 pub enum Finished {
-    Answer(Response),
+    /// With the room that is taken for it.
+    Answer(Response, Option<Share>),
     /// The client asked for no answer.
     Silent,
     /// Nothing can be said, and keeping silent would be a lie.
     Close(String),
 }
 
-pub async fn start<B: Backend>(front: &Arc<Front<B>>, incoming: Incoming, received: Moment) -> Started<B> {
+pub async fn start<B: Backend>(
+    front: &Arc<Front<B>>,
+    incoming: Incoming,
+    received: Moment,
+    control: &Arc<Control>,
+) -> Started<B> {
     let (head, request) = match incoming {
         Incoming::Request(head, request) => (head, request),
         Incoming::NotServed(head) => {
@@ -65,7 +72,7 @@ pub async fn start<B: Backend>(front: &Arc<Front<B>>, incoming: Incoming, receiv
     let context = &front.context;
     let work = match request {
         RequestKind::Produce(request) => {
-            Work::Produce(produce::start(context, head, request, received).await)
+            Work::Produce(produce::start(context, head, request, received, control.clone()).await)
         }
         RequestKind::Fetch(request) => Work::Fetch(Box::new(request)),
         RequestKind::ApiVersions(_) => {
@@ -98,23 +105,46 @@ fn later<M: Into<ResponseKind>, B: Backend>(handler: impl Future<Output = M> + S
     Work::Later(Box::pin(async move { handler.await.into() }))
 }
 
-pub async fn finish<B: Backend>(front: &Arc<Front<B>>, started: Started<B>, permit: Permit) -> Finished {
+impl<B: Backend> Started<B> {
+    pub fn is_produce(&self) -> bool {
+        matches!(self.work, Work::Produce(_))
+    }
+}
+
+/// Called when the request's turn has come: what is worked on counts from here on, a produce from its start.
+pub async fn finish<B: Backend>(
+    front: &Arc<Front<B>>,
+    started: Started<B>,
+    mut held: Held,
+    control: &Control,
+) -> Finished {
     let Started { head, work } = started;
     match work {
-        Work::Done(response) => Finished::Answer(response),
+        Work::Done(response) => Finished::Answer(response, None),
         Work::Produce(pending) => {
             let finished = produce::finish(&front.context, head, pending).await;
-            drop(permit);
+            drop(held);
             finished
         }
         Work::Fetch(request) => {
-            let response = Box::pin(fetch::handle(front, head.version, *request, permit)).await;
-            Finished::Answer(Response::to(head, response.into()))
+            let fetched = Box::pin(fetch::handle(front, head.version, *request, held, control)).await;
+            Finished::Answer(Response::fetched(head, fetched.response, fetched.records), fetched.room)
         }
         Work::Later(handler) => {
+            let deadline = front.context.backend.now() + limits::DISK_DEADLINE;
+            let (backend, budget) = (&front.context.backend, &front.budget);
+            let room =
+                budget.room_for_answer(backend, Class::Essential, limits::ANSWER_BYTES_LEAST, deadline).await;
+            if room.is_none() {
+                return Finished::Close("there was no room for its answer".into());
+            }
+            let working = match held.request.take() {
+                Some(working) => working,
+                None => budget.requests.take(Class::Essential, 1).await,
+            };
             let message = handler.await;
-            drop(permit);
-            Finished::Answer(Response::to(head, message))
+            drop((working, held));
+            Finished::Answer(Response::to(head, message), room)
         }
     }
 }

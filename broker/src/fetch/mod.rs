@@ -1,15 +1,18 @@
 //! Fetch: reads what partitions have, and waits for more while that is less than the client wants.
 //!
 //! Sessions are declined: the answer carries session id 0, which clients take for "send everything each time".
-//! A fetch that waits has given its share of the node's requests in flight back.
+//! A fetch that waits is not worked on and holds no request's place: only what it takes in memory, in an account of
+//! its own. Where that is full, or others wait behind it that find no room there, it is answered with what there is.
 
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::panic::Location;
+use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use io_backend::{Backend, Deadline, Moment, within};
+use bytes::Bytes;
+use io_backend::published::Watcher;
+use io_backend::{Backend, Deadline, Moment, WaitKind, within};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchRequest};
 use kafka_protocol::messages::fetch_response::{
@@ -18,46 +21,80 @@ use kafka_protocol::messages::fetch_response::{
 use kafka_protocol::messages::{BrokerId, TopicName};
 use uuid::Uuid;
 
+use crate::budget::{Class, Held, Share};
 use crate::dispatch::topics::{Leader, Located, NotHere, TopicKey};
 use crate::ids::{LeaderEpoch, Offset, TopicId};
 use crate::limits::{DISK_DEADLINE, FETCH_BYTES_MAX};
 use crate::node::Context;
 use crate::partition::{PartitionHandle, PartitionView, ReadError, ReadRequest};
-use crate::server::{Front, Permit};
-use crate::wire::{errors, text};
+use crate::server::{Control, Front};
+use crate::wire::{self, errors, text};
+
+/// A fetch of more partitions does not look at them at every change.
+const LOOKED_AT_ONCE: usize = 500;
+const PAUSE_PER_PARTITION: Duration = Duration::from_micros(2);
 
 const TOPIC_IDS_SINCE: i16 = 13;
 const LEADERS_SINCE: i16 = 12;
 const ENDPOINTS_SINCE: i16 = 16;
 const PREFERRED_REPLICA_SINCE: i16 = 11;
 
+/// A fetch's answer: the response with markers for the records, the records, and the room that is taken for them.
+pub struct Fetched {
+    pub response: FetchResponse,
+    pub records: Vec<Vec<Bytes>>,
+    pub room: Option<Share>,
+}
+
 pub async fn handle<B: Backend>(
     front: &Front<B>,
     version: i16,
     request: FetchRequest,
-    permit: Permit,
-) -> FetchResponse {
+    mut held: Held,
+    control: &Control,
+) -> Fetched {
     let context = &front.context;
     if let Some(code) = session_error(request.session_id, request.session_epoch) {
-        return FetchResponse::default().with_error_code(code.code());
+        let response = FetchResponse::default().with_error_code(code.code());
+        return Fetched { response, records: Vec::new(), room: None };
     }
     let backend = &context.backend;
     let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
-    let until = backend.now() + wait;
+    let until = backend.now() + wait.min(context.config.server.fetch_wait_max);
     let max_bytes = usize::try_from(request.max_bytes).unwrap_or(0).min(FETCH_BYTES_MAX);
     let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes);
     let mut fetch = Fetch::new(context, version, request, max_bytes);
 
-    fetch.gather(context, |_| true).await;
-    let mut permit = Some(permit);
-    while !fetch.is_enough(min_bytes) && backend.now() < until {
-        permit.take();
-        if !fetch.until_more(front, until).await {
+    let budget = &front.budget;
+    // Each time that it is worked on, it counts anew.
+    held.request = None;
+    fetch.gather(front, |_| true).await;
+    while !fetch.is_enough(min_bytes) && backend.now() < until && !control.is_hurried() {
+        if held.waiting.is_none() {
+            let Some(waiting) = budget.waiting_bytes.try_take(Class::Essential, held.waiting_amount(false))
+            else {
+                break;
+            };
+            held.waiting = Some(waiting);
+        }
+        held.bytes = None;
+        fetch.let_go();
+        if !fetch.until_more(front, until, control).await {
             break;
         }
-        fetch.gather(context, |slot| slot.has_news()).await;
+        fetch.gather(front, |slot| slot.has_news()).await;
+        let partitions = fetch.slots().count();
+        if partitions > LOOKED_AT_ONCE && !fetch.is_enough(min_bytes) {
+            // Looking at all of them at each change of each would be a way to keep a node busy.
+            let pause = PAUSE_PER_PARTITION * u32::try_from(partitions).unwrap_or(u32::MAX);
+            backend.sleep(pause.min(until.since(backend.now()))).await;
+        }
     }
-    fetch.into_response(context, version)
+    if fetch.has_let_go {
+        fetch.begin_again();
+        fetch.gather(front, |_| true).await;
+    }
+    fetch.into_fetched(context, version)
 }
 
 /// No session exists: a client that names one is told so, and begins anew without.
@@ -79,6 +116,12 @@ struct Fetch<B: Backend> {
     bytes: usize,
     max_bytes: usize,
     failed: bool,
+    /// Room for what is gathered, and for the next read.
+    room: Option<Share>,
+    /// There is no more room: what is there must do.
+    short: bool,
+    /// What was gathered was counted and let go of.
+    has_let_go: bool,
 }
 
 struct Topic<B: Backend> {
@@ -91,6 +134,7 @@ struct Topic<B: Backend> {
 struct Slot<B: Backend> {
     index: i32,
     partition: Option<PartitionHandle<B>>,
+    from: Offset,
     next: Offset,
     max_bytes: usize,
     current_epoch: Option<LeaderEpoch>,
@@ -112,6 +156,7 @@ impl<B: Backend> Slot<B> {
         Slot {
             index: asked.partition,
             partition,
+            from: Offset(asked.fetch_offset),
             next: Offset(asked.fetch_offset),
             max_bytes: usize::try_from(asked.partition_max_bytes).unwrap_or(0),
             current_epoch: (asked.current_leader_epoch >= 0)
@@ -146,13 +191,16 @@ impl<B: Backend> Slot<B> {
             && self.partition.as_ref().is_some_and(|one| self.has_changed(&one.views().get()))
     }
 
-    async fn gather(&mut self, room: usize, deadline: Deadline) -> Result<(), ReadError> {
-        let Some(partition) = &self.partition else { return Ok(()) };
+    /// Looks at the partition: how many bytes a read could give, of at most `room`.
+    fn wanted(&mut self, room: usize) -> usize {
+        let Some(partition) = &self.partition else { return 0 };
         self.view = *partition.views().get();
         let room = room.min(self.max_bytes.saturating_sub(self.bytes));
-        if room == 0 || !self.is_beyond(&self.view) {
-            return Ok(());
-        }
+        if self.is_beyond(&self.view) { room } else { 0 }
+    }
+
+    async fn gather(&mut self, room: usize, deadline: Deadline) -> Result<(), ReadError> {
+        let Some(partition) = &self.partition else { return Ok(()) };
         let request = ReadRequest {
             from: self.next,
             max_bytes: room,
@@ -199,7 +247,16 @@ impl<B: Backend> Fetch<B> {
         });
         let topics: Vec<Topic<B>> = topics.collect();
         let failed = topics.iter().flat_map(|topic| &topic.slots).any(|slot| slot.error.is_some());
-        Fetch { topics, read_committed, bytes: 0, max_bytes, failed }
+        Fetch {
+            topics,
+            read_committed,
+            bytes: 0,
+            max_bytes,
+            failed,
+            room: None,
+            short: false,
+            has_let_go: false,
+        }
     }
 
     fn slots(&self) -> impl Iterator<Item = &Slot<B>> {
@@ -209,15 +266,23 @@ impl<B: Backend> Fetch<B> {
     /// An error is news that should not wait.
     fn is_enough(&self, min_bytes: usize) -> bool {
         self.failed
+            || self.short
             || self.bytes >= min_bytes
             || self.bytes >= self.max_bytes
             || self.slots().next().is_none()
     }
 
-    async fn gather(&mut self, context: &Context<B>, of_interest: impl Fn(&Slot<B>) -> bool) {
-        let deadline = Deadline::after(&context.backend, DISK_DEADLINE);
+    async fn gather(&mut self, front: &Front<B>, of_interest: impl Fn(&Slot<B>) -> bool) {
+        let (backend, budget) = (&front.context.backend, &front.budget);
+        let mut working = Some(budget.requests.take(Class::Essential, 1).await);
+        let deadline = Deadline::after(backend, DISK_DEADLINE);
+        let least = front.context.config.topics.max_batch_bytes;
         for slot in self.topics.iter_mut().flat_map(|topic| &mut topic.slots) {
             if slot.error.is_some() || !of_interest(slot) {
+                continue;
+            }
+            if self.short {
+                slot.wanted(0);
                 continue;
             }
             // The first batch is given even where it is larger than the client's limit, or it never got past.
@@ -225,13 +290,39 @@ impl<B: Backend> Fetch<B> {
                 0 => self.max_bytes.max(1),
                 bytes => self.max_bytes.saturating_sub(bytes),
             };
-            let before = slot.bytes;
             if self.bytes == 0 {
                 slot.max_bytes = slot.max_bytes.max(1);
             }
-            let gathered = slot.gather(room, deadline).await;
-            self.bytes += slot.bytes - before;
-            if let Err(error) = gathered {
+            let wanted = slot.wanted(room);
+            if wanted == 0 {
+                continue;
+            }
+            let gathered = self.room.as_ref().map_or(0, Share::amount);
+            let mut more = budget.some_for_answer(least.min(wanted), wanted);
+            if more.is_none() && gathered == 0 {
+                // One batch is always given, when its turn comes: without it the client never got past.
+                drop(working.take());
+                let until = backend.now() + DISK_DEADLINE;
+                more = budget.room_for_answer(backend, Class::Common, least.min(wanted), until).await;
+                working = Some(budget.requests.take(Class::Essential, 1).await);
+            }
+            let Some(more) = more else {
+                self.short = true;
+                continue;
+            };
+            let granted = more.amount();
+            match &mut self.room {
+                Some(room) => room.merge(more),
+                none => *none = Some(more),
+            }
+            let before = slot.bytes;
+            let outcome = slot.gather(granted, deadline).await;
+            let read = slot.bytes - before;
+            self.bytes += read;
+            if let Some(room) = &mut self.room {
+                room.set(gathered + read);
+            }
+            if let Err(error) = outcome {
                 self.failed = true;
                 // What was read before the error is good; the client meets the error next time.
                 if slot.batches.is_empty() {
@@ -239,42 +330,61 @@ impl<B: Backend> Fetch<B> {
                 }
             }
         }
+        drop(working);
     }
 
-    /// Waits until a partition has more, leads no longer, or is under a new epoch; false when time is up
-    /// or the node stops.
-    async fn until_more(&self, front: &Front<B>, until: Moment) -> bool {
+    /// Keeps the count of what has been gathered and nothing of it: who waits holds no answer.
+    fn let_go(&mut self) {
+        self.has_let_go |= self.bytes > 0;
+        self.room = None;
+        for slot in self.topics.iter_mut().flat_map(|topic| &mut topic.slots) {
+            slot.batches = Vec::new();
+        }
+    }
+
+    /// What was counted is to be gathered once more, for the answer.
+    fn begin_again(&mut self) {
+        self.let_go();
+        self.bytes = 0;
+        for slot in self.topics.iter_mut().flat_map(|topic| &mut topic.slots) {
+            slot.bytes = 0;
+            slot.next = slot.from;
+        }
+    }
+
+    /// Waits until a partition has more, leads no longer, or is under a new epoch; false when time is up,
+    /// the node stops, or the connection is in a hurry.
+    async fn until_more(&self, front: &Front<B>, until: Moment, control: &Control) -> bool {
         let backend = &front.context.backend;
         let bounded = Deadline::Unbounded("the fetch that waits has a deadline");
         let mut stopping = pin!(front.stopping.until(backend, bounded, |stopping| *stopping));
-        let mut waits: Vec<Pin<Box<dyn Future<Output = ()> + Send + '_>>> = Vec::new();
-        for slot in self.slots() {
-            let Some(partition) = &slot.partition else { continue };
-            if slot.bytes >= slot.max_bytes {
-                continue;
-            }
-            waits.push(Box::pin(async move {
-                let _ = partition.views().until(backend, bounded, |view| slot.has_changed(view)).await;
-            }));
-        }
+        let waiting: Vec<&Slot<B>> = self.slots().filter(|slot| slot.bytes < slot.max_bytes).collect();
+        let mut watchers: Vec<Option<Watcher<PartitionView>>> =
+            waiting.iter().map(|slot| Some(slot.partition.as_ref()?.views().watcher())).collect();
         let any = poll_fn(|cx| {
-            if stopping.as_mut().poll(cx).is_ready() {
+            if control.is_hurried() || stopping.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(false);
             }
-            for wait in &mut waits {
-                if wait.as_mut().poll(cx).is_ready() {
+            for (slot, watcher) in waiting.iter().zip(&mut watchers) {
+                if let Some(watcher) = watcher
+                    && slot.has_changed(&watcher.watch(cx.waker()))
+                {
                     return Poll::Ready(true);
                 }
             }
             Poll::Pending
         });
+        let site = Location::caller();
+        let wait = backend.registry().waiting(backend, WaitKind::Change, "records to fetch", site);
+        let any = wait.bounded_by(Deadline::At(until)).during(any);
         within(backend, Deadline::At(until), any).await.unwrap_or(false)
     }
 
-    fn into_response(self, context: &Context<B>, version: i16) -> FetchResponse {
+    fn into_fetched(self, context: &Context<B>, version: i16) -> Fetched {
         let located = Located::now(context);
         let mut endpoints: Vec<NodeEndpoint> = Vec::new();
         let mut topics = Vec::with_capacity(self.topics.len());
+        let mut records = Vec::new();
         for topic in self.topics {
             let key = match version >= TOPIC_IDS_SINCE {
                 true => TopicKey::Id(TopicId(topic.id)),
@@ -282,7 +392,7 @@ impl<B: Backend> Fetch<B> {
             };
             let image = located.topic(key).ok();
             let mut partitions = Vec::with_capacity(topic.slots.len());
-            for slot in topic.slots {
+            for mut slot in topic.slots {
                 let leader = slot
                     .error
                     .filter(|error| tells_leader(error.code))
@@ -300,7 +410,12 @@ impl<B: Backend> Fetch<B> {
                             .with_rack(None),
                     );
                 }
-                partitions.push(partition_data(slot, version, self.read_committed, leader));
+                let batches = std::mem::take(&mut slot.batches);
+                let has_records = !batches.is_empty();
+                if has_records {
+                    records.push(batches);
+                }
+                partitions.push(partition_data(slot, has_records, version, self.read_committed, leader));
             }
             let response = FetchableTopicResponse::default().with_partitions(partitions);
             topics.push(match version >= TOPIC_IDS_SINCE {
@@ -308,7 +423,8 @@ impl<B: Backend> Fetch<B> {
                 false => response.with_topic(topic.name),
             });
         }
-        FetchResponse::default().with_responses(topics).with_node_endpoints(endpoints)
+        let response = FetchResponse::default().with_responses(topics).with_node_endpoints(endpoints);
+        Fetched { response, records, room: self.room }
     }
 }
 
@@ -323,6 +439,7 @@ fn tells_leader(code: ResponseError) -> bool {
 
 fn partition_data<B: Backend>(
     slot: Slot<B>,
+    has_records: bool,
     version: i16,
     read_committed: bool,
     leader: Option<Leader>,
@@ -331,7 +448,7 @@ fn partition_data<B: Backend>(
         .with_partition_index(slot.index)
         .with_aborted_transactions(read_committed.then(Vec::new))
         // Never null: some clients cannot take that.
-        .with_records(Some(joined(slot.batches)));
+        .with_records(Some(if has_records { wire::records::marker() } else { Bytes::new() }));
     if version >= PREFERRED_REPLICA_SINCE {
         data.preferred_read_replica = BrokerId(-1);
     }
@@ -354,20 +471,6 @@ fn partition_data<B: Backend>(
             .with_leader_epoch(leader.epoch.0);
     }
     data
-}
-
-fn joined(mut batches: Vec<Bytes>) -> Bytes {
-    match batches.len() {
-        0 => Bytes::new(),
-        1 => batches.remove(0),
-        _ => {
-            let mut all = BytesMut::with_capacity(batches.iter().map(Bytes::len).sum());
-            for batch in &batches {
-                all.extend_from_slice(batch);
-            }
-            all.freeze()
-        }
-    }
 }
 
 #[cfg(test)]

@@ -167,7 +167,11 @@ impl<F: File> ReadPlan<F> {
                 damage = Some(damaged(Damage::Short, position, at));
             }
             if let Some(begin) = run.filter(|begin| *begin < used) {
-                out.push(buffer.slice(begin..used));
+                // What is kept of a buffer is most of it, or a copy: who holds it is charged for its length.
+                out.push(match (used - begin) * 2 < buffer.len() {
+                    true => Bytes::copy_from_slice(&buffer[begin..used]),
+                    false => buffer.slice(begin..used),
+                });
             }
             if let Some(damage) = damage {
                 return Err(damage.into());

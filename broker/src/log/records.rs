@@ -1,53 +1,124 @@
 //! The records inside a batch, as far as a search by time must look at them: offsets and timestamps.
 //!
-//! A compressed batch that cannot be opened is answered with its first record, so the client reads at
-//! most one batch too much and never misses a record.
+//! They are looked at in steps, each of which takes about a millisecond at most: the batch of a client may open to
+//! far more than it weighs. A compressed batch that cannot be opened, or is not worth it, is answered with its
+//! first record, so the client reads at most one batch too much and never misses a record.
 
-use std::borrow::Cow;
+use std::io::Read;
 
 use super::batch::{BatchHeader, HEADER_BYTES};
 use super::codec;
 use crate::ids::Offset;
 
-/// The first record from `from` on that is not older than `wanted`, with its timestamp.
-pub fn first_at_or_after(
-    header: &BatchHeader,
-    batch: &[u8],
+/// What a step opens.
+const STEP_BYTES: usize = 64 * 1024;
+/// More than this of one batch is not looked at.
+const OPENED_BYTES_MAX: usize = 32 << 20;
+/// The longest beginning of a record: its length, attributes, and two variable numbers.
+const START_BYTES_MAX: usize = 31;
+
+/// The outcome of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    More,
+    /// The first record that answers, with its timestamp, if there is one.
+    Done(Option<(Offset, i64)>),
+}
+
+/// Looks for the first record from `from` on that is not older than `wanted`.
+pub struct RecordSearch<'a> {
+    header: &'a BatchHeader,
     wanted: i64,
     from: Offset,
-) -> Option<(Offset, i64)> {
-    if header.end() <= from {
-        return None;
-    }
-    let first = header.base_offset.max(from);
-    if header.log_append_time() {
-        return (header.max_timestamp >= wanted).then_some((first, header.max_timestamp));
-    }
-    let records = batch.get(HEADER_BYTES..)?;
-    let opened = match header.compression() {
-        0 => Cow::Borrowed(records),
-        codec => match codec::open(codec, records) {
-            Some(opened) => Cow::Owned(opened),
-            None => {
-                let timestamp = if header.base_timestamp >= wanted {
-                    header.base_timestamp
-                } else {
-                    header.max_timestamp
-                };
-                return (header.max_timestamp >= wanted).then_some((first, timestamp));
-            }
-        },
-    };
-    let mut rest = opened.as_ref();
-    for _ in 0..header.records {
-        let record = take_record(&mut rest)?;
-        let offset = header.base_offset.plus(record.offset_delta);
-        let timestamp = header.base_timestamp.wrapping_add(record.timestamp_delta);
-        if offset >= from && timestamp >= wanted {
-            return Some((offset, timestamp));
+    /// `None`: nothing is to be opened.
+    opened: Option<Box<dyn Read + Send + 'a>>,
+    opened_bytes: usize,
+    /// What is opened and not looked at.
+    buffer: Vec<u8>,
+    at: usize,
+    /// Bytes of the current record that are still to come, and are of no interest.
+    skip: usize,
+    records_left: i32,
+    ended: bool,
+}
+
+impl<'a> RecordSearch<'a> {
+    pub fn new(header: &'a BatchHeader, batch: &'a [u8], wanted: i64, from: Offset) -> RecordSearch<'a> {
+        let opened = match header.log_append_time() || header.end() <= from {
+            true => None,
+            false => codec::open(header.compression(), batch.get(HEADER_BYTES..).unwrap_or_default()).ok(),
+        };
+        RecordSearch {
+            header,
+            wanted,
+            from,
+            opened,
+            opened_bytes: 0,
+            buffer: Vec::new(),
+            at: 0,
+            skip: 0,
+            records_left: header.records,
+            ended: false,
         }
     }
-    None
+
+    pub fn step(&mut self) -> Step {
+        if self.header.end() <= self.from {
+            return Step::Done(None);
+        }
+        if self.header.log_append_time() {
+            let first = self.header.base_offset.max(self.from);
+            let timestamp = self.header.max_timestamp;
+            return Step::Done((timestamp >= self.wanted).then_some((first, timestamp)));
+        }
+        if !self.open_more() {
+            return Step::Done(self.first_of_all());
+        }
+        while self.records_left > 0 {
+            let skipped = self.skip.min(self.buffer.len() - self.at);
+            self.at += skipped;
+            self.skip -= skipped;
+            let rest = &self.buffer[self.at..];
+            if !self.ended && (self.skip > 0 || rest.len() < START_BYTES_MAX) {
+                return Step::More;
+            }
+            let Some((record, start_bytes, body_bytes)) = record_start(rest) else {
+                return Step::Done(None);
+            };
+            if self.skip > 0 || (self.ended && start_bytes + body_bytes > rest.len()) {
+                return Step::Done(None);
+            }
+            self.at += start_bytes;
+            self.skip = body_bytes;
+            self.records_left -= 1;
+            let offset = self.header.base_offset.plus(record.offset_delta);
+            let timestamp = self.header.base_timestamp.wrapping_add(record.timestamp_delta);
+            if offset >= self.from && timestamp >= self.wanted {
+                return Step::Done(Some((offset, timestamp)));
+            }
+        }
+        Step::Done(None)
+    }
+
+    /// Opens the next piece; false where that cannot be done.
+    fn open_more(&mut self) -> bool {
+        let Some(opened) = &mut self.opened else { return false };
+        self.buffer.drain(..self.at);
+        self.at = 0;
+        let before = self.buffer.len();
+        let read = opened.by_ref().take(STEP_BYTES as u64).read_to_end(&mut self.buffer);
+        self.opened_bytes += self.buffer.len() - before;
+        self.ended = matches!(read, Ok(bytes) if bytes < STEP_BYTES);
+        read.is_ok() && self.opened_bytes <= OPENED_BYTES_MAX
+    }
+
+    /// The answer where the records cannot be looked at.
+    fn first_of_all(&self) -> Option<(Offset, i64)> {
+        let (header, wanted) = (self.header, self.wanted);
+        let timestamp =
+            if header.base_timestamp >= wanted { header.base_timestamp } else { header.max_timestamp };
+        (header.max_timestamp >= wanted).then_some((header.base_offset.max(self.from), timestamp))
+    }
 }
 
 struct RecordStart {
@@ -55,13 +126,16 @@ struct RecordStart {
     offset_delta: i64,
 }
 
-/// Reads the beginning of a record and skips the rest of it.
-fn take_record(rest: &mut &[u8]) -> Option<RecordStart> {
-    let length = usize::try_from(take_varint(rest)?).ok()?;
-    let (mut body, after) = rest.split_at_checked(length)?;
-    *rest = after;
-    body = body.get(1..)?;
-    Some(RecordStart { timestamp_delta: take_varint(&mut body)?, offset_delta: take_varint(&mut body)? })
+/// The beginning of a record, how many bytes that is, and how many of the record follow.
+fn record_start(bytes: &[u8]) -> Option<(RecordStart, usize, usize)> {
+    let mut rest = bytes;
+    let length = usize::try_from(take_varint(&mut rest)?).ok()?;
+    let before = rest.len();
+    rest = rest.get(1..)?;
+    let start =
+        RecordStart { timestamp_delta: take_varint(&mut rest)?, offset_delta: take_varint(&mut rest)? };
+    let body = length.checked_sub(before - rest.len())?;
+    Some((start, bytes.len() - rest.len(), body))
 }
 
 /// A zigzag variable-length integer.
@@ -82,6 +156,57 @@ fn take_varint(bytes: &mut &[u8]) -> Option<i64> {
 mod tests {
     use super::*;
     use crate::log::test_batches::BatchSpec;
+
+    fn first_at_or_after(
+        header: &BatchHeader,
+        batch: &[u8],
+        wanted: i64,
+        from: Offset,
+    ) -> Option<(Offset, i64)> {
+        let mut search = RecordSearch::new(header, batch, wanted, from);
+        loop {
+            if let Step::Done(found) = search.step() {
+                return found;
+            }
+        }
+    }
+
+    /// The same batch, its records compressed with gzip.
+    fn compressed(batch: &[u8]) -> Vec<u8> {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        std::io::Write::write_all(&mut gzip, &batch[HEADER_BYTES..]).unwrap();
+        let mut out = batch[..HEADER_BYTES].to_vec();
+        out[22] |= 1;
+        out.extend(gzip.finish().unwrap());
+        let length = (out.len() - 12) as i32;
+        out[8..12].copy_from_slice(&length.to_be_bytes());
+        out
+    }
+
+    #[test]
+    fn records_are_found_however_many_steps_it_takes() {
+        for value_bytes in [10, 1_000, 70_000] {
+            let plain =
+                BatchSpec::records(500).at(100).timestamp(1000).step(10).value_bytes(value_bytes).build();
+            for batch in [plain.to_vec(), compressed(&plain)] {
+                let header = BatchHeader::read(&batch).unwrap();
+                for n in [0, 1, 250, 499] {
+                    let found = first_at_or_after(&header, &batch, 1000 + n * 10, Offset(0));
+                    let expected = match plain.len() > OPENED_BYTES_MAX && header.compression() > 0 && n > 400
+                    {
+                        true => (Offset(100), header.max_timestamp),
+                        false => (Offset(100 + n), 1000 + n * 10),
+                    };
+                    assert_eq!(found, Some(expected), "{value_bytes} bytes, record {n}");
+                }
+                let mut search = RecordSearch::new(&header, &batch, 1000 + 4990, Offset(0));
+                if value_bytes == 70_000 {
+                    assert_eq!(search.step(), Step::More, "a step opens a piece");
+                    assert!(search.buffer.len() <= STEP_BYTES);
+                }
+            }
+        }
+    }
 
     #[test]
     fn the_record_is_found_by_looking_at_the_records() {

@@ -3,14 +3,16 @@
 //! Like a read, planned by the owner and executed by the caller. Indexes lead to a batch; the record
 //! within it is found by looking at the records.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::Bytes;
 use io_backend::{Deadline, File};
 
 use super::batch::{self, BatchHeader, Batches};
 use super::read::ReadFailure;
-use super::records;
+use super::records::{RecordSearch, Step};
 use super::segment::{Scan, ScanError, Segment, damage_at};
 use crate::ids::{LeaderEpoch, Offset};
 
@@ -58,13 +60,18 @@ impl<F: File> SearchPlan<F> {
                 return Ok(found);
             }
         }
-        let in_tail = |bytes: &Bytes| {
-            let sound = Batches::new(bytes).map_while(Result::ok);
-            sound
-                .filter(|(_, header)| header.max_timestamp >= wanted)
-                .find_map(|(at, header)| self.within(&header, &bytes[at..at + header.bytes], wanted))
-        };
-        Ok(self.tail.iter().find_map(in_tail))
+        for bytes in &self.tail {
+            for (at, header) in Batches::new(bytes).map_while(Result::ok) {
+                if header.max_timestamp < wanted {
+                    continue;
+                }
+                let found = self.within(&header, &bytes[at..at + header.bytes], wanted).await;
+                if found.is_some() {
+                    return Ok(found);
+                }
+            }
+        }
+        Ok(None)
     }
 
     async fn search(
@@ -86,7 +93,7 @@ impl<F: File> SearchPlan<F> {
             let bytes = segment.file.read_at(position, header.bytes, deadline).await?;
             batch::verify(&bytes)
                 .map_err(|damage| damage_at(segment.file.path(), position, header.base_offset, damage))?;
-            if let Some(found) = self.within(&header, &bytes, wanted) {
+            if let Some(found) = self.within(&header, &bytes, wanted).await {
                 return Ok(Some(found));
             }
         }
@@ -94,10 +101,29 @@ impl<F: File> SearchPlan<F> {
     }
 
     /// The record in this batch, if it is there.
-    fn within(&self, header: &BatchHeader, bytes: &[u8], wanted: i64) -> Option<Found> {
-        let (offset, timestamp) = records::first_at_or_after(header, bytes, wanted, self.log_start)?;
+    async fn within(&self, header: &BatchHeader, bytes: &[u8], wanted: i64) -> Option<Found> {
+        let mut search = RecordSearch::new(header, bytes, wanted, self.log_start);
+        let (offset, timestamp) = loop {
+            match search.step() {
+                Step::Done(found) => break found?,
+                Step::More => give_way().await,
+            }
+        };
         (offset < self.limit).then_some(Found { offset, timestamp, leader_epoch: header.leader_epoch })
     }
+}
+
+/// Lets others run before the next step.
+async fn give_way() {
+    let mut given = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut given, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 impl From<ScanError> for ReadFailure {

@@ -10,8 +10,9 @@ use super::machine::Append;
 use super::owner::{Looked, PartitionInput, Ticket};
 use super::{
     Acks, AppendError, Appended, CheckedBatch, CheckpointMark, OffsetFound, OffsetQuery, PartitionView,
-    ReadError, ReadOutcome, ReadRequest,
+    ReadError, ReadOutcome, ReadRequest, Unacknowledged,
 };
+use crate::budget::{Account, Share, charged};
 use crate::ids::{LeaderEpoch, Offset, PartitionId};
 use crate::log::read::ReadFailure;
 
@@ -20,6 +21,9 @@ pub struct PartitionHandle<B: Backend> {
     pub(super) id: PartitionId,
     /// `<topic>-<index>`, for people.
     pub(super) name: Arc<str>,
+    pub(super) backend: B,
+    /// Bytes of appends that the owner has not copied yet.
+    pub(super) room: Arc<Account>,
     pub(super) appends: Sender<B, Append<Ticket>>,
     pub(super) mailbox: Sender<B, PartitionInput<B>>,
     pub(super) views: Published<PartitionView>,
@@ -32,6 +36,8 @@ impl<B: Backend> Clone for PartitionHandle<B> {
         PartitionHandle {
             id: self.id,
             name: self.name.clone(),
+            backend: self.backend.clone(),
+            room: self.room.clone(),
             appends: self.appends.clone(),
             mailbox: self.mailbox.clone(),
             views: self.views.clone(),
@@ -89,17 +95,56 @@ impl<B: Backend> PartitionHandle<B> {
         deadline: Deadline,
     ) -> Result<PendingAppend<B>, AppendError> {
         let (ticket, reply) = match acks {
-            Acks::None => (None, None),
+            Acks::None => (Ticket::Nobody, None),
             Acks::Leader | Acks::All => {
                 let (replier, reply) = self.appends.reply("append");
-                (Some(replier), Some(reply))
+                (Ticket::Reply(replier), Some(reply))
             }
         };
+        self.enqueue(batches, acks, ticket, deadline).await?;
+        Ok(PendingAppend { reply, deadline })
+    }
+
+    /// Puts batches in line whose producer asks for no acknowledgement; `told` hears if they fail there.
+    pub async fn append_unacknowledged(
+        &self,
+        batches: Vec<CheckedBatch>,
+        told: Arc<dyn Unacknowledged>,
+        deadline: Deadline,
+    ) -> Result<PendingAppend<B>, AppendError> {
+        self.enqueue(batches, Acks::None, Ticket::Failure(told), deadline).await?;
+        Ok(PendingAppend { reply: None, deadline })
+    }
+
+    async fn enqueue(
+        &self,
+        mut batches: Vec<CheckedBatch>,
+        acks: Acks,
+        ticket: Ticket,
+        deadline: Deadline,
+    ) -> Result<(), AppendError> {
+        for batch in &mut batches {
+            let share = self.take_room(batch.bytes.len(), deadline).await?;
+            batch.bytes = charged(std::mem::take(&mut batch.bytes), share);
+        }
         match self.appends.send(Append { batches, acks, deadline, ticket }, deadline).await {
-            Ok(()) => Ok(PendingAppend { reply, deadline }),
+            Ok(()) => Ok(()),
             Err(SendError::Closed(_)) => Err(AppendError::Gone),
             Err(SendError::Full(_) | SendError::TimedOut(_)) => Err(AppendError::Overloaded),
         }
+    }
+
+    /// Room for an append, waited for until the deadline.
+    async fn take_room(&self, bytes: usize, deadline: Deadline) -> Result<Share, AppendError> {
+        let class = crate::budget::Class::Essential;
+        if let Some(share) = self.room.try_take(class, bytes) {
+            return Ok(share);
+        }
+        let (registry, site) = (self.backend.registry(), std::panic::Location::caller());
+        let wait = registry.waiting(&self.backend, io_backend::WaitKind::Send, "room for appends", site);
+        let wait = wait.on(self.name.clone()).bounded_by(deadline);
+        let taking = wait.during(self.room.take(class, bytes));
+        io_backend::within(&self.backend, deadline, taking).await.map_err(|_| AppendError::Overloaded)
     }
 
     /// Whole batches in order from the one that holds the offset; each piece holds one or more.

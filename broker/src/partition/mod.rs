@@ -48,6 +48,11 @@ pub enum Acks {
     All,
 }
 
+/// Who is told of what fails although no acknowledgement was asked for. Must not wait.
+pub trait Unacknowledged: Send + Sync {
+    fn failed(&self, error: &AppendError);
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Appended {
     pub base_offset: Offset,

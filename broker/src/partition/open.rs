@@ -9,9 +9,12 @@ use futures::future::BoxFuture;
 use io_backend::progress::Progress;
 use io_backend::{Backend, Deadline, Published, TaskName, channel};
 
+use prometheus_client::metrics::gauge::Gauge;
+
 use super::machine::{Machine, ReplayError};
 use super::owner::{Owner, Waits};
 use super::{CheckpointMark, PartitionHandle};
+use crate::budget::Account;
 use crate::ids::{Incarnation, Lsn, Offset, PartitionId};
 use crate::journal::{JournalHandle, RecoveredEntry};
 use crate::limits;
@@ -108,6 +111,8 @@ fn start<B: Backend>(
     let handle = PartitionHandle {
         id,
         name: name.clone(),
+        backend: backend.clone(),
+        room: Account::new(limits::PARTITION_WAITING_BYTES, Gauge::default()),
         appends: append_sender,
         mailbox,
         views: views.clone(),

@@ -22,6 +22,7 @@ use io_backend::{
 use super::machine::{Answers, Append, Machine, Now, Refused};
 use super::{
     AppendError, Appended, CheckpointMark, OffsetFound, OffsetQuery, PartitionView, ReadError, ReadRequest,
+    Unacknowledged,
 };
 use crate::ids::{Incarnation, LeaderEpoch, Lsn, Offset, PartitionId};
 use crate::journal::JournalHandle;
@@ -35,7 +36,13 @@ use crate::log::snapshot::Snapshot;
 /// How long to leave the journal alone when the room it told of was gone at once.
 const ROOM_RETRY: Duration = Duration::from_millis(1);
 
-pub(super) type Ticket = Option<Replier<Result<Appended, AppendError>>>;
+/// Who hears what became of an append.
+pub(super) enum Ticket {
+    Reply(Replier<Result<Appended, AppendError>>),
+    /// Only if it failed.
+    Failure(Arc<dyn Unacknowledged>),
+    Nobody,
+}
 
 /// Everything that can be asked of a partition's owner, but for appends, which have a mailbox of their own.
 pub enum PartitionInput<B: Backend> {
@@ -285,8 +292,10 @@ impl<B: Backend> Owner<B> {
 
     fn answer(&mut self, answers: &mut Answers<Ticket>) {
         for (ticket, answer) in answers.appends.drain(..) {
-            if let Some(reply) = ticket {
-                reply.answer(answer);
+            match (ticket, answer) {
+                (Ticket::Reply(reply), answer) => reply.answer(answer),
+                (Ticket::Failure(told), Err(error)) => told.failed(&error),
+                (Ticket::Failure(_), Ok(_)) | (Ticket::Nobody, _) => {}
             }
         }
         for (epoch, result) in answers.led.drain(..) {

@@ -340,3 +340,28 @@ fn no_crash_loses_or_doubles_what_was_acknowledged() {
         }
     }
 }
+
+#[test]
+fn appends_that_are_left_behind_are_bounded_by_their_bytes() {
+    let fake = Fake::new();
+    fake.run(async {
+        let replica = start(&fake, None).await;
+        fake.world().held = true;
+        let spec = BatchSpec::records(1).value_bytes(60_000);
+        let one = spec.build().len();
+        let mut taken = 0;
+        // Nobody waits for them: each is forgotten as soon as it is in line.
+        let refused = loop {
+            match replica.partition.append(vec![spec.checked()], Acks::Leader, replica.soon()).await {
+                Ok(pending) => drop(pending),
+                Err(refused) => break refused,
+            }
+            taken += one;
+            assert!(taken < 2 * crate::limits::PARTITION_WAITING_BYTES, "without bound");
+        };
+        assert_eq!(refused, AppendError::Overloaded);
+        assert!(taken > crate::limits::PARTITION_WAITING_BYTES / 2, "{taken}");
+        fake.let_go();
+        assert!(replica.put(spec).await.is_ok(), "there is room again");
+    });
+}

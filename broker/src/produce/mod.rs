@@ -1,6 +1,7 @@
 //! Produce: batches are checked and put in their partitions' lines in the order of the connection's
 //! requests; the answer is given when each partition has said what became of its batch.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use io_backend::{Backend, Deadline, Moment, within};
@@ -19,7 +20,7 @@ use crate::ids::{PartitionId, TopicId};
 use crate::journal::SubmitError;
 use crate::metadata::{MetadataImage, TopicImage};
 use crate::node::Context;
-use crate::partition::{Acks, AppendError, Appended, PendingAppend};
+use crate::partition::{Acks, AppendError, Appended, PendingAppend, Unacknowledged};
 use crate::parts::Admit;
 use crate::wire::{RequestHead, Response, errors, text};
 
@@ -88,6 +89,7 @@ pub async fn start<B: Backend>(
     head: RequestHead,
     request: ProduceRequest,
     received: Moment,
+    unacknowledged: Arc<dyn Unacknowledged>,
 ) -> PendingProduce<B> {
     debug!(
         event = "PRODUCE_START",
@@ -119,12 +121,14 @@ pub async fn start<B: Backend>(
                 (_, None) => Err(ResponseError::InvalidRequiredAcks.into()),
                 (Err(code), _) => Err(code.into()),
                 (Ok(topic), Some(acks)) => {
-                    append(context, &located, topic, &data, head.version, acks, deadline).await
+                    let told = (acks == Acks::None).then(|| unacknowledged.clone());
+                    append(context, &located, topic, &data, head.version, (acks, told), deadline).await
                 }
             };
             partitions.push(PendingPartition { index: data.index, append });
         }
-        topics.push(PendingTopic { name: topic.name, id: topic.topic_id, partitions });
+        // A copy: a part of the request would keep all of it.
+        topics.push(PendingTopic { name: TopicName(text(&*topic.name)), id: topic.topic_id, partitions });
     }
     PendingProduce { acks, received, topics }
 }
@@ -139,7 +143,7 @@ async fn append<B: Backend>(
     topic: &TopicImage,
     data: &PartitionProduceData,
     version: i16,
-    acks: Acks,
+    (acks, told): (Acks, Option<Arc<dyn Unacknowledged>>),
     deadline: Deadline,
 ) -> Result<PendingAppend<B>, Refusal> {
     let partition = located.partition(topic, data.index);
@@ -154,8 +158,11 @@ async fn append<B: Backend>(
     let bytes = batch.bytes.len();
     let records = batch.records;
     admit(context, partition.id(), bytes, deadline).await?;
-    let pending =
-        partition.append(vec![batch], acks, deadline).await.map_err(|error| after_append(context, error))?;
+    let pending = match told {
+        Some(told) => partition.append_unacknowledged(vec![batch], told, deadline).await,
+        None => partition.append(vec![batch], acks, deadline).await,
+    };
+    let pending = pending.map_err(|error| after_append(context, error))?;
     context.metrics.records_in.inc_by(records as u64);
     context.metrics.bytes_in.inc_by(bytes as u64);
     Ok(pending)
@@ -237,7 +244,7 @@ pub async fn finish<B: Backend>(
         };
     }
     let response = ProduceResponse::default().with_responses(responses).with_node_endpoints(endpoints);
-    Finished::Answer(Response::to(head, response.into()))
+    Finished::Answer(Response::to(head, response.into()), None)
 }
 
 /// The partition's owner may know of a newer leader than the image did when the request came.

@@ -1,13 +1,16 @@
 //! Who is connected, and how to tell them all that it is over.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 
 use futures::task::AtomicWaker;
-use io_backend::{Backend, Deadline, Published, TimedOut};
+use io_backend::{Backend, Deadline, Moment, Published, TimedOut};
 use prometheus_client::metrics::gauge::Gauge;
+
+use crate::limits::IDLE_BEFORE_NEWCOMERS;
+use crate::partition::{AppendError, Unacknowledged};
 
 /// What a connection is told about its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,13 +19,24 @@ pub enum Closing {
     No = 0,
     /// No new request; close when the last answer is written.
     WhenAnswered = 1,
-    Now = 2,
+    /// Others wait for what it holds of the node's memory.
+    ForRoom = 2,
+    /// Nothing is asked on it, and somebody else wants its place.
+    ForNewcomer = 3,
+    Now = 4,
 }
 
 /// The server's line to one connection.
 #[derive(Debug, Default)]
 pub struct Control {
     closing: AtomicU8,
+    hurried: AtomicBool,
+    /// Since when nothing is asked on it, ns; 0 while something is.
+    idle_since: AtomicU64,
+    /// Something has been asked on it.
+    has_asked: AtomicBool,
+    /// The first failure of a produce that nobody waits for.
+    failure: OnceLock<AppendError>,
     waker: AtomicWaker,
 }
 
@@ -33,12 +47,53 @@ impl Control {
         match self.closing.load(Ordering::Acquire) {
             0 => Closing::No,
             1 => Closing::WhenAnswered,
+            2 => Closing::ForRoom,
+            3 => Closing::ForNewcomer,
             _ => Closing::Now,
         }
     }
 
+    /// Whether a request of this connection may not wait for anything that it could be answered without. Said and
+    /// heard by the connection's own task.
+    pub fn is_hurried(&self) -> bool {
+        self.hurried.load(Ordering::Relaxed)
+    }
+
+    pub fn hurry(&self, hurried: bool) {
+        self.hurried.store(hurried, Ordering::Relaxed);
+    }
+
+    /// Looked at after [`Control::closing`], which leaves the waker that a failure wakes.
+    pub fn unacknowledged_failure(&self) -> Option<&AppendError> {
+        self.failure.get()
+    }
+
+    pub fn asked(&self) {
+        self.idle_since.store(0, Ordering::Relaxed);
+        self.has_asked.store(true, Ordering::Relaxed);
+    }
+
+    pub fn idle(&self, since: Moment) {
+        self.idle_since.store(since.0.max(1), Ordering::Relaxed);
+    }
+
+    /// Who gives way first: those that never asked anything, then by how long they have been idle.
+    fn gives_way(&self, now: Moment) -> Option<(bool, u64)> {
+        let since = self.idle_since.load(Ordering::Relaxed);
+        let idle = since > 0 && now.since(Moment(since)) >= IDLE_BEFORE_NEWCOMERS;
+        idle.then(|| (self.has_asked.load(Ordering::Relaxed), since))
+    }
+
     pub fn close(&self, how: Closing) {
         self.closing.fetch_max(how as u8, Ordering::AcqRel);
+        self.waker.wake();
+    }
+}
+
+impl Unacknowledged for Control {
+    fn failed(&self, error: &AppendError) {
+        // A later one says no more.
+        let _ = self.failure.set(error.clone());
         self.waker.wake();
     }
 }
@@ -53,7 +108,61 @@ pub(super) struct Connections {
 #[derive(Default)]
 struct Open {
     numbers: u64,
-    controls: BTreeMap<u64, Arc<Control>>,
+    controls: BTreeMap<u64, (Arc<str>, Arc<Control>)>,
+    by_address: BTreeMap<Arc<str>, usize>,
+    /// Found idle, first the first to give way, and among whom: of one address, or of all.
+    idle: (Option<Arc<str>>, VecDeque<u64>),
+}
+
+/// How many are found idle at a time: looking at all of them for each newcomer would be a way to keep a node busy.
+const IDLE_FOUND: usize = 64;
+
+impl Open {
+    /// Takes a place from who is idle, of this address or of any.
+    fn take_place(&mut self, of: Option<&Arc<str>>, now: Moment) -> bool {
+        if self.idle.0.as_ref() != of {
+            self.idle.1.clear();
+        }
+        for found_anew in [false, true] {
+            if found_anew {
+                let mut found: Vec<((bool, u64), u64)> = self
+                    .controls
+                    .iter()
+                    .filter(|(_, (address, _))| of.is_none_or(|of| of == address))
+                    .filter_map(|(number, (_, control))| Some((control.gives_way(now)?, *number)))
+                    .collect();
+                found.sort_unstable();
+                let numbers = found.into_iter().take(IDLE_FOUND).map(|(_, number)| number).collect();
+                self.idle = (of.cloned(), numbers);
+            }
+            while let Some(number) = self.idle.1.pop_front() {
+                let Some((_, control)) = self.controls.get(&number) else { continue };
+                if control.gives_way(now).is_some() {
+                    control.close(Closing::ForNewcomer);
+                    self.remove(number);
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    fn remove(&mut self, number: u64) {
+        let Some((address, _)) = self.controls.remove(&number) else { return };
+        if let Some(count) = self.by_address.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_address.remove(&address);
+            }
+        }
+    }
+}
+
+/// How many connections there may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Places {
+    pub all: usize,
+    pub per_address: usize,
 }
 
 impl Default for Connections {
@@ -67,16 +176,28 @@ impl Default for Connections {
 }
 
 impl Connections {
-    /// `None`: there are `max` already.
-    pub(super) fn join(self: &Arc<Self>, max: usize, gauge: Gauge) -> Option<Member> {
+    /// `None`: all places are taken, by connections on which something is asked.
+    pub(super) fn join(
+        self: &Arc<Self>,
+        places: Places,
+        peer: &str,
+        now: Moment,
+        gauge: Gauge,
+    ) -> Option<Member> {
+        let address: Arc<str> = peer.rsplit_once(':').map_or(peer, |(address, _)| address).into();
         let mut open = self.open();
-        if open.controls.len() >= max {
+        let of_address = open.by_address.get(&address).copied().unwrap_or(0);
+        if (of_address >= places.per_address && !open.take_place(Some(&address), now))
+            || (open.controls.len() >= places.all && !open.take_place(None, now))
+        {
             return None;
         }
         open.numbers += 1;
         let number = open.numbers;
         let control = Arc::new(Control::default());
-        open.controls.insert(number, control.clone());
+        control.idle(now);
+        *open.by_address.entry(address.clone()).or_default() += 1;
+        open.controls.insert(number, (address, control.clone()));
         self.count.publish(open.controls.len());
         gauge.inc();
         Some(Member { of: self.clone(), number, control, gauge })
@@ -92,7 +213,8 @@ impl Connections {
     }
 
     pub(super) fn close_all(&self, how: Closing) {
-        let controls: Vec<Arc<Control>> = self.open().controls.values().cloned().collect();
+        let controls: Vec<Arc<Control>> =
+            self.open().controls.values().map(|(_, control)| control.clone()).collect();
         for control in controls {
             control.close(how);
         }
@@ -128,7 +250,7 @@ impl Member {
 impl Drop for Member {
     fn drop(&mut self) {
         let mut open = self.of.open();
-        open.controls.remove(&self.number);
+        open.remove(self.number);
         self.of.count.publish(open.controls.len());
         self.gauge.dec();
     }
@@ -138,17 +260,59 @@ impl Drop for Member {
 mod tests {
     use super::*;
 
+    const PLACES: Places = Places { all: 3, per_address: 2 };
+
+    fn at(ms: u64) -> Moment {
+        Moment::ZERO + std::time::Duration::from_millis(ms)
+    }
+
+    fn join(connections: &Arc<Connections>, peer: &str, ms: u64) -> Option<Member> {
+        let member = connections.join(PLACES, peer, at(ms), Gauge::default());
+        if let Some(member) = &member {
+            member.control.asked();
+        }
+        member
+    }
+
     #[test]
-    fn the_limit_holds_and_a_place_that_is_left_is_free_again() {
+    fn the_limits_hold_and_a_place_that_is_left_is_free_again() {
         let connections = Arc::new(Connections::default());
-        let gauge = Gauge::default();
-        let first = connections.join(2, gauge.clone());
-        let second = connections.join(2, gauge.clone());
+        let first = join(&connections, "a:1", 0);
+        let second = join(&connections, "a:2", 0);
         assert!(first.is_some() && second.is_some());
-        assert!(connections.join(2, gauge.clone()).is_none());
+        assert!(join(&connections, "a:3", 9_000).is_none(), "two from one address");
+        let third = join(&connections, "b:1", 0);
+        assert!(third.is_some() && join(&connections, "c:1", 9_000).is_none(), "three in all");
         drop(first);
-        assert_eq!((connections.len(), gauge.get()), (1, 1));
-        assert!(connections.join(2, gauge).is_some());
+        assert_eq!(connections.len(), 2);
+        let again = join(&connections, "a:3", 0);
+        assert!(again.is_some() && join(&connections, "c:1", 9_000).is_none());
+        drop((second, third, again));
+        assert!(connections.open().by_address.is_empty());
+    }
+
+    #[test]
+    fn who_is_idle_gives_way_to_a_newcomer_and_who_never_asked_anything_gives_way_first() {
+        let connections = Arc::new(Connections::default());
+        let members: Vec<Member> =
+            ["a:1", "b:1", "c:1"].iter().filter_map(|peer| join(&connections, peer, 0)).collect();
+        let closing = |n: usize| members[n].control.closing(Waker::noop());
+        members[0].control.idle(at(1_000));
+        members[1].control.idle(at(500));
+        assert!(join(&connections, "d:1", 1_400).is_none(), "nobody has been idle for long");
+        let fourth = join(&connections, "d:1", 5_000);
+        assert!(fourth.is_some());
+        assert_eq!([0, 1, 2].map(closing), [Closing::No, Closing::ForNewcomer, Closing::No]);
+        let silent = connections.join(PLACES, "d:2", at(6_000), Gauge::default());
+        assert!(silent.is_some(), "the first gave way");
+        assert_eq!(closing(0), Closing::ForNewcomer);
+        members[2].control.idle(at(100));
+        let fifth = join(&connections, "d:3", 9_000);
+        assert!(fifth.is_some());
+        let of_silent = silent.map(|member| member.control.closing(Waker::noop()));
+        assert_eq!(of_silent, Some(Closing::ForNewcomer), "of its address, and it never asked anything");
+        assert_eq!(closing(2), Closing::No);
+        assert_eq!(connections.len(), 3);
     }
 
     #[test]

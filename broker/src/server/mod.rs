@@ -9,25 +9,25 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::task::Poll;
 use std::time::Duration;
 
 use io_backend::{Backend, Deadline, Listener, Network, Published, TaskName};
 use tracing::{debug, info, warn};
 
+use crate::budget::Budget;
 use crate::dispatch::ProducerIds;
 use crate::limits;
 use crate::node::Context;
 
 mod connections;
-mod in_flight;
 #[cfg(test)]
 pub(crate) mod test_node;
 
 pub use connections::{Closing, Control};
-pub use in_flight::{Class, InFlight, Permit, Place};
 
-use connections::Connections;
+use connections::{Connections, Places};
 
 /// The listener of a backend.
 pub type ListenerOf<B> = <<B as Backend>::Network as Network>::Listener;
@@ -40,22 +40,19 @@ const CUT_OFF: Duration = Duration::from_secs(1);
 /// What all connections of a node share.
 pub struct Front<B: Backend> {
     pub context: Arc<Context<B>>,
-    pub in_flight: Arc<InFlight>,
+    pub budget: Budget,
     pub producer_ids: ProducerIds<B>,
+    /// Connections that were closed for what their clients did or did not do.
+    pub closed: AtomicU64,
     /// True when the node stops: who waits for records is answered then.
     pub stopping: Published<bool>,
 }
 
 impl<B: Backend> Front<B> {
     pub fn new(context: Arc<Context<B>>, stopping: Published<bool>) -> Arc<Front<B>> {
-        let server = &context.config.server;
-        let in_flight = InFlight::new(
-            server.requests_in_flight,
-            server.request_bytes_in_flight,
-            context.metrics.requests_in_flight.clone(),
-        );
+        let budget = Budget::new(&context.config.server, &context.metrics);
         let producer_ids = ProducerIds::new(&context.backend);
-        Arc::new(Front { context, in_flight, producer_ids, stopping })
+        Arc::new(Front { context, budget, producer_ids, closed: AtomicU64::new(0), stopping })
     }
 }
 
@@ -113,12 +110,14 @@ fn welcome<B: Backend>(
     peer: String,
 ) {
     let context = &front.context;
-    let max = context.config.server.connections;
-    let Some(member) = connections.join(max, context.metrics.connections.clone()) else {
+    let server = &context.config.server;
+    let places = Places { all: server.connections, per_address: server.connections_per_address };
+    let (now, gauge) = (context.backend.now(), context.metrics.connections.clone());
+    let Some(member) = connections.join(places, &peer, now, gauge) else {
         // A flood of connections must not become a flood of lines.
         let refused = connections.count_refused();
         if refused.is_power_of_two() {
-            warn!(%peer, refused, "refused: {max} connections are open, which is the limit (server.connections)");
+            warn!(%peer, refused, "refused: all places are in use (server.connections, server.connections_per_address)");
         }
         return;
     };

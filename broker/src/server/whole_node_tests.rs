@@ -86,6 +86,15 @@ fn whole_node(test: impl AsyncFnOnce(&TestNode)) {
     with_whole_node(|_| {}, async |door, _node| test(door).await);
 }
 
+/// Waits for what other tasks of the node will have done soon.
+async fn soon(node: &TestNode, what: &str, mut done: impl FnMut() -> bool) {
+    let until = node.backend().now() + Duration::from_secs(30);
+    while !done() {
+        assert!(node.backend().now() < until, "{what}");
+        node.backend().sleep(Duration::from_millis(1)).await;
+    }
+}
+
 #[test]
 fn pipelined_produces_get_offsets_in_their_order() {
     whole_node(async |node| {
@@ -106,6 +115,27 @@ fn pipelined_produces_get_offsets_in_their_order() {
 }
 
 #[test]
+fn what_a_vanished_client_sent_is_charged_until_the_partition_has_it() {
+    whole_node(async |node| {
+        let mut client = node.connect().await;
+        let topic = create(&mut client, "orders").await;
+        let mut silent = node.connect().await;
+        for n in 0..50 {
+            silent.send(n, ApiKey::Produce, PRODUCE, produce(topic, 0, 10)).await;
+        }
+        drop(silent);
+        let metrics = &node.context.metrics;
+        soon(node, "all is appended", || metrics.records_in.get() == 500).await;
+        soon(node, "all is given back", || {
+            metrics.request_bytes.get() == 0 && metrics.requests_in_flight.get() == 0
+        })
+        .await;
+        client.send(1, ApiKey::Produce, PRODUCE, produce(topic, -1, 1)).await;
+        assert_eq!(produced(&mut client).await, (1, 0, 500));
+    });
+}
+
+#[test]
 fn a_fetch_waits_for_records_and_holds_up_only_answers() {
     whole_node(async |node| {
         let mut waiting = node.connect().await;
@@ -117,6 +147,75 @@ fn a_fetch_waits_for_records_and_holds_up_only_answers() {
         assert_eq!((code, high_watermark, records.is_empty()), (0, 3, false));
         assert_eq!(produced(&mut waiting).await, (2, 0, 0));
     });
+}
+
+#[test]
+fn fetches_that_wait_hold_up_nobody_and_are_forgotten_with_their_connection() {
+    with_whole_node(
+        |config| config.server.requests_in_flight = 2,
+        async |node, _| {
+            let mut client = node.connect().await;
+            let topic = create(&mut client, "orders").await;
+            let mut waiting = Vec::new();
+            for polls in [100, 100, 100, 1, 1] {
+                let mut one = node.connect().await;
+                let polls: Vec<u8> = (0..polls)
+                    .flat_map(|n| framed(n, ApiKey::Fetch, FETCH, fetch(topic, 0, 600_000, 1 << 19)))
+                    .collect();
+                one.send_bytes(&polls).await;
+                waiting.push(one);
+            }
+            let metrics = &node.context.metrics;
+            soon(node, "all wait", || {
+                metrics.waiting_bytes.get() > 0 && metrics.requests_in_flight.get() == 0
+            })
+            .await;
+            for n in 0..10 {
+                client.send(n, ApiKey::Produce, PRODUCE, produce(topic, -1, 1)).await;
+                assert_eq!(produced(&mut client).await, (n, 0, n.into()));
+            }
+            drop(waiting);
+            soon(node, "they are gone", || {
+                metrics.connections.get() == 1 && metrics.waiting_bytes.get() == 0
+            })
+            .await;
+            assert_eq!((metrics.requests_in_flight.get(), metrics.request_bytes.get()), (0, 0));
+        },
+    );
+}
+
+#[test]
+fn a_fetch_that_finds_no_room_to_wait_in_is_answered_with_what_there_is() {
+    with_whole_node(
+        |config| config.server.waiting_bytes = 1,
+        async |node, _| {
+            let mut first = node.connect().await;
+            let topic = create(&mut first, "orders").await;
+            // An account that is empty grants any wish.
+            first.send(1, ApiKey::Fetch, FETCH, fetch(topic, 0, 600_000, 1)).await;
+            soon(node, "the first waits", || node.context.metrics.waiting_bytes.get() > 0).await;
+            let mut second = node.connect().await;
+            second.send(2, ApiKey::Fetch, FETCH, fetch(topic, 0, 600_000, 1)).await;
+            assert_eq!(fetched(&mut second).await, (0, 0, Bytes::new()));
+            // What is behind the first finds no room either: the first may wait no longer.
+            first.send(3, ApiKey::ApiVersions, 3, ApiVersionsRequest::default().into()).await;
+            assert_eq!(fetched(&mut first).await, (0, 0, Bytes::new()));
+            assert!(first.answer().await.is_some());
+        },
+    );
+}
+
+#[test]
+fn no_fetch_waits_longer_than_the_node_allows() {
+    with_whole_node(
+        |config| config.server.fetch_wait_max = Duration::from_millis(50),
+        async |node, _| {
+            let mut client = node.connect().await;
+            let topic = create(&mut client, "orders").await;
+            client.send(1, ApiKey::Fetch, FETCH, fetch(topic, 0, i32::MAX, 1)).await;
+            assert_eq!(fetched(&mut client).await, (0, 0, Bytes::new()));
+        },
+    );
 }
 
 #[test]
@@ -138,6 +237,61 @@ fn a_fetch_that_wants_more_bytes_than_come_ends_with_its_wait_and_what_there_is(
             "nothing twice and nothing left out"
         );
     });
+}
+
+#[test]
+fn answers_that_nobody_reads_stay_within_their_account_and_others_are_served() {
+    const ACCOUNT: i64 = 8 << 20;
+    with_whole_node(
+        |config| config.server.answer_bytes = ACCOUNT as usize,
+        async |node, _| {
+            let mut client = node.connect().await;
+            let topic = create(&mut client, "orders").await;
+            let batch = BatchSpec::records(1).value_bytes(900 << 10).build();
+            let one = batch.len();
+            let data = PartitionProduceData::default().with_records(Some(batch));
+            let topic_data = TopicProduceData::default().with_topic_id(topic).with_partition_data(vec![data]);
+            let request = ProduceRequest::default()
+                .with_acks(-1)
+                .with_timeout_ms(20_000)
+                .with_topic_data(vec![topic_data]);
+            for n in 0..20 {
+                client.send(n, ApiKey::Produce, PRODUCE, request.clone().into()).await;
+                assert_eq!(produced(&mut client).await, (n, 0, n.into()));
+            }
+            let all = |max_wait_ms| {
+                let partition = FetchPartition::default()
+                    .with_partition_max_bytes(55 << 20)
+                    .with_current_leader_epoch(-1);
+                let topic = FetchTopic::default().with_topic_id(topic).with_partitions(vec![partition]);
+                FetchRequest::default()
+                    .with_max_wait_ms(max_wait_ms)
+                    .with_min_bytes(1)
+                    .with_max_bytes(55 << 20)
+                    .with_session_epoch(-1)
+                    .with_topics(vec![topic])
+            };
+            let mut deaf = Vec::new();
+            for _ in 0..12 {
+                let mut one = node.connect().await;
+                let requests: Vec<u8> =
+                    (0..5).flat_map(|n| framed(n, ApiKey::Fetch, FETCH, all(100).into())).collect();
+                one.send_bytes(&requests).await;
+                deaf.push(one);
+            }
+            let held = &node.context.metrics.answer_bytes;
+            soon(node, "the account is full", || held.get() > ACCOUNT / 2).await;
+            for n in 0..3 {
+                client.send(n, ApiKey::Fetch, FETCH, all(100).into()).await;
+                let (code, high_watermark, records) = fetched(&mut client).await;
+                assert_eq!((code, high_watermark), (0, 20));
+                assert!(records.len() >= one, "{} bytes", records.len());
+                assert!(held.get() <= ACCOUNT + one as i64, "{} are held", held.get());
+            }
+            drop(deaf);
+            soon(node, "all is given back", || held.get() == 0).await;
+        },
+    );
 }
 
 #[test]
@@ -190,6 +344,47 @@ fn a_topic_that_is_mentioned_can_be_produced_to_at_once_and_not_where_that_is_sw
 }
 
 #[test]
+fn a_mention_creates_no_reserved_topic_and_neither_it_nor_a_request_goes_beyond_the_nodes_partitions() {
+    with_whole_node(
+        |config| config.topics.partitions_max = 5,
+        async |node, _| {
+            let mut client = node.connect().await;
+            let mut mention = async |topic: &'static str| {
+                let topic = MetadataRequestTopic::default().with_name(Some(name(topic)));
+                let request = MetadataRequest::default()
+                    .with_topics(Some(vec![topic]))
+                    .with_allow_auto_topic_creation(true);
+                client.send(1, ApiKey::Metadata, 13, request.into()).await;
+                match client.message(ApiKey::Metadata, 13).await.1 {
+                    ResponseKind::Metadata(response) => response.topics[0].error_code,
+                    other => panic!("{other:?}"),
+                }
+            };
+            assert_eq!(mention("__consumer_offsets").await, 17);
+            assert_eq!(mention("of-three-partitions").await, 0);
+            assert_eq!(mention("of-three-more").await, 44, "three and three are more than five");
+            let of = |topic, partitions| {
+                CreatableTopic::default()
+                    .with_name(name(topic))
+                    .with_num_partitions(partitions)
+                    .with_replication_factor(1)
+            };
+            let topics =
+                vec![of("a", 3), of("__explicit", 1), of("b", 1), of("c", 1), of("__cluster_metadata", 1)];
+            let request = CreateTopicsRequest::default().with_topics(topics).with_timeout_ms(20_000);
+            client.send(2, ApiKey::CreateTopics, 7, request.into()).await;
+            match client.message(ApiKey::CreateTopics, 7).await.1 {
+                ResponseKind::CreateTopics(response) => {
+                    let codes: Vec<i16> = response.topics.iter().map(|topic| topic.error_code).collect();
+                    assert_eq!(codes, [44, 0, 0, 44, 42]);
+                }
+                other => panic!("{other:?}"),
+            }
+        },
+    );
+}
+
+#[test]
 fn producer_ids_are_never_given_twice() {
     whole_node(async |node| {
         let mut ids = std::collections::BTreeSet::new();
@@ -211,6 +406,29 @@ fn producer_ids_are_never_given_twice() {
             }
         }
         assert_eq!(ids.len(), 15);
+    });
+}
+
+#[test]
+fn acks_0_that_fails_in_the_partition_closes_the_connection() {
+    whole_node(async |node| {
+        let mut client = node.connect().await;
+        let topic = create(&mut client, "orders").await;
+        let sequenced = |sequence| {
+            let batch = BatchSpec::records(1).producer(7, 0, sequence).build();
+            let data = PartitionProduceData::default().with_records(Some(batch));
+            let topic = TopicProduceData::default().with_topic_id(topic).with_partition_data(vec![data]);
+            ProduceRequest::default().with_acks(0).with_timeout_ms(20_000).with_topic_data(vec![topic])
+        };
+        let mut silent = node.connect().await;
+        silent.send(1, ApiKey::Produce, PRODUCE, sequenced(0).into()).await;
+        silent.send(2, ApiKey::ApiVersions, 3, ApiVersionsRequest::default().into()).await;
+        assert!(silent.answer().await.is_some(), "all is well so far");
+        // A hole in the sequence: only the partition's owner can tell.
+        silent.send(3, ApiKey::Produce, PRODUCE, sequenced(5).into()).await;
+        assert_eq!(silent.answer().await, None);
+        client.send(4, ApiKey::Produce, PRODUCE, produce(topic, -1, 1)).await;
+        assert_eq!(produced(&mut client).await, (4, 0, 1));
     });
 }
 

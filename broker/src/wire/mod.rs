@@ -7,6 +7,8 @@
 
 pub mod errors;
 mod head;
+pub mod outgoing;
+pub mod records;
 mod response;
 mod shape;
 mod shapes;

@@ -1,19 +1,19 @@
 //! From an answer to bytes, and answers to requests that are not served.
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::api_versions_response::{
     ApiVersion, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey,
 };
 use kafka_protocol::messages::{
-    ApiKey, DescribeClusterResponse, FindCoordinatorResponse, HeartbeatResponse, InitProducerIdResponse,
-    JoinGroupResponse, LeaveGroupResponse, ListGroupsResponse, OffsetFetchResponse, ResponseKind,
-    SaslAuthenticateResponse, SaslHandshakeResponse, SyncGroupResponse,
+    ApiKey, DescribeClusterResponse, FetchResponse, FindCoordinatorResponse, HeartbeatResponse,
+    InitProducerIdResponse, JoinGroupResponse, LeaveGroupResponse, ListGroupsResponse, OffsetFetchResponse,
+    ResponseKind, SaslAuthenticateResponse, SaslHandshakeResponse, SyncGroupResponse,
 };
-use kafka_protocol::protocol::Encodable;
 
 use super::head::RequestHead;
-use super::{StrBytes, versions};
+use super::outgoing::Outgoing;
+use super::{StrBytes, records, versions};
 
 /// An answer on its way out.
 #[derive(Debug)]
@@ -30,6 +30,13 @@ pub enum Body {
         version: i16,
         message: ResponseKind,
     },
+    /// With what stands in place of the records' markers, in their order.
+    Fetch {
+        header_version: i16,
+        version: i16,
+        message: FetchResponse,
+        records: Vec<Vec<Bytes>>,
+    },
     /// Where no version of the response is known: the code alone, which is how most responses begin.
     Code(i16),
 }
@@ -41,10 +48,23 @@ impl Response {
             ApiKey::try_from(head.key).map_or(0, |key| key.response_header_version(head.version));
         Response { head, body: Body::Message { header_version, version: head.version, message } }
     }
+
+    /// The answer to a fetch of a served version; `records` stand in place of [`records::marker`]s.
+    pub fn fetched(head: RequestHead, message: FetchResponse, records: Vec<Vec<Bytes>>) -> Response {
+        let header_version = ApiKey::Fetch.response_header_version(head.version);
+        Response { head, body: Body::Fetch { header_version, version: head.version, message, records } }
+    }
 }
 
 /// Appends the response's frame, size first, to `out`. On failure `out` is as it was.
-pub fn encode(response: &Response, out: &mut BytesMut) -> Result<(), String> {
+pub fn encode(response: &Response, out: &mut Outgoing) -> Result<(), String> {
+    if let Body::Fetch { header_version, version, message, records } = &response.body {
+        let mut head = response.head.correlation.to_be_bytes().to_vec();
+        // No tagged fields.
+        head.resize(head.len() + usize::from(*header_version >= 1), 0);
+        return records::encode(message, *version, &head, records, out);
+    }
+    let out = out.buffer();
     let start = out.len();
     out.put_i32(0);
     out.put_i32(response.head.correlation);
@@ -58,12 +78,9 @@ pub fn encode(response: &Response, out: &mut BytesMut) -> Result<(), String> {
                 // No tagged fields.
                 out.put_u8(0);
             }
-            if let ResponseKind::Fetch(fetch) = message {
-                // Megabytes perhaps: room for all of it at once.
-                out.reserve(fetch.compute_size(*version).unwrap_or(0));
-            }
             message.encode(out, *version)
         }
+        Body::Fetch { .. } => Ok(()),
     };
     let size = i32::try_from(out.len() - start - 4);
     match (encoded, size) {

@@ -5,11 +5,11 @@ use kafka_protocol::protocol::Decodable;
 use super::*;
 
 fn framed(response: &Response) -> Bytes {
-    let mut out = BytesMut::new();
+    let mut out = Outgoing::default();
     if let Err(what) = encode(response, &mut out) {
         panic!("{response:?}: {what}");
     }
-    let mut out = out.freeze();
+    let mut out = out.to_bytes();
     assert_eq!(out.get_i32() as usize, out.len(), "the size counts what follows it");
     out
 }
@@ -54,7 +54,7 @@ fn every_refusal_of_every_key_and_version_can_be_encoded() {
     for key in 0..100 {
         for version in 0..20 {
             let head = RequestHead { key, version, correlation: 1 };
-            let mut out = BytesMut::new();
+            let mut out = Outgoing::default();
             if encode(&refusal(head), &mut out).is_err() {
                 assert!(out.is_empty(), "a failure leaves nothing behind");
                 assert!(encode(&internal_error(head), &mut out).is_ok());
@@ -66,7 +66,7 @@ fn every_refusal_of_every_key_and_version_can_be_encoded() {
 #[test]
 fn features_are_told_to_who_can_read_them() {
     for version in 0..=4 {
-        let mut out = BytesMut::new();
+        let mut out = Outgoing::default();
         let message = ResponseKind::ApiVersions(api_versions(version));
         let head = RequestHead { key: 18, version, correlation: 1 };
         assert!(encode(&Response::to(head, message), &mut out).is_ok(), "version {version}");

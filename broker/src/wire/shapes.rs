@@ -33,8 +33,9 @@ const fn plain(fields: &'static [Field]) -> Shape {
     Shape { fields, tags: &[] }
 }
 
-/// Enough for a hundred thousand partitions.
-const OF_PARTITIONS: usize = 200_000;
+/// Enough for all partitions that a node has, and then some.
+const OF_PARTITIONS: usize = 50_000;
+const _: () = assert!(OF_PARTITIONS >= 2 * crate::limits::PARTITIONS_MAX);
 /// Where each element costs the broker far more than the client.
 const OF_TOPICS: usize = 20_000;
 const OF_RESOURCES: usize = 2_000;

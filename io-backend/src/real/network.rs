@@ -141,6 +141,7 @@ pub struct RealStream {
 impl RealStream {
     fn new(sockets: &Arc<Sockets>, stream: TcpStream) -> io::Result<RealStream> {
         stream.set_nodelay(true)?;
+        system::keep_alive(stream.as_raw_fd())?;
         Ok(RealStream { _watched: sockets.watch(&stream), stream })
     }
 }

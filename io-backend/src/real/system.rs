@@ -28,6 +28,24 @@ pub(super) fn take(file: &std::fs::File) -> io::Result<()> {
     check(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) })
 }
 
+/// Has the kernel ask a silent peer whether it is still there: one that is gone without a word is noticed after
+/// two minutes.
+pub(super) fn keep_alive(socket: RawFd) -> io::Result<()> {
+    let options = [
+        (libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, 60),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, 10),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPCNT, 6),
+    ];
+    for (level, name, value) in options {
+        let value: libc::c_int = value;
+        let size = size_of::<libc::c_int>() as libc::socklen_t;
+        // SAFETY: the kernel reads `size` bytes of `value`; the caller keeps the descriptor open.
+        check(unsafe { libc::setsockopt(socket, level, name, (&raw const value).cast(), size) })?;
+    }
+    Ok(())
+}
+
 /// Ends both directions of a socket, and a listener's listening, whoever waits on it.
 pub(super) fn shut_down(socket: RawFd) {
     // SAFETY: takes no pointers; the caller keeps the descriptor open meanwhile. That it is a socket no
