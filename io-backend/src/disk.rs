@@ -21,6 +21,10 @@ use bytes::Bytes;
 
 use crate::time::Deadline;
 
+/// Disk operations that a process has in flight at once, those whose waiters gave up included; a dedicated loop's
+/// do not count. Fewer than a ring's completion queue and than tokio's blocking pool, so neither overflows.
+pub const OPERATIONS_MAX: usize = 64;
+
 /// An operation failed: which, on what, and the system's reason.
 #[derive(Debug)]
 pub struct DiskError {

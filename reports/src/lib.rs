@@ -10,7 +10,7 @@ pub mod status;
 pub mod sweep;
 
 pub use record::{
-    BudgetFigure, FaultHit, Hash64, ReadError, RunRecord, SkippedFault, VERSION, Verdict, Violation,
+    BudgetFigure, FaultHit, Hash64, ReadError, RunRecord, Standstill, VERSION, Verdict, Violation,
 };
-pub use status::Status;
+pub use status::{Shortfall, Status};
 pub use sweep::{ScenarioSummary, SweepRecord};

@@ -10,7 +10,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Format of records that this code writes, and the newest that it reads.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -98,11 +98,27 @@ pub struct FaultHit {
     pub hits: u64,
 }
 
-/// A fault that was not injected, since the system could not have survived it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SkippedFault {
-    pub fault: String,
+/// What stood still when the trouble was first seen: the head of the explanation, each thing in a field of its own.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Standstill {
+    /// When it was looked at, in seconds of the world's time.
+    pub at_s: f64,
+    /// What made somebody look.
     pub why: String,
+    /// `freeze`, `deadlock`, `latent deadlock`, `livelock`, or `none` where nothing was seen to stand still.
+    pub class: String,
+    /// The machine and the task where it begins.
+    #[serde(default)]
+    pub component: Option<String>,
+    /// The operation that does not complete, and its file.
+    #[serde(default)]
+    pub operation: Option<String>,
+    /// The lock or channel behind which others wait.
+    #[serde(default)]
+    pub seam: Option<String>,
+    /// The planned fault that holds it, if one does.
+    #[serde(default)]
+    pub fault: Option<String>,
 }
 
 /// What a checker found.
@@ -137,15 +153,25 @@ pub struct RunRecord {
     pub production: bool,
     pub verdict: Verdict,
     pub expected: Verdict,
+    /// The checker that the expected failure has to come from, where the scenario names it.
+    #[serde(default)]
+    pub expected_checker: Option<String>,
+    /// What a finding of it, or the explanation, has to contain.
+    #[serde(default)]
+    pub expected_text: Option<String>,
     pub trace_hash: Hash64,
     pub plan_hash: Hash64,
     pub events: u64,
-    pub hits: Vec<FaultHit>,
+    /// Events by class: polls, wakes, timers, disk, ...
     #[serde(default)]
-    pub skipped: Vec<SkippedFault>,
+    pub events_by_class: BTreeMap<String, u64>,
+    pub hits: Vec<FaultHit>,
     /// The scenario lists faults itself, so a run that hits nothing has shown nothing.
     #[serde(default)]
     pub hits_required: bool,
+    /// Faults that the scenario lists and that touched nothing.
+    #[serde(default)]
+    pub missed_faults: Vec<String>,
     pub simulated_seconds: f64,
     pub wall_seconds: f64,
     /// How often each interesting situation came up.
@@ -153,6 +179,9 @@ pub struct RunRecord {
     /// Probes that the scenario wants to see at least once in a sweep.
     #[serde(default)]
     pub probes_required: Vec<String>,
+    /// What stood still, for a run with a finding of that kind.
+    #[serde(default)]
+    pub standstill: Option<Standstill>,
     /// Why it stood still, as a chain of who waits for whom.
     #[serde(default)]
     pub explanation: Vec<String>,
@@ -165,6 +194,19 @@ pub struct RunRecord {
     pub figures: BTreeMap<String, f64>,
     /// The fault plan, as it can be given back with `--plan`.
     pub plan: serde_json::Value,
+    /// The file that the plan was read from, where the seed did not draw it.
+    #[serde(default)]
+    pub plan_file: Option<String>,
+    /// What the seed drew for the settings of nodes and machines, key by key.
+    #[serde(default)]
+    pub settings: BTreeMap<String, String>,
+    /// The scenario file as it was run.
+    #[serde(default)]
+    pub scenario_text: String,
+    /// The commit that the code was at; `+changes` when the tree was not clean.
+    #[serde(default)]
+    pub commit: Option<String>,
+    /// Of a standstill those before and after the last decision, of any other run those at the end.
     #[serde(default)]
     pub last_events: Vec<String>,
 }
@@ -206,6 +248,10 @@ impl RunRecord {
             command.push_str(" --part ");
             command.push_str(part);
         }
+        if let Some(plan) = &self.plan_file {
+            command.push_str(" --plan ");
+            command.push_str(&quoted(plan));
+        }
         command
     }
 
@@ -222,6 +268,16 @@ impl RunRecord {
     pub fn from_json(text: &str) -> Result<RunRecord, ReadError> {
         check_version(text)?;
         Ok(serde_json::from_str(text)?)
+    }
+}
+
+/// As a shell takes it.
+fn quoted(path: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@".contains(c);
+    if !path.is_empty() && path.chars().all(plain) {
+        path.to_owned()
+    } else {
+        format!("'{}'", path.replace('\'', "'\\''"))
     }
 }
 
@@ -251,7 +307,7 @@ mod tests {
     fn a_newer_version_is_refused_by_name() {
         let newer = r#"{"version": 99, "fields_of_the_future": true}"#;
         let error = RunRecord::from_json(newer).unwrap_err().to_string();
-        assert!(error.contains("version 99") && error.contains("up to 1"), "{error}");
+        assert!(error.contains("version 99") && error.contains("up to 2"), "{error}");
     }
 
     #[test]
@@ -275,5 +331,30 @@ mod tests {
         assert!(record.replay_command().ends_with("--seed 7 --part fsync-without-deadline"));
         record.production = true;
         assert!(record.replay_command().ends_with("--seed 7 --production"));
+    }
+
+    #[test]
+    fn the_replay_command_names_the_plan_that_was_given() {
+        let mut record = crate::render::sample::freeze();
+        record.plan_file = Some("target/plan-3.toml".into());
+        assert!(record.replay_command().ends_with("--seed 7 --plan target/plan-3.toml"));
+        record.plan_file = Some("my plan's.toml".into());
+        assert!(
+            record.replay_command().ends_with(r"--plan 'my plan'\''s.toml'"),
+            "{}",
+            record.replay_command()
+        );
+    }
+
+    #[test]
+    fn a_record_of_the_first_version_is_still_read() {
+        let mut old = serde_json::to_value(crate::render::sample::freeze()).unwrap();
+        for new in ["events_by_class", "missed_faults", "standstill", "settings", "scenario_text", "commit"] {
+            old.as_object_mut().unwrap().remove(new);
+        }
+        old["version"] = 1.into();
+        old["skipped"] = serde_json::json!([]);
+        let read = RunRecord::from_json(&old.to_string()).unwrap();
+        assert_eq!((read.version, read.seed, read.scenario_text.as_str()), (1, 7, ""));
     }
 }

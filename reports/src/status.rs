@@ -12,7 +12,7 @@ pub enum Status {
     Safety,
     Freeze,
     Budget,
-    /// An expected failure did not happen, or no fault hit anything.
+    /// An expected failure did not happen or came from elsewhere, or a fault that the scenario lists hit nothing.
     NothingShown,
     ProbeMissed,
     Expected,
@@ -44,10 +44,12 @@ impl Status {
                 Verdict::Nondeterminism => Status::Nondeterminism,
             };
         }
-        if record.hits_required && record.total_hits() == 0 {
-            return Status::NothingShown;
-        }
-        Status::Expected
+        if Shortfall::of(record).is_some() { Status::NothingShown } else { Status::Expected }
+    }
+
+    /// The gravest of several runs, whatever probes they missed.
+    pub fn gravest<'a>(records: impl IntoIterator<Item = &'a RunRecord>) -> Status {
+        records.into_iter().map(Status::of_run).fold(Status::Expected, Ord::min)
     }
 
     /// Of several runs, with the probes that their scenarios require added up.
@@ -58,8 +60,74 @@ impl Status {
         } else {
             Status::ProbeMissed
         };
-        records.iter().map(|record| Status::of_run(record)).fold(probes, Ord::min)
+        Status::gravest(records).min(probes)
     }
+}
+
+/// Why a run with the expected verdict shows nothing all the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shortfall {
+    /// Not one fault hit anything.
+    NoHit,
+    /// These faults of the scenario hit nothing.
+    Missed(Vec<String>),
+    /// The failure came from these checkers and not from the one that the scenario names.
+    Checker { expected: String, came: Vec<String> },
+    /// Neither a finding nor the explanation contains the text that the scenario names.
+    Text { expected: String },
+}
+
+impl Shortfall {
+    pub fn of(record: &RunRecord) -> Option<Shortfall> {
+        if record.verdict != record.expected {
+            return None;
+        }
+        if record.hits_required && record.total_hits() == 0 {
+            return Some(Shortfall::NoHit);
+        }
+        if !record.missed_faults.is_empty() {
+            return Some(Shortfall::Missed(record.missed_faults.clone()));
+        }
+        let grave = || record.violations.iter().filter(|violation| violation.verdict == record.verdict);
+        if let Some(expected) = &record.expected_checker
+            && !grave().any(|violation| violation.checker == *expected)
+        {
+            let mut came: Vec<String> = grave().map(|violation| violation.checker.clone()).collect();
+            came.dedup();
+            return Some(Shortfall::Checker { expected: expected.clone(), came });
+        }
+        // A text is looked for in what the named checker says, where one is named.
+        let named = |checker: &str| record.expected_checker.as_deref().is_none_or(|name| name == checker);
+        if let Some(expected) = &record.expected_text
+            && !grave().any(|found| named(&found.checker) && found.what.contains(expected))
+            && !record.explanation.iter().any(|line| line.contains(expected))
+        {
+            return Some(Shortfall::Text { expected: expected.clone() });
+        }
+        None
+    }
+}
+
+impl std::fmt::Display for Shortfall {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Shortfall::NoHit => f.write_str("no fault hit anything"),
+            Shortfall::Missed(faults) => {
+                write!(f, "{} hit nothing: {}", count(faults.len(), "fault"), faults.join("; "))
+            }
+            Shortfall::Checker { expected, came } => {
+                let came = if came.is_empty() { "no checker".to_owned() } else { came.join(", ") };
+                write!(f, "it was to come from the checker {expected}, and came from {came}")
+            }
+            Shortfall::Text { expected } => {
+                write!(f, "neither finding nor explanation says \"{expected}\"")
+            }
+        }
+    }
+}
+
+fn count(of: usize, what: &str) -> String {
+    if of == 1 { format!("1 {what}") } else { format!("{of} {what}s") }
 }
 
 /// Required probes that no run of their scenario hit, as `(scenario, probe)`.
@@ -108,6 +176,41 @@ mod tests {
         assert_eq!(Status::of_run(&record), Status::NothingShown);
         record.hits.push(FaultHit { fault: "kill node1".into(), kind: "kill".into(), hits: 1 });
         assert_eq!(Status::of_run(&record), Status::Expected);
+    }
+
+    #[test]
+    fn every_fault_that_the_scenario_lists_has_to_hit() {
+        let mut record = run(Verdict::Pass, Verdict::Pass);
+        record.hits_required = true;
+        record.hits.push(FaultHit { fault: "kill node1".into(), kind: "kill".into(), hits: 7 });
+        record.missed_faults.push("disk-stall node1 at 3s".into());
+        assert_eq!(Status::of_run(&record), Status::NothingShown);
+        let text = Shortfall::of(&record).unwrap().to_string();
+        assert!(text.contains("1 fault hit nothing: disk-stall node1 at 3s"), "{text}");
+    }
+
+    #[test]
+    fn an_expected_failure_has_to_come_from_the_checker_that_is_named() {
+        let mut record = crate::render::sample::freeze();
+        record.expected_checker = Some("answered".into());
+        assert_eq!(Status::of_run(&record), Status::Expected);
+        record.expected_checker = Some("standstill".into());
+        assert_eq!(Status::of_run(&record).code(), 15);
+        let text = Shortfall::of(&record).unwrap().to_string();
+        assert!(text.contains("from the checker standstill, and came from answered"), "{text}");
+    }
+
+    #[test]
+    fn an_expected_failure_has_to_say_the_text_that_is_named() {
+        let mut record = crate::render::sample::freeze();
+        for (text, status) in [
+            ("its deadline", Status::Expected),
+            ("fdatasync of <wal>", Status::Expected),
+            ("another file", Status::NothingShown),
+        ] {
+            record.expected_text = Some(text.into());
+            assert_eq!(Status::of_run(&record), status, "{text}");
+        }
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! A sweep: many seeds of several scenarios, and what they add up to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::record::{ReadError, RunRecord, Verdict, check_version};
-use crate::status::Status;
+use crate::status::{Status, missed_probes};
 
 /// All runs of one sweep, ordered by scenario and seed whatever the order they finished in.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -13,6 +13,12 @@ pub struct SweepRecord {
     pub version: u32,
     /// Of the whole sweep, all workers together.
     pub wall_seconds: f64,
+    /// Which share of the seeds this is, `I/N`: probes are asked of all shares together.
+    #[serde(default)]
+    pub shard: Option<String>,
+    /// Orders that were not run since one before them failed.
+    #[serde(default)]
+    pub not_run: usize,
     pub runs: Vec<RunRecord>,
 }
 
@@ -35,11 +41,37 @@ pub struct ScenarioSummary {
 impl SweepRecord {
     pub fn new(mut runs: Vec<RunRecord>, wall_seconds: f64) -> SweepRecord {
         runs.sort_by(|a, b| (&a.scenario, &a.part, a.seed).cmp(&(&b.scenario, &b.part, b.seed)));
-        SweepRecord { version: crate::VERSION, wall_seconds, runs }
+        SweepRecord { version: crate::VERSION, wall_seconds, shard: None, not_run: 0, runs }
+    }
+
+    /// Several sweeps as one: shards of a sweep above all. A run that two of them hold counts once.
+    pub fn merged(sweeps: impl IntoIterator<Item = SweepRecord>) -> SweepRecord {
+        let (mut runs, mut wall_seconds, mut not_run) = (Vec::new(), 0.0f64, 0);
+        for sweep in sweeps {
+            wall_seconds = wall_seconds.max(sweep.wall_seconds);
+            not_run += sweep.not_run;
+            runs.extend(sweep.runs);
+        }
+        let mut merged = SweepRecord::new(runs, wall_seconds);
+        merged.not_run = not_run;
+        let key = |run: &RunRecord| {
+            (run.scenario.clone(), run.part.clone(), run.production, run.seed, run.trace_hash, run.plan_hash)
+        };
+        merged.runs.dedup_by(|a, b| key(a) == key(b));
+        merged
+    }
+
+    /// Probes are judged where all runs are: neither of a share of them nor of a sweep that was broken off.
+    pub fn judges_probes(&self) -> bool {
+        self.shard.is_none() && self.not_run == 0
+    }
+
+    pub fn missed_probes(&self) -> BTreeSet<(&str, &str)> {
+        if self.judges_probes() { missed_probes(&self.runs) } else { BTreeSet::new() }
     }
 
     pub fn status(&self) -> Status {
-        Status::of_runs(&self.runs)
+        if self.judges_probes() { Status::of_runs(&self.runs) } else { Status::gravest(&self.runs) }
     }
 
     /// Per scenario and part, in order.
@@ -110,6 +142,24 @@ mod tests {
         assert_eq!(order, [("a", 1), ("a", 2), ("b", 1)]);
         let seeds: Vec<usize> = sweep.summaries().iter().map(|line| line.seeds.len()).collect();
         assert_eq!(seeds, [2, 1]);
+    }
+
+    #[test]
+    fn a_shard_does_not_judge_probes_and_all_shards_together_do() {
+        let shard = |name: &str, seed, hits| {
+            let mut run = RunRecord { scenario: "a".into(), seed, ..RunRecord::default() };
+            run.probes_required = vec!["torn-tail-cut".into()];
+            run.probes.insert("torn-tail-cut".into(), hits);
+            let mut sweep = SweepRecord::new(vec![run], 1.0);
+            sweep.shard = Some(name.into());
+            sweep
+        };
+        let (dry, hit) = (shard("1/2", 1, 0), shard("2/2", 2, 3));
+        assert_eq!(dry.status(), Status::Expected);
+        assert!(dry.missed_probes().is_empty());
+        let merged = SweepRecord::merged([dry.clone(), hit.clone(), hit]);
+        assert_eq!((merged.runs.len(), merged.status()), (2, Status::Expected));
+        assert_eq!(SweepRecord::merged([dry]).status(), Status::ProbeMissed);
     }
 
     #[test]

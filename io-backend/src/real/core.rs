@@ -11,14 +11,10 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::network::Sockets;
-use crate::disk::{DiskError, DiskResult};
+use crate::disk::{DiskError, DiskResult, OPERATIONS_MAX};
 use crate::registry::{InFlight, Registry, WaitKind};
 use crate::task::{self, TaskId, TaskIds};
 use crate::time::{Deadline, Moment, TimedOut};
-
-/// Disk operations in flight at once, those whose waiters gave up included. Fewer than a ring's completion
-/// queue and than tokio's blocking pool, so neither overflows.
-const DISK_OPERATIONS_MAX: usize = 64;
 
 pub(super) struct Core {
     pub(super) runtime: Handle,
@@ -49,7 +45,7 @@ impl Core {
             tasks: TaskIds::default(),
             sockets: Arc::default(),
             taken: Mutex::new(Vec::new()),
-            room: Arc::new(Semaphore::new(DISK_OPERATIONS_MAX)),
+            room: Arc::new(Semaphore::new(OPERATIONS_MAX)),
         })
     }
 

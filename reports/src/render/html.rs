@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::terminal::thousands;
 use super::{escaped, terminal};
 use crate::record::{RunRecord, Verdict};
-use crate::status::{Status, missed_probes};
+use crate::status::Status;
 use crate::sweep::SweepRecord;
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem;\
@@ -55,7 +55,7 @@ pub fn sweep(sweep: &SweepRecord) -> String {
         );
     }
     out.push_str("</table>\n");
-    let missed = missed_probes(&sweep.runs);
+    let missed = sweep.missed_probes();
     let probes = sweep.probes();
     if !probes.is_empty() {
         out.push_str("<h2>Probes</h2><table><tr><th>scenario<th>situation<th>times<th>required</tr>\n");

@@ -3,11 +3,11 @@
 use std::fmt::Write;
 
 use super::{escaped, terminal};
-use crate::status::{Status, missed_probes};
+use crate::status::Status;
 use crate::sweep::SweepRecord;
 
 pub fn sweep(sweep: &SweepRecord) -> String {
-    let missed = missed_probes(&sweep.runs);
+    let missed = sweep.missed_probes();
     let bad = sweep.runs.iter().filter(|run| Status::of_run(run) != Status::Expected).count();
     let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
     let _ = writeln!(

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::record::{FaultHit, Hash64, RunRecord, Verdict, Violation};
+use crate::record::{FaultHit, Hash64, RunRecord, Standstill, Verdict, Violation};
 
 pub(crate) fn freeze() -> RunRecord {
     RunRecord {
@@ -15,6 +15,9 @@ pub(crate) fn freeze() -> RunRecord {
         trace_hash: Hash64(0x0123_4567_89ab_cdef),
         plan_hash: Hash64(0x42),
         events: 123_456,
+        events_by_class: BTreeMap::from(
+            [("disk", 10), ("polls", 20), ("wakes", 50)].map(|(n, c)| (n.into(), c)),
+        ),
         hits: vec![FaultHit {
             fault: "disk-stall node1 journal sync at 10s for 3h 40m".into(),
             kind: "disk-stall".into(),
@@ -25,6 +28,15 @@ pub(crate) fn freeze() -> RunRecord {
         wall_seconds: 4.25,
         probes: BTreeMap::from([("stall-hit-in-flight".into(), 1)]),
         probes_required: vec!["stall-hit-in-flight".into()],
+        standstill: Some(Standstill {
+            at_s: 64.5,
+            why: "nothing was decided for 5 s".into(),
+            class: "freeze".into(),
+            component: Some("node1, task worker".into()),
+            operation: Some("fdatasync of <wal>".into()),
+            seam: Some("lock file".into()),
+            fault: Some("1, disk-stall node1".into()),
+        }),
         explanation: vec!["fdatasync of <wal> is in flight since 10 s".into()],
         violations: vec![Violation {
             checker: "answered".into(),

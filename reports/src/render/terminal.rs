@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use crate::record::{RunRecord, Verdict};
-use crate::status::{Status, missed_probes};
+use crate::record::{RunRecord, Standstill, Verdict};
+use crate::status::{Shortfall, Status};
 use crate::sweep::SweepRecord;
 
 /// How many violations of one run are printed; the record holds them all.
@@ -18,6 +18,9 @@ pub fn run(record: &RunRecord) -> String {
     if record.violations.len() > VIOLATIONS_SHOWN {
         let more = record.violations.len() - VIOLATIONS_SHOWN;
         let _ = writeln!(out, "... and {more} more (all of them in the JSON record)");
+    }
+    if let Some(still) = &record.standstill {
+        let _ = writeln!(out, "{}", standstill(still));
     }
     if !record.explanation.is_empty() {
         let _ = writeln!(out, "who waits for whom:");
@@ -45,11 +48,34 @@ pub fn run(record: &RunRecord) -> String {
             record.probes.iter().map(|(name, count)| format!("{name} {count}")).collect();
         let _ = writeln!(out, "probes: {}", probes.join(", "));
     }
-    for skipped in &record.skipped {
-        let _ = writeln!(out, "skipped: {} ({})", skipped.fault, skipped.why);
+    if !record.settings.is_empty() {
+        let settings: Vec<String> =
+            record.settings.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+        let _ = writeln!(out, "settings drawn: {}", settings.join(", "));
+    }
+    if !record.events_by_class.is_empty() {
+        let mut classes: Vec<(&String, &u64)> = record.events_by_class.iter().collect();
+        classes.sort_by_key(|(name, count)| (std::cmp::Reverse(**count), *name));
+        let classes: Vec<String> = classes.iter().map(|(name, count)| format!("{name} {count}")).collect();
+        let _ = writeln!(out, "events by class: {}", classes.join(", "));
     }
     out.push_str(&closing_lines(record));
     out
+}
+
+fn standstill(still: &Standstill) -> String {
+    let mut line = format!("what stands still at {:.3} s ({}): {}", still.at_s, still.why, still.class);
+    let mut add = |what: &str, value: &Option<String>| {
+        if let Some(value) = value {
+            line.push_str(what);
+            line.push_str(value);
+        }
+    };
+    add(" of ", &still.component);
+    add("; in ", &still.operation);
+    add("; behind it ", &still.seam);
+    add("; held by the planned fault ", &still.fault);
+    line
 }
 
 /// The lines that every run ends with.
@@ -75,7 +101,8 @@ fn expectation(record: &RunRecord) -> String {
         }
         (Status::Expected, failure, None) => format!("{failure}: this scenario is here to show it"),
         (Status::NothingShown, expected, _) if record.verdict == expected => {
-            format!("{expected}, but no fault hit anything, so this shows nothing")
+            let why = Shortfall::of(record).map(|short| short.to_string()).unwrap_or_default();
+            format!("{expected}, but {why}, so this shows nothing")
         }
         (Status::NothingShown, failure, _) => format!("{failure}, which did not happen"),
         (_, expected, _) => expected.to_string(),
@@ -126,16 +153,27 @@ pub fn sweep(sweep: &SweepRecord) -> String {
     }
     probes(&mut out, sweep);
     failures(&mut out, sweep);
+    match &sweep.shard {
+        Some(shard) => {
+            let _ =
+                writeln!(out, "shard {shard}: required probes are judged by `merge` of all shards' --json");
+        }
+        None if sweep.not_run > 0 => {
+            let _ = writeln!(out, "broken off at the first failure: {} runs were not made", sweep.not_run);
+        }
+        None => {}
+    }
     let runs = sweep.runs.len();
     let bad = sweep.runs.iter().filter(|run| Status::of_run(run) != Status::Expected).count();
-    let missed = missed_probes(&sweep.runs).len();
+    let missed = sweep.missed_probes().len();
     let events: u64 = sweep.runs.iter().map(|run| run.events).sum();
     let _ = writeln!(
         out,
-        "sweep: {runs} runs, {} as expected, {bad} not, {missed} required probes missed, {} events, in {:.1} s",
+        "sweep: {runs} runs, {} as expected, {bad} not, {missed} required probes missed, {} events, in {:.1} s ({:.2} seeds/s)",
         runs - bad,
         thousands(events),
-        sweep.wall_seconds
+        sweep.wall_seconds,
+        runs as f64 / sweep.wall_seconds.max(1e-3)
     );
     out
 }
@@ -146,7 +184,7 @@ fn probes(out: &mut String, sweep: &SweepRecord) {
         .into_iter()
         .filter(|(_, (_, required))| *required)
         .map(|((scenario, probe), (count, _))| {
-            let missed = if count == 0 { " MISSED" } else { "" };
+            let missed = if count == 0 && sweep.judges_probes() { " MISSED" } else { "" };
             format!("  {scenario}: {probe} {count}{missed}")
         })
         .collect();
@@ -243,6 +281,31 @@ mod tests {
         record.expected = Verdict::Pass;
         record.hits.clear();
         assert!(closing_lines(&record).contains("no fault hit anything"));
+    }
+
+    #[test]
+    fn an_expected_failure_from_elsewhere_says_what_was_expected_and_what_came() {
+        let mut record = sample::freeze();
+        record.expected_checker = Some("standstill".into());
+        let text = closing_lines(&record);
+        let wanted = "verdict: freeze (expected freeze, but it was to come from the checker standstill, and came from \
+                      answered, so this shows nothing)";
+        assert!(text.starts_with(wanted), "{text}");
+    }
+
+    #[test]
+    fn what_stands_still_is_one_line_before_who_waits_for_whom() {
+        let text = run(&sample::freeze());
+        let line = "what stands still at 64.500 s (nothing was decided for 5 s): freeze of node1, task worker; in fdatasync of \
+                    <wal>; behind it lock file; held by the planned fault 1, disk-stall node1\nwho waits for whom:";
+        assert!(text.contains(line), "{text}");
+    }
+
+    #[test]
+    fn events_are_told_by_class_the_most_frequent_first() {
+        let text = run(&sample::freeze());
+        assert!(text.contains("\nevents by class: wakes 50, polls 20, disk 10\n"), "{text}");
+        assert!(text.contains("\nevents: 123456\n"), "{text}");
     }
 
     #[test]

@@ -23,7 +23,7 @@ const USAGE: u8 = 2;
     about = "Runs the Chronik broker in a simulated universe that is broken on purpose",
     after_help = "Exit status: 0 every verdict is the expected one (a museum scenario expects its failure), 2 usage, \
                   10 safety, 11 freeze, 12 crash, 13 nondeterminism, 14 budget exceeded, 15 an expected failure did \
-                  not happen or no fault hit, 16 a required probe was missed."
+                  not happen or came from elsewhere, or a listed fault hit nothing, 16 a required probe was missed."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -51,15 +51,38 @@ enum Command {
         /// Both ends included
         #[arg(long, default_value = "1..3")]
         seeds: Seeds,
+        /// Put this part in place of ours
+        #[arg(long)]
+        part: Option<String>,
     },
-    /// Write all events of a run to a file, for `check-determinism`
+    /// Merge the JSON records of sweeps, shards of one above all, and judge them together
+    Merge {
+        /// Written by `sweep --json`
+        #[arg(required = true)]
+        records: Vec<PathBuf>,
+        /// Write all run records
+        #[arg(long)]
+        json: Option<PathBuf>,
+        /// Write test results for CI
+        #[arg(long)]
+        junit: Option<PathBuf>,
+        /// Write a self-contained page into this directory
+        #[arg(long)]
+        html: Option<PathBuf>,
+    },
+    /// Write the course of a run, and some of its events, to a file, for `check-determinism`
     #[command(hide = true)]
     Trace {
         file: String,
         #[arg(long)]
         seed: u64,
         #[arg(long)]
-        out: Option<PathBuf>,
+        part: Option<String>,
+        /// Events of these numbers, counted from 0: FROM..TO, the end excluded
+        #[arg(long, value_parser = seeds::window, default_value = "0..0")]
+        window: (u64, u64),
+        #[arg(long)]
+        out: PathBuf,
     },
 }
 
@@ -91,7 +114,7 @@ struct Run {
 
 #[derive(Args)]
 struct Sweep {
-    /// Scenarios by name or path; all when there are none
+    /// Scenarios by name, path, folder (safety) or pattern ('safety/*'); all when there are none
     files: Vec<String>,
     /// Both ends included; a fixed handful and some from the commit's hash when missing
     #[arg(long)]
@@ -99,7 +122,10 @@ struct Sweep {
     /// Seeds that run at the same time
     #[arg(long)]
     jobs: Option<usize>,
-    /// Run every N-th seed only, beginning with the I-th
+    /// Begin no further run once one has not come out as expected
+    #[arg(long)]
+    fail_fast: bool,
+    /// Run every N-th seed only, beginning with the I-th; `merge` judges what all shards found
     #[arg(long, value_name = "I/N")]
     shard: Option<Shard>,
     /// Put this part in place of ours, in every scenario
@@ -126,8 +152,15 @@ pub fn main() -> ExitCode {
         Command::Run(run) => one::run(run),
         Command::Sweep(sweep) => sweep::sweep(sweep),
         Command::Replay { record } => one::replay(&record),
-        Command::CheckDeterminism { files, seeds } => determinism::check(&files, seeds),
-        Command::Trace { file, seed, out } => determinism::trace(&file, seed, out.as_deref()),
+        Command::CheckDeterminism { files, seeds, part } => {
+            known_part(part).and_then(|part| determinism::check(&files, seeds, part))
+        }
+        Command::Merge { records, json, junit, html } => {
+            sweep::merge(&records, sweep::Outputs { json, junit, html })
+        }
+        Command::Trace { file, seed, part, window, out } => {
+            determinism::trace(&file, seed, part, window, &out)
+        }
     };
     match outcome {
         Ok(code) => ExitCode::from(code),
@@ -164,11 +197,17 @@ fn write(path: &std::path::Path, text: &str) -> Result<(), CommandError> {
 }
 
 fn list() -> Result<u8, CommandError> {
+    let mut folder = String::new();
     for shelved in Shelf::find()?.all()? {
         let scenario = &shelved.scenario;
-        println!("{} (expects {})", shelved.id, scenario.expect);
+        let (inside, name) = shelved.id.rsplit_once('/').unwrap_or(("", &shelved.id));
+        if inside != folder {
+            folder = inside.to_owned();
+            println!("{folder}/\n");
+        }
+        println!("  {name} ({folder}/{name}, expects {})", expectation(scenario));
         for line in scenario.about.trim().lines() {
-            println!("    {line}");
+            println!("      {line}");
         }
         println!();
     }
@@ -177,6 +216,11 @@ fn list() -> Result<u8, CommandError> {
         println!("    {}: {}", exhibit.name, exhibit.about);
     }
     Ok(0)
+}
+
+fn expectation(scenario: &sim::scenario::Scenario) -> String {
+    let checker = scenario.expect_checker.as_ref().map(|name| format!(" from {name}")).unwrap_or_default();
+    format!("{}{checker}", scenario.expect)
 }
 
 /// `--part NAME`, checked.

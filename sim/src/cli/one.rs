@@ -4,7 +4,7 @@ use std::path::Path;
 
 use reports::{RunRecord, Status, render};
 use sim::run::{Choice, Order};
-use sim::scenario::Shelf;
+use sim::scenario::{Shelf, ShelfError, ShelvedScenario};
 
 use super::{CommandError, known_part, read, write};
 
@@ -22,6 +22,7 @@ pub(super) fn run(arguments: super::Run) -> Result<u8, CommandError> {
     if let Some(path) = &arguments.plan {
         let plan = sim::plan::read(&read(path)?);
         order.plan = Some(plan.map_err(|what| CommandError::Content { path: path.clone(), what })?);
+        order.plan_file = Some(path.display().to_string());
     }
     println!("{}", heading(&order));
     let record = sim::run::run(&order);
@@ -43,17 +44,34 @@ fn heading(order: &Order) -> String {
     format!("{} seed {} {part}", order.scenario.id, order.seed)
 }
 
+/// The scenario as it was run: its file may have changed or gone since.
+fn recorded(before: &RunRecord) -> Result<ShelvedScenario, CommandError> {
+    let shelf = Shelf::find();
+    if before.scenario_text.is_empty() {
+        // Records of the first version hold the name only.
+        return Ok(shelf?.load(&before.scenario)?);
+    }
+    let now = shelf.and_then(|shelf| shelf.load(&before.scenario));
+    if now.is_ok_and(|now| now.text == before.scenario_text) {
+        return Ok(Shelf::find()?.load(&before.scenario)?);
+    }
+    println!("{} is not what it was: what was recorded is run", before.scenario);
+    Ok(ShelvedScenario::from_text(&before.scenario, &before.scenario_text).map_err(ShelfError::from)?)
+}
+
 /// Runs what a record describes, with its plan, and tells whether it came out the same.
 pub(super) fn replay(path: &Path) -> Result<u8, CommandError> {
     let content = |what: String| CommandError::Content { path: path.to_path_buf(), what };
     let before = RunRecord::from_json(&read(path)?).map_err(|error| content(error.to_string()))?;
-    let mut order = Order::new(Shelf::find()?.load(&before.scenario)?, before.seed);
+    let mut order = Order::new(recorded(&before)?, before.seed);
     order.choice = match (&before.part, before.production) {
         (_, true) => Choice::Production,
         (Some(part), false) => Choice::Part(part.clone()),
         (None, false) => Choice::AsTheScenarioSays,
     };
     order.plan = Some(sim::plan::read(&before.plan.to_string()).map_err(content)?);
+    order.plan_file.clone_from(&before.plan_file);
+    order.settings = Some(before.settings.clone());
     println!("{}", heading(&order));
     let record = sim::run::run(&order);
     let same = record.trace_hash == before.trace_hash && record.events == before.events;
@@ -61,10 +79,34 @@ pub(super) fn replay(path: &Path) -> Result<u8, CommandError> {
         println!("same course as recorded: {} events, trace hash {}", record.events, record.trace_hash);
     } else {
         println!(
-            "another course than recorded: {} events with trace hash {} then, {} with {} now; the code has changed since, or something is not deterministic",
+            "another course than recorded: {} events with trace hash {} then, {} with {} now",
             before.events, before.trace_hash, record.events, record.trace_hash
         );
+        println!("  {}", why_other(before.commit.as_deref(), record.commit.as_deref()));
     }
     print!("{}", render::terminal::run(&record));
     Ok(Status::of_run(&record).code())
+}
+
+fn why_other(then: Option<&str>, now: Option<&str>) -> String {
+    match (then, now) {
+        (Some(then), Some(now)) if then == now && !now.ends_with("+changes") => {
+            format!("both are of commit {now}: something is not deterministic, see `check-determinism`")
+        }
+        (Some(then), Some(now)) => format!("it was recorded at commit {then}, and this is {now}"),
+        _ => "the code has changed since, or something is not deterministic".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_course_of_the_same_commit_is_a_defect_and_of_another_one_is_none() {
+        assert!(why_other(Some("abc"), Some("abc")).contains("not deterministic"));
+        for (then, now) in [("abc", "def"), ("abc+changes", "abc+changes")] {
+            assert!(why_other(Some(then), Some(now)).contains("recorded at commit"), "{then} {now}");
+        }
+    }
 }

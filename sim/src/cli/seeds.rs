@@ -27,6 +27,13 @@ impl FromStr for Seeds {
     }
 }
 
+/// `FROM..TO`, the end excluded.
+pub(super) fn window(text: &str) -> Result<(u64, u64), String> {
+    let wrong = || format!("{text:?} is no window: write FROM..TO");
+    let (from, to) = text.split_once("..").ok_or_else(wrong)?;
+    Ok((from.parse().map_err(|_| wrong())?, to.parse().map_err(|_| wrong())?))
+}
+
 /// `I/N`: the I-th of N equal shares, counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shard {
@@ -37,6 +44,12 @@ pub(super) struct Shard {
 impl Shard {
     pub(super) fn holds(self, position: usize) -> bool {
         position % self.of == self.index - 1
+    }
+}
+
+impl std::fmt::Display for Shard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.index, self.of)
     }
 }
 

@@ -57,7 +57,7 @@ pub fn aims_at(fault: &Fault, target: &DiskTarget<'_>) -> bool {
         && fault.kind != FaultKind::BitRot;
     possible
         && fault.operation.unwrap_or(Operation::Any).covers(target.operation)
-        && fault.node.as_ref().is_some_and(|node| node.machine() == target.machine)
+        && fault.node.as_ref().is_some_and(|node| node.is(target.machine))
         && fault.path.as_ref().unwrap_or(&PathSelector::Any).matches(target.path)
 }
 
@@ -93,6 +93,7 @@ pub fn catches(faults: &mut ActiveFaults, id: FaultId, target: &DiskTarget<'_>, 
     let fault = faults.get(id);
     let caught = fault.kind == FaultKind::DiskStall
         && aims_at(fault, target)
+        && fault.count.is_none_or(|most| faults.hits_of(id) < most)
         && fault.per_mille.is_none_or(|share| stream.per_mille(share));
     if caught {
         faults.hit(id);
@@ -148,6 +149,16 @@ mod tests {
             .filter(|_| effect(&mut faults, &target(Operation::Sync), 15, &mut stream).stalled_by.is_some())
             .count();
         assert_eq!((hits, faults.hits()[0].hits), (2, 2));
+    }
+
+    #[test]
+    fn a_count_limits_what_a_stall_catches_in_flight() {
+        let mut stream = Stream::new(1, "test");
+        let mut faults = ActiveFaults::default();
+        let id = faults.add(&Fault { count: Some(2), ..stall("any") }, 0);
+        let caught =
+            (0..5).filter(|_| catches(&mut faults, id, &target(Operation::Sync), &mut stream)).count();
+        assert_eq!(caught, 2);
     }
 
     #[test]

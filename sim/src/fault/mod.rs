@@ -15,8 +15,10 @@ pub mod process;
 pub mod seam;
 pub mod select;
 pub mod task;
+pub mod trigger;
 
 pub use active::{ActiveFaults, FaultHits, FaultId};
 pub use duration::{Extent, Offset, Span};
 pub use model::{Family, Fault, FaultError, FaultKind, FaultPlan};
 pub use select::{Link, NodeRef, Operation, PathClass, PathSelector};
+pub use trigger::{Occasion, When};

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::duration::{Extent, Offset, Span};
 use super::select::{Link, NodeRef, Operation, PathSelector};
+use super::trigger::When;
 
 /// All faults of one run, as a seed drew them or a scenario lists them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -52,10 +53,17 @@ pub struct Fault {
     /// When it begins, from the start of the run.
     #[serde(default)]
     pub at: Span,
+    /// The state that it waits for from `at` on, to begin in it; without one it begins at `at`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<When>,
+    /// Which occurrence of that state; the first when missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nth: Option<u64>,
     /// How long it lasts. For `kill`, `power-loss` and `wipe`: how long the machine is down.
     #[serde(default = "forever", rename = "for")]
     pub for_: Extent,
-    /// Delay faults: how long each operation, message or acquisition takes more.
+    /// Delay faults: how long each operation, message or acquisition takes more. Flapping: how long each
+    /// interruption, and each time without one, lasts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delay: Option<Span>,
     /// Clock faults: how far the clock is off.
@@ -84,7 +92,8 @@ fn forever() -> Extent {
 #[serde(rename_all = "kebab-case")]
 pub enum FaultKind {
     /// Operations begun in the window complete only when it ends (`forever`: never, and nothing can
-    /// cancel them), also those of processes started in it. `count` limits how many hang; the rest pass.
+    /// cancel them), also those of processes started in it. `count` limits how many hang; the rest pass. With
+    /// `count` and `forever` those that hang do so to the end of their process.
     DiskStall,
     /// Each operation takes `delay` more.
     DiskSlow,
@@ -119,6 +128,8 @@ pub enum FaultKind {
     Silence,
     /// Connects hang instead of being answered.
     ConnectHangs,
+    /// A partition that comes and goes: for `delay` nothing passes, for `delay` everything does.
+    Flapping,
 
     /// `kill -9`: what was written is kept. Started again after `for`.
     Kill,
@@ -168,7 +179,7 @@ pub enum Family {
 }
 
 impl FaultKind {
-    pub const ALL: [FaultKind; 31] = [
+    pub const ALL: [FaultKind; 32] = [
         FaultKind::DiskStall,
         FaultKind::DiskSlow,
         FaultKind::DiskError,
@@ -186,6 +197,7 @@ impl FaultKind {
         FaultKind::Reset,
         FaultKind::Silence,
         FaultKind::ConnectHangs,
+        FaultKind::Flapping,
         FaultKind::Kill,
         FaultKind::PowerLoss,
         FaultKind::Restart,
@@ -207,7 +219,9 @@ impl FaultKind {
         match self {
             DiskStall | DiskSlow | DiskError | SyncFails | TornWrite | LostWrite | MisdirectedWrite
             | BitRot | DiskFull => Family::Disk,
-            Partition | OneWay | Loss | Delay | SlowLink | Reset | Silence | ConnectHangs => Family::Network,
+            Partition | OneWay | Loss | Delay | SlowLink | Reset | Silence | ConnectHangs | Flapping => {
+                Family::Network
+            }
             Kill | PowerLoss | Restart | Pause | Wipe | Unkillable => Family::Process,
             ClockSkew | ClockJump | ClockDrift => Family::Clock,
             TaskStopped | ThreadBlocked => Family::Task,
@@ -263,6 +277,8 @@ impl Fault {
             lock: None,
             channel: None,
             at: Span::ZERO,
+            when: None,
+            nth: None,
             for_: Extent::Forever,
             delay: None,
             by: None,
@@ -313,9 +329,20 @@ impl Fault {
         if let Some((_, name)) = misplaced.iter().find(|(misplaced, _)| *misplaced) {
             return wrong(format!("takes no {name}"));
         }
+        if self.when.is_some() && self.node.is_none() {
+            return wrong("needs a node whose state `when` is".to_owned());
+        }
+        match (self.when, self.nth) {
+            (None, Some(_)) => return wrong("has nth and no when".to_owned()),
+            (Some(When::Write(_)), Some(_)) => {
+                return wrong("has nth beside write:N, which says which one".to_owned());
+            }
+            (Some(_), Some(0)) => return wrong("nth is 0; the first is 1".to_owned()),
+            _ => {}
+        }
         use FaultKind::*;
         let missing = match self.kind {
-            DiskSlow | Delay | LockDelay | ChannelDelay if self.delay.is_none() => Some("delay"),
+            DiskSlow | Delay | Flapping | LockDelay | ChannelDelay if self.delay.is_none() => Some("delay"),
             SlowLink if self.bytes_per_s.is_none() => Some("bytes_per_s"),
             ClockSkew | ClockJump if self.by.is_none() => Some("by"),
             ClockDrift if self.drift_ppm.is_none() => Some("drift_ppm"),
@@ -333,10 +360,18 @@ impl Fault {
         if self.bytes_per_s == Some(0) {
             return wrong("bytes_per_s is 0; that is a partition".to_owned());
         }
+        if self.kind == Flapping && self.delay.is_some_and(|delay| delay.0.is_zero()) {
+            return wrong("delay is 0; that is no time to come and go".to_owned());
+        }
         if self.per_mille.is_some_and(|share| share == 0 || share > 1000) {
             return wrong("per_mille is outside 1 to 1000".to_owned());
         }
         Ok(())
+    }
+
+    /// Some operations that never complete, beyond the healing of everything else: nothing may depend on them.
+    pub fn outlives_the_healing(&self) -> bool {
+        self.kind == FaultKind::DiskStall && self.for_.is_forever() && self.count.is_some()
     }
 
     /// The links it touches: its own, or all of its machine.
@@ -386,7 +421,16 @@ impl fmt::Display for Fault {
         if let Some(count) = self.count {
             write!(f, " {count} times")?;
         }
-        write!(f, " at {}", self.at)?;
+        match self.when {
+            None => write!(f, " at {}", self.at)?,
+            Some(when) => {
+                write!(f, " in {when}")?;
+                if let Some(nth) = self.nth {
+                    write!(f, " no. {nth}")?;
+                }
+                write!(f, " after {}", self.at)?;
+            }
+        }
         match (self.kind.is_moment(), self.for_) {
             (true, Extent::Forever) => Ok(()),
             (_, length) => write!(f, " for {length}"),

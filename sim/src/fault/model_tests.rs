@@ -21,8 +21,17 @@ fn a_plan_reads_well_in_toml() {
         link = "client-* <-> node1"
         at = "1m"
         for = "forever"
+
+        [[fault]]
+        kind = "power-loss"
+        node = 1
+        at = "5s"
+        when = "raft-group-in-flight"
+        nth = 3
+        for = "1s"
         "#,
     );
+    assert_eq!(plan.faults[2].to_string(), "power-loss node1 in raft-group-in-flight no. 3 after 5s for 1s");
     assert_eq!(plan.faults[0].to_string(), "disk-stall node1 journal sync at 10s for 3h 40m");
     assert_eq!(plan.faults[1].to_string(), "partition client-* <-> node1 at 1m for forever");
     assert!(plan.faults.iter().all(|fault| fault.check().is_ok()));
@@ -39,7 +48,8 @@ fn an_unknown_key_or_kind_is_refused() {
 fn a_plan_survives_writing_and_reading() {
     let mut fault = Fault::new(FaultKind::ClockSkew).on(2);
     fault.by = Some("-5s".parse().unwrap());
-    let plan = FaultPlan { faults: vec![fault, Fault::new(FaultKind::Kill).on(1)] };
+    let aimed = Fault { when: Some("write:9".parse().unwrap()), ..Fault::new(FaultKind::Kill).on(1) };
+    let plan = FaultPlan { faults: vec![fault, Fault::new(FaultKind::Kill).on(1), aimed] };
     let json: FaultPlan = serde_json::from_str(&serde_json::to_string(&plan).unwrap()).unwrap();
     let toml: FaultPlan = toml::from_str(&toml::to_string(&plan).unwrap()).unwrap();
     assert_eq!(json, plan);
@@ -64,6 +74,16 @@ fn a_fault_that_cannot_be_carried_out_says_what_is_missing() {
     says(Fault::new(FaultKind::DiskSlow).on(1), "needs delay");
     says(Fault::new(FaultKind::TaskStopped).on(1), "needs task");
     says(Fault { lock: Some("x".into()), ..Fault::new(FaultKind::Kill).on(1) }, "takes no lock");
+    let aimed = |when: &str, nth| Fault {
+        when: Some(when.parse().unwrap()),
+        nth,
+        ..Fault::new(FaultKind::Kill).on(1)
+    };
+    says(Fault { nth: Some(1), ..Fault::new(FaultKind::Kill).on(1) }, "no when");
+    says(aimed("write:3", Some(2)), "write:N");
+    says(aimed("checkpoint", Some(0)), "the first is 1");
+    let anywhere = Fault { link: Some("a <-> b".parse().unwrap()), ..Fault::new(FaultKind::Partition) };
+    says(Fault { when: Some("recovery".parse().unwrap()), ..anywhere }, "whose state");
     says(Fault { per_mille: Some(0), ..Fault::new(FaultKind::LostWrite).on(1) }, "per_mille");
 }
 

@@ -4,6 +4,7 @@
 //! what loss and delay take.
 
 use super::active::{ActiveFaults, FaultId};
+use super::duration::nanos;
 use super::model::{Family, Fault, FaultKind};
 use crate::world::streams::Stream;
 
@@ -21,11 +22,13 @@ fn aims_at(fault: &Fault, from: &str, to: &str) -> bool {
     match fault.kind {
         FaultKind::OneWay => match (&fault.link, &fault.node) {
             (Some(link), _) => crate::fault::Link { both_ways: false, ..link.clone() }.matches(from, to),
-            (None, Some(node)) => node.machine() == from,
+            (None, Some(node)) => node.is(from),
             (None, None) => false,
         },
         // A partition cuts both ways however it is written.
-        FaultKind::Partition => crate::fault::Link { both_ways: true, ..fault.links() }.matches(from, to),
+        FaultKind::Partition | FaultKind::Flapping => {
+            crate::fault::Link { both_ways: true, ..fault.links() }.matches(from, to)
+        }
         _ => fault.links().matches(from, to),
     }
 }
@@ -35,9 +38,19 @@ pub fn blocked(faults: &ActiveFaults, from: &str, to: &str, now: u64) -> Option<
     if from == to || !faults.any_of(Family::Network) {
         return None;
     }
-    faults.force(Family::Network, now, |fault| {
-        matches!(fault.kind, FaultKind::Partition | FaultKind::OneWay) && aims_at(fault, from, to)
+    faults.force_since(Family::Network, now, |fault, since| {
+        let cuts = match fault.kind {
+            FaultKind::Partition | FaultKind::OneWay => true,
+            FaultKind::Flapping => ((now - since) / flap(fault)).is_multiple_of(2),
+            _ => false,
+        };
+        cuts && aims_at(fault, from, to)
     })
+}
+
+/// How long a flapping link keeps each of its two states, in nanoseconds.
+pub fn flap(fault: &Fault) -> u64 {
+    fault.delay.map_or(1, |delay| nanos(delay.0)).max(1)
 }
 
 /// Whether a connect from one machine to the other hangs although traffic passes. Counts a hit.
@@ -104,6 +117,20 @@ mod tests {
         let one_way = with(FaultKind::OneWay, "node1 -> node2");
         assert!(blocked(&one_way, "node1", "node2", 1).is_some());
         assert!(blocked(&one_way, "node2", "node1", 1).is_none());
+    }
+
+    #[test]
+    fn a_flapping_link_comes_and_goes() {
+        let mut faults = ActiveFaults::default();
+        let link = Some("client-* <-> node1".parse().unwrap());
+        let flapping =
+            Fault { link, delay: Some("10ns".parse().unwrap()), ..Fault::new(FaultKind::Flapping) };
+        faults.add(&Fault { at: "5ns".parse().unwrap(), ..flapping }, 0);
+        for (now, cut) in [(4, false), (5, true), (14, true), (15, false), (24, false), (25, true)] {
+            for (from, to) in [("client-1", "node1"), ("node1", "client-1")] {
+                assert_eq!(blocked(&faults, from, to, now).is_some(), cut, "{from} to {to} at {now}");
+            }
+        }
     }
 
     #[test]

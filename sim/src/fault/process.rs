@@ -6,7 +6,6 @@ use super::model::{Family, FaultKind};
 /// The fault that keeps processes of this machine from ending.
 pub fn unkillable(faults: &ActiveFaults, machine: &str, now: u64) -> Option<FaultId> {
     faults.force(Family::Process, now, |fault| {
-        fault.kind == FaultKind::Unkillable
-            && fault.node.as_ref().is_some_and(|node| node.machine() == machine)
+        fault.kind == FaultKind::Unkillable && fault.node.as_ref().is_some_and(|node| node.is(machine))
     })
 }

@@ -29,7 +29,7 @@ pub fn pressure(
             _ => None,
         };
         wanted.is_some_and(|(pattern, name)| matches_pattern(pattern, name))
-            && fault.node.as_ref().is_some_and(|node| node.machine() == machine)
+            && fault.node.as_ref().is_some_and(|node| node.is(machine))
     });
     let mut delay = 0;
     for (kind, id) in struck {

@@ -26,6 +26,18 @@ impl NodeRef {
     }
 }
 
+impl NodeRef {
+    /// Whether it is the machine of that name.
+    pub fn is(&self, machine: &str) -> bool {
+        match self {
+            NodeRef::Number(number) => {
+                machine.strip_prefix("node").and_then(|text| text.parse().ok()) == Some(*number)
+            }
+            NodeRef::Name(name) => name == machine,
+        }
+    }
+}
+
 impl From<u32> for NodeRef {
     fn from(number: u32) -> NodeRef {
         NodeRef::Number(number)
@@ -259,6 +271,19 @@ mod tests {
             ("ab*ba", "aba", false),
         ] {
             assert_eq!(matches_pattern(pattern, text), expected, "{pattern} on {text}");
+        }
+    }
+
+    #[test]
+    fn a_machine_is_told_by_its_number_or_its_name() {
+        for (node, machine, expected) in [
+            (NodeRef::Number(1), "node1", true),
+            (NodeRef::Number(1), "node11", false),
+            (NodeRef::Number(1), "client-1", false),
+            (NodeRef::Name("client-1".into()), "client-1", true),
+        ] {
+            assert_eq!(node.is(machine), expected, "{node} is {machine}");
+            assert_eq!(node.machine() == machine, expected);
         }
     }
 

@@ -7,7 +7,7 @@ use super::select::matches_pattern;
 /// Whether the fault is about this task of this machine; `name` is `role` or `role[instance]`.
 pub fn aims_at(fault: &Fault, machine: &str, role: &str, name: &str) -> bool {
     matches!(fault.kind, FaultKind::TaskStopped | FaultKind::ThreadBlocked)
-        && fault.node.as_ref().is_some_and(|node| node.machine() == machine)
+        && fault.node.as_ref().is_some_and(|node| node.is(machine))
         && fault
             .task
             .as_deref()

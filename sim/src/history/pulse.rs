@@ -82,13 +82,22 @@ impl Pulse {
         }
     }
 
-    /// The longest standstill up to now, one that still lasts included.
-    pub fn longest(&self, now: At) -> Option<Standstill> {
-        let mut longest = self.longest.clone();
+    /// The longest time for which requests of some trade have been undecided now.
+    pub fn undecided(&self, now: At) -> Option<Standstill> {
+        let mut longest = None;
         for (trade, beat) in &self.trades {
             if let Some(from) = beat.undecided_since {
                 keep_longest(&mut longest, Standstill { trade: *trade, from, to: now.max(from) });
             }
+        }
+        longest
+    }
+
+    /// The longest standstill up to now, one that still lasts included.
+    pub fn longest(&self, now: At) -> Option<Standstill> {
+        let mut longest = self.longest.clone();
+        if let Some(present) = self.undecided(now) {
+            keep_longest(&mut longest, present);
         }
         longest
     }

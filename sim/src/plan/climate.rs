@@ -17,7 +17,7 @@ impl Climate {
         for (family, weight) in &swarm.families {
             let members: Vec<FaultKind> = FaultKind::ALL
                 .into_iter()
-                .filter(|kind| kind.family() == *family && drawable(*kind, nodes))
+                .filter(|kind| kind.family() == *family && drawable(*kind, nodes, swarm.corrupting))
                 .collect();
             groups.push((u64::from(*weight), members));
         }
@@ -55,8 +55,11 @@ impl Climate {
 }
 
 /// Whether a system of this size can be asked to survive it.
-fn drawable(kind: FaultKind, nodes: u32) -> bool {
+fn drawable(kind: FaultKind, nodes: u32, corrupting: bool) -> bool {
     match kind {
+        // Of a single node's data nothing would be left to judge.
+        FaultKind::Wipe => nodes > 1,
+        kind if corrupting && kind.destroys_data() => true,
         // A failed sync loses only what was never acknowledged: one node has to survive that.
         FaultKind::SyncFails => true,
         // Ends nobody by itself; it is drawn together with what kills.

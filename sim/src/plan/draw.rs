@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use crate::fault::{Extent, Fault, FaultKind, Link, Offset, Operation, PathClass, PathSelector, Span};
+use crate::fault::{
+    Extent, Family, Fault, FaultKind, Link, Offset, Operation, PathClass, PathSelector, Span, When,
+};
 use crate::world::streams::Stream;
 
 pub(super) struct Place {
     pub(super) nodes: u32,
+    /// Of each topic.
+    pub(super) partitions: u64,
     pub(super) duration: Duration,
     pub(super) longest: Duration,
 }
@@ -24,9 +28,15 @@ pub(super) fn fault(kind: FaultKind, place: &Place, stream: &mut Stream, faults:
         DiskStall => {
             at_files(&mut fault, stream, &[Operation::Sync, Operation::Write, Operation::Any]);
             fault.count = stream.coin().then(|| stream.between(1, 3));
-            if stream.below(4) == 0 {
+            match stream.below(8) {
                 // Some stalls outlast every patience.
-                fault.for_ = Extent::For(length(place.longest * 4, stream).max(place.longest * 2));
+                0 | 1 => fault.for_ = Extent::For(length(place.longest * 4, stream).max(place.longest * 2)),
+                2 => fault.path = Some(single_file(place, stream)),
+                3 => {
+                    hang_for_good(&mut fault, stream);
+                    return faults.push(fault);
+                }
+                _ => {}
             }
             slow_before(&fault, node, stream, faults);
         }
@@ -35,23 +45,36 @@ pub(super) fn fault(kind: FaultKind, place: &Place, stream: &mut Stream, faults:
             fault.delay = Some(log_uniform(stream, 1, 500));
         }
         DiskError => {
-            at_files(&mut fault, stream, &[Operation::Write, Operation::Read, Operation::Sync]);
+            use Operation::{Name, Open, Read, Sync, Write};
+            at_files(&mut fault, stream, &[Write, Read, Sync, Open, Name]);
             fault.per_mille = Some(share(stream));
             fault.for_ = Extent::For(length(place.longest / 4, stream));
         }
         SyncFails => {
-            fault.path = Some(PathSelector::Class(*pick(stream, &[PathClass::Journal, PathClass::Segment])));
+            use PathClass::{Index, Journal, Raft, Segment, Snapshot};
+            let classes = [Journal, Journal, Segment, Segment, Raft, Snapshot, Index];
+            fault.path = Some(PathSelector::Class(*pick(stream, &classes)));
             fault.count = Some(stream.between(1, 2));
         }
         TornWrite | LostWrite | MisdirectedWrite => {
             at_files(&mut fault, stream, &[Operation::Write]);
             fault.count = Some(1);
         }
-        DiskFull => {}
+        DiskFull => {
+            if stream.below(3) == 0 {
+                end_inside(&fault, node, stream, faults);
+            }
+        }
         BitRot => {
-            fault.path = Some(PathSelector::Class(*pick(stream, &[PathClass::Segment, PathClass::Journal])));
+            use PathClass::{Index, Journal, Segment, Snapshot};
+            let classes = [Segment, Segment, Journal, Journal, Index, Snapshot];
+            fault.path = Some(PathSelector::Class(*pick(stream, &classes)));
         }
         Partition | Reset | Silence | ConnectHangs => aim_at_clients(&mut fault, node),
+        Flapping => {
+            aim_at_clients(&mut fault, node);
+            fault.delay = Some(log_uniform(stream, 5, 2_000));
+        }
         OneWay => {
             aim_at_clients(&mut fault, node);
             if stream.coin() {
@@ -94,25 +117,115 @@ pub(super) fn fault(kind: FaultKind, place: &Place, stream: &mut Stream, faults:
             fault.drift_ppm = Some(i64::try_from(stream.below(400_000)).unwrap_or(0) - 200_000);
         }
         TaskStopped | ThreadBlocked => {
-            let tasks = ["partition*", "journal*", "raft*", "connection*", "*"];
+            let tasks = [
+                "partition*",
+                "commit*",
+                "commit[journal]",
+                "journal-files*",
+                "checkpoint*",
+                "replicas",
+                "raft",
+                "connection*",
+                "kafka",
+                "*",
+            ];
             fault.task = Some((*pick(stream, &tasks)).to_owned());
             fault.for_ = Extent::For(length(place.longest / 2, stream));
         }
         LockDelay => {
-            fault.lock = Some("*".into());
+            fault.lock = Some("producer ids".into());
             fault.delay = Some(log_uniform(stream, 1, 200));
         }
         ChannelDelay => {
-            fault.channel = Some("*".into());
+            fault.channel = Some(channel(stream));
             fault.delay = Some(log_uniform(stream, 1, 200));
         }
         ChannelFull => {
-            fault.channel = Some("*".into());
+            fault.channel = Some(channel(stream));
             fault.per_mille = Some(share(stream));
             fault.for_ = Extent::For(length(place.longest / 4, stream));
         }
     }
+    if matches!(kind.family(), Family::Disk | Family::Process) && stream.below(3) == 0 {
+        aim_at_a_state(&mut fault, node, stream, faults);
+    }
     faults.push(fault);
+}
+
+/// Faults at drawn times seldom meet a recovery, a checkpoint or a commit; these wait for one.
+fn aim_at_a_state(fault: &mut Fault, node: u32, stream: &mut Stream, faults: &mut Vec<Fault>) {
+    if stream.below(4) == 0 {
+        // There has to be something to recover from.
+        let ending = *pick(stream, &[FaultKind::Kill, FaultKind::PowerLoss]);
+        let mut end = Fault::new(ending).on(node);
+        end.at = fault.at;
+        end.for_ = Extent::For(log_uniform(stream, 50, 1_000).0);
+        faults.push(end);
+        fault.when = Some(When::Recovery);
+        fault.nth = Some(stream.between(1, 60));
+        if fault.path.is_some() && stream.coin() {
+            fault.path = Some(PathSelector::Any);
+        }
+        return;
+    }
+    let when = match stream.below(5) {
+        0 => When::Checkpoint,
+        1 => When::GroupInFlight,
+        2 => When::RaftGroupInFlight,
+        3 => When::OpenSegment,
+        _ => When::Write(stream.between(1, 200)),
+    };
+    fault.when = Some(when);
+    fault.nth = (!matches!(when, When::Write(_))).then(|| stream.between(1, 8));
+    if fault.path.is_some() {
+        // What happens in that state is what it is to hit.
+        fault.path = Some(match when {
+            When::Checkpoint | When::OpenSegment => PathSelector::Class(*pick(
+                stream,
+                &[PathClass::Segment, PathClass::Segment, PathClass::Index, PathClass::Snapshot],
+            )),
+            When::GroupInFlight => PathSelector::Class(PathClass::Journal),
+            When::RaftGroupInFlight => PathSelector::Class(PathClass::Raft),
+            _ => PathSelector::Any,
+        });
+    }
+}
+
+/// A few operations that never complete, of files that can be done without: nothing may depend on them.
+fn hang_for_good(fault: &mut Fault, stream: &mut Stream) {
+    use Operation::{Any, Name, Open, Sync, Write};
+    let classes = [PathClass::Segment, PathClass::Segment, PathClass::Index, PathClass::Snapshot];
+    fault.path = Some(PathSelector::Class(*pick(stream, &classes)));
+    fault.operation = Some(*pick(stream, &[Any, Name, Open, Sync, Write]));
+    fault.count = Some(stream.between(1, 3));
+    fault.for_ = Extent::Forever;
+}
+
+/// All files of one partition, or one file of the journal.
+fn single_file(place: &Place, stream: &mut Stream) -> PathSelector {
+    PathSelector::Pattern(if stream.coin() {
+        format!("*-{}.*/*", stream.below(place.partitions))
+    } else {
+        format!("*/journal/*{}.*", stream.below(6))
+    })
+}
+
+/// The process ends while the fault lasts, and has to start in it.
+fn end_inside(fault: &Fault, node: u32, stream: &mut Stream, faults: &mut Vec<Fault>) {
+    let kinds = [FaultKind::Restart, FaultKind::Kill, FaultKind::PowerLoss];
+    let mut end = Fault::new(*pick(stream, &kinds)).on(node);
+    let length = match fault.for_ {
+        Extent::For(length) => length,
+        Extent::Forever => Duration::ZERO,
+    };
+    end.at = Span(fault.at.0 + length / 4);
+    end.for_ = Extent::For(length / 4);
+    faults.push(end);
+}
+
+fn channel(stream: &mut Stream) -> String {
+    let channels = ["*", "appends of *", "partition *", "checkpoint", "replicas", "raft proposals"];
+    (*pick(stream, &channels)).to_owned()
 }
 
 /// Power is seldom lost between a write and its sync by chance, and a disk seldom stops in the middle of an

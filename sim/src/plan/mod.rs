@@ -2,7 +2,8 @@
 //!
 //! The plan depends on the scenario and the seed, drawn from a stream of its own: never on the part that is
 //! run, nor on anything that happens in the run. So a defect and its cure meet exactly the same faults.
-//! On one node nothing that destroys acknowledged data is drawn: no copy would be left to recover from.
+//! On one node nothing that destroys acknowledged data is drawn, since no copy would be left to recover from, unless
+//! the scenario says that its checkers can judge what a node makes of damage (`corrupting`).
 
 mod climate;
 mod draw;
@@ -23,6 +24,7 @@ pub fn plan(scenario: &Scenario, seed: u64) -> FaultPlan {
         let count = stream.between(u64::from(fewest), u64::from(most));
         let place = draw::Place {
             nodes: scenario.cluster.nodes,
+            partitions: u64::try_from(scenario.cluster.partitions).unwrap_or(1),
             duration: scenario.duration(),
             longest: swarm.longest.0,
         };
@@ -39,7 +41,12 @@ pub fn plan(scenario: &Scenario, seed: u64) -> FaultPlan {
 }
 
 /// The liveness phase begins on a healed system: on one node, whatever is broken is part of the core.
+/// Only what nothing may depend on lasts: a few operations that never complete. A fault that waits for a state may
+/// begin late; healing ends it at run time, or keeps it from beginning.
 fn end_with_the_safety_phase(fault: &mut Fault, duration: Duration) {
+    if fault.outlives_the_healing() {
+        return;
+    }
     if fault.kind.is_moment() && matches!(fault.for_, Extent::Forever) {
         return;
     }

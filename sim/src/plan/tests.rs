@@ -35,6 +35,9 @@ fn every_drawn_fault_can_be_carried_out_and_is_over_with_the_safety_phase() {
         for fault in plan(&swarm(), seed).faults {
             fault.check().unwrap();
             assert!(fault.at.0 < Duration::from_secs(30), "{fault}");
+            if fault.outlives_the_healing() {
+                continue;
+            }
             let Extent::For(length) = fault.for_ else { panic!("{fault} never ends") };
             assert!(fault.at.0 + length <= Duration::from_secs(30), "{fault}");
         }
@@ -59,6 +62,49 @@ fn one_node_is_not_asked_to_survive_the_loss_of_its_only_copy() {
             assert!(!fault.kind.destroys_data() || fault.kind == FaultKind::SyncFails, "{fault}");
         }
     }
+}
+
+#[test]
+fn a_third_of_the_disk_and_process_faults_is_aimed_at_a_state() {
+    let (mut aimed, mut all) = (0, 0);
+    let mut states = BTreeSet::new();
+    for fault in (0..500).flat_map(|seed| plan(&swarm(), seed).faults) {
+        if matches!(fault.kind.family(), Family::Disk | Family::Process) {
+            all += 1;
+            aimed += usize::from(fault.when.is_some());
+            states.extend(fault.when.map(|when| when.to_string().split(':').next().unwrap().to_owned()));
+        }
+    }
+    assert!(aimed * 6 > all && aimed * 2 < all, "{aimed} of {all}");
+    assert_eq!(states.len(), 6, "{states:?}");
+}
+
+#[test]
+fn what_never_completes_is_a_few_operations_on_files_that_can_be_done_without() {
+    let all: Vec<Fault> = (0..500).flat_map(|seed| plan(&swarm(), seed).faults).collect();
+    let lasting: Vec<&Fault> = all.iter().filter(|fault| fault.outlives_the_healing()).collect();
+    assert!(lasting.len() > 10, "{}", lasting.len());
+    for fault in lasting {
+        let path = fault.path.as_ref().unwrap();
+        for kept in ["data/journal/000001.journal", "data/raft/000001.journal", "data/identity.json"] {
+            assert!(!path.matches(std::path::Path::new(kept)), "{fault}");
+        }
+        assert!(fault.count.is_some_and(|count| count <= 3), "{fault}");
+    }
+}
+
+#[test]
+fn damage_is_drawn_only_where_a_checker_can_judge_it() {
+    let mut corrupting = swarm();
+    corrupting.swarm.as_mut().unwrap().corrupting = true;
+    let kinds = |scenario: &Scenario| -> BTreeSet<FaultKind> {
+        (0..200).flat_map(|seed| plan(scenario, seed).faults).map(|fault| fault.kind).collect()
+    };
+    use FaultKind::{BitRot, LostWrite, MisdirectedWrite, TornWrite, Wipe};
+    let damage = BTreeSet::from([BitRot, LostWrite, MisdirectedWrite, TornWrite]);
+    assert!(kinds(&swarm()).is_disjoint(&damage));
+    assert!(kinds(&corrupting).is_superset(&damage));
+    assert!(!kinds(&corrupting).contains(&Wipe));
 }
 
 #[test]

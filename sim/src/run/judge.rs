@@ -55,6 +55,7 @@ pub(super) fn record(order: &Order, plan: &FaultPlan, outcome: Outcome<Story>) -
 fn broken(stop: &Stop, at: Duration) -> Violation {
     let (checker, verdict) = match stop {
         Stop::Crash { .. } | Stop::Main(_) => ("crash", Verdict::Crash),
+        Stop::Livelock { .. } | Stop::GivenUp { .. } => ("livelock", Verdict::Freeze),
         Stop::NeverYields { .. } | Stop::Busy { .. } | Stop::NothingLeft | Stop::OutOfTime => {
             ("standstill", Verdict::Freeze)
         }
@@ -135,7 +136,6 @@ fn judge(record: &mut RunRecord, scenario: &Scenario, plan: &FaultPlan, story: &
     let (figures, over) = budgets::budgets(history, &scenario.budget, story.idle);
     record.budgets = figures;
     record.violations.extend(over);
-    record.explanation.clone_from(&story.explanation);
     record.probes.clone_from(&story.probes);
     for (name, count) in &history.counts {
         if crate::probe::is_known(name) {

@@ -3,18 +3,24 @@
 //! Everything that decides the course of a run is in its [`Order`]. The machine it runs on shows only in the
 //! wall-clock figure of the record.
 
+mod digest;
 mod excuses;
 mod judge;
 mod node;
+mod provenance;
 mod story;
+mod twice;
+mod watch;
 
 use reports::{RunRecord, Verdict};
 
 use crate::fault::FaultPlan;
 use crate::plan;
-use crate::scenario::ShelvedScenario;
-use crate::world::trace::Keep;
-use crate::world::{Options, World};
+use crate::scenario::{Scenario, Settings, ShelvedScenario};
+use crate::world::trace::{Event, Keep};
+use crate::world::{Options, Outcome, World};
+
+pub use twice::{Course, Divergence, divergence, first_divergence, here};
 
 /// Whose code stands behind the handles.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,11 +39,22 @@ pub struct Order {
     pub choice: Choice,
     /// Instead of the plan that the seed draws.
     pub plan: Option<FaultPlan>,
+    /// The file that it was read from.
+    pub plan_file: Option<String>,
+    /// Instead of the settings that the seed draws.
+    pub settings: Option<Settings>,
 }
 
 impl Order {
     pub fn new(scenario: ShelvedScenario, seed: u64) -> Order {
-        Order { scenario, seed, choice: Choice::AsTheScenarioSays, plan: None }
+        Order {
+            scenario,
+            seed,
+            choice: Choice::AsTheScenarioSays,
+            plan: None,
+            plan_file: None,
+            settings: None,
+        }
     }
 
     /// The part that is put in, if any.
@@ -61,6 +78,16 @@ impl Order {
             None => plan::plan(&self.scenario.scenario, self.seed),
         }
     }
+
+    /// What the seed drew for nodes and machines.
+    pub fn settings(&self) -> Settings {
+        let scenario = &self.scenario.scenario;
+        let fits = |settings: &Settings| node::config(scenario, settings, 1).check().is_ok();
+        match &self.settings {
+            Some(settings) => settings.clone(),
+            None => scenario.knobs.settings(self.seed, fits),
+        }
+    }
 }
 
 /// The machine's clock, for the figure of how long a run took.
@@ -72,45 +99,105 @@ pub fn wall_clock() -> std::time::Instant {
 /// Runs it on a thread of its own and waits.
 pub fn run(order: &Order) -> RunRecord {
     let began = wall_clock();
-    let (plan, outcome) = live(order, Keep::Last(200));
+    let mut outcome = live(order, Keep::Last(200));
+    let plan = order.faults();
+    let scenario = &order.scenario.scenario;
+    let sightings = sightings(&mut outcome);
+    let (marked, stop) = (outcome.marked.take(), outcome.result.as_ref().err().cloned());
+    let classes = std::mem::take(&mut outcome.events_by_class);
+    let missed = missed(&scenario.faults, &outcome);
     let mut record = judge::record(order, &plan, outcome);
+    record.events_by_class = classes.into_iter().map(|(class, count)| (class.to_owned(), count)).collect();
+    if order.part() == scenario.part.as_deref() {
+        record.expected_checker.clone_from(&scenario.expect_checker);
+        record.expected_text.clone_from(&scenario.expect_text);
+    }
+    record.missed_faults = missed;
+    watch::explain(&mut record, &sightings, marked.as_ref(), stop.as_ref());
+    record.plan_file.clone_from(&order.plan_file);
+    record.settings = order.settings();
+    record.scenario_text.clone_from(&order.scenario.text);
+    record.commit = provenance::commit();
     record.wall_seconds = began.elapsed().as_secs_f64();
     record
 }
 
-/// All events of a run as text, in order: to find where two runs part.
-pub fn traced(order: &Order) -> Vec<String> {
-    let (_, outcome) = live(order, Keep::All);
-    outcome.last_events.iter().map(ToString::to_string).collect()
+fn sightings(outcome: &mut Outcome<story::Story>) -> Vec<watch::Sighting> {
+    let stopped = outcome.explanation.take();
+    match &mut outcome.result {
+        Ok(story) => std::mem::take(&mut story.sightings),
+        Err(_) => stopped
+            .into_iter()
+            .map(|told| watch::Sighting { why: watch::Why::Stopped, explanation: told })
+            .collect(),
+    }
 }
 
-fn live(order: &Order, keep: Keep) -> (FaultPlan, crate::world::Outcome<story::Story>) {
-    let plan = order.faults();
-    let options = options(&order.scenario.scenario, keep);
+/// Faults that the scenario lists and that touched nothing. What happens at a moment counts by being carried out:
+/// a kill that finds no process has done what it says.
+fn missed(listed: &[crate::fault::Fault], outcome: &Outcome<story::Story>) -> Vec<String> {
+    let simulated = u64::try_from(outcome.simulated.as_nanos()).unwrap_or(u64::MAX);
+    let mut unclaimed: Vec<_> = outcome.fault_hits.iter().collect();
+    let mut missed = Vec::new();
+    for fault in listed {
+        // The plan may end it with the safety phase.
+        let same = |hits: &&crate::fault::FaultHits| {
+            crate::fault::Fault { for_: fault.for_, ..hits.fault.clone() } == *fault
+        };
+        let Some(at) = unclaimed.iter().position(same) else { continue };
+        let hits = unclaimed.remove(at);
+        let carried_out = fault.kind.is_moment() && hits.from <= simulated;
+        if hits.hits == 0 && !carried_out {
+            missed.push(fault.to_string());
+        }
+    }
+    missed
+}
+
+/// The events of a run with these numbers, counted from 0, and the course that they are of.
+pub(crate) fn window(order: &Order, from: u64, to: u64) -> (Course, Vec<Event>) {
+    let mut outcome = live(order, Keep::Window(from, to));
+    let events = std::mem::take(&mut outcome.last_events);
+    (Course::of(&outcome), events)
+}
+
+fn live(order: &Order, keep: Keep) -> Outcome<story::Story> {
+    let settings = order.settings();
+    let options = options(&order.scenario.scenario, &settings, keep);
     let script = story::Script {
         scenario: order.scenario.scenario.clone(),
         seed: order.seed,
-        plan: plan.clone(),
+        plan: order.faults(),
+        settings,
         part: order.part().map(str::to_owned),
     };
-    let outcome = World::run(order.seed, options, move |world| story::tell(world, script));
-    (plan, outcome)
+    let mut outcome = World::run(order.seed, options, move |world| story::tell(world, script));
+    if let Ok(story) = &outcome.result {
+        // What clients saw is part of the course.
+        let both = [outcome.trace_hash.to_le_bytes(), digest::of(&story.history).to_le_bytes()].concat();
+        outcome.trace_hash = crate::world::trace::digest(&both);
+    }
+    outcome
 }
 
-/// What the scenario says of its machines, and our own wishes.
-fn options(scenario: &crate::scenario::Scenario, keep: Keep) -> Options {
+/// What the scenario says of its machines, what the seed drew for the rest, and our own wishes.
+fn options(scenario: &Scenario, drawn: &Settings, keep: Keep) -> Options {
     let usual = Options::default();
     let machine = &scenario.machine;
+    let number = |key: &str| drawn.get(&format!("machine.{key}")).and_then(|value| value.parse::<u64>().ok());
+    let span = |key: &str| drawn.get(&format!("machine.{key}")).and_then(|value| value.parse().ok());
+    let threads = || number("runtime_threads").map(|threads| threads as usize);
+    let mb_per_s = machine.disk_mb_per_s.or_else(|| number("disk_mb_per_s"));
+    let sync: Option<crate::fault::Span> = machine.disk_sync.or_else(|| span("disk_sync"));
     Options {
         keep,
         marker: Some(crate::workload::payload::MARK),
-        runtime_threads: machine.runtime_threads.unwrap_or(2),
-        descriptors: machine.descriptors.unwrap_or(usual.descriptors),
-        disk_capacity: machine.disk_bytes.unwrap_or(usual.disk_capacity),
-        disk_bytes_per_s: machine.disk_mb_per_s.map_or(usual.disk_bytes_per_s, |mb| mb * 1_000_000),
-        disk_sync_ns: machine
-            .disk_sync
-            .map_or(usual.disk_sync_ns, |span| crate::fault::duration::nanos(span.0)),
+        runtime_threads: machine.runtime_threads.or_else(threads).unwrap_or(2),
+        descriptors: machine.descriptors.or_else(|| number("descriptors")).unwrap_or(usual.descriptors),
+        disk_capacity: machine.disk_bytes.or_else(|| number("disk_bytes")).unwrap_or(usual.disk_capacity),
+        disk_bytes_per_s: mb_per_s.map_or(usual.disk_bytes_per_s, |mb| mb * 1_000_000),
+        disk_sync_ns: sync.map_or(usual.disk_sync_ns, |span| crate::fault::duration::nanos(span.0)),
+        events_max: scenario.events_max(),
         ..usual
     }
 }

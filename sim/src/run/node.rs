@@ -12,8 +12,7 @@ use io_backend::{Backend, Deadline};
 
 use crate::museum;
 use crate::planted::{self, LyingBackend};
-use crate::scenario::Scenario;
-use crate::scenario::load::broker_settings;
+use crate::scenario::{Scenario, Settings, knobs};
 use crate::world::{SimBackend, lock};
 
 /// Everything that one start of a node needs.
@@ -26,8 +25,8 @@ pub(super) struct Setup {
 }
 
 /// A small configuration, so that files wrap around, segments roll and checkpoints happen in every run; then
-/// the scenario's own keys.
-pub(super) fn config(scenario: &Scenario, number: u32) -> Config {
+/// what the seed drew, then the scenario's own keys.
+pub(super) fn config(scenario: &Scenario, settings: &Settings, number: u32) -> Config {
     let host = format!("node{number}");
     let mut config = Config {
         node_id: BrokerId(i32::try_from(number).unwrap_or(1)),
@@ -47,10 +46,7 @@ pub(super) fn config(scenario: &Scenario, number: u32) -> Config {
     config.topics.max_batch_bytes = 64 << 10;
     config.server.request_bytes = 1 << 20;
     config.server.request_bytes_in_flight = 8 << 20;
-    for (key, value) in broker_settings(&scenario.cluster.config) {
-        // Checked when the scenario was loaded.
-        let _ = config.set(&key, &value);
-    }
+    knobs::apply(settings, &scenario.cluster.config, &mut config);
     config
 }
 

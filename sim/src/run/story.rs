@@ -9,22 +9,19 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::watch::{SETTLE, Sighting, Watch, Why};
 use super::{excuses, node};
 use crate::checker::answers::Excuses;
 use crate::checker::budgets::Idle;
 use crate::fault::FaultPlan;
 use crate::history::{At, History, Standstill, Value};
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, Settings};
 use crate::workload::{self, Client, Field, Schedule, payload, read_everything};
 use crate::world::streams::Stream;
-use crate::world::{MachineHandle, World, lock, waits};
+use crate::world::{MachineHandle, World, lock};
 
-/// How often the watch looks.
-const LOOK: Duration = Duration::from_millis(500);
 /// The last read, on a healed system.
 const READ_WITHIN: Duration = Duration::from_secs(60);
-/// After the clients have fallen silent: checkpoints may still be on their way.
-const SETTLE: Duration = Duration::from_secs(5);
 /// How long an idle node is watched where the scenario itself leaves no idle time.
 const IDLE: Duration = Duration::from_secs(10);
 const STOP_WITHIN: Duration = Duration::from_secs(20);
@@ -35,6 +32,8 @@ pub(super) struct Script {
     pub(super) scenario: Scenario,
     pub(super) seed: u64,
     pub(super) plan: FaultPlan,
+    /// What the seed drew for the node's settings.
+    pub(super) settings: Settings,
     pub(super) part: Option<String>,
 }
 
@@ -47,8 +46,8 @@ pub(super) struct Story {
     pub(super) excuses: Excuses,
     /// The longest time in which nothing was decided, while clients were there.
     pub(super) standstill: Option<Standstill>,
-    /// Who waited for whom when nothing had been decided for too long.
-    pub(super) explanation: Vec<String>,
+    /// Who waited for whom whenever something looked like a standstill.
+    pub(super) sightings: Vec<Sighting>,
     pub(super) idle: Option<Idle>,
     /// After the polite stop; absent when the node did not get that far.
     pub(super) left: Option<Vec<String>>,
@@ -58,7 +57,7 @@ pub(super) struct Story {
 }
 
 pub(super) async fn tell(world: World, script: Script) -> Story {
-    let Script { scenario, seed, plan, part } = script;
+    let Script { scenario, seed, plan, settings, part } = script;
     let connected_for = ns(scenario.liveness.connected_for.0);
     let excuses = excuses::excuses(&plan, connected_for);
     let schedule = Schedule::of(&scenario);
@@ -66,7 +65,8 @@ pub(super) async fn tell(world: World, script: Script) -> Story {
     for fault in &plan.faults {
         world.inject(fault);
     }
-    let setup = node::Setup { config: node::config(&scenario, 1), part, left: Arc::new(Mutex::new(None)) };
+    let setup =
+        node::Setup { config: node::config(&scenario, &settings, 1), part, left: Arc::new(Mutex::new(None)) };
     let left = setup.left.clone();
     let machine = world.node(1);
     machine.supervise(Some(SUPERVISOR));
@@ -81,11 +81,14 @@ pub(super) async fn tell(world: World, script: Script) -> Story {
     }
     let patience = Duration::from_nanos(schedule.give_up) + Duration::from_secs(30);
     watch.until(patience, || field.is_done()).await;
+    if !field.is_done() {
+        watch.sight(Why::Unfinished);
+    }
     let standstill = field.notes.write().pulse.longest(ns(world.now()));
     if scenario.workload.stop_after.is_none() && scenario.budget.is_of_idle_time() {
         watch.idle_from(world.now() + SETTLE, world.now() + SETTLE + IDLE).await;
     }
-    let (idle, explanation) = (watch.idle(), watch.explanation);
+    let idle = watch.idle();
 
     // What the last end brings about is no merit of the plan's.
     let probes = world.probes();
@@ -96,6 +99,9 @@ pub(super) async fn tell(world: World, script: Script) -> Story {
     while !field.is_done() && world.now() < until + Duration::from_secs(30) {
         world.sleep(Duration::from_millis(50)).await;
     }
+    if !field.is_done() {
+        watch.sight(Why::Unread);
+    }
     let ended = ns(world.now());
     machine.supervise(None);
     machine.request_stop();
@@ -103,6 +109,10 @@ pub(super) async fn tell(world: World, script: Script) -> Story {
     while machine.is_running() && world.now() < stop_by {
         world.sleep(Duration::from_millis(50)).await;
     }
+    if machine.is_running() {
+        watch.sight(Why::NotStopping);
+    }
+    let sightings = watch.sightings;
     let history = field.notes.take();
     let disk = machine.disk();
     let durable = history
@@ -113,7 +123,7 @@ pub(super) async fn tell(world: World, script: Script) -> Story {
         .collect();
     let failed_syncs = disk.syncs().iter().filter(|sync| !sync.ok).count() as u64;
     let left = lock(&left).take();
-    Story { history, durable, excuses, standstill, explanation, idle, left, probes, failed_syncs, ended }
+    Story { history, durable, excuses, standstill, sightings, idle, left, probes, failed_syncs, ended }
 }
 
 /// The last read is of what recovery brings back: the node is killed, or loses power, once more.
@@ -126,93 +136,6 @@ fn end_without_a_word(machine: &MachineHandle, seed: u64) {
     machine.start_again();
 }
 
-/// Looks at the run from outside, twice a second.
-struct Watch<'a> {
-    world: &'a World,
-    field: &'a Field,
-    excuses: &'a Excuses,
-    frozen_after: At,
-    explanation: Vec<String>,
-    quiet: Option<Quiet>,
-    quiet_end: Option<Quiet>,
-}
-
-/// Counts of the node at one time.
-#[derive(Clone, Copy)]
-struct Quiet {
-    at: At,
-    wakes: u64,
-    operations: u64,
-}
-
-impl<'a> Watch<'a> {
-    fn new(world: &'a World, field: &'a Field, excuses: &'a Excuses, frozen_after: At) -> Watch<'a> {
-        Watch { world, field, excuses, frozen_after, explanation: Vec::new(), quiet: None, quiet_end: None }
-    }
-
-    async fn until(&mut self, end: Duration, over: impl Fn() -> bool) {
-        while self.world.now() < end && !over() {
-            self.world.sleep(LOOK.min(end - self.world.now())).await;
-            self.look();
-        }
-    }
-
-    fn look(&mut self) {
-        let now = ns(self.world.now());
-        let mut notes = self.field.notes.write();
-        if excuses::covers(self.excuses, now) {
-            notes.pulse.excuse(now);
-        } else if self.explanation.is_empty()
-            && notes.pulse.longest(now).is_some_and(|still| still.to - still.from >= self.frozen_after)
-        {
-            drop(notes);
-            self.explanation = explain(self.world);
-        }
-        self.count(now);
-    }
-
-    /// What the scenario leaves as idle time, some seconds after its clients have fallen silent.
-    fn count(&mut self, now: At) {
-        let schedule = self.field.schedule;
-        if now >= schedule.produce_until + ns(SETTLE) && now <= schedule.healed {
-            self.count_now(now);
-        }
-    }
-
-    async fn idle_from(&mut self, from: Duration, to: Duration) {
-        self.world.sleep_until(from).await;
-        self.count_now(ns(from));
-        self.world.sleep_until(to).await;
-        self.count_now(ns(to));
-    }
-
-    fn count_now(&mut self, now: At) {
-        let machine = self.world.node(1);
-        let Some(counts) = machine.counts() else { return };
-        let disk = machine.disk().counts();
-        let operations = disk.reads + disk.writes + disk.syncs;
-        let quiet = Quiet { at: now, wakes: counts.wakes, operations };
-        self.quiet.get_or_insert(quiet);
-        self.quiet_end = Some(quiet);
-    }
-
-    fn idle(&self) -> Option<Idle> {
-        let (from, to) = (self.quiet?, self.quiet_end?);
-        (to.at > from.at).then(|| Idle {
-            seconds: (to.at - from.at) as f64 / 1e9,
-            wakeups: to.wakes.saturating_sub(from.wakes),
-            disk_operations: to.operations.saturating_sub(from.operations),
-        })
-    }
-}
-
 fn ns(duration: Duration) -> At {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// Of the nodes: clients only wait for those.
-fn explain(world: &World) -> Vec<String> {
-    let nodes: Vec<_> =
-        world.snapshots().into_iter().filter(|snapshot| snapshot.machine.starts_with("node")).collect();
-    waits::explain(&nodes).lines
 }

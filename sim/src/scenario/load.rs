@@ -3,9 +3,35 @@
 use std::ops::Range;
 
 use broker::config::Config;
+use reports::Verdict;
 
 use super::model::{OneOrMore, Scenario};
 use crate::probe;
+
+/// Names under which findings are reported: what `expect_checker` can name.
+pub const CHECKERS: [&str; 21] = [
+    "ack-before-sync",
+    "acknowledged-when-clear",
+    "answered-by-deadline",
+    "budget",
+    "crash",
+    "duplicate",
+    "foreign-record",
+    "gap",
+    "inconsistent-offset",
+    "left-in-flight",
+    "livelock",
+    "lost-topic",
+    "lost-write",
+    "non-monotonic-poll",
+    "non-monotonic-send",
+    "poll-skip",
+    "polite-stop",
+    "producer-state",
+    "standstill",
+    "unreadable",
+    "unseen",
+];
 
 /// A mistake in a scenario file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -120,6 +146,21 @@ fn check(file: &str, text: &str, scenario: &Scenario) -> Result<(), ScenarioErro
         let what = "a swarm needs families or kinds to draw from, and faults = [fewest, most]";
         return wrong("[swarm]", what.into(), None);
     }
+    if scenario.expect == Verdict::Pass
+        && (scenario.expect_checker.is_some() || scenario.expect_text.is_some())
+    {
+        let key = if scenario.expect_checker.is_some() { "expect_checker" } else { "expect_text" };
+        return wrong(key, format!("{key} is of an expected failure, and `expect` says pass"), None);
+    }
+    if let Some(checker) = &scenario.expect_checker
+        && !CHECKERS.contains(&checker.as_str())
+    {
+        let meant = nearest(checker, CHECKERS.into_iter());
+        return wrong("expect_checker", format!("unknown checker `{checker}`"), meant);
+    }
+    if scenario.liveness.events_max == Some(0) {
+        return wrong("events_max", "a run without any event shows nothing".into(), None);
+    }
     for required in &scenario.probes.required {
         if !probe::ALL.iter().any(|(name, _)| name == required) {
             let names = probe::ALL.iter().map(|(name, _)| *name);
@@ -190,6 +231,8 @@ mod tests {
             ("[swarm]\nfamilies = { dsk = 1 }\n", 5, "disk"),
             ("[probes]\nrequired = [\"torn tail\"]\n", 5, "torn tail cut"),
             ("part = \"fsync-without-dedline\"\n", 4, "fsync-without-deadline"),
+            ("expect = \"freeze\"\nexpect_checker = \"standstil\"\n", 5, "standstill"),
+            ("[knobs]\ndraw = [\"jornal\"]\n", 4, "journal"),
         ] {
             let error = error(text);
             assert_eq!(
@@ -215,6 +258,30 @@ mod tests {
         assert!(error.to_string().contains("journal.max_batch_bytes"), "{error}");
     }
 
+    /// In the sources of the checkers, so that a new one is not forgotten here.
+    #[test]
+    fn every_checker_can_be_expected() {
+        let sources = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let mut found = Vec::new();
+        for directory in ["checker", "run"] {
+            for file in std::fs::read_dir(sources.join(directory)).unwrap() {
+                let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+                let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+                for before in ["Findings::of(\"", "checker: \""] {
+                    found.extend(
+                        text.split(before)
+                            .skip(1)
+                            .filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())),
+                    );
+                }
+            }
+        }
+        assert!(found.len() > 10, "{found:?}");
+        for name in found {
+            assert!(CHECKERS.contains(&name.as_str()), "{name} is not among CHECKERS");
+        }
+    }
+
     #[test]
     fn what_makes_no_sense_is_refused() {
         for text in [
@@ -224,6 +291,9 @@ mod tests {
             "[workload]\nsize = 3\n",
             "[swarm]\nfaults = [3, 5]\n",
             "[swarm]\nfaults = [5, 3]\nfamilies = { disk = 1 }\n",
+            "expect_checker = \"standstill\"\n",
+            "expect_text = \"fdatasync\"\n",
+            "[liveness]\nevents_max = 0\n",
         ] {
             assert!(error(text).line.is_some(), "{text}");
         }

@@ -1,12 +1,15 @@
 //! Scenarios: what is run, under which load, what breaks and what is expected to come of it.
 //!
-//! [`model`] is the file's form, [`load`] reads it and says where a mistake is, [`shelf`] finds files by name.
+//! [`model`] is the file's form, [`load`] reads it and says where a mistake is, [`shelf`] finds files by name,
+//! [`knobs`] draws what a seed has of settings.
 //! Everything is checked at loading, so a run never fails for a typo.
 
+pub mod knobs;
 pub mod load;
 pub mod model;
 pub mod shelf;
 
+pub use knobs::{Knobs, Settings};
 pub use load::{ScenarioError, parse};
 pub use model::{
     AckMode, Budget, Cluster, Liveness, MachineLimits, OneOrMore, Probes, Scenario, Swarm, Workload,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use reports::Verdict;
 use serde::Deserialize;
 
+use super::knobs::Knobs;
 use crate::fault::{Family, Fault, FaultKind, Span};
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -31,6 +32,8 @@ pub struct Scenario {
     pub cluster: Cluster,
     #[serde(default)]
     pub machine: MachineLimits,
+    #[serde(default)]
+    pub knobs: Knobs,
     #[serde(default)]
     pub workload: Workload,
     #[serde(default, rename = "fault")]
@@ -170,11 +173,20 @@ pub struct Swarm {
     pub kinds: BTreeMap<FaultKind, u32>,
     /// Scales how long faults last.
     pub longest: Span,
+    /// Faults that damage what is stored may be drawn on a single node, too: the checkers know how to judge what it
+    /// makes of that.
+    pub corrupting: bool,
 }
 
 impl Default for Swarm {
     fn default() -> Swarm {
-        Swarm { faults: (2, 8), families: BTreeMap::new(), kinds: BTreeMap::new(), longest: Span::secs(10) }
+        Swarm {
+            faults: (2, 8),
+            families: BTreeMap::new(),
+            kinds: BTreeMap::new(),
+            longest: Span::secs(10),
+            corrupting: false,
+        }
     }
 }
 
@@ -212,6 +224,8 @@ pub struct Liveness {
     pub grace: Span,
     /// How long nothing may be decided, with requests only running out of time.
     pub frozen_after: Span,
+    /// Events after which the run is a livelock; by the length of the run and the number of clients when missing.
+    pub events_max: Option<u64>,
 }
 
 impl Default for Liveness {
@@ -221,6 +235,7 @@ impl Default for Liveness {
             acknowledged_within: Span::secs(5),
             grace: Span::secs(2),
             frozen_after: Span::secs(60),
+            events_max: None,
         }
     }
 }
@@ -234,6 +249,15 @@ impl Budget {
 impl Scenario {
     pub fn duration(&self) -> Duration {
         self.duration.0
+    }
+
+    /// Events that no run of it needs. A quiet client makes some hundred events a second, a busy one some thousand.
+    pub fn events_max(&self) -> u64 {
+        const BASE: u64 = 4_000_000;
+        const PER_CLIENT_AND_S: u64 = 5_000;
+        let clients = u64::from(self.workload.producers + self.workload.consumers + 1);
+        let seconds = self.duration().as_secs() + 120;
+        self.liveness.events_max.unwrap_or(BASE + clients * seconds * PER_CLIENT_AND_S)
     }
 
     /// Explicit faults are the point of the scenario: they have to hit something.

@@ -11,17 +11,19 @@ const WALL_START_MS: i64 = 1_767_225_600_000;
 const MILLION: i128 = 1_000_000;
 
 /// All in nanoseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClockView {
     world_base: u64,
     local_base: u64,
     drift_ppm: i64,
     wall_offset: i64,
+    /// How it ran before its last change: world's time, own time and drift at the beginning of each stretch.
+    past: Vec<(u64, u64, i64)>,
 }
 
 impl ClockView {
     pub fn new() -> ClockView {
-        ClockView { world_base: 0, local_base: 0, drift_ppm: 0, wall_offset: 0 }
+        ClockView { world_base: 0, local_base: 0, drift_ppm: 0, wall_offset: 0, past: Vec::new() }
     }
 
     /// The monotonic clock at this time of the world.
@@ -48,6 +50,19 @@ impl ClockView {
         let rate = MILLION + i128::from(self.drift_ppm);
         let passed = (wanted * MILLION + rate - 1) / rate;
         self.world_base.saturating_add(u64::try_from(passed).unwrap_or(u64::MAX))
+    }
+
+    /// When in the world's time the monotonic clock showed `local`, also before its last change. A moment that a
+    /// jump left out is that of the jump.
+    pub fn when(&self, local: u64) -> u64 {
+        let stretch = self.past.iter().rposition(|(_, base, _)| *base <= local);
+        let Some(next) = stretch.filter(|_| local < self.local_base) else {
+            return self.world(local);
+        };
+        let (world_base, local_base, drift_ppm) = self.past[next];
+        let then = ClockView { world_base, local_base, drift_ppm, ..ClockView::new() };
+        let ended = self.past.get(next + 1).map_or(self.world_base, |(world, _, _)| *world);
+        then.world(local).min(ended)
     }
 
     pub fn wall_ms(&self, world: u64) -> i64 {
@@ -78,6 +93,7 @@ impl ClockView {
     }
 
     fn rebase(&mut self, world: u64) {
+        self.past.push((self.world_base, self.local_base, self.drift_ppm));
         self.local_base = self.local(world);
         self.world_base = world;
     }
@@ -129,6 +145,28 @@ mod tests {
                 assert!(world <= 100 || clock.local(world - 1) < local, "{ppm} ppm, {local}");
             }
         }
+    }
+
+    #[test]
+    fn moments_before_a_change_are_found_in_the_time_of_the_world() {
+        let mut clock = ClockView::new();
+        clock.drift(1_000, 1_000_000);
+        clock.jump(2_000, Offset { nanos: 5_000 });
+        clock.drift(3_000, 0);
+        for world in [0, 500, 1_000, 1_500, 2_500, 3_000, 4_000] {
+            let mut then = ClockView::new();
+            if world >= 1_000 {
+                then.drift(1_000, 1_000_000);
+            }
+            if world >= 2_000 {
+                then.jump(2_000, Offset { nanos: 5_000 });
+            }
+            if world >= 3_000 {
+                then.drift(3_000, 0);
+            }
+            assert_eq!(clock.when(then.local(world)), world);
+        }
+        assert_eq!(clock.when(4_000), 2_000, "left out by the jump");
     }
 
     #[test]

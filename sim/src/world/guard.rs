@@ -1,12 +1,12 @@
-//! The wall-clock guard: names a task that never yields.
+//! The wall-clock guard: names a task that never yields, and loses patience with a run that takes too long.
 //!
 //! The only place where real time is looked at. The world's thread counts polls and says which task it polls;
 //! the thread that waits for the world's end sees when that stands still. It never changes what a
 //! healthy run does.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use super::lock;
 
@@ -17,12 +17,36 @@ pub struct Guard {
     polling: AtomicU64,
     last: AtomicU64,
     condemned: AtomicBool,
-    names: Mutex<BTreeMap<u64, String>>,
+    /// How much of the run's real time is used up.
+    patience: AtomicU8,
+    names: Mutex<BTreeMap<u64, (Arc<str>, Arc<str>)>>,
+}
+
+/// Of the real time that a run may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Patience {
+    Whole,
+    /// Nearly used up: time to look who runs all the time.
+    Low,
+    Lost,
 }
 
 impl Guard {
-    pub fn spawned(&self, task: u64, name: String) {
-        lock(&self.names).insert(task, name);
+    pub fn spawned(&self, task: u64, name: Arc<str>, machine: Arc<str>) {
+        lock(&self.names).insert(task, (name, machine));
+    }
+
+    pub fn set_patience(&self, patience: Patience) {
+        self.patience.store(patience as u8, Ordering::Relaxed);
+    }
+
+    pub fn patience(&self) -> Patience {
+        match self.patience.load(Ordering::Relaxed) {
+            0 => Patience::Whole,
+            1 => Patience::Low,
+            _ => Patience::Lost,
+        }
     }
 
     pub fn ended(&self, task: u64) {
@@ -55,7 +79,10 @@ impl Guard {
     }
 
     pub fn name_of(&self, task: u64) -> String {
-        lock(&self.names).get(&task).cloned().unwrap_or_else(|| format!("task {task}"))
+        match lock(&self.names).get(&task) {
+            Some((name, machine)) => format!("{name} of {machine}"),
+            None => format!("task {task}"),
+        }
     }
 
     /// The run is over although a poll goes on: its next call of the backend panics, which ends the

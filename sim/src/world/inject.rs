@@ -11,22 +11,36 @@ use super::machine::Machine;
 use super::process::Cause;
 use super::trace::{Event, What};
 use super::universe::Universe;
-use crate::fault::{self, Extent, Fault, FaultId, FaultKind};
+use crate::fault::{self, Extent, Fault, FaultId, FaultKind, Occasion};
 
 impl Universe {
     /// Puts a fault into force at its time, or now if that has passed.
     pub fn inject(self: &Arc<Universe>, fault: &Fault) -> FaultId {
         let now = self.now();
-        let (id, from, until) = self.with_faults(|faults| {
-            let id = faults.add(fault, now);
-            let (from, until) = faults.window(id);
-            (id, from, until)
-        });
-        self.act_at(from, move |universe| universe.begin(id));
-        if !fault.kind.is_moment() && until != u64::MAX {
-            self.act_at(until, move |universe| universe.finish(id));
+        let id = self.with_faults(|faults| faults.add(fault, now));
+        if fault.when.is_none() {
+            self.follow(id);
         }
         id
+    }
+
+    /// Carries out beginning and end of a fault whose window is known.
+    fn follow(self: &Arc<Universe>, id: FaultId) {
+        let ((from, until), moment) =
+            self.with_faults(|faults| (faults.window(id), faults.get(id).kind.is_moment()));
+        self.act_at(from, move |universe| universe.begin(id));
+        if !moment && until != u64::MAX {
+            self.act_at(until, move |universe| universe.finish(id));
+        }
+    }
+
+    /// An operation begins on a disk: faults that waited for it begin, those that happen at a moment at `moment`.
+    pub(super) fn occasion(self: &Arc<Universe>, occasion: &Occasion<'_>, moment: u64) {
+        let begun = self.with_faults(|faults| faults.trigger(occasion, self.now(), moment));
+        for id in begun {
+            self.probe("fault met the state it waited for");
+            self.follow(id);
+        }
     }
 
     /// Ends a fault now. What it did for good stays.
@@ -42,11 +56,17 @@ impl Universe {
         }
     }
 
-    /// Ends every fault that is in force and keeps the others from beginning.
+    /// Ends every fault that is in force and keeps the others from beginning. Operations that are never to complete
+    /// stay as they are; no further ones join them.
     pub fn heal_all(self: &Arc<Universe>) {
-        let unfinished = self.with_faults(|faults| faults.unfinished(self.now()));
+        let now = self.now();
+        let unfinished = self.with_faults(|faults| faults.unfinished(now));
         for id in unfinished {
-            self.heal(id);
+            if self.with_faults(|faults| faults.get(id).outlives_the_healing()) {
+                self.with_faults(|faults| faults.end(id, now));
+            } else {
+                self.heal(id);
+            }
         }
     }
 
@@ -63,6 +83,10 @@ impl Universe {
         let machine = fault.node.as_ref().and_then(|node| self.machine(&node.machine()));
         let hit = match fault.kind {
             FaultKind::Reset | FaultKind::Silence => self.network.break_connections(self, &fault) > 0,
+            FaultKind::Flapping => {
+                self.flap(id);
+                false
+            }
             _ => machine.as_ref().is_some_and(|machine| self.begin_on(machine, &fault, id)),
         };
         if hit {
@@ -141,6 +165,17 @@ impl Universe {
         }
     }
 
+    /// Sends again what is stuck each time that a flapping link may have come back.
+    fn flap(self: &Arc<Universe>, id: FaultId) {
+        let every = self.with_faults(|faults| fault::network::flap(faults.get(id)));
+        self.act_in(every, move |universe| {
+            if universe.with_faults(|faults| faults.in_force(id, universe.now())) {
+                universe.network.kick_all(universe);
+                universe.flap(id);
+            }
+        });
+    }
+
     fn start_after(self: &Arc<Universe>, machine: &Arc<Machine>, downtime: Extent) {
         if let Extent::For(length) = downtime {
             let machine = machine.clone();
@@ -161,7 +196,9 @@ impl Universe {
         let machine = fault.node.as_ref().and_then(|node| self.machine(&node.machine()));
         match (fault.kind, machine) {
             (FaultKind::DiskStall, Some(machine)) => machine.disk.stall_ended(id),
-            (FaultKind::Partition | FaultKind::OneWay, _) => self.network.kick_all(self),
+            (FaultKind::Partition | FaultKind::OneWay | FaultKind::Flapping, _) => {
+                self.network.kick_all(self)
+            }
             (FaultKind::Pause, Some(machine)) => machine.resume(),
             (FaultKind::ClockSkew, Some(machine)) => {
                 lock(&machine.clock).unskew(fault.by.unwrap_or_default());

@@ -14,7 +14,7 @@ use super::backend::SimBackend;
 use super::clock::ClockView;
 use super::disk::Device;
 use super::lock;
-use super::process::{Cause, Process};
+use super::process::{Cause, Process, ProcessCounts};
 use super::tasks;
 use super::trace::{Event, What};
 use super::universe::Universe;
@@ -36,6 +36,14 @@ pub struct Machine {
     /// Nanoseconds after which a supervisor starts an ended process again.
     supervised: Mutex<Option<u64>>,
     waiting_for_change: Mutex<Vec<Waker>>,
+    peaks: Mutex<Peaks>,
+}
+
+/// The most that one process of a machine had, of those that have ended.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Peaks {
+    pub(super) memory: u64,
+    pub(super) sockets: u64,
 }
 
 impl Machine {
@@ -53,6 +61,7 @@ impl Machine {
             powered: AtomicBool::new(true),
             supervised: Mutex::default(),
             waiting_for_change: Mutex::default(),
+            peaks: Mutex::default(),
         })
     }
 
@@ -63,6 +72,15 @@ impl Machine {
     /// The running process.
     pub fn process(&self) -> Option<Arc<Process>> {
         lock(&self.process).clone()
+    }
+
+    pub(super) fn peaks(&self) -> Peaks {
+        *lock(&self.peaks)
+    }
+
+    /// A process ends: what it had at most is remembered.
+    pub(super) fn keep_peaks(&self, counts: ProcessCounts) {
+        *lock(&self.peaks) = Peaks { memory: counts.memory_peak, sockets: counts.sockets_peak };
     }
 
     pub fn is_powered(&self) -> bool {

@@ -5,8 +5,10 @@
 //! timers, tasks and processes are ours. Nothing here reads real time, the environment or the
 //! machine, except the [`guard`], which only ends runs that would never end.
 
+mod alloc;
 mod backend;
 mod clock;
+mod descriptors;
 mod disk;
 mod getrandom;
 mod guard;
@@ -19,6 +21,7 @@ mod panics;
 mod process;
 mod run;
 pub mod snapshot;
+mod spins;
 pub mod streams;
 mod tasks;
 mod threads;
@@ -41,6 +44,7 @@ pub use machine::{Machine, Program};
 pub use network::{NetworkCounts, SimListener, SimNetwork, SimStream};
 pub use outcome::{Options, Outcome, Stop};
 pub use process::{Cause, Ending, Process, ProcessCounts};
+pub use spins::Spinner;
 pub use universe::Universe;
 
 use crate::fault::{Fault, FaultHits, FaultId};
@@ -156,8 +160,17 @@ impl World {
 
     /// Who waits for what in every live process, in order of machines.
     pub fn snapshots(&self) -> Vec<ProcessSnapshot> {
-        let machines: Vec<Arc<Machine>> = lock(&self.universe.machines).values().cloned().collect();
-        machines.iter().filter_map(|machine| machine.process()).map(|p| snapshot::of(&p)).collect()
+        self.universe.snapshots()
+    }
+
+    /// Who waits for whom on the nodes, now.
+    pub fn explain(&self) -> waits::Explanation {
+        self.universe.explain()
+    }
+
+    /// Keeps the events around that moment for the outcome, whatever comes after them.
+    pub fn mark(&self, at: u64) {
+        self.universe.mark(at);
     }
 
     pub fn events(&self) -> u64 {

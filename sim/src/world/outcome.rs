@@ -5,7 +5,9 @@ use std::fmt;
 use std::time::Duration;
 
 use super::process::Ending;
-use super::trace::{Event, Keep};
+use super::spins::Spinner;
+use super::trace::{Event, Keep, Marked};
+use super::waits::Explanation;
 use crate::fault::FaultHits;
 
 #[derive(Clone, Debug)]
@@ -69,10 +71,21 @@ pub enum Stop {
     NeverYields {
         task: String,
     },
-    /// Tasks ran without a pause; this is the one that was polled last.
+    /// Tasks ran without a pause; this is the one that was polled most.
     Busy {
         task: String,
         polls: u64,
+    },
+    /// The budget of events is used up: the run goes round and round.
+    Livelock {
+        events: u64,
+        spinners: Vec<Spinner>,
+    },
+    /// It took too long in real time, which depends on the machine: the last resort.
+    GivenUp {
+        after: Duration,
+        events: u64,
+        spinners: Vec<Spinner>,
     },
     /// Nobody waits for anything that will ever happen.
     NothingLeft,
@@ -87,7 +100,16 @@ impl fmt::Display for Stop {
             Stop::Crash { machine, task, message } => write!(f, "{machine}: task {task} panicked: {message}"),
             Stop::NeverYields { task } => write!(f, "task {task} never yields"),
             Stop::Busy { task, polls } => {
-                write!(f, "{polls} polls without a pause, the last of task {task}")
+                write!(f, "{polls} polls without a pause, most of them of task {task}")
+            }
+            Stop::Livelock { events, spinners } => {
+                write!(f, "the budget of {events} events is used up; in the last of them ")?;
+                list(f, spinners)
+            }
+            Stop::GivenUp { after, events, spinners } => {
+                write!(f, "given up after {} s of real time", after.as_secs())?;
+                write!(f, " and {events} events, which another machine may do otherwise; towards the end ")?;
+                list(f, spinners)
             }
             Stop::NothingLeft => f.write_str("no timer, no operation in flight, nobody can run"),
             Stop::OutOfTime => f.write_str("the time limit is reached"),
@@ -96,13 +118,28 @@ impl fmt::Display for Stop {
     }
 }
 
+fn list(f: &mut fmt::Formatter<'_>, spinners: &[Spinner]) -> fmt::Result {
+    if spinners.is_empty() {
+        return f.write_str("no task was polled");
+    }
+    f.write_str("these were polled most: ")?;
+    for (index, spinner) in spinners.iter().enumerate() {
+        let comma = if index == 0 { "" } else { "; " };
+        write!(f, "{comma}{spinner}")?;
+    }
+    Ok(())
+}
+
 /// What is left of a world.
 #[derive(Debug)]
 pub struct Outcome<T> {
     /// What the main future returned, or why it never did.
     pub result: Result<T, Stop>,
     pub trace_hash: u64,
+    /// The trace's hash after every [`super::trace::CHUNK`] events.
+    pub digests: Vec<u64>,
     pub events: u64,
+    pub events_by_class: BTreeMap<&'static str, u64>,
     pub polls: u64,
     pub simulated: Duration,
     pub fault_hits: Vec<FaultHits>,
@@ -110,4 +147,8 @@ pub struct Outcome<T> {
     pub endings: Vec<Ending>,
     /// As many of the last events as were asked for.
     pub last_events: Vec<Event>,
+    /// Those around the moment that was marked last.
+    pub marked: Option<Marked>,
+    /// Who waited for whom when the world stopped by itself.
+    pub explanation: Option<Explanation>,
 }

@@ -11,6 +11,9 @@ use std::task::{Wake, Waker};
 use io_backend::registry::{Entry, Observer, Registry};
 use io_backend::{ExitStatus, Moment};
 
+use super::alloc::{self, Account};
+use super::descriptors::Descriptors;
+use super::disk::Permits;
 use super::lock;
 use super::machine::Machine;
 use super::streams::Stream;
@@ -44,12 +47,12 @@ pub struct ProcessCounts {
     pub polls: u64,
     pub wakes: u64,
     pub tasks: u64,
-    /// Bytes that the process has allocated now, and at most so far.
+    /// Bytes that the process has allocated now, and that one of this machine had at most so far.
     pub memory: u64,
     pub memory_peak: u64,
     /// Descriptors open now: files and sockets.
     pub descriptors: u64,
-    /// Sockets open now, and at most so far.
+    /// Sockets open now, and at most so far by one process of this machine.
     pub sockets: u64,
     pub sockets_peak: u64,
 }
@@ -62,6 +65,9 @@ pub struct Process {
     pub(super) runtime: Arc<SimThread>,
     threads: Mutex<Vec<Arc<SimThread>>>,
     tasks: Mutex<BTreeMap<u64, Arc<Task>>>,
+    pub(super) account: Account,
+    pub(super) descriptors: Arc<Descriptors>,
+    pub(super) disk_permits: Arc<Permits>,
     pub(super) random: Mutex<Stream>,
     pub(super) pressure: Mutex<Stream>,
     alive: AtomicBool,
@@ -75,6 +81,10 @@ pub struct Process {
     stop_wakers: Mutex<Vec<Waker>>,
     polls: AtomicU64,
     wakes: AtomicU64,
+    /// Disk operations begun.
+    operations: AtomicU64,
+    /// Has accepted clients: what it had to recover is recovered.
+    serving: AtomicBool,
 }
 
 impl Process {
@@ -94,6 +104,9 @@ impl Process {
             threads: Mutex::new(vec![runtime.clone()]),
             runtime,
             tasks: Mutex::default(),
+            account: alloc::open_account(),
+            descriptors: Descriptors::new(universe.options.descriptors),
+            disk_permits: Permits::new(io_backend::disk::OPERATIONS_MAX),
             random: stream("process"),
             pressure: stream("pressure"),
             alive: AtomicBool::new(true),
@@ -104,6 +117,8 @@ impl Process {
             stop_wakers: Mutex::default(),
             polls: AtomicU64::new(0),
             wakes: AtomicU64::new(0),
+            operations: AtomicU64::new(0),
+            serving: AtomicBool::new(false),
         })
     }
 
@@ -121,16 +136,35 @@ impl Process {
     }
 
     pub fn counts(&self) -> ProcessCounts {
+        let (memory, memory_peak) = alloc::balance(self.account);
+        let before = self.machine.peaks();
         ProcessCounts {
             polls: self.polls.load(Ordering::Relaxed),
             wakes: self.wakes.load(Ordering::Relaxed),
             tasks: lock(&self.tasks).len() as u64,
-            ..ProcessCounts::default()
+            descriptors: self.descriptors.open(),
+            sockets: self.descriptors.sockets(),
+            sockets_peak: self.descriptors.sockets_peak().max(before.sockets),
+            memory,
+            memory_peak: memory_peak.max(before.memory),
         }
     }
 
     pub(super) fn count_poll(&self) {
         self.polls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a disk operation that begins now. Returns its number in this process.
+    pub(super) fn count_operation(&self) -> u64 {
+        self.operations.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub(super) fn serves(&self) {
+        self.serving.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_serving(&self) -> bool {
+        self.serving.load(Ordering::Relaxed)
     }
 
     pub(super) fn count_wake(&self) {
@@ -144,7 +178,7 @@ impl Process {
     pub(super) fn admit_task(&self, task: Arc<Task>) {
         let universe = self.universe();
         let blocks = universe.with_faults(|faults| {
-            let name = (&*self.machine.name, task.current.name.role, task.full_name.as_str());
+            let name = (&*self.machine.name, task.current.name.role, &*task.full_name);
             fault::task::stops(faults, name.0, name.1, name.2, universe.now())
                 .is_some_and(|id| faults.get(id).kind == fault::FaultKind::ThreadBlocked)
         });
@@ -256,6 +290,7 @@ impl Process {
         universe.event(
             Event::new(What::ProcessEnd).numbers(self.number, self.incarnation).named(machine.name.clone()),
         );
+        machine.keep_peaks(self.counts());
         machine.process_ended(self.number);
         machine.disk.process_ended(self.number);
         for task in self.tasks() {

@@ -8,6 +8,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::task::Poll;
 use std::time::Duration;
 
+use super::guard::Patience;
 use super::outcome::{Options, Outcome, Stop};
 use super::universe::Universe;
 use super::{World, getrandom, lock, logs, panics, tasks};
@@ -43,6 +44,7 @@ impl World {
         };
         let mut last = None;
         let mut stands_still = Duration::ZERO;
+        let mut waited = Duration::ZERO;
         loop {
             match receiver.recv_timeout(LOOK) {
                 Ok(result) => {
@@ -52,8 +54,9 @@ impl World {
                 Err(RecvTimeoutError::Disconnected) => {
                     return outcome(&universe, Err(Stop::Main("the world's thread died".to_owned())));
                 }
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => waited += LOOK,
             }
+            universe.guard.set_patience(patience(waited, universe.options.wall_time_max));
             let polling = universe.guard.polling();
             stands_still =
                 if polling.is_some() && polling == last { stands_still + LOOK } else { Duration::ZERO };
@@ -61,6 +64,7 @@ impl World {
             if let Some((task, _)) = polling
                 && stands_still >= universe.options.wall_guard
             {
+                explain_from_outside(&universe);
                 universe.guard.condemn();
                 return outcome(&universe, Err(Stop::NeverYields { task: universe.guard.name_of(task) }));
             }
@@ -68,23 +72,51 @@ impl World {
     }
 }
 
+fn patience(waited: Duration, most: Duration) -> Patience {
+    if waited >= most {
+        Patience::Lost
+    } else if waited >= most / 10 * 9 {
+        Patience::Low
+    } else {
+        Patience::Whole
+    }
+}
+
+/// The world's thread is in a poll that does not come back, and may hold a lock that this looks behind.
+fn explain_from_outside(universe: &Arc<Universe>) {
+    let (sender, receiver) = channel();
+    let inside = universe.clone();
+    let looking = std::thread::Builder::new().name("explain".into()).spawn(move || {
+        inside.explain_the_stop();
+        let _ = sender.send(());
+    });
+    if looking.is_ok() {
+        let _ = receiver.recv_timeout(Duration::from_secs(2));
+    }
+}
+
 fn outcome<T>(universe: &Universe, result: Result<T, Stop>) -> Outcome<T> {
     let result = result.map_err(|stop| match stop {
         Stop::Busy { polls, .. } => {
-            Stop::Busy { task: universe.guard.name_of(universe.guard.last_task()), polls }
+            let last = || universe.guard.name_of(universe.guard.last_task());
+            Stop::Busy { task: universe.busiest().unwrap_or_else(last), polls }
         }
         other => other,
     });
     Outcome {
         result,
         trace_hash: universe.with_trace(|trace| trace.hash()),
+        digests: universe.with_trace(|trace| trace.digests().to_vec()),
         events: universe.with_trace(|trace| trace.count()),
+        events_by_class: universe.with_trace(|trace| trace.counts_by_class()),
         polls: universe.guard.polls(),
         simulated: universe.elapsed(),
         fault_hits: universe.with_faults(|faults| faults.hits()),
         probes: universe.probes(),
         endings: lock(&universe.endings).clone(),
         last_events: universe.with_trace(|trace| trace.kept()),
+        marked: universe.marked(),
+        explanation: universe.stop_explanation(),
     }
 }
 

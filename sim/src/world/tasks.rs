@@ -16,6 +16,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use io_backend::task::{CurrentTask, Named};
 use io_backend::{TaskHandle, TaskName};
 
+use super::alloc;
 use super::lock;
 use super::outcome::Stop;
 use super::panics;
@@ -89,7 +90,7 @@ fn give_up(slot: usize) {
 pub struct Task {
     pub number: u64,
     pub current: Arc<CurrentTask>,
-    pub full_name: String,
+    pub full_name: Arc<str>,
     pub process: Arc<Process>,
     pub thread: Arc<SimThread>,
     slot: usize,
@@ -201,7 +202,7 @@ where
         drop(future);
         return TaskHandle::new(|| {}, || true);
     }
-    let full_name = name.to_string();
+    let full_name: Arc<str> = Arc::from(name.to_string());
     let current = universe.task_ids.next(name);
     let number = current.id.0;
     let slot = store(Box::pin(Named::new(current.clone(), future)));
@@ -218,9 +219,9 @@ where
         killed: AtomicBool::new(false),
         ended: AtomicBool::new(false),
     });
-    universe.guard.spawned(number, format!("{} of {}", task.full_name, process.machine.name));
+    universe.guard.spawned(number, task.full_name.clone(), process.machine.name.clone());
     process.admit_task(task.clone());
-    let name: Arc<str> = Arc::from(task.full_name.as_str());
+    let name = task.full_name.clone();
     let by = io_backend::task::current_id();
     universe.event(Event::new(What::Spawn).task(number).numbers(by.0, process.number).named(name));
     run(Runner { task: task.clone() });
@@ -276,11 +277,14 @@ impl Future for Runner {
         };
         universe.event(Event::new(What::Poll).task(task.number));
         task.process.count_poll();
+        universe.polled(&task.process.machine.name, &task.full_name);
         task.woken.store(false, Ordering::Relaxed);
         let waker = Waker::from(task.clone());
         universe.guard.enter(task.number);
+        let charging = alloc::charge_to(task.process.account);
         let polled =
             catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut Context::from_waker(&waker))));
+        drop(charging);
         universe.guard.leave();
         match polled {
             Ok(Poll::Pending) if !task.killed.load(Ordering::Relaxed) => {
@@ -297,7 +301,7 @@ impl Future for Runner {
                 universe.event(Event::new(What::Panic).task(task.number).named(message.as_str()));
                 universe.stop_with(Stop::Crash {
                     machine: task.process.machine.name.to_string(),
-                    task: task.full_name.clone(),
+                    task: task.full_name.to_string(),
                     message,
                 });
                 drop_quietly(future);

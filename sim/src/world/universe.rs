@@ -11,18 +11,27 @@ use std::time::Duration;
 
 use io_backend::task::TaskIds;
 
-use super::guard::Guard;
+use super::alloc;
+use super::guard::{Guard, Patience};
 use super::lock;
 use super::machine::Machine;
 use super::network::Network;
 use super::outcome::{Options, Stop};
 use super::process::Ending;
+use super::snapshot::{self, ProcessSnapshot};
+use super::spins::{Spinner, Spins};
 use super::timers::{Due, TimerKey, Timers};
-use super::trace::{Event, Trace, What};
+use super::trace::{Event, Marked, Trace, What};
+use super::waits::{self, Explanation};
 use crate::fault::ActiveFaults;
 
 /// How far the clock moves with each poll of a task, so that a task that yields for ever does not stop time.
 const POLL_NS: u64 = 100;
+
+/// The share of a budget after which it is time to look who uses it up.
+fn nearly(budget: u64) -> u64 {
+    budget / 10 * 9
+}
 
 pub struct Universe {
     pub seed: u64,
@@ -30,10 +39,17 @@ pub struct Universe {
     now: AtomicU64,
     timers: Mutex<Timers>,
     trace: Mutex<Trace>,
+    /// Events so far, to be asked at every poll.
+    events: AtomicU64,
+    marked: Mutex<Option<Marked>>,
+    /// Polls are counted by task: the run's budget is nearly used up.
+    counts_spins: AtomicBool,
+    spins: Mutex<Spins>,
+    explanation: Mutex<Option<Explanation>>,
     pub(super) faults: Mutex<ActiveFaults>,
     pub(super) machines: Mutex<BTreeMap<String, Arc<Machine>>>,
     pub(super) network: Network,
-    probes: Mutex<BTreeMap<String, u64>>,
+    probes: Mutex<BTreeMap<Arc<str>, u64>>,
     pub(super) guard: Arc<Guard>,
     stop: Mutex<Option<Stop>>,
     over: AtomicBool,
@@ -51,6 +67,11 @@ impl Universe {
             now: AtomicU64::new(0),
             timers: Mutex::default(),
             trace: Mutex::new(Trace::new(options.keep)),
+            events: AtomicU64::new(0),
+            marked: Mutex::default(),
+            counts_spins: AtomicBool::new(false),
+            spins: Mutex::default(),
+            explanation: Mutex::default(),
             faults: Mutex::default(),
             machines: Mutex::default(),
             network: Network::default(),
@@ -81,8 +102,21 @@ impl Universe {
         if self.is_over() {
             return;
         }
+        let _world = alloc::as_world();
         event.at = self.now();
-        lock(&self.trace).push(event);
+        let mut trace = lock(&self.trace);
+        trace.push(event);
+        self.events.store(trace.count(), Ordering::Relaxed);
+    }
+
+    /// Keeps the events around that moment, whatever comes after them.
+    pub fn mark(&self, at: u64) {
+        let around = lock(&self.trace).around(at);
+        *lock(&self.marked) = Some(around);
+    }
+
+    pub(super) fn marked(&self) -> Option<Marked> {
+        lock(&self.marked).clone()
     }
 
     pub fn with_trace<R>(&self, look: impl FnOnce(&Trace) -> R) -> R {
@@ -91,6 +125,7 @@ impl Universe {
 
     /// Asks the faults; what they hit goes into the trace.
     pub(super) fn with_faults<R>(&self, ask: impl FnOnce(&mut ActiveFaults) -> R) -> R {
+        let _world = alloc::as_world();
         let mut faults = lock(&self.faults);
         let answer = ask(&mut faults);
         let hits = faults.take_fresh_hits();
@@ -103,22 +138,21 @@ impl Universe {
 
     /// Something worth reaching was reached.
     pub fn probe(&self, name: &str) {
+        let _world = alloc::as_world();
         let mut probes = lock(&self.probes);
-        match probes.get_mut(name) {
-            Some(count) => *count += 1,
-            None => {
-                probes.insert(name.to_owned(), 1);
-            }
-        }
+        let known = probes.get_key_value(name).map(|(name, _)| name.clone());
+        let name = known.unwrap_or_else(|| Arc::from(name));
+        *probes.entry(name.clone()).or_insert(0) += 1;
         drop(probes);
         self.event(Event::new(What::Probe).named(name));
     }
 
     pub fn probes(&self) -> BTreeMap<String, u64> {
-        lock(&self.probes).clone()
+        lock(&self.probes).iter().map(|(name, count)| (name.to_string(), *count)).collect()
     }
 
     pub(super) fn wake_at(&self, at: u64, waker: &Waker) -> TimerKey {
+        let _world = alloc::as_world();
         lock(&self.timers).add(at.max(self.now()), Due::Wake(waker.clone()))
     }
 
@@ -128,6 +162,7 @@ impl Universe {
 
     /// Runs `act` at that time, with no lock held and no task being polled.
     pub(super) fn act_at(&self, at: u64, act: impl FnOnce(&Arc<Universe>) + Send + 'static) -> TimerKey {
+        let _world = alloc::as_world();
         lock(&self.timers).add(at.max(self.now()), Due::Act(Box::new(act)))
     }
 
@@ -152,11 +187,84 @@ impl Universe {
         if polls == self.options.polls_without_idle {
             self.stop_with(Stop::Busy { task: String::new(), polls });
         }
+        self.check_budget(polls);
+    }
+
+    /// A run always ends: by its budget of events, or, if that is not enough, by real time.
+    fn check_budget(self: &Arc<Universe>, polls: u64) {
+        let (events, most) = (self.events.load(Ordering::Relaxed), self.options.events_max);
+        let patience = self.guard.patience();
+        if events >= most {
+            self.stop_with(Stop::Livelock { events: most, spinners: self.spinners() });
+        } else if patience == Patience::Lost {
+            let after = self.options.wall_time_max;
+            self.stop_with(Stop::GivenUp { after, events, spinners: self.spinners() });
+        } else if events >= nearly(most)
+            || polls >= nearly(self.options.polls_without_idle)
+            || patience == Patience::Low
+        {
+            self.counts_spins.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// A task is polled; who is polled most is of interest only towards the end of a budget.
+    pub(super) fn polled(&self, machine: &Arc<str>, task: &Arc<str>) {
+        if self.counts_spins.load(Ordering::Relaxed) {
+            lock(&self.spins).count(machine, task);
+        }
+    }
+
+    /// The task that was polled most, once polls are counted.
+    pub(super) fn busiest(&self) -> Option<String> {
+        let most = lock(&self.spins).most();
+        most.first().map(|spinner| format!("{} of {}", spinner.task, spinner.machine))
+    }
+
+    fn spinners(&self) -> Vec<Spinner> {
+        let mut spinners = lock(&self.spins).most();
+        let snapshots = self.snapshots();
+        for spinner in &mut spinners {
+            spinner.waits = waits::wait_of(&snapshots, &spinner.machine, &spinner.task);
+        }
+        spinners
+    }
+
+    /// Who waits for what in every live process, in order of machines.
+    pub fn snapshots(&self) -> Vec<ProcessSnapshot> {
+        let machines: Vec<Arc<Machine>> = lock(&self.machines).values().cloned().collect();
+        machines.iter().filter_map(|machine| machine.process()).map(|p| snapshot::of(&p)).collect()
+    }
+
+    /// Who waits for whom on the nodes: clients only wait for those.
+    pub fn explain(&self) -> Explanation {
+        let mut nodes = self.snapshots();
+        nodes.retain(|snapshot| snapshot.machine.starts_with("node"));
+        let mut told = waits::explain(&nodes);
+        told.at = self.now();
+        if told.lines.is_empty() {
+            told.lines = waits::oldest_waits(&nodes);
+        }
+        told
+    }
+
+    /// Explains what a stop finds, before it is torn down.
+    pub(super) fn explain_the_stop(&self) {
+        let told = self.explain();
+        *lock(&self.explanation) = Some(told);
+    }
+
+    pub(super) fn stop_explanation(&self) -> Option<Explanation> {
+        lock(&self.explanation).clone()
     }
 
     /// Nothing can run: time moves to the next timer. False when there is none.
     pub(super) fn jump(self: &Arc<Universe>) -> bool {
-        self.polls_since_idle.store(0, Ordering::Relaxed);
+        let polls = self.polls_since_idle.swap(0, Ordering::Relaxed);
+        if polls >= nearly(self.options.polls_without_idle) {
+            // It was only a busy time.
+            self.counts_spins.store(false, Ordering::Relaxed);
+            lock(&self.spins).clear();
+        }
         let Some(next) = lock(&self.timers).next() else {
             return false;
         };
@@ -182,10 +290,13 @@ impl Universe {
     /// Ends the run; the first reason counts.
     pub fn stop_with(&self, stop: Stop) {
         let mut reason = lock(&self.stop);
-        if reason.is_none() {
-            *reason = Some(stop);
-        }
+        let first = reason.is_none();
+        let crash = matches!(stop, Stop::Crash { .. } | Stop::Main(_));
+        reason.get_or_insert(stop);
         drop(reason);
+        if first && !crash {
+            self.explain_the_stop();
+        }
         self.close();
         self.wake_root();
     }

@@ -47,6 +47,8 @@ impl Standstill {
 /// The causes found, in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
+    /// When it was looked at, in nanoseconds of the world.
+    pub at: u64,
     pub standstill: Standstill,
     /// What stands still first: machine and task.
     pub component: Option<String>,
@@ -54,16 +56,20 @@ pub struct Explanation {
     pub operation: Option<String>,
     /// The lock or channel behind which others wait.
     pub seam: Option<String>,
+    /// The planned fault that holds the operation, with its number.
+    pub fault: Option<String>,
     pub lines: Vec<String>,
 }
 
 /// Explains what every process waits for, in order of processes.
 pub fn explain(snapshots: &[ProcessSnapshot]) -> Explanation {
     let mut whole = Explanation {
+        at: snapshots.iter().map(|snapshot| snapshot.now.0).max().unwrap_or(0),
         standstill: Standstill::None,
         component: None,
         operation: None,
         seam: None,
+        fault: None,
         lines: Vec::new(),
     };
     for snapshot in snapshots {
@@ -75,9 +81,53 @@ pub fn explain(snapshots: &[ProcessSnapshot]) -> Explanation {
             whole.component = found.component;
             whole.operation = found.operation;
             whole.seam = found.seam;
+            whole.fault = found.fault;
         }
     }
     whole
+}
+
+/// Where nothing is seen to stand still: what has been waited for longest, so that there is somewhere to begin.
+pub fn oldest_waits(snapshots: &[ProcessSnapshot]) -> Vec<String> {
+    const TOLD: usize = 5;
+    if snapshots.is_empty() {
+        return vec!["no node runs".to_owned()];
+    }
+    let mut lines = Vec::new();
+    for snapshot in snapshots {
+        let mut waits: Vec<&Entry> = snapshot.entries.iter().filter(|entry| !is_idle(entry)).collect();
+        waits.sort_by_key(|entry| (entry.since, entry.number));
+        lines.push(format!(
+            "{}: nothing is seen to stand still; {} waits and operations that somebody asked for{}",
+            snapshot.machine,
+            waits.len(),
+            if waits.is_empty() { "" } else { ", the oldest:" }
+        ));
+        for entry in waits.into_iter().take(TOLD) {
+            let task = entry.task.as_ref().map_or_else(|| "?".to_owned(), |task| task.name.to_string());
+            let target = entry.target.as_deref().unwrap_or("");
+            let (what, since) = (entry.what, moment(entry.since));
+            lines.push(format!("  task {task}: {what} {target} since {since}, at {}", site(entry.site)));
+        }
+    }
+    lines
+}
+
+/// What a task is found waiting for when nobody wants anything of it.
+fn is_idle(entry: &Entry) -> bool {
+    matches!(
+        entry.kind,
+        WaitKind::Receive | WaitKind::Accept | WaitKind::NetworkRead | WaitKind::Timer | WaitKind::Change
+    )
+}
+
+/// What a task of that name waits for, in words.
+pub fn wait_of(snapshots: &[ProcessSnapshot], machine: &str, task: &str) -> Option<String> {
+    let of_task = |entry: &&Entry| entry.task.as_ref().is_some_and(|found| found.name.to_string() == task);
+    let snapshot = snapshots.iter().find(|snapshot| &*snapshot.machine == machine)?;
+    let entry = snapshot.entries.iter().find(of_task)?;
+    let target = entry.target.as_deref().map(|target| format!(" {target}")).unwrap_or_default();
+    Some(format!("{}{target} at {}", entry.what, site(entry.site)))
 }
 
 /// Who ends a wait.
@@ -100,6 +150,7 @@ struct Story<'a> {
     component: Option<String>,
     operation: Option<String>,
     seam: Option<String>,
+    fault: Option<String>,
     lines: Vec<String>,
 }
 
@@ -133,11 +184,13 @@ impl<'a> Story<'a> {
             component: None,
             operation: None,
             seam: None,
+            fault: None,
             lines: Vec::new(),
         }
     }
 
     fn tell(&mut self) {
+        self.tell_stopped();
         self.tell_knots();
         let mut stuck: Vec<&Entry> = self
             .of
@@ -156,6 +209,29 @@ impl<'a> Story<'a> {
         }
         if self.standstill != Standstill::None {
             self.tell_others(stuck.first().map(|operation| operation.since));
+        }
+    }
+
+    /// What the plan itself keeps from running.
+    fn tell_stopped(&mut self) {
+        if let Some(fault) = &self.of.paused {
+            self.lines.push(format!("{}: the whole process is paused by fault {fault}", self.of.machine));
+            self.standstill = Standstill::Freeze;
+            self.component = Some(self.of.machine.to_string());
+            self.fault = Some(fault.clone());
+        }
+        for (task, fault) in &self.of.stopped {
+            let line =
+                format!("{}: task {} is kept from running by fault {fault}", self.of.machine, task.name);
+            self.lines.push(line);
+            if self.standstill > Standstill::Freeze {
+                self.standstill = Standstill::Freeze;
+                self.component = Some(format!("{}, task {}", self.of.machine, task.name));
+                self.fault = Some(fault.clone());
+            }
+            if self.told.insert(task.id) {
+                self.tell_waiters_of(On::Task(task.id), task.id, 1);
+            }
         }
     }
 
@@ -198,8 +274,10 @@ impl<'a> Story<'a> {
     fn tell_operation(&mut self, operation: &'a Entry) {
         let by = operation.task.as_ref().map_or_else(|| "no task".to_owned(), |task| task.name.to_string());
         let target = operation.target.as_deref().unwrap_or("?");
+        let fault = self.of.held.get(&operation.number);
+        let held = fault.map(|fault| format!(", held by fault {fault}")).unwrap_or_default();
         self.lines.push(format!(
-            "{}: {} of {target} in flight for {} (since {}), begun by task {by} at {}",
+            "{}: {} of {target} in flight for {} (since {}), begun by task {by} at {}{held}",
             self.of.machine,
             operation.what,
             age(self.age(operation.since)),
@@ -208,6 +286,7 @@ impl<'a> Story<'a> {
         ));
         if self.standstill > Standstill::Freeze {
             self.standstill = Standstill::Freeze;
+            self.fault = fault.cloned();
             self.component = Some(format!("{}, task {by}", self.of.machine));
             self.operation = Some(format!("{} of {target}", operation.what));
         }
@@ -275,7 +354,7 @@ impl<'a> Story<'a> {
                 let line = format!(
                     "{indent}task {} {verb} {thing} since {}, at {}",
                     self.name(holder),
-                    moment(held.since),
+                    self.when(held.since),
                     site(held.site)
                 );
                 self.lines.push(line);
@@ -393,6 +472,11 @@ impl<'a> Story<'a> {
         reached
     }
 
+    /// A moment of the machine's own clock.
+    fn when(&self, local: Moment) -> String {
+        moment(Moment(self.of.clock.when(local.0)))
+    }
+
     fn age(&self, since: Moment) -> Duration {
         self.of.now.since(since)
     }
@@ -408,7 +492,7 @@ impl<'a> Story<'a> {
             (WaitKind::Lock, Some(held)) => format!(
                 "{thing} held by task {} since {}, taken at {}",
                 held.task.map_or_else(|| "?".to_owned(), |task| task.name.to_string()),
-                moment(held.since),
+                self.when(held.since),
                 site(held.site)
             ),
             (WaitKind::Send | WaitKind::Reply, Some(held)) => format!(

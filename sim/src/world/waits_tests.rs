@@ -17,6 +17,10 @@ impl Stage {
             machine: Arc::from("node1"),
             incarnation: 1,
             now: Moment(100 * SECOND),
+            clock: crate::world::clock::ClockView::new(),
+            held: BTreeMap::new(),
+            stopped: Vec::new(),
+            paused: None,
             entries: Vec::new(),
             threads: Vec::new(),
             tasks: Vec::new(),
@@ -215,4 +219,59 @@ fn an_operation_whose_waiter_gave_up_still_freezes() {
     let told = stage.told();
     assert_eq!(told.standstill, Standstill::Freeze);
     assert_eq!(told.operation.as_deref(), Some("write of segment"));
+}
+
+#[test]
+fn an_operation_names_the_planned_fault_that_holds_it() {
+    let mut stage = Stage::new();
+    let worker = stage.task("worker", "");
+    let entry = stage.entry(&worker, WaitKind::DiskSync, "/data/journal/1.log", 60);
+    entry.operation = true;
+    let number = entry.number;
+    stage.snapshot.held.insert(number, "1 (disk-stall node1 for 3h)".to_owned());
+    let told = stage.told();
+    assert_eq!(told.fault.as_deref(), Some("1 (disk-stall node1 for 3h)"));
+    assert!(
+        has_line(&told, &["in flight for 40.000 s", "held by fault 1 (disk-stall node1 for 3h)"]),
+        "{told:?}"
+    );
+    assert_eq!(told.at, 100 * SECOND);
+}
+
+#[test]
+fn a_task_that_the_plan_keeps_from_running_is_named_with_who_waits_for_it() {
+    let mut stage = Stage::new();
+    let (owner, asker) = (stage.task("partition", "orders-0"), stage.task("connection", ""));
+    let mailbox = held("orders-0 mailbox", &owner, 10);
+    stage.waits_for(&asker, WaitKind::Reply, &mailbox, 50);
+    stage.snapshot.stopped.push((owner, "2 (task-stopped node1)".to_owned()));
+    let told = stage.told();
+    assert_eq!(told.standstill, Standstill::Freeze);
+    assert_eq!(told.component.as_deref(), Some("node1, task partition[orders-0]"));
+    assert!(has_line(&told, &["kept from running by fault 2 (task-stopped node1)"]), "{told:?}");
+    assert!(has_line(&told, &["1 task waits for a reply from channel orders-0 mailbox"]), "{told:?}");
+}
+
+#[test]
+fn where_nothing_stands_still_the_oldest_waits_are_told() {
+    let mut stage = Stage::new();
+    let (asker, idle) = (stage.task("asker", ""), stage.task("idle", ""));
+    stage.entry(&asker, WaitKind::Send, "requests", 50);
+    stage.entry(&idle, WaitKind::Timer, "tick", 1);
+    let lines = oldest_waits(std::slice::from_ref(&stage.snapshot));
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[1].contains("task asker: send requests since 50.000 s"), "{lines:?}");
+    assert_eq!(oldest_waits(&[]), ["no node runs"]);
+}
+
+#[test]
+fn a_moment_of_a_machine_whose_clock_jumped_is_told_in_the_time_of_the_world() {
+    let mut stage = Stage::new();
+    let (holder, waiter) = (stage.task("holder", ""), stage.task("waiter", ""));
+    stage.snapshot.clock.jump(20 * SECOND, crate::fault::Offset { nanos: 1_000 * SECOND as i64 });
+    let lock = held("file", &holder, 1_030);
+    stage.waits_for(&waiter, WaitKind::Lock, &lock, 40);
+    stage.entry(&holder, WaitKind::DiskSync, "wal", 31).operation = true;
+    let told = stage.told();
+    assert!(has_line(&told, &["task holder holds lock file since 30.000 s"]), "{told:?}");
 }

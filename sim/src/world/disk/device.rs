@@ -15,14 +15,17 @@ use io_backend::registry::InFlight;
 use super::image::Image;
 use super::markers::{MarkerTimes, Markers};
 use super::names::Inode;
-use super::operation::{Outlet, SyncRecord, Work, target};
+use super::operation::{Outlet, Output, SyncRecord, Target, Work};
+use super::pages::is_zero;
+use super::permits::Permit;
 use crate::fault::disk::{DiskEffect, DiskFailure, DiskTarget, WriteFate};
-use crate::fault::{self, Fault, FaultId, PathSelector};
+use crate::fault::{self, Fault, FaultId, Occasion, PathClass, PathSelector};
+use crate::world::alloc;
 use crate::world::lock;
 use crate::world::process::Process;
 use crate::world::streams::Stream;
 use crate::world::timers::TimerKey;
-use crate::world::trace::{Event, What};
+use crate::world::trace::{Event, What, digest};
 use crate::world::universe::Universe;
 
 /// So many syncs are remembered for checkers.
@@ -43,6 +46,8 @@ pub(super) struct State {
     pub(super) syncs: VecDeque<SyncRecord>,
     pub(super) markers: Markers,
     pub(super) counts: DeviceCounts,
+    /// When the device has moved all that it was given so far.
+    busy_until: u64,
 }
 
 /// Counts of operations done, for budgets and probes.
@@ -66,6 +71,17 @@ pub(super) struct Operation {
     pub(super) timer: Option<TimerKey>,
     pub(super) entry: InFlight,
     pub(super) outlet: Arc<Outlet>,
+    /// Given back when the operation is over; a dedicated loop's has none.
+    pub(super) _permit: Option<Permit>,
+}
+
+/// An operation in flight that a planned fault holds.
+pub(in crate::world) struct HeldOperation {
+    pub(in crate::world) what: &'static str,
+    pub(in crate::world) path: Arc<Path>,
+    /// In the world's time.
+    pub(in crate::world) began: u64,
+    pub(in crate::world) fault: FaultId,
 }
 
 impl Device {
@@ -78,6 +94,7 @@ impl Device {
             syncs: VecDeque::new(),
             markers: Markers::new(universe.options.marker),
             counts: DeviceCounts::default(),
+            busy_until: 0,
         };
         Arc::new(Device { machine, universe: universe.clone(), state: Mutex::new(state) })
     }
@@ -86,10 +103,12 @@ impl Device {
     pub(super) fn begin(
         self: &Arc<Device>,
         process: &Arc<Process>,
-        path: &Arc<Path>,
+        target: &Target,
         work: Work,
         site: &'static Location<'static>,
+        permit: Option<Permit>,
     ) -> Arc<Outlet> {
+        let _world = alloc::as_world();
         let outlet = Arc::new(Outlet::default());
         if !process.is_alive() {
             return outlet;
@@ -99,13 +118,16 @@ impl Device {
             Moment(process.machine.local_now()),
             work.kind(),
             work.name(),
-            target(path),
+            target.text.clone(),
             site,
         );
+        let path = &*target.path;
         let number = self.universe.number();
         let mut state = lock(&self.state);
+        self.tell(&mut state, process, path, &work, now);
         let effect = self.judge(&mut state, path, &work, now);
-        let latency = state.stream.latency(work.usual_latency()) + effect.delay;
+        let usual = work.usual_latency(self.universe.options.disk_sync_ns);
+        let latency = state.stream.latency(usual) + effect.delay + self.transfer(&mut state, &work, now);
         let covers = match &work {
             Work::Sync { inode } => state.image.file(*inode).map_or(0, |file| file.last_change()),
             Work::SyncDir => state.image.names().last_change(),
@@ -117,7 +139,7 @@ impl Device {
         };
         let operation = Operation {
             process: process.clone(),
-            path: path.clone(),
+            path: target.path.clone(),
             work,
             effect,
             covers,
@@ -126,9 +148,41 @@ impl Device {
             timer,
             entry,
             outlet: outlet.clone(),
+            _permit: permit,
         };
         state.in_flight.insert(number, operation);
         outlet
+    }
+
+    /// Tells faults that wait for a state what happens here. A process that one of them ends dies, or the power goes,
+    /// while the operation is in flight.
+    fn tell(&self, state: &mut State, process: &Process, path: &Path, work: &Work, now: u64) {
+        let number = process.count_operation();
+        if !lock(&self.universe.faults).awaits_any() {
+            return;
+        }
+        let task = io_backend::task::current();
+        let occasion = Occasion {
+            machine: &self.machine,
+            path,
+            operations: work.operations(),
+            role: task.as_ref().map_or("", |task| task.name.role),
+            recovering: (!process.is_serving()).then_some(number),
+        };
+        let usual = work.usual_latency(self.universe.options.disk_sync_ns);
+        let moment = now + state.stream.below(usual);
+        self.universe.occasion(&occasion, moment);
+    }
+
+    /// Nanoseconds until the device has moved what the operation needs, behind all that it was given before.
+    fn transfer(&self, state: &mut State, work: &Work, now: u64) -> u64 {
+        let Some(bytes) = work.transfer(&state.image) else {
+            return 0;
+        };
+        let rate = u128::from(self.universe.options.disk_bytes_per_s.max(1));
+        let takes = (u128::from(bytes) * 1_000_000_000 / rate) as u64;
+        state.busy_until = state.busy_until.max(now) + takes;
+        state.busy_until - now
     }
 
     /// What the faults in force do to it, and whether there is room for it.
@@ -164,11 +218,14 @@ impl Device {
         let Some(operation) = state.in_flight.remove(&number) else {
             return;
         };
-        let result = state.perform(&operation, self.universe.now());
+        let result = state.perform(&operation, self.universe.options.disk_capacity, self.universe.now());
+        drop(state);
         if let (Err(_), Some(_)) = (&result, operation.effect.failure) {
             self.universe.event(Event::new(What::DiskEffect).numbers(number, 0));
         }
-        drop(state);
+        if let Some(content) = content(&operation.work, &result) {
+            self.universe.event(Event { content, ..Event::new(What::DiskEffect).numbers(number, 0) });
+        }
         let local = Moment(operation.process.machine.local_now());
         operation.entry.end(local);
         if !operation.outlet.put(result) {
@@ -216,6 +273,22 @@ impl Device {
         }
     }
 
+    /// Operations of a process that a planned fault holds.
+    pub(in crate::world) fn held(&self, process: u64) -> Vec<HeldOperation> {
+        let state = lock(&self.state);
+        let of_process = state.in_flight.values().filter(|operation| operation.process.number == process);
+        of_process
+            .filter_map(|operation| {
+                Some(HeldOperation {
+                    what: operation.work.name(),
+                    path: operation.path.clone(),
+                    began: operation.began,
+                    fault: operation.effect.stalled_by?,
+                })
+            })
+            .collect()
+    }
+
     /// The process's operations go with it, its locks too. Written bytes stay.
     pub(in crate::world) fn process_ended(&self, process: u64) {
         let mut state = lock(&self.state);
@@ -228,7 +301,7 @@ impl Device {
             .collect();
         for number in numbers {
             if let Some(operation) = state.in_flight.remove(&number) {
-                state.cut_off(&operation);
+                state.cut_off(&operation, self.universe.now());
                 ended.push(operation);
             }
         }
@@ -244,9 +317,13 @@ impl Device {
     pub(in crate::world) fn power_loss(&self) {
         let mut state = lock(&self.state);
         let State { image, stream, markers, .. } = &mut *state;
-        let (bytes, names) = image.power_loss(stream);
+        let bytes =
+            image.unsynced_bytes(|path| matches!(PathClass::of(path), PathClass::Journal | PathClass::Raft));
+        let names = image.power_loss(stream);
         markers.power_loss();
+        let survived = image.digest();
         drop(state);
+        self.universe.event(Event { content: survived, ..Event::new(What::DiskEffect) });
         if bytes > 0 {
             self.universe.probe("power loss with un-synced bytes in flight");
         }
@@ -271,7 +348,7 @@ impl Device {
             image.names().files(true).filter(|(path, _)| selector.matches(path)).map(|(_, i)| i).collect();
         while !candidates.is_empty() {
             let chosen = candidates.swap_remove(stream.below(candidates.len() as u64) as usize);
-            if image.file_mut(chosen).is_some_and(|file| file.rot(stream)) {
+            if image.alter(chosen, |file| file.rot(stream)) == Some(true) {
                 return true;
             }
         }
@@ -330,4 +407,14 @@ impl Device {
     pub fn used(&self) -> u64 {
         lock(&self.state).image.used()
     }
+}
+
+/// The contents that went through an operation, for the trace; zeros are told by their number.
+fn content(work: &Work, result: &std::io::Result<Output>) -> Option<u64> {
+    let bytes = match (work, result) {
+        (Work::Write { data, .. } | Work::WriteDurable { data, .. }, _) => data,
+        (_, Ok(Output::Bytes(bytes))) => bytes,
+        _ => return None,
+    };
+    Some(if is_zero(bytes) { bytes.len() as u64 } else { digest(bytes) })
 }

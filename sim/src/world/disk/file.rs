@@ -17,6 +17,15 @@ struct Unsynced {
     change: Change,
 }
 
+impl Unsynced {
+    fn bytes(&self) -> u64 {
+        match &self.change {
+            Change::Write { data, .. } => data.len() as u64,
+            Change::SetLen(_) => 0,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Change {
     Write { position: u64, data: Bytes },
@@ -28,10 +37,13 @@ pub struct FileState {
     durable: Pages,
     current: Pages,
     unsynced: Vec<Unsynced>,
+    /// Bytes of the writes in `unsynced`.
+    dirty: u64,
     numbers: u64,
 }
 
 /// What a sync made durable.
+#[derive(Default)]
 pub struct Covered {
     /// Position and length of each write.
     pub ranges: Vec<(u64, u64)>,
@@ -47,14 +59,9 @@ impl FileState {
         &self.durable
     }
 
+    /// What a sync called now would have to move.
     pub fn unsynced_bytes(&self) -> u64 {
-        self.unsynced
-            .iter()
-            .map(|unsynced| match &unsynced.change {
-                Change::Write { data, .. } => data.len() as u64,
-                Change::SetLen(_) => 0,
-            })
-            .sum()
+        self.dirty
     }
 
     /// Number of the last change made.
@@ -64,6 +71,7 @@ impl FileState {
 
     pub fn write(&mut self, position: u64, data: Bytes) {
         self.current.write(position, &data);
+        self.dirty += data.len() as u64;
         self.push(Change::Write { position, data });
     }
 
@@ -94,7 +102,7 @@ impl FileState {
     pub fn sync(&mut self, number: u64) -> Covered {
         let covered = self.take(number);
         let alone = self.unsynced.is_empty();
-        let mut result = Covered { ranges: Vec::new(), data: Vec::new() };
+        let mut result = Covered::default();
         for unsynced in covered {
             match unsynced.change {
                 Change::Write { position, data } => {
@@ -117,24 +125,44 @@ impl FileState {
         result
     }
 
-    /// The sync failed: the kernel marks the pages clean, so that no later sync writes them; perhaps it
-    /// drops them, too.
-    pub fn lose(&mut self, number: u64, drop_pages: bool) {
-        drop(self.take(number));
+    /// The sync failed: some of the pages had reached the medium by then. The kernel marks all of them clean, so
+    /// that no later sync writes them; perhaps it drops them, too. Returns what became durable all the same.
+    pub fn lose(&mut self, number: u64, drop_pages: bool, stream: &mut Stream) -> Covered {
+        let mut kept = Covered::default();
+        // All or nothing is as likely as a part.
+        let share = [0, 0, 500, 1000][stream.below(4) as usize];
+        for unsynced in self.take(number) {
+            if !stream.per_mille(share) {
+                continue;
+            }
+            match unsynced.change {
+                Change::Write { position, data } => {
+                    self.durable.write(position, &data);
+                    kept.ranges.push((position, data.len() as u64));
+                    kept.data.push(data);
+                }
+                Change::SetLen(len) => self.durable.set_len(len),
+            }
+        }
         if drop_pages && self.unsynced.is_empty() {
             self.current = self.durable.clone();
         }
+        kept
     }
 
     fn take(&mut self, number: u64) -> Vec<Unsynced> {
         let rest = self.unsynced.partition_point(|unsynced| unsynced.number <= number);
         let later = self.unsynced.split_off(rest);
-        std::mem::replace(&mut self.unsynced, later)
+        let taken = std::mem::replace(&mut self.unsynced, later);
+        for unsynced in &taken {
+            self.dirty -= unsynced.bytes();
+        }
+        taken
     }
 
     /// What the medium holds after the power went. Returns the bytes that were not synced.
     pub fn power_loss(&mut self, stream: &mut Stream) -> u64 {
-        let lost = self.unsynced_bytes();
+        let lost = std::mem::take(&mut self.dirty);
         let unsynced = std::mem::take(&mut self.unsynced);
         if unsynced.is_empty() {
             self.current = self.durable.clone();

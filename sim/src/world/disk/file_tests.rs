@@ -82,11 +82,44 @@ fn overlapping_writes_in_one_page_are_synced_in_order() {
     assert_eq!(file.current().read(15, 10), vec![3; 10]);
 }
 
+/// A seed whose failed sync leaves nothing on the medium.
+const NOTHING_KEPT: u64 = 1;
+
+#[test]
+fn a_failed_sync_leaves_nothing_some_or_all_of_what_it_should_have_covered() {
+    let kept: BTreeSet<usize> = (0..50)
+        .map(|seed| {
+            let mut file = FileState::default();
+            file.write(0, written(4096, 1));
+            file.write(4096, written(4096, 1));
+            let kept = file.lose(file.last_change(), false, &mut Stream::new(seed, "disk"));
+            assert_eq!(kept.ranges.len() * 4096, file.durable().occupied().len() * 4096);
+            assert_eq!(file.unsynced_bytes(), 0, "none of it is synced later");
+            kept.ranges.len()
+        })
+        .collect();
+    assert_eq!(kept, BTreeSet::from([0, 1, 2]));
+}
+
+#[test]
+fn what_is_dirty_is_counted_as_it_comes_and_goes() {
+    let mut file = FileState::default();
+    file.write(0, written(1_000, 1));
+    let asked = file.last_change();
+    file.write(0, written(500, 2));
+    file.set_len(200);
+    assert_eq!(file.unsynced_bytes(), 1_500);
+    file.sync(asked);
+    assert_eq!(file.unsynced_bytes(), 500);
+    file.power_loss(&mut Stream::new(1, "disk"));
+    assert_eq!(file.unsynced_bytes(), 0);
+}
+
 #[test]
 fn a_failed_sync_loses_the_pages_for_good() {
     let mut file = FileState::default();
     file.write(0, written(4096, 1));
-    file.lose(file.last_change(), false);
+    file.lose(file.last_change(), false, &mut Stream::new(NOTHING_KEPT, "disk"));
     assert_eq!(file.current().read(0, 1), [1], "the cache may still show it");
     file.sync(file.last_change());
     file.power_loss(&mut Stream::new(3, "disk"));

@@ -1,12 +1,14 @@
 //! All files of a disk: names and contents together, and what each operation does to them.
 
 use std::collections::BTreeMap;
+use std::hash::Hasher;
 use std::io;
 use std::path::Path;
 
 use bytes::Bytes;
 use io_backend::OpenHow;
 use io_backend::disk::DirEntry;
+use twox_hash::XxHash3_64;
 
 use super::file::{Covered, FileState};
 use super::names::{Inode, Named, Names, parent};
@@ -19,6 +21,8 @@ pub struct Image {
     /// Handles open on each file.
     open: BTreeMap<Inode, u64>,
     inodes: u64,
+    /// Bytes of all files as they are now.
+    used: u64,
 }
 
 fn error(kind: io::ErrorKind, text: &str) -> io::Error {
@@ -38,13 +42,18 @@ impl Image {
         self.files.get(&inode)
     }
 
-    pub fn file_mut(&mut self, inode: Inode) -> Option<&mut FileState> {
-        self.files.get_mut(&inode)
+    /// Changes a file, and keeps account of what the disk holds.
+    pub fn alter<R>(&mut self, inode: Inode, change: impl FnOnce(&mut FileState) -> R) -> Option<R> {
+        let file = self.files.get_mut(&inode)?;
+        let before = file.current().len();
+        let result = change(file);
+        self.used = self.used - before + file.current().len();
+        Some(result)
     }
 
     /// Bytes of all files as they are now.
     pub fn used(&self) -> u64 {
-        self.files.values().map(|file| file.current().len()).sum()
+        self.used
     }
 
     pub fn exists(&self, path: &Path) -> bool {
@@ -88,15 +97,11 @@ impl Image {
     }
 
     fn forget_if_unnamed(&mut self, inode: Inode) {
-        if !self.open.contains_key(&inode) && !self.names.refers_to(inode) {
-            self.files.remove(&inode);
-        }
-    }
-
-    fn forget_unnamed(&mut self) {
-        let all: Vec<Inode> = self.files.keys().copied().collect();
-        for inode in all {
-            self.forget_if_unnamed(inode);
+        if !self.open.contains_key(&inode)
+            && !self.names.refers_to(inode)
+            && let Some(file) = self.files.remove(&inode)
+        {
+            self.used -= file.current().len();
         }
     }
 
@@ -180,32 +185,51 @@ impl Image {
     }
 
     pub fn sync_dir(&mut self, path: &Path, number: u64) {
-        self.names.sync_dir(path, number);
-        self.forget_unnamed();
-    }
-
-    pub fn sync(&mut self, inode: Inode, number: u64) -> Option<Covered> {
-        self.files.get_mut(&inode).map(|file| file.sync(number))
-    }
-
-    pub fn write(&mut self, inode: Inode, position: u64, data: Bytes) {
-        if let Some(file) = self.files.get_mut(&inode) {
-            file.write(position, data);
+        for inode in self.names.sync_dir(path, number) {
+            self.forget_if_unnamed(inode);
         }
     }
 
-    /// The power goes: un-synced names and bytes are kept, dropped or torn. Returns how many bytes and how
-    /// many names were not synced.
-    pub fn power_loss(&mut self, stream: &mut Stream) -> (u64, usize) {
-        let bytes = self.files.values_mut().map(|file| file.power_loss(stream)).sum();
+    pub fn sync(&mut self, inode: Inode, number: u64) -> Option<Covered> {
+        self.alter(inode, |file| file.sync(number))
+    }
+
+    pub fn write(&mut self, inode: Inode, position: u64, data: Bytes) {
+        self.alter(inode, |file| file.write(position, data));
+    }
+
+    /// Bytes of these files that no sync covers yet.
+    pub fn unsynced_bytes(&self, of: impl Fn(&Path) -> bool) -> u64 {
+        let files = self.names.files(false).filter(|(path, _)| of(path));
+        files.filter_map(|(_, inode)| self.files.get(&inode)).map(FileState::unsynced_bytes).sum()
+    }
+
+    /// The power goes: un-synced names and bytes are kept, dropped or torn. Returns how many names were not synced.
+    pub fn power_loss(&mut self, stream: &mut Stream) -> usize {
+        for file in self.files.values_mut() {
+            file.power_loss(stream);
+        }
         let names = self.names.power_loss(stream);
         self.open.clear();
-        self.forget_unnamed();
-        (bytes, names)
+        self.files.retain(|inode, _| self.names.refers_to(*inode));
+        self.used = self.files.values().map(|file| file.current().len()).sum();
+        names
     }
 
     pub fn wipe(&mut self) {
         let inodes = self.inodes;
         *self = Image { inodes, ..Image::default() };
+    }
+
+    /// Names and contents that are durable, as one number: equal images have equal ones.
+    pub fn digest(&self) -> u64 {
+        let mut hasher = XxHash3_64::new();
+        for (path, inode) in self.names.files(true) {
+            hasher.write(path.as_os_str().as_encoded_bytes());
+            if let Some(file) = self.files.get(&inode) {
+                file.durable().feed(&mut hasher);
+            }
+        }
+        hasher.finish()
     }
 }

@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use memchr::memmem::Finder;
+
 /// When a record was first written and first durable, in nanoseconds of the world.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MarkerTimes {
@@ -12,15 +14,18 @@ pub struct MarkerTimes {
     pub durable: Option<u64>,
 }
 
+/// Bytes of a marker.
+const LEN: usize = 8;
+
 #[derive(Default)]
 pub struct Markers {
-    marker: Option<[u8; 8]>,
+    finder: Option<Finder<'static>>,
     times: BTreeMap<u64, MarkerTimes>,
 }
 
 impl Markers {
     pub fn new(marker: Option<[u8; 8]>) -> Markers {
-        Markers { marker, times: BTreeMap::new() }
+        Markers { finder: marker.map(|marker| Finder::new(&marker).into_owned()), times: BTreeMap::new() }
     }
 
     pub fn get(&self, record: u64) -> MarkerTimes {
@@ -45,35 +50,12 @@ impl Markers {
     }
 
     fn find(&self, data: &[u8]) -> Vec<u64> {
-        let Some(marker) = &self.marker else {
+        let Some(finder) = &self.finder else {
             return Vec::new();
         };
-        let mut found = Vec::new();
-        let mut rest = data;
-        while let Some(at) = position(rest, marker) {
-            let behind = &rest[at + marker.len()..];
-            if let Some(number) = behind.first_chunk::<8>() {
-                found.push(u64::from_be_bytes(*number));
-            }
-            rest = behind;
-        }
-        found
+        let number = |at: usize| data[at + LEN..].first_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes));
+        finder.find_iter(data).filter_map(number).collect()
     }
-}
-
-fn position(data: &[u8], marker: &[u8; 8]) -> Option<usize> {
-    let mut from = 0;
-    while let Some(at) = data[from..].iter().position(|byte| *byte == marker[0]) {
-        let at = from + at;
-        if data.len() - at < marker.len() {
-            return None;
-        }
-        if &data[at..at + marker.len()] == marker {
-            return Some(at);
-        }
-        from = at + 1;
-    }
-    None
 }
 
 #[cfg(test)]

@@ -11,8 +11,10 @@ mod names;
 mod operation;
 mod pages;
 mod perform;
+mod permits;
 
 use std::future::{Future, poll_fn};
+use std::io;
 use std::panic::Location;
 use std::path::Path;
 use std::sync::Arc;
@@ -25,11 +27,14 @@ use io_backend::{Backend, Deadline, DedicatedDisk, DedicatedFile, Disk, DiskErro
 pub use device::{Device, DeviceCounts};
 pub use markers::MarkerTimes;
 pub use operation::SyncRecord;
+pub(super) use permits::Permits;
 
+use super::alloc;
 use super::backend::SimBackend;
 use super::process::Process;
 use names::Inode;
-use operation::{Output, Waiter, Work};
+use operation::{Handle, Output, Target, Waiter, Work};
+use permits::Permit;
 
 /// A process's view of its machine's disk.
 #[derive(Clone)]
@@ -44,31 +49,55 @@ impl SimDisk {
 
     async fn run(
         &self,
-        path: Arc<Path>,
+        target: &Target,
         work: Work,
         deadline: Option<Deadline>,
         site: &'static Location<'static>,
     ) -> DiskResult<Output> {
-        let (kind, what) = (work.kind(), work.name());
-        let outlet = self.process.machine.disk.begin(&self.process, &path, work, site);
-        let waiter = Waiter(outlet);
-        let done = poll_fn(|cx| waiter.0.poll(cx));
+        let what = work.name();
         let result = match deadline {
             // A dedicated loop's thread is in the operation itself: there is no other wait to enter.
-            None => done.await,
-            Some(deadline) => {
-                let backend = SimBackend::new(self.process.clone());
-                let mut wait =
-                    backend.registry().waiting(&backend, kind, what, site).on(operation::target(&path));
-                if matches!(deadline, Deadline::Unbounded(_)) {
-                    wait = wait.unbounded();
-                }
-                within(&backend, deadline, wait.during(done)).await.unwrap_or_else(|_| {
-                    Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "deadline passed"))
-                })
+            None => self.operate(target, work, site, None).await,
+            Some(deadline) => self.operate_within(target, work, deadline, site).await,
+        };
+        result.map_err(|source| DiskError::new(what, target.path.to_path_buf(), source))
+    }
+
+    fn operate(
+        &self,
+        target: &Target,
+        work: Work,
+        site: &'static Location<'static>,
+        permit: Option<Permit>,
+    ) -> impl Future<Output = io::Result<Output>> + use<> {
+        let waiter = Waiter(self.process.machine.disk.begin(&self.process, target, work, site, permit));
+        poll_fn(move |cx| waiter.0.poll(cx))
+    }
+
+    /// Waits for a permit, then for the operation, both until the deadline.
+    async fn operate_within(
+        &self,
+        target: &Target,
+        work: Work,
+        deadline: Deadline,
+        site: &'static Location<'static>,
+    ) -> io::Result<Output> {
+        let (kind, what) = (work.kind(), work.name());
+        let backend = SimBackend::new(self.process.clone());
+        let waiting = || {
+            let wait = backend.registry().waiting(&backend, kind, what, site).on(target.text.clone());
+            if matches!(deadline, Deadline::Unbounded(_)) { wait.unbounded() } else { wait }
+        };
+        let late = |_| io::Error::new(io::ErrorKind::TimedOut, "deadline passed");
+        let permit = match self.process.disk_permits.try_acquire() {
+            Some(permit) => permit,
+            None => {
+                let acquire = self.process.disk_permits.acquire();
+                within(&backend, deadline, waiting().during(acquire)).await.map_err(late)?
             }
         };
-        result.map_err(|source| DiskError::new(what, path.to_path_buf(), source))
+        let done = self.operate(target, work, site, Some(permit));
+        within(&backend, deadline, waiting().during(done)).await.map_err(late)?
     }
 
     async fn done(
@@ -78,22 +107,17 @@ impl SimDisk {
         deadline: Deadline,
         site: &'static Location<'static>,
     ) -> DiskResult<()> {
-        self.run(Arc::from(path), work, Some(deadline), site).await.map(|_| ())
+        self.run(&Target::new(path), work, Some(deadline), site).await.map(|_| ())
     }
 
-    fn opened(&self, path: Arc<Path>, how: OpenHow, output: Output) -> SimFile {
-        let inode = match output {
-            Output::Opened(inode) => inode,
-            _ => Inode(0),
+    fn opened(&self, target: Target, how: OpenHow, output: Output) -> SimFile {
+        let Output::Opened(handle) = output else {
+            unreachable!("an open that succeeds leaves a handle");
         };
+        let read_only = how == OpenHow::ReadOnly;
         SimFile {
             disk: self.clone(),
-            open: Arc::new(Open {
-                process: self.process.clone(),
-                inode,
-                path,
-                read_only: how == OpenHow::ReadOnly,
-            }),
+            open: Arc::new(Open { inode: handle.inode, _handle: handle, target, read_only }),
         }
     }
 }
@@ -110,10 +134,10 @@ impl Disk for SimDisk {
         deadline: Deadline,
     ) -> impl Future<Output = DiskResult<SimFile>> + Send {
         let site = Location::caller();
-        let path: Arc<Path> = Arc::from(path);
+        let target = Target::new(path);
         async move {
-            let output = self.run(path.clone(), Work::Open(how), Some(deadline), site).await?;
-            Ok(self.opened(path, how, output))
+            let output = self.run(&target, Work::Open(how), Some(deadline), site).await?;
+            Ok(self.opened(target, how, output))
         }
     }
 
@@ -130,7 +154,7 @@ impl Disk for SimDisk {
     ) -> impl Future<Output = DiskResult<Vec<DirEntry>>> + Send {
         let site = Location::caller();
         async move {
-            match self.run(Arc::from(path), Work::ReadDir, Some(deadline), site).await? {
+            match self.run(&Target::new(path), Work::ReadDir, Some(deadline), site).await? {
                 Output::Entries(entries) => Ok(entries),
                 _ => Ok(Vec::new()),
             }
@@ -176,16 +200,10 @@ pub struct SimFile {
 }
 
 struct Open {
-    process: Arc<Process>,
     inode: Inode,
-    path: Arc<Path>,
+    _handle: Handle,
+    target: Target,
     read_only: bool,
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.process.machine.disk.close(self.inode);
-    }
 }
 
 impl SimFile {
@@ -197,15 +215,15 @@ impl SimFile {
     ) -> DiskResult<Output> {
         if self.open.read_only && !matches!(work, Work::Read { .. } | Work::Len { .. } | Work::Sync { .. }) {
             let refused = std::io::Error::from_raw_os_error(libc::EBADF);
-            return Err(DiskError::new(work.name(), self.open.path.to_path_buf(), refused));
+            return Err(DiskError::new(work.name(), self.open.target.path.to_path_buf(), refused));
         }
-        self.disk.run(self.open.path.clone(), work, deadline, site).await
+        self.disk.run(&self.open.target, work, deadline, site).await
     }
 }
 
 impl File for SimFile {
     fn path(&self) -> &Path {
-        &self.open.path
+        &self.open.target.path
     }
 
     #[track_caller]
@@ -281,12 +299,18 @@ impl DedicatedDisk for SimDedicatedDisk {
     #[track_caller]
     fn open(&self, path: &Path) -> impl Future<Output = DiskResult<SimDedicatedFile>> {
         let site = Location::caller();
-        let path: Arc<Path> = Arc::from(path);
+        let target = Target::new(path);
         async move {
-            let output = self.disk.run(path.clone(), Work::Open(OpenHow::Existing), None, site).await?;
-            Ok(SimDedicatedFile { file: self.disk.opened(path, OpenHow::Existing, output) })
+            let output = self.disk.run(&target, Work::Open(OpenHow::Existing), None, site).await?;
+            Ok(SimDedicatedFile { file: self.disk.opened(target, OpenHow::Existing, output) })
         }
     }
+}
+
+/// The caller keeps its buffer; what the disk works with is the world's.
+fn handed_over(data: &[u8]) -> Bytes {
+    let _world = alloc::as_world();
+    Bytes::copy_from_slice(data)
 }
 
 pub struct SimDedicatedFile {
@@ -301,7 +325,7 @@ impl DedicatedFile for SimDedicatedFile {
     #[track_caller]
     fn write_at(&self, position: u64, data: Vec<u8>) -> impl Future<Output = (DiskResult<()>, Vec<u8>)> {
         let site = Location::caller();
-        let bytes = Bytes::copy_from_slice(&data);
+        let bytes = handed_over(&data);
         let work = Work::Write { inode: self.file.open.inode, position, data: bytes };
         async move { (self.file.run(work, None, site).await.map(|_| ()), data) }
     }
@@ -309,7 +333,7 @@ impl DedicatedFile for SimDedicatedFile {
     #[track_caller]
     fn write_durable(&self, position: u64, data: Vec<u8>) -> impl Future<Output = (DiskResult<()>, Vec<u8>)> {
         let site = Location::caller();
-        let bytes = Bytes::copy_from_slice(&data);
+        let bytes = handed_over(&data);
         let work = Work::WriteDurable { inode: self.file.open.inode, position, data: bytes };
         async move { (self.file.run(work, None, site).await.map(|_| ()), data) }
     }

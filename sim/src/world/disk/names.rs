@@ -5,6 +5,7 @@
 //! loss each directory keeps a prefix of its un-synced changes.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
 use crate::world::streams::Stream;
@@ -41,7 +42,36 @@ pub struct Names {
     current: Tree,
     durable: Tree,
     pending: Vec<Pending>,
+    references: References,
     numbers: u64,
+}
+
+/// How many names lead to each file: current and durable ones, and those in changes that are not durable yet.
+#[derive(Clone, Debug, Default)]
+struct References {
+    counts: BTreeMap<Inode, u64>,
+    /// Files that lost their last one.
+    gone: Vec<Inode>,
+}
+
+impl References {
+    fn gain(&mut self, named: Named) {
+        if let Named::File(inode) = named {
+            *self.counts.entry(inode).or_default() += 1;
+        }
+    }
+
+    fn lose(&mut self, named: Named) {
+        if let Named::File(inode) = named
+            && let Some(count) = self.counts.get_mut(&inode)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&inode);
+                self.gone.push(inode);
+            }
+        }
+    }
 }
 
 pub fn parent(path: &Path) -> &Path {
@@ -69,8 +99,7 @@ impl Names {
 
     /// Names directly in a directory, in order.
     pub fn list(&self, dir: &Path) -> Vec<(String, Named)> {
-        self.current
-            .iter()
+        below(&self.current, dir)
             .filter(|(path, _)| parent(path) == dir)
             .filter_map(|(path, named)| Some((path.file_name()?.to_string_lossy().into_owned(), *named)))
             .collect()
@@ -106,13 +135,17 @@ impl Names {
             NameChange::Rename { to, .. } => parent(to),
         }
         .to_owned();
-        apply(&mut self.current, &change);
+        apply(&mut self.current, &change, &mut self.references);
         self.numbers += 1;
+        if let Some(named) = change.named() {
+            self.references.gain(named);
+        }
         self.pending.push(Pending { number: self.numbers, dir, change });
     }
 
-    /// Makes durable what happened in `dir` up to change `number`, and the way to it.
-    pub fn sync_dir(&mut self, dir: &Path, number: u64) {
+    /// Makes durable what happened in `dir` up to change `number`, and the way to it. Returns the files that no
+    /// name leads to any more.
+    pub fn sync_dir(&mut self, dir: &Path, number: u64) -> Vec<Inode> {
         let (covered, rest): (Vec<Pending>, Vec<Pending>) =
             std::mem::take(&mut self.pending).into_iter().partition(|pending| {
                 let way = match &pending.change {
@@ -127,8 +160,12 @@ impl Names {
             });
         self.pending = rest;
         for pending in covered {
-            apply(&mut self.durable, &pending.change);
+            apply(&mut self.durable, &pending.change, &mut self.references);
+            if let Some(named) = pending.change.named() {
+                self.references.lose(named);
+            }
         }
+        std::mem::take(&mut self.references.gone)
     }
 
     /// Each directory keeps some prefix of what was not synced. Returns how many changes were not.
@@ -146,7 +183,7 @@ impl Names {
             let left = kept.get_mut(change.dir.as_path());
             if let Some(left) = left.filter(|left| **left > 0) {
                 *left -= 1;
-                apply(&mut self.durable, &change.change);
+                apply(&mut self.durable, &change.change, &mut self.references);
             }
         }
         // What lies in a directory that is gone is gone.
@@ -160,40 +197,72 @@ impl Names {
             self.durable.remove(&orphan);
         }
         self.current = self.durable.clone();
+        self.references = References::default();
+        for named in self.durable.values().chain(self.current.values()) {
+            self.references.gain(*named);
+        }
         pending.len()
     }
 
     /// Whether any name, durable or not, leads to the file, or may after a power loss.
     pub fn refers_to(&self, inode: Inode) -> bool {
-        let is = |named: &Named| *named == Named::File(inode);
-        self.current.values().any(is)
-            || self.durable.values().any(is)
-            || self.pending.iter().any(|pending| match &pending.change {
-                NameChange::Add(_, named) | NameChange::Rename { what: named, .. } => is(named),
-                NameChange::Remove(_) => false,
-            })
+        self.references.counts.contains_key(&inode)
     }
 }
 
-fn apply(tree: &mut Tree, change: &NameChange) {
-    match change {
-        NameChange::Add(path, named) => {
-            tree.insert(path.clone(), *named);
+impl NameChange {
+    /// What it may give a name to, when it becomes durable.
+    fn named(&self) -> Option<Named> {
+        match self {
+            NameChange::Add(_, named) | NameChange::Rename { what: named, .. } => Some(*named),
+            NameChange::Remove(_) => None,
         }
-        NameChange::Remove(path) => tree.retain(|known, _| !known.starts_with(path)),
-        NameChange::Rename { from, to, what } => {
-            let moved: Vec<(PathBuf, Named)> = tree
-                .iter()
-                .filter(|(path, _)| path.starts_with(from))
-                .map(|(path, named)| (path.clone(), *named))
-                .collect();
-            tree.retain(|path, _| !path.starts_with(from) && !path.starts_with(to));
-            for (path, named) in moved {
-                let rest = path.strip_prefix(from).unwrap_or(Path::new(""));
-                let target = if rest.as_os_str().is_empty() { to.clone() } else { to.join(rest) };
-                tree.insert(target, named);
+    }
+}
+
+/// A path and all that lies below it: neighbours in the order of paths.
+fn below<'a>(tree: &'a Tree, root: &'a Path) -> impl Iterator<Item = (&'a PathBuf, &'a Named)> {
+    tree.range::<Path, _>((Bound::Included(root), Bound::Unbounded))
+        .take_while(move |(path, _)| path.starts_with(root))
+}
+
+fn cut_off(tree: &mut Tree, root: &Path) -> Vec<(PathBuf, Named)> {
+    let cut: Vec<(PathBuf, Named)> = below(tree, root).map(|(path, named)| (path.clone(), *named)).collect();
+    for (path, _) in &cut {
+        tree.remove(path);
+    }
+    cut
+}
+
+fn put(tree: &mut Tree, path: PathBuf, named: Named, references: &mut References) {
+    references.gain(named);
+    if let Some(replaced) = tree.insert(path, named) {
+        references.lose(replaced);
+    }
+}
+
+fn apply(tree: &mut Tree, change: &NameChange, references: &mut References) {
+    match change {
+        NameChange::Add(path, named) => put(tree, path.clone(), *named, references),
+        NameChange::Remove(path) => {
+            for (_, named) in cut_off(tree, path) {
+                references.lose(named);
             }
-            tree.insert(to.clone(), *what);
+        }
+        NameChange::Rename { from, to, what } => {
+            let moved = cut_off(tree, from);
+            for (_, named) in cut_off(tree, to) {
+                references.lose(named);
+            }
+            put(tree, to.clone(), *what, references);
+            for (path, named) in moved {
+                if let Ok(rest) = path.strip_prefix(from)
+                    && !rest.as_os_str().is_empty()
+                {
+                    put(tree, to.join(rest), named, references);
+                }
+                references.lose(named);
+            }
         }
     }
 }

@@ -9,9 +9,12 @@ use bytes::Bytes;
 use io_backend::disk::DirEntry;
 use io_backend::{OpenHow, WaitKind};
 
+use super::image::Image;
 use super::names::Inode;
 use crate::fault::Operation;
+use crate::world::descriptors::Descriptor;
 use crate::world::lock;
+use crate::world::process::Process;
 
 #[derive(Clone, Debug)]
 pub enum Work {
@@ -51,13 +54,26 @@ pub enum Work {
     LockDir,
 }
 
-#[derive(Clone, Debug)]
 pub enum Output {
     Done,
     Bytes(Bytes),
-    Opened(Inode),
+    Opened(Handle),
     Len(u64),
     Entries(Vec<DirEntry>),
+}
+
+/// A file that is open, be it that nobody waits for it any more: dropping it closes it, so it is dropped with no
+/// lock held.
+pub struct Handle {
+    pub process: Arc<Process>,
+    pub inode: Inode,
+    pub _descriptor: Descriptor,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.process.machine.disk.close(self.inode);
+    }
 }
 
 impl Work {
@@ -101,18 +117,36 @@ impl Work {
         }
     }
 
-    /// Nanoseconds that a real disk usually takes.
-    pub fn usual_latency(&self) -> u64 {
+    /// Nanoseconds that a real disk usually takes beside moving the data; `sync` is what a sync takes.
+    pub fn usual_latency(&self, sync: u64) -> u64 {
         match self {
-            Work::Read { len, .. } => 80_000 + *len as u64 * 2 / 5,
-            Work::Write { data, .. } => 20_000 + data.len() as u64 * 2 / 5,
-            Work::WriteDurable { data, .. } => 115_000 + data.len() as u64 * 3 / 5,
-            Work::Sync { .. } => 110_000,
+            Work::Read { .. } => 80_000,
+            // Goes to the page cache.
+            Work::Write { data, .. } => 20_000 + data.len() as u64 / 10,
+            Work::WriteDurable { .. } => sync + 5_000,
+            Work::Sync { .. } => sync,
             Work::Len { .. } => 2_000,
             Work::SetLen { .. } | Work::LockDir => 15_000,
             Work::Open(_) | Work::ReadDir | Work::CreateDirAll => 20_000,
             Work::Rename(_) | Work::RemoveFile | Work::RemoveDirAll => 30_000,
-            Work::SyncDir => 130_000,
+            Work::SyncDir => sync + 20_000,
+        }
+    }
+
+    /// Bytes that the device has to move for it, after all that it was given before; none when the page cache or
+    /// the file system's memory answers.
+    pub fn transfer(&self, image: &Image) -> Option<u64> {
+        let dirty = |inode: &Inode| image.file(*inode).map_or(0, |file| file.unsynced_bytes());
+        match self {
+            Work::Read { inode, position, len } => {
+                let there = image.file(*inode).map_or(0, |file| file.current().len());
+                Some(there.saturating_sub(*position).min(*len as u64))
+            }
+            Work::WriteDurable { inode, data, .. } => Some(dirty(inode) + data.len() as u64),
+            Work::Sync { inode } => Some(dirty(inode)),
+            // The flush comes after what is on its way.
+            Work::SyncDir => Some(0),
+            _ => None,
         }
     }
 }
@@ -176,7 +210,15 @@ pub struct SyncRecord {
     pub ranges: Vec<(u64, u64)>,
 }
 
-/// For the registry: the path as text, made once per file.
-pub fn target(path: &Path) -> Arc<str> {
-    Arc::from(path.to_string_lossy().as_ref())
+/// What an operation is done to: a path, and the same as text for the registry, made once per file.
+#[derive(Clone)]
+pub struct Target {
+    pub path: Arc<Path>,
+    pub text: Arc<str>,
+}
+
+impl Target {
+    pub fn new(path: &Path) -> Target {
+        Target { path: Arc::from(path), text: Arc::from(path.to_string_lossy().as_ref()) }
+    }
 }

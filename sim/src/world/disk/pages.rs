@@ -3,6 +3,7 @@
 //! Durable and current contents share the pages in which they agree, and preallocated zeros cost nothing.
 
 use std::collections::BTreeMap;
+use std::hash::Hasher;
 use std::sync::Arc;
 
 pub const PAGE: u64 = 4096;
@@ -42,7 +43,7 @@ fn pieces(position: u64, len: usize) -> impl Iterator<Item = Piece> {
     })
 }
 
-fn is_zero(bytes: &[u8]) -> bool {
+pub fn is_zero(bytes: &[u8]) -> bool {
     bytes.chunks(PAGE_LEN).all(|chunk| chunk == &ZEROS[..chunk.len()])
 }
 
@@ -124,6 +125,15 @@ impl Pages {
     /// Numbers of the pages that are not all zeros.
     pub fn occupied(&self) -> Vec<u64> {
         self.pages.keys().copied().collect()
+    }
+
+    /// Puts the length and all that is not zero into a hash.
+    pub fn feed(&self, hasher: &mut impl Hasher) {
+        hasher.write(&self.len.to_le_bytes());
+        for (number, page) in &self.pages {
+            hasher.write(&number.to_le_bytes());
+            hasher.write(&page[..]);
+        }
     }
 
     /// Flips one bit.

@@ -6,9 +6,12 @@ use std::path::Path;
 use bytes::Bytes;
 
 use super::device::{Operation, SYNCS_KEPT, State};
+use super::file::Covered;
 use super::names::Inode;
-use super::operation::{Output, SyncRecord, Work};
+use super::operation::{Handle, Output, SyncRecord, Work};
+use super::pages::is_zero;
 use crate::fault::disk::{DiskFailure, WriteFate};
+use crate::world::alloc;
 
 impl State {
     /// By how much the work makes the disk fuller.
@@ -27,14 +30,16 @@ impl State {
         }
     }
 
-    pub(super) fn perform(&mut self, operation: &Operation, now: u64) -> io::Result<Output> {
+    /// `capacity` is what the disk holds.
+    pub(super) fn perform(&mut self, operation: &Operation, capacity: u64, now: u64) -> io::Result<Output> {
         if let Some(failure) = operation.effect.failure {
-            return Err(self.fail(operation, failure, now));
+            return Err(self.fail(operation, failure, capacity, now));
         }
         let path = &*operation.path;
         match &operation.work {
             Work::Read { inode, position, len } => {
                 self.counts.reads += 1;
+                let _read = alloc::charge_to(operation.process.account);
                 let bytes = self.image.file(*inode).map(|file| file.current().read(*position, *len));
                 Ok(Output::Bytes(Bytes::from(bytes.unwrap_or_default())))
             }
@@ -56,12 +61,15 @@ impl State {
                 Ok(Output::Len(self.image.file(*inode).map_or(0, |file| file.current().len())))
             }
             Work::SetLen { inode, len } => {
-                if let Some(file) = self.image.file_mut(*inode) {
-                    file.set_len(*len);
-                }
+                self.image.alter(*inode, |file| file.set_len(*len));
                 Ok(Output::Done)
             }
-            Work::Open(how) => self.image.open(path, *how).map(Output::Opened),
+            Work::Open(how) => {
+                let process = operation.process.clone();
+                let descriptor = process.descriptors.file()?;
+                let inode = self.image.open(path, *how)?;
+                Ok(Output::Opened(Handle { process, inode, _descriptor: descriptor }))
+            }
             Work::CreateDirAll => self.image.create_dir_all(path).map(|()| Output::Done),
             Work::ReadDir => self.image.read_dir(path).map(Output::Entries),
             Work::Rename(to) => self.image.rename(path, to).map(|()| Output::Done),
@@ -93,19 +101,18 @@ impl State {
         match fate {
             WriteFate::Done => {
                 self.markers.written(data, now);
-                self.image.write(inode, position, data.clone());
+                self.image.write(inode, position, cached(data));
             }
             WriteFate::Lost => {}
             WriteFate::Torn => {
-                if let Some(file) = self.image.file_mut(inode) {
-                    file.write_torn(position, data, &mut self.stream);
-                }
+                let (stream, data) = (&mut self.stream, cached(data));
+                self.image.alter(inode, |file| file.write_torn(position, &data, stream));
             }
             WriteFate::Misdirected => {
                 let len = self.image.file(inode).map_or(0, |file| file.current().len());
                 let room = len.saturating_sub(data.len() as u64);
                 let elsewhere = self.stream.below(room / 512 + 1) * 512;
-                self.image.write(inode, elsewhere, data.clone());
+                self.image.write(inode, elsewhere, cached(data));
             }
         }
     }
@@ -113,35 +120,61 @@ impl State {
     pub(super) fn sync(&mut self, operation: &Operation, inode: Inode, covers: u64, now: u64) {
         self.counts.syncs += 1;
         let covered = self.image.sync(inode, covers);
-        let mut ranges = Vec::new();
-        if let Some(covered) = covered {
-            for data in &covered.data {
-                self.markers.durable(data, now);
-            }
-            ranges = covered.ranges;
-        }
-        self.remember(operation, true, ranges, now);
+        let covered = covered.unwrap_or_default();
+        self.mark_durable(&covered, now);
+        self.remember(operation, true, covered.ranges, now);
     }
 
-    pub(super) fn fail(&mut self, operation: &Operation, failure: DiskFailure, now: u64) -> io::Error {
-        if failure == DiskFailure::PagesLost {
-            let (inode, covers) = match &operation.work {
-                Work::Sync { inode } => (*inode, operation.covers),
-                Work::WriteDurable { inode, position, data } => {
-                    self.write(*inode, *position, data, WriteFate::Done, now);
-                    (*inode, u64::MAX)
-                }
-                _ => (Inode(0), 0),
-            };
-            let drop_pages = self.stream.coin();
-            if let Some(file) = self.image.file_mut(inode) {
-                file.lose(covers, drop_pages);
+    fn mark_durable(&mut self, covered: &Covered, now: u64) {
+        for data in &covered.data {
+            self.markers.durable(data, now);
+        }
+    }
+
+    /// An operation that fails has not done nothing: some first part of a write is there, and a sync may have made
+    /// a part durable.
+    pub(super) fn fail(
+        &mut self,
+        operation: &Operation,
+        failure: DiskFailure,
+        capacity: u64,
+        now: u64,
+    ) -> io::Error {
+        match &operation.work {
+            Work::Sync { inode } => self.sync_failed(operation, *inode, operation.covers, now),
+            Work::WriteDurable { inode, position, data } if failure == DiskFailure::PagesLost => {
+                self.write(*inode, *position, data, WriteFate::Done, now);
+                self.sync_failed(operation, *inode, u64::MAX, now);
             }
-            self.remember(operation, false, Vec::new(), now);
+            Work::Write { inode, position, data } | Work::WriteDurable { inode, position, data } => {
+                let left = capacity.saturating_sub(self.image.used());
+                let there = self.image.file(*inode).map_or(0, |file| file.current().len());
+                let room = (there + left).saturating_sub(*position);
+                let most = (data.len() as u64).min(room);
+                let reached = self.stream.below(most + 1) as usize;
+                self.write_part(*inode, *position, data, reached, now);
+            }
+            _ => {}
         }
         match failure {
             DiskFailure::Full => io::Error::new(io::ErrorKind::StorageFull, "no space left on device"),
             DiskFailure::Io | DiskFailure::PagesLost => io::Error::from_raw_os_error(libc::EIO),
+        }
+    }
+
+    fn sync_failed(&mut self, operation: &Operation, inode: Inode, covers: u64, now: u64) {
+        let drop_pages = self.stream.coin();
+        let stream = &mut self.stream;
+        let kept = self.image.alter(inode, |file| file.lose(covers, drop_pages, stream));
+        self.mark_durable(&kept.unwrap_or_default(), now);
+        self.remember(operation, false, Vec::new(), now);
+    }
+
+    fn write_part(&mut self, inode: Inode, position: u64, data: &Bytes, reached: usize, now: u64) {
+        if reached > 0 {
+            let part = cached(&data[..reached]);
+            self.markers.written(&part, now);
+            self.image.write(inode, position, part);
         }
     }
 
@@ -159,7 +192,7 @@ impl State {
     }
 
     /// The process of a write in flight has ended: some first part of it has reached the cache.
-    pub(super) fn cut_off(&mut self, operation: &Operation) {
+    pub(super) fn cut_off(&mut self, operation: &Operation, now: u64) {
         if let Work::Write { inode, position, data } | Work::WriteDurable { inode, position, data } =
             &operation.work
             && operation.effect.failure.is_none()
@@ -167,9 +200,16 @@ impl State {
             && operation.effect.write == WriteFate::Done
         {
             let reached = self.stream.below(data.len() as u64 + 1) as usize;
-            if reached > 0 {
-                self.image.write(*inode, *position, data.slice(..reached));
-            }
+            self.write_part(*inode, *position, data, reached, now);
         }
+    }
+}
+
+/// What the page cache keeps of written bytes: a copy of its own, since the writer's buffer is the writer's.
+fn cached(data: &[u8]) -> Bytes {
+    static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
+    match ZEROS.get(..data.len()) {
+        Some(zeros) if is_zero(data) => Bytes::from_static(zeros),
+        _ => Bytes::copy_from_slice(data),
     }
 }

@@ -13,8 +13,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::pipe::{Pipe, Segment};
 use crate::fault;
+use crate::world::alloc;
+use crate::world::descriptors::Descriptor;
 use crate::world::lock;
-use crate::world::trace::{Event, What};
+use crate::world::trace::{Event, What, digest};
 use crate::world::universe::Universe;
 
 /// Un-acknowledged for so long, a connection is given up by its sender.
@@ -66,9 +68,9 @@ impl Connection {
     }
 
     fn send(self: &Arc<Connection>, universe: &Arc<Universe>, from: usize, segment: Segment) {
-        let bytes = match &segment {
-            Segment::Data(data) => data.len(),
-            Segment::Fin | Segment::Reset => 0,
+        let (bytes, content) = match &segment {
+            Segment::Data(data) => (data.len(), digest(data)),
+            Segment::Fin | Segment::Reset => (0, 0),
         };
         let now = universe.now();
         let (a, b) = (&self.ends[from].machine, &self.ends[1 - from].machine);
@@ -83,7 +85,8 @@ impl Connection {
         let arrives = pipe.send(segment, leaves + transit.latency);
         let schedule = !std::mem::replace(&mut pipe.scheduled, true);
         drop(state);
-        universe.event(Event::new(What::Sent).numbers(self.number * 2 + from as u64, bytes as u64));
+        let sent = Event::new(What::Sent).numbers(self.number * 2 + from as u64, bytes as u64);
+        universe.event(Event { content, ..sent });
         if schedule {
             self.deliver_at(universe, from, arrives);
         }
@@ -273,11 +276,18 @@ pub struct SimStream {
     universe: Arc<Universe>,
     connection: Arc<Connection>,
     end: usize,
+    /// None while nobody has accepted it.
+    _descriptor: Option<Descriptor>,
 }
 
 impl SimStream {
-    pub(super) fn new(universe: &Arc<Universe>, connection: Arc<Connection>, end: usize) -> SimStream {
-        SimStream { universe: universe.clone(), connection, end }
+    pub(super) fn new(
+        universe: &Arc<Universe>,
+        connection: Arc<Connection>,
+        end: usize,
+        descriptor: Option<Descriptor>,
+    ) -> SimStream {
+        SimStream { universe: universe.clone(), connection, end, _descriptor: descriptor }
     }
 }
 
@@ -304,9 +314,10 @@ impl AsyncRead for SimStream {
             return Poll::Ready(Err(broken(kind)));
         }
         let pipe = &mut state.pipes[1 - self.end];
+        let most = self.universe.network.portion(&self.universe, pipe.readable().min(buf.remaining()));
         let mut read = 0;
-        while buf.remaining() > 0
-            && let Some(bytes) = pipe.read(buf.remaining())
+        while read < most
+            && let Some(bytes) = pipe.read(most - read)
         {
             buf.put_slice(&bytes);
             read += bytes.len();
@@ -344,6 +355,7 @@ impl AsyncWrite for SimStream {
         }
         drop(state);
         if taken > 0 {
+            let _world = alloc::as_world();
             let segment = Segment::Data(Bytes::copy_from_slice(&data[..taken]));
             self.connection.send(&self.universe, self.end, segment);
         }

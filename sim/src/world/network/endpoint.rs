@@ -14,7 +14,9 @@ use io_backend::{Backend, Deadline, WaitKind};
 
 use super::connection::{Connection, End, SimStream};
 use crate::fault;
+use crate::world::alloc;
 use crate::world::backend::SimBackend;
+use crate::world::descriptors::Descriptor;
 use crate::world::lock;
 use crate::world::process::Process;
 use crate::world::trace::{Event, What};
@@ -22,6 +24,8 @@ use crate::world::universe::Universe;
 
 /// Connections that a listener holds before someone accepts them.
 const BACKLOG: usize = 128;
+/// Where a broker listens: once it accepts there, its recovery is over.
+const KAFKA_PORT: u16 = 9092;
 /// How often a connect that got no answer tries again.
 const SYN_RETRY: Duration = Duration::from_millis(500);
 
@@ -45,7 +49,7 @@ impl Listening {
             (std::mem::take(&mut backlog.waiting), backlog.acceptor.take())
         };
         for (connection, _) in waiting {
-            drop(SimStream::new(universe, connection, 1));
+            drop(SimStream::new(universe, connection, 1, None));
         }
         if let Some(acceptor) = acceptor {
             acceptor.wake();
@@ -69,6 +73,7 @@ impl SimNetwork {
         let own = &self.process.machine.name;
         let (machine, port) = universe.network.resolve(own, address)?;
         let backend = SimBackend::new(self.process.clone());
+        let mut descriptor = Some(self.process.descriptors.socket()?);
         loop {
             let hangs = universe.with_faults(|faults| {
                 let now = universe.now();
@@ -102,13 +107,20 @@ impl SimNetwork {
                 backend.sleep(SYN_RETRY).await;
                 continue;
             }
-            let stream = self.establish(&listening, &machine, port);
+            let stream = self.establish(&listening, &machine, port, descriptor.take());
             backend.sleep(Duration::from_nanos(back)).await;
             return Ok(stream);
         }
     }
 
-    fn establish(&self, listening: &Listening, machine: &Arc<str>, port: u16) -> SimStream {
+    fn establish(
+        &self,
+        listening: &Listening,
+        machine: &Arc<str>,
+        port: u16,
+        descriptor: Option<Descriptor>,
+    ) -> SimStream {
+        let _world = alloc::as_world();
         let universe = self.process.universe();
         let own = &self.process.machine.name;
         let number = universe.number();
@@ -135,7 +147,7 @@ impl SimNetwork {
         if let Some(acceptor) = acceptor {
             acceptor.wake();
         }
-        SimStream::new(universe, connection, 0)
+        SimStream::new(universe, connection, 0, descriptor)
     }
 }
 
@@ -212,10 +224,19 @@ impl io_backend::Listener for SimListener {
         let site = Location::caller();
         async move {
             let universe = self.backend.universe();
+            let process = self.backend.process();
+            if self.port == KAFKA_PORT {
+                process.serves();
+            }
             let next = poll_fn(|cx| {
                 let mut backlog = lock(&self.listening.state);
-                if let Some((connection, peer)) = backlog.waiting.pop_front() {
-                    return Poll::Ready(Ok((SimStream::new(universe, connection, 1), peer)));
+                // As in the kernel: who finds no descriptor leaves the connection where it is.
+                if !backlog.waiting.is_empty() {
+                    let descriptor = process.descriptors.socket()?;
+                    if let Some((connection, peer)) = backlog.waiting.pop_front() {
+                        let stream = SimStream::new(universe, connection, 1, Some(descriptor));
+                        return Poll::Ready(Ok((stream, peer)));
+                    }
                 }
                 if !self.listening.open.load(Ordering::Relaxed) {
                     return Poll::Ready(Err(io::Error::other("the listener is closed")));

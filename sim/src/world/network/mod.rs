@@ -22,15 +22,20 @@ use links::{Links, Transit};
 
 use super::lock;
 use super::process::Process;
+use super::streams::Stream;
 use super::universe::Universe;
 use crate::fault::{self, Fault, FaultKind};
 
 const FIRST_FREE_PORT: u16 = 40_000;
+/// Of a thousand reads so many get less than there is.
+const SHORT_READS: u32 = 60;
 
 #[derive(Default)]
 pub struct Network {
     state: Mutex<State>,
     links: Mutex<Links>,
+    /// How much of what is there a read is given.
+    reads: Mutex<Option<Stream>>,
 }
 
 #[derive(Default)]
@@ -78,6 +83,18 @@ impl Network {
     fn transit(&self, universe: &Universe, from: &Arc<str>, to: &Arc<str>, bytes: usize) -> Transit {
         let mut links = lock(&self.links);
         universe.with_faults(|faults| links.transit(universe.seed, faults, from, to, bytes, universe.now()))
+    }
+
+    /// How many bytes a read of `most` is given: now and then some first part, so that whoever parses meets every
+    /// split.
+    fn portion(&self, universe: &Universe, most: usize) -> usize {
+        let mut reads = lock(&self.reads);
+        let stream = reads.get_or_insert_with(|| Stream::new(universe.seed, "reads"));
+        if most > 1 && stream.per_mille(SHORT_READS) {
+            1 + stream.below(most as u64 - 1) as usize
+        } else {
+            most
+        }
     }
 
     fn retry(&self, universe: &Universe, from: &Arc<str>, to: &Arc<str>) -> u64 {

@@ -69,6 +69,11 @@ impl Pipe {
         self.arrived.push_back(data);
     }
 
+    /// Bytes that have arrived and are not read.
+    pub fn readable(&self) -> usize {
+        self.arrived.iter().map(Bytes::len).sum()
+    }
+
     pub fn has_unread(&self) -> bool {
         !self.arrived.is_empty()
     }

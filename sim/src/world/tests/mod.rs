@@ -1,6 +1,10 @@
 //! Worlds as a whole: determinism, time, processes, disk and network under faults.
 
+mod aimed;
+mod descriptors;
+mod device;
 mod disk;
+mod memory;
 mod network;
 mod process;
 mod stopping;

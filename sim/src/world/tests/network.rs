@@ -188,3 +188,46 @@ fn two_listeners_cannot_share_a_port_and_a_dropped_one_frees_it() {
         assert!(node.network().listen("client-1:9092").await.is_err(), "another machine's address");
     });
 }
+
+#[test]
+fn a_read_is_sometimes_given_less_than_there_is_and_nothing_is_lost() {
+    lived(8, |world| async move {
+        let (_client, mut stream) = connected(&world).await;
+        let sent: Vec<u8> = (0..200_u8).cycle().take(1_000).collect();
+        let mut short = 0;
+        for _ in 0..100 {
+            stream.write_all(&sent).await.unwrap();
+            let mut read: Vec<u8> = Vec::new();
+            while read.len() < sent.len() {
+                world.sleep(5 * MS).await;
+                let mut buffer = [0; 2_000];
+                let some = stream.read(&mut buffer).await.unwrap();
+                short += usize::from(read.len() + some < sent.len());
+                read.extend(&buffer[..some]);
+            }
+            assert!(read == sent);
+        }
+        assert!((1..60).contains(&short), "{short} short reads");
+    });
+}
+
+#[test]
+fn a_flapping_link_lets_traffic_through_in_between() {
+    lived(9, |world| async move {
+        let (_client, mut stream) = connected(&world).await;
+        let mut flapping = fault(FaultKind::Flapping, world.now(), Duration::from_secs(60));
+        flapping.delay = Some(Span::millis(1_000));
+        world.inject(&flapping);
+        let mut slow = 0;
+        let mut done = 0;
+        while world.now() < Duration::from_secs(20) {
+            let took = exchange(&world, &mut stream).await.unwrap();
+            assert!(took < Duration::from_millis(2_500), "{took:?}");
+            slow += u32::from(took > 500 * MS);
+            done += 1;
+            world.sleep(50 * MS).await;
+        }
+        assert!(slow >= 5 && done > slow * 5, "{slow} of {done} were held up");
+        assert!(world.fault_hits()[0].hits > 0);
+    });
+}

@@ -134,6 +134,64 @@ fn tasks_that_run_without_a_pause_end_the_run() {
     assert_eq!(outcome.result, Err(Stop::Busy { task: "spinner of node1".to_owned(), polls: 1_000 }));
 }
 
+/// A client that asks again at once whatever it is told, and a server that has an answer at once: nobody is ever
+/// late, and nothing ever comes of it.
+#[test]
+fn a_run_that_goes_round_and_round_ends_and_says_who_spun() {
+    let round = |seed| {
+        let options = Options { events_max: 200_000, ..Options::default() };
+        World::run(seed, options, |world| async move {
+            let backend = world.client("node1");
+            let (sender, mut receiver) = io_backend::channel::<SimBackend, u64>(&backend, "fetches", 1);
+            let (asks, waits, calm) = (backend.clone(), backend.clone(), backend.clone());
+            backend.spawn("fetcher", async move {
+                while sender.send(0, Deadline::Unbounded("a test")).await.is_ok() {
+                    asks.sleep(Duration::from_micros(10)).await;
+                }
+            });
+            backend.spawn("answerer", async move { while receiver.receive(soon(&waits)).await.is_ok() {} });
+            backend.spawn("calm", async move {
+                loop {
+                    calm.sleep(Duration::from_secs(1)).await;
+                }
+            });
+            world.sleep(Duration::from_secs(3_600)).await;
+        })
+    };
+    let outcome = round(10);
+    let Err(Stop::Livelock { events: 200_000, spinners }) = &outcome.result else {
+        panic!("{:?}", outcome.result)
+    };
+    let names: Vec<&str> = spinners.iter().map(|spinner| &*spinner.task).collect();
+    assert!(
+        names.starts_with(&["answerer", "fetcher"]) || names.starts_with(&["fetcher", "answerer"]),
+        "{names:?}"
+    );
+    assert!(spinners[0].polls > 1_000, "{spinners:?}");
+    assert!(spinners.iter().any(|spinner| spinner.waits.is_some()), "{spinners:?}");
+    let told = outcome.explanation.as_ref().expect("a stop is explained");
+    assert!(!told.lines.is_empty());
+    let again = round(10);
+    assert_eq!((again.result, again.trace_hash), (outcome.result.clone(), outcome.trace_hash));
+}
+
+#[test]
+fn a_run_that_takes_too_long_in_real_time_is_given_up_and_says_so() {
+    let options = Options { wall_time_max: 200 * MS, ..Options::default() };
+    let outcome = World::run(11, options, |world| async move {
+        let backend = world.client("node1");
+        let own = backend.clone();
+        backend.spawn("ticker", async move {
+            loop {
+                own.sleep(Duration::from_micros(1)).await;
+            }
+        });
+        world.sleep(Duration::from_secs(30 * 24 * 3_600)).await;
+    });
+    let Err(stop @ Stop::GivenUp { .. }) = outcome.result else { panic!("{:?}", outcome.result) };
+    assert!(stop.to_string().contains("task ticker of node1"), "{stop}");
+}
+
 mod futures {
     use std::future::poll_fn;
     use std::task::Poll;
@@ -156,6 +214,7 @@ mod futures {
 fn a_world_in_which_nobody_waits_for_anything_stops() {
     let outcome = World::run(7, Options::default(), |_| std::future::pending::<()>());
     assert_eq!(outcome.result, Err(Stop::NothingLeft));
+    assert!(outcome.explanation.is_some_and(|told| told.lines == ["no node runs"]));
 }
 
 #[test]
