@@ -15,6 +15,8 @@ pub struct DiskTarget<'a> {
     pub operation: Operation,
     /// Needs space that the file does not have yet.
     pub allocates: bool,
+    /// Of a process that accepts no clients yet: it cannot do without its files.
+    pub recovering: bool,
 }
 
 /// What faults do to it.
@@ -54,7 +56,8 @@ pub fn aims_at(fault: &Fault, target: &DiskTarget<'_>) -> bool {
     };
     let possible = implied.covers(target.operation)
         && (fault.kind != FaultKind::DiskFull || target.allocates)
-        && fault.kind != FaultKind::BitRot;
+        && fault.kind != FaultKind::BitRot
+        && !(fault.outlives_the_healing() && target.recovering);
     possible
         && fault.operation.unwrap_or(Operation::Any).covers(target.operation)
         && fault.node.as_ref().is_some_and(|node| node.is(target.machine))
@@ -104,11 +107,12 @@ pub fn catches(faults: &mut ActiveFaults, id: FaultId, target: &DiskTarget<'_>, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fault::Extent;
     use std::time::Duration;
 
     fn target(operation: Operation) -> DiskTarget<'static> {
         let path = Path::new("data/journal/1.journal");
-        DiskTarget { machine: "node1", path, operation, allocates: false }
+        DiskTarget { machine: "node1", path, operation, allocates: false, recovering: false }
     }
 
     fn stall(path: &str) -> Fault {
@@ -159,6 +163,23 @@ mod tests {
         let caught =
             (0..5).filter(|_| catches(&mut faults, id, &target(Operation::Sync), &mut stream)).count();
         assert_eq!(caught, 2);
+    }
+
+    #[test]
+    fn what_never_completes_spares_a_process_that_starts() {
+        let mut stream = Stream::new(1, "test");
+        for (count, extent, recovering, hit) in [
+            (Some(1), Extent::Forever, true, false),
+            (Some(1), Extent::Forever, false, true),
+            (Some(1), Extent::For(Duration::from_secs(1)), true, true),
+            (None, Extent::Forever, true, true),
+        ] {
+            let mut faults = ActiveFaults::default();
+            faults.add(&Fault { count, for_: extent, ..stall("any") }, 0);
+            let target = DiskTarget { recovering, ..target(Operation::Sync) };
+            let stalled = effect(&mut faults, &target, 15, &mut stream).stalled_by;
+            assert_eq!(stalled.is_some(), hit, "{count:?} {extent:?} {recovering}");
+        }
     }
 
     #[test]

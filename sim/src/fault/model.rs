@@ -369,7 +369,8 @@ impl Fault {
         Ok(())
     }
 
-    /// Some operations that never complete, beyond the healing of everything else: nothing may depend on them.
+    /// Some operations that never complete, beyond the healing of everything else: nothing may depend on them. They
+    /// spare a process that starts, which depends on all of its files.
     pub fn outlives_the_healing(&self) -> bool {
         self.kind == FaultKind::DiskStall && self.for_.is_forever() && self.count.is_some()
     }

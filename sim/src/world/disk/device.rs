@@ -125,7 +125,7 @@ impl Device {
         let number = self.universe.number();
         let mut state = lock(&self.state);
         self.tell(&mut state, process, path, &work, now);
-        let effect = self.judge(&mut state, path, &work, now);
+        let effect = self.judge(&mut state, process, path, &work, now);
         let usual = work.usual_latency(self.universe.options.disk_sync_ns);
         let latency = state.stream.latency(usual) + effect.delay + self.transfer(&mut state, &work, now);
         let covers = match &work {
@@ -186,12 +186,17 @@ impl Device {
     }
 
     /// What the faults in force do to it, and whether there is room for it.
-    fn judge(&self, state: &mut State, path: &Path, work: &Work, now: u64) -> DiskEffect {
+    fn judge(&self, state: &mut State, process: &Process, path: &Path, work: &Work, now: u64) -> DiskEffect {
         let grows = state.grows(path, work);
         let mut all = DiskEffect::default();
         for operation in work.operations() {
-            let target =
-                DiskTarget { machine: &self.machine, path, operation: *operation, allocates: grows > 0 };
+            let target = DiskTarget {
+                machine: &self.machine,
+                path,
+                operation: *operation,
+                allocates: grows > 0,
+                recovering: !process.is_serving(),
+            };
             let effect = self
                 .universe
                 .with_faults(|faults| fault::disk::effect(faults, &target, now, &mut state.stream));
@@ -245,6 +250,7 @@ impl Device {
                     path: &operation.path,
                     operation: *class,
                     allocates: false,
+                    recovering: !operation.process.is_serving(),
                 };
                 self.universe.with_faults(|faults| fault::disk::catches(faults, id, &target, stream))
             });

@@ -112,6 +112,8 @@ fn an_operation_that_is_never_to_complete_outlives_the_healing_and_not_its_proce
         let node = world.node(1);
         node.start(|backend| async move {
             let file = prepared(&backend, "data/p/0.log").await;
+            let listener = backend.network().listen("node1:9092").await.unwrap();
+            backend.spawn("kafka", async move { drop(listener.accept().await) });
             loop {
                 let _ = file.sync(Deadline::after(&backend, 10 * MS)).await;
                 backend.sleep(10 * MS).await;
