@@ -146,14 +146,18 @@ fn run(config: Config) -> ExitStatus {
     if let Err(error) = real::raise_descriptor_limit() {
         info!(%error, "the limit of open files stays as it is");
     }
-    let runtime =
-        match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("chronik").build() {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                eprintln!("chronik: cannot start threads: {error}");
-                return ExitStatus::Other;
-            }
-        };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("chronik")
+        .max_blocking_threads(real::BLOCKING_THREADS_MAX)
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("chronik: cannot start threads: {error}");
+            return ExitStatus::Other;
+        }
+    };
     let status = runtime.block_on(serve(config));
     // A thread that hangs in the disk must not keep a stopped process alive.
     runtime.shutdown_timeout(Duration::from_millis(100));

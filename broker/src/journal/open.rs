@@ -99,7 +99,7 @@ async fn begin<B: Backend>(
     let group = encoder.finish(&start.place(&active));
     let position = active.position + group.len() as u64;
     let path = files::file_path(&place.directory, active.file.slot);
-    let file = place.backend.disk().open(&path, OpenHow::Existing, place.deadline()).await?;
+    let file = place.disk().open(&path, OpenHow::Existing, place.deadline()).await?;
     file.write_at(active.position, group.into(), place.deadline()).await?;
     file.sync(place.deadline()).await?;
     Ok(StartAt {

@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::network::Sockets;
-use crate::disk::{DiskError, DiskResult, OPERATIONS_MAX};
+use crate::disk::{DiskClass, DiskError, DiskResult};
 use crate::registry::{InFlight, Registry, WaitKind};
 use crate::task::{self, TaskId, TaskIds};
 use crate::time::{Deadline, Moment, TimedOut};
@@ -24,7 +24,8 @@ pub(super) struct Core {
     pub(super) sockets: Arc<Sockets>,
     /// Directories taken for this process: dropping one would give it back.
     pub(super) taken: Mutex<Vec<std::fs::File>>,
-    room: Arc<Semaphore>,
+    /// One of each class of disk operations, in the order of [`DiskClass::ALL`].
+    room: [Arc<Semaphore>; DiskClass::ALL.len()],
 }
 
 /// What an operation is, for the registry and for its error.
@@ -45,7 +46,7 @@ impl Core {
             tasks: TaskIds::default(),
             sockets: Arc::default(),
             taken: Mutex::new(Vec::new()),
-            room: Arc::new(Semaphore::new(OPERATIONS_MAX)),
+            room: DiskClass::ALL.map(|class| Arc::new(Semaphore::new(class.operations_max()))),
         })
     }
 
@@ -96,15 +97,17 @@ impl Core {
     pub(super) async fn run<T>(
         self: &Arc<Self>,
         job: Job,
+        class: DiskClass,
         path: &Path,
         deadline: Deadline,
         start: impl FnOnce(Ticket<T>),
     ) -> DiskResult<T> {
         let failed = |source| DiskError::new(job.what, path, source);
         let late = || failed(io::Error::new(io::ErrorKind::TimedOut, "deadline passed"));
-        let room = match self.room.clone().try_acquire_owned() {
+        let budget = &self.room[class as usize];
+        let room = match budget.clone().try_acquire_owned() {
             Ok(room) => room,
-            Err(_) => match self.wait(&job, deadline, self.room.clone().acquire_owned()).await {
+            Err(_) => match self.wait(&job, deadline, budget.clone().acquire_owned()).await {
                 Ok(Ok(room)) => room,
                 Ok(Err(_)) => unreachable!("the semaphore is never closed"),
                 Err(TimedOut) => return Err(late()),

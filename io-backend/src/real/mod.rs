@@ -37,6 +37,9 @@ use crate::time::Moment;
 
 use self::core::Core;
 
+/// For the runtime that a node runs on: a thread for every disk operation that may hang, and some for those that compute.
+pub const BLOCKING_THREADS_MAX: usize = crate::disk::OPERATIONS_MAX + 56;
+
 /// A node's handle to the machine it runs on.
 #[derive(Clone)]
 pub struct RealBackend {

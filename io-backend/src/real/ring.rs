@@ -24,6 +24,7 @@ use tokio_uring::fs::File;
 
 use super::core::{Core, Ticket};
 use super::system;
+use crate::disk::OPERATIONS_MAX;
 use crate::task::Named;
 
 /// Whether a ring can't be had here; if so why, and what to do about it.
@@ -42,6 +43,7 @@ pub(super) fn refused() -> Option<String> {
 
 /// More than operations can be in flight, so submitting never waits.
 const RING_ENTRIES: u32 = 256;
+const _: () = assert!(OPERATIONS_MAX < RING_ENTRIES as usize);
 
 /// The door to the ring thread, which ends with the last door.
 #[derive(Clone)]
