@@ -29,6 +29,7 @@ const MARK_BYTES: u64 = crate::limits::JOURNAL_RELEASE_STEP_BYTES;
 pub struct Queue<B: Backend> {
     pub(super) backend: B,
     name: Arc<str>,
+    directory: Arc<str>,
     /// Held by the commit loop.
     pub(super) resource: Arc<Resource>,
     payload_bytes_max: usize,
@@ -124,6 +125,7 @@ pub enum NextFile {
 /// What a queue begins with.
 pub struct Beginning {
     pub name: &'static str,
+    pub directory: Arc<str>,
     pub bound: Amount,
     pub payload_bytes_max: usize,
     /// The next LSN is the one after this.
@@ -148,6 +150,7 @@ impl<B: Backend> Queue<B> {
             backend,
             resource: Resource::new(name.clone()),
             name,
+            directory: beginning.directory,
             payload_bytes_max: beginning.payload_bytes_max,
             metrics,
             state: Mutex::new(State {
@@ -334,8 +337,8 @@ impl<B: Backend> Queue<B> {
                 Poll::Pending
             });
             let registry = self.backend.registry();
-            let wait = registry.waiting(&self.backend, WaitKind::Change, "a prepared journal file", site);
-            wait.on(self.name.clone()).unbounded().during(waiting).await
+            let wait = registry.waiting(&self.backend, WaitKind::Change, super::FILE_WAIT, site);
+            wait.on(self.directory.clone()).unbounded().during(waiting).await
         }
     }
 
