@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
+use super::closer::Closer;
 use super::network::Sockets;
 use crate::disk::{DiskClass, DiskError, DiskResult};
 use crate::registry::{InFlight, Registry, WaitKind};
@@ -22,10 +23,16 @@ pub(super) struct Core {
     pub(super) registry: Arc<Registry>,
     pub(super) tasks: TaskIds,
     pub(super) sockets: Arc<Sockets>,
+    pub(super) closer: Arc<Closer>,
     /// Directories taken for this process: dropping one would give it back.
     pub(super) taken: Mutex<Vec<std::fs::File>>,
     /// One of each class of disk operations, in the order of [`DiskClass::ALL`].
     room: [Arc<Semaphore>; DiskClass::ALL.len()],
+}
+
+/// The monotonic clock of a node that began at `origin`.
+pub(super) fn elapsed(origin: Instant) -> Moment {
+    Moment(u64::try_from(origin.elapsed().as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// What an operation is, for the registry and for its error.
@@ -39,10 +46,12 @@ pub(super) struct Job {
 
 impl Core {
     pub(super) fn new(runtime: Handle) -> Arc<Core> {
+        let (origin, registry) = (Instant::now(), Registry::new());
         Arc::new(Core {
             runtime,
-            origin: Instant::now(),
-            registry: Registry::new(),
+            origin,
+            closer: Closer::start(registry.clone(), origin),
+            registry,
             tasks: TaskIds::default(),
             sockets: Arc::default(),
             taken: Mutex::new(Vec::new()),
@@ -51,7 +60,7 @@ impl Core {
     }
 
     pub(super) fn now(&self) -> Moment {
-        Moment(u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX))
+        elapsed(self.origin)
     }
 
     pub(super) fn instant(&self, at: Moment) -> tokio::time::Instant {

@@ -118,7 +118,7 @@ impl Disk for RealDisk {
                 let file = options.open(path)?;
                 Ok(match ring {
                     None => Descriptor::Plain(file),
-                    Some(ring) => Descriptor::Ring(ring.adopt(file)),
+                    Some(ring) => Descriptor::Ring(ring.adopt(file, target(path))),
                 })
             };
             let class = DiskClass::of_open(how);
@@ -128,7 +128,7 @@ impl Disk for RealDisk {
                 path: path.into(),
                 target: target(path),
                 class: self.class,
-                descriptor,
+                descriptor: Some(descriptor),
             };
             Ok(RealFile { opened: Arc::new(opened) })
         }
@@ -225,7 +225,24 @@ struct Opened {
     target: Arc<str>,
     /// As the disk's it was opened on.
     class: Option<DiskClass>,
-    descriptor: Descriptor,
+    /// Nothing once it is dropped.
+    descriptor: Option<Descriptor>,
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        match self.descriptor.take() {
+            Some(Descriptor::Plain(file)) => self.core.closer.close(file, self.target.clone()),
+            // Sees to it itself.
+            Some(Descriptor::Ring(_)) | None => {}
+        }
+    }
+}
+
+impl Opened {
+    fn descriptor(&self) -> &Descriptor {
+        self.descriptor.as_ref().expect("only a file that is dropped has none")
+    }
 }
 
 enum Descriptor {
@@ -255,7 +272,7 @@ impl RealFile {
     ) -> DiskResult<T> {
         let opened = self.opened.clone();
         let (path, class) = (&self.opened.path, self.class(job.kind));
-        on_pool(&self.opened.core, job, class, path, deadline, move || body(opened.descriptor.std())).await
+        on_pool(&self.opened.core, job, class, path, deadline, move || body(opened.descriptor().std())).await
     }
 
     fn class(&self, kind: WaitKind) -> DiskClass {
@@ -287,7 +304,7 @@ impl File for RealFile {
     ) -> impl Future<Output = DiskResult<Bytes>> + Send {
         let job = self.job(WaitKind::DiskRead, Location::caller());
         async move {
-            match &self.opened.descriptor {
+            match self.opened.descriptor() {
                 Descriptor::Ring(file) if len > 0 => {
                     let start = |ticket| file.read(position, len, ticket);
                     self.on_ring(job, deadline, start).await
@@ -306,7 +323,7 @@ impl File for RealFile {
     ) -> impl Future<Output = DiskResult<()>> + Send {
         let job = self.job(WaitKind::DiskWrite, Location::caller());
         async move {
-            match &self.opened.descriptor {
+            match self.opened.descriptor() {
                 Descriptor::Ring(file) if !data.is_empty() => {
                     let start = |ticket| file.write(position, data, ticket);
                     self.on_ring(job, deadline, start).await
@@ -320,7 +337,7 @@ impl File for RealFile {
     fn sync(&self, deadline: Deadline) -> impl Future<Output = DiskResult<()>> + Send {
         let job = self.job(WaitKind::DiskSync, Location::caller());
         async move {
-            match &self.opened.descriptor {
+            match self.opened.descriptor() {
                 Descriptor::Ring(file) => {
                     let start = |ticket| file.sync(ticket);
                     self.on_ring(job, deadline, start).await

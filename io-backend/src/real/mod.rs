@@ -12,6 +12,7 @@
 )]
 
 mod choose;
+mod closer;
 mod core;
 mod dedicated;
 mod disk;
