@@ -8,7 +8,7 @@ use broker::config::Config;
 use broker::node::Node;
 use broker::parts::Parts;
 use clap::{Args, Parser, Subcommand};
-use io_backend::real::{self, RealBackend};
+use io_backend::real::{self, MemoryReturn, RealBackend};
 use io_backend::{Deadline, ExitStatus};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
@@ -146,10 +146,12 @@ fn run(config: Config) -> ExitStatus {
     if let Err(error) = real::raise_descriptor_limit() {
         info!(%error, "the limit of open files stays as it is");
     }
+    let memory = MemoryReturn::start();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("chronik")
         .max_blocking_threads(real::BLOCKING_THREADS_MAX)
+        .on_thread_park(move || memory.activity())
         .build();
     let runtime = match runtime {
         Ok(runtime) => runtime,

@@ -1,6 +1,6 @@
 //! The production backend: tokio for tasks, timers and sockets, and one of two disks.
 //!
-//! The only place of the node that touches the operating system. `unsafe` is confined to `system` (calls
+//! The only place of the node that touches the operating system. `unsafe` is confined to `system` and `memory` (calls
 //! that std does not offer) and to `ring` (descriptors shared with the ring thread).
 //! Invariants: a buffer or descriptor that the kernel may still use is owned until the operation is
 //! done, whoever stopped waiting; no I/O error panics.
@@ -16,6 +16,7 @@ mod closer;
 mod core;
 mod dedicated;
 mod disk;
+mod memory;
 mod network;
 mod ring;
 mod system;
@@ -28,6 +29,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub use choose::{DiskChoice, DiskKind, DiskReport};
 pub use dedicated::{RealDedicatedDisk, RealDedicatedFile};
 pub use disk::{RealDisk, RealFile};
+pub use memory::MemoryReturn;
 pub use network::{RealListener, RealNetwork, RealStream};
 pub use system::{exit_now, raise_descriptor_limit};
 
