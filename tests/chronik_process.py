@@ -109,6 +109,17 @@ class Chronik:
     def panics(self):
         return [line for line in self.stderr().splitlines() if "panicked at" in line]
 
+    def resident_mib(self):
+        return self._memory_mib("VmRSS")
+
+    def peak_mib(self):
+        """The most that was resident since the process started."""
+        return self._memory_mib("VmHWM")
+
+    def _memory_mib(self, field):
+        status = pathlib.Path(f"/proc/{self.pid}/status").read_text()
+        return int(re.search(rf"{field}:\s+(\d+) kB", status)[1]) / 1024
+
     def alive(self):
         return self.process.poll() is None
 

@@ -9,7 +9,7 @@ use broker::limits;
 use broker::node::Node;
 use broker::parts::Parts;
 use clap::{Args, Parser, Subcommand};
-use io_backend::real::{self, RealBackend};
+use io_backend::real::{self, MemoryReturn, RealBackend};
 use io_backend::{Deadline, ExitStatus};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
@@ -152,14 +152,20 @@ fn run(mut config: Config) -> ExitStatus {
         }
         Err(error) => info!(%error, "the limit of open files stays as it is"),
     }
-    let runtime =
-        match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("chronik").build() {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                eprintln!("chronik: cannot start threads: {error}");
-                return ExitStatus::Other;
-            }
-        };
+    let memory = MemoryReturn::start();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("chronik")
+        .max_blocking_threads(real::BLOCKING_THREADS_MAX)
+        .on_thread_park(move || memory.activity())
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("chronik: cannot start threads: {error}");
+            return ExitStatus::Other;
+        }
+    };
     let status = runtime.block_on(serve(config));
     // A thread that hangs in the disk must not keep a stopped process alive.
     runtime.shutdown_timeout(Duration::from_millis(100));

@@ -2,8 +2,8 @@
 //!
 //! [`Ladder`] decides, purely; [`watch`] samples the registry, only while a journal is busy, and acts.
 //! An operation's age grows by at most two sample periods from one sample to the next, so a process
-//! that was paused, or whose clock jumped, does not take itself for dead. Only commits count: what
-//! checkpoints, readers and the preparation of files do has limits of its own and no say here.
+//! that was paused, or whose clock jumped, does not take itself for dead. Only commits count, and the preparation
+//! of a file that one waits for: what checkpoints and readers do has limits of its own and no say here.
 //! The same samples tell [`writes`] whether a journal takes anything at all.
 
 use std::future::poll_fn;
@@ -15,12 +15,12 @@ use std::task::Poll;
 use std::time::Duration;
 
 use io_backend::registry::{Entry, Registry};
-use io_backend::{Backend, Deadline, ExitStatus, Moment, WaitKind};
+use io_backend::{Backend, Deadline, ExitStatus, Moment};
 use tracing::{info, warn};
 
 use crate::admin::metrics::{Metrics, RungLabel};
 use crate::config::StallConfig;
-use crate::journal::JournalHandle;
+use crate::journal::{COMMIT_TASK, FILE_WAIT, FILES_TASK, JournalHandle};
 
 pub mod writes;
 
@@ -166,16 +166,34 @@ pub enum Watched {
 
 impl Watch {
     fn oldest(&self, registry: &Registry) -> Option<Entry> {
-        let directory = self.directory.to_string_lossy();
-        registry.oldest_operation(|entry| is_commit(entry, &directory))
+        oldest(registry, &self.directory.to_string_lossy())
     }
 }
 
-/// Whether an entry is a commit of the journal in this directory: written by its commit loop.
-fn is_commit(entry: &Entry, directory: &str) -> bool {
-    matches!(entry.kind, WaitKind::DiskWrite | WaitKind::DiskSync)
-        && entry.target.as_ref().is_some_and(|target| target.starts_with(directory))
-        && entry.task.as_ref().is_some_and(|task| task.name.role == crate::journal::COMMIT_TASK)
+/// The oldest operation that commits of the journal in this directory wait for.
+fn oldest(registry: &Registry, directory: &str) -> Option<Entry> {
+    let commit = registry.oldest_operation(|entry| is_on_disk(entry, COMMIT_TASK, directory));
+    if commit.is_some() {
+        return commit;
+    }
+    registry.oldest(|entry| waits_for_file(entry, directory))?;
+    registry.oldest_operation(|entry| is_on_disk(entry, FILES_TASK, directory))
+}
+
+/// Whether an entry is an operation of this task on the journal in this directory. Of the commit loop all of them count,
+/// the opening of the next file too; of the preparation of files what happens while a commit waits for one.
+fn is_on_disk(entry: &Entry, task: &str, directory: &str) -> bool {
+    entry.operation && entry.kind.is_disk() && is_of(entry, task, directory)
+}
+
+/// Whether an entry is a commit's wait for the next file.
+fn waits_for_file(entry: &Entry, directory: &str) -> bool {
+    !entry.operation && entry.what == FILE_WAIT && is_of(entry, COMMIT_TASK, directory)
+}
+
+fn is_of(entry: &Entry, task: &str, directory: &str) -> bool {
+    entry.target.as_ref().is_some_and(|target| target.starts_with(directory))
+        && entry.task.as_ref().is_some_and(|current| current.name.role == task)
 }
 
 /// The watchdog: asleep while the journals are idle, sampling while one is busy.
@@ -302,6 +320,8 @@ fn tell_of_writes(change: WriteChange, watch: &Watch) {
 
 #[cfg(test)]
 mod tests {
+    use io_backend::TaskName;
+
     use super::*;
 
     const MS: u64 = 1_000_000;
@@ -354,6 +374,53 @@ mod tests {
         let change = ladder.handle_sample(Moment(3_600_000 * MS), commit(1, 0));
         assert_eq!(change, Some(Change::Warned { age: Duration::from_millis(300) }));
         assert!(!ladder.is_stalled());
+    }
+
+    /// What the watchdog of `/data/journal` goes by, of entries by task, kind, file and whether they are operations.
+    fn watched(entries: &[(&'static str, &'static str, io_backend::WaitKind, &str, bool)]) -> Option<String> {
+        use std::panic::Location;
+
+        use crate::journal::fake::Fake;
+
+        let backend = Fake::new();
+        backend.run(async {
+            for (task, what, kind, file, operation) in entries.iter().copied() {
+                let (own, file) = (backend.clone(), Arc::from(file));
+                backend.spawn(TaskName::of(task, "journal"), async move {
+                    let (registry, now, site) = (own.registry(), own.now(), Location::caller());
+                    let _entered = if operation {
+                        registry.operation_at(now, kind, what, file, site)
+                    } else {
+                        registry.wait_at(now, kind, what, file, site, false)
+                    };
+                    own.sleep(Duration::from_secs(60)).await;
+                });
+            }
+            backend.sleep(Duration::from_millis(1)).await;
+            let watched = oldest(backend.registry(), "/data/journal");
+            watched.and_then(|entry| entry.target).map(|target| target.to_string())
+        })
+    }
+
+    #[test]
+    fn what_commits_wait_for_is_judged_and_nothing_else() {
+        use io_backend::WaitKind::{Change, DiskName, DiskRead, DiskSync, DiskWrite};
+        let commit = |kind| (COMMIT_TASK, "", kind, "/data/journal/000001.journal", true);
+        for kind in [DiskWrite, DiskSync, DiskName] {
+            assert!(watched(&[commit(kind)]).is_some(), "{kind:?} of the commit loop");
+        }
+        let prepares = (FILES_TASK, "", DiskSync, "/data/journal/000002.journal", true);
+        let waits = (COMMIT_TASK, FILE_WAIT, Change, "/data/journal", false);
+        assert_eq!(watched(&[prepares]), None, "a file prepared ahead of its time");
+        assert_eq!(
+            watched(&[waits]),
+            None,
+            "a file that is being waited for and on which nothing is in flight"
+        );
+        assert_eq!(watched(&[prepares, waits]).as_deref(), Some("/data/journal/000002.journal"));
+        let others = (COMMIT_TASK, FILE_WAIT, Change, "/data/raft", false);
+        assert_eq!(watched(&[prepares, others]), None, "another journal's commits wait");
+        assert_eq!(watched(&[("checkpoint", "", DiskRead, "/data/journal/000001.journal", true)]), None);
     }
 
     #[test]

@@ -19,11 +19,61 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
+use crate::registry::WaitKind;
 use crate::time::Deadline;
 
-/// Disk operations that a process has in flight at once, those whose waiters gave up included; a dedicated loop's
-/// do not count. Fewer than a ring's completion queue and than tokio's blocking pool, so neither overflows.
-pub const OPERATIONS_MAX: usize = 64;
+/// What an operation is for. Each class has a budget of its own, so that operations that hang in one, and keep
+/// their place until the kernel answers, hold up none of the others. A dedicated loop's have none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DiskClass {
+    /// Reads, and opening a file for reading only.
+    Read,
+    /// Writes and syncs of files.
+    Write,
+    /// Everything that works on names or lengths.
+    Name,
+    /// Everything through [`Disk::preparing`].
+    Prepare,
+}
+
+impl DiskClass {
+    pub const ALL: [DiskClass; 4] = [DiskClass::Read, DiskClass::Write, DiskClass::Name, DiskClass::Prepare];
+
+    /// Of an operation that says no more than what it waits for.
+    pub const fn of(kind: WaitKind) -> DiskClass {
+        match kind {
+            WaitKind::DiskRead => DiskClass::Read,
+            WaitKind::DiskWrite | WaitKind::DiskSync => DiskClass::Write,
+            _ => DiskClass::Name,
+        }
+    }
+
+    /// Of opening a file. What is opened for reading only waits on the device that is then read.
+    pub const fn of_open(how: OpenHow) -> DiskClass {
+        match how {
+            OpenHow::ReadOnly => DiskClass::Read,
+            OpenHow::Existing | OpenHow::OrCreate | OpenHow::CreateNew => DiskClass::Name,
+        }
+    }
+
+    /// Operations of a process in flight at once, those whose waiters gave up included.
+    pub const fn operations_max(self) -> usize {
+        match self {
+            DiskClass::Read | DiskClass::Write | DiskClass::Name => 64,
+            DiskClass::Prepare => 8,
+        }
+    }
+}
+
+/// Of all classes together: fewer than a ring's completion queue and than a pool of threads holds, so neither overflows.
+pub const OPERATIONS_MAX: usize = {
+    let (mut class, mut sum) = (0, 0);
+    while class < DiskClass::ALL.len() {
+        sum += DiskClass::ALL[class].operations_max();
+        class += 1;
+    }
+    sum
+};
 
 /// An operation failed: which, on what, and the system's reason.
 #[derive(Debug)]
@@ -90,6 +140,9 @@ pub trait Disk: Clone + Send + Sync + 'static {
     type File: File;
     type Dedicated: DedicatedDisk;
 
+    /// The same disk, for what commits wait for: its operations, and those of files opened through it, are of
+    /// [`DiskClass::Prepare`].
+    fn preparing(&self) -> Self;
     #[track_caller]
     fn open(
         &self,

@@ -274,11 +274,16 @@ impl Registry {
 
     /// The oldest operation in flight that `of_interest` picks.
     pub fn oldest_operation(&self, of_interest: impl Fn(&Entry) -> bool) -> Option<Entry> {
+        self.oldest(|entry| entry.operation && of_interest(entry))
+    }
+
+    /// The oldest wait or operation that `of_interest` picks.
+    pub fn oldest(&self, of_interest: impl Fn(&Entry) -> bool) -> Option<Entry> {
         self.shards
             .iter()
             .filter_map(|shard| {
                 let slots = lock(shard);
-                let hits = slots.slots.iter().flatten().filter(|e| e.operation && of_interest(e));
+                let hits = slots.slots.iter().flatten().filter(|entry| of_interest(entry));
                 hits.min_by_key(|entry| (entry.since, entry.number)).cloned()
             })
             .min_by_key(|entry| (entry.since, entry.number))

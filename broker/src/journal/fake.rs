@@ -321,6 +321,10 @@ impl Disk for FakeDisk {
     type File = FakeFile;
     type Dedicated = FakeDedicated;
 
+    fn preparing(&self) -> FakeDisk {
+        self.clone()
+    }
+
     async fn open(&self, path: &Path, how: OpenHow, _: Deadline) -> DiskResult<FakeFile> {
         taking_time(&self.world).await;
         let mut world = self.world();

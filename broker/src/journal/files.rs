@@ -47,6 +47,11 @@ pub struct Place<B: Backend> {
 }
 
 impl<B: Backend> Place<B> {
+    /// Commits wait for what happens here, so that nothing else may take its room.
+    pub fn disk(&self) -> B::Disk {
+        self.backend.disk().preparing()
+    }
+
     pub fn deadline(&self) -> Deadline {
         match self.patience {
             Some(patience) => Deadline::after(&self.backend, patience),
@@ -59,7 +64,7 @@ impl<B: Backend> Place<B> {
     /// Makes a file of zeros, then its header; durable in the directory, too.
     pub async fn create(&self, plan: &Plan, first_lsn: Lsn) -> Result<Prepared, DiskError> {
         let path = file_path(&self.directory, plan.slot);
-        let file = self.backend.disk().open(&path, OpenHow::OrCreate, self.deadline()).await?;
+        let file = self.disk().open(&path, OpenHow::OrCreate, self.deadline()).await?;
         let zeros = Bytes::from(vec![0; FILL_BYTES.min(plan.file_bytes as usize)]);
         let mut position = 0;
         while position < plan.file_bytes {
@@ -69,14 +74,14 @@ impl<B: Backend> Place<B> {
             position += piece as u64;
         }
         let prepared = self.begin_life(&file, plan, first_lsn, 1).await?;
-        self.backend.disk().sync_dir(&self.directory, self.deadline()).await?;
+        self.disk().sync_dir(&self.directory, self.deadline()).await?;
         Ok(prepared)
     }
 
     /// Gives a released file a new life: what it held reads as empty from then on.
     pub async fn recycle(&self, plan: &Plan, first_lsn: Lsn) -> Result<Prepared, DiskError> {
         let path = file_path(&self.directory, plan.slot);
-        let file = self.backend.disk().open(&path, OpenHow::Existing, self.deadline()).await?;
+        let file = self.disk().open(&path, OpenHow::Existing, self.deadline()).await?;
         let block = file.read_at(0, HEADER_BYTES, self.deadline()).await?;
         let lives = match decode_header(&block) {
             HeaderBlock::Good(header) => header.lives,
@@ -114,8 +119,8 @@ impl<B: Backend> Place<B> {
 
     pub async fn remove(&self, slot: u32) -> Result<(), DiskError> {
         let path = file_path(&self.directory, slot);
-        self.backend.disk().remove_file(&path, self.deadline()).await?;
-        self.backend.disk().sync_dir(&self.directory, self.deadline()).await
+        self.disk().remove_file(&path, self.deadline()).await?;
+        self.disk().sync_dir(&self.directory, self.deadline()).await
     }
 }
 

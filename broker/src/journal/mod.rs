@@ -53,6 +53,9 @@ use crate::ids::{Incarnation, LeaderEpoch, Lsn, Offset, PartitionId};
 
 /// Role of the task that a journal's commit loop runs as: the stall watchdog knows commits by it.
 pub const COMMIT_TASK: &str = "commit";
+/// Role of the task that prepares a journal's files, and what the commit loop calls its wait for one.
+pub const FILES_TASK: &str = "journal-files";
+pub const FILE_WAIT: &str = "a prepared journal file";
 
 /// Name of Raft's journal. A failed write ends it at once: votes and terms must not be in doubt.
 pub const RAFT: &str = "raft";

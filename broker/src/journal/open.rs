@@ -16,7 +16,9 @@ use super::line::Amount;
 use super::machine::{Active, AfterFailure, Machine, Prepared, StartAt, kept_back};
 use super::queue::{Beginning, Queue};
 use super::recovery::{self, LSN_GAP};
-use super::{COMMIT_TASK, JournalContext, JournalOpenError, JournalSettings, OpenedJournal, RAFT};
+use super::{
+    COMMIT_TASK, FILES_TASK, JournalContext, JournalOpenError, JournalSettings, OpenedJournal, RAFT,
+};
 use crate::ids::Lsn;
 use crate::limits;
 
@@ -40,6 +42,7 @@ pub async fn open<B: Backend>(context: JournalContext<B>) -> Result<OpenedJourna
     let metrics = (name != RAFT).then_some(metrics);
     let beginning = Beginning {
         name,
+        directory: directory.to_string_lossy().into(),
         bound: bounds.line,
         payload_bytes_max: bounds.payload_bytes,
         given_out: recovered.given_out,
@@ -63,7 +66,7 @@ pub async fn open<B: Backend>(context: JournalContext<B>) -> Result<OpenedJourna
     };
     backend.spawn_dedicated(TaskName::of(COMMIT_TASK, name), commit_loop);
     let unhurried = Place { patience: None, ..place };
-    backend.spawn(TaskName::of("journal-files", name), files::keep_prepared(unhurried, queue.clone()));
+    backend.spawn(TaskName::of(FILES_TASK, name), files::keep_prepared(unhurried, queue.clone()));
     Ok(OpenedJournal {
         journal: Arc::new(Handle(queue)),
         entries: recovered.entries,
@@ -102,7 +105,7 @@ async fn begin<B: Backend>(
     let group = encoder.finish(&start.place(&active));
     let position = active.position + group.len() as u64;
     let path = files::file_path(&place.directory, active.file.slot);
-    let file = place.backend.disk().open(&path, OpenHow::Existing, place.deadline()).await?;
+    let file = place.disk().open(&path, OpenHow::Existing, place.deadline()).await?;
     file.write_at(active.position, group.into(), place.deadline()).await?;
     file.sync(place.deadline()).await?;
     Ok(StartAt {

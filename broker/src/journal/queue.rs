@@ -29,6 +29,7 @@ const MARK_BYTES: u64 = crate::limits::JOURNAL_RELEASE_STEP_BYTES;
 pub struct Queue<B: Backend> {
     pub(super) backend: B,
     name: Arc<str>,
+    directory: Arc<str>,
     /// Held by the commit loop.
     pub(super) resource: Arc<Resource>,
     payload_bytes_max: usize,
@@ -132,6 +133,7 @@ pub enum NextFile {
 /// What a queue begins with.
 pub struct Beginning {
     pub name: &'static str,
+    pub directory: Arc<str>,
     pub bound: Amount,
     pub payload_bytes_max: usize,
     /// The next LSN is the one after this.
@@ -160,6 +162,7 @@ impl<B: Backend> Queue<B> {
             backend,
             resource: Resource::new(name.clone()),
             name,
+            directory: beginning.directory,
             payload_bytes_max: beginning.payload_bytes_max,
             metrics,
             state: Mutex::new(State {
@@ -371,11 +374,11 @@ impl<B: Backend> Queue<B> {
                 Poll::Pending
             });
             let registry = self.backend.registry();
-            let wait = registry.waiting(&self.backend, WaitKind::Change, "a prepared journal file", site);
+            let wait = registry.waiting(&self.backend, WaitKind::Change, super::FILE_WAIT, site);
             let told = Deadline::Unbounded(
                 "a commit without a file waits for one; that it lasts is told as a write state",
             );
-            wait.on(self.name.clone()).bounded_by(told).during(waiting).await
+            wait.on(self.directory.clone()).bounded_by(told).during(waiting).await
         }
     }
 

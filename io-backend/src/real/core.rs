@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
+use super::closer::Closer;
 use super::network::Sockets;
-use crate::disk::{DiskError, DiskResult, OPERATIONS_MAX};
+use crate::disk::{DiskClass, DiskError, DiskResult};
 use crate::registry::{InFlight, Registry, WaitKind};
 use crate::task::{self, TaskId, TaskIds};
 use crate::time::{Deadline, Moment, TimedOut};
@@ -22,9 +23,16 @@ pub(super) struct Core {
     pub(super) registry: Arc<Registry>,
     pub(super) tasks: TaskIds,
     pub(super) sockets: Arc<Sockets>,
+    pub(super) closer: Arc<Closer>,
     /// Directories taken for this process: dropping one would give it back.
     pub(super) taken: Mutex<Vec<std::fs::File>>,
-    room: Arc<Semaphore>,
+    /// One of each class of disk operations, in the order of [`DiskClass::ALL`].
+    room: [Arc<Semaphore>; DiskClass::ALL.len()],
+}
+
+/// The monotonic clock of a node that began at `origin`.
+pub(super) fn elapsed(origin: Instant) -> Moment {
+    Moment(u64::try_from(origin.elapsed().as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// What an operation is, for the registry and for its error.
@@ -38,19 +46,21 @@ pub(super) struct Job {
 
 impl Core {
     pub(super) fn new(runtime: Handle) -> Arc<Core> {
+        let (origin, registry) = (Instant::now(), Registry::new());
         Arc::new(Core {
             runtime,
-            origin: Instant::now(),
-            registry: Registry::new(),
+            origin,
+            closer: Closer::start(registry.clone(), origin),
+            registry,
             tasks: TaskIds::default(),
             sockets: Arc::default(),
             taken: Mutex::new(Vec::new()),
-            room: Arc::new(Semaphore::new(OPERATIONS_MAX)),
+            room: DiskClass::ALL.map(|class| Arc::new(Semaphore::new(class.operations_max()))),
         })
     }
 
     pub(super) fn now(&self) -> Moment {
-        Moment(u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX))
+        elapsed(self.origin)
     }
 
     pub(super) fn instant(&self, at: Moment) -> tokio::time::Instant {
@@ -96,15 +106,17 @@ impl Core {
     pub(super) async fn run<T>(
         self: &Arc<Self>,
         job: Job,
+        class: DiskClass,
         path: &Path,
         deadline: Deadline,
         start: impl FnOnce(Ticket<T>),
     ) -> DiskResult<T> {
         let failed = |source| DiskError::new(job.what, path, source);
         let late = || failed(io::Error::new(io::ErrorKind::TimedOut, "deadline passed"));
-        let room = match self.room.clone().try_acquire_owned() {
+        let budget = &self.room[class as usize];
+        let room = match budget.clone().try_acquire_owned() {
             Ok(room) => room,
-            Err(_) => match self.wait(&job, deadline, self.room.clone().acquire_owned()).await {
+            Err(_) => match self.wait(&job, deadline, budget.clone().acquire_owned()).await {
                 Ok(Ok(room)) => room,
                 Ok(Err(_)) => unreachable!("the semaphore is never closed"),
                 Err(TimedOut) => return Err(late()),

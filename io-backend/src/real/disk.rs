@@ -17,7 +17,7 @@ use super::core::{Core, Job};
 use super::dedicated::RealDedicatedDisk;
 use super::ring::{Ring, RingDescriptor};
 use super::system;
-use crate::disk::{DirEntry, Disk, DiskResult, File, OpenHow};
+use crate::disk::{DirEntry, Disk, DiskClass, DiskResult, File, OpenHow};
 use crate::registry::WaitKind;
 use crate::time::Deadline;
 
@@ -25,6 +25,8 @@ use crate::time::Deadline;
 pub struct RealDisk {
     core: Arc<Core>,
     ring: Option<Ring>,
+    /// The class of all operations; none means what each of them is.
+    class: Option<DiskClass>,
 }
 
 impl RealDisk {
@@ -33,7 +35,7 @@ impl RealDisk {
             DiskKind::Threads => None,
             DiskKind::Uring => Some(Ring::start(core.clone())?),
         };
-        Ok(RealDisk { core, ring })
+        Ok(RealDisk { core, ring, class: None })
     }
 
     pub(super) fn kind(&self) -> DiskKind {
@@ -41,8 +43,20 @@ impl RealDisk {
     }
 
     /// Runs a blocking operation on names.
-    async fn named<T: Send + 'static>(
+    fn named<T: Send + 'static>(
         &self,
+        what: &'static str,
+        site: &'static Location<'static>,
+        path: &Path,
+        deadline: Deadline,
+        body: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+    ) -> impl Future<Output = DiskResult<T>> + Send {
+        self.classed(DiskClass::Name, what, site, path, deadline, body)
+    }
+
+    async fn classed<T: Send + 'static>(
+        &self,
+        class: DiskClass,
         what: &'static str,
         site: &'static Location<'static>,
         path: &Path,
@@ -51,7 +65,7 @@ impl RealDisk {
     ) -> DiskResult<T> {
         let job = Job { kind: WaitKind::DiskName, what, target: target(path), site };
         let owned = path.to_path_buf();
-        on_pool(&self.core, job, path, deadline, move || body(&owned)).await
+        on_pool(&self.core, job, self.class.unwrap_or(class), path, deadline, move || body(&owned)).await
     }
 }
 
@@ -62,6 +76,7 @@ fn target(path: &Path) -> Arc<str> {
 async fn on_pool<T: Send + 'static>(
     core: &Arc<Core>,
     job: Job,
+    class: DiskClass,
     path: &Path,
     deadline: Deadline,
     body: impl FnOnce() -> io::Result<T> + Send + 'static,
@@ -70,12 +85,16 @@ async fn on_pool<T: Send + 'static>(
         // Detached: the ticket answers, and tells when nobody listens any more.
         drop(core.runtime.spawn_blocking(move || ticket.done(body())));
     };
-    core.run(job, path, deadline, start).await
+    core.run(job, class, path, deadline, start).await
 }
 
 impl Disk for RealDisk {
     type File = RealFile;
     type Dedicated = RealDedicatedDisk;
+
+    fn preparing(&self) -> RealDisk {
+        RealDisk { class: Some(DiskClass::Prepare), ..self.clone() }
+    }
 
     #[track_caller]
     fn open(
@@ -99,12 +118,18 @@ impl Disk for RealDisk {
                 let file = options.open(path)?;
                 Ok(match ring {
                     None => Descriptor::Plain(file),
-                    Some(ring) => Descriptor::Ring(ring.adopt(file)),
+                    Some(ring) => Descriptor::Ring(ring.adopt(file, target(path))),
                 })
             };
-            let descriptor = self.named("open", site, path, deadline, opened).await?;
-            let opened =
-                Opened { core: self.core.clone(), path: path.into(), target: target(path), descriptor };
+            let class = DiskClass::of_open(how);
+            let descriptor = self.classed(class, "open", site, path, deadline, opened).await?;
+            let opened = Opened {
+                core: self.core.clone(),
+                path: path.into(),
+                target: target(path),
+                class: self.class,
+                descriptor: Some(descriptor),
+            };
             Ok(RealFile { opened: Arc::new(opened) })
         }
     }
@@ -198,7 +223,26 @@ struct Opened {
     core: Arc<Core>,
     path: PathBuf,
     target: Arc<str>,
-    descriptor: Descriptor,
+    /// As the disk's it was opened on.
+    class: Option<DiskClass>,
+    /// Nothing once it is dropped.
+    descriptor: Option<Descriptor>,
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        match self.descriptor.take() {
+            Some(Descriptor::Plain(file)) => self.core.closer.close(file, self.target.clone()),
+            // Sees to it itself.
+            Some(Descriptor::Ring(_)) | None => {}
+        }
+    }
+}
+
+impl Opened {
+    fn descriptor(&self) -> &Descriptor {
+        self.descriptor.as_ref().expect("only a file that is dropped has none")
+    }
 }
 
 enum Descriptor {
@@ -227,8 +271,22 @@ impl RealFile {
         body: impl FnOnce(&std::fs::File) -> io::Result<T> + Send + 'static,
     ) -> DiskResult<T> {
         let opened = self.opened.clone();
-        let path = &self.opened.path;
-        on_pool(&self.opened.core, job, path, deadline, move || body(opened.descriptor.std())).await
+        let (path, class) = (&self.opened.path, self.class(job.kind));
+        on_pool(&self.opened.core, job, class, path, deadline, move || body(opened.descriptor().std())).await
+    }
+
+    fn class(&self, kind: WaitKind) -> DiskClass {
+        self.opened.class.unwrap_or(DiskClass::of(kind))
+    }
+
+    async fn on_ring<T>(
+        &self,
+        job: Job,
+        deadline: Deadline,
+        start: impl FnOnce(super::core::Ticket<T>),
+    ) -> DiskResult<T> {
+        let class = self.class(job.kind);
+        self.opened.core.run(job, class, &self.opened.path, deadline, start).await
     }
 }
 
@@ -246,10 +304,10 @@ impl File for RealFile {
     ) -> impl Future<Output = DiskResult<Bytes>> + Send {
         let job = self.job(WaitKind::DiskRead, Location::caller());
         async move {
-            match &self.opened.descriptor {
+            match self.opened.descriptor() {
                 Descriptor::Ring(file) if len > 0 => {
                     let start = |ticket| file.read(position, len, ticket);
-                    self.opened.core.run(job, &self.opened.path, deadline, start).await
+                    self.on_ring(job, deadline, start).await
                 }
                 _ => self.on_pool(job, deadline, move |file| read_up_to(file, position, len)).await,
             }
@@ -265,10 +323,10 @@ impl File for RealFile {
     ) -> impl Future<Output = DiskResult<()>> + Send {
         let job = self.job(WaitKind::DiskWrite, Location::caller());
         async move {
-            match &self.opened.descriptor {
+            match self.opened.descriptor() {
                 Descriptor::Ring(file) if !data.is_empty() => {
                     let start = |ticket| file.write(position, data, ticket);
-                    self.opened.core.run(job, &self.opened.path, deadline, start).await
+                    self.on_ring(job, deadline, start).await
                 }
                 _ => self.on_pool(job, deadline, move |file| file.write_all_at(&data, position)).await,
             }
@@ -279,10 +337,10 @@ impl File for RealFile {
     fn sync(&self, deadline: Deadline) -> impl Future<Output = DiskResult<()>> + Send {
         let job = self.job(WaitKind::DiskSync, Location::caller());
         async move {
-            match &self.opened.descriptor {
+            match self.opened.descriptor() {
                 Descriptor::Ring(file) => {
                     let start = |ticket| file.sync(ticket);
-                    self.opened.core.run(job, &self.opened.path, deadline, start).await
+                    self.on_ring(job, deadline, start).await
                 }
                 Descriptor::Plain(_) => self.on_pool(job, deadline, std::fs::File::sync_data).await,
             }

@@ -1,6 +1,6 @@
 //! The production backend: tokio for tasks, timers and sockets, and one of two disks.
 //!
-//! The only place of the node that touches the operating system. `unsafe` is confined to `system` (calls
+//! The only place of the node that touches the operating system. `unsafe` is confined to `system` and `memory` (calls
 //! that std does not offer) and to `ring` (descriptors shared with the ring thread).
 //! Invariants: a buffer or descriptor that the kernel may still use is owned until the operation is
 //! done, whoever stopped waiting; no I/O error panics.
@@ -12,9 +12,11 @@
 )]
 
 mod choose;
+mod closer;
 mod core;
 mod dedicated;
 mod disk;
+mod memory;
 mod network;
 mod ring;
 mod system;
@@ -27,6 +29,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub use choose::{DiskChoice, DiskKind, DiskReport};
 pub use dedicated::{RealDedicatedDisk, RealDedicatedFile};
 pub use disk::{RealDisk, RealFile};
+pub use memory::MemoryReturn;
 pub use network::{RealListener, RealNetwork, RealStream};
 pub use system::{exit_now, raise_descriptor_limit};
 
@@ -36,6 +39,9 @@ use crate::task::{Named, TaskHandle, TaskName};
 use crate::time::Moment;
 
 use self::core::Core;
+
+/// For the runtime that a node runs on: a thread for every disk operation that may hang, and some for those that compute.
+pub const BLOCKING_THREADS_MAX: usize = crate::disk::OPERATIONS_MAX + 56;
 
 /// A node's handle to the machine it runs on.
 #[derive(Clone)]

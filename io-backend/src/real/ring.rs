@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io;
 use std::mem::ManuallyDrop;
+use std::ops::Deref;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,8 +23,10 @@ use tokio::sync::mpsc;
 use tokio_uring::buf::{BoundedBuf, IoBuf};
 use tokio_uring::fs::File;
 
+use super::closer::Closer;
 use super::core::{Core, Ticket};
 use super::system;
+use crate::disk::OPERATIONS_MAX;
 use crate::task::Named;
 
 /// Whether a ring can't be had here; if so why, and what to do about it.
@@ -42,51 +45,75 @@ pub(super) fn refused() -> Option<String> {
 
 /// More than operations can be in flight, so submitting never waits.
 const RING_ENTRIES: u32 = 256;
+const _: () = assert!(OPERATIONS_MAX < RING_ENTRIES as usize);
 
 /// The door to the ring thread, which ends with the last door.
 #[derive(Clone)]
 pub(super) struct Ring {
     requests: mpsc::UnboundedSender<Request>,
     numbers: Arc<AtomicU64>,
+    closer: Arc<Closer>,
 }
 
 /// Bounded all the same: each operation carries a [`Ticket`], and those are counted.
 enum Request {
-    Adopt { number: u64, descriptor: OwnedFd },
-    Close { number: u64 },
-    Read { number: u64, position: u64, len: usize, ticket: Ticket<Bytes> },
-    Write { number: u64, position: u64, data: Bytes, ticket: Ticket<()> },
-    Sync { number: u64, ticket: Ticket<()> },
+    Adopt {
+        number: u64,
+        descriptor: OwnedFd,
+    },
+    /// `last` is another descriptor of the same file, so that closing the ring's own is cheap.
+    Close {
+        number: u64,
+        last: Option<Last>,
+    },
+    Read {
+        number: u64,
+        position: u64,
+        len: usize,
+        ticket: Ticket<Bytes>,
+    },
+    Write {
+        number: u64,
+        position: u64,
+        data: Bytes,
+        ticket: Ticket<()>,
+    },
+    Sync {
+        number: u64,
+        ticket: Ticket<()>,
+    },
 }
 
 impl Ring {
     pub(super) fn start(core: Arc<Core>) -> io::Result<Ring> {
         let (requests, received) = mpsc::unbounded_channel();
+        let closer = core.closer.clone();
         std::thread::Builder::new().name("disk-ring".into()).spawn(move || {
             let task = core.tasks.next("disk ring".into());
             if let Err(error) = run(|operations| Named::new(task, serve(received, operations))) {
                 tracing::error!("the io_uring of the disk cannot be made: {error}");
             }
         })?;
-        Ok(Ring { requests, numbers: Arc::default() })
+        Ok(Ring { requests, numbers: Arc::default(), closer })
     }
 
     /// Hands a file's descriptor over to the ring thread, which closes it.
-    pub(super) fn adopt(&self, file: std::fs::File) -> RingDescriptor {
+    pub(super) fn adopt(&self, file: std::fs::File, path: Arc<str>) -> RingDescriptor {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the ring thread, the owner from here on, closes the descriptor only when told to by the
-        // drop of the `RingDescriptor`, after which nobody can reach this view of it.
+        // SAFETY: the ring thread, the owner from here on, closes the descriptor only when told to by
+        // the drop of the `RingDescriptor`, after which nobody can reach this view of it.
         let view = ManuallyDrop::new(unsafe { std::fs::File::from_raw_fd(file.as_raw_fd()) });
         let descriptor = file.into();
         // If the ring thread is gone, the descriptor is closed here and operations fail for want of an answer.
         let _ = self.requests.send(Request::Adopt { number, descriptor });
-        RingDescriptor { number, view, ring: self.clone() }
+        RingDescriptor { number, path, view, ring: self.clone() }
     }
 }
 
 /// A file that the ring thread owns.
 pub(super) struct RingDescriptor {
     number: u64,
+    path: Arc<str>,
     view: ManuallyDrop<std::fs::File>,
     ring: Ring,
 }
@@ -116,21 +143,61 @@ impl RingDescriptor {
 }
 
 impl Drop for RingDescriptor {
+    /// The ring thread lets go of it, and the closer has the last descriptor: what the ring's thread waits for, all
+    /// operations wait for.
     fn drop(&mut self) {
-        self.request(Request::Close { number: self.number });
+        let closer = self.ring.closer.clone();
+        // With no descriptor to spare it is closed on the ring thread.
+        let last =
+            self.view.try_clone().ok().map(|file| Last { file: Some(file), path: self.path.clone(), closer });
+        self.request(Request::Close { number: self.number, last });
+    }
+}
+
+/// A file's last descriptor, closed on the closer's thread.
+struct Last {
+    file: Option<std::fs::File>,
+    path: Arc<str>,
+    closer: Arc<Closer>,
+}
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        if let Some(file) = self.file.take() {
+            self.closer.close(file, self.path.clone());
+        }
+    }
+}
+
+/// A file on the ring. Its fields are dropped in this order.
+struct Adopted {
+    file: File,
+    last: RefCell<Option<Last>>,
+}
+
+impl Deref for Adopted {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.file
     }
 }
 
 async fn serve(mut requests: mpsc::UnboundedReceiver<Request>, operations: Operations) {
-    let mut files: BTreeMap<u64, Rc<File>> = BTreeMap::new();
+    let mut files: BTreeMap<u64, Rc<Adopted>> = BTreeMap::new();
     let missing = || io::Error::from_raw_os_error(libc::EBADF);
     while let Some(request) = requests.recv().await {
         match request {
             Request::Adopt { number, descriptor } => {
-                files.insert(number, Rc::new(adopted(descriptor)));
+                let adopted = Adopted { file: adopted(descriptor), last: RefCell::new(None) };
+                files.insert(number, Rc::new(adopted));
             }
             // Operations in flight keep the file open until they are done.
-            Request::Close { number } => drop(files.remove(&number)),
+            Request::Close { number, last } => {
+                if let Some(file) = files.remove(&number) {
+                    *file.last.borrow_mut() = last;
+                }
+            }
             Request::Read { number, position, len, ticket } => match files.get(&number).cloned() {
                 Some(file) => operations.start(async move {
                     let (result, buffer) = read(&file, position, len).await;

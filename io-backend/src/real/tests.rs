@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-use super::{DiskKind, RealBackend, RealDedicatedDisk};
-use crate::disk::{DedicatedDisk, DedicatedFile, Disk, File, OpenHow};
+use super::{DiskKind, RealBackend, RealDedicatedDisk, RealDisk};
+use crate::disk::{DedicatedDisk, DedicatedFile, Disk, DiskClass, File, OpenHow};
 use crate::network::{Listener, Network, read};
 use crate::testing::{eventually, poll_with, soon};
 use crate::{Backend, Deadline, DedicatedLoop, channel};
@@ -26,10 +26,19 @@ fn pattern() -> Vec<u8> {
 
 /// Runs a test on a ring, or says why not.
 fn on_uring<F: Future<Output = ()>>(test: impl FnOnce(RealBackend, PathBuf) -> F) {
+    on_disk(DiskKind::Uring, test);
+}
+
+fn on_both<F: Future<Output = ()>>(test: impl Fn(RealBackend, PathBuf) -> F) {
+    on_disk(DiskKind::Threads, &test);
+    on_disk(DiskKind::Uring, &test);
+}
+
+fn on_disk<F: Future<Output = ()>>(kind: DiskKind, test: impl FnOnce(RealBackend, PathBuf) -> F) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let dir = tempfile::tempdir().unwrap();
     runtime.block_on(async {
-        match RealBackend::with_disk(DiskKind::Uring) {
+        match RealBackend::with_disk(kind) {
             Ok(backend) => test(backend, dir.path().into()).await,
             Err(reason) => println!("skipped: {reason}"),
         }
@@ -277,5 +286,53 @@ fn operations_beyond_the_limit_wait_for_their_turn_and_all_run() {
         }
         assert_eq!(file.len(soon(&backend)).await.unwrap(), 500);
         assert_eq!(backend.registry().late_completions(), 0);
+    });
+}
+
+/// Opens that hang, since nobody opens the other end of the pipe for writing, until it is done.
+async fn hang(backend: &RealBackend, disk: &RealDisk, path: &Path, count: usize) {
+    for _ in 0..count {
+        let deadline = Deadline::after(backend, Duration::from_millis(5));
+        assert!(disk.open(path, OpenHow::ReadOnly, deadline).await.is_err_and(|late| late.timed_out()));
+    }
+}
+
+fn let_go(path: &Path) {
+    // Neither waits for the other end nor keeps it waiting.
+    drop(StdFile::options().read(true).write(true).open(path).unwrap());
+}
+
+#[test]
+fn reads_that_hang_hold_up_neither_writes_nor_names_nor_the_preparation_of_files() {
+    on_both(async |backend, dir| {
+        let (disk, path) = (backend.disk(), pipe(&dir));
+        hang(&backend, disk, &path, DiskClass::Read.operations_max()).await;
+        let within = || Deadline::after(&backend, Duration::from_secs(5));
+        let file = disk.open(&dir.join("plain"), OpenHow::CreateNew, within()).await.unwrap();
+        file.write_at(0, Bytes::from_static(b"synced"), within()).await.unwrap();
+        file.sync(within()).await.unwrap();
+        let prepared = disk.preparing().open(&dir.join("plain"), OpenHow::Existing, within()).await.unwrap();
+        assert_eq!(&prepared.read_at(0, 6, within()).await.unwrap()[..], b"synced");
+        let other_read = file.read_at(0, 6, Deadline::after(&backend, Duration::from_millis(20))).await;
+        assert!(other_read.is_err_and(|late| late.timed_out()), "more reads are in flight than there may be");
+        let_go(&path);
+        assert_eq!(&file.read_at(0, 6, within()).await.unwrap()[..], b"synced");
+    });
+}
+
+#[test]
+fn preparations_that_hang_hold_up_nothing_else() {
+    on_both(async |backend, dir| {
+        let (disk, path) = (backend.disk(), pipe(&dir));
+        hang(&backend, &disk.preparing(), &path, DiskClass::Prepare.operations_max()).await;
+        let within = || Deadline::after(&backend, Duration::from_secs(5));
+        let file = disk.open(&dir.join("plain"), OpenHow::CreateNew, within()).await.unwrap();
+        file.write_at(0, Bytes::from_static(b"synced"), within()).await.unwrap();
+        file.sync(within()).await.unwrap();
+        assert_eq!(&file.read_at(0, 6, within()).await.unwrap()[..], b"synced");
+        let more =
+            disk.preparing().sync_dir(&dir, Deadline::after(&backend, Duration::from_millis(20))).await;
+        assert!(more.is_err_and(|late| late.timed_out()), "more files are prepared than may be");
+        let_go(&path);
     });
 }

@@ -110,6 +110,10 @@ impl Disk for LyingDisk {
     type File = LyingFile;
     type Dedicated = LyingDedicatedDisk;
 
+    fn preparing(&self) -> LyingDisk {
+        LyingDisk { inner: self.inner.preparing(), lie: self.lie }
+    }
+
     async fn open(&self, path: &Path, how: OpenHow, deadline: Deadline) -> DiskResult<LyingFile> {
         Ok(LyingFile { inner: self.inner.open(path, how, deadline).await?, lie: self.lie })
     }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Wake, Waker};
 
+use io_backend::disk::DiskClass;
 use io_backend::registry::{Entry, Observer, Registry};
 use io_backend::{ExitStatus, Moment};
 
@@ -67,7 +68,8 @@ pub struct Process {
     tasks: Mutex<BTreeMap<u64, Arc<Task>>>,
     pub(super) account: Account,
     pub(super) descriptors: Arc<Descriptors>,
-    pub(super) disk_permits: Arc<Permits>,
+    /// Of each class, in the order of `DiskClass::ALL`.
+    pub(super) disk_permits: [Arc<Permits>; DiskClass::ALL.len()],
     pub(super) random: Mutex<Stream>,
     pub(super) pressure: Mutex<Stream>,
     alive: AtomicBool,
@@ -106,7 +108,7 @@ impl Process {
             tasks: Mutex::default(),
             account: alloc::open_account(),
             descriptors: Descriptors::new(universe.options.descriptors),
-            disk_permits: Permits::new(io_backend::disk::OPERATIONS_MAX),
+            disk_permits: DiskClass::ALL.map(|class| Permits::new(class.operations_max())),
             random: stream("process"),
             pressure: stream("pressure"),
             alive: AtomicBool::new(true),

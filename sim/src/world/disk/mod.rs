@@ -20,7 +20,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use io_backend::disk::{DirEntry, DiskResult};
+use io_backend::disk::{DirEntry, DiskClass, DiskResult};
 use io_backend::time::within;
 use io_backend::{Backend, Deadline, DedicatedDisk, DedicatedFile, Disk, DiskError, File, OpenHow};
 
@@ -40,11 +40,13 @@ use permits::Permit;
 #[derive(Clone)]
 pub struct SimDisk {
     process: Arc<Process>,
+    /// The class of all operations; none means what each of them is.
+    class: Option<DiskClass>,
 }
 
 impl SimDisk {
     pub(super) fn new(process: &Arc<Process>) -> SimDisk {
-        SimDisk { process: process.clone() }
+        SimDisk { process: process.clone(), class: None }
     }
 
     async fn run(
@@ -89,10 +91,11 @@ impl SimDisk {
             if matches!(deadline, Deadline::Unbounded(_)) { wait.unbounded() } else { wait }
         };
         let late = |_| io::Error::new(io::ErrorKind::TimedOut, "deadline passed");
-        let permit = match self.process.disk_permits.try_acquire() {
+        let permits = &self.process.disk_permits[self.class.unwrap_or(work.class()) as usize];
+        let permit = match permits.try_acquire() {
             Some(permit) => permit,
             None => {
-                let acquire = self.process.disk_permits.acquire();
+                let acquire = permits.acquire();
                 within(&backend, deadline, waiting().during(acquire)).await.map_err(late)?
             }
         };
@@ -125,6 +128,10 @@ impl SimDisk {
 impl Disk for SimDisk {
     type File = SimFile;
     type Dedicated = SimDedicatedDisk;
+
+    fn preparing(&self) -> SimDisk {
+        SimDisk { class: Some(DiskClass::Prepare), ..self.clone() }
+    }
 
     #[track_caller]
     fn open(

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use io_backend::disk::DirEntry;
+use io_backend::disk::{DirEntry, DiskClass};
 use io_backend::{OpenHow, WaitKind};
 
 use super::image::Image;
@@ -102,6 +102,13 @@ impl Work {
             Work::Write { .. } => WaitKind::DiskWrite,
             Work::Sync { .. } | Work::WriteDurable { .. } => WaitKind::DiskSync,
             _ => WaitKind::DiskName,
+        }
+    }
+
+    pub fn class(&self) -> DiskClass {
+        match self {
+            Work::Open(how) => DiskClass::of_open(*how),
+            other => DiskClass::of(other.kind()),
         }
     }
 

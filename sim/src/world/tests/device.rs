@@ -1,5 +1,7 @@
 //! What takes how long on a simulated device, and how many operations a process has in flight.
 
+use io_backend::disk::DiskClass;
+
 use super::*;
 
 /// A megabyte takes 100 ms.
@@ -67,7 +69,7 @@ fn a_small_sync_waits_behind_the_large_one_of_another_file() {
 }
 
 #[test]
-fn operations_that_hang_use_up_the_permits_although_nobody_waits_for_them() {
+fn operations_that_hang_use_up_the_permits_of_their_class_although_nobody_waits_for_them() {
     lived(3, |world| async move {
         let backend = world.client("node1");
         let own = backend.clone();
@@ -76,21 +78,31 @@ fn operations_that_hang_use_up_the_permits_although_nobody_waits_for_them() {
         stall.path = Some("*a".parse().unwrap());
         let stall = world.inject(&stall);
         world.sleep(MS).await;
-        for _ in 0..io_backend::disk::OPERATIONS_MAX {
+        let most = DiskClass::Read.operations_max();
+        for _ in 0..most {
             let (own, one) = (backend.clone(), one.clone());
             backend.spawn("reads", async move {
                 assert!(one.read_at(0, 1, Deadline::after(&own, 10 * MS)).await.is_err());
             });
         }
         world.sleep(20 * MS).await;
-        assert_eq!(backend.registry().snapshot().len(), io_backend::disk::OPERATIONS_MAX);
+        assert_eq!(backend.registry().snapshot().len(), most);
+        let (own, written) = (backend.clone(), other.clone());
+        on(&backend, async move {
+            let began = own.now();
+            written.write_at(0, vec![1; 4096].into(), soon(&own)).await.unwrap();
+            written.sync(soon(&own)).await.unwrap();
+            own.disk().rename(Path::new("b"), Path::new("c"), soon(&own)).await.unwrap();
+            assert!(own.now().since(began) < 10 * MS, "the reads held up other classes");
+        })
+        .await;
         let own = backend.clone();
         backend.spawn("waits", async move {
-            other.len(soon(&own)).await.unwrap();
+            other.read_at(0, 1, soon(&own)).await.unwrap();
         });
         world.sleep(MS).await;
         let waits = backend.registry().snapshot().into_iter().find(|entry| !entry.operation);
-        assert_eq!(waits.unwrap().what, "ask the length of", "the wait for a permit is in the registry");
+        assert_eq!(waits.unwrap().what, "read", "the wait for a permit is in the registry");
         world.heal(stall);
         world.sleep(MS).await;
         assert!(backend.registry().snapshot().is_empty());

@@ -1,0 +1,140 @@
+#!/usr/bin/env python3
+"""Two producers at full speed beside a loop that creates and deletes topics: a fresh write is taken, always.
+
+    tests/topics_under_load.py [--short | --full] [--disk threads]
+
+The producers write records of 10 KB to their topic, and a topic comes or goes every 30 ms. A third client writes one small record after
+the other to a topic of its own, p99 below 1 s and none 5 s. 60 s with checkpoints every 4 MiB, so that many rounds run
+beside many topics; --full: 10 minutes at the defaults. Ends with `N passed, N failed`.
+"""
+
+import argparse
+import itertools
+import multiprocessing
+import threading
+import time
+
+import kafka_wire
+from chronik_process import Chronik
+from steady_producer import SteadyProducer
+from verdicts import Verdicts, short_or_full
+
+MIB = 1 << 20
+LOAD, FRESH = "load", "fresh"
+PRODUCERS, PARTITIONS, IN_FLIGHT = 2, 3, 5
+RECORD_BYTES, BATCH_RECORDS = 10_000, 80
+TOPIC_EVERY_S, TOPICS_KEPT = 0.03, 20
+P99_MS_MAX, WORST_S_MAX = 1_000, 5
+verdicts = Verdicts()
+
+
+def produce_much(bootstrap, taken, refused):
+    """A few requests in flight on one connection, as librdkafka has them."""
+    records = kafka_wire.batch([b"r" * RECORD_BYTES] * BATCH_RECORDS)
+    while True:
+        try:
+            with kafka_wire.Connection(bootstrap, timeout_s=40) as connection:
+                in_flight = 0
+                for number in itertools.count():
+                    body = kafka_wire.produce_body(LOAD, number % PARTITIONS, records, timeout_ms=30_000)
+                    connection.send(kafka_wire.request(kafka_wire.PRODUCE, 7, number, body))
+                    in_flight += 1
+                    if in_flight < IN_FLIGHT:
+                        continue
+                    _, reader = connection.receive()
+                    in_flight -= 1
+                    code, _ = connection.produce_answer(reader)
+                    counter = taken if code == 0 else refused
+                    with counter.get_lock():
+                        counter.value += BATCH_RECORDS * RECORD_BYTES if code == 0 else 1
+                    if code != 0:
+                        time.sleep(0.1)
+        except (kafka_wire.Closed, OSError):
+            time.sleep(0.2)
+
+
+class Topics:
+    """Creates a topic, writes to it, and deletes the oldest, again and again."""
+
+    def __init__(self, bootstrap):
+        self.bootstrap = bootstrap
+        self.created, self.deleted, self.failures = 0, 0, []
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self):
+        kept = []
+        connection = None
+        while not self.over.wait(TOPIC_EVERY_S):
+            try:
+                connection = connection or kafka_wire.Connection(self.bootstrap, timeout_s=30)
+                name = f"passing-{self.created:06d}"
+                code, message = connection.create_topics([name], partitions=1)[name]
+                if code != 0:
+                    self.failures.append(f"create {name}: error {code} {message}")
+                    continue
+                self.created += 1
+                kept.append(name)
+                connection.produce(name, 0, kafka_wire.batch([b"passing"]), timeout_ms=5_000)
+                if len(kept) > TOPICS_KEPT:
+                    name = kept.pop(0)
+                    code = connection.delete_topics([name])[name]
+                    self.deleted += 1
+                    if code != 0:
+                        self.failures.append(f"delete {name}: error {code}")
+            except (kafka_wire.Closed, OSError) as failure:
+                self.failures.append(str(failure))
+                connection = None
+
+    def stop(self):
+        self.over.set()
+        self.thread.join(35)
+
+
+def check(disk, full):
+    seconds = 600 if full else 60
+    environment = {} if full else {"CHRONIK_JOURNAL_CHECKPOINT_BYTES": str(4 * MIB)}
+    with Chronik(disk=disk, environment=environment) as broker:
+        with kafka_wire.Connection(broker.bootstrap, timeout_s=30) as connection:
+            for name, (code, message) in connection.create_topics([LOAD, FRESH], partitions=PARTITIONS).items():
+                assert code == 0, f"create topic {name}: error {code} {message}"
+        forked = multiprocessing.get_context("fork")
+        taken, refused = forked.Value("q", 0), forked.Value("q", 0)
+        load = [
+            forked.Process(target=produce_much, args=(broker.bootstrap, taken, refused), daemon=True) for _ in range(PRODUCERS)
+        ]
+        try:
+            with SteadyProducer(broker.bootstrap, FRESH, pause_s=0.01) as producer:
+                for process in load:
+                    process.start()
+                topics = Topics(broker.bootstrap)
+                window = producer.window(seconds)
+                last = producer.window(3)
+                topics.stop()
+        finally:
+            for process in load:
+                process.kill()
+        print(
+            f"      {taken.value / 1e6 / seconds:.0f} MB/s taken ({taken.value / 1e6:.0f} MB), {refused.value} batches refused; "
+            f"{topics.created} topics created, {topics.deleted} deleted", flush=True,
+        )
+        verdicts.report(
+            "a fresh write is taken", window.quantile_ms(0.99) < P99_MS_MAX and window.worst_s < WORST_S_MAX and not window.errors,
+            f"{window} (p99 below {P99_MS_MAX} ms, none {WORST_S_MAX} s, no errors)",
+        )
+        verdicts.report("and still at the end", last.worst_s < WORST_S_MAX and not last.errors, last)
+        verdicts.report("topics come and go", topics.created > seconds and not topics.failures, topics.failures[:3])
+        verdicts.report("no panic", broker.alive() and not broker.panics(), broker.panics()[:3])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    short_or_full(parser)
+    parser.add_argument("--disk", default="threads")
+    options = parser.parse_args()
+    check(options.disk, options.full)
+    verdicts.finish()
+
+
+main()
