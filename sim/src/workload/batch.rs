@@ -97,7 +97,7 @@ impl Wanted {
     fn marks(&self) -> BytesMut {
         let mut marks = BytesMut::new();
         if self.codec == Codec::Gzip {
-            for index in 0..self.visible() as usize {
+            for index in 0..self.sizes.len().min(MARKS_MAX) {
                 payload::put_head(self.value(index), &mut marks);
             }
         }

@@ -5,6 +5,8 @@ use std::time::Duration;
 use crate::history::At;
 use crate::scenario::Scenario;
 
+use super::shape::LONG_POLL_MAX;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Schedule {
     /// Faults end here at the latest.
@@ -26,7 +28,10 @@ impl Schedule {
             None => healed + ns(owed) + 2_000_000_000,
         };
         // A last attempt may have begun just before; then readers have to get through.
-        let patience = scenario.workload.request_timeout.0 * 2 + Duration::from_secs(30);
+        // A poll on a connection that has gone silent is noticed only when its whole wait is over.
+        let load = &scenario.workload;
+        let poll = if load.varied { LONG_POLL_MAX.max(load.long_poll.0) } else { load.long_poll.0 };
+        let patience = load.request_timeout.0 * 2 + Duration::from_secs(30) + poll * 2;
         let give_up = produce_until.max(healed) + ns(owed + patience);
         Schedule { healed, produce_until, give_up }
     }

@@ -72,6 +72,8 @@ pub struct Shape {
     pub hostile: Hostile,
 }
 
+/// The longest wait that is drawn.
+pub(super) const LONG_POLL_MAX: Duration = Duration::from_secs(30);
 /// What a consumer asks for of one partition, where nothing else is drawn.
 const PARTITION_BYTES: i32 = 256 << 10;
 
