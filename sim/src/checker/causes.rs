@@ -110,7 +110,7 @@ fn was_there(
     match cause {
         Cause::Disk => family(Family::Disk),
         Cause::Declared => history.health.iter().any(|check| {
-            matches!(check.answer, Readiness::NotReady(_))
+            matches!(check.answer, Readiness::NotReady(_) | Readiness::ReadyBut(_))
                 && check.at.saturating_add(AFTERWARDS) >= from
                 && check.asked <= to.saturating_add(AFTERWARDS)
         }),

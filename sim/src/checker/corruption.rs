@@ -40,7 +40,7 @@ pub fn told(history: &History, circumstances: &Circumstances, node: &str) -> Opt
     }
     let places: BTreeSet<&Place> = history.sends.iter().map(|send| &send.place).collect();
     for check in &history.health {
-        if let Readiness::NotReady(why) = &check.answer {
+        if let Readiness::NotReady(why) | Readiness::ReadyBut(why) = &check.answer {
             let named = places.iter().filter(|place| names(why, place));
             told.places.extend(named.map(|place| (*place).clone()));
         }

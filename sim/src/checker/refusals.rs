@@ -56,12 +56,18 @@ pub fn silent_refusals(history: &History, circumstances: &Circumstances, node: &
             };
             let amid = any(check.asked.saturating_sub(AMID), check.asked);
             let goes_on = any(check.at, check.at.saturating_add(AMID));
-            if check.asked < from + DECLARED_AFTER || check.at > to || !amid || !goes_on {
+            // A process that has just begun to serve has not refused for long.
+            let fresh = circumstances
+                .lives(node)
+                .filter_map(|life| life.serving)
+                .any(|serving| (serving..serving + DECLARED_AFTER).contains(&check.at));
+            if check.asked < from + DECLARED_AFTER || check.at > to || !amid || !goes_on || fresh {
                 continue;
             }
             let says = match &check.answer {
                 Readiness::Ready => "it calls itself ready".to_owned(),
-                Readiness::NotReady(why) if names_a_reason(why) => continue,
+                Readiness::NotReady(why) | Readiness::ReadyBut(why) if names_a_reason(why) => continue,
+                Readiness::ReadyBut(why) => format!("it says no more than {why:?}"),
                 Readiness::NotReady(why) => format!("it gives no reason but {why:?}"),
                 Readiness::Silent => continue,
             };

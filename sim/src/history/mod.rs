@@ -178,6 +178,8 @@ pub struct Complaint {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Readiness {
     Ready,
+    /// It serves, but not all of what it has: with what it said of the rest.
+    ReadyBut(String),
     /// With the reason, as it was given.
     NotReady(String),
     /// Nobody listened, or no answer came in time.

@@ -52,6 +52,9 @@ fn read(answer: &[u8]) -> Readiness {
     let text = String::from_utf8_lossy(answer);
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
     match head.split(' ').nth(1) {
+        Some("200") if body.trim().lines().count() > 1 || body.contains("but") => {
+            Readiness::ReadyBut(body.trim().to_owned())
+        }
         Some("200") => Readiness::Ready,
         Some(_) => Readiness::NotReady(body.trim().to_owned()),
         None => Readiness::Silent,
@@ -65,6 +68,8 @@ mod tests {
     #[test]
     fn an_answer_says_ready_or_why_not() {
         assert_eq!(read(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n"), Readiness::Ready);
+        let partly = read(b"HTTP/1.1 200 OK\r\n\r\nready, but partition x-0 does not open\n");
+        assert_eq!(partly, Readiness::ReadyBut("ready, but partition x-0 does not open".into()));
         let not = read(b"HTTP/1.1 503 Service Unavailable\r\n\r\nthe disk stands still\n");
         assert_eq!(not, Readiness::NotReady("the disk stands still".into()));
         assert_eq!(read(b""), Readiness::Silent);
