@@ -115,8 +115,11 @@ impl Producers {
         if let Some(original) = of_epoch().rev().find(same) {
             return Ok(Sequenced::Duplicate(*original));
         }
+        // A producer has so many batches on their way at most: one that comes after as many later ones is known to it
+        // as written. With fewer of them remembered it may be one that was refused and never taken.
+        let may_be_forgotten = producer.batches.len() >= REMEMBERED;
         match of_epoch().next() {
-            Some(oldest) if is_before(last_sequence, oldest.base_sequence) => {
+            Some(oldest) if may_be_forgotten && is_before(last_sequence, oldest.base_sequence) => {
                 Err(AppendError::DuplicateSequence(stamp.id))
             }
             _ => Err(out_of_order(expected)),
@@ -284,6 +287,15 @@ mod tests {
     }
 
     #[test]
+    fn a_first_batch_that_was_refused_and_comes_again_is_no_duplicate() {
+        let mut producers = Producers::default();
+        // The partition was not led yet when the first batch came, and was when the second did.
+        append(&mut producers, 0, 1, 1, 0, 100);
+        let refused = AppendError::OutOfOrderSequence { producer: P, expected: 2, found: 0 };
+        assert_eq!(producers.check(stamp(0, 0), 0), Err(refused));
+    }
+
+    #[test]
     fn a_batch_that_overlaps_others_is_out_of_order() {
         let overlap = AppendError::OutOfOrderSequence { producer: P, expected: 10, found: 8 };
         assert_eq!(ten().check(stamp(0, 8), 1), Err(overlap));
@@ -306,7 +318,8 @@ mod tests {
         append(&mut producers, 0, i32::MAX - 1, 4, 0, 100);
         append(&mut producers, 0, 2, 1, 4, 100);
         assert_eq!(offset_of_duplicate(&producers, 0, i32::MAX - 1, 4), Some(0));
-        assert_eq!(producers.check(stamp(0, i32::MAX - 9), 0), Err(AppendError::DuplicateSequence(P)));
+        let before = AppendError::OutOfOrderSequence { producer: P, expected: 3, found: i32::MAX - 9 };
+        assert_eq!(producers.check(stamp(0, i32::MAX - 9), 0), Err(before));
     }
 
     #[test]
