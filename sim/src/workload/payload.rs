@@ -13,13 +13,16 @@ pub(super) const HEADER_NAME: &[u8] = b"origin";
 
 /// Odd, so that no two values get the same number, and its inverse.
 const SCATTER: u64 = 0x9e37_79b9_7f4a_7c15;
+const SHIFT: u64 = 0x5851_f42d_4c95_7f2d;
 const GATHER: u64 = 0xf1de_83e1_9937_733d;
 const _: () = assert!(SCATTER.wrapping_mul(GATHER) == 1);
 
 /// The value as one number, as it stands behind the mark: scattered, since a compressor would see through runs of
 /// zeros, and no disk would find it.
 pub fn number(value: Value) -> u64 {
-    (u64::from(value.producer) << NUMBER_BITS | value.number).wrapping_mul(SCATTER)
+    let plain = u64::from(value.producer) << NUMBER_BITS | value.number;
+    // The first numbers end in zeros, which no factor takes away.
+    plain.wrapping_add(SHIFT).wrapping_mul(SCATTER)
 }
 
 /// Bytes of a value that is asked for with `size`: it has to hold its head.
@@ -54,7 +57,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Value, String> {
     }
     let mut bits = [0; 8];
     bits.copy_from_slice(number);
-    let number = u64::from_be_bytes(bits).wrapping_mul(GATHER);
+    let number = u64::from_be_bytes(bits).wrapping_mul(GATHER).wrapping_sub(SHIFT);
     let value = Value {
         producer: u32::try_from(number >> NUMBER_BITS).unwrap_or(u32::MAX),
         number: number & ((1 << NUMBER_BITS) - 1),
