@@ -14,6 +14,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use bytes::Bytes;
 use io_backend::disk::{DirEntry, DiskResult};
+use io_backend::task::{Named, TaskIds};
 use io_backend::{
     Backend, Deadline, DedicatedDisk, DedicatedFile, DedicatedLoop, Disk, DiskError, ExitStatus, File,
     Listener, Moment, Network, OpenHow, Registry, TaskHandle, TaskName,
@@ -217,10 +218,11 @@ impl Backend for Fake {
         &self.registry
     }
 
-    fn spawn<F>(&self, _: impl Into<TaskName>, future: F) -> TaskHandle
+    fn spawn<F>(&self, name: impl Into<TaskName>, future: F) -> TaskHandle
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        let future = Named::new(TaskIds::default().next(name.into()), future);
         SPAWNED.with_borrow_mut(|spawned| spawned.push(Box::pin(future)));
         TaskHandle::new(|| {}, || false)
     }

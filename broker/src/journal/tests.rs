@@ -254,12 +254,13 @@ fn a_spare_that_a_killed_process_left_in_the_page_cache_is_made_durable_before_i
             let opened = reopen(&fake).await;
             let progress = Arc::new(Progress::default());
             fake.world().names_unsynced = true;
-            for offset in 1..12 {
+            // Four go to the first file and five to the spare: one more would need a file whose name is lost.
+            for offset in 1..10 {
                 commit(&opened.journal, &progress, offset, 5000).await;
             }
         });
         fake.lose_power(|_, _| false);
-        fake.run(async { assert_eq!(offsets(&reopen(&fake).await), (0..12).collect::<Vec<_>>(), "{lost}") });
+        fake.run(async { assert_eq!(offsets(&reopen(&fake).await), (0..10).collect::<Vec<_>>(), "{lost}") });
     }
 }
 
@@ -470,8 +471,11 @@ fn rafts_journal_waits_for_space_and_what_it_took_is_not_lost() {
         io_backend::Backend::sleep(&fake, Duration::from_secs(1)).await;
         fake.world().full = true;
         let progress = Arc::new(Progress::default());
-        let hard_state =
-            |offset| JournalEntry { kind: EntryKind::RaftHardState, ..entry(0, offset, &[1; 3000]) };
+        let hard_state = |offset| JournalEntry {
+            kind: EntryKind::RaftHardState,
+            partition: PartitionId::NODE,
+            ..entry(0, offset, &[1; 3000])
+        };
         let mut last = Lsn(0);
         for offset in 0..40 {
             last = journal.submit(vec![hard_state(offset)], &progress).expect("taken");
@@ -654,7 +658,7 @@ fn a_journal_tells_people_what_it_holds() {
     fake.run(async {
         let opened = reopen(&fake).await;
         let progress = Arc::new(Progress::default());
-        for offset in 0..10 {
+        for offset in 0..8 {
             commit(&opened.journal, &progress, offset, 5000).await;
         }
         opened.journal.close(soon(&fake)).await.expect("closed");
@@ -667,8 +671,8 @@ fn a_journal_tells_people_what_it_holds() {
     assert_eq!(
         text,
         [
-            "/data/journal/000001.journal: number 1, 7 entries in 7 groups, LSN 1 to 7, 61440 of 65536 bytes used, life 1",
-            "/data/journal/000002.journal: number 2, 3 entries in 4 groups, LSN 8 to 10, 32768 of 65536 bytes used, life 1",
+            "/data/journal/000001.journal: number 1, 5 entries in 5 groups, LSN 1 to 5, 45056 of 65536 bytes used, life 1",
+            "/data/journal/000002.journal: number 2, 3 entries in 4 groups, LSN 6 to 8, 32768 of 65536 bytes used, life 1",
             "/data/journal/000003.journal: number 3, no entries, 4096 of 65536 bytes used, life 1",
         ]
     );

@@ -12,7 +12,7 @@ use crate::ids::Offset;
 
 /// What a step opens.
 const STEP_BYTES: usize = 64 * 1024;
-/// More than this of one batch is not looked at.
+/// More than this of a compressed batch is not opened.
 const OPENED_BYTES_MAX: usize = 32 << 20;
 /// The longest beginning of a record: its length, attributes, and two variable numbers.
 const START_BYTES_MAX: usize = 31;
@@ -109,7 +109,7 @@ impl<'a> RecordSearch<'a> {
         let read = opened.by_ref().take(STEP_BYTES as u64).read_to_end(&mut self.buffer);
         self.opened_bytes += self.buffer.len() - before;
         self.ended = matches!(read, Ok(bytes) if bytes < STEP_BYTES);
-        read.is_ok() && self.opened_bytes <= OPENED_BYTES_MAX
+        read.is_ok() && (self.header.compression() == 0 || self.opened_bytes <= OPENED_BYTES_MAX)
     }
 
     /// The answer where the records cannot be looked at.

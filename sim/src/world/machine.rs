@@ -19,6 +19,9 @@ use super::tasks;
 use super::trace::{Event, What};
 use super::universe::Universe;
 
+/// So often a supervisor doubles its pause.
+const FAILED_STARTS_DOUBLE: u32 = 4;
+
 /// What a machine runs: called at each start with the new process's backend.
 pub type Program = Arc<dyn Fn(SimBackend) -> BoxFuture<'static, ()> + Send + Sync>;
 
@@ -35,6 +38,8 @@ pub struct Machine {
     powered: AtomicBool,
     /// Nanoseconds after which a supervisor starts an ended process again.
     supervised: Mutex<Option<u64>>,
+    /// Processes in a row that ended by themselves before they served.
+    failed_starts: AtomicU32,
     waiting_for_change: Mutex<Vec<Waker>>,
     peaks: Mutex<Peaks>,
 }
@@ -60,9 +65,20 @@ impl Machine {
             pauses: AtomicU32::new(0),
             powered: AtomicBool::new(true),
             supervised: Mutex::default(),
+            failed_starts: AtomicU32::new(0),
             waiting_for_change: Mutex::default(),
             peaks: Mutex::default(),
         })
+    }
+
+    /// Lets go of what leads back to it. Clients' processes never end by themselves.
+    pub(super) fn dissolve(&self) {
+        let process = lock(&self.process).take();
+        if let Some(process) = &process {
+            process.dissolve();
+        }
+        drop((process, lock(&self.program).take(), std::mem::take(&mut *lock(&self.waiting_for_change))));
+        self.disk.dissolve();
     }
 
     pub fn universe(&self) -> &Arc<Universe> {
@@ -199,11 +215,16 @@ impl Machine {
         }
     }
 
-    /// Tells who waits, and the supervisor.
-    pub(super) fn after_end(self: &Arc<Machine>, cause: &Cause) {
+    /// Tells who waits, and the supervisor. One whose process ends again and again before it serves waits longer and
+    /// longer.
+    pub(super) fn after_end(self: &Arc<Machine>, cause: &Cause, served: bool) {
+        if served {
+            self.failed_starts.store(0, Ordering::Relaxed);
+        }
         if let (Cause::Exited(..), Some(after)) = (cause, *lock(&self.supervised)) {
+            let failed = self.failed_starts.fetch_add(1, Ordering::Relaxed);
             let machine = self.clone();
-            self.universe.act_in(after, move |_| {
+            self.universe.act_in(after << failed.min(FAILED_STARTS_DOUBLE), move |_| {
                 machine.start();
             });
         }

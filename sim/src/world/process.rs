@@ -124,6 +124,12 @@ impl Process {
         })
     }
 
+    pub(super) fn dissolve(&self) {
+        let tasks = std::mem::take(&mut *lock(&self.tasks));
+        let wakers = std::mem::take(&mut *lock(&self.stop_wakers));
+        drop((tasks, wakers));
+    }
+
     pub fn universe(&self) -> &Arc<Universe> {
         self.machine.universe()
     }
@@ -309,7 +315,7 @@ impl Process {
             at: universe.now(),
             cause: cause.clone(),
         });
-        machine.after_end(&cause);
+        machine.after_end(&cause, self.is_serving());
     }
 }
 

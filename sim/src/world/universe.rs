@@ -335,6 +335,9 @@ impl Universe {
         let timers = lock(&self.timers).take_all();
         drop(timers);
         let machines = std::mem::take(&mut *lock(&self.machines));
+        for machine in machines.values() {
+            machine.dissolve();
+        }
         drop(machines);
         self.network.clear();
     }

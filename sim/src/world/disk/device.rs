@@ -296,6 +296,12 @@ impl Device {
             .collect()
     }
 
+    /// Lets go of the processes whose operations are in flight.
+    pub(in crate::world) fn dissolve(&self) {
+        let in_flight = std::mem::take(&mut lock(&self.state).in_flight);
+        drop(in_flight);
+    }
+
     /// The process's operations go with it, its locks too. Written bytes stay.
     pub(in crate::world) fn process_ended(&self, process: u64) {
         let mut state = lock(&self.state);
