@@ -84,7 +84,8 @@ impl Holders {
 /// Whose client has stood still for the longest; where all wait for room and for `long`, the one that
 /// holds most of it.
 fn worst(holders: impl Iterator<Item = (u64, Holds)>, now: Moment, long: bool) -> Option<u64> {
-    let (mut silent, mut largest): (Option<(u64, Moment)>, Option<(u64, usize)>) = (None, None);
+    let mut silent: Option<(u64, Moment)> = None;
+    let mut largest: Option<(u64, usize)> = None;
     for (number, holds) in holders {
         if holds.waits {
             if largest.is_none_or(|(_, bytes)| holds.bytes > bytes) {

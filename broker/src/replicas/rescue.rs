@@ -269,7 +269,7 @@ mod tests {
 
     fn entries(lsns: std::ops::Range<u64>) -> Vec<RecoveredEntry> {
         let entry = |lsn: u64| JournalEntry {
-            kind: if lsn % 3 == 0 { EntryKind::EpochStart } else { EntryKind::Batch },
+            kind: if lsn.is_multiple_of(3) { EntryKind::EpochStart } else { EntryKind::Batch },
             partition: id().partition,
             replica: id().replica,
             leader_epoch: LeaderEpoch(4),

@@ -95,7 +95,8 @@ mod tests {
     fn every_kind_explains_the_statuses_that_it_can_bring_about_and_no_other() {
         use FaultKind::*;
         // Kind, path, operation, serving: the statuses that may be seen 110 s into the run.
-        let table: [(FaultKind, Option<&str>, Option<Operation>, bool, &[i32]); 18] = [
+        type Row = (FaultKind, Option<&'static str>, Option<Operation>, bool, &'static [i32]);
+        let table: [Row; 18] = [
             (SyncFails, Some("journal"), None, true, &[5]),
             (SyncFails, Some("raft"), None, true, &[5]),
             (SyncFails, Some("segment"), None, true, &[]),
