@@ -13,6 +13,8 @@ pub struct Rest {
     /// What the load has made and what stays.
     pub partitions: u64,
     pub files: u64,
+    /// Bytes that the journal's batches and the tails not yet checkpointed may still keep, by the node's config.
+    pub tails: u64,
     /// Connections may have ended without either side being told.
     pub silenced: bool,
 }
@@ -30,8 +32,10 @@ const TASKS_MORE: u64 = 2;
 pub fn back_to_idle(rest: &Rest) -> Vec<Violation> {
     let mut findings = Findings::of("back-to-idle", Verdict::Budget);
     let Rest { before, after, .. } = rest;
-    let memory =
-        (before.memory as f64 * MEMORY_SHARE) as u64 + MEMORY_MORE + rest.partitions * MEMORY_OF_PARTITION;
+    let memory = (before.memory as f64 * MEMORY_SHARE) as u64
+        + MEMORY_MORE
+        + rest.partitions * MEMORY_OF_PARTITION
+        + rest.tails;
     let mut checks = vec![("bytes of memory", before.memory, after.memory, memory)];
     if !rest.silenced {
         checks.extend([
@@ -76,7 +80,7 @@ mod tests {
     };
 
     fn found(after: ProcessCounts) -> Vec<String> {
-        let rest = Rest { before: BEFORE, after, partitions: 4, files: 20, silenced: false };
+        let rest = Rest { before: BEFORE, after, partitions: 4, files: 20, tails: 0, silenced: false };
         back_to_idle(&rest).into_iter().map(|violation| violation.what).collect()
     }
 
@@ -101,7 +105,7 @@ mod tests {
     #[test]
     fn a_connection_that_ended_in_silence_is_not_known_to_have_ended() {
         let after = ProcessCounts { sockets: 3, tasks: 20, ..BEFORE };
-        let rest = Rest { before: BEFORE, after, partitions: 0, files: 0, silenced: true };
+        let rest = Rest { before: BEFORE, after, partitions: 0, files: 0, tails: 0, silenced: true };
         assert_eq!(back_to_idle(&rest), []);
     }
 }

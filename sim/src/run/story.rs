@@ -70,6 +70,7 @@ pub(super) async fn tell(world: World, script: Script) -> Story {
     }
     let config = node::config(&scenario, &settings, 1);
     let limits = workload::Limits::of(&config, &scenario.cluster);
+    let tails = 2 * config.journal.checkpoint_bytes + 2 * config.journal.max_batch_bytes as u64;
     let setup = node::Setup { config, part, lives: witness.lives.clone() };
     let machine = world.node(1);
     witness.sees_disk(machine.disk());
@@ -92,7 +93,7 @@ pub(super) async fn tell(world: World, script: Script) -> Story {
     }
     let standstill = field.notes.write().pulse.longest(ns(world.now()));
     watch.until(world.now() + SETTLE, || false).await;
-    let rest = before.zip(machine.counts()).map(|(before, after)| rest(&world, &field, before, after));
+    let rest = before.zip(machine.counts()).map(|(before, after)| rest(&world, &field, tails, before, after));
     if scenario.workload.stop_after.is_none() && scenario.budget.is_of_idle_time() {
         watch.idle_from(world.now(), world.now() + IDLE).await;
     }
@@ -129,7 +130,7 @@ pub(super) fn durable(history: &History, disk: &Device) -> BTreeMap<Value, Durab
 }
 
 /// What the node had before clients came, and what it has after they have gone.
-fn rest(world: &World, field: &Field, before: ProcessCounts, after: ProcessCounts) -> Rest {
+fn rest(world: &World, field: &Field, tails: u64, before: ProcessCounts, after: ProcessCounts) -> Rest {
     let extra = field.notes.write().topics.keys().filter(|topic| topic.starts_with("more-")).count();
     let silenced = world.fault_hits().iter().any(|hit| hit.hits > 0 && hit.fault.kind == FaultKind::Silence);
     Rest {
@@ -138,6 +139,7 @@ fn rest(world: &World, field: &Field, before: ProcessCounts, after: ProcessCount
         // Topics of this name have three at most.
         partitions: (field.partitions() + 3 * extra) as u64,
         files: world.node(1).disk().durable_files().len() as u64,
+        tails,
         silenced,
     }
 }
