@@ -21,6 +21,7 @@ use crate::metadata::{
     ProposeError,
 };
 use crate::parts::{Admission, Parts};
+use crate::produce::FirstRefused;
 use crate::replicas::{self, Replicas, ReplicasContext, ReplicasControl, ReplicasStartError};
 use crate::server;
 use crate::stall::{self, StorageHealth, Watch, Watched};
@@ -39,6 +40,7 @@ pub struct Context<B: Backend> {
     pub admission: Arc<dyn Admission>,
     /// Partitions of topics that are being created.
     pub creating: Arc<AtomicUsize>,
+    pub first_refused: Arc<FirstRefused>,
 }
 
 /// A running node.
@@ -168,6 +170,7 @@ impl<B: Backend> Node<B> {
             replicas: replicas.replicas,
             admission: (parts.admission)(health.clone()),
             creating: Arc::default(),
+            first_refused: Arc::default(),
             health,
         });
         let readiness = Published::new("readiness", Readiness::Serving);

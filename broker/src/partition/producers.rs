@@ -145,6 +145,18 @@ impl Producers {
         }
     }
 
+    /// A batch was refused before its turn: of a producer that nothing is known of, and that has just begun, nothing
+    /// else is taken first.
+    pub fn refused(&mut self, stamp: ProducerStamp, now: Moment) {
+        if stamp.base_sequence == 0
+            && !self.known.contains_key(&stamp.id)
+            && self.known.len() < limits::PRODUCERS_PER_PARTITION_MAX
+        {
+            let rolled_back = Some((stamp.epoch, 0));
+            self.known.insert(stamp.id, Producer { rolled_back, active: Some(now), ..Producer::default() });
+        }
+    }
+
     /// What ends at `settled` or before will not be rolled back: no more of it is kept than a retry may ask for.
     pub fn settle(&mut self, settled: Offset) {
         for producer in self.known.values_mut() {
@@ -293,6 +305,22 @@ mod tests {
         append(&mut producers, 0, 1, 1, 0, 100);
         let refused = AppendError::OutOfOrderSequence { producer: P, expected: 2, found: 0 };
         assert_eq!(producers.check(stamp(0, 0), 0), Err(refused));
+    }
+
+    #[test]
+    fn no_later_batch_overtakes_a_first_one_that_was_refused() {
+        let mut producers = Producers::default();
+        producers.refused(stamp(0, 0), Moment(0));
+        let early = AppendError::OutOfOrderSequence { producer: P, expected: 0, found: 1 };
+        assert_eq!(producers.check(stamp(0, 1), 0), Err(early));
+        append(&mut producers, 0, 0, 1, 0, 100);
+        append(&mut producers, 0, 1, 1, 1, 100);
+        producers.refused(stamp(0, 0), Moment(0));
+        assert_eq!(
+            producers.check(stamp(0, 2), 0),
+            Ok(Sequenced::Next),
+            "of one that is known nothing changes"
+        );
     }
 
     #[test]

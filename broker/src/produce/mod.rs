@@ -24,8 +24,10 @@ use crate::partition::{Acks, AppendError, Appended, PendingAppend, Unacknowledge
 use crate::parts::Admit;
 use crate::wire::{RequestHead, Response, errors, text};
 
+mod first_refused;
 pub mod validate;
 
+pub use first_refused::FirstRefused;
 pub use validate::BatchError;
 
 /// Produce versions whose topics are named by id.
@@ -153,8 +155,20 @@ async fn append<B: Backend>(
         partition = data.index,
         leading = partition.is_ok(),
     );
-    let partition = partition?;
-    let batch = validate::check(data.records.as_ref(), version, batch_bytes_max(context, topic))?;
+    let check = || validate::check(data.records.as_ref(), version, batch_bytes_max(context, topic));
+    let partition = match partition {
+        Ok(partition) => partition,
+        Err(not_here) => {
+            if not_here.leader.is_some_and(|leader| leader.id == context.node)
+                && let Ok(batch) = check()
+            {
+                context.first_refused.refused(PartitionId { topic: topic.id, index: data.index }, &batch);
+            }
+            return Err(not_here.into());
+        }
+    };
+    let batch = check()?;
+    context.first_refused.admit(partition.id(), &batch)?;
     let bytes = batch.bytes.len();
     let records = batch.records;
     admit(context, partition.id(), bytes, deadline).await?;

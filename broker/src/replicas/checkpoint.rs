@@ -51,7 +51,7 @@ pub(super) struct Pin {
 
 /// The pause after a round that left too much unreleased; doubled with each further one that brings it no further.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
-const RETRY_LAST: Duration = Duration::from_secs(5);
+const RETRY_LAST: Duration = Duration::from_secs(2);
 
 pub(super) enum CheckpointInput {
     Now(Replier<Result<(), CheckpointFailed>>),
@@ -86,8 +86,8 @@ struct Round {
 /// Who needs the oldest entry that the journal keeps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HeldBy {
-    /// An open partition: its checkpoint failed, or it had entries in flight.
-    Partition(PartitionId),
+    /// An open partition: its checkpoint failed, and why, or it had entries in flight.
+    Partition(PartitionId, Option<String>),
     /// A partition that does not open.
     NotOpen(PartitionId),
     /// The process ends.
@@ -97,7 +97,10 @@ pub enum HeldBy {
 impl fmt::Display for HeldBy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            HeldBy::Partition(id) => write!(f, "partition {id}, which is not checkpointed that far"),
+            HeldBy::Partition(id, None) => write!(f, "partition {id}, which is not checkpointed that far"),
+            HeldBy::Partition(id, Some(why)) => {
+                write!(f, "partition {id}, which is not checkpointed that far: {why}")
+            }
             HeldBy::NotOpen(id) => write!(f, "partition {id}, which does not open"),
             HeldBy::Closing => f.write_str("partitions that were closed, for the process ends"),
         }
@@ -260,9 +263,10 @@ impl<B: Backend> Checkpointer<B> {
         };
         let mut failed = 0;
         for (id, answer) in answers {
-            match answer {
+            let why = match answer {
                 Ok(mark) => {
                     self.marks.insert(id, mark);
+                    None
                 }
                 // Deleted meanwhile: nobody needs it. What the image still has was only closed, and the next
                 // start needs its entries.
@@ -275,10 +279,11 @@ impl<B: Backend> Checkpointer<B> {
                 Err(error) => {
                     tracing::warn!(partition = %id, error = %error, "partition not checkpointed");
                     failed += 1;
+                    Some(error.to_string())
                 }
-            }
+            };
             let from = self.marks.get(&id).map_or(Lsn(0), |mark| Lsn(mark.lsn.0 + 1));
-            keep(from, HeldBy::Partition(id));
+            keep(from, HeldBy::Partition(id, why));
         }
         let mut marks = self.marks.clone();
         for (id, pin) in &pins.replicas {

@@ -27,7 +27,7 @@ use crate::partition::PartitionHandle;
 
 /// The first pause before what failed is tried again; doubled with each further failure.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
-const RETRY_LAST: Duration = Duration::from_secs(5);
+const RETRY_LAST: Duration = Duration::from_secs(2);
 
 pub(super) enum ReplicasInput {
     /// Checkpoints, then closes every partition.

@@ -89,6 +89,7 @@ async fn start(backend: RealBackend, config: Config) -> TestNode {
         health: StorageHealth::default(),
         admission: Arc::new(AdmitAll),
         creating: Arc::default(),
+        first_refused: Arc::default(),
     });
     let listener = backend.network().listen("127.0.0.1:0").await.unwrap();
     let address = listener.local_address();

@@ -86,6 +86,11 @@ impl<T> Machine<T> {
                 break;
             }
             if let Some(refusal) = self.refusal(&append, size, now.moment) {
+                if matches!(refusal, AppendError::NotLeader(_)) {
+                    for stamp in append.batches.iter().filter_map(|batch| batch.producer) {
+                        self.producers.refused(stamp, now.moment);
+                    }
+                }
                 answers.appends.push((append.ticket, Err(refusal)));
                 continue;
             }
