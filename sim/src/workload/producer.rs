@@ -221,8 +221,12 @@ impl<B: Backend> Producer<B> {
                     batches.push((self.client.field.places[flight.lane].clone(), batch));
                     kept.push(flight);
                 }
-                Ok(_) => self.settle(flight, Told::NotWritten, None, ""),
-                Err(error) => self.settle(flight, Told::Refused, None, &error),
+                Ok(_) => {
+                    self.settle(flight, Told::NotWritten, None, "");
+                }
+                Err(error) => {
+                    self.settle(flight, Told::Refused, None, &error);
+                }
             }
         }
         *flights = kept;
@@ -273,18 +277,21 @@ impl<B: Backend> Producer<B> {
                 self.settle(flight, Told::Unknown, None, "");
                 continue;
             };
-            self.client.complain(Trade::Produce, Some(&place), partition.error_code, answer.asked.sent);
             let error = ResponseError::try_from_code(partition.error_code);
             if error == Some(ResponseError::KafkaStorageError) {
                 self.client.field.notes.write().count("refused while the storage stood still");
             }
             let base = (error.is_none() && partition.base_offset >= 0).then_some(partition.base_offset);
-            self.settle(flight, told_by(error), base, &error.map(|e| format!("{e:?}")).unwrap_or_default());
+            let name = error.map(|e| format!("{e:?}")).unwrap_or_default();
+            // A gap behind a batch that is to come again is of the producer's own making.
+            if self.settle(flight, told_by(error), base, &name) != (Next::Again, Told::OutOfOrder) {
+                self.client.complain(Trade::Produce, Some(&place), partition.error_code, answer.asked.sent);
+            }
         }
     }
 
-    /// Writes down what an attempt came to.
-    fn settle(&mut self, flight: Flight, told: Told, base: Option<i64>, error: &str) {
+    /// Writes down what an attempt came to, and what follows.
+    fn settle(&mut self, flight: Flight, told: Told, base: Option<i64>, error: &str) -> (Next, Told) {
         let now = self.client.now();
         let next = self.retries.told(flight, told, now, self.client.backend.random_u64());
         if !self.retries.is_identified() {
@@ -330,6 +337,7 @@ impl<B: Backend> Producer<B> {
             (Next::Again, Told::OutOfOrder) => notes.count("sequence gap behind a failure"),
             (Next::Again, _) => {}
         }
+        (next, told)
     }
 
     /// Asks for a producer id; all sequences begin at zero under it.
