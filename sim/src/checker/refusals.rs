@@ -61,7 +61,9 @@ pub fn silent_refusals(history: &History, circumstances: &Circumstances, node: &
                 .lives(node)
                 .filter_map(|life| life.serving)
                 .any(|serving| (serving..serving + DECLARED_AFTER).contains(&check.at));
-            if check.asked < from + DECLARED_AFTER || check.at > to || !amid || !goes_on || fresh {
+            // One that has just begun to take writes again may have refused some that had waited.
+            let over = check.at.saturating_add(AMID) > to;
+            if check.asked < from + DECLARED_AFTER || over || !amid || !goes_on || fresh {
                 continue;
             }
             let says = match &check.answer {

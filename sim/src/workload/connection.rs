@@ -56,6 +56,7 @@ pub(super) struct Asked {
     pub(super) number: i32,
     pub(super) trade: Trade,
     pub(super) sent: At,
+    wait: Duration,
     /// The broker was asked to take its time until then, or is busy with what was asked before.
     owed_from: At,
     due: At,
@@ -162,13 +163,16 @@ impl<B: Backend> Connection<B> {
         self.put(request, version)?;
         let sent = self.client.now();
         // Answers come in order: this one after those before it, each of which may wait as it was asked to.
-        let before = self.pending.back().map_or(sent, |asked| asked.owed_from.max(sent));
-        let owed_from = before + ns(terms.wait);
+        // They wait from now at most: one that was answered early has not used its time.
+        let before: At = self.pending.iter().map(|asked| ns(asked.wait)).sum();
+        let latest = self.pending.back().map_or(sent, |asked| asked.owed_from.max(sent));
+        let owed_from = latest.min(sent + before) + ns(terms.wait);
         self.client.field.notes.write().pulse.asked(trade, owed_from);
         self.pending.push_back(Asked {
             number: self.number,
             trade,
             sent,
+            wait: terms.wait,
             owed_from,
             due: owed_from + ns(terms.within),
             response_header: <R::Response as HeaderVersion>::header_version(version),
