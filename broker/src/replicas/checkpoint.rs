@@ -466,7 +466,7 @@ mod tests {
             .inspect(|next| assert_eq!(next.above_bytes, None))
             .map(|next| next.after.unwrap().as_millis() as u64)
             .collect();
-        assert_eq!(pauses, [200, 400, 800, 1_600, 3_200, 5_000, 5_000, 5_000]);
+        assert_eq!(pauses, [200, 400, 800, 1_600, 2_000, 2_000, 2_000, 2_000]);
         let next = pace.handle_round(Some(&round(20, true)), 1, false);
         assert_eq!(next.after, None);
     }
