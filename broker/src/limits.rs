@@ -45,9 +45,9 @@ pub const PRODUCERS_PER_PARTITION_MAX: usize = 20_000;
 pub const PRODUCER_EXPIRATION: Duration = Duration::from_secs(24 * 3_600);
 /// A producer silent for so long does not try a batch again: above Kafka's default `delivery.timeout.ms` of 2 minutes.
 pub const PRODUCER_RETRIES_WITHIN: Duration = Duration::from_secs(5 * 60);
-/// How often a partition with many producers looks for some to forget.
-/// First batches of idempotent producers, refused while their partition did not serve yet, that are remembered.
+/// First batches of idempotent producers that were refused before they came to their partitions: so many are remembered.
 pub const FIRST_REFUSED_MAX: usize = 4_096;
+/// How often a partition with many producers looks for some to forget.
 pub const PRODUCERS_LOOKED_THROUGH_EVERY: Duration = Duration::from_secs(1);
 /// What a partition puts in the journal's line at once, and one entry of it.
 pub const PARTITION_SUBMIT_BYTES: usize = 4 * MIB;

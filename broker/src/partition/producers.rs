@@ -41,6 +41,11 @@ struct Producer {
 }
 
 impl Producer {
+    /// It may still try what was refused or rolled back again.
+    fn may_retry(&self, now: Moment) -> bool {
+        self.active.is_none_or(|active| now.since(active) < limits::PRODUCER_RETRIES_WITHIN)
+    }
+
     /// Nothing of it can be rolled back.
     fn is_settled(&self, settled: Offset) -> bool {
         self.batches.back().is_none_or(|last| last.end <= settled)
@@ -81,7 +86,12 @@ impl Producers {
         self.known.is_empty()
     }
 
-    pub fn check(&self, stamp: ProducerStamp, last_offset_delta: i32) -> Result<Sequenced, AppendError> {
+    pub fn check(
+        &self,
+        stamp: ProducerStamp,
+        last_offset_delta: i32,
+        now: Moment,
+    ) -> Result<Sequenced, AppendError> {
         let Some(producer) = self.known.get(&stamp.id) else {
             if self.known.len() >= limits::PRODUCERS_PER_PARTITION_MAX {
                 return Err(AppendError::Overloaded);
@@ -91,8 +101,8 @@ impl Producers {
         };
         let (current, expected) = match (producer.batches.back(), producer.rolled_back) {
             (Some(last), _) => (last.epoch, sequence_after(last.last_sequence, 1)),
-            (None, Some(first)) => first,
-            (None, None) => return Ok(Sequenced::Next),
+            (None, Some(first)) if producer.may_retry(now) => first,
+            (None, _) => return Ok(Sequenced::Next),
         };
         let out_of_order = |expected| AppendError::OutOfOrderSequence {
             producer: stamp.id,
@@ -148,12 +158,17 @@ impl Producers {
     /// A batch was refused before its turn: of a producer that nothing is known of, and that has just begun, nothing
     /// else is taken first.
     pub fn refused(&mut self, stamp: ProducerStamp, now: Moment) {
-        if stamp.base_sequence == 0
-            && !self.known.contains_key(&stamp.id)
-            && self.known.len() < limits::PRODUCERS_PER_PARTITION_MAX
-        {
-            let rolled_back = Some((stamp.epoch, 0));
-            self.known.insert(stamp.id, Producer { rolled_back, active: Some(now), ..Producer::default() });
+        let first = Some((stamp.epoch, stamp.base_sequence));
+        let room = self.known.len() < limits::PRODUCERS_PER_PARTITION_MAX;
+        match self.known.get_mut(&stamp.id) {
+            Some(producer) if producer.batches.is_empty() && producer.rolled_back == first => {
+                producer.active = Some(now);
+            }
+            None if stamp.base_sequence == 0 && room => {
+                let begins = Producer { rolled_back: first, active: Some(now), ..Producer::default() };
+                self.known.insert(stamp.id, begins);
+            }
+            _ => {}
         }
     }
 
@@ -246,13 +261,14 @@ mod tests {
     use super::*;
 
     const P: ProducerId = ProducerId(7);
+    const T0: Moment = Moment(0);
 
     fn stamp(epoch: i16, base_sequence: i32) -> ProducerStamp {
         ProducerStamp { id: P, epoch, base_sequence }
     }
 
     fn append(producers: &mut Producers, epoch: i16, sequence: i32, records: i32, at: i64, settled: i64) {
-        assert_eq!(producers.check(stamp(epoch, sequence), records - 1), Ok(Sequenced::Next));
+        assert_eq!(producers.check(stamp(epoch, sequence), records - 1, T0), Ok(Sequenced::Next));
         let batch = RememberedBatch {
             epoch,
             base_sequence: sequence,
@@ -274,7 +290,7 @@ mod tests {
     }
 
     fn offset_of_duplicate(producers: &Producers, epoch: i16, sequence: i32, records: i32) -> Option<i64> {
-        match producers.check(stamp(epoch, sequence), records - 1) {
+        match producers.check(stamp(epoch, sequence), records - 1, T0) {
             Ok(Sequenced::Duplicate(batch)) => Some(batch.base_offset.0),
             _ => None,
         }
@@ -284,9 +300,9 @@ mod tests {
     fn a_new_producer_may_start_anywhere_and_then_counts_on() {
         let mut producers = Producers::default();
         append(&mut producers, 3, 40, 5, 0, 100);
-        assert_eq!(producers.check(stamp(3, 45), 0), Ok(Sequenced::Next));
+        assert_eq!(producers.check(stamp(3, 45), 0, T0), Ok(Sequenced::Next));
         let gap = AppendError::OutOfOrderSequence { producer: P, expected: 45, found: 46 };
-        assert_eq!(producers.check(stamp(3, 46), 0), Err(gap));
+        assert_eq!(producers.check(stamp(3, 46), 0, T0), Err(gap));
     }
 
     #[test]
@@ -295,7 +311,7 @@ mod tests {
         for sequence in 5..10 {
             assert_eq!(offset_of_duplicate(&producers, 0, sequence, 1), Some(i64::from(sequence)));
         }
-        assert_eq!(producers.check(stamp(0, 4), 0), Err(AppendError::DuplicateSequence(P)));
+        assert_eq!(producers.check(stamp(0, 4), 0, T0), Err(AppendError::DuplicateSequence(P)));
     }
 
     #[test]
@@ -304,29 +320,40 @@ mod tests {
         // The partition was not led yet when the first batch came, and was when the second did.
         append(&mut producers, 0, 1, 1, 0, 100);
         let refused = AppendError::OutOfOrderSequence { producer: P, expected: 2, found: 0 };
-        assert_eq!(producers.check(stamp(0, 0), 0), Err(refused));
+        assert_eq!(producers.check(stamp(0, 0), 0, T0), Err(refused));
     }
 
     #[test]
     fn no_later_batch_overtakes_a_first_one_that_was_refused() {
         let mut producers = Producers::default();
-        producers.refused(stamp(0, 0), Moment(0));
+        producers.refused(stamp(0, 0), T0);
         let early = AppendError::OutOfOrderSequence { producer: P, expected: 0, found: 1 };
-        assert_eq!(producers.check(stamp(0, 1), 0), Err(early));
+        assert_eq!(producers.check(stamp(0, 1), 0, T0), Err(early));
         append(&mut producers, 0, 0, 1, 0, 100);
         append(&mut producers, 0, 1, 1, 1, 100);
-        producers.refused(stamp(0, 0), Moment(0));
+        producers.refused(stamp(0, 0), T0);
         assert_eq!(
-            producers.check(stamp(0, 2), 0),
+            producers.check(stamp(0, 2), 0, T0),
             Ok(Sequenced::Next),
             "of one that is known nothing changes"
         );
     }
 
     #[test]
+    fn a_producer_that_gave_its_first_batch_up_goes_on() {
+        let mut producers = Producers::default();
+        producers.refused(stamp(0, 0), T0);
+        let again = T0 + Duration::from_secs(60);
+        producers.refused(stamp(0, 0), again);
+        let given_up = again + limits::PRODUCER_RETRIES_WITHIN;
+        assert!(producers.check(stamp(0, 1), 0, Moment(given_up.0 - 1)).is_err());
+        assert_eq!(producers.check(stamp(0, 1), 0, given_up), Ok(Sequenced::Next));
+    }
+
+    #[test]
     fn a_batch_that_overlaps_others_is_out_of_order() {
         let overlap = AppendError::OutOfOrderSequence { producer: P, expected: 10, found: 8 };
-        assert_eq!(ten().check(stamp(0, 8), 1), Err(overlap));
+        assert_eq!(ten().check(stamp(0, 8), 1, T0), Err(overlap));
     }
 
     #[test]
@@ -334,9 +361,9 @@ mod tests {
         let mut producers = ten();
         append(&mut producers, 1, 0, 1, 10, 100);
         let fenced = AppendError::ProducerFenced { producer: P, current: 1, found: 0 };
-        assert_eq!(producers.check(stamp(0, 10), 0), Err(fenced));
+        assert_eq!(producers.check(stamp(0, 10), 0, T0), Err(fenced));
         let late_start = AppendError::OutOfOrderSequence { producer: P, expected: 0, found: 1 };
-        assert_eq!(producers.check(stamp(2, 1), 0), Err(late_start));
+        assert_eq!(producers.check(stamp(2, 1), 0, T0), Err(late_start));
         assert_eq!(offset_of_duplicate(&producers, 1, 0, 1), Some(10));
     }
 
@@ -347,7 +374,7 @@ mod tests {
         append(&mut producers, 0, 2, 1, 4, 100);
         assert_eq!(offset_of_duplicate(&producers, 0, i32::MAX - 1, 4), Some(0));
         let before = AppendError::OutOfOrderSequence { producer: P, expected: 3, found: i32::MAX - 9 };
-        assert_eq!(producers.check(stamp(0, i32::MAX - 9), 0), Err(before));
+        assert_eq!(producers.check(stamp(0, i32::MAX - 9), 0, T0), Err(before));
     }
 
     #[test]
@@ -358,7 +385,7 @@ mod tests {
         }
         assert_eq!(offset_of_duplicate(&producers, 0, 0, 1), Some(0));
         producers.roll_back(Offset(2));
-        assert_eq!(producers.check(stamp(0, 2), 0), Ok(Sequenced::Next));
+        assert_eq!(producers.check(stamp(0, 2), 0, T0), Ok(Sequenced::Next));
         assert_eq!(offset_of_duplicate(&producers, 0, 1, 1), Some(1));
     }
 
@@ -369,15 +396,15 @@ mod tests {
         append(&mut producers, 0, 1, 1, 1, 0);
         producers.roll_back(Offset(0));
         let skipped = AppendError::OutOfOrderSequence { producer: P, expected: 0, found: 1 };
-        assert_eq!(producers.check(stamp(0, 1), 0), Err(skipped));
-        assert_eq!(producers.check(stamp(0, 0), 0), Ok(Sequenced::Next));
+        assert_eq!(producers.check(stamp(0, 1), 0, T0), Err(skipped));
+        assert_eq!(producers.check(stamp(0, 0), 0, T0), Ok(Sequenced::Next));
     }
 
     #[test]
     fn a_snapshot_holds_the_state_as_of_its_offset() {
         let producers = ten();
         let restored = Producers::restored(producers.as_of(Offset(8)));
-        assert_eq!(restored.check(stamp(0, 8), 0), Ok(Sequenced::Next));
+        assert_eq!(restored.check(stamp(0, 8), 0, T0), Ok(Sequenced::Next));
         assert_eq!(offset_of_duplicate(&restored, 0, 7, 1), Some(7));
     }
 
@@ -407,7 +434,7 @@ mod tests {
     fn flood(producers: &mut Producers, first: i64, count: i64, from: u64) -> u64 {
         let second = |nth: i64| from + nth as u64 / 1_000;
         for nth in 0..count {
-            if producers.check(of(first + nth), 0) == Ok(Sequenced::Next) {
+            if producers.check(of(first + nth), 0, T0) == Ok(Sequenced::Next) {
                 producers.remember(ProducerId(first + nth), one(0), SETTLED, Some(at(second(nth))));
             }
         }
@@ -420,13 +447,13 @@ mod tests {
         producers.remember(P, one(0), SETTLED, Some(at(0)));
         let end = flood(&mut producers, 1_000, 100_000, 0);
         assert_eq!(producers.len(), limits::PRODUCERS_PER_PARTITION_MAX);
-        assert_eq!(producers.check(of(999), 0), Err(AppendError::Overloaded));
-        assert_eq!(producers.check(stamp(0, 0), 0), Ok(Sequenced::Duplicate(one(0))));
+        assert_eq!(producers.check(of(999), 0, T0), Err(AppendError::Overloaded));
+        assert_eq!(producers.check(stamp(0, 0), 0, T0), Ok(Sequenced::Duplicate(one(0))));
         let later = end + limits::PRODUCER_RETRIES_WITHIN.as_secs();
         producers.remember(P, one(1), SETTLED, Some(at(later)));
         assert!(producers.len() <= limits::PRODUCERS_PER_PARTITION_KEPT, "{}", producers.len());
-        assert_eq!(producers.check(of(999), 0), Ok(Sequenced::Next), "new ones are taken again");
-        assert_eq!(producers.check(stamp(0, 0), 0), Ok(Sequenced::Duplicate(one(0))));
+        assert_eq!(producers.check(of(999), 0, T0), Ok(Sequenced::Next), "new ones are taken again");
+        assert_eq!(producers.check(stamp(0, 0), 0, T0), Ok(Sequenced::Duplicate(one(0))));
     }
 
     #[test]

@@ -1,62 +1,76 @@
-//! First batches of idempotent producers that were refused because their partition did not serve yet. A partition that
-//! knows nothing of a producer takes any sequence from it, as in Kafka; a later batch on the same connection would
-//! overtake the refused one, which comes again.
+//! First batches of idempotent producers that were refused before they came to their partition: it did not serve yet, or
+//! nothing was admitted. A partition that knows nothing of a producer takes any sequence from it, as in Kafka; a later
+//! batch on the same connection would overtake the refused one, which comes again.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use io_backend::Moment;
 
 use crate::ids::{PartitionId, ProducerId};
 use crate::limits;
 use crate::partition::{AppendError, CheckedBatch, ProducerStamp};
 
-/// Held for a lookup, never while waiting.
+type Key = (PartitionId, ProducerId, i16);
+
+/// Held for a lookup, never while waiting. Each with the time of the last refusal.
 #[derive(Debug, Default)]
-pub struct FirstRefused(Mutex<BTreeSet<(PartitionId, ProducerId, i16)>>);
+pub struct FirstRefused(Mutex<BTreeMap<Key, Moment>>);
 
 impl FirstRefused {
-    /// This node leads the partition, but it does not serve yet.
-    pub fn refused(&self, partition: PartitionId, batch: &CheckedBatch) {
-        let Some(stamp) = batch.producer.filter(|stamp| stamp.base_sequence == 0) else { return };
+    /// The batch did not come to its partition, and may come again.
+    pub fn refused(&self, partition: PartitionId, stamp: Option<ProducerStamp>, now: Moment) {
+        let Some(stamp) = stamp.filter(|stamp| stamp.base_sequence == 0) else { return };
         let mut kept = self.kept();
-        kept.insert(key(partition, stamp));
+        kept.insert(key(partition, stamp), now);
         if kept.len() > limits::FIRST_REFUSED_MAX {
-            kept.pop_first();
+            let oldest = kept.iter().min_by_key(|(_, refused)| **refused).map(|(key, _)| *key);
+            oldest.and_then(|oldest| kept.remove(&oldest));
         }
     }
 
-    /// Whether the batch may go to its partition, which is open now: not before the first one.
-    pub fn admit(&self, partition: PartitionId, batch: &CheckedBatch) -> Result<(), AppendError> {
-        let Some(stamp) = batch.producer else { return Ok(()) };
-        let mut kept = self.kept();
-        if kept.is_empty() {
-            return Ok(());
-        }
-        match stamp.base_sequence {
-            0 => {
-                kept.remove(&key(partition, stamp));
-                Ok(())
-            }
-            found if kept.contains(&key(partition, stamp)) => {
+    /// Whether the batch may go to its partition: not before the first one, unless its client has given that up.
+    pub fn check(
+        &self,
+        partition: PartitionId,
+        batch: &CheckedBatch,
+        now: Moment,
+    ) -> Result<(), AppendError> {
+        let Some(stamp) = batch.producer.filter(|stamp| stamp.base_sequence != 0) else { return Ok(()) };
+        match self.kept().get(&key(partition, stamp)) {
+            Some(refused) if now.since(*refused) < limits::PRODUCER_RETRIES_WITHIN => {
+                let found = stamp.base_sequence;
                 Err(AppendError::OutOfOrderSequence { producer: stamp.id, expected: 0, found })
             }
             _ => Ok(()),
         }
     }
 
-    fn kept(&self) -> MutexGuard<'_, BTreeSet<(PartitionId, ProducerId, i16)>> {
+    /// The batch stands in its partition's line: from there on the partition itself keeps the order.
+    pub fn came_through(&self, partition: PartitionId, stamp: Option<ProducerStamp>) {
+        let Some(stamp) = stamp else { return };
+        self.kept().remove(&key(partition, stamp));
+    }
+
+    fn kept(&self) -> MutexGuard<'_, BTreeMap<Key, Moment>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn key(partition: PartitionId, stamp: ProducerStamp) -> (PartitionId, ProducerId, i16) {
+fn key(partition: PartitionId, stamp: ProducerStamp) -> Key {
     (partition, stamp.id, stamp.epoch)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use bytes::Bytes;
 
     use super::*;
+
+    const HERE: PartitionId = PartitionId::NODE;
+    const T0: Moment = Moment(0);
 
     fn batch(id: i64, base_sequence: i32) -> CheckedBatch {
         CheckedBatch {
@@ -70,24 +84,45 @@ mod tests {
         }
     }
 
-    #[test]
-    fn no_later_batch_overtakes_a_first_one_that_was_refused() {
-        let (kept, here) = (FirstRefused::default(), PartitionId::NODE);
-        kept.refused(here, &batch(1, 0));
-        kept.refused(here, &batch(2, 7));
-        let early = AppendError::OutOfOrderSequence { producer: ProducerId(1), expected: 0, found: 3 };
-        assert_eq!(kept.admit(here, &batch(1, 3)), Err(early));
-        assert_eq!(kept.admit(here, &batch(2, 8)), Ok(()), "its first batch was not refused here");
-        assert_eq!(kept.admit(here, &batch(1, 0)), Ok(()));
-        assert_eq!(kept.admit(here, &batch(1, 3)), Ok(()));
+    fn refuse(kept: &FirstRefused, id: i64, base_sequence: i32, now: Moment) {
+        kept.refused(HERE, batch(id, base_sequence).producer, now);
     }
 
     #[test]
-    fn a_flood_of_refusals_is_bounded() {
+    fn no_later_batch_overtakes_a_first_one_that_was_refused() {
         let kept = FirstRefused::default();
-        for id in 0..2 * limits::FIRST_REFUSED_MAX as i64 {
-            kept.refused(PartitionId::NODE, &batch(id, 0));
+        refuse(&kept, 1, 0, T0);
+        refuse(&kept, 2, 7, T0);
+        let early = AppendError::OutOfOrderSequence { producer: ProducerId(1), expected: 0, found: 3 };
+        assert_eq!(kept.check(HERE, &batch(1, 3), T0), Err(early.clone()));
+        assert_eq!(kept.check(HERE, &batch(2, 8), T0), Ok(()), "its first batch was not refused here");
+        assert_eq!(kept.check(HERE, &batch(1, 0), T0), Ok(()));
+        assert_eq!(kept.check(HERE, &batch(1, 3), T0), Err(early), "the first one may be refused once more");
+        kept.came_through(HERE, batch(1, 0).producer);
+        assert_eq!(kept.check(HERE, &batch(1, 3), T0), Ok(()));
+    }
+
+    #[test]
+    fn a_client_that_gave_its_first_batch_up_goes_on() {
+        let kept = FirstRefused::default();
+        refuse(&kept, 1, 0, T0);
+        let again = T0 + Duration::from_secs(60);
+        refuse(&kept, 1, 0, again);
+        let given_up = again + limits::PRODUCER_RETRIES_WITHIN;
+        assert!(kept.check(HERE, &batch(1, 3), Moment(given_up.0 - 1)).is_err());
+        assert_eq!(kept.check(HERE, &batch(1, 3), given_up), Ok(()));
+    }
+
+    #[test]
+    fn of_a_flood_of_refusals_the_latest_are_kept() {
+        let kept = FirstRefused::default();
+        let flood = 2 * limits::FIRST_REFUSED_MAX as i64;
+        for id in 0..flood {
+            refuse(&kept, flood - id, 0, Moment(id as u64));
         }
         assert_eq!(kept.kept().len(), limits::FIRST_REFUSED_MAX);
+        let last = Moment(flood as u64);
+        assert!(kept.check(HERE, &batch(1, 3), last).is_err());
+        assert_eq!(kept.check(HERE, &batch(flood, 3), last), Ok(()));
     }
 }

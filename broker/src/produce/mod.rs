@@ -162,21 +162,31 @@ async fn append<B: Backend>(
             if not_here.leader.is_some_and(|leader| leader.id == context.node)
                 && let Ok(batch) = check()
             {
-                context.first_refused.refused(PartitionId { topic: topic.id, index: data.index }, &batch);
+                let id = PartitionId { topic: topic.id, index: data.index };
+                context.first_refused.refused(id, batch.producer, context.backend.now());
             }
             return Err(not_here.into());
         }
     };
     let batch = check()?;
-    context.first_refused.admit(partition.id(), &batch)?;
-    let bytes = batch.bytes.len();
-    let records = batch.records;
-    admit(context, partition.id(), bytes, deadline).await?;
-    let pending = match told {
-        Some(told) => partition.append_unacknowledged(vec![batch], told, deadline).await,
-        None => partition.append(vec![batch], acks, deadline).await,
+    let (id, producer) = (partition.id(), batch.producer);
+    let (records, bytes) = (batch.records, batch.bytes.len());
+    context.first_refused.check(id, &batch, context.backend.now())?;
+    let appended = async {
+        admit(context, id, bytes, deadline).await?;
+        match told {
+            Some(told) => partition.append_unacknowledged(vec![batch], told, deadline).await,
+            None => partition.append(vec![batch], acks, deadline).await,
+        }
     };
-    let pending = pending.map_err(|error| after_append(context, error))?;
+    let pending = match appended.await {
+        Ok(pending) => pending,
+        Err(error) => {
+            context.first_refused.refused(id, producer, context.backend.now());
+            return Err(after_append(context, error));
+        }
+    };
+    context.first_refused.came_through(id, producer);
     context.metrics.records_in.inc_by(records as u64);
     context.metrics.bytes_in.inc_by(bytes as u64);
     Ok(pending)

@@ -23,8 +23,18 @@ const FRAMED: &[u8] = b"\x82SNAPPY\0";
 const FRAMED_HEADER: &[u8] = b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01";
 /// Java's block.
 const BLOCK_BYTES: usize = 32 * 1024;
+/// More than any codec puts around its blocks; gzip's holds the note.
+const PACKED_HEADER_BYTES: usize = 128;
 /// No batch opens to more.
 const OPENED_BYTES_MAX: u64 = 64 << 20;
+
+/// How many of `bytes` records may take so that they fit when they are packed, even if they do not get smaller.
+pub(super) fn room(codec: Codec, bytes: usize) -> usize {
+    match codec {
+        Codec::None => bytes,
+        _ => bytes.saturating_sub(bytes / 256 + PACKED_HEADER_BYTES),
+    }
+}
 
 /// `note` goes where gzip has room for what is not compressed; the others have none.
 pub(super) fn pack(codec: Codec, records: &[u8], note: &[u8]) -> Result<Vec<u8>, String> {

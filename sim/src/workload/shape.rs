@@ -210,7 +210,7 @@ impl ProducerShape {
     /// Sizes of the values of one batch.
     pub(super) fn sizes(&self, stream: &mut Stream) -> Vec<usize> {
         let count = stream.between(1, u64::from(self.batch)) as usize;
-        let room = self.batch_bytes.saturating_sub(HEADER_BYTES);
+        let room = codec::room(self.codec, self.batch_bytes.saturating_sub(HEADER_BYTES));
         let largest = room.saturating_sub(RECORD_BYTES_MAX).max(32);
         let mut sizes = Vec::with_capacity(count);
         let mut bytes = 0;
@@ -286,13 +286,17 @@ mod tests {
     fn batches_fit_into_what_the_broker_takes() {
         let mut stream = Stream::new(1, "test");
         let mut largest = 0;
+        let mut incompressible = vec![0; LIMITS.batch_bytes];
+        stream.fill(&mut incompressible);
         for seed in 0..100 {
             for mut producer in Shape::of(&load(true), LIMITS, seed).producers {
                 producer.mixed_sizes = true;
                 for _ in 0..20 {
                     let sizes = producer.sizes(&mut stream);
                     let bytes: usize = sizes.iter().map(|size| size + RECORD_BYTES_MAX).sum();
-                    assert!(!sizes.is_empty() && bytes + HEADER_BYTES <= LIMITS.batch_bytes, "{bytes}");
+                    let packed =
+                        codec::pack(producer.codec, &incompressible[..bytes], &[7; 64]).unwrap().len();
+                    assert!(!sizes.is_empty() && packed + HEADER_BYTES <= LIMITS.batch_bytes, "{packed}");
                     largest = largest.max(sizes.into_iter().max().unwrap_or(0));
                 }
             }

@@ -86,10 +86,8 @@ impl<T> Machine<T> {
                 break;
             }
             if let Some(refusal) = self.refusal(&append, size, now.moment) {
-                if matches!(refusal, AppendError::NotLeader(_)) {
-                    for stamp in append.batches.iter().filter_map(|batch| batch.producer) {
-                        self.producers.refused(stamp, now.moment);
-                    }
+                for stamp in append.batches.iter().filter_map(|batch| batch.producer) {
+                    self.producers.refused(stamp, now.moment);
                 }
                 answers.appends.push((append.ticket, Err(refusal)));
                 continue;
@@ -154,7 +152,7 @@ impl<T> Machine<T> {
         let mut end = self.log_end;
         for (nth, sent) in append.batches.iter().enumerate() {
             let sequenced = match sent.producer {
-                Some(stamp) => self.producers.check(stamp, sent.last_offset_delta),
+                Some(stamp) => self.producers.check(stamp, sent.last_offset_delta, now.moment),
                 None => Ok(Sequenced::Next),
             };
             match sequenced {

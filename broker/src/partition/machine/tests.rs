@@ -341,7 +341,7 @@ fn after_a_failure_the_next_submission_begins_with_a_truncation() {
     let restarted = bench.restarted();
     assert_eq!(restarted.view().log_end, Offset(2));
     let stamp = |base_sequence| ProducerStamp { id: ProducerId(7), epoch: 0, base_sequence };
-    assert_eq!(restarted.producers().check(stamp(2), 0), Ok(Sequenced::Next));
+    assert_eq!(restarted.producers().check(stamp(2), 0, Moment(0)), Ok(Sequenced::Next));
 }
 
 #[test]
