@@ -5,7 +5,7 @@
 //! partitions of a new topic share journal groups. The task `checkpoint` beside it moves the journal into
 //! segments. A replica is known by topic id and incarnation: entries and files of a deleted life find nobody.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -171,6 +171,7 @@ pub async fn start<B: Backend>(
         pins,
         mailbox: checkpoint_receiver,
         marks,
+        failing: BTreeSet::new(),
         directory,
         entry_bytes: limits::CHECKPOINT_ENTRY_BYTES.min(context.config.journal_settings().file_bytes / 4),
         every_bytes: context.config.journal.checkpoint_bytes,

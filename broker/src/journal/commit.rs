@@ -2,7 +2,7 @@
 //!
 //! A dedicated loop, since a synced write blocks its thread. It sleeps while nothing is in line, commits at
 //! once when something is, and what arrives meanwhile is the next group. It has no timers unless
-//! a linger is configured, and no deadlines: the age of its operation in the registry is watched instead.
+//! a linger is configured (which a full group ends), and no deadlines: the age of its operation in the registry is watched instead.
 
 use std::collections::VecDeque;
 use std::panic::Location;
@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use io_backend::{Backend, DedicatedDisk, DedicatedFile, DedicatedLoop, Disk, DiskError, WaitKind};
+use io_backend::{Backend, DedicatedDisk, DedicatedFile, DedicatedLoop, Disk, DiskError};
 use tracing::{debug, error, warn};
 
 use super::EntryKind;
@@ -50,7 +50,10 @@ impl<B: Backend> DedicatedLoop<B> for CommitLoop<B> {
         loop {
             match queue.work().await {
                 Work::Commit => {
-                    writer.linger().await;
+                    let CommitLoop { group_bound, linger, .. } = writer.settings;
+                    if !linger.is_zero() {
+                        queue.linger(group_bound, linger).await;
+                    }
                     queue.take_group(writer.settings.group_bound, &mut group);
                     if !writer.commit(&mut group).await {
                         break;
@@ -245,20 +248,5 @@ impl<B: Backend> Writer<B> {
             journal = self.settings.name,
             "{error}: the journal takes nothing more; check the disk, then start the node again"
         );
-    }
-
-    async fn linger(&self) {
-        let CommitLoop { linger, queue, .. } = &self.settings;
-        if linger.is_zero() {
-            return;
-        }
-        let backend = &queue.backend;
-        let wait = backend.registry().waiting(
-            backend,
-            WaitKind::Timer,
-            "more entries for the group",
-            Location::caller(),
-        );
-        wait.during(backend.sleep(*linger)).await;
     }
 }

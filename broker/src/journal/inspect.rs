@@ -83,7 +83,7 @@ pub async fn inspect<B: Backend>(
         backend: backend.clone(),
         directory,
         name: journal_name(name),
-        patience: Some(limits::DISK_DEADLINE),
+        patience: Some(limits::START_DISK_DEADLINE),
     };
     let listed = list(&place).await?;
     let oldest = listed.files.iter().map(|file| file.header.oldest_sequence).max().unwrap_or(0);

@@ -79,6 +79,14 @@ impl Line {
         self.held
     }
 
+    /// Whether waiting for more is of no use: a group of `bound` would be full, or half of the line is taken, which is all
+    /// that one partition gets.
+    pub fn fills(&self, bound: Amount) -> bool {
+        let enough = |held, group: usize, line: usize| held >= group.min(line / 2);
+        enough(self.held.entries, bound.entries, self.bound.entries)
+            || enough(self.held.bytes, bound.bytes, self.bound.bytes)
+    }
+
     /// Whether these entries may join.
     pub fn admit(&self, entries: &[JournalEntry], amount: Amount) -> Result<(), SubmitError> {
         if !amount.fits(self.bound) {

@@ -101,6 +101,23 @@ fn a_group_is_bounded_by_entries_and_by_bytes() {
 }
 
 #[test]
+fn a_group_waits_for_more_until_it_is_full_or_the_line_half() {
+    let mut queue = Queue::new(bound(10, 1_000));
+    assert!(!queue.line.fills(bound(2, 1 << 20)));
+    queue.join(vec![of(0, 40)]).expect("room");
+    assert!(!queue.line.fills(bound(2, 1 << 20)));
+    assert!(queue.line.fills(bound(1, 1 << 20)));
+    assert!(queue.line.fills(bound(100, 40)));
+    queue.join(vec![of(1, 40)]).expect("room");
+    assert!(queue.line.fills(bound(2, 1 << 20)));
+    assert!(!queue.line.fills(bound(100, 1 << 20)));
+    for partition in 2..5 {
+        queue.join(vec![of(partition, 40)]).expect("room");
+    }
+    assert!(queue.line.fills(bound(100, 1 << 20)), "half of the line");
+}
+
+#[test]
 fn what_has_left_the_line_is_not_counted_any_more() {
     let mut queue = Queue::new(bound(100, 1 << 20));
     for _ in 0..50 {

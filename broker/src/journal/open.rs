@@ -28,7 +28,7 @@ pub async fn open<B: Backend>(context: JournalContext<B>) -> Result<OpenedJourna
         backend: backend.clone(),
         directory: directory.clone(),
         name: journal_name(name),
-        patience: Some(limits::DISK_DEADLINE),
+        patience: Some(limits::START_DISK_DEADLINE),
     };
     backend.disk().create_dir_all(&directory, place.deadline()).await?;
     if let Some(parent) = directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {

@@ -10,6 +10,7 @@ use std::future::poll_fn;
 use std::panic::Location;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use io_backend::progress::Progress;
 use io_backend::registry::{Holder, Resource};
@@ -54,6 +55,8 @@ pub(super) struct State {
     pub(super) stream: Stream,
     /// The commit loop, when it waits.
     pub(super) committer: Option<Waker>,
+    /// It waits for a group of this size to fill.
+    lingers_for: Option<Amount>,
     /// The task that prepares files, when it waits.
     pub(super) preparer: Option<Waker>,
     pub(super) room: Vec<Waker>,
@@ -180,6 +183,7 @@ impl<B: Backend> Queue<B> {
                 preparation: Preparation::Working,
                 stream,
                 committer: None,
+                lingers_for: None,
                 preparer: None,
                 room: Vec::new(),
                 busy: Vec::new(),
@@ -232,7 +236,10 @@ impl<B: Backend> Queue<B> {
         state.line.join(Submission { first_lsn, entries, bytes: amount.bytes, progress });
         self.depth(&state);
         let last_lsn = Lsn(state.next_lsn.0 - 1);
-        let committer = state.committer.take();
+        let committer = match state.lingers_for {
+            Some(bound) if !state.line.fills(bound) => None,
+            _ => state.committer.take(),
+        };
         let busy = std::mem::take(&mut state.busy);
         drop(state);
         wake(committer);
@@ -260,6 +267,30 @@ impl<B: Backend> Queue<B> {
             let wait = registry.waiting(&self.backend, WaitKind::Receive, "entries to commit", site);
             let idle = Deadline::Unbounded("a journal with nothing in line waits for something to commit");
             wait.on(self.name.clone()).bounded_by(idle).during(waiting).await
+        }
+    }
+
+    /// Waits until the next group is full, or for so long.
+    #[track_caller]
+    pub fn linger(&self, bound: Amount, linger: Duration) -> impl Future<Output = ()> + '_ {
+        let site = Location::caller();
+        async move {
+            let filled = poll_fn(|cx| {
+                let mut state = self.state();
+                if state.closing || state.line.fills(bound) {
+                    return Poll::Ready(());
+                }
+                state.lingers_for = Some(bound);
+                state.committer = Some(cx.waker().clone());
+                Poll::Pending
+            });
+            let until = Deadline::after(&self.backend, linger);
+            let more = "more entries for the group";
+            // Less than a full group is what most lingering ends with.
+            let _ = self.wait(WaitKind::Timer, more, site, until, filled).await;
+            let mut state = self.state();
+            state.lingers_for = None;
+            state.committer = None;
         }
     }
 

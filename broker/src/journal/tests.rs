@@ -37,11 +37,15 @@ fn path(slot: u32) -> PathBuf {
 }
 
 async fn try_open(fake: &Fake) -> Result<OpenedJournal, JournalOpenError> {
+    open_with(fake, settings()).await
+}
+
+async fn open_with(fake: &Fake, settings: JournalSettings) -> Result<OpenedJournal, JournalOpenError> {
     open(JournalContext {
         backend: fake.clone(),
         name: "journal",
         directory: directory(),
-        settings: settings(),
+        settings,
         metrics: Arc::default(),
     })
     .await
@@ -112,6 +116,27 @@ fn what_was_committed_is_read_back_in_order() {
         assert_eq!(opened.torn_tail, None);
         let progress = Arc::new(Progress::default());
         assert!(commit(&opened.journal, &progress, 5, 10).await > lsns[4]);
+    });
+}
+
+#[test]
+fn a_full_group_does_not_linger() {
+    let fake = Fake::new();
+    fake.run(async {
+        let lingering =
+            JournalSettings { group_entries: 3, linger: Duration::from_secs(3_600), ..settings() };
+        let opened = open_with(&fake, lingering).await.expect("the journal opens");
+        let progress = Arc::new(Progress::default());
+        let began = fake.now();
+        let mut last = Lsn(0);
+        for offset in 0..3 {
+            last = opened.journal.submit(vec![entry(0, offset, b"a")], &progress).expect("taken");
+        }
+        until_reached(&progress, last).await;
+        assert!(fake.now().since(began) < Duration::from_secs(3_600));
+        let alone = commit(&opened.journal, &progress, 3, 10).await;
+        assert_eq!(alone, Lsn(4));
+        assert!(fake.now().since(began) >= Duration::from_secs(3_600), "more was waited for");
     });
 }
 

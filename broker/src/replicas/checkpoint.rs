@@ -8,7 +8,7 @@
 //! that a partition has not vouched for, that a replica not yet open still needs, or that was
 //! submitted after the round began.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::poll_fn;
 use std::panic::Location;
@@ -49,9 +49,12 @@ pub(super) struct Pin {
     pub(super) needed_from: Option<Lsn>,
 }
 
-/// The pause after a round that left too much unreleased; doubled with each further one that brings it no further.
+/// The pause after a round that left too much unreleased; doubled with each further one that brings it no further. Where the
+/// disk was full, records are taken again soon after there is space.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
-const RETRY_LAST: Duration = Duration::from_secs(2);
+const RETRY_LAST: Duration = Duration::from_millis(500);
+/// Of rounds that take longer it is as long as they are, up to this.
+const RETRY_LONG: Duration = Duration::from_secs(2);
 
 pub(super) enum CheckpointInput {
     Now(Replier<Result<(), CheckpointFailed>>),
@@ -142,7 +145,13 @@ impl Pace {
     }
 
     /// After a round; `None` is one without a record.
-    fn handle_round(&mut self, round: Option<&Round>, unreleased: u64, disk_full: bool) -> Next {
+    fn handle_round(
+        &mut self,
+        round: Option<&Round>,
+        took: Duration,
+        unreleased: u64,
+        disk_full: bool,
+    ) -> Next {
         let moved = round.is_some_and(|round| round.needed > self.needed);
         if let Some(round) = round {
             self.needed = self.needed.max(round.needed);
@@ -150,7 +159,7 @@ impl Pace {
         let bounded = self.at(self.every_bytes);
         if disk_full {
             // The journal has no room for another file, and asks at once for all that can be released.
-            return Next { above_bytes: None, after: Some(self.pause(false)) };
+            return Next { above_bytes: None, after: Some(self.pause(false, took)) };
         }
         match round {
             // What was written during the round may ask for the next one at once; what stays because the
@@ -165,13 +174,14 @@ impl Pace {
                 Next { above_bytes: bounded, after: None }
             }
             // What could not be released now does not start the next round by itself.
-            _ => Next { above_bytes: None, after: Some(self.pause(moved)) },
+            _ => Next { above_bytes: None, after: Some(self.pause(moved, took)) },
         }
     }
 
-    fn pause(&mut self, moved: bool) -> Duration {
+    fn pause(&mut self, moved: bool, took: Duration) -> Duration {
         self.fruitless = if moved { 0 } else { self.fruitless.saturating_add(1) };
-        RETRY_FIRST.saturating_mul(1 << self.fruitless.min(16)).min(RETRY_LAST)
+        let pause = RETRY_FIRST.saturating_mul(1 << self.fruitless.min(16)).min(RETRY_LAST);
+        pause.max(took.min(RETRY_LONG))
     }
 }
 
@@ -184,6 +194,8 @@ pub(super) struct Checkpointer<B: Backend> {
     pub(super) mailbox: Receiver<B, CheckpointInput>,
     /// The last mark of each open replica.
     pub(super) marks: BTreeMap<PartitionId, CheckpointMark>,
+    /// Those whose last checkpoint failed.
+    pub(super) failing: BTreeSet<PartitionId>,
     pub(super) directory: PathBuf,
     /// Largest entry that the journal takes.
     pub(super) entry_bytes: usize,
@@ -207,9 +219,11 @@ impl<B: Backend> Checkpointer<B> {
                     Either::Right(_) => None,
                 }
             };
+            let began = self.backend.now();
             let result = self.round(Deadline::after(&self.backend, limits::CHECKPOINT_DEADLINE)).await;
+            let took = self.backend.now().since(began);
             let JournalStatus { unreleased_bytes, disk_full, .. } = self.journal.status();
-            next = pace.handle_round(result.as_ref().ok(), unreleased_bytes, disk_full);
+            next = pace.handle_round(result.as_ref().ok(), took, unreleased_bytes, disk_full);
             self.tell(&result, next, unreleased_bytes);
             let result = result.and_then(|round| match round.failed {
                 0 => Ok(()),
@@ -221,21 +235,23 @@ impl<B: Backend> Checkpointer<B> {
         }
     }
 
-    /// Says why a round did not release what it was begun for.
+    /// Says why a round did not release what it was begun for; once, until that changes.
     fn tell(&self, result: &Result<Round, CheckpointFailed>, next: Next, unreleased_bytes: u64) {
-        let held_by = result.as_ref().map_or(None, |round| round.held_by.clone());
-        if *self.replicas.held_by.get() != held_by {
-            self.replicas.held_by.publish(held_by);
-        }
+        let (held_by, failed) =
+            result.as_ref().map_or((None, 0), |round| (round.held_by.clone(), round.failed));
+        let is_news = *self.replicas.held_by.get() != held_by;
         let pause_ms = next.after.map(|after| after.as_millis() as u64);
-        match result {
-            Err(error) => {
+        match (result, &held_by) {
+            (Err(error), _) => {
                 tracing::warn!(error = %error, unreleased_bytes, pause_ms, "checkpoint failed; the journal keeps what it would have released");
             }
-            Ok(Round { held_by: Some(held_by), failed, .. }) if pause_ms.is_some() => {
-                tracing::warn!(%held_by, failed, unreleased_bytes, pause_ms, "a checkpoint released less than it should; the next one follows after a pause");
+            (Ok(_), Some(held_by)) if is_news && pause_ms.is_some() => {
+                tracing::warn!(%held_by, failed, unreleased_bytes, pause_ms, "a checkpoint released less than it should; the next ones follow after pauses");
             }
-            Ok(_) => {}
+            (Ok(_), _) => {}
+        }
+        if is_news {
+            self.replicas.held_by.publish(held_by);
         }
     }
 
@@ -266,6 +282,7 @@ impl<B: Backend> Checkpointer<B> {
             let why = match answer {
                 Ok(mark) => {
                     self.marks.insert(id, mark);
+                    self.failing.remove(&id);
                     None
                 }
                 // Deleted meanwhile: nobody needs it. What the image still has was only closed, and the next
@@ -274,10 +291,13 @@ impl<B: Backend> Checkpointer<B> {
                     if self.replicas.get(id).is_none() && self.metadata.image().partition(id).is_none() =>
                 {
                     self.marks.remove(&id);
+                    self.failing.remove(&id);
                     continue;
                 }
                 Err(error) => {
-                    tracing::warn!(partition = %id, error = %error, "partition not checkpointed");
+                    if self.failing.insert(id) {
+                        tracing::warn!(partition = %id, error = %error, "partition not checkpointed; tried again until it is");
+                    }
                     failed += 1;
                     Some(error.to_string())
                 }
@@ -407,6 +427,7 @@ mod tests {
 
     const EVERY: u64 = 100;
     const LIMIT: u64 = 400;
+    const TOOK: Duration = Duration::from_millis(1);
 
     fn round(needed: u64, complete: bool) -> Round {
         Round { record_bytes: 0, complete, needed: Lsn(needed), held_by: None, failed: 0 }
@@ -416,7 +437,7 @@ mod tests {
     fn a_node_whose_rounds_release_everything_has_no_timer() {
         let mut pace = Pace::new(EVERY, LIMIT);
         assert_eq!(pace.first(), Next { above_bytes: Some(EVERY), after: None });
-        let next = pace.handle_round(Some(&round(10, true)), 20, false);
+        let next = pace.handle_round(Some(&round(10, true)), TOOK, 20, false);
         assert_eq!(next.after, None);
         assert!(next.above_bytes.is_some_and(|bytes| bytes < LIMIT));
     }
@@ -428,7 +449,7 @@ mod tests {
                 [(None, 0), (Some(round(1, false)), 0), (Some(round(1, true)), limit), (None, limit)]
             {
                 let mut pace = Pace::new(every, limit);
-                let nexts = [pace.first(), pace.handle_round(outcome.as_ref(), unreleased, false)];
+                let nexts = [pace.first(), pace.handle_round(outcome.as_ref(), TOOK, unreleased, false)];
                 for next in nexts {
                     let below = next.above_bytes.is_some_and(|bytes| bytes < limit);
                     assert!(below || next.after.is_some(), "{every} {limit}: {next:?}");
@@ -442,19 +463,25 @@ mod tests {
         let mut pace = Pace::new(EVERY, LIMIT);
         let pauses: Vec<u128> = [round(5, false), round(5, false), round(5, false), round(6, false)]
             .iter()
-            .map(|round| pace.handle_round(Some(round), LIMIT + 1, false).after.unwrap().as_millis())
+            .map(|round| pace.handle_round(Some(round), TOOK, LIMIT + 1, false).after.unwrap().as_millis())
             .collect();
         assert_eq!(pauses, [100, 200, 400, 100]);
+        let pause_after = |took| {
+            let mut pace = pace;
+            pace.handle_round(None, took, LIMIT + 1, false).after.unwrap()
+        };
+        assert_eq!(pause_after(Duration::from_secs(1)), Duration::from_secs(1));
+        assert_eq!(pause_after(Duration::from_secs(60)), RETRY_LONG);
         for _ in 0..100 {
-            pace.handle_round(None, LIMIT + 1, false);
+            pace.handle_round(None, TOOK, LIMIT + 1, false);
         }
-        assert_eq!(pace.handle_round(None, LIMIT + 1, false).after, Some(RETRY_LAST));
+        assert_eq!(pace.handle_round(None, TOOK, LIMIT + 1, false).after, Some(RETRY_LAST));
     }
 
     #[test]
     fn what_little_an_incomplete_round_leaves_waits_for_the_journal_to_grow() {
         let mut pace = Pace::new(EVERY, LIMIT);
-        let next = pace.handle_round(Some(&round(5, false)), EVERY, false);
+        let next = pace.handle_round(Some(&round(5, false)), TOOK, EVERY, false);
         assert_eq!(next, Next { above_bytes: Some(EVERY), after: None });
     }
 
@@ -462,12 +489,12 @@ mod tests {
     fn while_the_disk_is_full_rounds_follow_by_the_clock_and_not_by_what_is_asked() {
         let mut pace = Pace::new(EVERY, LIMIT);
         let pauses: Vec<u64> = (1..=8)
-            .map(|n| pace.handle_round(Some(&round(n, true)), 1, true))
+            .map(|n| pace.handle_round(Some(&round(n, true)), TOOK, 1, true))
             .inspect(|next| assert_eq!(next.above_bytes, None))
             .map(|next| next.after.unwrap().as_millis() as u64)
             .collect();
-        assert_eq!(pauses, [200, 400, 800, 1_600, 2_000, 2_000, 2_000, 2_000]);
-        let next = pace.handle_round(Some(&round(20, true)), 1, false);
+        assert_eq!(pauses, [200, 400, 500, 500, 500, 500, 500, 500]);
+        let next = pace.handle_round(Some(&round(20, true)), TOOK, 1, false);
         assert_eq!(next.after, None);
     }
 }
