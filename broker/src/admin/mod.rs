@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use io_backend::network::{self, Stream};
+use io_backend::task::TaskHandle;
 use io_backend::{Backend, Deadline, Listener, Network, Published};
 use tracing::{debug, warn};
 
@@ -33,7 +34,7 @@ pub async fn serve<B: Backend>(
     readiness: Published<Readiness>,
     listener: <B::Network as Network>::Listener,
 ) {
-    let open = Arc::new(());
+    let mut requests = Requests::default();
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -43,17 +44,35 @@ pub async fn serve<B: Backend>(
                 continue;
             }
         };
-        if Arc::strong_count(&open) > limits::ADMIN_CONNECTIONS_MAX {
+        if requests.open() >= limits::ADMIN_CONNECTIONS_MAX {
             continue;
         }
-        let (context, readiness, open) = (context.clone(), readiness.clone(), open.clone());
+        let (context, readiness) = (context.clone(), readiness.clone());
         let backend = context.backend.clone();
-        backend.spawn("admin-request", async move {
-            let _open = open;
+        requests.0.push(backend.spawn("admin-request", async move {
             if let Err(error) = answer(&context, &readiness, stream).await {
                 debug!(%error, "an admin request was not answered");
             }
-        });
+        }));
+    }
+}
+
+/// Those that are being answered; they end with the port.
+#[derive(Default)]
+struct Requests(Vec<TaskHandle>);
+
+impl Requests {
+    fn open(&mut self) -> usize {
+        self.0.retain(|request| !request.is_finished());
+        self.0.len()
+    }
+}
+
+impl Drop for Requests {
+    fn drop(&mut self) {
+        for request in self.0.drain(..) {
+            request.abort();
+        }
     }
 }
 

@@ -275,7 +275,8 @@ impl<B: Backend> Fetch<B> {
     async fn gather(&mut self, front: &Front<B>, of_interest: impl Fn(&Slot<B>) -> bool) {
         let (backend, budget) = (&front.context.backend, &front.budget);
         let mut working = Some(budget.requests.take(Class::Essential, 1).await);
-        let deadline = Deadline::after(backend, DISK_DEADLINE);
+        let began = backend.now();
+        let deadline = Deadline::At(began + DISK_DEADLINE);
         let least = front.context.config.topics.max_batch_bytes;
         for slot in self.topics.iter_mut().flat_map(|topic| &mut topic.slots) {
             if slot.error.is_some() || !of_interest(slot) {
@@ -299,10 +300,11 @@ impl<B: Backend> Fetch<B> {
             }
             let gathered = self.room.as_ref().map_or(0, Share::amount);
             let mut more = budget.some_for_answer(least.min(wanted), wanted);
-            if more.is_none() && gathered == 0 {
-                // One batch is always given, when its turn comes: without it the client never got past.
+            if more.is_none() && gathered == 0 && !self.failed {
+                // One batch is given, when its turn comes: without it the client never got past. The reading has the
+                // other half of the time.
                 drop(working.take());
-                let until = backend.now() + DISK_DEADLINE;
+                let until = began + DISK_DEADLINE / 2;
                 more = budget.room_for_answer(backend, Class::Common, least.min(wanted), until).await;
                 working = Some(budget.requests.take(Class::Essential, 1).await);
             }

@@ -58,10 +58,13 @@ pub fn budgets(
     (figures, findings.all())
 }
 
-/// From the first attempt to the acknowledgement, in nanoseconds.
+/// From when its first attempt was sent to the acknowledgement, in nanoseconds. Who left without waiting for it, and
+/// heard of it by and by, has none.
 pub fn latencies(history: &History) -> Vec<At> {
     let took = |send: &crate::history::Send| match &send.outcome {
-        Outcome::Acked { at, .. } if send.acks != AckMode::None => Some(at.saturating_sub(send.began)),
+        Outcome::Acked { at, .. } if send.acks != AckMode::None && !send.abandoned => {
+            Some(at.saturating_sub(send.sent.unwrap_or(send.began)))
+        }
         _ => None,
     };
     history.sends.iter().filter_map(took).collect()

@@ -6,7 +6,7 @@ use super::Findings;
 use super::causes::plain;
 use super::circumstances::Circumstances;
 use crate::fault::{Family, Fault, FaultKind, Operation, PathClass, PathSelector};
-use crate::history::{At, Complaint, History, Outcome, Readiness, Trade, seconds};
+use crate::history::{At, Complaint, History, Outcome, Readiness, Request, Trade, seconds};
 use crate::scenario::AckMode;
 
 /// Nobody is acknowledged anything for this long, though so many ask.
@@ -183,9 +183,8 @@ pub fn refused_at_once(history: &History, circumstances: &Circumstances, node: &
         let Some(first) = here.iter().map(|complaint| complaint.at).min() else { continue };
         for complaint in here.into_iter().filter(|complaint| complaint.sent >= known.max(first)) {
             let away = circumstances.kept_away(&complaint.client, node, complaint.trade);
-            let took =
-                (complaint.at - complaint.sent).saturating_sub(away.within(complaint.sent, complaint.at));
-            if took > AT_ONCE {
+            let took = |from: At| (complaint.at - from).saturating_sub(away.within(from, complaint.at));
+            if took(complaint.sent) > AT_ONCE && took(its_turn(history, complaint)) > AT_ONCE {
                 findings.add(format!(
                     "{} was refused at {} what it had asked for at {}, though the disk stood still since {}",
                     complaint.client,
@@ -197,6 +196,16 @@ pub fn refused_at_once(history: &History, circumstances: &Circumstances, node: &
         }
     }
     findings.all()
+}
+
+/// When nothing was left to be answered that the client had asked before: answers come in order, and what was on its way
+/// when the disk stopped may take as long as it was allowed to.
+fn its_turn(history: &History, complaint: &Complaint) -> At {
+    let before = |request: &&Request| {
+        request.client == complaint.client && request.sent < complaint.sent && request.ended <= complaint.at
+    };
+    let ended = history.requests.iter().filter(before).map(|request| request.ended).max();
+    ended.unwrap_or(0).max(complaint.sent)
 }
 
 fn stops_commits(fault: &Fault) -> bool {
@@ -215,7 +224,7 @@ mod tests {
     use crate::checker::circumstances::Life;
     use crate::checker::stories::*;
     use crate::fault::FaultHits;
-    use crate::history::{HealthCheck, Request, RequestEnd, Send};
+    use crate::history::{HealthCheck, RequestEnd, Send};
 
     const S: At = 1_000_000_000;
 
@@ -299,9 +308,22 @@ mod tests {
                 vec![refused(11 * S, 12 * S), refused(15 * S, 15 * S + took), refused(12 * S - 1, 14 * S)];
             History { complaints, ..History::default() }
         };
-        let check = |took, kind| refused_at_once(&history(took), &circumstances(kind), "node1").len();
-        assert_eq!(check(S, Some(FaultKind::DiskStall)), 0);
-        assert_eq!(check(S + 1, Some(FaultKind::DiskStall)), 1);
-        assert_eq!(check(S + 1, None), 0);
+        let found = |history: &History, kind| refused_at_once(history, &circumstances(kind), "node1").len();
+        assert_eq!(found(&history(S), Some(FaultKind::DiskStall)), 0);
+        assert_eq!(found(&history(S + 1), Some(FaultKind::DiskStall)), 1);
+        assert_eq!(found(&history(S + 1), None), 0);
+        // What the client had asked before was answered first.
+        let mut pipelined = history(2 * S);
+        pipelined.requests.push(Request {
+            client: pipelined.complaints[1].client.clone(),
+            trade: Trade::Produce,
+            sent: 10 * S,
+            deadline: 20 * S,
+            ended: 17 * S,
+            end: RequestEnd::Answered,
+        });
+        assert_eq!(found(&pipelined, Some(FaultKind::DiskStall)), 0);
+        pipelined.requests[0].ended = 15 * S + 1;
+        assert_eq!(found(&pipelined, Some(FaultKind::DiskStall)), 1);
     }
 }

@@ -21,6 +21,7 @@ pub(crate) fn acked(number: u64, offset: i64) -> Send {
         first: number,
         count: 1,
         began: 1_000 * number,
+        sent: None,
         unknown_attempts: 0,
         timestamp_ms: 1_000 + number as i64,
         visible: 1,

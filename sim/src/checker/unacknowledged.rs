@@ -12,6 +12,8 @@ use crate::scenario::AckMode;
 
 /// What was sent this shortly before the end may not have arrived.
 const ON_ITS_WAY: At = 1_000_000_000;
+/// A partition that has just been created refuses by closing the connection, which its producer sees when it sends again.
+const LED_WITHIN: At = 1_000_000_000;
 
 /// Without any fault, what was sent with acks=0 is there in the end.
 pub fn fired_and_lost(history: &History, circumstances: &Circumstances) -> Vec<Violation> {
@@ -28,7 +30,8 @@ pub fn fired_and_lost(history: &History, circumstances: &Circumstances) -> Vec<V
     for send in history.sends.iter().filter(|send| send.acks == AckMode::None && !send.abandoned) {
         let Outcome::Acked { at, .. } = send.outcome else { continue };
         let Some(there) = in_the_end.get(&send.place) else { continue };
-        if at.saturating_add(ON_ITS_WAY) > circumstances.until() {
+        let created = history.topics.get(&*send.place.topic).copied().unwrap_or(0);
+        if at.saturating_add(ON_ITS_WAY) > circumstances.until() || at < created.saturating_add(LED_WITHIN) {
             continue;
         }
         for value in send.values().filter(|value| !there.contains(value)) {

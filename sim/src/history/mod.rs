@@ -57,8 +57,10 @@ pub struct Send {
     pub place: Place,
     pub first: u64,
     pub count: u32,
-    /// Of the first attempt.
+    /// When its producer wanted it sent.
     pub began: At,
+    /// When its first attempt was put on the wire: before, it waited for room among what its own producer had sent.
+    pub sent: Option<At>,
     /// Attempts of which it is not known whether they were written.
     pub unknown_attempts: u32,
     /// Create time of its records, in the producer's wall-clock milliseconds: what time look-ups go by.

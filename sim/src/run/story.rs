@@ -69,6 +69,7 @@ pub(super) async fn tell(world: World, script: Script) -> Story {
         world.inject(fault);
     }
     let config = node::config(&scenario, &settings, 1);
+    field.answers_queued = config.server.responses_queued;
     let limits = workload::Limits::of(&config, &scenario.cluster);
     let tails = 2 * config.journal.checkpoint_bytes + 2 * config.journal.max_batch_bytes as u64;
     let setup = node::Setup { config, part, lives: witness.lives.clone() };

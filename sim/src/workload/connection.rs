@@ -80,6 +80,7 @@ impl Terms {
 
 pub(super) struct Answer {
     pub(super) asked: Asked,
+    pub(super) heard: At,
     body: Bytes,
 }
 
@@ -166,7 +167,10 @@ impl<B: Backend> Connection<B> {
         // They wait from now at most: one that was answered early has not used its time.
         let before: At = self.pending.iter().map(|asked| ns(asked.wait)).sum();
         let latest = self.pending.back().map_or(sent, |asked| asked.owed_from.max(sent));
-        let owed_from = latest.min(sent + before) + ns(terms.wait);
+        // A request that is not read yet has not begun: its time runs from when one of those before it is answered.
+        let unread = self.pending.len().checked_sub(self.client.field.answers_queued);
+        let read = unread.map_or(sent, |index| self.pending[index].due);
+        let owed_from = latest.min(sent + before).max(read) + ns(terms.wait);
         self.client.field.notes.write().pulse.asked(trade, owed_from);
         self.pending.push_back(Asked {
             number: self.number,
@@ -291,7 +295,9 @@ impl<B: Backend> Connection<B> {
         let version = self.pending.front().map_or(0, |asked| asked.response_header);
         let header = ResponseHeader::decode(&mut body, version).map_err(|error| error.to_string())?;
         match self.pending.pop_front() {
-            Some(asked) if asked.number == header.correlation_id => Ok(Answer { asked, body }),
+            Some(asked) if asked.number == header.correlation_id => {
+                Ok(Answer { asked, heard: self.client.now(), body })
+            }
             Some(asked) => {
                 let what =
                     format!("it answers request {} where {} was asked", header.correlation_id, asked.number);

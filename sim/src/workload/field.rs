@@ -13,6 +13,8 @@ pub struct Field {
     /// Where the cluster is reached.
     pub bootstrap: Arc<str>,
     pub places: Arc<Vec<Place>>,
+    /// So many answers wait in a connection of the broker before it reads another request.
+    pub answers_queued: usize,
     pub schedule: Schedule,
     pub notes: Notes,
     pub(super) owed: Owed,
@@ -33,6 +35,7 @@ impl Field {
             bootstrap: bootstrap.into(),
             owed: Owed::of(places.len()),
             places: Arc::new(places),
+            answers_queued: usize::MAX,
             schedule,
             notes: Notes::default(),
             lives: Lives::default(),

@@ -107,8 +107,9 @@ impl<B: Backend> Leaver<B> {
                 Ok(base) => self.writer.acked(&batch, Some(base)),
                 Err(error) => {
                     if let Some(error) = error {
-                        let sent = answer.asked.sent;
-                        self.client.complain(Trade::Produce, Some(&batch.place), error.code(), sent);
+                        let (sent, heard) = (answer.asked.sent, answer.heard);
+                        let place = Some(&batch.place);
+                        self.client.complain_of(Trade::Produce, place, error.code(), sent, heard);
                     }
                     self.writer.unknown(&batch);
                     self.writer.given_up(&batch);

@@ -71,6 +71,10 @@ impl<B: Backend> Client<B> {
 
     /// Writes down what it was told instead of what it asked for, if `code` is an error.
     fn complain(&self, trade: Trade, place: Option<&Place>, code: i16, sent: At) {
+        self.complain_of(trade, place, code, sent, self.now());
+    }
+
+    fn complain_of(&self, trade: Trade, place: Option<&Place>, code: i16, sent: At, at: At) {
         let Some(error) = ResponseError::try_from_code(code) else { return };
         self.field.notes.write().complain(Complaint {
             client: self.name.clone(),
@@ -78,7 +82,7 @@ impl<B: Backend> Client<B> {
             place: place.cloned(),
             error: format!("{error:?}"),
             sent,
-            at: self.now(),
+            at,
         });
     }
 

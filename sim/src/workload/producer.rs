@@ -150,6 +150,7 @@ impl<B: Backend> Producer<B> {
             first: wanted.first,
             count,
             began: self.client.now(),
+            sent: None,
             unknown_attempts: 0,
             timestamp_ms: wanted.timestamp_ms,
             visible: wanted.visible(),
@@ -194,6 +195,7 @@ impl<B: Backend> Producer<B> {
         };
         match asked {
             Ok(number) => {
+                self.note_sent(&flights);
                 self.asked.insert(number, flights);
             }
             // There is no connection, so nothing else is on its way either.
@@ -204,6 +206,14 @@ impl<B: Backend> Producer<B> {
             }
         }
         true
+    }
+
+    fn note_sent(&self, flights: &[Flight]) {
+        let now = self.client.now();
+        let mut notes = self.client.field.notes.write();
+        for flight in flights {
+            notes.sends[flight.id].sent.get_or_insert(now);
+        }
     }
 
     /// All in one request, as far as they fit; those that do not go back in line.

@@ -60,6 +60,7 @@ impl<B: Backend> Writer<B> {
             first: wanted.first,
             count: wanted.count(),
             began: self.client.now(),
+            sent: None,
             unknown_attempts: 0,
             timestamp_ms: wanted.timestamp_ms,
             visible: wanted.visible(),
