@@ -8,7 +8,6 @@ nothing. Ends with `N passed, N failed`.
 """
 
 import argparse
-import contextlib
 import os
 import random
 import re
@@ -16,31 +15,17 @@ import shutil
 import socket
 import struct
 import subprocess
-import sys
 import threading
 import time
-import traceback
 
 import kafka_wire
 from chronik_process import STEERING, Chronik, NotReady, binary, scratch
 from kafka_wire import API_VERSIONS, FETCH, METADATA, PRODUCE, Closed, Connection, array, batch, blob, string
+from verdicts import Verdicts
 
 ANSWERED_WITHIN_S = 8
-results = []
-
-
-@contextlib.contextmanager
-def case(name):
-    """Passes unless an assertion or any other error leaves the block."""
-    notes = []
-    try:
-        yield notes.append
-        passed = True
-    except (AssertionError, NotReady, Closed, OSError, struct.error) as failure:
-        passed = False
-        notes.append(str(failure) or traceback.format_exc(limit=3))
-    results.append(passed)
-    print(f"{'pass' if passed else 'FAIL'}  {name}: {' | '.join(map(str, notes))[:600]}", flush=True)
+verdicts = Verdicts()
+case = verdicts.case
 
 
 # --- starts that must be refused
@@ -565,8 +550,7 @@ def main():
         with case(f"part {part} ran to its end"):
             parts[part]()
     shutil.rmtree(home, ignore_errors=True)
-    print(f"{sum(results)} passed, {len(results) - sum(results)} failed", flush=True)
-    return 0 if all(results) else 1
+    verdicts.finish()
 
 
-sys.exit(main())
+main()

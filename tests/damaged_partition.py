@@ -8,14 +8,13 @@ every 4 MiB, or 2 GB at the defaults (--full): many times what the journal keeps
 Ends with `N passed, N failed`.
 """
 
-import argparse
 import re
 import time
 import urllib.error
 
 import kafka_wire
 from chronik_process import Chronik, wait_until
-from verdicts import Verdicts, short_or_full
+from verdicts import Verdicts, arguments
 
 MIB = 1 << 20
 DAMAGED, SOUND = "damaged", "sound"
@@ -124,10 +123,7 @@ def check(disk, full):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    short_or_full(parser)
-    parser.add_argument("--disk", default="threads")
-    options = parser.parse_args()
+    options = arguments(__doc__).parse_args()
     check(options.disk, options.full)
     verdicts.finish()
 

@@ -6,7 +6,6 @@
 `ulimit -n 256`, 60 partitions, and segments of 64 KiB (--full: 1 MiB) until there are more than 1,000. Ends with `N passed, N failed`.
 """
 
-import argparse
 import itertools
 import pathlib
 import shutil
@@ -14,7 +13,7 @@ import time
 
 import kafka_wire
 from chronik_process import Chronik
-from verdicts import Verdicts, short_or_full
+from verdicts import Verdicts, arguments
 
 MIB = 1 << 20
 TOPIC = "many-segments"
@@ -88,10 +87,7 @@ def check(disk, full):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    short_or_full(parser)
-    parser.add_argument("--disk", default="threads")
-    options = parser.parse_args()
+    options = arguments(__doc__).parse_args()
     if shutil.which("prlimit"):
         check(options.disk, options.full)
     else:

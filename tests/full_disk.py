@@ -7,7 +7,6 @@ A ballast file fills a small ext4 of the test's own (root, loop device), once un
 does it three times over on one data directory. Ends with `N passed, N failed`.
 """
 
-import argparse
 import os
 import re
 import time
@@ -16,7 +15,7 @@ import urllib.error
 import kafka_wire
 import private_disk
 from chronik_process import Chronik, wait_until
-from verdicts import Verdicts, short_or_full
+from verdicts import Verdicts, arguments
 
 MIB = 1 << 20
 TOPIC = "kept"
@@ -202,10 +201,7 @@ def check(disk, rounds):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    short_or_full(parser)
-    parser.add_argument("--disk", default="threads")
-    options = parser.parse_args()
+    options = arguments(__doc__).parse_args()
     reason = private_disk.unavailable()
     if reason:
         print(f"skipped: {reason}", flush=True)

@@ -11,7 +11,6 @@ they left, and the process stays within the memory that `/config` promises. --fu
 and without them, and what is resident a minute after they left. Ends with `N passed, N failed`.
 """
 
-import argparse
 import re
 import resource
 import socket
@@ -24,7 +23,7 @@ import kafka_wire
 from chronik_process import Chronik, wait_until
 from kafka_wire import FETCH, PRODUCE, array, request, string
 from steady_producer import SteadyProducer
-from verdicts import Verdicts, short_or_full
+from verdicts import Verdicts, arguments
 
 MIB = 1 << 20
 TOPIC, BULK = "well-behaved", "bulk"
@@ -220,9 +219,7 @@ def check(kind, options):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    short_or_full(parser)
-    parser.add_argument("--disk", default="threads")
+    parser = arguments(__doc__)
     parser.add_argument("--kinds", default=",".join(KINDS))
     options = parser.parse_args()
     for kind in options.kinds.split(","):

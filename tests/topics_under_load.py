@@ -8,7 +8,6 @@ the other to a topic of its own, p99 below 1 s and none 5 s. 60 s with checkpoin
 beside many topics; --full: 10 minutes at the defaults. Ends with `N passed, N failed`.
 """
 
-import argparse
 import itertools
 import multiprocessing
 import threading
@@ -17,7 +16,7 @@ import time
 import kafka_wire
 from chronik_process import Chronik
 from steady_producer import SteadyProducer
-from verdicts import Verdicts, short_or_full
+from verdicts import Verdicts, arguments
 
 MIB = 1 << 20
 LOAD, FRESH = "load", "fresh"
@@ -129,10 +128,7 @@ def check(disk, full):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    short_or_full(parser)
-    parser.add_argument("--disk", default="threads")
-    options = parser.parse_args()
+    options = arguments(__doc__).parse_args()
     check(options.disk, options.full)
     verdicts.finish()
 

@@ -1,5 +1,6 @@
 """What a script found, one line each, and how it ends."""
 
+import argparse
 import contextlib
 import struct
 import sys
@@ -35,8 +36,11 @@ class Verdicts:
         sys.exit(0 if all(self.results) else 1)
 
 
-def short_or_full(parser):
-    """The two lengths that every script has: right or wrong within CI's time, or everything with figures."""
+def arguments(doc):
+    """Every script has two lengths: right or wrong within CI's time, or everything with figures."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--short", action="store_true", help="right or wrong only, for CI (the default)")
     length.add_argument("--full", action="store_true", help="at the sizes of production, with figures")
+    parser.add_argument("--disk", default="threads")
+    return parser

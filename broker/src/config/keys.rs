@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::values::{bytes, duration, endpoint, number, shown};
 use super::{Config, Profile};
 use crate::ids::BrokerId;
 
@@ -65,80 +66,6 @@ pub(super) fn suggest(path: &str) -> Option<String> {
         .iter()
         .max_by(|a, b| strsim::jaro_winkler(a.path, path).total_cmp(&strsim::jaro_winkler(b.path, path)))?;
     (strsim::jaro_winkler(best.path, path) > 0.75).then(|| best.path.to_string())
-}
-
-fn number<T: std::str::FromStr + PartialOrd + std::fmt::Display>(
-    text: &str,
-    least: T,
-    most: T,
-) -> Result<T, String> {
-    let value: T = text.trim().parse().map_err(|_| "not a whole number".to_string())?;
-    if value < least || value > most {
-        return Err(format!("outside {least}..={most}"));
-    }
-    Ok(value)
-}
-
-/// `4096`, `64 KiB`, `1MiB`, `2 GiB`.
-fn bytes(text: &str, least: u64, most: u64) -> Result<u64, String> {
-    let text = text.trim();
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (count, unit) = text.split_at(digits);
-    let unit: u64 = match unit.trim() {
-        "" | "B" => 1,
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
-        other => return Err(format!("unknown unit '{other}': B, KiB, MiB or GiB")),
-    };
-    let count: u64 = count.parse().map_err(|_| "not a size".to_string())?;
-    let value = count.checked_mul(unit).ok_or("too large")?;
-    if value < least || value > most {
-        return Err(format!("outside {least}..={most} bytes"));
-    }
-    Ok(value)
-}
-
-/// `0`, `250 ms`, `1s`, `30m`, `2h`, `7d`.
-pub(crate) fn duration(text: &str, least: Duration, most: Duration) -> Result<Duration, String> {
-    let text = text.trim();
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (count, unit) = text.split_at(digits);
-    let count: u64 = count.parse().map_err(|_| "not a duration".to_string())?;
-    let unit_ms = match unit.trim() {
-        "" if count == 0 => 0,
-        "ms" => 1,
-        "s" => 1_000,
-        "m" | "min" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        other => return Err(format!("unknown unit '{other}': ms, s, m, h or d")),
-    };
-    let value = Duration::from_millis(count.checked_mul(unit_ms).ok_or("too long")?);
-    if value < least || value > most {
-        return Err(format!("outside {least:?}..={most:?}"));
-    }
-    Ok(value)
-}
-
-fn shown(duration: Duration) -> String {
-    let ms = duration.as_millis();
-    match ms {
-        0 => "0ms".into(),
-        ms if ms % 3_600_000 == 0 => format!("{}h", ms / 3_600_000),
-        ms if ms % 60_000 == 0 => format!("{}m", ms / 60_000),
-        ms if ms % 1_000 == 0 => format!("{}s", ms / 1_000),
-        ms => format!("{ms}ms"),
-    }
-}
-
-fn endpoint(text: &str) -> Result<String, String> {
-    let (host, port) = text.rsplit_once(':').ok_or("not HOST:PORT")?;
-    if host.is_empty() {
-        return Err("the host is missing".into());
-    }
-    port.parse::<u16>().map_err(|_| format!("'{port}' is not a port"))?;
-    Ok(text.into())
 }
 
 const DAY: Duration = Duration::from_secs(86_400);

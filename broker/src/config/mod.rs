@@ -2,6 +2,7 @@
 
 mod keys;
 mod load;
+mod values;
 
 pub use keys::{KEYS, Key, SetError};
 pub use load::{ConfigError, Source};

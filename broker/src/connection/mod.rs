@@ -19,25 +19,25 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
 use io_backend::network::Stream;
 use io_backend::registry::InFlight as Waiting;
 use io_backend::{Backend, Moment, WaitKind};
-use tokio::io::{AsyncReadExt, AsyncWrite as _};
-use tracing::{debug, error, warn};
+use tracing::{debug, warn};
 
-use crate::budget::{Class, Held, Holds, Place, Share};
+use crate::budget::{Class, Held, Place, Share};
 use crate::dispatch::{self, Finished, Started};
-use crate::limits::{
-    READ_BUFFER_BYTES, ROOM_PATIENCE, SMALL_REQUEST_BYTES, WRITE_BUFFER_BYTES, WRITE_DEADLINE,
-};
+use crate::limits::{WRITE_BUFFER_BYTES, WRITE_DEADLINE};
 use crate::server::{Closing, Control, Front};
 use crate::wire::outgoing::Outgoing;
-use crate::wire::{self, Incoming, WireError};
+use crate::wire::{Incoming, WireError};
 
 pub mod frame;
+mod patience;
+mod reading;
+mod writing;
 
-use frame::{FrameError, Next, SIZE_BYTES};
+use frame::FrameError;
 
 /// So many connections that are closed for their clients' doing have a line each, then only some.
 const LINES_AT_FIRST: u64 = 100;
@@ -304,169 +304,6 @@ impl<'a, B: Backend> Connection<'a, B> {
         self.ending.is_some() && idle && self.queue.is_empty() && self.out.is_empty() && !self.unflushed
     }
 
-    /// The next request, with its bytes charged. Others than produces are counted when they are worked on.
-    fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Incoming, Held), End>> {
-        loop {
-            let next = frame::next(&self.input, self.front.context.config.server.request_bytes)?;
-            match next {
-                Next::Frame(size) => {
-                    let amount = match frame::is_produce(&self.input) {
-                        true => SIZE_BYTES + size,
-                        false => {
-                            crate::budget::decoded_bytes(size, self.front.context.config.server.request_bytes)
-                        }
-                    };
-                    std::task::ready!(self.poll_bytes(size, amount, cx));
-                    self.leave_arriving();
-                    let request = std::task::ready!(self.poll_enter(cx));
-                    let mut held = Held { request, bytes: self.bytes.take(), waiting: None };
-                    let produce = frame::is_produce(&self.input);
-                    let mut frame = self.take_frame(size).freeze();
-                    if let Some(share) = held.bytes.take_if(|_| produce) {
-                        // Its batches hold what they take until the partitions have copied them, whatever
-                        // becomes of this connection.
-                        frame = crate::budget::charged(frame, share);
-                    }
-                    return Poll::Ready(Ok((wire::decode(frame)?, held)));
-                }
-                // What fits the read buffer is charged when it is whole; of what is larger, what comes as it comes.
-                // What is only announced takes nobody's place.
-                Next::Partial(size) => {
-                    let mut room = READ_BUFFER_BYTES;
-                    if size > READ_BUFFER_BYTES {
-                        room = frame::room_wanted(size, self.input.len());
-                        std::task::ready!(self.poll_bytes(size, self.input.len() + room, cx));
-                    }
-                    std::task::ready!(self.poll_read(cx, room))?;
-                }
-                Next::Size => std::task::ready!(self.poll_read(cx, READ_BUFFER_BYTES))?,
-            }
-        }
-    }
-
-    /// Brings what is charged for a request of `size` to `amount`.
-    fn poll_bytes(&mut self, size: usize, amount: usize, cx: &Context<'_>) -> Poll<()> {
-        let charged = self.bytes.as_ref().map_or(0, Share::amount);
-        if charged < amount {
-            let class = if size > SMALL_REQUEST_BYTES { Class::Large } else { self.class() };
-            let account = &self.front.budget.request_bytes;
-            let Poll::Ready(more) = account.poll_take(&mut self.bytes_place, class, amount - charged, cx)
-            else {
-                return self.wait_for_room();
-            };
-            self.waits_for_room = None;
-            match &mut self.bytes {
-                Some(bytes) => bytes.merge(more),
-                None => self.bytes = Some(more),
-            }
-        }
-        if size > SMALL_REQUEST_BYTES {
-            self.note_arriving(self.read_at, false);
-        }
-        Poll::Ready(())
-    }
-
-    /// There is no room. Who holds some and gets no further is cut off for it, at once or after a while.
-    fn wait_for_room(&mut self) -> Poll<()> {
-        let now = self.front.context.backend.now();
-        let since = *self.waits_for_room.get_or_insert(now);
-        if self.bytes.is_some() {
-            self.note_arriving(since, true);
-        }
-        let long = now.since(since) >= ROOM_PATIENCE;
-        self.front.budget.arriving.make_room(now, long);
-        Poll::Pending
-    }
-
-    fn note_arriving(&mut self, since: Moment, waits: bool) {
-        let holds = Holds { bytes: self.bytes.as_ref().map_or(0, Share::amount), since, waits };
-        self.arriving = Some(self.front.budget.arriving.note(self.arriving, &self.control, holds));
-    }
-
-    fn leave_arriving(&mut self) {
-        if let Some(number) = self.arriving.take() {
-            self.front.budget.arriving.leave(number);
-        }
-    }
-
-    /// A produce counts among the requests from its start on, everything else when it is worked on.
-    fn poll_enter(&mut self, cx: &Context<'_>) -> Poll<Option<Share>> {
-        if !frame::is_produce(&self.input) {
-            return Poll::Ready(None);
-        }
-        let class = self.class();
-        self.front.budget.requests.poll_take(&mut self.request_place, class, 1, cx).map(Some)
-    }
-
-    /// Produces wait for the disk: whoever asks something else is answered while they stand still.
-    fn class(&self) -> Class {
-        if frame::is_produce(&self.input) { Class::Common } else { Class::Essential }
-    }
-
-    fn take_frame(&mut self, size: usize) -> BytesMut {
-        self.waited = Duration::ZERO;
-        let mut framed = self.input.split_to(SIZE_BYTES + size);
-        if size > READ_BUFFER_BYTES {
-            // The rest begins a buffer of its own: the large one goes when the request is done.
-            self.input = BytesMut::from(&self.input[..]);
-        }
-        framed.split_off(SIZE_BYTES)
-    }
-
-    /// Reads at most `room` bytes, which is what is charged or what a connection has anyway.
-    fn poll_read(&mut self, cx: &mut Context<'_>, room: usize) -> Poll<Result<(), End>> {
-        self.input.reserve(room);
-        if self.closed {
-            return Poll::Ready(Err(self.end_of_stream()));
-        }
-        let read = {
-            let mut into = (&mut self.input).limit(room);
-            let reading = pin!(self.stream.read_buf(&mut into));
-            let polled = reading.poll(cx);
-            self.awaits_bytes = polled.is_pending();
-            if polled.is_pending() && self.input.is_empty() {
-                // An idle connection keeps no buffer.
-                self.input = BytesMut::new();
-            }
-            std::task::ready!(polled)
-        };
-        self.waiting = None;
-        match read {
-            Ok(0) => Poll::Ready(Err(self.end_of_stream())),
-            Ok(_) => {
-                self.read_at = self.front.context.backend.now();
-                Poll::Ready(Ok(()))
-            }
-            Err(error) => Poll::Ready(Err(End::Network(error))),
-        }
-    }
-
-    fn end_of_stream(&self) -> End {
-        if self.input.is_empty() { End::ClosedByClient } else { End::Truncated }
-    }
-
-    /// While no request is taken: notices that the client is gone. What it has asked for is then answered
-    /// without waiting for anything, if only into a connection that takes it no more.
-    fn poll_look_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.closed || self.input.len() >= READ_BUFFER_BYTES {
-            // More stands behind than is looked at: its end would not be seen.
-            self.control.hurry(true);
-            return Poll::Pending;
-        }
-        self.input.reserve(READ_BUFFER_BYTES - self.input.len());
-        let read = {
-            let reading = pin!(self.stream.read_buf(&mut self.input));
-            std::task::ready!(reading.poll(cx))?
-        };
-        if read == 0 {
-            self.closed = true;
-        }
-        if self.closed || self.input.len() >= READ_BUFFER_BYTES {
-            self.control.hurry(true);
-        }
-        Poll::Ready(Ok(()))
-    }
-
     /// A request that was started stands behind others, or is the next to be finished.
     fn enqueue(&mut self, started: Started<B>, others_first: bool) {
         let mut held = std::mem::take(&mut self.starting_held);
@@ -491,139 +328,6 @@ impl<'a, B: Backend> Connection<'a, B> {
     /// Whether what stands in the queue holds more than it may for long.
     fn must_hurry(&self) -> bool {
         self.queue.iter().any(|(_, held)| held.waiting.is_none())
-    }
-
-    fn put(&mut self, finished: Finished) {
-        let (response, room) = match finished {
-            Finished::Answer(response, room) => (response, room),
-            Finished::Silent => return,
-            Finished::Close(why) => {
-                self.queue.clear();
-                self.ending = Some(End::Unanswerable(why));
-                return;
-            }
-        };
-        if self.out.is_empty() {
-            self.wrote_at = self.front.context.backend.now();
-            self.out_since = self.wrote_at;
-            self.out_written = 0;
-        }
-        match (&mut self.out_room, room) {
-            (Some(all), Some(room)) => all.merge(room),
-            (none, Some(room)) => *none = Some(room),
-            (_, None) => {}
-        }
-        if let Err(what) = wire::encode(&response, &mut self.out) {
-            error!(peer = %self.peer, head = ?response.head, "a response could not be encoded: {what}");
-            // Two fields of fixed size: this cannot fail.
-            let _ = wire::encode(&wire::internal_error(response.head), &mut self.out);
-        }
-        self.charge_out();
-    }
-
-    /// Brings what is charged for answers to what is to be written; a few small ones are not charged.
-    fn charge_out(&mut self) {
-        let bytes = self.out.len();
-        let charged = if bytes > READ_BUFFER_BYTES { bytes } else { 0 };
-        match &mut self.out_room {
-            Some(room) => room.set(charged),
-            None if charged > 0 => self.out_room = Some(self.front.budget.answer_bytes.take_anyway(charged)),
-            None => {}
-        }
-        if charged == 0 {
-            self.out_room = None;
-        }
-        if bytes > WRITE_BUFFER_BYTES {
-            let holds = Holds { bytes, since: self.wrote_at, waits: false };
-            self.unread = Some(self.front.budget.unread.note(self.unread, &self.control, holds));
-        } else if let Some(number) = self.unread.take() {
-            self.front.budget.unread.leave(number);
-        }
-    }
-
-    /// Writes what there is; whether anything was written.
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        let before = self.out.len();
-        while !self.out.is_empty() {
-            match self.out.poll_write(&mut self.stream, cx) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(written)) => {
-                    self.unflushed = true;
-                    self.wrote_at = self.front.context.backend.now();
-                    self.out_written += written;
-                    self.charge_out();
-                    self.front.context.metrics.bytes_out.inc_by(written as u64);
-                }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending if self.out.len() < before => return Poll::Ready(Ok(true)),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-        if self.unflushed {
-            std::task::ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-            self.unflushed = false;
-            return Poll::Ready(Ok(true));
-        }
-        Poll::Ready(Ok(false))
-    }
-
-    /// Ends the connection when the other side stands still in the middle of something, or is too slow. Called when
-    /// there is nothing else to do.
-    fn poll_patience(&mut self, idle: bool, cx: &mut Context<'_>) -> Poll<End> {
-        if idle && self.out.is_empty() {
-            self.control.idle(self.asked_at.max(self.wrote_at));
-        }
-        loop {
-            // A timer that is there already may stay: what it finds when it wakes is as it is then.
-            let Some((until, end)) = self.patience_ends(idle) else { return Poll::Pending };
-            let backend = &self.front.context.backend;
-            if backend.now() >= until {
-                match end {
-                    Some(end) => return Poll::Ready(end),
-                    // Its turn in the line has not come: those who hold the room are looked at again.
-                    None => cx.waker().wake_by_ref(),
-                }
-                self.patience = None;
-                return Poll::Pending;
-            }
-            // One that was made for an earlier state of affairs is early enough; what it finds then is as it is.
-            let (_, timer) = match self.patience.take() {
-                Some(made) if made.0 <= until => self.patience.insert(made),
-                _ => self.patience.insert((until, Box::pin(backend.timer(until)))),
-            };
-            std::task::ready!(timer.as_mut().poll(cx));
-            self.patience = None;
-        }
-    }
-
-    /// When patience ends, and what happens then; without an end for the connection, it looks for room again.
-    fn patience_ends(&mut self, idle: bool) -> Option<(Moment, Option<End>)> {
-        if !self.out.is_empty() || self.unflushed {
-            let mut until = self.wrote_at + WRITE_DEADLINE;
-            if self.out.len() > WRITE_BUFFER_BYTES {
-                until = until.min(self.out_since + frame::time_for(self.out_written));
-            }
-            return Some((until, Some(End::SlowReader)));
-        }
-        if self.ending.is_some() {
-            return None;
-        }
-        if self.input.is_empty() {
-            let timeout = self.front.context.config.server.idle_timeout;
-            let since = self.asked_at.max(self.wrote_at);
-            return idle.then_some((since + timeout, Some(End::Idle(timeout))));
-        }
-        let now = self.front.context.backend.now();
-        if !self.awaits_bytes {
-            // While requests are not read, for their number or the node's load, the client cannot help it.
-            self.read_at = now;
-            let since = self.waits_for_room?;
-            let tries = now.since(since).as_millis() / ROOM_PATIENCE.as_millis();
-            return Some((since + ROOM_PATIENCE * (tries as u32 + 1), None));
-        }
-        self.awaited.get_or_insert(now);
-        let left = frame::time_for(self.input.len()).saturating_sub(self.waited);
-        Some(((self.read_at + WRITE_DEADLINE).min(now + left), Some(End::SlowRequest)))
     }
 
     /// Keeps the registry's entry of what this task itself waits for. Requests that are started or being

@@ -31,6 +31,8 @@ mod queue;
 #[cfg(test)]
 mod real_tests;
 mod recovery;
+#[cfg(test)]
+mod refusing_disk_tests;
 mod scan;
 #[cfg(test)]
 pub(crate) mod tests;

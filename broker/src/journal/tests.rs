@@ -14,7 +14,7 @@ use super::format::{HEADER_BYTES, PAGE_BYTES};
 use super::*;
 use crate::ids::TopicId;
 
-const FILE: usize = 64 * 1024;
+pub(super) const FILE: usize = 64 * 1024;
 
 pub(crate) fn settings() -> JournalSettings {
     JournalSettings {
@@ -28,15 +28,15 @@ pub(crate) fn settings() -> JournalSettings {
     }
 }
 
-fn directory() -> PathBuf {
+pub(super) fn directory() -> PathBuf {
     "/data/journal".into()
 }
 
-fn path(slot: u32) -> PathBuf {
+pub(super) fn path(slot: u32) -> PathBuf {
     directory().join(format!("{slot:06}.journal"))
 }
 
-async fn try_open(fake: &Fake) -> Result<OpenedJournal, JournalOpenError> {
+pub(super) async fn try_open(fake: &Fake) -> Result<OpenedJournal, JournalOpenError> {
     open_with(fake, settings()).await
 }
 
@@ -51,7 +51,7 @@ async fn open_with(fake: &Fake, settings: JournalSettings) -> Result<OpenedJourn
     .await
 }
 
-async fn reopen(fake: &Fake) -> OpenedJournal {
+pub(super) async fn reopen(fake: &Fake) -> OpenedJournal {
     try_open(fake).await.expect("the journal opens")
 }
 
@@ -78,17 +78,22 @@ pub(crate) async fn until_reached(progress: &Progress, lsn: Lsn) {
 }
 
 /// Submits one entry and waits for its end.
-async fn commit(journal: &JournalHandle, progress: &Arc<Progress>, offset: i64, bytes: usize) -> Lsn {
+pub(super) async fn commit(
+    journal: &JournalHandle,
+    progress: &Arc<Progress>,
+    offset: i64,
+    bytes: usize,
+) -> Lsn {
     let lsn = journal.submit(vec![entry(0, offset, &vec![offset as u8; bytes])], progress).expect("taken");
     until_reached(progress, lsn).await;
     lsn
 }
 
-fn offsets(opened: &OpenedJournal) -> Vec<i64> {
+pub(super) fn offsets(opened: &OpenedJournal) -> Vec<i64> {
     opened.entries.iter().map(|recovered| recovered.entry.base_offset.0).collect()
 }
 
-fn soon(fake: &Fake) -> Deadline {
+pub(super) fn soon(fake: &Fake) -> Deadline {
     Deadline::after(fake, Duration::from_secs(5))
 }
 
@@ -161,7 +166,7 @@ fn what_arrives_while_a_commit_is_in_flight_is_the_next_group() {
 }
 
 /// Until a commit is in flight.
-async fn until_held(fake: &Fake) {
+pub(super) async fn until_held(fake: &Fake) {
     let tick = || io_backend::Backend::sleep(fake, Duration::from_millis(1));
     let begun = |fake: &Fake| fake.world().log.iter().filter(|line| line.starts_with("commit")).count();
     let before = begun(fake);
@@ -317,202 +322,6 @@ fn every_damaged_byte_before_the_last_group_stops_the_node_or_harms_nothing() {
         }
         fake.damage(&path(1), |bytes| bytes.clone_from(&sound.now));
     }
-}
-
-#[test]
-fn a_failed_sync_fails_the_group_and_what_waits_and_the_journal_goes_on_in_another_file() {
-    let fake = Fake::new();
-    fake.run(async {
-        let opened = reopen(&fake).await;
-        let journal = &opened.journal;
-        let progress = Arc::new(Progress::default());
-        commit(journal, &progress, 0, 10).await;
-        fake.world().held = true;
-        let failing = journal.submit(vec![entry(0, 1, b"fails")], &progress).expect("taken");
-        until_held(&fake).await;
-        let other = Arc::new(Progress::default());
-        let waiting = journal.submit(vec![entry(1, 0, b"waits")], &other).expect("taken");
-        fake.world().durable_writes.push_back(Some(io_kind()));
-        fake.let_go();
-        until_reached(&progress, failing).await;
-        until_reached(&other, waiting).await;
-        assert_eq!(progress.failed_from(), Some(failing.0));
-        assert_eq!(other.failed_from(), Some(waiting.0));
-        // Nothing is taken behind a failure that its owner has not dealt with.
-        assert_eq!(journal.submit(vec![entry(0, 2, b"x")], &progress), Err(SubmitError::Failed));
-        progress.clear_failure();
-        let after = commit(journal, &progress, 1, 10).await;
-        assert!(after > waiting);
-        assert_eq!(progress.reached(), after.0);
-        assert!(!journal.status().failed);
-        let commits: Vec<String> =
-            fake.world().log.iter().filter(|l| l.starts_with("commit")).cloned().collect();
-        assert!(commits.last().expect("commits").contains("000002"), "{commits:?}");
-    });
-    // The failed group lies whole in the first file, and is not taken back.
-    fake.run(async {
-        let opened = reopen(&fake).await;
-        assert_eq!(offsets(&opened), [0, 1]);
-        assert_eq!(opened.entries[1].entry.payload.len(), 10);
-    });
-}
-
-fn io_kind() -> std::io::ErrorKind {
-    std::io::ErrorKind::Other
-}
-
-#[test]
-fn three_failures_in_a_row_end_the_journal() {
-    let fake = Fake::new();
-    fake.run(async {
-        let opened = reopen(&fake).await;
-        fake.world().durable_writes.extend([Some(io_kind()); 3]);
-        for offset in 0..3 {
-            let progress = Arc::new(Progress::default());
-            commit(&opened.journal, &progress, offset, 10).await;
-            assert!(progress.failed_from().is_some());
-        }
-        assert!(opened.journal.status().failed);
-        let progress = Arc::new(Progress::default());
-        assert_eq!(opened.journal.submit(vec![entry(0, 9, b"x")], &progress), Err(SubmitError::Failed));
-        opened.journal.close(soon(&fake)).await.expect("it has ended already");
-    });
-}
-
-#[test]
-fn a_failed_sync_of_rafts_journal_ends_it_at_once() {
-    let fake = Fake::new();
-    fake.run(async {
-        let opened = open(JournalContext {
-            backend: fake.clone(),
-            name: RAFT,
-            directory: directory(),
-            settings: settings(),
-            metrics: Arc::default(),
-        })
-        .await
-        .expect("opens");
-        fake.world().durable_writes.push_back(Some(io_kind()));
-        let progress = Arc::new(Progress::default());
-        commit(&opened.journal, &progress, 0, 10).await;
-        assert!(opened.journal.status().failed);
-    });
-}
-
-#[test]
-fn a_full_disk_refuses_and_service_resumes_when_space_returns() {
-    let fake = Fake::new();
-    fake.run(async {
-        let opened = reopen(&fake).await;
-        let journal = &opened.journal;
-        io_backend::Backend::sleep(&fake, Duration::from_secs(1)).await;
-        fake.world().full = true;
-        let progress = Arc::new(Progress::default());
-        let mut offset = 0;
-        while progress.failed_from().is_none() {
-            commit(journal, &progress, offset, 3000).await;
-            offset += 1;
-        }
-        assert!(offset >= 2 * (FILE / PAGE_BYTES - 5) as i64, "the spare is used up first: {offset}");
-        assert!(journal.status().disk_full);
-        let other = Arc::new(Progress::default());
-        assert_eq!(journal.submit(vec![entry(1, 0, b"x")], &other), Err(SubmitError::DiskFull));
-        fake.world().full = false;
-        io_backend::Backend::sleep(&fake, Duration::from_secs(2)).await;
-        commit(journal, &other, 0, 10).await;
-        assert_eq!(other.failed_from(), None);
-    });
-}
-
-#[test]
-fn a_journal_on_a_full_disk_opens_takes_what_is_no_record_and_goes_on_when_that_releases_a_file() {
-    let fake = Fake::new();
-    let committed = fake.run(async {
-        let opened = reopen(&fake).await;
-        io_backend::Backend::sleep(&fake, Duration::from_secs(1)).await;
-        fake.world().full = true;
-        let progress = Arc::new(Progress::default());
-        let mut offset = 0;
-        while progress.failed_from().is_none() {
-            commit(&opened.journal, &progress, offset, 3000).await;
-            offset += 1;
-        }
-        offset - 1
-    });
-    fake.lose_power(|_, _| false);
-    fake.run(async {
-        let opened = reopen(&fake).await;
-        assert_eq!(offsets(&opened), (0..committed).collect::<Vec<_>>());
-        let journal = &opened.journal;
-        let progress = Arc::new(Progress::default());
-        commit(journal, &progress, committed, 3000).await;
-        assert!(progress.failed_from().is_some() && journal.status().disk_full, "{:?}", journal.status());
-        progress.clear_failure();
-        journal.until_unreleased(u64::MAX, soon(&fake)).await.expect("what can be released is asked for");
-        let record = JournalEntry {
-            kind: EntryKind::Checkpoint,
-            partition: PartitionId::NODE,
-            ..entry(0, 0, b"marks")
-        };
-        let lsn = journal.submit(vec![record], &progress).expect("a checkpoint record is taken");
-        until_reached(&progress, lsn).await;
-        assert_eq!(progress.failed_from(), None);
-        journal.release_before(lsn);
-        io_backend::Backend::sleep(&fake, Duration::from_secs(2)).await;
-        commit(journal, &progress, committed, 3000).await;
-        assert_eq!(progress.failed_from(), None, "a released file is used again, without new space");
-    });
-}
-
-#[test]
-fn a_journal_without_a_descriptor_waits_for_one_and_loses_nothing() {
-    let fake = Fake::new();
-    fake.run(async {
-        let opened = reopen(&fake).await;
-        io_backend::Backend::sleep(&fake, Duration::from_secs(1)).await;
-        let progress = Arc::new(Progress::default());
-        fake.world().opens_refused = 20;
-        let lsn = opened.journal.submit(vec![entry(0, 0, &[1; 3000])], &progress).expect("taken");
-        io_backend::Backend::sleep(&fake, Duration::from_millis(500)).await;
-        assert_eq!(opened.journal.status().no_file, Some(NoFile::NoDescriptor));
-        until_reached(&progress, lsn).await;
-        assert_eq!(progress.failed_from(), None);
-        assert_eq!(opened.journal.status().no_file, None);
-    });
-}
-
-#[test]
-fn rafts_journal_waits_for_space_and_what_it_took_is_not_lost() {
-    let fake = Fake::new();
-    fake.run(async {
-        let context = JournalContext {
-            backend: fake.clone(),
-            name: RAFT,
-            directory: directory(),
-            settings: settings(),
-            metrics: Arc::default(),
-        };
-        let journal = open(context).await.expect("the journal opens").journal;
-        io_backend::Backend::sleep(&fake, Duration::from_secs(1)).await;
-        fake.world().full = true;
-        let progress = Arc::new(Progress::default());
-        let hard_state = |offset| JournalEntry {
-            kind: EntryKind::RaftHardState,
-            partition: PartitionId::NODE,
-            ..entry(0, offset, &[1; 3000])
-        };
-        let mut last = Lsn(0);
-        for offset in 0..40 {
-            last = journal.submit(vec![hard_state(offset)], &progress).expect("taken");
-            io_backend::Backend::sleep(&fake, Duration::from_secs(1)).await;
-        }
-        assert_eq!(progress.failed_from(), None);
-        assert!(progress.reached() < last.0 && journal.status().disk_full, "{:?}", journal.status());
-        fake.world().full = false;
-        until_reached(&progress, last).await;
-        assert_eq!(progress.failed_from(), None);
-        assert!(!journal.status().disk_full);
-    });
 }
 
 #[test]

@@ -60,15 +60,8 @@ enum Command {
         /// Written by `sweep --json`
         #[arg(required = true)]
         records: Vec<PathBuf>,
-        /// Write all run records
-        #[arg(long)]
-        json: Option<PathBuf>,
-        /// Write test results for CI
-        #[arg(long)]
-        junit: Option<PathBuf>,
-        /// Write a self-contained page into this directory
-        #[arg(long)]
-        html: Option<PathBuf>,
+        #[command(flatten)]
+        outputs: sweep::Outputs,
     },
     /// Write the course of a run, and some of its events, to a file, for `check-determinism`
     #[command(hide = true)]
@@ -134,15 +127,8 @@ struct Sweep {
     /// Ignore the scenarios' parts
     #[arg(long, conflicts_with = "part")]
     production: bool,
-    /// Write all run records
-    #[arg(long)]
-    json: Option<PathBuf>,
-    /// Write test results for CI
-    #[arg(long)]
-    junit: Option<PathBuf>,
-    /// Write a self-contained page into this directory
-    #[arg(long)]
-    html: Option<PathBuf>,
+    #[command(flatten)]
+    outputs: sweep::Outputs,
 }
 
 pub fn main() -> ExitCode {
@@ -155,9 +141,7 @@ pub fn main() -> ExitCode {
         Command::CheckDeterminism { files, seeds, part } => {
             known_part(part).and_then(|part| determinism::check(&files, seeds, part))
         }
-        Command::Merge { records, json, junit, html } => {
-            sweep::merge(&records, sweep::Outputs { json, junit, html })
-        }
+        Command::Merge { records, outputs } => sweep::merge(&records, outputs),
         Command::Trace { file, seed, part, window, out } => {
             determinism::trace(&file, seed, part, window, &out)
         }

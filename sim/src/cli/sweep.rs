@@ -50,7 +50,7 @@ pub(super) fn sweep(arguments: super::Sweep) -> Result<u8, CommandError> {
     let mut sweep = SweepRecord::new(records, began.elapsed().as_secs_f64());
     sweep.shard = arguments.shard.map(|shard| shard.to_string());
     sweep.not_run = orders.len() - sweep.runs.len();
-    let outputs = Outputs { json: arguments.json, junit: arguments.junit, html: arguments.html };
+    let outputs = arguments.outputs;
     outputs.write(&sweep, &shelf)?;
     Ok(sweep.status().code())
 }
@@ -91,10 +91,17 @@ fn check_shards(sweeps: &[SweepRecord]) -> Result<(), String> {
 }
 
 /// Where results go beside the terminal.
+#[derive(clap::Args)]
 pub(super) struct Outputs {
-    pub(super) json: Option<PathBuf>,
-    pub(super) junit: Option<PathBuf>,
-    pub(super) html: Option<PathBuf>,
+    /// Write all run records
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Write test results for CI
+    #[arg(long)]
+    junit: Option<PathBuf>,
+    /// Write a self-contained page into this directory
+    #[arg(long)]
+    html: Option<PathBuf>,
 }
 
 impl Outputs {

@@ -1,0 +1,180 @@
+//! What comes: requests are read as far as there is room for them, and what is not read stays with the client.
+
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{BufMut, BytesMut};
+use io_backend::{Backend, Moment};
+use tokio::io::AsyncReadExt;
+
+use super::frame::{self, Next, SIZE_BYTES};
+use super::{Connection, End};
+use crate::budget::{self, Class, Held, Holds, Share};
+use crate::limits::{READ_BUFFER_BYTES, ROOM_PATIENCE, SMALL_REQUEST_BYTES};
+use crate::wire::{self, Incoming};
+
+impl<B: Backend> Connection<'_, B> {
+    /// The next request, with its bytes charged. Others than produces are counted when they are worked on.
+    pub(super) fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Incoming, Held), End>> {
+        loop {
+            let next = frame::next(&self.input, self.front.context.config.server.request_bytes)?;
+            match next {
+                Next::Frame(size) => {
+                    let amount = match frame::is_produce(&self.input) {
+                        true => SIZE_BYTES + size,
+                        false => budget::decoded_bytes(size, self.front.context.config.server.request_bytes),
+                    };
+                    ready!(self.poll_bytes(size, amount, cx));
+                    self.leave_arriving();
+                    let request = ready!(self.poll_enter(cx));
+                    let mut held = Held { request, bytes: self.bytes.take(), waiting: None };
+                    let produce = frame::is_produce(&self.input);
+                    let mut frame = self.take_frame(size).freeze();
+                    if let Some(share) = held.bytes.take_if(|_| produce) {
+                        // Its batches hold what they take until the partitions have copied them, whatever
+                        // becomes of this connection.
+                        frame = budget::charged(frame, share);
+                    }
+                    return Poll::Ready(Ok((wire::decode(frame)?, held)));
+                }
+                // What fits the read buffer is charged when it is whole; of what is larger, what comes as it comes.
+                // What is only announced takes nobody's place.
+                Next::Partial(size) => {
+                    let mut room = READ_BUFFER_BYTES;
+                    if size > READ_BUFFER_BYTES {
+                        room = frame::room_wanted(size, self.input.len());
+                        ready!(self.poll_bytes(size, self.input.len() + room, cx));
+                    }
+                    ready!(self.poll_read(cx, room))?;
+                }
+                Next::Size => ready!(self.poll_read(cx, READ_BUFFER_BYTES))?,
+            }
+        }
+    }
+
+    /// Brings what is charged for a request of `size` to `amount`.
+    fn poll_bytes(&mut self, size: usize, amount: usize, cx: &Context<'_>) -> Poll<()> {
+        let charged = self.bytes.as_ref().map_or(0, Share::amount);
+        if charged < amount {
+            let class = if size > SMALL_REQUEST_BYTES { Class::Large } else { self.class() };
+            let account = &self.front.budget.request_bytes;
+            let Poll::Ready(more) = account.poll_take(&mut self.bytes_place, class, amount - charged, cx)
+            else {
+                return self.wait_for_room();
+            };
+            self.waits_for_room = None;
+            match &mut self.bytes {
+                Some(bytes) => bytes.merge(more),
+                None => self.bytes = Some(more),
+            }
+        }
+        if size > SMALL_REQUEST_BYTES {
+            self.note_arriving(self.read_at, false);
+        }
+        Poll::Ready(())
+    }
+
+    /// There is no room. Who holds some and gets no further is cut off for it, at once or after a while.
+    fn wait_for_room(&mut self) -> Poll<()> {
+        let now = self.front.context.backend.now();
+        let since = *self.waits_for_room.get_or_insert(now);
+        if self.bytes.is_some() {
+            self.note_arriving(since, true);
+        }
+        let long = now.since(since) >= ROOM_PATIENCE;
+        self.front.budget.arriving.make_room(now, long);
+        Poll::Pending
+    }
+
+    fn note_arriving(&mut self, since: Moment, waits: bool) {
+        let holds = Holds { bytes: self.bytes.as_ref().map_or(0, Share::amount), since, waits };
+        self.arriving = Some(self.front.budget.arriving.note(self.arriving, &self.control, holds));
+    }
+
+    pub(super) fn leave_arriving(&mut self) {
+        if let Some(number) = self.arriving.take() {
+            self.front.budget.arriving.leave(number);
+        }
+    }
+
+    /// A produce counts among the requests from its start on, everything else when it is worked on.
+    fn poll_enter(&mut self, cx: &Context<'_>) -> Poll<Option<Share>> {
+        if !frame::is_produce(&self.input) {
+            return Poll::Ready(None);
+        }
+        let class = self.class();
+        self.front.budget.requests.poll_take(&mut self.request_place, class, 1, cx).map(Some)
+    }
+
+    /// Produces wait for the disk: whoever asks something else is answered while they stand still.
+    fn class(&self) -> Class {
+        if frame::is_produce(&self.input) { Class::Common } else { Class::Essential }
+    }
+
+    fn take_frame(&mut self, size: usize) -> BytesMut {
+        self.waited = Duration::ZERO;
+        let mut framed = self.input.split_to(SIZE_BYTES + size);
+        if size > READ_BUFFER_BYTES {
+            // The rest begins a buffer of its own: the large one goes when the request is done.
+            self.input = BytesMut::from(&self.input[..]);
+        }
+        framed.split_off(SIZE_BYTES)
+    }
+
+    /// Reads at most `room` bytes, which is what is charged or what a connection has anyway.
+    fn poll_read(&mut self, cx: &mut Context<'_>, room: usize) -> Poll<Result<(), End>> {
+        self.input.reserve(room);
+        if self.closed {
+            return Poll::Ready(Err(self.end_of_stream()));
+        }
+        let read = {
+            let mut into = (&mut self.input).limit(room);
+            let reading = pin!(self.stream.read_buf(&mut into));
+            let polled = reading.poll(cx);
+            self.awaits_bytes = polled.is_pending();
+            if polled.is_pending() && self.input.is_empty() {
+                // An idle connection keeps no buffer.
+                self.input = BytesMut::new();
+            }
+            ready!(polled)
+        };
+        self.waiting = None;
+        match read {
+            Ok(0) => Poll::Ready(Err(self.end_of_stream())),
+            Ok(_) => {
+                self.read_at = self.front.context.backend.now();
+                Poll::Ready(Ok(()))
+            }
+            Err(error) => Poll::Ready(Err(End::Network(error))),
+        }
+    }
+
+    fn end_of_stream(&self) -> End {
+        if self.input.is_empty() { End::ClosedByClient } else { End::Truncated }
+    }
+
+    /// While no request is taken: notices that the client is gone. What it has asked for is then answered
+    /// without waiting for anything, if only into a connection that takes it no more.
+    pub(super) fn poll_look_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.closed || self.input.len() >= READ_BUFFER_BYTES {
+            // More stands behind than is looked at: its end would not be seen.
+            self.control.hurry(true);
+            return Poll::Pending;
+        }
+        self.input.reserve(READ_BUFFER_BYTES - self.input.len());
+        let read = {
+            let reading = pin!(self.stream.read_buf(&mut self.input));
+            ready!(reading.poll(cx))?
+        };
+        if read == 0 {
+            self.closed = true;
+        }
+        if self.closed || self.input.len() >= READ_BUFFER_BYTES {
+            self.control.hurry(true);
+        }
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,91 @@
+//! What goes: answers in pieces, charged while they wait for the client to read them.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use io_backend::Backend;
+use tokio::io::AsyncWrite as _;
+use tracing::error;
+
+use super::{Connection, End};
+use crate::budget::Holds;
+use crate::dispatch::Finished;
+use crate::limits::{READ_BUFFER_BYTES, WRITE_BUFFER_BYTES};
+use crate::wire;
+
+impl<B: Backend> Connection<'_, B> {
+    pub(super) fn put(&mut self, finished: Finished) {
+        let (response, room) = match finished {
+            Finished::Answer(response, room) => (response, room),
+            Finished::Silent => return,
+            Finished::Close(why) => {
+                self.queue.clear();
+                self.ending = Some(End::Unanswerable(why));
+                return;
+            }
+        };
+        if self.out.is_empty() {
+            self.wrote_at = self.front.context.backend.now();
+            self.out_since = self.wrote_at;
+            self.out_written = 0;
+        }
+        match (&mut self.out_room, room) {
+            (Some(all), Some(room)) => all.merge(room),
+            (none, Some(room)) => *none = Some(room),
+            (_, None) => {}
+        }
+        if let Err(what) = wire::encode(&response, &mut self.out) {
+            error!(peer = %self.peer, head = ?response.head, "a response could not be encoded: {what}");
+            // Two fields of fixed size: this cannot fail.
+            let _ = wire::encode(&wire::internal_error(response.head), &mut self.out);
+        }
+        self.charge_out();
+    }
+
+    /// Brings what is charged for answers to what is to be written; a few small ones are not charged.
+    fn charge_out(&mut self) {
+        let bytes = self.out.len();
+        let charged = if bytes > READ_BUFFER_BYTES { bytes } else { 0 };
+        match &mut self.out_room {
+            Some(room) => room.set(charged),
+            None if charged > 0 => self.out_room = Some(self.front.budget.answer_bytes.take_anyway(charged)),
+            None => {}
+        }
+        if charged == 0 {
+            self.out_room = None;
+        }
+        if bytes > WRITE_BUFFER_BYTES {
+            let holds = Holds { bytes, since: self.wrote_at, waits: false };
+            self.unread = Some(self.front.budget.unread.note(self.unread, &self.control, holds));
+        } else if let Some(number) = self.unread.take() {
+            self.front.budget.unread.leave(number);
+        }
+    }
+
+    /// Writes what there is; whether anything was written.
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let before = self.out.len();
+        while !self.out.is_empty() {
+            match self.out.poll_write(&mut self.stream, cx) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(written)) => {
+                    self.unflushed = true;
+                    self.wrote_at = self.front.context.backend.now();
+                    self.out_written += written;
+                    self.charge_out();
+                    self.front.context.metrics.bytes_out.inc_by(written as u64);
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending if self.out.len() < before => return Poll::Ready(Ok(true)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        if self.unflushed {
+            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+            self.unflushed = false;
+            return Poll::Ready(Ok(true));
+        }
+        Poll::Ready(Ok(false))
+    }
+}
