@@ -234,6 +234,12 @@ impl Config {
                 journal.queue_bytes, self.topics.max_batch_bytes
             ));
         }
+        if self.topics.max_batch_bytes * 2 > journal.file_bytes {
+            return Err(format!(
+                "journal.file_bytes ({}) must be at least twice topics.max_batch_bytes ({}): a batch has to fit into a file",
+                journal.file_bytes, self.topics.max_batch_bytes
+            ));
+        }
         if self.topics.max_batch_bytes > self.server.request_bytes {
             return Err("topics.max_batch_bytes must not be larger than server.request_bytes".into());
         }

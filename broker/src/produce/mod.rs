@@ -240,7 +240,7 @@ pub async fn finish<B: Backend>(
                     add_endpoint(&mut endpoints, &context.metadata.image(), leader);
                 }
                 if first_refusal.is_none() {
-                    first_refusal = Some(refusal.code);
+                    first_refusal = Some((refusal.code, refusal.why.clone()));
                 }
             }
             partitions.push(answer(head.version, partition.index, outcome));
@@ -258,13 +258,14 @@ pub async fn finish<B: Backend>(
         event = "PRODUCE_COMPLETE",
         correlation = head.correlation,
         errors,
+        first = ?first_refusal,
         duration_us = took.as_micros() as u64,
     );
     if pending.acks == Some(Acks::None) {
         // The only way to tell a client that does not listen: it connects again and asks who leads.
         return match first_refusal {
             None => Finished::Silent,
-            Some(code) => Finished::Close(format!("a produce with acks=0 failed: {code:?}")),
+            Some((code, _)) => Finished::Close(format!("a produce with acks=0 failed: {code:?}")),
         };
     }
     let response = ProduceResponse::default().with_responses(responses).with_node_endpoints(endpoints);

@@ -59,6 +59,7 @@ pub(super) struct Asked {
     wait: Duration,
     /// The broker was asked to take its time until then, or is busy with what was asked before.
     owed_from: At,
+    within: Duration,
     due: At,
     response_header: i16,
 }
@@ -167,10 +168,7 @@ impl<B: Backend> Connection<B> {
         // They wait from now at most: one that was answered early has not used its time.
         let before: At = self.pending.iter().map(|asked| ns(asked.wait)).sum();
         let latest = self.pending.back().map_or(sent, |asked| asked.owed_from.max(sent));
-        // A request that is not read yet has not begun: its time runs from when one of those before it is answered.
-        let unread = self.pending.len().checked_sub(self.client.field.answers_queued);
-        let read = unread.map_or(sent, |index| self.pending[index].due);
-        let owed_from = latest.min(sent + before).max(read) + ns(terms.wait);
+        let owed_from = latest.min(sent + before) + ns(terms.wait);
         self.client.field.notes.write().pulse.asked(trade, owed_from);
         self.pending.push_back(Asked {
             number: self.number,
@@ -178,10 +176,28 @@ impl<B: Backend> Connection<B> {
             sent,
             wait: terms.wait,
             owed_from,
+            within: terms.within,
             due: owed_from + ns(terms.within),
             response_header: <R::Response as HeaderVersion>::header_version(version),
         });
+        self.time_unread(At::MAX);
         Ok(self.number)
+    }
+
+    /// A request that is not read yet has not begun: its time runs from when one of those before it is answered.
+    /// Those that are read by `now` have theirs from now on at most.
+    fn time_unread(&mut self, now: At) {
+        let queued = self.client.field.answers_queued;
+        for index in 0..self.pending.len() {
+            let read = index.checked_sub(queued).map(|before| self.pending[before].due);
+            let asked = &mut self.pending[index];
+            let beyond = ns(asked.wait) + ns(asked.within);
+            let owed = asked.owed_from + ns(asked.within);
+            asked.due = match read {
+                Some(read) => owed.max(read + beyond),
+                None => asked.due.min(now.saturating_add(beyond)).max(owed),
+            };
+        }
     }
 
     /// The next answer, or none until `until`. After an error the connection is of no use, and whatever was pending
@@ -296,7 +312,9 @@ impl<B: Backend> Connection<B> {
         let header = ResponseHeader::decode(&mut body, version).map_err(|error| error.to_string())?;
         match self.pending.pop_front() {
             Some(asked) if asked.number == header.correlation_id => {
-                Ok(Answer { asked, heard: self.client.now(), body })
+                let heard = self.client.now();
+                self.time_unread(heard);
+                Ok(Answer { asked, heard, body })
             }
             Some(asked) => {
                 let what =

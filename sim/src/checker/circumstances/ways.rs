@@ -7,7 +7,7 @@ use crate::fault::{FaultHits, FaultKind, Link};
 use crate::history::{At, Trade};
 
 /// A client notices a connection that has silently ended only when it uses it and its patience is over.
-pub(super) const UNNOTICED: At = 20_000_000_000;
+pub(super) const UNNOTICED: At = 30_000_000_000;
 /// One request takes so many segments, one after the other, the connection's making included.
 const SEGMENTS_IN_TURN: u64 = 8;
 /// Segments that are this much late do not make an answer late.
