@@ -135,6 +135,8 @@ async fn finish<B: Backend>(
     deadline: Deadline,
 ) -> Result<(), DiskError> {
     let disk = backend.disk();
+    // Small operations: one that never completes must not hold the round, and with it the journal of the whole node.
+    let deadline = Deadline::after(backend, limits::DISK_DEADLINE).earlier(deadline);
     let files_made = !made.is_empty();
     if snapshot.is_some() || files_made {
         make_directory::<B>(disk, files, deadline).await?;

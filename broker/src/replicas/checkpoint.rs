@@ -220,7 +220,7 @@ impl<B: Backend> Checkpointer<B> {
                 }
             };
             let began = self.backend.now();
-            let result = self.round(Deadline::after(&self.backend, limits::CHECKPOINT_DEADLINE)).await;
+            let result = self.round().await;
             let took = self.backend.now().since(began);
             let JournalStatus { unreleased_bytes, disk_full, .. } = self.journal.status();
             next = pace.handle_round(result.as_ref().ok(), took, unreleased_bytes, disk_full);
@@ -255,7 +255,8 @@ impl<B: Backend> Checkpointer<B> {
         }
     }
 
-    async fn round(&mut self, deadline: Deadline) -> Result<Round, CheckpointFailed> {
+    async fn round(&mut self) -> Result<Round, CheckpointFailed> {
+        let deadline = Deadline::after(&self.backend, limits::CHECKPOINT_DEADLINE);
         // In this order: a replica that is seen neither pinned nor open is not begun yet, so it has no entry up to
         // here; or it was closed, and then `closing` is seen after it.
         let JournalStatus { submitted: began_at, durable, .. } = self.journal.status();
@@ -320,6 +321,8 @@ impl<B: Backend> Checkpointer<B> {
         let (needed, held_by) = needed;
         let mut record_bytes = 0;
         if !marks.is_empty() {
+            // Whoever was not done in time keeps the others' record from nothing.
+            let deadline = Deadline::after(&self.backend, limits::CHECKPOINT_DEADLINE);
             self.backend.disk().sync_dir(&self.directory, deadline).await?;
             let marks: Vec<CheckpointMark> = marks.into_values().collect();
             let entries = checkpoint_entries(&marks, self.entry_bytes);

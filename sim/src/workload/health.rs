@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
-use io_backend::{Backend, Deadline, Network, network};
+use io_backend::{Backend, Deadline, Network, TaskName, network};
 
 use super::Client;
 use crate::history::{HealthCheck, Readiness};
@@ -15,7 +15,8 @@ const REQUEST: &[u8] = b"GET /health/ready HTTP/1.1\r\nHost: node\r\nConnection:
 const ANSWER_BYTES_MAX: usize = 8 * 1024;
 
 pub(super) fn start<B: Backend>(client: Client<B>, node: u32) {
-    client.begin("health", watch(client.clone(), node));
+    let name = TaskName::of("health", client.name.clone());
+    let _detached = client.backend.clone().spawn(name, watch(client, node));
 }
 
 async fn watch<B: Backend>(client: Client<B>, node: u32) {
@@ -24,7 +25,7 @@ async fn watch<B: Backend>(client: Client<B>, node: u32) {
     loop {
         backend.sleep(EVERY).await;
         let asked = client.now();
-        if asked >= client.field.schedule.produce_until {
+        if client.field.is_done() {
             return;
         }
         let answer = ask(&backend, &address).await.unwrap_or(Readiness::Silent);
