@@ -145,9 +145,8 @@ pub const OPEN_DEADLINE: Duration = Duration::from_secs(120);
 pub const RESCUE_DEADLINE: Duration = Duration::from_secs(60);
 /// A checkpoint of many partitions is recorded in entries of at most this.
 pub const CHECKPOINT_ENTRY_BYTES: usize = MIB;
-/// Bound on what a round of checkpoints asks of partitions, and then on its record: what was not done in time is tried again in the
-/// next one, while records are taken for as long as the journal may grow.
-pub const CHECKPOINT_DEADLINE: Duration = Duration::from_secs(30);
+/// Bound on what a round of checkpoints asks of partitions, and then on its record.
+pub const CHECKPOINT_DEADLINE: Duration = Duration::from_secs(120);
 /// Partitions whose leadership begins at the same time: their epoch starts share a journal group.
 pub const LEADERSHIPS_AT_ONCE: usize = 4_096;
 

@@ -10,6 +10,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use io_backend::{Backend, Deadline, Disk, DiskError, File, OpenHow};
@@ -43,6 +44,8 @@ pub struct LogFiles<B: Backend> {
     pub snapshots: Vec<Lsn>,
     /// Attempts to write files that failed since the process began.
     pub attempts: u32,
+    /// Those since the last one that succeeded.
+    pub failed_in_row: u32,
     /// The directory is there, and durably so.
     pub directory_made: bool,
 }
@@ -55,6 +58,7 @@ impl<B: Backend> Clone for LogFiles<B> {
             segments: self.segments.clone(),
             snapshots: self.snapshots.clone(),
             attempts: self.attempts,
+            failed_in_row: self.failed_in_row,
             directory_made: self.directory_made,
         }
     }
@@ -68,6 +72,7 @@ impl<B: Backend> LogFiles<B> {
             segments: Vec::new(),
             snapshots: Vec::new(),
             attempts: 0,
+            failed_in_row: 0,
             directory_made: false,
         }
     }
@@ -112,6 +117,7 @@ impl<B: Backend> Checkpoint<B> {
             }
             Err(error) => Err(error),
         };
+        files.failed_in_row = if outcome.is_ok() { 0 } else { files.failed_in_row.saturating_add(1) };
         if outcome.is_err() {
             files.attempts += 1;
             if spent && let Some(last) = files.segments.last_mut() {
@@ -126,6 +132,12 @@ impl<B: Backend> Checkpoint<B> {
     }
 }
 
+/// How long one operation is waited for: one that never completes must not hold the round, and with it the journal of the
+/// whole node, and the next attempt goes to other files. Where that fails again and again, the disk is only slow.
+fn patience<B: Backend>(files: &LogFiles<B>) -> Duration {
+    limits::DISK_DEADLINE * (1 << files.failed_in_row.saturating_sub(2).min(4))
+}
+
 /// What follows when all segments are synced.
 async fn finish<B: Backend>(
     backend: &B,
@@ -135,8 +147,7 @@ async fn finish<B: Backend>(
     deadline: Deadline,
 ) -> Result<(), DiskError> {
     let disk = backend.disk();
-    // Small operations: one that never completes must not hold the round, and with it the journal of the whole node.
-    let deadline = Deadline::after(backend, limits::DISK_DEADLINE).earlier(deadline);
+    let deadline = Deadline::after(backend, patience(files)).earlier(deadline);
     let files_made = !made.is_empty();
     if snapshot.is_some() || files_made {
         make_directory::<B>(disk, files, deadline).await?;
@@ -205,6 +216,11 @@ struct Work<'a, B: Backend> {
 }
 
 impl<B: Backend> Work<'_, B> {
+    /// The bound on the next operation.
+    fn soon(&self) -> Deadline {
+        Deadline::after(self.backend, patience(self.files)).earlier(self.deadline)
+    }
+
     /// Writes and syncs; returns what the segments are then.
     async fn write_segments(&mut self, chunks: &[Chunk]) -> Result<Segments<B>, DiskError> {
         let mut segments = self.files.segments.clone();
@@ -215,7 +231,7 @@ impl<B: Backend> Work<'_, B> {
             && self.backend.now().since(last.begun) < self.settings.segment_age
         {
             let path = self.files.directory.join(last.name.file("log"));
-            let opened = self.backend.disk().open(&path, OpenHow::Existing, self.deadline).await;
+            let opened = self.backend.disk().open(&path, OpenHow::Existing, self.soon()).await;
             if let Err(error) = &opened {
                 // Whatever it is: what is still in the tail can go to a file of its own.
                 self.spent |= !lacks_descriptors(error);
@@ -257,10 +273,10 @@ impl<B: Backend> Work<'_, B> {
         let name = SegmentName { base, attempt: self.files.attempts };
         let path = self.files.directory.join(name.file("log"));
         if !self.files.directory_made {
-            disk.create_dir_all(&self.files.directory, self.deadline).await?;
+            disk.create_dir_all(&self.files.directory, self.soon()).await?;
         }
         self.made.push(path.clone());
-        let file = disk.open(&path, OpenHow::CreateNew, self.deadline).await?;
+        let file = disk.open(&path, OpenHow::CreateNew, self.soon()).await?;
         let read = self.files.open_files.file(path);
         Ok(Writing::on(Segment::empty(name, read, self.backend.now()), file))
     }
@@ -269,7 +285,7 @@ impl<B: Backend> Work<'_, B> {
     async fn flush(&mut self, writing: &mut Writing<B>) -> Result<(), DiskError> {
         let piece: Bytes = writing.buffer.split().freeze();
         let len = piece.len() as u64;
-        let written = writing.file.write_at(writing.written, piece, self.deadline).await;
+        let written = writing.file.write_at(writing.written, piece, self.soon()).await;
         if let Err(error) = &written {
             // Where space is short the same file may go on later; any other error is the file's own.
             self.spent |= writing.existing && !error.is_full();
@@ -283,7 +299,7 @@ impl<B: Backend> Work<'_, B> {
     }
 
     async fn sync(&mut self, writing: &mut Writing<B>) -> Result<(), DiskError> {
-        let synced = writing.file.sync(self.deadline).await;
+        let synced = writing.file.sync(self.soon()).await;
         self.spent |= writing.existing && synced.is_err();
         synced?;
         writing.synced = writing.written;
@@ -333,10 +349,8 @@ impl<B: Backend> Work<'_, B> {
         entries: Bytes,
     ) -> Result<(), DiskError> {
         let path = self.files.directory.join(name.file(extension));
-        // What only saves time must not hold the round, and with it the journal of the whole node, to its end.
-        let soon = Deadline::after(self.backend, limits::DISK_DEADLINE).earlier(self.deadline);
-        let file = self.backend.disk().open(&path, OpenHow::OrCreate, soon).await?;
-        file.write_at(position, entries, soon).await
+        let file = self.backend.disk().open(&path, OpenHow::OrCreate, self.soon()).await?;
+        file.write_at(position, entries, self.soon()).await
     }
 }
 

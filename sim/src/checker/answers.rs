@@ -90,7 +90,7 @@ mod tests {
         let unanswered = request(RequestEnd::Unanswered, 210);
         let partition = |link: &str, from, until| {
             let fault = Fault { link: Some(link.parse().unwrap()), ..Fault::new(FaultKind::Partition) };
-            vec![FaultHits { fault, hits: 1, from, until }]
+            vec![FaultHits { fault, hits: 1, from, until, struck: Vec::new() }]
         };
         assert_eq!(check(&unanswered, partition("client-1 <-> node1", 150, 160)), []);
         assert_eq!(check(&unanswered, partition("client-2 <-> node1", 150, 160)).len(), 1);

@@ -116,7 +116,7 @@ mod tests {
     }
 
     fn fault(kind: FaultKind) -> FaultHits {
-        FaultHits { fault: Fault::new(kind).on(1), hits: 1, from: 90 * S, until: 110 * S }
+        FaultHits { fault: Fault::new(kind).on(1), hits: 1, from: 90 * S, until: 110 * S, struck: Vec::new() }
     }
 
     #[test]

@@ -263,7 +263,13 @@ mod tests {
     }
 
     fn circumstances(kind: Option<FaultKind>) -> Circumstances {
-        let hit = |kind| FaultHits { fault: Fault::new(kind).on(1), hits: 1, from: 10 * S, until: 30 * S };
+        let hit = |kind| FaultHits {
+            fault: Fault::new(kind).on(1),
+            hits: 1,
+            from: 10 * S,
+            until: 30 * S,
+            struck: Vec::new(),
+        };
         let life = Life { node: "node1".into(), incarnation: 1, serving: Some(S), ..Life::default() };
         Circumstances::new(kind.map(hit).into_iter().collect(), vec![life], 40 * S)
     }

@@ -96,7 +96,7 @@ mod tests {
         assert_eq!(fired_and_lost(&history, &calm).len(), 1);
         assert_eq!(fired_and_lost(&ending_with(vec![fired(0)], &[(0, 0)]), &calm), []);
         let fault = Fault::new(FaultKind::Kill).on(1);
-        let hit = FaultHits { fault, hits: 1, from: 5, until: 5 };
+        let hit = FaultHits { fault, hits: 1, from: 5, until: 5, struck: Vec::new() };
         assert_eq!(fired_and_lost(&history, &Circumstances::new(vec![hit], Vec::new(), END)), []);
     }
 

@@ -20,6 +20,8 @@ pub struct FaultHits {
     /// From when until when (exclusive) it was in force, in nanoseconds of the world; `u64::MAX` for never.
     pub from: u64,
     pub until: u64,
+    /// When it hit, where it does so a few times only.
+    pub struck: Vec<u64>,
 }
 
 pub(super) struct Slot {
@@ -27,6 +29,7 @@ pub(super) struct Slot {
     from: u64,
     pub(super) until: u64,
     hits: u64,
+    struck: Vec<u64>,
     /// Occasions that it still waits for before it begins; none once it has begun or never will.
     awaits: Option<u64>,
 }
@@ -54,7 +57,7 @@ impl ActiveFaults {
         if awaits.is_some() {
             self.armed.push(id);
         }
-        self.slots.push(Slot { fault: fault.clone(), from, until, hits: 0, awaits });
+        self.slots.push(Slot { fault: fault.clone(), from, until, hits: 0, struck: Vec::new(), awaits });
         self.families[fault.kind.family() as usize].push(id.0);
         id
     }
@@ -135,6 +138,7 @@ impl ActiveFaults {
             hits: slot.hits,
             from: slot.from,
             until: slot.until,
+            struck: slot.struck.clone(),
         };
         self.slots.iter().map(told).collect()
     }
@@ -172,6 +176,9 @@ impl ActiveFaults {
                 continue;
             }
             let kind = fault.kind;
+            if fault.count.is_some() {
+                self.slots[number].struck.push(now);
+            }
             self.hit(FaultId(number));
             struck.push((kind, FaultId(number)));
         }

@@ -12,9 +12,10 @@ use super::node;
 use super::watch::{SETTLE, Sighting, Watch, Why};
 use super::witness::Witness;
 use crate::checker::budgets::{Idle, Peaks};
+use crate::checker::circumstances;
 use crate::checker::rest::Rest;
 use crate::checker::visibility::Durable;
-use crate::fault::{FaultKind, FaultPlan};
+use crate::fault::FaultPlan;
 use crate::history::{At, History, Standstill, Value};
 use crate::scenario::{Scenario, Settings};
 use crate::workload::{self, Client, Field, Schedule, payload, read_everything};
@@ -133,7 +134,7 @@ pub(super) fn durable(history: &History, disk: &Device) -> BTreeMap<Value, Durab
 /// What the node had before clients came, and what it has after they have gone.
 fn rest(world: &World, field: &Field, tails: u64, before: ProcessCounts, after: ProcessCounts) -> Rest {
     let extra = field.notes.write().topics.keys().filter(|topic| topic.starts_with("more-")).count();
-    let silenced = world.fault_hits().iter().any(|hit| hit.hits > 0 && hit.fault.kind == FaultKind::Silence);
+    let silenced = circumstances::hide_ends(&world.fault_hits(), NODE, world.now().as_nanos() as At);
     Rest {
         before,
         after,

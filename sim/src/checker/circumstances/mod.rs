@@ -20,6 +20,8 @@ use crate::history::{At, Request, RequestEnd, Trade};
 
 /// What was held up needs this long to be on its way again: segments are sent anew, tasks catch up.
 const SETTLING: At = 1_000_000_000;
+/// An operation that does not complete is waited for no longer, and what it belonged to is done again by then.
+const GIVEN_UP_AFTER: At = 13_000_000_000;
 /// A process that starts reads its journal back before it serves; beyond this it has no excuse any more.
 const START_WITHIN: At = 10_000_000_000;
 
@@ -176,10 +178,13 @@ impl Circumstances {
     /// process. The moment at which clients notice that a connection has silently ended is theirs.
     pub fn trouble(&self, node: &str, requests: &[Request]) -> Times {
         let mut spans: Vec<(At, At)> = self.down(node).spans().to_vec();
-        // A few operations that never complete are not to be felt by anybody.
-        for hit in self.faults.iter().filter(|hit| counts(hit) && !hit.fault.outlives_the_healing()) {
+        for hit in self.faults.iter().filter(|hit| counts(hit)) {
             let network = hit.fault.kind.family() == Family::Network;
-            if network || is_on(hit, node) {
+            if hit.fault.outlives_the_healing() {
+                // A few operations that never complete are given up, and then not to be felt by anybody.
+                let given_up = |at: &At| (*at, at.saturating_add(GIVEN_UP_AFTER));
+                spans.extend(hit.struck.iter().filter(|_| is_on(hit, node)).map(given_up));
+            } else if network || is_on(hit, node) {
                 spans.push((hit.from, hit.until));
             }
         }
@@ -203,6 +208,18 @@ impl Circumstances {
         }
         Times::of(spans)
     }
+}
+
+/// Whether connections to the node may have ended by now without it being told: in silence, or behind what a slow link
+/// still has on its way.
+pub fn hide_ends(hits: &[FaultHits], node: &str, now: At) -> bool {
+    hits.iter().filter(|hit| counts(hit)).any(|hit| match hit.fault.kind {
+        FaultKind::Silence => true,
+        FaultKind::SlowLink => {
+            ways::hold(hit, None, node, Trade::Produce).is_some_and(|hold| hold.span().1 > now)
+        }
+        _ => false,
+    })
 }
 
 /// One that touched something. A thread can be blocked by a task that began later than the fault.
