@@ -90,10 +90,17 @@ mod tests {
 
     #[test]
     fn acks_0_is_no_licence_to_lose_when_nothing_is_broken() {
-        let fired = |number| Send { acks: AckMode::None, ..acked(number, 0) };
+        let fired_at = |number, at| Send {
+            acks: AckMode::None,
+            outcome: Outcome::Acked { at, base: None },
+            ..acked(number, 0)
+        };
+        let fired = |number| fired_at(number, 2 * LED_WITHIN);
         let history = ending_with(vec![fired(0), fired(1)], &[(0, 0)]);
         let calm = Circumstances::new(Vec::new(), Vec::new(), END);
         assert_eq!(fired_and_lost(&history, &calm).len(), 1);
+        let early = ending_with(vec![fired(0), fired_at(1, LED_WITHIN - 1)], &[(0, 0)]);
+        assert_eq!(fired_and_lost(&early, &calm), [], "its partition was not led yet");
         assert_eq!(fired_and_lost(&ending_with(vec![fired(0)], &[(0, 0)]), &calm), []);
         let fault = Fault::new(FaultKind::Kill).on(1);
         let hit = FaultHits { fault, hits: 1, from: 5, until: 5, struck: Vec::new() };

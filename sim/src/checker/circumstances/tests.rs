@@ -52,7 +52,7 @@ fn a_fault_excuses_those_whose_way_or_whose_work_it_broke_and_nobody_else() {
         (link(Reset, "* <-> node1"), 101, 101, false),
         (link(Silence, "* <-> node1"), 99, 99, true),
         (link(Silence, "client-2 <-> node1"), 99, 99, false),
-        (link(Silence, "* <-> node1"), 70, 70, false),
+        (link(Silence, "* <-> node1"), 60, 60, false),
         (link(ConnectHangs, "* <-> node1"), 100, 101, true),
         (delay(800), 95, 110, true),
         (delay(20), 95, 110, false),
