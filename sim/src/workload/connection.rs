@@ -184,12 +184,15 @@ impl<B: Backend> Connection<B> {
         Ok(self.number)
     }
 
-    /// A request that is not read yet has not begun: its time runs from when one of those before it is answered.
-    /// Those that are read by `now` have theirs from now on at most.
+    /// A request that is not read yet has not begun, and neither has a fetch that others stand before: its time runs from
+    /// when one of those is answered. Those that have begun by `now` have theirs from now on at most.
     fn time_unread(&mut self, now: At) {
-        let queued = self.client.field.answers_queued;
         for index in 0..self.pending.len() {
-            let read = index.checked_sub(queued).map(|before| self.pending[before].due);
+            let at_once = match self.pending[index].trade {
+                Trade::Consume => 1,
+                _ => self.client.field.answers_queued,
+            };
+            let read = index.checked_sub(at_once).map(|before| self.pending[before].due);
             let asked = &mut self.pending[index];
             let beyond = ns(asked.wait) + ns(asked.within);
             let owed = asked.owed_from + ns(asked.within);
