@@ -114,8 +114,8 @@ pub(super) struct Owner<B: Backend> {
 /// What the owner waits for beside its mailboxes.
 pub(super) struct Waits<B: Backend> {
     room: Option<BoxFuture<'static, Result<(), TimedOut>>>,
-    /// The journal has just told of room.
-    had_room: bool,
+    /// The wait for room has just ended, with room or without.
+    waited: bool,
     checkpoint: Option<BoxFuture<'static, Option<Checkpointed<B>>>>,
     /// Who is to be told of the running checkpoint, and who wants another after it.
     running: Vec<CheckpointReply>,
@@ -129,7 +129,7 @@ impl<B: Backend> Default for Waits<B> {
     fn default() -> Self {
         Waits {
             room: None,
-            had_room: false,
+            waited: false,
             checkpoint: None,
             running: Vec::new(),
             next: Vec::new(),
@@ -229,10 +229,10 @@ impl<B: Backend> Owner<B> {
                 ready = true;
             }
             if let Some(room) = &mut self.open.room
-                && let Poll::Ready(result) = room.as_mut().poll(cx)
+                && room.as_mut().poll(cx).is_ready()
             {
                 self.open.room = None;
-                self.open.had_room = result.is_ok();
+                self.open.waited = true;
                 ready = true;
             }
             match self.questions.poll_receive_many(cx, questions, limits::PARTITION_MAILBOX) {
@@ -264,16 +264,16 @@ impl<B: Backend> Owner<B> {
             let Some(entries) = self.machine.stage(now, answers) else { continue };
             match self.journal.submit(entries, &self.progress) {
                 Ok(last) => {
-                    self.open.had_room = false;
+                    self.open.waited = false;
                     self.machine.handle_submitted(last, answers);
                 }
                 Err(error) => {
                     if self.machine.handle_refused(error, answers) == Refused::Full {
                         let otherwise = Deadline::after(&self.backend, limits::PRODUCE_DEADLINE);
                         let (bytes, deadline) = self.machine.line_wants(otherwise);
-                        self.open.room = Some(match std::mem::replace(&mut self.open.had_room, false) {
+                        self.open.room = Some(match std::mem::replace(&mut self.open.waited, false) {
                             false => self.journal.room(self.id, bytes, deadline),
-                            // Others were faster: not again at once.
+                            // Others were faster, or time was up: not again at once.
                             true => self.pause(),
                         });
                     }

@@ -20,6 +20,8 @@ use crate::world::streams::Stream;
 const PAUSE: Duration = Duration::from_millis(100);
 /// What a consumer waits at most when the producers are about to fall silent.
 const SHORTEST_END: Duration = Duration::from_millis(500);
+/// What it asks of a partition at least once they have.
+const LAST_PARTITION_BYTES: i32 = 1 << 20;
 
 pub(super) fn start<B: Backend>(client: Client<B>, shape: ConsumerShape, stream: Stream) {
     let places = client.field.places.len();
@@ -123,12 +125,12 @@ impl<B: Backend> Consumer<B> {
         let wait = self.shape.long_poll.min(Duration::from_nanos(left).max(SHORTEST_END)) / groups;
         // Nobody insists on more than he is ready to take, or than there will be.
         let min_bytes = if left == 0 { 1 } else { self.shape.min_bytes.min(self.shape.partition_bytes / 2) };
-        FetchTerms {
-            wait,
-            min_bytes,
-            partition_bytes: self.shape.partition_bytes,
-            version: self.shape.version,
-        }
+        // Whoever is behind when the others are silent takes more at a time.
+        let partition_bytes = match left {
+            0 => self.shape.partition_bytes.max(LAST_PARTITION_BYTES),
+            _ => self.shape.partition_bytes,
+        };
+        FetchTerms { wait, min_bytes, partition_bytes, version: self.shape.version }
     }
 
     /// Sends a fetch for each group that has none on the wire.

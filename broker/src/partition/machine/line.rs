@@ -70,6 +70,7 @@ impl<T> Machine<T> {
     pub fn stage(&mut self, now: Now, answers: &mut Answers<T>) -> Option<Vec<JournalEntry>> {
         assert!(self.staged.is_none(), "the fate of the last submission is not known yet");
         self.expire(now.moment, answers);
+        self.refuse_expired(now.moment, answers);
         let mut staged = Staged { base: self.log_end, entries: Vec::new(), appends: Vec::new() };
         let mut open = Open::new(self.log_end, self.next_submission_bytes());
         let mut bytes = 0;
@@ -85,11 +86,8 @@ impl<T> Machine<T> {
                 self.line.push_front(append);
                 break;
             }
-            if let Some(refusal) = self.refusal(&append, size, now.moment) {
-                for stamp in append.batches.iter().filter_map(|batch| batch.producer) {
-                    self.producers.refused(stamp, now.moment);
-                }
-                answers.appends.push((append.ticket, Err(refusal)));
+            if let Some(refusal) = self.refusal(size) {
+                self.refuse(append, refusal, now.moment, answers);
                 continue;
             }
             if !open.bytes.is_empty() && open.bytes.len() + size > self.entry_bytes_max {
@@ -120,15 +118,36 @@ impl<T> Machine<T> {
         Some(entries)
     }
 
-    fn refusal(&self, append: &Append<T>, bytes: usize, now: Moment) -> Option<AppendError> {
+    fn refusal(&self, bytes: usize) -> Option<AppendError> {
         if !matches!(self.leadership, Leadership::Leading(_)) {
             return Some(AppendError::NotLeader(self.id));
         }
-        if matches!(append.deadline, Deadline::At(at) if at <= now) {
-            return Some(AppendError::Overloaded);
-        }
         (bytes + 4096 > limits::JOURNAL_ENTRY_BYTES_MAX)
             .then_some(AppendError::Storage(SubmitError::TooLarge(bytes)))
+    }
+
+    /// Nothing of it was written.
+    fn refuse(&mut self, append: Append<T>, why: AppendError, now: Moment, answers: &mut Answers<T>) {
+        for stamp in append.batches.iter().filter_map(|batch| batch.producer) {
+            self.producers.refused(stamp, now);
+        }
+        answers.appends.push((append.ticket, Err(why)));
+    }
+
+    /// Whoever stands in line past its deadline, wherever: the next of all deadlines is what is waited for, and one that has
+    /// passed would be waited for again and again.
+    fn refuse_expired(&mut self, now: Moment, answers: &mut Answers<T>) {
+        let past = |append: &Append<T>| matches!(append.deadline, Deadline::At(at) if at <= now);
+        if !self.line.iter().any(past) {
+            return;
+        }
+        for append in std::mem::take(&mut self.line) {
+            if past(&append) {
+                self.refuse(append, AppendError::Overloaded, now, answers);
+            } else {
+                self.line.push_back(append);
+            }
+        }
     }
 
     /// Gives one append its offsets: all of its batches or none.

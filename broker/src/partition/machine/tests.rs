@@ -265,6 +265,21 @@ fn a_full_journal_is_waited_for_in_order() {
 }
 
 #[test]
+fn behind_what_a_submission_takes_nobody_stands_past_its_deadline() {
+    let mut bench = Bench::leading();
+    for sequence in 0..4 {
+        bench.enqueue(one(sequence), Acks::All);
+    }
+    assert_eq!(bench.refuse(SubmitError::TooLarge(1)), (Refused::TooMuch, vec![]));
+    let last = bench.enqueue_until(one(4), Acks::All, Deadline::At(at(10)));
+    assert_eq!(bench.machine.line_wants(LATE).1, Deadline::At(at(10)));
+    bench.now.moment = at(10);
+    let (wait, told) = bench.refuse(SubmitError::Full);
+    assert_eq!((wait, errors(told)), (Refused::Full, vec![(last, AppendError::Overloaded)]));
+    assert_eq!(bench.machine.line_wants(LATE).1, LATE, "or room is waited for until a time that has passed");
+}
+
+#[test]
 fn what_is_too_much_at_once_goes_in_smaller_parts() {
     let mut bench = Bench::leading();
     for sequence in 0..4 {
