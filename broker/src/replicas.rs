@@ -172,6 +172,7 @@ pub async fn start<B: Backend>(
         mailbox: checkpoint_receiver,
         marks,
         failing: BTreeSet::new(),
+        told: None,
         directory,
         entry_bytes: limits::CHECKPOINT_ENTRY_BYTES.min(context.config.journal_settings().file_bytes / 4),
         every_bytes: context.config.journal.checkpoint_bytes,

@@ -175,5 +175,9 @@ mod tests {
             error.to_string().starts_with("journal.file_bytes (1048576) must be at least twice"),
             "{error}"
         );
+        let small = "journal.file_bytes = \"1 MiB\"\njournal.max_batch_bytes = \"256 KiB\"\n";
+        let error = from_file(small).unwrap_err().to_string();
+        assert!(error.contains("twice topics.max_batch_bytes (1048576): a batch has to fit"), "{error}");
+        assert!(from_file(&format!("{small}topics.max_batch_bytes = \"512 KiB\"\n")).is_ok());
     }
 }

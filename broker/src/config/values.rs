@@ -12,12 +12,17 @@ pub(super) fn number<T: FromStr + PartialOrd + Display>(text: &str, least: T, mo
     Ok(value)
 }
 
-/// `4096`, `64 KiB`, `1MiB`, `2 GiB`.
-pub(super) fn bytes(text: &str, least: u64, most: u64) -> Result<u64, String> {
+fn count_and_unit(text: &str) -> (&str, &str) {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (count, unit) = text.split_at(digits);
-    let unit: u64 = match unit.trim() {
+    (count, unit.trim())
+}
+
+/// `4096`, `64 KiB`, `1MiB`, `2 GiB`.
+pub(super) fn bytes(text: &str, least: u64, most: u64) -> Result<u64, String> {
+    let (count, unit) = count_and_unit(text);
+    let unit: u64 = match unit {
         "" | "B" => 1,
         "KiB" => 1 << 10,
         "MiB" => 1 << 20,
@@ -34,11 +39,9 @@ pub(super) fn bytes(text: &str, least: u64, most: u64) -> Result<u64, String> {
 
 /// `0`, `250 ms`, `1s`, `30m`, `2h`, `7d`.
 pub(super) fn duration(text: &str, least: Duration, most: Duration) -> Result<Duration, String> {
-    let text = text.trim();
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (count, unit) = text.split_at(digits);
+    let (count, unit) = count_and_unit(text);
     let count: u64 = count.parse().map_err(|_| "not a duration".to_string())?;
-    let unit_ms = match unit.trim() {
+    let unit_ms = match unit {
         "" if count == 0 => 0,
         "ms" => 1,
         "s" => 1_000,

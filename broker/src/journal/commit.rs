@@ -1,8 +1,8 @@
 //! The commit loop: carries out what the [`Machine`] decides, one group at a time.
 //!
 //! A dedicated loop, since a synced write blocks its thread. It sleeps while nothing is in line, commits at
-//! once when something is, and what arrives meanwhile is the next group. It has no timers unless
-//! a linger is configured (which a full group ends), and no deadlines: the age of its operation in the registry is watched instead.
+//! once when something is, and what arrives meanwhile is the next group. It has no timers unless a linger is configured,
+//! which a full group ends, and no deadlines: the age of its operation in the registry is watched instead.
 
 use std::collections::VecDeque;
 use std::panic::Location;

@@ -285,9 +285,11 @@ impl<B: Backend> Queue<B> {
                 Poll::Pending
             });
             let until = Deadline::after(&self.backend, linger);
-            let more = "more entries for the group";
-            // Less than a full group is what most lingering ends with.
-            let _ = self.wait(WaitKind::Timer, more, site, until, filled).await;
+            let registry = self.backend.registry();
+            let wait = registry.waiting(&self.backend, WaitKind::Timer, "more entries for the group", site);
+            // Nobody holds what it waits for, and less than a full group is what most lingering ends with.
+            let filling = wait.on(self.name.clone()).bounded_by(until).during(filled);
+            let _ = within(&self.backend, until, filling).await;
             let mut state = self.state();
             state.lingers_for = None;
             state.committer = None;

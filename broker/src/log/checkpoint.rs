@@ -44,8 +44,8 @@ pub struct LogFiles<B: Backend> {
     pub snapshots: Vec<Lsn>,
     /// Attempts to write files that failed since the process began.
     pub attempts: u32,
-    /// Those since the last one that succeeded.
-    pub failed_in_row: u32,
+    /// Those of them, since the last one that succeeded, in which an operation did not complete in time.
+    pub given_up_in_row: u32,
     /// The directory is there, and durably so.
     pub directory_made: bool,
 }
@@ -58,7 +58,7 @@ impl<B: Backend> Clone for LogFiles<B> {
             segments: self.segments.clone(),
             snapshots: self.snapshots.clone(),
             attempts: self.attempts,
-            failed_in_row: self.failed_in_row,
+            given_up_in_row: self.given_up_in_row,
             directory_made: self.directory_made,
         }
     }
@@ -72,7 +72,7 @@ impl<B: Backend> LogFiles<B> {
             segments: Vec::new(),
             snapshots: Vec::new(),
             attempts: 0,
-            failed_in_row: 0,
+            given_up_in_row: 0,
             directory_made: false,
         }
     }
@@ -117,7 +117,10 @@ impl<B: Backend> Checkpoint<B> {
             }
             Err(error) => Err(error),
         };
-        files.failed_in_row = if outcome.is_ok() { 0 } else { files.failed_in_row.saturating_add(1) };
+        files.given_up_in_row = match &outcome {
+            Ok(_) => 0,
+            Err(error) => files.given_up_in_row.saturating_add(u32::from(error.timed_out())),
+        };
         if outcome.is_err() {
             files.attempts += 1;
             if spent && let Some(last) = files.segments.last_mut() {
@@ -125,7 +128,10 @@ impl<B: Backend> Checkpoint<B> {
             }
             for path in made {
                 // Only to free the space: its name is not used again, and a restart removes what is left.
-                let _ = backend.disk().remove_file(&path, deadline).await;
+                let soon = Deadline::after(&backend, limits::DISK_DEADLINE).earlier(deadline);
+                if backend.disk().remove_file(&path, soon).await.is_err_and(|error| error.timed_out()) {
+                    break;
+                }
             }
         }
         Checkpointed { files, outcome }
@@ -135,7 +141,7 @@ impl<B: Backend> Checkpoint<B> {
 /// How long one operation is waited for: one that never completes must not hold the round, and with it the journal of the
 /// whole node, and the next attempt goes to other files. Where that fails again and again, the disk is only slow.
 fn patience<B: Backend>(files: &LogFiles<B>) -> Duration {
-    limits::DISK_DEADLINE * (1 << files.failed_in_row.saturating_sub(2).min(4))
+    limits::DISK_DEADLINE * (1 << files.given_up_in_row.saturating_sub(2).min(4))
 }
 
 /// What follows when all segments are synced.

@@ -97,15 +97,23 @@ pub enum HeldBy {
     Closing,
 }
 
+impl HeldBy {
+    /// Who, without why.
+    fn name(&self) -> String {
+        match self {
+            HeldBy::Partition(id, _) => format!("partition {id}, which is not checkpointed that far"),
+            HeldBy::NotOpen(id) => format!("partition {id}, which does not open"),
+            HeldBy::Closing => "partitions that were closed, for the process ends".to_owned(),
+        }
+    }
+}
+
 impl fmt::Display for HeldBy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name())?;
         match self {
-            HeldBy::Partition(id, None) => write!(f, "partition {id}, which is not checkpointed that far"),
-            HeldBy::Partition(id, Some(why)) => {
-                write!(f, "partition {id}, which is not checkpointed that far: {why}")
-            }
-            HeldBy::NotOpen(id) => write!(f, "partition {id}, which does not open"),
-            HeldBy::Closing => f.write_str("partitions that were closed, for the process ends"),
+            HeldBy::Partition(_, Some(why)) => write!(f, ": {why}"),
+            _ => Ok(()),
         }
     }
 }
@@ -196,6 +204,8 @@ pub(super) struct Checkpointer<B: Backend> {
     pub(super) marks: BTreeMap<PartitionId, CheckpointMark>,
     /// Those whose last checkpoint failed.
     pub(super) failing: BTreeSet<PartitionId>,
+    /// Why the journal was not released, as it was logged last.
+    pub(super) told: Option<String>,
     pub(super) directory: PathBuf,
     /// Largest entry that the journal takes.
     pub(super) entry_bytes: usize,
@@ -235,22 +245,29 @@ impl<B: Backend> Checkpointer<B> {
         }
     }
 
-    /// Says why a round did not release what it was begun for; once, until that changes.
-    fn tell(&self, result: &Result<Round, CheckpointFailed>, next: Next, unreleased_bytes: u64) {
-        let (held_by, failed) =
-            result.as_ref().map_or((None, 0), |round| (round.held_by.clone(), round.failed));
-        let is_news = *self.replicas.held_by.get() != held_by;
+    /// Says why a round did not release what it was begun for: once, until that changes.
+    fn tell(&mut self, result: &Result<Round, CheckpointFailed>, next: Next, unreleased_bytes: u64) {
+        let held_by = result.as_ref().map_or(None, |round| round.held_by.clone());
+        let told = match (result, &held_by) {
+            (Err(error), _) => Some(error.to_string()),
+            // Without the reason, which names another file at each attempt.
+            (Ok(_), Some(held_by)) if next.after.is_some() => Some(held_by.name()),
+            (Ok(_), _) => None,
+        };
         let pause_ms = next.after.map(|after| after.as_millis() as u64);
-        match (result, &held_by) {
-            (Err(error), _) => {
-                tracing::warn!(error = %error, unreleased_bytes, pause_ms, "checkpoint failed; the journal keeps what it would have released");
+        if self.told != told {
+            match (result, &held_by) {
+                (Err(error), _) => {
+                    tracing::warn!(error = %error, unreleased_bytes, pause_ms, "checkpoint failed; the journal keeps what it would have released, and the next ones follow after pauses");
+                }
+                (Ok(Round { failed, .. }), Some(held_by)) if told.is_some() => {
+                    tracing::warn!(%held_by, failed, unreleased_bytes, pause_ms, "a checkpoint released less than it should; the next ones follow after pauses");
+                }
+                (Ok(_), _) => tracing::info!(unreleased_bytes, "checkpoints release the journal again"),
             }
-            (Ok(_), Some(held_by)) if is_news && pause_ms.is_some() => {
-                tracing::warn!(%held_by, failed, unreleased_bytes, pause_ms, "a checkpoint released less than it should; the next ones follow after pauses");
-            }
-            (Ok(_), _) => {}
+            self.told = told;
         }
-        if is_news {
+        if *self.replicas.held_by.get() != held_by {
             self.replicas.held_by.publish(held_by);
         }
     }
@@ -266,6 +283,7 @@ impl<B: Backend> Checkpointer<B> {
         // Closed at the end of the process is not deleted: its mark goes on.
         let image = self.metadata.image();
         self.marks.retain(|id, _| open.contains_key(id) || image.partition(*id).is_some());
+        self.failing.retain(|id| open.contains_key(id));
         let asked: Vec<_> = open.values().cloned().collect();
         let answers: Vec<_> = futures::stream::iter(asked)
             .map(|partition| async move { (partition.id(), partition.checkpoint(deadline).await) })

@@ -90,7 +90,7 @@ mod tests {
         let unanswered = request(RequestEnd::Unanswered, 210);
         let partition = |link: &str, from, until| {
             let fault = Fault { link: Some(link.parse().unwrap()), ..Fault::new(FaultKind::Partition) };
-            vec![FaultHits { fault, hits: 1, from, until, struck: Vec::new() }]
+            vec![FaultHits::once(fault, from, until)]
         };
         assert_eq!(check(&unanswered, partition("client-1 <-> node1", 150, 160)), []);
         assert_eq!(check(&unanswered, partition("client-2 <-> node1", 150, 160)).len(), 1);
@@ -101,7 +101,7 @@ mod tests {
     fn an_hour_of_time_outs_is_a_standstill() {
         let mut history = History::default();
         for at in (0..3_600).step_by(10) {
-            history.pulse.asked(Trade::Produce, at);
+            history.pulse.asked(Trade::Produce, at, at);
             history.pulse.ended(Trade::Produce, at + 10, false);
         }
         let longest = history.pulse.longest(3_600);

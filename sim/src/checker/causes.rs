@@ -165,13 +165,7 @@ mod tests {
     }
 
     fn found(history: &History, kind: Option<FaultKind>) -> Vec<Violation> {
-        let hit = |kind| FaultHits {
-            fault: Fault::new(kind).on(1),
-            hits: 1,
-            from: 40 * S,
-            until: 50 * S,
-            struck: Vec::new(),
-        };
+        let hit = |kind| FaultHits::once(Fault::new(kind).on(1), 40 * S, 50 * S);
         let life = Life { node: "node1".into(), incarnation: 1, serving: Some(S), ..Life::default() };
         let circumstances = Circumstances::new(kind.map(hit).into_iter().collect(), vec![life], 100 * S);
         errors_have_causes(history, &circumstances, "node1")

@@ -86,7 +86,7 @@ mod tests {
     use crate::history::{Complaint, HealthCheck, Trade};
 
     fn circumstances(kind: FaultKind, why: Option<&str>) -> Circumstances {
-        let hit = FaultHits { fault: Fault::new(kind).on(1), hits: 1, from: 5, until: 5, struck: Vec::new() };
+        let hit = FaultHits::once(Fault::new(kind).on(1), 5, 5);
         let end = why.map(|why| (9, End::Exited(3, why.to_owned())));
         let life = Life { node: "node1".into(), incarnation: 1, end, ..Life::default() };
         Circumstances::new(vec![hit], vec![life], 100)

@@ -116,7 +116,7 @@ mod tests {
     }
 
     fn fault(kind: FaultKind) -> FaultHits {
-        FaultHits { fault: Fault::new(kind).on(1), hits: 1, from: 90 * S, until: 110 * S, struck: Vec::new() }
+        FaultHits::once(Fault::new(kind).on(1), 90 * S, 110 * S)
     }
 
     #[test]

@@ -263,13 +263,7 @@ mod tests {
     }
 
     fn circumstances(kind: Option<FaultKind>) -> Circumstances {
-        let hit = |kind| FaultHits {
-            fault: Fault::new(kind).on(1),
-            hits: 1,
-            from: 10 * S,
-            until: 30 * S,
-            struck: Vec::new(),
-        };
+        let hit = |kind| FaultHits::once(Fault::new(kind).on(1), 10 * S, 30 * S);
         let life = Life { node: "node1".into(), incarnation: 1, serving: Some(S), ..Life::default() };
         Circumstances::new(kind.map(hit).into_iter().collect(), vec![life], 40 * S)
     }

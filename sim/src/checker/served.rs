@@ -83,7 +83,7 @@ mod tests {
         let history = History { requests: vec![request], ..History::default() };
         let faults = fault.map(|(kind, link)| {
             let fault = Fault { link: Some(link.parse().unwrap()), ..Fault::new(kind) };
-            FaultHits { fault, hits: 1, from: 11 * S, until: 30 * S, struck: Vec::new() }
+            FaultHits::once(fault, 11 * S, 30 * S)
         });
         let circumstances = Circumstances::new(faults.into_iter().collect(), Vec::new(), 100 * S);
         served_beside_others(&history, &circumstances, "node1", S).len()

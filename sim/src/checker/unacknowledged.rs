@@ -103,7 +103,7 @@ mod tests {
         assert_eq!(fired_and_lost(&early, &calm), [], "its partition was not led yet");
         assert_eq!(fired_and_lost(&ending_with(vec![fired(0)], &[(0, 0)]), &calm), []);
         let fault = Fault::new(FaultKind::Kill).on(1);
-        let hit = FaultHits { fault, hits: 1, from: 5, until: 5, struck: Vec::new() };
+        let hit = FaultHits::once(fault, 5, 5);
         assert_eq!(fired_and_lost(&history, &Circumstances::new(vec![hit], Vec::new(), END)), []);
     }
 

@@ -24,6 +24,14 @@ pub struct FaultHits {
     pub struck: Vec<u64>,
 }
 
+#[cfg(test)]
+impl FaultHits {
+    /// One that hit once.
+    pub fn once(fault: Fault, from: u64, until: u64) -> FaultHits {
+        FaultHits { fault, hits: 1, from, until, struck: Vec::new() }
+    }
+}
+
 pub(super) struct Slot {
     pub(super) fault: Fault,
     from: u64,

@@ -29,6 +29,9 @@ impl Trade {
     }
 }
 
+/// Who asked in vain asks again sooner. Where nobody does, nothing stands still.
+const ASKED_AGAIN_WITHIN: At = 5_000_000_000;
+
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Pulse {
     trades: BTreeMap<Trade, Beat>,
@@ -41,6 +44,8 @@ struct Beat {
     waiting: BTreeMap<At, u32>,
     /// The earliest request since the last decision that is over and was not decided.
     undecided_since: Option<At>,
+    /// Since when nobody waits.
+    quiet_since: Option<At>,
     /// Nothing before this counts: something was decided then, or the way was not free.
     counts_from: At,
 }
@@ -56,12 +61,20 @@ impl Beat {
         Some(since.max(self.counts_from))
     }
 
-    fn over(&mut self, owed_from: At) {
+    /// Until when it stands still: now, or when the last gave up and nobody asked again.
+    fn still_until(&self, now: At) -> At {
+        self.quiet_since.filter(|quiet| quiet.saturating_add(ASKED_AGAIN_WITHIN) < now).unwrap_or(now)
+    }
+
+    fn over(&mut self, owed_from: At, now: Option<At>) {
         if let Some(count) = self.waiting.get_mut(&owed_from) {
             *count -= 1;
             if *count == 0 {
                 self.waiting.remove(&owed_from);
             }
+        }
+        if self.waiting.is_empty() {
+            self.quiet_since = now.or(self.quiet_since);
         }
     }
 }
@@ -75,9 +88,18 @@ pub struct Standstill {
 }
 
 impl Pulse {
-    /// Somebody asks, and an answer is owed from `owed_from` on: at once, or after the wait that was asked for.
-    pub fn asked(&mut self, trade: Trade, owed_from: At) {
-        *self.trades.entry(trade).or_default().waiting.entry(owed_from).or_insert(0) += 1;
+    /// Somebody asks now, and an answer is owed from `owed_from` on: at once, or after the wait that was asked for.
+    pub fn asked(&mut self, trade: Trade, now: At, owed_from: At) {
+        let beat = self.trades.entry(trade).or_default();
+        let until = beat.still_until(now);
+        if until < now
+            && let Some(from) = beat.still_since().filter(|from| *from <= until)
+        {
+            keep_longest(&mut self.longest, Standstill { trade, from, to: until });
+            beat.undecided_since = None;
+        }
+        beat.quiet_since = None;
+        *beat.waiting.entry(owed_from).or_insert(0) += 1;
     }
 
     /// The request that has waited for the longest is over; `decided` unless it just ran out of time.
@@ -90,7 +112,7 @@ impl Pulse {
     pub fn ended_one(&mut self, trade: Trade, owed_from: At, at: At, decided: bool) {
         let beat = self.trades.entry(trade).or_default();
         if !decided {
-            beat.over(owed_from);
+            beat.over(owed_from, Some(at));
             if owed_from <= at {
                 beat.undecided_since =
                     Some(beat.undecided_since.map_or(owed_from, |since| since.min(owed_from)));
@@ -100,14 +122,14 @@ impl Pulse {
         if let Some(from) = beat.still_since().filter(|from| *from <= at) {
             keep_longest(&mut self.longest, Standstill { trade, from, to: at });
         }
-        beat.over(owed_from);
+        beat.over(owed_from, Some(at));
         beat.undecided_since = None;
         beat.counts_from = beat.counts_from.max(at);
     }
 
     /// The client does not want to know any more: nothing follows from this request.
     pub fn withdrawn(&mut self, trade: Trade, owed_from: At) {
-        self.trades.entry(trade).or_default().over(owed_from);
+        self.trades.entry(trade).or_default().over(owed_from, None);
     }
 
     /// The way was not free: nothing before this moment is held against the system.
@@ -122,7 +144,8 @@ impl Pulse {
         let mut longest = None;
         for (trade, beat) in &self.trades {
             if let Some(from) = beat.still_since() {
-                keep_longest(&mut longest, Standstill { trade: *trade, from, to: now.max(from) });
+                let to = beat.still_until(now).max(from);
+                keep_longest(&mut longest, Standstill { trade: *trade, from, to });
             }
         }
         longest
@@ -153,17 +176,31 @@ mod tests {
     fn answers_that_only_say_time_is_up_are_a_standstill() {
         let mut pulse = Pulse::default();
         for at in (0..100).step_by(10) {
-            pulse.asked(Trade::Produce, at);
+            pulse.asked(Trade::Produce, at, at);
             pulse.ended(Trade::Produce, at + 9, false);
         }
         assert_eq!(pulse.longest(100), Some(Standstill { trade: Trade::Produce, from: 0, to: 100 }));
     }
 
     #[test]
+    fn nothing_stands_still_that_nobody_asks_for() {
+        const S: At = 1_000_000_000;
+        let mut pulse = Pulse::default();
+        pulse.asked(Trade::Change, S, S);
+        pulse.ended(Trade::Change, 6 * S, false);
+        let still = |to| Some(Standstill { trade: Trade::Change, from: S, to });
+        assert_eq!(pulse.longest(8 * S), still(8 * S), "somebody may ask again");
+        assert_eq!(pulse.longest(60 * S), still(6 * S));
+        pulse.asked(Trade::Change, 61 * S, 61 * S);
+        pulse.ended(Trade::Change, 62 * S, true);
+        assert_eq!(pulse.longest(63 * S), still(6 * S));
+    }
+
+    #[test]
     fn a_refusal_at_once_is_a_decision() {
         let mut pulse = Pulse::default();
         for at in (0..100).step_by(10) {
-            pulse.asked(Trade::Produce, at);
+            pulse.asked(Trade::Produce, at, at);
             pulse.ended(Trade::Produce, at + 1, true);
         }
         assert_eq!(pulse.longest(100).map(|still| still.to - still.from), Some(1));
@@ -172,9 +209,9 @@ mod tests {
     #[test]
     fn each_trade_stands_still_by_itself() {
         let mut pulse = Pulse::default();
-        pulse.asked(Trade::Change, 0);
+        pulse.asked(Trade::Change, 0, 0);
         for at in 0..100 {
-            pulse.asked(Trade::Produce, at);
+            pulse.asked(Trade::Produce, at, at);
             pulse.ended(Trade::Produce, at, true);
         }
         assert_eq!(pulse.longest(100).map(|still| (still.trade, still.to)), Some((Trade::Change, 100)));
@@ -183,7 +220,7 @@ mod tests {
     #[test]
     fn a_time_in_which_nobody_could_get_through_does_not_count() {
         let mut pulse = Pulse::default();
-        pulse.asked(Trade::Produce, 0);
+        pulse.asked(Trade::Produce, 0, 0);
         pulse.excuse(90);
         assert_eq!(pulse.longest(100).map(|still| still.to - still.from), Some(10));
     }
@@ -191,10 +228,10 @@ mod tests {
     #[test]
     fn a_long_poll_is_owed_nothing_while_it_waits_as_it_asked() {
         let mut pulse = Pulse::default();
-        pulse.asked(Trade::Consume, 30);
+        pulse.asked(Trade::Consume, 0, 30);
         assert_eq!(pulse.longest(20).map(|still| still.to - still.from), Some(0));
         assert_eq!(pulse.longest(37).map(|still| still.to - still.from), Some(7));
-        pulse.asked(Trade::Consume, 5);
+        pulse.asked(Trade::Consume, 0, 5);
         pulse.ended_one(Trade::Consume, 5, 6, true);
         pulse.ended_one(Trade::Consume, 30, 31, true);
         assert_eq!(pulse.longest(100).map(|still| still.to - still.from), Some(1));
@@ -203,7 +240,7 @@ mod tests {
     #[test]
     fn a_client_that_leaves_is_owed_nothing() {
         let mut pulse = Pulse::default();
-        pulse.asked(Trade::Produce, 0);
+        pulse.asked(Trade::Produce, 0, 0);
         pulse.withdrawn(Trade::Produce, 0);
         assert_eq!(pulse.longest(100), None);
     }

@@ -169,7 +169,7 @@ impl<B: Backend> Connection<B> {
         let before: At = self.pending.iter().map(|asked| ns(asked.wait)).sum();
         let latest = self.pending.back().map_or(sent, |asked| asked.owed_from.max(sent));
         let owed_from = latest.min(sent + before) + ns(terms.wait);
-        self.client.field.notes.write().pulse.asked(trade, owed_from);
+        self.client.field.notes.write().pulse.asked(trade, sent, owed_from);
         self.pending.push_back(Asked {
             number: self.number,
             trade,

@@ -74,7 +74,7 @@ mod tests {
         fault.path = path.map(|path| path.parse().unwrap());
         fault.operation = operation;
         let until = if kind.is_moment() { 100 * S } else { 150 * S };
-        FaultHits { fault, hits: 1, from: 100 * S, until, struck: Vec::new() }
+        FaultHits::once(fault, 100 * S, until)
     }
 
     fn life(serving: bool) -> Life {

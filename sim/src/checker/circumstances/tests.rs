@@ -4,7 +4,7 @@ use crate::fault::{Fault, Span};
 const S: At = 1_000_000_000;
 
 fn hit(fault: Fault, from: At, until: At) -> FaultHits {
-    FaultHits { fault, hits: 1, from: from * S, until: until * S, struck: Vec::new() }
+    FaultHits::once(fault, from * S, until * S)
 }
 
 fn link(kind: FaultKind, link: &str) -> Fault {
