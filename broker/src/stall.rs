@@ -20,7 +20,7 @@ use tracing::{info, warn};
 
 use crate::admin::metrics::{Metrics, RungLabel};
 use crate::config::StallConfig;
-use crate::journal::{COMMIT_TASK, FILE_WAIT, FILES_TASK, JournalHandle};
+use crate::journal::{COMMIT_TASK, FILE_WAIT, FILES_TASK, JournalHandle, SubmitError};
 
 pub mod writes;
 
@@ -219,7 +219,6 @@ pub async fn watch<B: Backend>(
                 let commit = oldest.as_ref().map(|e| InFlightCommit { number: e.number, since: e.since });
                 if let Some(change) = ladder.handle_sample(backend.now(), commit) {
                     tell(change, oldest.as_ref(), watch, &metrics);
-                    watch.journal.set_stalled(ladder.is_stalled());
                 }
                 let stalled = oldest.filter(|_| ladder.is_stalled());
                 let stalled =
@@ -229,6 +228,10 @@ pub async fn watch<B: Backend>(
                 if let Some(change) = judge.handle_sample(backend.now(), refusal) {
                     tell_of_writes(change, watch);
                 }
+                watch.journal.set_refusing(match ladder.is_stalled() {
+                    true => Some(SubmitError::Stalled),
+                    false => judge.is_beyond_patience(backend.now()).then_some(SubmitError::NoRoom),
+                });
                 match watch.of {
                     Watched::Records => state.records = judge.lasting().cloned(),
                     Watched::Metadata => state.metadata = judge.lasting().cloned(),
@@ -458,6 +461,7 @@ mod tests {
             let watching = super::watch(fake.clone(), config, vec![watch], health.clone(), Arc::default());
             fake.spawn("stall-watchdog", watching);
             let progress = Arc::new(io_backend::progress::Progress::default());
+            let partition = crate::journal::tests::entry(0, 0, b"").partition;
             let mut last = crate::ids::Lsn(0);
             while !journal.status().holds_too_much {
                 last =
@@ -469,6 +473,11 @@ mod tests {
             fake.sleep(Duration::from_millis(400)).await;
             let refusing = health.writes.get().records.expect("it lasts");
             assert_eq!(refusing.reason.name(), "checkpoints_behind");
+            let room = journal.room(partition, 1, Deadline::after(&fake, Duration::from_secs(30)));
+            fake.sleep(Duration::from_secs(2)).await;
+            room.await.expect("refused by now");
+            let late = vec![crate::journal::tests::entry(0, 0, b"late")];
+            assert_eq!(journal.submit(late, &progress), Err(SubmitError::NoRoom));
             journal.release_before(crate::ids::Lsn(last.0 + 1));
             fake.sleep(Duration::from_millis(200)).await;
             assert_eq!(health.writes.get(), WriteState::default());

@@ -74,10 +74,11 @@ impl<B: Backend> Journal for Handle<B> {
             false => "room in the journal's queue",
         };
         self.until(WaitKind::Send, what, site, deadline, move |state, cx| {
-            // Where nothing is taken at all, submitting tells why; waiting would not.
-            let full = state.disk_full && partition != PartitionId::NODE;
-            let refuses = state.closing || state.failed || full;
-            let held_up = state.stalled || (partition != PartitionId::NODE && state.holds_too_much());
+            // Where no records are taken at all, submitting tells why; waiting would not.
+            let records = partition != PartitionId::NODE;
+            let takes_none = records && (state.disk_full || state.refuses(true).is_some());
+            let refuses = state.closing || state.failed || takes_none;
+            let held_up = state.refuses(records).is_some() || (records && state.holds_too_much());
             let admits = state.line.admit_one(partition, wanted).is_ok() && !held_up;
             if !refuses && !admits {
                 remember(&mut state.room, cx);
@@ -90,7 +91,9 @@ impl<B: Backend> Journal for Handle<B> {
         let mut state = self.0.state();
         state.catalogue.handle_released(lsn);
         let everything = lsn > state.last_entry;
+        let held_too_much = state.holds_too_much();
         state.stream.release_before(lsn, everything);
+        state.times_relieved += u64::from(held_too_much && !state.holds_too_much());
         let preparer = state.preparer.take();
         let room = std::mem::take(&mut state.room);
         drop(state);
@@ -111,6 +114,7 @@ impl<B: Backend> Journal for Handle<B> {
             disk_full: state.is_full(),
             holds_too_much: state.holds_too_much(),
             unreleased_bytes_max: state.unreleased_bytes_max,
+            times_relieved: state.times_relieved,
             no_file: state.no_file(),
         }
     }
@@ -119,10 +123,12 @@ impl<B: Backend> Journal for Handle<B> {
         Some(self.0.resource.clone())
     }
 
-    fn set_stalled(&self, stalled: bool) {
+    fn set_refusing(&self, why: Option<SubmitError>) {
         let mut state = self.0.state();
-        state.stalled = stalled;
-        let room = if stalled { Vec::new() } else { std::mem::take(&mut state.room) };
+        if std::mem::replace(&mut state.refusing, why) == why {
+            return;
+        }
+        let room = std::mem::take(&mut state.room);
         drop(state);
         wake(room);
     }

@@ -104,6 +104,8 @@ pub enum SubmitError {
     ShareExhausted,
     #[error("the disk under the journal stands still")]
     Stalled,
+    #[error("the journal has had no room for records for long: /health/ready says why")]
+    NoRoom,
     #[error("the disk under the journal is full")]
     DiskFull,
     #[error("the journal failed and takes nothing")]
@@ -131,6 +133,8 @@ pub struct JournalStatus {
     pub holds_too_much: bool,
     /// Where that begins.
     pub unreleased_bytes_max: u64,
+    /// How often a checkpoint has made room where there was none.
+    pub times_relieved: u64,
     /// The commit loop has a group and no file to write it to.
     pub no_file: Option<NoFile>,
 }
@@ -164,8 +168,9 @@ pub trait Journal: Send + Sync + 'static {
     fn resource(&self) -> Option<Arc<Resource>> {
         None
     }
-    /// While true nothing new is taken ([`SubmitError::Stalled`]); set by the stall watchdog.
-    fn set_stalled(&self, stalled: bool);
+    /// What the stall watchdog has found: [`SubmitError::Stalled`], and nothing is taken; [`SubmitError::NoRoom`], and no
+    /// records are. Who waits with records for room is told at once, and holds no memory any longer.
+    fn set_refusing(&self, why: Option<SubmitError>);
     /// Waits until something is in line or in flight, or nothing is taken; for the stall watchdog, which sleeps
     /// while the journal is idle.
     fn until_busy(&self, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>>;

@@ -44,7 +44,7 @@ pub(super) struct State {
     pub(super) durable: Lsn,
     pub(super) last_entry: Lsn,
     in_flight: bool,
-    pub(super) stalled: bool,
+    pub(super) refusing: Option<SubmitError>,
     pub(super) disk_full: bool,
     pub(super) failed: bool,
     pub(super) closing: bool,
@@ -63,6 +63,7 @@ pub(super) struct State {
     pub(super) busy: Vec<Waker>,
     pub(super) unreleased: Vec<(u64, Waker)>,
     pub(super) unreleased_bytes_max: u64,
+    pub(super) times_relieved: u64,
     /// The commit loop waits for a file, or for a descriptor to open it.
     awaits_file: bool,
     lacks_descriptors: bool,
@@ -174,7 +175,7 @@ impl<B: Backend> Queue<B> {
                 durable: beginning.given_out,
                 last_entry: beginning.last_entry,
                 in_flight: false,
-                stalled: false,
+                refusing: None,
                 disk_full: false,
                 failed: false,
                 closing: false,
@@ -189,6 +190,7 @@ impl<B: Backend> Queue<B> {
                 busy: Vec::new(),
                 unreleased: Vec::new(),
                 unreleased_bytes_max: beginning.unreleased_bytes_max,
+                times_relieved: 0,
                 awaits_file: false,
                 lacks_descriptors: false,
                 room_left: u64::MAX,
@@ -540,14 +542,19 @@ impl State {
             Err(SubmitError::Failed)
         } else if self.disk_full && records {
             Err(SubmitError::DiskFull)
-        } else if self.stalled {
-            Err(SubmitError::Stalled)
+        } else if let Some(why) = self.refuses(records) {
+            Err(why)
         } else if progress.failed_from().is_some() {
             // Its owner has not yet seen that what it submitted before has failed.
             Err(SubmitError::Failed)
         } else {
             Ok(())
         }
+    }
+
+    /// What the stall watchdog says of records, or of what is none.
+    pub(super) fn refuses(&self, records: bool) -> Option<SubmitError> {
+        self.refusing.filter(|why| records || *why == SubmitError::Stalled)
     }
 
     pub(super) fn is_busy(&self) -> bool {

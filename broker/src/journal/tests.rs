@@ -401,10 +401,12 @@ fn a_stalled_journal_takes_nothing_and_room_is_waited_for_with_a_deadline() {
         fake.world().held = true;
         journal.submit(vec![entry(0, 0, b"a")], &progress).expect("taken");
         until_held(&fake).await;
-        journal.set_stalled(true);
+        journal.set_refusing(Some(SubmitError::Stalled));
         assert_eq!(journal.submit(vec![entry(0, 1, b"a")], &progress), Err(SubmitError::Stalled));
-        assert!(journal.room(entry(0, 0, b"").partition, 1, soon(&fake)).await.is_err());
-        journal.set_stalled(false);
+        // Who comes with records is told why at once; a checkpoint waits until it may.
+        journal.room(entry(0, 0, b"").partition, 1, soon(&fake)).await.expect("to be refused");
+        assert!(journal.room(PartitionId::NODE, 1, soon(&fake)).await.is_err());
+        journal.set_refusing(None);
         fake.let_go();
         journal.room(entry(0, 0, b"").partition, 1, soon(&fake)).await.expect("room");
         commit(journal, &progress, 1, 10).await;

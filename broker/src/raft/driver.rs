@@ -422,6 +422,7 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
                     SubmitError::Full
                     | SubmitError::ShareExhausted
                     | SubmitError::Stalled
+                    | SubmitError::NoRoom
                     | SubmitError::DiskFull,
                 ) => {
                     self.retry_at.get_or_insert(self.backend.now() + RETRY);

@@ -132,7 +132,7 @@ impl Journal for MemoryJournal {
         }
     }
 
-    fn set_stalled(&self, _: bool) {}
+    fn set_refusing(&self, _: Option<SubmitError>) {}
 
     fn until_unreleased(&self, _: u64, _: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
         Box::pin(std::future::pending())

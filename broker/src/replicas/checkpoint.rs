@@ -401,7 +401,12 @@ async fn submit(
     loop {
         match journal.submit(vec![entry.clone()], progress) {
             Ok(lsn) => return Ok(lsn),
-            Err(error @ (SubmitError::Full | SubmitError::ShareExhausted | SubmitError::Stalled)) => {
+            Err(
+                error @ (SubmitError::Full
+                | SubmitError::ShareExhausted
+                | SubmitError::Stalled
+                | SubmitError::NoRoom),
+            ) => {
                 // Until there is room, and never longer than the round may take.
                 if journal.room(PartitionId::NODE, entry.payload.len(), deadline).await.is_err() {
                     return Err(error.into());

@@ -15,6 +15,10 @@ use crate::journal::{JournalStatus, NoFile};
 /// A refusal that lasts this long is told.
 pub const TOLD_AFTER: Duration = Duration::from_secs(1);
 
+/// Records wait no longer than this for a journal without room: beyond it they, and those that come, are refused at once, so that
+/// what they hold of the node's memory is there for clients who ask for something else.
+pub const NO_ROOM_PATIENCE: Duration = Duration::from_secs(3);
+
 /// Why a journal takes nothing, or makes those wait who come with something.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -27,7 +31,7 @@ pub enum Refusal {
     /// The commit loop waits for a file to write to.
     NoFile(NoFile),
     /// It holds more than it may until checkpoints have brought that into segments.
-    CheckpointsBehind { unreleased_bytes: u64, limit_bytes: u64 },
+    CheckpointsBehind { unreleased_bytes: u64, limit_bytes: u64, times_relieved: u64 },
 }
 
 impl Refusal {
@@ -62,7 +66,17 @@ impl Refusal {
         status.holds_too_much.then_some(Refusal::CheckpointsBehind {
             unreleased_bytes: status.unreleased_bytes,
             limit_bytes: status.unreleased_bytes_max,
+            times_relieved: status.times_relieved,
         })
+    }
+
+    /// Whether the journal had room in between.
+    fn follows_relief(&self, before: &Refusal) -> bool {
+        let count = |reason: &Refusal| match reason {
+            Refusal::CheckpointsBehind { times_relieved, .. } => Some(*times_relieved),
+            _ => None,
+        };
+        count(self).zip(count(before)).is_some_and(|(now, then)| now > then)
     }
 
     /// What ends it, and what a person can do.
@@ -103,7 +117,7 @@ impl fmt::Display for Refusal {
                 f.write_str("commits wait for a journal file, and preparing one failed")
             }
             Refusal::NoFile(NoFile::NoDescriptor) => f.write_str("commits wait for a descriptor"),
-            Refusal::CheckpointsBehind { unreleased_bytes, limit_bytes } => write!(
+            Refusal::CheckpointsBehind { unreleased_bytes, limit_bytes, .. } => write!(
                 f,
                 "checkpoints are behind: {} MiB of the journal wait for them, {} MiB may",
                 unreleased_bytes >> 20,
@@ -178,9 +192,17 @@ impl WriteJudge {
         self.current.as_ref().filter(|_| self.told)
     }
 
-    /// One reason may follow another: as long as nothing is taken in between it is one refusal.
+    /// Whether records have waited for as long as they may.
+    pub fn is_beyond_patience(&self, now: Moment) -> bool {
+        self.current.as_ref().is_some_and(|current| now.since(current.since) >= NO_ROOM_PATIENCE)
+    }
+
+    /// One reason may follow another: as long as nothing is taken in between it is one refusal. Checkpoints that make room, and
+    /// producers that fill it before the next sample, are an overload and none.
     pub fn handle_sample(&mut self, now: Moment, refusal: Option<Refusal>) -> Option<WriteChange> {
-        let Some(reason) = refusal else {
+        let lasts =
+            |reason: &Refusal| self.current.as_ref().is_none_or(|c| !reason.follows_relief(&c.reason));
+        let Some(reason) = refusal.filter(lasts) else {
             let over = self.current.take()?;
             let told = std::mem::replace(&mut self.told, false);
             return told
@@ -224,11 +246,27 @@ mod tests {
     #[test]
     fn moments_of_backpressure_are_not_told_however_many() {
         let mut judge = WriteJudge::default();
-        let behind = Refusal::CheckpointsBehind { unreleased_bytes: 2, limit_bytes: 1 };
+        let behind = |times_relieved| {
+            Some(Refusal::CheckpointsBehind { unreleased_bytes: 2, limit_bytes: 1, times_relieved })
+        };
         for n in 0..100 {
-            assert_eq!(judge.handle_sample(at(n * 1_000), Some(behind.clone())), None);
+            assert_eq!(judge.handle_sample(at(n * 1_000), behind(0)), None);
             assert_eq!(judge.handle_sample(at(n * 1_000 + 900), None), None);
         }
+        // An overload: no sample meets the moments in which there was room.
+        for n in 0..100 {
+            assert_eq!(judge.handle_sample(at((100 + n) * 1_000), behind(n)), None);
+        }
+    }
+
+    #[test]
+    fn patience_ends_after_some_seconds_without_room() {
+        let mut judge = WriteJudge::default();
+        judge.handle_sample(at(0), Some(Refusal::NoFile(NoFile::Failed)));
+        assert!(!judge.is_beyond_patience(at(2_900)));
+        assert!(judge.is_beyond_patience(at(3_000)));
+        judge.handle_sample(at(3_100), None);
+        assert!(!judge.is_beyond_patience(at(3_100)));
     }
 
     #[test]

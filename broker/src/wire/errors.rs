@@ -34,6 +34,7 @@ pub fn submit(error: SubmitError) -> ResponseError {
         SubmitError::Full
         | SubmitError::ShareExhausted
         | SubmitError::Stalled
+        | SubmitError::NoRoom
         | SubmitError::DiskFull
         | SubmitError::Failed => ResponseError::KafkaStorageError,
     }

@@ -293,7 +293,7 @@ impl Journal for LegacyJournal {
         self.0.ledger.status()
     }
 
-    fn set_stalled(&self, _: bool) {}
+    fn set_refusing(&self, _: Option<SubmitError>) {}
 
     fn until_busy(&self, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
         never(self.0.backend.clone(), deadline)

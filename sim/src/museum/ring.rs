@@ -198,7 +198,7 @@ impl Journal for RingJournal {
         self.ledger.status()
     }
 
-    fn set_stalled(&self, _: bool) {}
+    fn set_refusing(&self, _: Option<SubmitError>) {}
 
     fn until_busy(&self, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
         never(self.backend.clone(), deadline)

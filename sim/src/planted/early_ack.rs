@@ -50,8 +50,8 @@ impl Journal for EarlyAck {
         self.0.status()
     }
 
-    fn set_stalled(&self, stalled: bool) {
-        self.0.set_stalled(stalled);
+    fn set_refusing(&self, why: Option<SubmitError>) {
+        self.0.set_refusing(why);
     }
 
     fn until_busy(&self, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {

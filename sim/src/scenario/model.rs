@@ -190,6 +190,8 @@ pub struct Hostile {
     pub flooders: u32,
     /// Clients that connect, send the largest batches they can and hang up at once, ten times a second.
     pub deserters: u32,
+    /// They ask for no acknowledgement: nothing is owed to their connections, which end before their batches are written.
+    pub deserters_unacknowledged: bool,
     /// All come from one machine; otherwise each has its own.
     pub from_one_address: bool,
     /// From when until when; a sixth and five sixths of the duration if it is not said.

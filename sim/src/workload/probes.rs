@@ -8,7 +8,7 @@ use kafka_protocol::messages::metadata_request::{MetadataRequest, MetadataReques
 use kafka_protocol::messages::{ApiVersionsRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
-use super::connection::{CallError, Line, Terms};
+use super::connection::{CallError, Line};
 use super::fetcher::{self, FetchTerms};
 use super::producer::{produce_request, settles};
 use super::writer::Writer;
@@ -71,7 +71,8 @@ impl<B: Backend> Probe<B> {
         let terms = FetchTerms { wait: Duration::ZERO, partition_bytes: 4 << 10, ..FetchTerms::soon() };
         let request = fetcher::request(&places, &[(index, 0)], terms, None);
         let sent = self.client.now();
-        let asked = Terms::within(WITHIN);
+        // A disk that stands still may use up what a broker gives a read.
+        let asked = terms.terms();
         let answer = self.line.call_on(Trade::Consume, &request, terms.version, asked, |_| true).await?;
         let fetched = fetcher::sort_out(answer, &places, &[(index, 0)], None);
         fetcher::complain(&self.client, &fetched, &places, sent);

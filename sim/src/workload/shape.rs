@@ -192,6 +192,7 @@ fn vary_hostile(hostile: &mut Hostile, stream: &mut Stream) {
         *count = if stream.per_mille(600) { 0 } else { drawn };
     }
     hostile.from_one_address |= stream.coin();
+    hostile.deserters_unacknowledged |= stream.coin();
 }
 
 /// One to half again as many; at least one where any was written.

@@ -25,6 +25,7 @@ pub(super) fn start<B: Backend>(
     client: Client<B>,
     index: u32,
     limits: Limits,
+    acks: AckMode,
     window: (At, At),
     stream: Stream,
 ) {
@@ -32,6 +33,7 @@ pub(super) fn start<B: Backend>(
         writer: Writer::new(&client, numbers::DESERTERS + index, true),
         client: client.clone(),
         limits,
+        acks,
         stream,
     };
     client.begin("hostile", deserter.run(window));
@@ -41,6 +43,7 @@ struct Deserter<B: Backend> {
     client: Client<B>,
     writer: Writer<B>,
     limits: Limits,
+    acks: AckMode,
     stream: Stream,
 }
 
@@ -67,7 +70,7 @@ impl<B: Backend> Deserter<B> {
             let place = &places[self.stream.below(places.len() as u64) as usize];
             let size = self.limits.batch_bytes - HEADER_BYTES - RECORD_BYTES_MAX;
             let batch = self.writer.begin(place, vec![size], Compression::None);
-            let request = produce_request(vec![(place.clone(), batch.encode(None))], AckMode::All, 30_000);
+            let request = produce_request(vec![(place.clone(), batch.encode(None))], self.acks, 30_000);
             // What cannot be encoded is not said.
             let _ = frame(&self.client.name, number, &request, 9, &mut bytes);
             self.writer.unknown(&batch);

@@ -17,7 +17,7 @@ use super::fetcher::{self, FetchTerms};
 use super::shape::Limits;
 use super::{Client, Field};
 use crate::history::At;
-use crate::scenario::Hostile;
+use crate::scenario::{AckMode, Hostile};
 use crate::world::streams::Stream;
 
 /// Just before a broker that hangs up after half a minute of silence does so.
@@ -81,7 +81,8 @@ pub(super) fn start<B: Backend>(
     }
     for index in 0..hostile.deserters {
         let (client, stream) = next("deserter");
-        deserters::start(client, index, limits, window, stream);
+        let acks = if hostile.deserters_unacknowledged { AckMode::None } else { AckMode::All };
+        deserters::start(client, index, limits, acks, window, stream);
     }
 }
 
