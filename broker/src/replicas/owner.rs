@@ -56,6 +56,8 @@ pub(super) struct Owner<B: Backend> {
     /// When what failed is tried again.
     retry: Option<Moment>,
     failures: u32,
+    /// How many that last were, as the log says.
+    told_failed: usize,
     /// Partitions that did not open at the last try.
     not_open: NotOpen,
     /// Files whose entries are in partitions that have opened.
@@ -83,6 +85,7 @@ impl<B: Backend> Owner<B> {
             seen: 0,
             retry: None,
             failures: 0,
+            told_failed: 0,
             not_open: NotOpen::new(),
             mended: Vec::new(),
         }
@@ -137,6 +140,16 @@ impl<B: Backend> Owner<B> {
         self.publish();
         self.publish_pins(&[]);
         self.forget_rescued();
+        if self.told_failed != failed {
+            match failed {
+                0 => tracing::info!("all partitions serve"),
+                _ => tracing::warn!(
+                    failed,
+                    "not all partitions serve; what failed is tried again every few seconds"
+                ),
+            }
+            self.told_failed = failed;
+        }
         if failed == 0 {
             self.failures = 0;
             return;
@@ -144,11 +157,6 @@ impl<B: Backend> Owner<B> {
         let pause = RETRY_FIRST.saturating_mul(1 << self.failures.min(6)).min(RETRY_LAST);
         self.failures += 1;
         self.retry = Some(self.context.backend.now() + pause);
-        tracing::warn!(
-            failed,
-            pause_s = pause.as_secs(),
-            "not all partitions serve; trying again after a pause"
-        );
     }
 
     fn plan(&self, image: &MetadataImage) -> reconcile::Plan {

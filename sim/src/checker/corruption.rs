@@ -22,6 +22,8 @@ pub struct Told {
     /// A start was refused, with the name of a file: nothing of the node can be relied on.
     node: bool,
     places: BTreeSet<Place>,
+    /// Those that the node's health named: what does not open is not written to either.
+    named: BTreeSet<Place>,
 }
 
 /// Whether faults on this node changed what its disk holds; absent: everything acknowledged has to be there.
@@ -42,9 +44,10 @@ pub fn told(history: &History, circumstances: &Circumstances, node: &str) -> Opt
     for check in &history.health {
         if let Readiness::NotReady(why) | Readiness::ReadyBut(why) = &check.answer {
             let named = places.iter().filter(|place| names(why, place));
-            told.places.extend(named.map(|place| (*place).clone()));
+            told.named.extend(named.map(|place| (*place).clone()));
         }
     }
+    told.places.extend(told.named.iter().cloned());
     Some(told)
 }
 
@@ -75,11 +78,21 @@ impl Told {
         let told = |what: &str| self.node || self.places.iter().any(|place| names(what, place));
         found.into_iter().filter(|violation| !told(&violation.what)).collect()
     }
+
+    /// Findings about partitions that take nothing, without those that the node itself says it does not serve. That a later
+    /// start is refused says nothing about the time before.
+    pub fn without_named(&self, found: Vec<Violation>) -> Vec<Violation> {
+        let told = |what: &str| self.named.iter().any(|place| names(what, place));
+        found.into_iter().filter(|violation| !told(&violation.what)).collect()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use reports::Verdict;
+
+    use crate::checker::Findings;
     use crate::checker::circumstances::Life;
     use crate::checker::{log, stories::*};
     use crate::fault::{Fault, FaultHits};
@@ -132,6 +145,16 @@ mod tests {
             let health = vec![HealthCheck { node: 1, asked: 1, at: 2, answer }];
             assert_eq!(left(&History { health, ..lost() }, &rot), Some(count), "{why}");
         }
+        // An error may have been told for many reasons: it does not say that a partition is not served.
+        let waits = |history: &History| {
+            let mut findings = Findings::of("acknowledged-when-clear", Verdict::Freeze);
+            findings.add("producer 1 waits for orders-0 since 4 s".into());
+            told(history, &rot, "node1").unwrap().without_named(findings.all()).len()
+        };
+        assert_eq!(waits(&history), 1);
+        let answer = Readiness::NotReady("orders-0 is damaged".into());
+        history.health.push(HealthCheck { node: 1, asked: 1, at: 2, answer });
+        assert_eq!(waits(&history), 0);
         let refused = circumstances(FaultKind::BitRot, Some("/data/journal/3.journal: damaged at 4096"));
         assert_eq!(left(&lost(), &refused), Some(0));
     }

@@ -151,7 +151,8 @@ fn judge(record: &mut RunRecord, scenario: &Scenario, circumstances: &Circumstan
             .iter()
             .flat_map(|check| check(history))
             .collect();
-    match corruption::told(history, circumstances, NODE) {
+    let told = corruption::told(history, circumstances, NODE);
+    match &told {
         Some(told) => missing = told.without_told(missing),
         None => found.extend(early(history, &story.durable)),
     }
@@ -171,7 +172,10 @@ fn judge(record: &mut RunRecord, scenario: &Scenario, circumstances: &Circumstan
         ns(liveness.connected_for.0),
         ns(liveness.acknowledged_within.0),
     );
-    found.extend(recovery.violations);
+    found.extend(match &told {
+        Some(told) => told.without_named(recovery.violations),
+        None => recovery.violations,
+    });
     found.extend(endings::polite_stops(circumstances, NODE));
     found.extend(endings::stopped_in_the_end(circumstances, NODE));
     found.extend(story.rest.as_ref().map(rest::back_to_idle).unwrap_or_default());

@@ -111,8 +111,12 @@ impl<B: Backend> Producer<B> {
     }
 
     fn has_room(&self) -> bool {
+        self.retries.moving() < self.open_max()
+    }
+
+    fn open_max(&self) -> usize {
         let on_the_wire = self.shape.in_flight * self.shape.partitions_per_request;
-        self.retries.open() < on_the_wire + if on_the_wire > 1 { BEHIND_MAX } else { 0 }
+        on_the_wire + if on_the_wire > 1 { BEHIND_MAX } else { 0 }
     }
 
     /// Wants some more to be sent; how long that is meant to last at its rate, in nanoseconds.
@@ -122,12 +126,14 @@ impl<B: Backend> Producer<B> {
             0..u64::from(self.shape.burst) * self.stream.between(1, self.shape.partitions_per_request as u64)
         {
             let lane = self.stream.below(self.client.field.places.len() as u64) as usize;
-            records += self.begin_batch(lane);
+            if self.retries.takes(lane, self.open_max()) {
+                records += self.begin_batch(lane);
+            }
             if !self.has_room() {
                 break;
             }
         }
-        (f64::from(records) / self.shape.rate * 1e9) as At
+        (f64::from(records.max(1)) / self.shape.rate * 1e9) as At
     }
 
     fn begin_batch(&mut self, lane: usize) -> u32 {

@@ -56,7 +56,7 @@ impl<B: Backend> Reader<B> {
                     continue;
                 }
             };
-            let mut troubled = false;
+            let (mut troubled, mut came) = (false, false);
             for mut fetch in fetched {
                 let index = fetch.index;
                 if fetch.error.is_some() {
@@ -66,6 +66,7 @@ impl<B: Backend> Reader<B> {
                 if fetch.note_damages(&self.client, &places[index]) {
                     done[index] = true;
                 }
+                came |= !fetch.records.is_empty();
                 let log = logs.entry(index).or_default();
                 log.extend(fetch.records);
                 if let Some((last, _)) = log.last() {
@@ -75,7 +76,8 @@ impl<B: Backend> Reader<B> {
                     done[index] = true;
                 }
             }
-            if troubled {
+            // A partition that is not served does not hold up what there is of the others.
+            if troubled && !came {
                 failures += 1;
                 back_off(&self.client.backend, failures).await;
             }

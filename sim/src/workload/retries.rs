@@ -65,6 +65,15 @@ struct Lane {
     not_before: At,
 }
 
+impl Lane {
+    fn open(&self) -> usize {
+        self.waiting.len() + self.flying.len()
+    }
+}
+
+/// So many failures in a row are no accident.
+const STUCK_AFTER: u32 = 3;
+
 #[derive(Clone, Debug)]
 pub(super) struct Retries {
     idempotent: bool,
@@ -87,7 +96,18 @@ impl Retries {
 
     /// Batches that are not done with.
     pub(super) fn open(&self) -> usize {
-        self.lanes.iter().map(|lane| lane.waiting.len() + lane.flying.len()).sum()
+        self.lanes.iter().map(Lane::open).sum()
+    }
+
+    /// Of them those that nothing is wrong with: what a partition keeps refusing does not end the others' work.
+    pub(super) fn moving(&self) -> usize {
+        self.lanes.iter().filter(|lane| lane.failures < STUCK_AFTER).map(Lane::open).sum()
+    }
+
+    /// Whether one more may wait behind what its partition refuses.
+    pub(super) fn takes(&self, lane: usize, behind_max: usize) -> bool {
+        let lane = &self.lanes[lane];
+        lane.failures < STUCK_AFTER || lane.open() < behind_max
     }
 
     fn flying(&self) -> usize {
@@ -272,6 +292,22 @@ mod tests {
             assert_eq!(told(&mut retries, id, Told::Written), Next::Over);
         }
         assert_eq!(retries.open(), 0);
+    }
+
+    #[test]
+    fn a_partition_that_keeps_refusing_does_not_end_the_others_work() {
+        let mut retries = Retries::new(2, false);
+        retries.add(0, 0, 1);
+        for n in 1..=3 {
+            assert_eq!((retries.moving(), retries.takes(0, 1)), (1, true));
+            assert_eq!(leaving(&mut retries, n * 10 * SECOND), [(0, None)]);
+            told(&mut retries, 0, Told::NotWritten);
+        }
+        assert_eq!((retries.moving(), retries.takes(0, 1), retries.takes(0, 2)), (0, false, true));
+        assert!(retries.takes(1, 1));
+        assert_eq!(leaving(&mut retries, 40 * SECOND), [(0, None)]);
+        told(&mut retries, 0, Told::Written);
+        assert!(retries.takes(0, 1));
     }
 
     #[test]

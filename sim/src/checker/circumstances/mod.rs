@@ -185,7 +185,14 @@ impl Circumstances {
                 let given_up = |at: &At| (*at, at.saturating_add(GIVEN_UP_AFTER));
                 spans.extend(hit.struck.iter().filter(|_| is_on(hit, node)).map(given_up));
             } else if network || is_on(hit, node) {
-                spans.push((hit.from, hit.until));
+                // A slow link still has on its way what it took before it became fast.
+                let drained = match hit.fault.kind {
+                    FaultKind::SlowLink => {
+                        ways::hold(hit, None, node, Trade::Produce).map(|hold| hold.span().1)
+                    }
+                    _ => None,
+                };
+                spans.push((hit.from, drained.unwrap_or(hit.until)));
             }
         }
         let silent: Vec<At> = self
@@ -198,7 +205,8 @@ impl Circumstances {
                 _ => None,
             }))
             .collect();
-        for request in requests.iter().filter(|request| request.end == RequestEnd::Unanswered) {
+        // Another fault may end the waiting before the client's own patience does.
+        for request in requests.iter().filter(|request| request.end != RequestEnd::Answered) {
             let gone = silent
                 .iter()
                 .find(|at| request.sent <= at.saturating_add(ways::UNNOTICED) && request.ended >= **at);

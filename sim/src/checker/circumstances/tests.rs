@@ -133,9 +133,11 @@ fn trouble_is_of_the_node_that_has_it() {
         hit(Fault::new(FaultKind::DiskStall).on(2), 10, 20),
         hit(on_node(FaultKind::DiskStall), 30, 40),
         hit(link(FaultKind::Silence, "* <-> node1"), 100, 100),
+        // What it took last arrives half a minute later.
+        hit(Fault { bytes_per_s: Some(8_192), ..link(FaultKind::SlowLink, "* <-> node1") }, 120, 121),
     ];
     let circumstances = Circumstances::new(hits, vec![life(1, 0, 1, None)], 200 * S);
     let trouble = circumstances.trouble("node1", &[unanswered("client-1", Trade::Look)]);
     let spans: Vec<(At, At)> = trouble.spans().iter().map(|(from, to)| (from / S, to / S)).collect();
-    assert_eq!(spans, [(0, 1), (30, 40), (100, 108)]);
+    assert_eq!(spans, [(0, 1), (30, 40), (100, 108), (120, 153)]);
 }
