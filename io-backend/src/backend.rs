@@ -51,6 +51,12 @@ pub trait Backend: Clone + Send + Sync + 'static {
         Pressure::None
     }
 
+    /// Wakes whoever was told that a channel is full when it may be no more. Waking its task would not be enough: it may
+    /// be one of many that one task waits for.
+    fn wake_when_relieved(&self, waker: &std::task::Waker) {
+        let _ = waker;
+    }
+
     /// Ends the process with a status of its own, connections first. Returns only because the
     /// caller may be a task of the process that ends: return from the task after calling it.
     fn exit(&self, status: ExitStatus, why: &str);

@@ -208,6 +208,9 @@ impl<B: Backend, T: Send> Sender<B, T> {
                 return Poll::Ready(Ok(()));
             };
             let full = self.backend.pressure(Seam::Channel(self.name())) == Pressure::Full;
+            if full {
+                self.backend.wake_when_relieved(cx.waker());
+            }
             let outcome = if full { Err(SendError::Full(message)) } else { self.push(message, place.number) };
             match outcome {
                 Ok(()) => {

@@ -3,7 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use io_backend::{
     Backend, DedicatedLoop, ExitStatus, Moment, Pressure, Registry, Seam, TaskHandle, TaskName,
@@ -148,6 +148,13 @@ impl Backend for SimBackend {
         universe.with_faults(|faults| {
             fault::seam::pressure(faults, &self.process.machine.name, seam, universe.now(), &mut stream)
         })
+    }
+
+    fn wake_when_relieved(&self, waker: &Waker) {
+        let mut wakers = lock(&self.process.pressed);
+        if !wakers.iter().any(|known| known.will_wake(waker)) {
+            wakers.push(waker.clone());
+        }
     }
 
     fn exit(&self, status: ExitStatus, why: &str) {

@@ -226,7 +226,11 @@ impl Universe {
                 }
             }
             // Whoever waits for room was told there is none; it has to look again.
-            (FaultKind::ChannelFull, Some(machine)) => wake_machine(&machine),
+            (FaultKind::ChannelFull, Some(machine)) => {
+                if let Some(process) = machine.process() {
+                    process.relieve();
+                }
+            }
             // A process whose end was held up ends now.
             (FaultKind::Unkillable, Some(machine)) => {
                 if let Some(process) = machine.process() {

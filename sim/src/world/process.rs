@@ -81,6 +81,8 @@ pub struct Process {
     pub(super) vanished: AtomicBool,
     stop_requested: AtomicBool,
     stop_wakers: Mutex<Vec<Waker>>,
+    /// Who was told that a channel is full, and looks again when the fault is over.
+    pub(super) pressed: Mutex<Vec<Waker>>,
     polls: AtomicU64,
     wakes: AtomicU64,
     /// Disk operations begun.
@@ -117,6 +119,7 @@ impl Process {
             vanished: AtomicBool::new(false),
             stop_requested: AtomicBool::new(false),
             stop_wakers: Mutex::default(),
+            pressed: Mutex::default(),
             polls: AtomicU64::new(0),
             wakes: AtomicU64::new(0),
             operations: AtomicU64::new(0),
@@ -127,7 +130,8 @@ impl Process {
     pub(super) fn dissolve(&self) {
         let tasks = std::mem::take(&mut *lock(&self.tasks));
         let wakers = std::mem::take(&mut *lock(&self.stop_wakers));
-        drop((tasks, wakers));
+        let pressed = std::mem::take(&mut *lock(&self.pressed));
+        drop((tasks, wakers, pressed));
     }
 
     pub fn universe(&self) -> &Arc<Universe> {
@@ -227,6 +231,14 @@ impl Process {
     pub(super) fn wake_all(&self) {
         for task in self.tasks() {
             task.wake();
+        }
+    }
+
+    /// Channels may have room again.
+    pub(super) fn relieve(&self) {
+        let pressed = std::mem::take(&mut *lock(&self.pressed));
+        for waker in pressed {
+            waker.wake();
         }
     }
 

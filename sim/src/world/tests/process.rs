@@ -1,6 +1,8 @@
 //! Processes: kill, pause, exit, supervision, clocks.
 
 use super::*;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use io_backend::{ExitStatus, Level, Lock, Seam};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -235,5 +237,33 @@ fn a_delayed_lock_and_a_full_channel_behave_as_if_others_used_them() {
         })
         .await;
         assert!(world.fault_hits().iter().all(|hits| hits.hits > 0));
+    });
+}
+
+#[test]
+fn whoever_waits_for_a_full_channel_inside_a_group_looks_again_when_the_fault_ends() {
+    lived(10, |world| async move {
+        let backend = world.client("node1");
+        let mut full = fault(FaultKind::ChannelFull, Duration::ZERO, Duration::from_secs(1));
+        full.channel = Some("queue".to_owned());
+        world.inject(&full);
+        world.sleep(MS).await;
+        let own = backend.clone();
+        on(&backend, async move {
+            let (sender, mut receiver) = io_backend::channel::<SimBackend, u8>(&own, "queue", 10);
+            // A group polls a member only when the member's own waker was called.
+            let mut group = FuturesUnordered::from_iter((0..3).map(|number| sender.send(number, soon(&own))));
+            while let Some(sent) = group.next().await {
+                sent.unwrap();
+            }
+            assert!(own.now().since(Moment::ZERO) < Duration::from_secs(1) + MS);
+            let mut received = Vec::new();
+            while received.len() < 3 {
+                received.push(receiver.receive(soon(&own)).await.unwrap());
+            }
+            received.sort_unstable();
+            assert_eq!(received, [0, 1, 2]);
+        })
+        .await;
     });
 }
