@@ -151,10 +151,7 @@ impl Backend for SimBackend {
     }
 
     fn wake_when_relieved(&self, waker: &Waker) {
-        let mut wakers = lock(&self.process.pressed);
-        if !wakers.iter().any(|known| known.will_wake(waker)) {
-            wakers.push(waker.clone());
-        }
+        self.process.wake_when_relieved(waker);
     }
 
     fn exit(&self, status: ExitStatus, why: &str) {

@@ -82,7 +82,7 @@ pub struct Process {
     stop_requested: AtomicBool,
     stop_wakers: Mutex<Vec<Waker>>,
     /// Who was told that a channel is full, and looks again when the fault is over.
-    pub(super) pressed: Mutex<Vec<Waker>>,
+    pressed: Mutex<Vec<Waker>>,
     polls: AtomicU64,
     wakes: AtomicU64,
     /// Disk operations begun.
@@ -127,11 +127,25 @@ impl Process {
         })
     }
 
+    /// Lets go of what leads back to it.
     pub(super) fn dissolve(&self) {
         let tasks = std::mem::take(&mut *lock(&self.tasks));
-        let wakers = std::mem::take(&mut *lock(&self.stop_wakers));
+        drop(tasks);
+        self.forget_wakers();
+    }
+
+    /// Wakers are tasks, and tasks hold their process.
+    fn forget_wakers(&self) {
+        let stop_wakers = std::mem::take(&mut *lock(&self.stop_wakers));
         let pressed = std::mem::take(&mut *lock(&self.pressed));
-        drop((tasks, wakers, pressed));
+        drop((stop_wakers, pressed));
+    }
+
+    fn remember(&self, wakers: &Mutex<Vec<Waker>>, waker: &Waker) {
+        let mut wakers = lock(wakers);
+        if self.alive.load(Ordering::Relaxed) && !wakers.iter().any(|known| known.will_wake(waker)) {
+            wakers.push(waker.clone());
+        }
     }
 
     pub fn universe(&self) -> &Arc<Universe> {
@@ -234,6 +248,10 @@ impl Process {
         }
     }
 
+    pub(super) fn wake_when_relieved(&self, waker: &Waker) {
+        self.remember(&self.pressed, waker);
+    }
+
     /// Channels may have room again.
     pub(super) fn relieve(&self) {
         let pressed = std::mem::take(&mut *lock(&self.pressed));
@@ -259,10 +277,7 @@ impl Process {
         if self.stop_requested.load(Ordering::Relaxed) {
             return true;
         }
-        let mut wakers = lock(&self.stop_wakers);
-        if !wakers.iter().any(|known| known.will_wake(waker)) {
-            wakers.push(waker.clone());
-        }
+        self.remember(&self.stop_wakers, waker);
         false
     }
 
@@ -320,6 +335,7 @@ impl Process {
         for task in self.tasks() {
             task.kill();
         }
+        self.forget_wakers();
         universe.network.process_ended(&universe, self);
         lock(&universe.endings).push(Ending {
             machine: machine.name.to_string(),

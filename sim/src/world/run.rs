@@ -3,8 +3,8 @@
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -133,7 +133,7 @@ where
     let lived = catch_unwind(AssertUnwindSafe(|| {
         runtime.block_on(async {
             tasks::found();
-            drop(madsim::task::spawn(drive(universe.clone())));
+            drop(madsim::task::spawn(drive(Arc::downgrade(universe))));
             let result = until_over(universe, main(World { universe: universe.clone() })).await;
             // What destructors do now belongs to no run any more.
             universe.close();
@@ -163,11 +163,14 @@ async fn until_over<T>(universe: &Arc<Universe>, main: impl Future<Output = T>) 
     .await
 }
 
-/// Moves time on whenever nothing can run.
-async fn drive(universe: Arc<Universe>) {
-    let limit = crate::fault::duration::nanos(universe.options.time_limit);
-    while !universe.is_over() {
+/// Moves time on whenever nothing can run. Holds the universe weakly: the executor forgets no task that still sleeps.
+async fn drive(universe: Weak<Universe>) {
+    loop {
         madsim::time::sleep(IDLE).await;
+        let Some(universe) = universe.upgrade().filter(|universe| !universe.is_over()) else {
+            return;
+        };
+        let limit = crate::fault::duration::nanos(universe.options.time_limit);
         if !universe.jump() {
             universe.stop_with(Stop::NothingLeft);
         } else if universe.now() > limit {

@@ -10,7 +10,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
 use io_backend::task::{CurrentTask, Named};
@@ -49,8 +49,8 @@ pub(super) fn found() {
     NODE.set(Some(node));
 }
 
-fn run(runner: Runner) {
-    if runner.task.number.is_multiple_of(SWEEP) {
+fn run(number: u64, runner: Runner) {
+    if number.is_multiple_of(SWEEP) {
         // Counting is what makes it drop its records of ended tasks.
         madsim::runtime::Handle::current().metrics().num_tasks();
     }
@@ -224,28 +224,23 @@ where
     let name = task.full_name.clone();
     let by = io_backend::task::current_id();
     universe.event(Event::new(What::Spawn).task(number).numbers(by.0, process.number).named(name));
-    run(Runner { task: task.clone() });
+    run(number, Runner { task: Arc::downgrade(&task) });
     let (aborted, watched) = (task.clone(), task);
     TaskHandle::new(move || aborted.kill(), move || watched.ended.load(Ordering::Relaxed))
 }
 
-/// What the executor polls.
+/// What the executor polls. Holds its task weakly: the task holds the runner's waker, and its process holds the task.
 struct Runner {
-    task: Arc<Task>,
-}
-
-impl Drop for Runner {
-    fn drop(&mut self) {
-        // Breaks the circle from the task to its own runner.
-        lock(&self.task.runner).take();
-    }
+    task: Weak<Task>,
 }
 
 impl Future for Runner {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let task = &self.task;
+        let Some(task) = self.task.upgrade() else {
+            return Poll::Ready(());
+        };
         let universe = task.process.universe().clone();
         {
             let mut runner = lock(&task.runner);

@@ -333,7 +333,8 @@ impl Universe {
     /// Drops whatever could hold the world alive in a circle.
     pub(super) fn dissolve(&self) {
         let timers = lock(&self.timers).take_all();
-        drop(timers);
+        let root = lock(&self.root).take();
+        drop((timers, root));
         let machines = std::mem::take(&mut *lock(&self.machines));
         for machine in machines.values() {
             machine.dissolve();

@@ -267,3 +267,24 @@ fn whoever_waits_for_a_full_channel_inside_a_group_looks_again_when_the_fault_en
         .await;
     });
 }
+
+#[test]
+fn a_world_that_is_over_leaves_nothing_behind() {
+    let universe = lived(11, |world| async move {
+        world.node(1).start(|backend: SimBackend| async move {
+            let own = backend.clone();
+            backend.spawn("busy", busy_node(own.clone()));
+            let stopping = std::pin::pin!(own.stop_requested());
+            let failing = std::pin::pin!(own.sleep(300 * MS));
+            futures::future::select(stopping, failing).await;
+            own.exit(ExitStatus::StorageNotTrusted, "stuck");
+        });
+        world.node(1).supervise(Some(10 * MS));
+        world.inject(&fault(FaultKind::Kill, 100 * MS, Duration::ZERO));
+        world.inject(&fault(FaultKind::PowerLoss, 200 * MS, 50 * MS));
+        world.inject(&fault(FaultKind::Unkillable, 350 * MS, Duration::from_secs(2)));
+        world.sleep(Duration::from_secs(1)).await;
+        Arc::downgrade(&world.universe)
+    });
+    assert!(universe.upgrade().is_none(), "{} hold it", universe.strong_count());
+}
