@@ -135,6 +135,8 @@ pub struct Workload {
     pub idempotent: OneOrMore<bool>,
     /// What a producer asks the broker to answer within.
     pub request_timeout: Span,
+    /// Idempotent producers begin anew so often, as restarted ones do: under a new id, with sequences from 0.
+    pub renew_every: Option<Span>,
     /// How often a consumer starts over from the beginning.
     pub reread_every: Span,
     /// Clients fall silent after this; what remains of the duration is idle time.
@@ -223,6 +225,7 @@ impl Default for Workload {
             acks: OneOrMore::One(AckMode::All),
             idempotent: OneOrMore::One(true),
             request_timeout: Span::secs(5),
+            renew_every: None,
             reread_every: Span::secs(20),
             stop_after: None,
             create_topic_every: None,

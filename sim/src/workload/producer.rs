@@ -17,7 +17,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 
 use super::batch::Wanted;
-use super::connection::{Answer, Line, Terms, back_off};
+use super::connection::{Answer, Line, Terms, back_off, ns};
 use super::retries::{Flight, Next, Retries, Told};
 use super::shape::ProducerShape;
 use super::{Client, wire_name};
@@ -66,8 +66,14 @@ impl<B: Backend> Producer<B> {
         let schedule = self.client.field.schedule;
         let mut next_at = self.client.now() + self.stream.below(200_000_000);
         let mut failures = 0;
+        let mut renew_at = self.renewal();
         loop {
             let now = self.client.now();
+            if now >= renew_at && self.retries.open() == 0 {
+                self.retries.renew();
+                self.identity = None;
+                renew_at = self.renewal();
+            }
             let producing = next_at < schedule.produce_until;
             if now >= schedule.give_up || (!producing && self.retries.open() == 0) {
                 break;
@@ -108,6 +114,12 @@ impl<B: Backend> Producer<B> {
         for _ in 0..left {
             self.client.field.owed.settled(None);
         }
+    }
+
+    /// When it begins anew.
+    fn renewal(&self) -> At {
+        let every = self.shape.renew_every.filter(|_| self.shape.idempotent);
+        every.map_or(At::MAX, |every| self.client.now() + ns(every))
     }
 
     fn has_room(&self) -> bool {

@@ -124,6 +124,12 @@ impl Retries {
         self.identified || !self.idempotent
     }
 
+    /// Has done with everything and begins anew, under another producer id.
+    pub(super) fn renew(&mut self) {
+        debug_assert_eq!(self.open(), 0, "what is open has sequences of the old id");
+        self.identified = false;
+    }
+
     /// All sequences begin anew. Those whose earlier attempts may have been written may now be written twice.
     pub(super) fn identified(&mut self) -> Vec<usize> {
         self.identified = true;
@@ -292,6 +298,19 @@ mod tests {
             assert_eq!(told(&mut retries, id, Told::Written), Next::Over);
         }
         assert_eq!(retries.open(), 0);
+    }
+
+    #[test]
+    fn one_that_begins_anew_begins_its_sequences_anew() {
+        let mut retries = producer(true, 1);
+        assert_eq!(leaving(&mut retries, 0), [(0, Some(0))]);
+        assert_eq!(told(&mut retries, 0, Told::Written), Next::Over);
+        retries.renew();
+        retries.add(0, 1, 2);
+        assert_eq!(leaving(&mut retries, 0), [], "it has no id yet");
+        assert!(retries.wants_identity());
+        assert_eq!(retries.identified(), Vec::<usize>::new());
+        assert_eq!(leaving(&mut retries, 0), [(1, Some(0))]);
     }
 
     #[test]

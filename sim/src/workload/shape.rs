@@ -45,6 +45,8 @@ pub struct ProducerShape {
     pub codec: Compression,
     pub keyed: bool,
     pub request_timeout: Duration,
+    /// How often an idempotent one begins anew, under a new id.
+    pub renew_every: Option<Duration>,
     pub batch_bytes: usize,
     pub request_bytes: usize,
 }
@@ -125,6 +127,7 @@ fn producer(load: &Workload, limits: Limits, index: u32) -> ProducerShape {
         codec: load.compression.deal(index as usize, Compression::None),
         keyed: load.keyed,
         request_timeout: load.request_timeout.0,
+        renew_every: load.renew_every.map(|every| every.0),
         batch_bytes: limits.batch_bytes,
         request_bytes: limits.request_bytes,
     }
@@ -163,6 +166,8 @@ fn vary_producer(shape: &mut ProducerShape, load: &Workload, limits: Limits, str
     // So do small batches: each of them is a request, and a fetch of every consumer.
     let batches = 3.0 * load.rate / f64::from(load.batch + 1);
     shape.rate = rate.min(most / shape.size as f64).min(batches * f64::from(shape.batch + 1) / 2.0).max(1.0);
+    let ms = |ms| Some(Duration::from_millis(ms));
+    shape.renew_every = pick(stream, &[shape.renew_every, shape.renew_every, ms(300), ms(3_000)]);
 }
 
 fn vary_consumer(shape: &mut ConsumerShape, load: &Workload, stream: &mut Stream) {
