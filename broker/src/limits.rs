@@ -32,8 +32,8 @@ pub const JOURNAL_GROUP_ENTRIES: usize = 10_000;
 
 /// Requests that wait in a partition's mailbox before connections stop being read.
 pub const PARTITION_MAILBOX: usize = 1_024;
-/// Bytes of the appends that wait in a partition's mailbox and line: one partition that stands still leaves room to
-/// others.
+/// Bytes of the appends that wait in a partition's mailbox and line, at most: one partition that stands still leaves
+/// room to others. Where there is little memory it is a quarter of what requests have.
 pub const PARTITION_WAITING_BYTES: usize = 16 * MIB;
 /// Batches of a producer that may be in flight, and so come again.
 pub const PRODUCER_BATCHES_REMEMBERED: usize = 5;

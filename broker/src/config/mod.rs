@@ -201,6 +201,11 @@ impl Config {
         MemoryShares::of(self.memory_bytes).tails
     }
 
+    /// Bytes of the appends that wait at one partition: where it stands still, most of the room is the others'.
+    pub fn partition_waiting_bytes(&self) -> usize {
+        limits::PARTITION_WAITING_BYTES.min(self.server.request_bytes_in_flight / 4)
+    }
+
     /// Takes over the numbers of a profile.
     pub fn apply_profile(&mut self, profile: Profile) {
         let (records, bytes, queue_records, queue_bytes, linger_ms) = match profile {

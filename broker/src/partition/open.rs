@@ -31,6 +31,8 @@ pub struct OpenPartition<B: Backend> {
     /// Which life of the replica this is. A mark and entries of another one are ignored.
     pub replica: Incarnation,
     pub settings: LogSettings,
+    /// Of the appends that wait in its mailbox and line.
+    pub waiting_bytes: usize,
     pub open_files: OpenFiles<B>,
     /// Of this replica alone, and of this life of it. Made when there is something to keep in it.
     pub directory: PathBuf,
@@ -62,6 +64,7 @@ pub async fn open<B: Backend>(with: OpenPartition<B>) -> Result<PartitionHandle<
         name,
         replica,
         settings,
+        waiting_bytes,
         directory,
         journal,
         mark,
@@ -89,7 +92,8 @@ pub async fn open<B: Backend>(with: OpenPartition<B>) -> Result<PartitionHandle<
         last = *lsn;
     }
     machine.finish_replay();
-    Ok(start(backend, id, name, replica, settings, journal, machine, opened.files, last))
+    let room = Account::new(waiting_bytes, Gauge::default());
+    Ok(start(backend, id, name, replica, settings, room, journal, machine, opened.files, last))
 }
 
 #[expect(clippy::too_many_arguments, reason = "the owner's fields, once")]
@@ -99,6 +103,7 @@ fn start<B: Backend>(
     name: Arc<str>,
     replica: Incarnation,
     settings: LogSettings,
+    room: Arc<Account>,
     journal: JournalHandle,
     machine: Machine<super::owner::Ticket>,
     files: log::checkpoint::LogFiles<B>,
@@ -112,7 +117,7 @@ fn start<B: Backend>(
         id,
         name: name.clone(),
         backend: backend.clone(),
-        room: Account::new(limits::PARTITION_WAITING_BYTES, Gauge::default()),
+        room,
         appends: append_sender,
         mailbox,
         views: views.clone(),

@@ -23,6 +23,8 @@ const ID: PartitionId = PartitionId { topic: TopicId(Uuid::from_u128(9)), index:
 const REPLICA: Incarnation = Incarnation(2);
 
 /// Small enough that segments roll and indexes have many entries in every test.
+const WAITING_BYTES: usize = 1 << 20;
+
 const SETTINGS: LogSettings = LogSettings {
     segment_bytes: 2_000,
     segment_age: Duration::from_secs(3600),
@@ -64,6 +66,7 @@ async fn try_start(fake: &Fake, mark: Option<CheckpointMark>) -> Result<Replica,
         name: "orders-4".into(),
         replica: REPLICA,
         settings: SETTINGS,
+        waiting_bytes: WAITING_BYTES,
         directory: directory(),
         journal: opened.journal.clone(),
         mark,
@@ -357,10 +360,10 @@ fn appends_that_are_left_behind_are_bounded_by_their_bytes() {
                 Err(refused) => break refused,
             }
             taken += one;
-            assert!(taken < 2 * crate::limits::PARTITION_WAITING_BYTES, "without bound");
+            assert!(taken < 2 * WAITING_BYTES, "without bound");
         };
         assert_eq!(refused, AppendError::Overloaded);
-        assert!(taken > crate::limits::PARTITION_WAITING_BYTES / 2, "{taken}");
+        assert!(taken > WAITING_BYTES / 2, "{taken}");
         fake.let_go();
         assert!(replica.put(spec).await.is_ok(), "there is room again");
     });

@@ -47,6 +47,7 @@ pub(super) async fn open_replica<B: Backend>(
             index_interval_bytes: topic.index_interval_bytes as u64,
             log_append_time: topic.timestamps == TimestampType::LogAppendTime,
         },
+        waiting_bytes: context.config.partition_waiting_bytes(),
         open_files,
         directory: context.directory().join(wanted.id.directory()),
         journal: context.journal.clone(),
