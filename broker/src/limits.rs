@@ -129,7 +129,7 @@ pub const PROPOSAL_BYTES_IN_FLIGHT_MAX: usize = 32 * MIB;
 pub const PROPOSAL_BYTES_MAX: usize = 2 * MIB;
 /// A snapshot of the metadata image is journaled in pieces of at most this.
 pub const SNAPSHOT_PIECE_BYTES: usize = MIB;
-/// Entries of the Raft log after which a snapshot is taken, however small they are.
+/// `metadata.snapshot_entries`, as it ships.
 pub const SNAPSHOT_EVERY_ENTRIES: u64 = 10_000;
 /// Bytes of the Raft log after which a snapshot is taken.
 pub const SNAPSHOT_EVERY_BYTES: usize = 4 * MIB;

@@ -241,6 +241,16 @@ pub const KEYS: &[Key] = &[
         |c| c.journal.checkpoint_bytes.to_string()
     ),
     key!(
+        "metadata.snapshot_entries",
+        "entries of the metadata's Raft log after which a snapshot is taken, however small they are",
+        "1..=1000000",
+        |c, v| {
+            c.metadata.snapshot_entries = number(v, 1, 1_000_000)?;
+            Ok(())
+        },
+        |c| c.metadata.snapshot_entries.to_string()
+    ),
+    key!(
         "log.segment_bytes",
         "size at which a new segment begins",
         "64 KiB..=2 GiB",

@@ -32,6 +32,7 @@ pub struct Config {
     /// Bound of all that grows with load; the log's tails and the accounts of the front are shares of it.
     pub memory_bytes: usize,
     pub journal: JournalConfig,
+    pub metadata: MetadataConfig,
     pub log: LogConfig,
     pub topics: TopicConfig,
     pub server: ServerConfig,
@@ -57,6 +58,12 @@ pub struct JournalConfig {
     pub linger: Duration,
     /// A checkpoint begins when more than this has been written since the last.
     pub checkpoint_bytes: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetadataConfig {
+    /// Entries of the Raft log after which a snapshot is taken, however small they are.
+    pub snapshot_entries: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,6 +131,7 @@ impl Default for Config {
                 linger: Duration::ZERO,
                 checkpoint_bytes: limits::CHECKPOINT_BYTES,
             },
+            metadata: MetadataConfig { snapshot_entries: limits::SNAPSHOT_EVERY_ENTRIES },
             log: LogConfig {
                 segment_bytes: 512 << 20,
                 segment_age: Duration::from_secs(30 * 60),

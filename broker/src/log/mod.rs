@@ -50,14 +50,3 @@ impl Default for LogSettings {
         }
     }
 }
-
-impl From<&crate::config::LogConfig> for LogSettings {
-    fn from(config: &crate::config::LogConfig) -> LogSettings {
-        LogSettings {
-            segment_bytes: config.segment_bytes,
-            segment_age: config.segment_age,
-            index_interval_bytes: config.index_interval_bytes as u64,
-            log_append_time: false,
-        }
-    }
-}

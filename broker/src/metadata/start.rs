@@ -104,7 +104,7 @@ pub async fn start<B: Backend>(
         mailbox: receiver,
         metrics: metrics.clone(),
         snapshot_piece_bytes: limits::SNAPSHOT_PIECE_BYTES.min(entry_bytes_max),
-        snapshot_every_entries: limits::SNAPSHOT_EVERY_ENTRIES,
+        snapshot_every_entries: config.metadata.snapshot_entries,
         proposals_in_flight_max: limits::PROPOSALS_MAX.min(settings.queue_entries / 2).max(1),
     })
     .map_err(raft)?;

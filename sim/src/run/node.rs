@@ -46,6 +46,7 @@ pub(super) fn config(scenario: &Scenario, settings: &Settings, number: u32) -> C
     config.journal.max_batch_bytes = 256 << 10;
     config.journal.queue_bytes = 1 << 20;
     config.journal.checkpoint_bytes = 256 << 10;
+    config.metadata.snapshot_entries = 5;
     config.log.segment_bytes = 64 << 10;
     config.log.index_interval_bytes = 512;
     config.topics.max_batch_bytes = 64 << 10;

@@ -104,7 +104,7 @@ const fn knob(group: Group, key: &'static str, choices: &'static [&'static str])
 }
 
 /// In this order: a profile comes before the numbers that it is a preset of.
-const KNOBS: [Knob; 21] = [
+const KNOBS: [Knob; 22] = [
     knob(Group::Journal, "journal.profile", &["low-latency", "balanced", "throughput"]),
     knob(Group::Journal, "journal.file_bytes", &["1 MiB", "2 MiB", "4 MiB", "16 MiB"]),
     knob(Group::Journal, "journal.max_batch_records", &["1", "8", "500"]),
@@ -126,6 +126,7 @@ const KNOBS: [Knob; 21] = [
     knob(Group::Machine, "machine.disk_sync", &["30us", "110us", "1ms", "4ms"]),
     knob(Group::Machine, "machine.runtime_threads", &["1", "2", "3", "4"]),
     knob(Group::Machine, "machine.descriptors", &["1024", "65536"]),
+    knob(Group::Journal, "metadata.snapshot_entries", &["1", "5", "100"]),
 ];
 
 impl Knobs {
