@@ -41,17 +41,34 @@ pub const PARTITIONS_DIRECTORY: &str = "partitions";
 pub struct Replicas<B: Backend> {
     open: Published<OrdMap<PartitionId, PartitionHandle<B>>>,
     not_open: Published<NotOpen>,
+    not_led: Published<Option<NotLed>>,
     held_by: Published<Option<HeldBy>>,
 }
 
 /// Partitions of this node that do not open, by name, and why.
 pub type NotOpen = BTreeMap<String, String>;
 
+/// Partitions of this node that could not begin to serve for reasons that are not their own, at the last try.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotLed {
+    pub partitions: usize,
+    /// Of one of them.
+    pub why: String,
+}
+
+impl std::fmt::Display for NotLed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let NotLed { partitions, why } = self;
+        write!(f, "{partitions} partitions do not serve yet and are tried again every few seconds: {why}")
+    }
+}
+
 impl<B: Backend> Default for Replicas<B> {
     fn default() -> Self {
         Replicas {
             open: Published::new("open replicas", OrdMap::new()),
             not_open: Published::new("partitions that do not open", NotOpen::new()),
+            not_led: Published::new("partitions that are not led", None),
             held_by: Published::new("what holds the journal", None),
         }
     }
@@ -59,7 +76,12 @@ impl<B: Backend> Default for Replicas<B> {
 
 impl<B: Backend> Clone for Replicas<B> {
     fn clone(&self) -> Self {
-        Replicas { open: self.open.clone(), not_open: self.not_open.clone(), held_by: self.held_by.clone() }
+        Replicas {
+            open: self.open.clone(),
+            not_open: self.not_open.clone(),
+            not_led: self.not_led.clone(),
+            held_by: self.held_by.clone(),
+        }
     }
 }
 
@@ -70,6 +92,10 @@ impl<B: Backend> Replicas<B> {
 
     pub fn not_open(&self) -> Arc<NotOpen> {
         self.not_open.get()
+    }
+
+    pub fn not_led(&self) -> Option<NotLed> {
+        (*self.not_led.get()).clone()
     }
 
     /// What kept the last round of checkpoints from releasing all of the journal.

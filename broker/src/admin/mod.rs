@@ -213,6 +213,7 @@ fn ready<B: Backend>(context: &Context<B>, readiness: Readiness) -> Response {
     }
     let mut warnings: Vec<String> = Vec::new();
     warnings.extend(writes.metadata.iter().map(|refusing| told("changes of metadata are taken", refusing)));
+    warnings.extend(context.replicas.not_led().map(|not_led| not_led.to_string()));
     let not_open = context.replicas.not_open();
     warnings.extend(not_open.iter().map(|(name, why)| format!("partition {name} does not open: {why}")));
     let text = match warnings.len() {

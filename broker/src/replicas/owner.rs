@@ -17,7 +17,7 @@ use super::checkpoint::{CheckpointInput, Pin, Pins, ask_for_checkpoint};
 use super::reconcile::{self, ReplicaId, Wanted};
 use super::recover::{self, RecoveredReplica};
 use super::rescue::{self, Rescued};
-use super::{NotOpen, Replicas, ReplicasContext, open};
+use super::{NotLed, NotOpen, Replicas, ReplicasContext, open};
 use crate::ids::{LeaderEpoch, Lsn};
 use crate::journal::{EntryKind, SubmitError};
 use crate::limits;
@@ -60,6 +60,8 @@ pub(super) struct Owner<B: Backend> {
     told_failed: usize,
     /// Partitions that did not open at the last try.
     not_open: NotOpen,
+    /// Those that could not begin to serve for other reasons.
+    not_led: Option<NotLed>,
     /// Files whose entries are in partitions that have opened.
     mended: Vec<Rescued>,
 }
@@ -87,6 +89,7 @@ impl<B: Backend> Owner<B> {
             failures: 0,
             told_failed: 0,
             not_open: NotOpen::new(),
+            not_led: None,
             mended: Vec::new(),
         }
     }
@@ -133,6 +136,7 @@ impl<B: Backend> Owner<B> {
         self.recovered.retain(|id, _| reconcile::is_wanted(&image, *id, self.context.node));
         let plan = self.plan(&image);
         self.not_open.clear();
+        self.not_led = None;
         let mut failed = 0;
         self.delete(plan.delete).await;
         failed += self.open(plan.open).await;
@@ -215,6 +219,7 @@ impl<B: Backend> Owner<B> {
         // Some of them in line without the others is no harm: recovery takes repetitions.
         if let Err(error) = self.journal_lives(EntryKind::ReplicaCreate, &new) {
             tracing::warn!(error = %error, partitions = wanted.len(), "partitions not opened");
+            self.not_led = Some(NotLed { partitions: wanted.len(), why: error.to_string() });
             return wanted.len();
         }
         let deadline = Deadline::after(&self.context.backend, limits::OPEN_DEADLINE);
@@ -344,6 +349,7 @@ impl<B: Backend> Owner<B> {
                 (Ok(()), None) => {}
                 (Err(error), _) => {
                     failed += 1;
+                    self.not_led = Some(NotLed { partitions: failed, why: error.to_string() });
                     tracing::warn!(partition = %id.partition, %epoch, error = %error, "leadership did not begin");
                 }
             }
@@ -362,6 +368,9 @@ impl<B: Backend> Owner<B> {
         }
         if *self.replicas.not_open.get() != self.not_open {
             self.replicas.not_open.publish(self.not_open.clone());
+        }
+        if *self.replicas.not_led.get() != self.not_led {
+            self.replicas.not_led.publish(self.not_led.clone());
         }
     }
 
