@@ -140,20 +140,19 @@ async fn open_segments<B: Backend>(
     let mut segments = Segments::<B>::new();
     for (nth, name) in names.iter().enumerate() {
         let ends = names.get(nth + 1).map_or(vouched, |next| next.base);
-        let last = nth + 1 == names.len();
-        segments.push(Arc::new(open_segment(files, backend, settings, *name, ends, last, deadline).await?));
+        segments.push(Arc::new(open_segment(files, backend, settings, *name, ends, deadline).await?));
     }
     Ok(segments)
 }
 
-/// Opens one segment whose valid part ends at offset `ends`.
+/// Opens one segment whose valid part ends at offset `ends`. What lies behind it was never vouched for: nobody reads it,
+/// and what is written next covers it.
 async fn open_segment<B: Backend>(
     files: &LogFiles<B>,
     backend: &B,
     settings: &LogSettings,
     name: SegmentName,
     ends: Offset,
-    last: bool,
     deadline: Deadline,
 ) -> Result<Segment<FileOf<B>>, LogOpenError> {
     let directory = &files.directory;
@@ -185,9 +184,6 @@ async fn open_segment<B: Backend>(
             segment.spent = true;
         }
         written => written?,
-    }
-    if last && segment.bytes < len {
-        segment.file.set_len(segment.bytes, deadline).await?;
     }
     Ok(segment)
 }

@@ -91,7 +91,6 @@ pub async fn open<B: Backend>(with: OpenPartition<B>) -> Result<PartitionHandle<
             .map_err(|error| PartitionOpenError::Journal { name: name.clone(), error })?;
         last = *lsn;
     }
-    machine.finish_replay();
     let room = Account::new(waiting_bytes, Gauge::default());
     Ok(start(backend, id, name, replica, settings, room, journal, machine, opened.files, last))
 }

@@ -46,6 +46,12 @@ impl Producer {
         self.active.is_none_or(|active| now.since(active) < limits::PRODUCER_RETRIES_WITHIN)
     }
 
+    /// What ends at `settled` or before will not be rolled back: no more of it is kept than a retry may ask for.
+    fn trim(&mut self, settled: Offset) {
+        let done = self.batches.partition_point(|batch| batch.end <= settled);
+        self.batches.drain(..done.saturating_sub(REMEMBERED));
+    }
+
     /// Nothing of it can be rolled back.
     fn is_settled(&self, settled: Offset) -> bool {
         self.batches.back().is_none_or(|last| last.end <= settled)
@@ -143,9 +149,7 @@ impl Producers {
         producer.active = now.or(producer.active);
         producer.rolled_back = None;
         producer.batches.push_back(batch);
-        while producer.batches.len() > REMEMBERED && producer.batches[REMEMBERED].end <= settled {
-            producer.batches.pop_front();
-        }
+        producer.trim(settled);
         if let Some(now) = now
             && self.known.len() > limits::PRODUCERS_PER_PARTITION_KEPT
             && self.look_again.is_none_or(|then| then <= now)
@@ -172,18 +176,11 @@ impl Producers {
         }
     }
 
-    /// What ends at `settled` or before will not be rolled back: no more of it is kept than a retry may ask for.
-    pub fn settle(&mut self, settled: Offset) {
-        for producer in self.known.values_mut() {
-            let done = producer.batches.partition_point(|batch| batch.end <= settled);
-            producer.batches.drain(..done.saturating_sub(REMEMBERED));
-        }
-    }
-
     /// Forgets those that have been silent for as long as Kafka remembers them. Of those that were brought back the
-    /// silence begins now.
+    /// silence begins now, and what was kept of them while entries were replayed is settled.
     pub fn expire(&mut self, settled: Offset, now: Moment) {
         self.known.retain(|_, producer| {
+            producer.trim(settled);
             let active = *producer.active.get_or_insert(now);
             !producer.is_settled(settled) || now.since(active) < limits::PRODUCER_EXPIRATION
         });

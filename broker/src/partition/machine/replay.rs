@@ -68,11 +68,6 @@ impl<T> Machine<T> {
         Ok(done)
     }
 
-    /// All entries have been replayed.
-    pub fn finish_replay(&mut self) {
-        self.producers.settle(self.log_end);
-    }
-
     fn replay_batches(&mut self, lsn: Lsn, entry: &JournalEntry) -> Result<Replayed, ReplayError> {
         let payload = &entry.payload;
         let mut from = None;

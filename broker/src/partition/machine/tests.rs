@@ -112,7 +112,6 @@ impl Bench {
         for (lsn, entry) in &self.entries {
             machine.replay(*lsn, entry, Offset::ZERO).unwrap();
         }
-        machine.finish_replay();
         machine
     }
 }
