@@ -407,7 +407,14 @@ impl<B: Backend> Owner<B> {
     }
 
     async fn close(&mut self, deadline: Deadline) {
-        if let Err(error) = ask_for_checkpoint(&self.checkpoints, deadline).await {
+        let journal = self.context.journal.status();
+        let again = journal.durable < journal.submitted;
+        let mut checkpoint = ask_for_checkpoint(&self.checkpoints, deadline).await;
+        if again && checkpoint.is_ok() {
+            // A checkpoint holds what is durable. What nobody waits for any more became so before its end.
+            checkpoint = ask_for_checkpoint(&self.checkpoints, deadline).await;
+        }
+        if let Err(error) = checkpoint {
             tracing::warn!(error = %error, "no checkpoint at the end; the next start replays the journal");
         }
         // Before they are gone: a round of checkpoints must not take them for replicas that never began.

@@ -71,6 +71,36 @@ pub fn polite_stops(circumstances: &Circumstances, node: &str) -> Vec<Violation>
     all
 }
 
+/// Whoever stops politely leaves nothing behind that the next start has to make good: no group half written, and no batch
+/// without a checkpoint.
+pub fn starts_after_stops(circumstances: &Circumstances, node: &str) -> Vec<Violation> {
+    let mut findings = Findings::of("left-to-do", Verdict::Safety);
+    let lives: Vec<&Life> = circumstances.lives(node).collect();
+    // Checkpoints end at their deadlines, and what stands on a disk is not always what was written.
+    let disturbed = circumstances.times_of(node, 0, |kind| kind != FaultKind::Restart);
+    let damaged = circumstances.times_of(node, At::MAX, FaultKind::destroys_data);
+    for pair in lives.windows(2) {
+        let [before, after] = pair else { continue };
+        let (Some(serving), Some(asked), Some((ended, End::Exited(0, _)))) =
+            (before.serving, before.asked_to_stop, &before.end)
+        else {
+            continue;
+        };
+        let until = after.serving.unwrap_or(after.ended_at());
+        if serving > asked || disturbed.meet(asked, *ended) || damaged.meet(0, until) {
+            continue;
+        }
+        let name = format!("start {} of {node}, after a polite stop,", after.incarnation);
+        if after.torn_tail {
+            findings.add(format!("{name} found a group in a journal that was not written to its end"));
+        }
+        if after.replayed > 0 {
+            findings.add(format!("{name} had to replay {} batches", after.replayed));
+        }
+    }
+    findings.all()
+}
+
 fn keeps_from_stopping(kind: FaultKind) -> bool {
     use FaultKind::*;
     matches!(kind, Pause | Unkillable | TaskStopped | ThreadBlocked | ClockDrift)
@@ -188,5 +218,30 @@ mod tests {
             found(vec![fault(FaultKind::BitRot)], vec![refused], stopped_in_the_end),
             Vec::<String>::new()
         );
+    }
+
+    #[test]
+    fn a_polite_stop_leaves_the_next_start_nothing_to_do() {
+        let stopped = Life {
+            asked_to_stop: Some(100 * S),
+            stopped: Some(101 * S),
+            end: Some((101 * S, End::Exited(0, "stopped".into()))),
+            ..life(1)
+        };
+        let killed = Life { end: Some((101 * S, End::Killed)), ..life(1) };
+        let next = Life { began: 102 * S, serving: Some(103 * S), ..life(2) };
+        let replays = Life { replayed: 3, ..next.clone() };
+        let torn = Life { torn_tail: true, ..next.clone() };
+        for (faults, first, second, count) in [
+            (vec![], &stopped, &next, 0),
+            (vec![], &stopped, &replays, 1),
+            (vec![], &stopped, &torn, 1),
+            (vec![], &killed, &replays, 0),
+            (vec![fault(FaultKind::DiskStall)], &stopped, &replays, 0),
+            (vec![fault(FaultKind::Restart)], &stopped, &replays, 1),
+        ] {
+            let lives = vec![first.clone(), second.clone()];
+            assert_eq!(found(faults, lives, starts_after_stops).len(), count, "{first:?} {second:?}");
+        }
     }
 }

@@ -10,6 +10,7 @@ pub mod causes;
 pub mod circumstances;
 pub mod corruption;
 pub mod endings;
+pub mod epochs;
 pub mod log;
 pub mod lookups;
 pub mod polls;
@@ -28,7 +29,7 @@ pub(crate) mod stories;
 use reports::{Verdict, Violation};
 
 /// Every checker with what it asks for.
-pub const ALL: [(&str, &str); 31] = [
+pub const ALL: [(&str, &str); 33] = [
     (
         "ack-before-sync",
         "an acknowledgement leaves after the sync that covers the record, in a file whose name is durable",
@@ -50,6 +51,7 @@ pub const ALL: [(&str, &str); 31] = [
     ("high-watermark-back", "a high watermark that was told is never taken back"),
     ("inconsistent-offset", "an offset holds one value, whoever sees it whenever"),
     ("left-in-flight", "a process that has stopped waits for nothing any more"),
+    ("left-to-do", "a start after a polite stop has nothing to make good"),
     ("livelock", "a run comes to its end"),
     ("lost-topic", "a topic whose creation was answered is there in the end"),
     ("lost-write", "what was acknowledged, or read, is there in the end"),
@@ -65,6 +67,10 @@ pub const ALL: [(&str, &str); 31] = [
     ("standstill", "requests are decided, and do not only run out of time"),
     ("unreadable", "every partition can be read to its end in the end"),
     ("unseen", "a consumer that has all the time gets to every acknowledged record"),
+    (
+        "wrong-epoch",
+        "a client whose leader epoch is behind or ahead is told so, and an epoch ends where the records say so",
+    ),
     ("wrong-look-up", "an offset that is looked up is right, for every moment of the request"),
 ];
 

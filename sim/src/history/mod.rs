@@ -229,6 +229,41 @@ pub struct Lookup {
     pub timestamp: i64,
 }
 
+/// What came of a question that names the leader epoch the client knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EpochAnswer {
+    Served,
+    /// The client's is behind (FENCED_LEADER_EPOCH).
+    Fenced,
+    /// The client's is ahead (UNKNOWN_LEADER_EPOCH).
+    Unknown,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct EpochQuestion {
+    pub client: Arc<str>,
+    pub place: Place,
+    pub sent: At,
+    /// The partition's leader epoch as Metadata had told it before.
+    pub told: i32,
+    pub named: i32,
+    pub answer: EpochAnswer,
+}
+
+/// Where a leader epoch ends, as OffsetForLeaderEpoch answered: the largest epoch up to the one asked for, and the
+/// offset after its last record; both -1 where the log knows nothing of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EpochEnd {
+    pub client: Arc<str>,
+    pub place: Place,
+    pub sent: At,
+    /// The partition's leader epoch as Metadata had told it before.
+    pub told: i32,
+    pub asked: i32,
+    pub epoch: i32,
+    pub end: i64,
+}
+
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct History {
     pub sends: Vec<Send>,
@@ -238,6 +273,8 @@ pub struct History {
     pub rejections: Vec<Rejection>,
     /// The whole of each partition, read after everything has come to rest. Absent: it could not be read.
     pub last_read: BTreeMap<Place, Vec<(i64, Value)>>,
+    /// The leader epochs that the records of the last read tell, each with the first offset that has it.
+    pub epochs: BTreeMap<Place, Vec<(i64, i32)>>,
     pub unreadable: Vec<Place>,
     /// Topics whose creation was answered with success, and when.
     pub topics: BTreeMap<String, At>,
@@ -248,6 +285,8 @@ pub struct History {
     pub health: Vec<HealthCheck>,
     pub watermarks: Vec<Watermark>,
     pub lookups: Vec<Lookup>,
+    pub epoch_questions: Vec<EpochQuestion>,
+    pub epoch_ends: Vec<EpochEnd>,
     /// Where each consumer got to in its last round.
     pub positions: BTreeMap<(u32, Place), i64>,
     /// What fetches brought first, per place and offset.

@@ -17,6 +17,7 @@ pub(super) fn of(history: &History) -> u64 {
         damages,
         rejections,
         last_read,
+        epochs,
         unreadable,
         topics,
         topics_in_the_end,
@@ -25,6 +26,8 @@ pub(super) fn of(history: &History) -> u64 {
         health,
         watermarks,
         lookups,
+        epoch_questions,
+        epoch_ends,
         positions,
         pulse: _,
         counts,
@@ -51,6 +54,7 @@ pub(super) fn of(history: &History) -> u64 {
     }
     digest.show(&(damages, rejections, unreadable, topics, topics_in_the_end, deleted));
     digest.show(&(complaints, health, watermarks, lookups, positions, counts));
+    digest.show(&(epochs, epoch_questions, epoch_ends));
     digest.finish()
 }
 

@@ -10,8 +10,8 @@ use super::story::{self, NODE, Story};
 use super::witness::Witness;
 use crate::checker::circumstances::Circumstances;
 use crate::checker::{
-    self, answers, budgets, causes, corruption, endings, log, lookups, polls, recovery, refusals, rest,
-    sends, served, syncs, unacknowledged, visibility,
+    self, answers, budgets, causes, corruption, endings, epochs, log, lookups, polls, recovery, refusals,
+    rest, sends, served, syncs, unacknowledged, visibility,
 };
 use crate::fault::{FaultKind, FaultPlan};
 use crate::history::{At, History, RequestEnd, Trade, seconds};
@@ -98,7 +98,7 @@ fn broken(stop: &Stop, at: Duration) -> Violation {
 }
 
 /// What must hold of every moment of a history. What is only owed in the end nobody can say.
-const AT_ALL_TIMES: [fn(&History) -> Vec<Violation>; 8] = [
+const AT_ALL_TIMES: [fn(&History) -> Vec<Violation>; 9] = [
     log::inconsistent_offsets,
     log::foreign_records,
     polls::poll_order,
@@ -107,6 +107,7 @@ const AT_ALL_TIMES: [fn(&History) -> Vec<Violation>; 8] = [
     unacknowledged::refused_and_read,
     visibility::high_watermark_back,
     lookups::lookups,
+    epochs::epochs,
 ];
 
 /// The history up to a stop of the world, judged by what must hold at all times.
@@ -177,6 +178,7 @@ fn judge(record: &mut RunRecord, scenario: &Scenario, circumstances: &Circumstan
         None => recovery.violations,
     });
     found.extend(endings::polite_stops(circumstances, NODE));
+    found.extend(endings::starts_after_stops(circumstances, NODE));
     found.extend(endings::stopped_in_the_end(circumstances, NODE));
     found.extend(story.rest.as_ref().map(rest::back_to_idle).unwrap_or_default());
     let (figures, over) = budgets::budgets(history, &scenario.budget, story.idle, story.peaks);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use broker::config::Config;
 use broker::ids::BrokerId;
-use broker::journal::EntryKind;
+use broker::journal::{EntryKind, RecoveredEntry};
 use broker::node::Node;
 use broker::parts::Parts;
 use io_backend::{Backend, Deadline};
@@ -76,7 +76,7 @@ pub(super) async fn live(backend: SimBackend, setup: Setup) {
 }
 
 async fn serve<B: Backend>(seen: B, parts: Parts<B>, backend: SimBackend, setup: Setup) {
-    let node = match Node::start(seen, watched(parts, &backend), setup.config).await {
+    let node = match Node::start(seen, watched(parts, &backend, &setup.lives), setup.config).await {
         Ok(node) => node,
         Err(error) => {
             backend.exit(error.exit_status(), &error.to_string());
@@ -115,9 +115,9 @@ fn describe(entry: &io_backend::registry::Entry) -> String {
 }
 
 /// Notes what recovery found.
-fn watched<B: Backend>(mut parts: Parts<B>, backend: &SimBackend) -> Parts<B> {
+fn watched<B: Backend>(mut parts: Parts<B>, backend: &SimBackend, lives: &Lives) -> Parts<B> {
     let inner = std::mem::replace(&mut parts.journal, Box::new(broker::journal::open));
-    let backend = backend.clone();
+    let (backend, lives) = (backend.clone(), lives.clone());
     parts.journal = Box::new(move |context| {
         let opening = inner(context);
         Box::pin(async move {
@@ -128,8 +128,20 @@ fn watched<B: Backend>(mut parts: Parts<B>, backend: &SimBackend) -> Parts<B> {
             if opened.entries.iter().any(|recovered| recovered.entry.kind == EntryKind::Batch) {
                 backend.probe(Probe::RecordsRecovered.name());
             }
+            let process = backend.process();
+            lives.note(&process.machine.name, process.incarnation, |life| {
+                life.torn_tail |= opened.torn_tail.is_some();
+                life.replayed += batches_to_replay(opened.entries.clone());
+            });
             Ok(opened)
         })
     });
     parts
+}
+
+/// Those of the data journal that no checkpoint covers.
+fn batches_to_replay(entries: Vec<RecoveredEntry>) -> usize {
+    let recovered = broker::replicas::split(entries).unwrap_or_default();
+    let entries = recovered.replicas.values().flat_map(|replica| &replica.entries);
+    entries.filter(|recovered| recovered.entry.kind == EntryKind::Batch).count()
 }

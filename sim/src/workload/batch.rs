@@ -140,7 +140,7 @@ impl Wanted {
 pub(super) fn decode(
     mut bytes: &[u8],
     from: i64,
-    mut each: impl FnMut(i64, Result<Value, String>),
+    mut each: impl FnMut(i64, i32, Result<Value, String>),
 ) -> Result<(), String> {
     while !bytes.is_empty() {
         let length = bytes
@@ -158,11 +158,11 @@ pub(super) fn decode(
 fn decode_one(
     batch: &[u8],
     from: i64,
-    each: &mut impl FnMut(i64, Result<Value, String>),
+    each: &mut impl FnMut(i64, i32, Result<Value, String>),
 ) -> Result<(), String> {
     let mut header = Cursor(batch.get(..HEADER_BYTES).ok_or("a batch without a header")?);
     let base = header.i64()?;
-    let (_length, _leader_epoch) = (header.i32()?, header.i32()?);
+    let (_length, leader_epoch) = (header.i32()?, header.i32()?);
     let magic = header.u8()?;
     if magic != 2 {
         return Err(format!("a batch of format {magic} at offset {base}"));
@@ -192,7 +192,7 @@ fn decode_one(
         // A batch begins where it begins: what lies before the position is not asked for.
         let offset = base + record.varint()?;
         if offset >= from {
-            each(offset, record.value());
+            each(offset, leader_epoch, record.value());
         }
     }
     if records.0.is_empty() {
@@ -297,7 +297,7 @@ mod tests {
 
     fn read(bytes: &[u8], from: i64) -> Vec<(i64, Result<Value, String>)> {
         let mut all = Vec::new();
-        decode(bytes, from, |offset, value| all.push((offset, value))).unwrap();
+        decode(bytes, from, |offset, _, value| all.push((offset, value))).unwrap();
         all
     }
 
@@ -358,10 +358,10 @@ mod tests {
         let whole = wanted(Codec::None, true).encode(None).unwrap();
         let mut changed = whole.to_vec();
         changed[200] ^= 1;
-        assert!(decode(&changed, 0, |_, _| {}).is_err());
+        assert!(decode(&changed, 0, |_, _, _| {}).is_err());
         let crc = crc32c::crc32c(&changed[21..]);
         changed[17..21].copy_from_slice(&crc.to_be_bytes());
         assert!(read(&changed, 0).iter().any(|(_, value)| value.is_err()));
-        assert!(decode(&whole[..whole.len() - 1], 0, |_, _| {}).is_err());
+        assert!(decode(&whole[..whole.len() - 1], 0, |_, _, _| {}).is_err());
     }
 }

@@ -55,6 +55,8 @@ pub(super) struct Fetched {
     pub(super) error: Option<ResponseError>,
     pub(super) high_watermark: i64,
     pub(super) records: Vec<(i64, Value)>,
+    /// The leader epochs of the records, each with the first of them that has it.
+    pub(super) epochs: Vec<(i64, i32)>,
     pub(super) damages: Vec<String>,
 }
 
@@ -120,6 +122,7 @@ pub(super) fn sort_out(
             error: Some(error),
             high_watermark: -1,
             records: Vec::new(),
+            epochs: Vec::new(),
             damages: Vec::new(),
         });
     }
@@ -148,13 +151,19 @@ fn one(partition: PartitionData, index: usize, from: i64) -> Fetched {
         error: ResponseError::try_from_code(partition.error_code),
         high_watermark: partition.high_watermark,
         records: Vec::new(),
+        epochs: Vec::new(),
         damages: Vec::new(),
     };
     let bytes = partition.records.unwrap_or_default();
-    let Fetched { records, damages, .. } = &mut fetched;
-    let read = batch::decode(&bytes, from, |offset, value| match value {
-        Ok(value) => records.push((offset, value)),
-        Err(what) => damages.push(format!("offset {offset} holds {what}")),
+    let Fetched { records, epochs, damages, .. } = &mut fetched;
+    let read = batch::decode(&bytes, from, |offset, epoch, value| {
+        if epochs.last().is_none_or(|(_, last)| *last != epoch) {
+            epochs.push((offset, epoch));
+        }
+        match value {
+            Ok(value) => records.push((offset, value)),
+            Err(what) => damages.push(format!("offset {offset} holds {what}")),
+        }
     });
     if let Err(what) = read {
         damages.push(what);

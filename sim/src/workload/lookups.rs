@@ -1,26 +1,42 @@
-//! A client that looks up offsets: the first, the next, that of the newest time, and that of a time at which
-//! something was sent.
+//! A client that looks up offsets: the first, the next, that of the newest time, that of a time at which something was
+//! sent, and the end of a leader epoch. As real clients do it names the leader epoch it was told; sometimes on purpose
+//! one that is behind or ahead.
 
 use std::time::Duration;
 
 use io_backend::Backend;
+use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
-use kafka_protocol::messages::{ListOffsetsRequest, TopicName};
+use kafka_protocol::messages::metadata_request::{MetadataRequest, MetadataRequestTopic};
+use kafka_protocol::messages::offset_for_leader_epoch_request::{
+    OffsetForLeaderPartition, OffsetForLeaderTopic,
+};
+use kafka_protocol::messages::{BrokerId, ListOffsetsRequest, OffsetForLeaderEpochRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
 use super::connection::{CallError, Line, back_off};
 use super::{Client, wire_name};
-use crate::history::{Lookup, LookupQuery, Place, Trade};
+use crate::history::{At, EpochAnswer, EpochEnd, EpochQuestion, Lookup, LookupQuery, Place, Trade};
 use crate::world::streams::Stream;
 
 /// A search by time reads from the disk.
 const WITHIN: Duration = Duration::from_secs(12);
 /// The first version that knows the newest time.
 const VERSION: i16 = 7;
+const EPOCH_END_VERSION: i16 = 4;
+/// No epoch gets there.
+const AHEAD: i32 = 1_000_000;
 
 pub(super) fn start<B: Backend>(client: Client<B>, every: Duration, stream: Stream) {
     let looker = Looker { line: Line::new(&client), client: client.clone(), stream };
     client.begin("look-ups", looker.run(every));
+}
+
+/// The leader epoch that a question names, and the one the client was told.
+#[derive(Clone, Copy)]
+struct Epoch {
+    told: i32,
+    named: i32,
 }
 
 struct Looker<B: Backend> {
@@ -38,14 +54,25 @@ impl<B: Backend> Looker<B> {
             if self.client.now() >= self.client.field.schedule.produce_until {
                 return;
             }
-            let (place, query) = self.draw();
-            match look_up(&self.client, &mut self.line, &place, query, WITHIN).await {
+            match self.look().await {
                 Ok(()) => failures = 0,
                 Err(_) => {
                     failures += 1;
                     back_off(&backend, failures).await;
                 }
             }
+        }
+    }
+
+    async fn look(&mut self) -> Result<(), CallError> {
+        let (place, query) = self.draw();
+        let epoch = match self.stream.below(3) {
+            0 => None,
+            _ => self.epoch(&place).await?,
+        };
+        match epoch {
+            Some(epoch) if self.stream.below(3) == 0 => self.epoch_end(&place, epoch).await,
+            _ => ask(&self.client, &mut self.line, &place, query, epoch, WITHIN).await,
         }
     }
 
@@ -69,14 +96,101 @@ impl<B: Backend> Looker<B> {
         };
         (place, query)
     }
+
+    /// Asks for the partition's leader epoch, and draws which one to name.
+    async fn epoch(&mut self, place: &Place) -> Result<Option<Epoch>, CallError> {
+        let topic = MetadataRequestTopic::default().with_name(Some(topic_name(place)));
+        let request =
+            MetadataRequest::default().with_topics(Some(vec![topic])).with_allow_auto_topic_creation(false);
+        let sent = self.client.now();
+        let answer = self.line.call(Trade::Look, &request, 9, WITHIN, |_| true).await?;
+        let mut told = None;
+        for topic in answer.topics {
+            self.client.complain(Trade::Look, None, topic.error_code, sent);
+            let found =
+                topic.partitions.iter().find(|partition| partition.partition_index == place.partition);
+            told = found.map(|partition| partition.leader_epoch).filter(|epoch| *epoch >= 0);
+        }
+        let Some(told) = told else { return Ok(None) };
+        let named = match self.stream.below(4) {
+            0 if told > 0 => self.stream.below(told as u64) as i32,
+            1 => told.saturating_add(AHEAD),
+            _ => told,
+        };
+        Ok(Some(Epoch { told, named }))
+    }
+
+    async fn epoch_end(&mut self, place: &Place, epoch: Epoch) -> Result<(), CallError> {
+        let asked = self.stream.below(epoch.told as u64 + 1) as i32;
+        let partition = OffsetForLeaderPartition::default()
+            .with_partition(place.partition)
+            .with_current_leader_epoch(epoch.named)
+            .with_leader_epoch(asked);
+        let topic =
+            OffsetForLeaderTopic::default().with_topic(topic_name(place)).with_partitions(vec![partition]);
+        let request =
+            OffsetForLeaderEpochRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic]);
+        let sent = self.client.now();
+        let answer = self.line.call(Trade::Look, &request, EPOCH_END_VERSION, WITHIN, |_| true).await?;
+        for partition in answer.topics.iter().flat_map(|topic| &topic.partitions) {
+            if told(&self.client, place, Some(epoch), partition.error_code, sent) {
+                self.client.field.notes.write().epoch_ends.push(EpochEnd {
+                    client: self.client.name.clone(),
+                    place: place.clone(),
+                    sent,
+                    told: epoch.told,
+                    asked,
+                    epoch: partition.leader_epoch,
+                    end: partition.end_offset,
+                });
+            }
+        }
+        Ok(())
+    }
 }
 
-/// Looks up one offset and notes the answer.
+fn topic_name(place: &Place) -> TopicName {
+    TopicName(StrBytes::from_string(wire_name(&place.topic).to_owned()))
+}
+
+/// Notes what a question came to; whether it was served.
+fn told<B: Backend>(client: &Client<B>, place: &Place, epoch: Option<Epoch>, code: i16, sent: At) -> bool {
+    let error = ResponseError::try_from_code(code);
+    let answer = match error {
+        None => Some(EpochAnswer::Served),
+        Some(ResponseError::FencedLeaderEpoch) => Some(EpochAnswer::Fenced),
+        Some(ResponseError::UnknownLeaderEpoch) => Some(EpochAnswer::Unknown),
+        Some(_) => None,
+    };
+    if let (Some(Epoch { told, named }), Some(answer)) = (epoch, answer) {
+        let place = place.clone();
+        let question = EpochQuestion { client: client.name.clone(), place, sent, told, named, answer };
+        client.field.notes.write().epoch_questions.push(question);
+    }
+    let on_purpose = answer.is_some() && epoch.is_some_and(|epoch| epoch.named != epoch.told);
+    if !on_purpose {
+        client.complain(Trade::Look, Some(place), code, sent);
+    }
+    error.is_none()
+}
+
+/// Looks up one offset, without naming an epoch, and notes the answer.
 pub(super) async fn look_up<B: Backend>(
     client: &Client<B>,
     line: &mut Line<B>,
     place: &Place,
     query: LookupQuery,
+    within: Duration,
+) -> Result<(), CallError> {
+    ask(client, line, place, query, None, within).await
+}
+
+async fn ask<B: Backend>(
+    client: &Client<B>,
+    line: &mut Line<B>,
+    place: &Place,
+    query: LookupQuery,
+    epoch: Option<Epoch>,
     within: Duration,
 ) -> Result<(), CallError> {
     let timestamp = match query {
@@ -85,18 +199,16 @@ pub(super) async fn look_up<B: Backend>(
         LookupQuery::MaxTimestamp => -3,
         LookupQuery::Timestamp(timestamp) => timestamp,
     };
-    let partition =
-        ListOffsetsPartition::default().with_partition_index(place.partition).with_timestamp(timestamp);
-    let name = TopicName(StrBytes::from_string(wire_name(&place.topic).to_owned()));
-    let topic = ListOffsetsTopic::default().with_name(name).with_partitions(vec![partition]);
-    let request = ListOffsetsRequest::default()
-        .with_replica_id(kafka_protocol::messages::BrokerId(-1))
-        .with_topics(vec![topic]);
+    let partition = ListOffsetsPartition::default()
+        .with_partition_index(place.partition)
+        .with_current_leader_epoch(epoch.map_or(-1, |epoch| epoch.named))
+        .with_timestamp(timestamp);
+    let topic = ListOffsetsTopic::default().with_name(topic_name(place)).with_partitions(vec![partition]);
+    let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic]);
     let sent = client.now();
     let answer = line.call(Trade::Look, &request, VERSION, within, |_| true).await?;
     for partition in answer.topics.iter().flat_map(|topic| &topic.partitions) {
-        client.complain(Trade::Look, Some(place), partition.error_code, sent);
-        if partition.error_code == 0 {
+        if told(client, place, epoch, partition.error_code, sent) {
             client.field.notes.write().lookups.push(Lookup {
                 client: client.name.clone(),
                 place: place.clone(),

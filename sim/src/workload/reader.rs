@@ -31,6 +31,7 @@ impl<B: Backend> Reader<B> {
         let mut places: Vec<Place> = self.client.field.places.to_vec();
         places.extend(self.client.field.lives.places());
         let mut logs: BTreeMap<usize, Vec<(i64, Value)>> = BTreeMap::new();
+        let mut epochs: BTreeMap<usize, Vec<(i64, i32)>> = BTreeMap::new();
         let mut positions: Vec<i64> = vec![0; places.len()];
         let mut done = vec![false; places.len()];
         let mut failures = 0;
@@ -69,6 +70,7 @@ impl<B: Backend> Reader<B> {
                 came |= !fetch.records.is_empty();
                 let log = logs.entry(index).or_default();
                 log.extend(fetch.records);
+                epochs.entry(index).or_default().extend(fetch.epochs);
                 if let Some((last, _)) = log.last() {
                     positions[index] = positions[index].max(last + 1);
                 }
@@ -85,6 +87,7 @@ impl<B: Backend> Reader<B> {
         let mut notes = self.client.field.notes.write();
         for (index, place) in places.into_iter().enumerate() {
             if done[index] {
+                notes.epochs.insert(place.clone(), epochs.remove(&index).unwrap_or_default());
                 notes.last_read.insert(place, logs.remove(&index).unwrap_or_default());
             } else {
                 notes.unreadable.push(place);

@@ -9,6 +9,10 @@ pub struct Life {
     pub began: At,
     /// Since when clients can connect.
     pub serving: Option<At>,
+    /// A journal that it opened ended in a group that had not been written to its end.
+    pub torn_tail: bool,
+    /// Batches that it took from the journal because no checkpoint covered them.
+    pub replayed: usize,
     /// When it was asked, politely, to stop.
     pub asked_to_stop: Option<At>,
     /// When its stop had come to an end.
