@@ -40,12 +40,13 @@ pub(super) fn put_head(value: Value, into: &mut BytesMut) {
 pub(super) fn put(value: Value, size: usize, into: &mut BytesMut) {
     put_head(value, into);
     let mut fill = Fill::of(value);
-    let mut left = size.saturating_sub(HEAD);
-    while left >= 8 {
-        into.put_u64(fill.next());
-        left -= 8;
+    let from = into.len();
+    into.put_bytes(0, size.saturating_sub(HEAD));
+    let (whole, rest) = into[from..].as_chunks_mut::<8>();
+    for chunk in whole {
+        *chunk = fill.next().to_be_bytes();
     }
-    into.put_slice(&fill.next().to_be_bytes()[..left]);
+    rest.copy_from_slice(&fill.next().to_be_bytes()[..rest.len()]);
 }
 
 /// Whose value this is, if every byte of it is as it was sent.
@@ -63,13 +64,15 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Value, String> {
         number: number & ((1 << NUMBER_BITS) - 1),
     };
     let mut fill = Fill::of(value);
-    for (index, chunk) in bytes[HEAD..].chunks(8).enumerate() {
-        let expected = fill.next().to_be_bytes();
-        if *chunk != expected[..chunk.len()] {
-            return Err(format!("{value} with a changed byte at {} or soon after", HEAD + index * 8));
-        }
+    let (whole, rest) = bytes[HEAD..].as_chunks::<8>();
+    let changed = match whole.iter().position(|chunk| *chunk != fill.next().to_be_bytes()) {
+        None => (*rest != fill.next().to_be_bytes()[..rest.len()]).then_some(whole.len()),
+        changed => changed,
+    };
+    match changed {
+        Some(chunk) => Err(format!("{value} with a changed byte at {} or soon after", HEAD + chunk * 8)),
+        None => Ok(value),
     }
-    Ok(value)
 }
 
 /// The key of a record that has one: letters, so that it never looks like a mark to a disk or a compressor.
