@@ -78,13 +78,8 @@ pub enum AppendError {
     Unknown,
     #[error("sequence {found} of producer {producer} does not follow {expected}")]
     OutOfOrderSequence { producer: ProducerId, expected: i32, found: i32 },
-    /// An old retry whose offset is no longer remembered.
-    #[error("a batch of producer {0} that was appended long ago")]
-    DuplicateSequence(ProducerId),
     #[error("epoch {found} of producer {producer} is older than {current}")]
     ProducerFenced { producer: ProducerId, current: i16, found: i16 },
-    #[error("producer {0} is not known here")]
-    UnknownProducer(ProducerId),
     #[error("the partition is gone")]
     Gone,
 }

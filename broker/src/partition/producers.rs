@@ -78,11 +78,6 @@ pub fn sequence_after(sequence: i32, by: i32) -> i32 {
     ((i64::from(sequence) + i64::from(by)) & i64::from(i32::MAX)) as i32
 }
 
-/// How far `later` is ahead of `earlier`, going round at the end of the range.
-fn distance(earlier: i32, later: i32) -> i32 {
-    ((i64::from(later) - i64::from(earlier)) & i64::from(i32::MAX)) as i32
-}
-
 impl Producers {
     pub fn len(&self) -> usize {
         self.known.len()
@@ -125,21 +120,13 @@ impl Producers {
             return Ok(Sequenced::Next);
         }
         let last_sequence = sequence_after(stamp.base_sequence, last_offset_delta);
-        let of_epoch = || producer.batches.iter().filter(|batch| batch.epoch == stamp.epoch);
-        let same =
-            |b: &&RememberedBatch| (b.base_sequence, b.last_sequence) == (stamp.base_sequence, last_sequence);
-        if let Some(original) = of_epoch().rev().find(same) {
-            return Ok(Sequenced::Duplicate(*original));
-        }
-        // A producer has so many batches on their way at most: one that comes after as many later ones is known to it
-        // as written. With fewer of them remembered it may be one that was refused and never taken.
-        let may_be_forgotten = producer.batches.len() >= REMEMBERED;
-        match of_epoch().next() {
-            Some(oldest) if may_be_forgotten && is_before(last_sequence, oldest.base_sequence) => {
-                Err(AppendError::DuplicateSequence(stamp.id))
-            }
-            _ => Err(out_of_order(expected)),
-        }
+        let same = |batch: &&RememberedBatch| {
+            batch.epoch == stamp.epoch
+                && (batch.base_sequence, batch.last_sequence) == (stamp.base_sequence, last_sequence)
+        };
+        // A producer has as many batches on their way at most as are remembered: it does not ask for an older one.
+        let original = producer.batches.iter().rev().find(same).ok_or_else(|| out_of_order(expected))?;
+        Ok(Sequenced::Duplicate(*original))
     }
 
     /// The batch has been given its offsets. `settled`: what ends there or before will not be rolled back. `now` is
@@ -247,12 +234,6 @@ impl Producers {
     }
 }
 
-/// Whether `sequence` lies behind `reference` rather than ahead of it, in a range that goes round.
-fn is_before(sequence: i32, reference: i32) -> bool {
-    let back = distance(sequence, reference);
-    back > 0 && back < (1 << 30)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -303,12 +284,13 @@ mod tests {
     }
 
     #[test]
-    fn the_last_five_batches_are_recognised_and_older_ones_named_as_such() {
+    fn the_last_five_batches_are_recognised_and_older_ones_are_out_of_order() {
         let producers = ten();
         for sequence in 5..10 {
             assert_eq!(offset_of_duplicate(&producers, 0, sequence, 1), Some(i64::from(sequence)));
         }
-        assert_eq!(producers.check(stamp(0, 4), 0, T0), Err(AppendError::DuplicateSequence(P)));
+        let out_of_order = AppendError::OutOfOrderSequence { producer: P, expected: 10, found: 4 };
+        assert_eq!(producers.check(stamp(0, 4), 0, T0), Err(out_of_order));
     }
 
     #[test]

@@ -20,9 +20,7 @@ pub fn append(error: &AppendError) -> ResponseError {
         AppendError::Overloaded => ResponseError::KafkaStorageError,
         AppendError::Unknown => ResponseError::RequestTimedOut,
         AppendError::OutOfOrderSequence { .. } => ResponseError::OutOfOrderSequenceNumber,
-        AppendError::DuplicateSequence(_) => ResponseError::DuplicateSequenceNumber,
         AppendError::ProducerFenced { .. } => ResponseError::InvalidProducerEpoch,
-        AppendError::UnknownProducer(_) => ResponseError::UnknownProducerId,
         AppendError::Gone => ResponseError::UnknownTopicOrPartition,
     }
 }

@@ -46,7 +46,7 @@ fn causes(error: &str) -> &'static [Cause] {
         "unknowntopicorpartition" | "unknowntopicid" => &[Topic],
         "corruptmessage" => &[Corruption],
         "invalidtimestamp" => &[Clock],
-        "topicalreadyexists" | "duplicatesequencenumber" => &[Protocol],
+        "topicalreadyexists" => &[Protocol],
         "fetchsessionidnotfound" | "invalidfetchsessionepoch" => &[Protocol],
         // An offset that is out of range, a sequence that is out of order, a producer that is not known, and everything that says the request is
         // wrong: well-behaved clients are told none of these.
