@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use reports::{Verdict, Violation};
 
 use super::Findings;
-use crate::history::{At, History, Lookup, LookupQuery, Outcome, Place, seconds};
+use crate::history::{At, History, Lookup, LookupQuery, Outcome, Place, seconds, timestamp_of};
 
 /// A record whose offset is known.
 #[derive(Clone, Copy, Debug)]
@@ -60,13 +60,14 @@ fn known(history: &History) -> BTreeMap<&Place, Log> {
     let mut logs: BTreeMap<&Place, Log> = BTreeMap::new();
     let mut timestamps = BTreeMap::new();
     for send in &history.sends {
-        for value in send.values() {
-            timestamps.insert(value, send.timestamp_ms);
+        for (index, value) in send.values().enumerate() {
+            timestamps.insert(value, timestamp_of(send.timestamp_ms, index));
         }
         let Outcome::Acked { at, base: Some(base) } = send.outcome else { continue };
         let log = logs.entry(&send.place).or_default();
-        for offset in base..base + i64::from(send.count) {
-            log.records.insert(offset, Known { timestamp: send.timestamp_ms, since: at });
+        for index in 0..send.count {
+            let timestamp = timestamp_of(send.timestamp_ms, index as usize);
+            log.records.insert(base + i64::from(index), Known { timestamp, since: at });
         }
     }
     for (place, read) in &history.last_read {

@@ -48,6 +48,13 @@ impl fmt::Display for Value {
     }
 }
 
+/// Create time of a record of a batch whose first is of `first_ms`: what time look-ups go by. As with programs that
+/// hand over what happened elsewhere, times within a batch go back as well as forth.
+pub fn timestamp_of(first_ms: i64, index: usize) -> i64 {
+    const STEPS_MS: [i64; 8] = [0, 7, -5, 3, 120, -70, 2, 11];
+    (first_ms + STEPS_MS[index % STEPS_MS.len()]).max(0)
+}
+
 /// One batch on its way, all attempts together.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Send {
@@ -63,7 +70,8 @@ pub struct Send {
     pub sent: Option<At>,
     /// Attempts of which it is not known whether they were written.
     pub unknown_attempts: u32,
-    /// Create time of its records, in the producer's wall-clock milliseconds: what time look-ups go by.
+    /// Create time of its first record, in the producer's wall-clock milliseconds; the others' follow from it
+    /// ([`timestamp_of`]).
     pub timestamp_ms: i64,
     /// How many of its records, from the first, show their number to a disk: in a compressed batch not all do.
     pub visible: u32,

@@ -4,7 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::codec;
 use super::payload::{self, HEADER_NAME, KEY_BYTES};
-use crate::history::Value;
+use crate::history::{Value, timestamp_of};
 use crate::scenario::Compression as Codec;
 
 /// Bytes before the records.
@@ -24,6 +24,7 @@ pub(super) struct Wanted {
     pub(super) first: u64,
     /// Bytes of each record's value.
     pub(super) sizes: Vec<usize>,
+    /// Create time of the first record.
     pub(super) timestamp_ms: i64,
     pub(super) codec: Codec,
     /// Whether records have keys and headers.
@@ -83,7 +84,7 @@ impl Wanted {
         batch.put_i16(codec::attribute(self.codec));
         batch.put_i32(last);
         batch.put_i64(self.timestamp_ms);
-        batch.put_i64(self.timestamp_ms);
+        batch.put_i64(self.timestamps().max().unwrap_or(self.timestamp_ms));
         batch.put_i64(id);
         batch.put_i16(epoch);
         batch.put_i32(sequence);
@@ -92,6 +93,10 @@ impl Wanted {
         let crc = crc32c::crc32c(&batch[21..]);
         batch[17..21].copy_from_slice(&crc.to_be_bytes());
         Ok(batch.freeze())
+    }
+
+    fn timestamps(&self) -> impl Iterator<Item = i64> {
+        (0..self.sizes.len()).map(|index| timestamp_of(self.timestamp_ms, index))
     }
 
     fn marks(&self) -> BytesMut {
@@ -111,7 +116,7 @@ impl Wanted {
         let key_bytes = if self.keyed { KEY_BYTES } else { 0 };
         let mut head = BytesMut::new();
         head.put_u8(0);
-        put_varint(&mut head, 0);
+        put_varint(&mut head, timestamp_of(self.timestamp_ms, index) - self.timestamp_ms);
         put_varint(&mut head, index as i64);
         put_varint(&mut head, if self.keyed { key_bytes as i64 } else { -1 });
         let mut middle = BytesMut::new();
@@ -321,7 +326,7 @@ mod tests {
         assert_eq!(set.records.len(), 3);
         assert_eq!(
             (set.records[1].producer_id, set.records[1].sequence, set.records[1].timestamp),
-            (7, 4, 1_000)
+            (7, 4, 1_007)
         );
         let value = Value { producer: 2, number: 41 };
         assert_eq!(set.records[1].key.as_deref(), Some(&payload::key(value)[..]));

@@ -16,7 +16,9 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::connection::{CallError, Line, back_off};
 use super::{Client, wire_name};
-use crate::history::{At, EpochAnswer, EpochEnd, EpochQuestion, Lookup, LookupQuery, Place, Trade};
+use crate::history::{
+    At, EpochAnswer, EpochEnd, EpochQuestion, Lookup, LookupQuery, Place, Trade, timestamp_of,
+};
 use crate::world::streams::Stream;
 
 /// A search by time reads from the disk.
@@ -89,7 +91,8 @@ impl<B: Backend> Looker<B> {
                 let Some(send) = notes.sends.get(self.stream.below(sends) as usize) else {
                     return (place, LookupQuery::Earliest);
                 };
-                let timestamp = LookupQuery::Timestamp(send.timestamp_ms);
+                let index = self.stream.below(u64::from(send.count)) as usize;
+                let timestamp = LookupQuery::Timestamp(timestamp_of(send.timestamp_ms, index));
                 let is_ours = places.contains(&send.place);
                 return (if is_ours { send.place.clone() } else { place }, timestamp);
             }
