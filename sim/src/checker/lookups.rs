@@ -44,6 +44,7 @@ pub fn lookups(history: &History) -> Vec<Violation> {
             ));
         }
     }
+    history.misled.iter().for_each(|what| findings.add(what.clone()));
     findings.all()
 }
 

@@ -293,6 +293,8 @@ pub struct History {
     pub health: Vec<HealthCheck>,
     pub watermarks: Vec<Watermark>,
     pub lookups: Vec<Lookup>,
+    /// Look-ups among batches that cannot be opened which led past one, in words.
+    pub misled: Vec<String>,
     pub epoch_questions: Vec<EpochQuestion>,
     pub epoch_ends: Vec<EpochEnd>,
     /// Where each consumer got to in its last round.

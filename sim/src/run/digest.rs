@@ -26,6 +26,7 @@ pub(super) fn of(history: &History) -> u64 {
         health,
         watermarks,
         lookups,
+        misled,
         epoch_questions,
         epoch_ends,
         positions,
@@ -54,7 +55,7 @@ pub(super) fn of(history: &History) -> u64 {
     }
     digest.show(&(damages, rejections, unreadable, topics, topics_in_the_end, deleted));
     digest.show(&(complaints, health, watermarks, lookups, positions, counts));
-    digest.show(&(epochs, epoch_questions, epoch_ends));
+    digest.show(&(epochs, misled, epoch_questions, epoch_ends));
     digest.finish()
 }
 

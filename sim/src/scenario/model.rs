@@ -194,6 +194,8 @@ pub struct Hostile {
     pub deserters: u32,
     /// They ask for no acknowledgement: nothing is owed to their connections, which end before their batches are written.
     pub deserters_unacknowledged: bool,
+    /// Clients that send batches whose records nobody can open, to topics of their own.
+    pub poisoners: u32,
     /// All come from one machine; otherwise each has its own.
     pub from_one_address: bool,
     /// From when until when; a sixth and five sixths of the duration if it is not said.

@@ -84,7 +84,7 @@ impl Wanted {
         batch.put_i16(codec::attribute(self.codec));
         batch.put_i32(last);
         batch.put_i64(self.timestamp_ms);
-        batch.put_i64(self.timestamps().max().unwrap_or(self.timestamp_ms));
+        batch.put_i64(self.newest_ms());
         batch.put_i64(id);
         batch.put_i16(epoch);
         batch.put_i32(sequence);
@@ -95,8 +95,10 @@ impl Wanted {
         Ok(batch.freeze())
     }
 
-    fn timestamps(&self) -> impl Iterator<Item = i64> {
-        (0..self.sizes.len()).map(|index| timestamp_of(self.timestamp_ms, index))
+    /// The largest create time.
+    pub(super) fn newest_ms(&self) -> i64 {
+        let all = (0..self.sizes.len()).map(|index| timestamp_of(self.timestamp_ms, index));
+        all.max().unwrap_or(self.timestamp_ms)
     }
 
     fn marks(&self) -> BytesMut {

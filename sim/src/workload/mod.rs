@@ -50,6 +50,7 @@ mod numbers {
     pub(super) const PROBES: u32 = 3_000;
     pub(super) const FLOODERS: u32 = 4_000;
     pub(super) const DESERTERS: u32 = 5_000;
+    pub(super) const POISONERS: u32 = 6_000;
 }
 
 /// Who a client is.

@@ -192,6 +192,7 @@ fn vary_hostile(hostile: &mut Hostile, stream: &mut Stream) {
         &mut hostile.idlers,
         &mut hostile.flooders,
         &mut hostile.deserters,
+        &mut hostile.poisoners,
     ] {
         let drawn = pick(stream, &[*count, *count, count.div_ceil(2), count.div_ceil(4)]);
         *count = if stream.per_mille(600) { 0 } else { drawn };

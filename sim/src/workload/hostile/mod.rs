@@ -3,6 +3,7 @@
 
 mod deserters;
 mod floods;
+mod poisoners;
 mod raw;
 
 use std::time::Duration;
@@ -83,6 +84,10 @@ pub(super) fn start<B: Backend>(
         let (client, stream) = next("deserter");
         let acks = if hostile.deserters_unacknowledged { AckMode::None } else { AckMode::All };
         deserters::start(client, index, limits, acks, window, stream);
+    }
+    for index in 0..hostile.poisoners {
+        let (client, stream) = next("poisoner");
+        poisoners::start(client, index, window, stream);
     }
 }
 
