@@ -143,7 +143,7 @@ impl<F: File> ReadPlan<F> {
                         break;
                     }
                 };
-                if header.base_offset >= self.limit || header.end() > self.limit {
+                if header.end() > self.limit {
                     gone = Gone::Done;
                     break;
                 }

@@ -84,9 +84,6 @@ impl<F: File> SearchPlan<F> {
     ) -> Result<Option<Found>, ReadFailure> {
         let mut scan = Scan::new(&segment.file, position, at, segment.bytes);
         while let Some((position, header)) = scan.next_batch(deadline).await? {
-            if header.base_offset >= self.limit {
-                return Ok(None);
-            }
             if header.max_timestamp < wanted || header.end() <= self.log_start {
                 continue;
             }

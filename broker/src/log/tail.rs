@@ -94,9 +94,9 @@ impl Tail {
     }
 
     /// The chunks that hold something not older than `timestamp`.
-    pub fn not_older_than(&self, timestamp: i64, limit: Offset) -> Vec<Bytes> {
-        let visible = self.chunks.iter().take_while(|chunk| chunk.base < limit);
-        visible.filter(|chunk| chunk.max_timestamp >= timestamp).map(|chunk| chunk.bytes.clone()).collect()
+    pub fn not_older_than(&self, timestamp: i64) -> Vec<Bytes> {
+        let wanted = self.chunks.iter().filter(|chunk| chunk.max_timestamp >= timestamp);
+        wanted.map(|chunk| chunk.bytes.clone()).collect()
     }
 
     /// Forgets everything from `to` on, which must be a border between chunks.

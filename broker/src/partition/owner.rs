@@ -402,7 +402,7 @@ impl<B: Backend> Owner<B> {
             log_start: view.log_start,
             limit,
             segments: segments.clone(),
-            tail: tail.not_older_than(wanted, limit),
+            tail: tail.not_older_than(wanted),
         }))
     }
 

@@ -49,12 +49,10 @@ pub(super) struct Pin {
     pub(super) needed_from: Option<Lsn>,
 }
 
-/// The pause after a round that left too much unreleased; doubled with each further one that brings it no further. Where the
-/// disk was full, records are taken again soon after there is space.
-const RETRY_FIRST: Duration = Duration::from_millis(100);
-const RETRY_LAST: Duration = Duration::from_millis(500);
-/// Of rounds that take longer it is as long as they are, up to this.
-const RETRY_LONG: Duration = Duration::from_secs(2);
+/// The pause after a round that left too much unreleased is as long as the round took, within these. Where the disk was
+/// full, records are taken again soon after there is space.
+const PAUSE_MIN: Duration = Duration::from_millis(250);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 pub(super) enum CheckpointInput {
     Now(Replier<Result<(), CheckpointFailed>>),
@@ -78,8 +76,6 @@ struct Round {
     record_bytes: usize,
     /// Everything was released that was durable when it began.
     complete: bool,
-    /// The journal keeps everything from here on.
-    needed: Lsn,
     /// Why it keeps what was durable when the round began.
     held_by: Option<HeldBy>,
     /// Partitions that could not be checkpointed.
@@ -118,79 +114,54 @@ impl fmt::Display for HeldBy {
     }
 }
 
-/// When the next round begins, if nobody asks for one. Pure.
+/// When the next round begins, if nobody asks for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// When the journal holds more than so many bytes.
+    Above(u64),
+    After(Duration),
+}
+
+/// Decides that. Pure.
 #[derive(Clone, Copy, Debug)]
 struct Pace {
     every_bytes: u64,
     /// The journal takes no records above this.
     unreleased_max: u64,
-    /// Of the last round.
-    needed: Lsn,
-    /// Rounds in a row that brought the journal no further.
-    fruitless: u32,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Next {
-    /// When the journal holds more than this.
-    above_bytes: Option<u64>,
-    /// And after this long.
-    after: Option<Duration>,
 }
 
 impl Pace {
-    fn new(every_bytes: u64, unreleased_max: u64) -> Pace {
-        Pace { every_bytes, unreleased_max, needed: Lsn(0), fruitless: 0 }
-    }
-
-    /// Never above the limit: there the journal does not grow any more.
-    fn at(&self, bytes: u64) -> Option<u64> {
-        Some(bytes.min(self.unreleased_max / 2))
-    }
-
-    fn first(&self) -> Next {
-        Next { above_bytes: self.at(self.every_bytes), after: None }
+    fn first(self) -> Next {
+        self.above(self.every_bytes)
     }
 
     /// After a round; `None` is one without a record.
-    fn handle_round(
-        &mut self,
-        round: Option<&Round>,
-        took: Duration,
-        unreleased: u64,
-        disk_full: bool,
-    ) -> Next {
-        let moved = round.is_some_and(|round| round.needed > self.needed);
-        if let Some(round) = round {
-            self.needed = self.needed.max(round.needed);
-        }
-        let bounded = self.at(self.every_bytes);
-        if disk_full {
-            // The journal has no room for another file, and asks at once for all that can be released.
-            return Next { above_bytes: None, after: Some(self.pause(false, took)) };
-        }
+    fn next(self, round: Option<&Round>, took: Duration, unreleased: u64, disk_full: bool) -> Next {
         match round {
+            // The journal has no room for another file, and asks at once for all that can be released.
+            _ if disk_full => Next::After(pause(took)),
             // What was written during the round may ask for the next one at once; what stays because the
             // journal lets go in steps, and the record itself, may not.
             Some(Round { record_bytes, complete: true, .. }) => {
-                self.fruitless = 0;
-                let kept = limits::JOURNAL_RELEASE_STEP_BYTES + *record_bytes as u64;
-                Next { above_bytes: self.at(self.every_bytes + kept), after: None }
+                self.above(self.every_bytes + limits::JOURNAL_RELEASE_STEP_BYTES + *record_bytes as u64)
             }
-            // So little is kept that it waits for the journal to grow.
-            _ if bounded.is_some_and(|bound| unreleased <= bound) => {
-                Next { above_bytes: bounded, after: None }
-            }
-            // What could not be released now does not start the next round by itself.
-            _ => Next { above_bytes: None, after: Some(self.pause(moved, took)) },
+            _ => match self.first() {
+                // So little is kept that it waits for the journal to grow.
+                Next::Above(bytes) if unreleased <= bytes => Next::Above(bytes),
+                // What could not be released now does not start the next round by itself.
+                _ => Next::After(pause(took)),
+            },
         }
     }
 
-    fn pause(&mut self, moved: bool, took: Duration) -> Duration {
-        self.fruitless = if moved { 0 } else { self.fruitless.saturating_add(1) };
-        let pause = RETRY_FIRST.saturating_mul(1 << self.fruitless.min(16)).min(RETRY_LAST);
-        pause.max(took.min(RETRY_LONG))
+    /// Never above the limit: there the journal does not grow any more.
+    fn above(self, bytes: u64) -> Next {
+        Next::Above(bytes.min(self.unreleased_max / 2))
     }
+}
+
+fn pause(took: Duration) -> Duration {
+    took.clamp(PAUSE_MIN, PAUSE_MAX)
 }
 
 pub(super) struct Checkpointer<B: Backend> {
@@ -218,7 +189,7 @@ pub(super) struct Checkpointer<B: Backend> {
 impl<B: Backend> Checkpointer<B> {
     pub(super) async fn run(mut self) {
         const MAILBOX: Deadline = Deadline::Unbounded("the checkpoint task waits to be asked");
-        let mut pace = Pace::new(self.every_bytes, self.unreleased_max);
+        let pace = Pace { every_bytes: self.every_bytes, unreleased_max: self.unreleased_max };
         let mut next = pace.first();
         loop {
             let asked = {
@@ -233,7 +204,7 @@ impl<B: Backend> Checkpointer<B> {
             let result = self.round().await;
             let took = self.backend.now().since(began);
             let JournalStatus { unreleased_bytes, disk_full, .. } = self.journal.status();
-            next = pace.handle_round(result.as_ref().ok(), took, unreleased_bytes, disk_full);
+            next = pace.next(result.as_ref().ok(), took, unreleased_bytes, disk_full);
             self.tell(&result, next, unreleased_bytes);
             let result = result.and_then(|round| match round.failed {
                 0 => Ok(()),
@@ -248,13 +219,16 @@ impl<B: Backend> Checkpointer<B> {
     /// Says why a round did not release what it was begun for: once, until that changes.
     fn tell(&mut self, result: &Result<Round, CheckpointFailed>, next: Next, unreleased_bytes: u64) {
         let held_by = result.as_ref().map_or(None, |round| round.held_by.clone());
+        let pause_ms = match next {
+            Next::After(pause) => Some(pause.as_millis() as u64),
+            Next::Above(_) => None,
+        };
         let told = match (result, &held_by) {
             (Err(error), _) => Some(error.to_string()),
             // Without the reason, which names another file at each attempt.
-            (Ok(_), Some(held_by)) if next.after.is_some() => Some(held_by.name()),
+            (Ok(_), Some(held_by)) if pause_ms.is_some() => Some(held_by.name()),
             (Ok(_), _) => None,
         };
-        let pause_ms = next.after.map(|after| after.as_millis() as u64);
         if self.told != told {
             match (result, &held_by) {
                 (Err(error), _) => {
@@ -349,7 +323,7 @@ impl<B: Backend> Checkpointer<B> {
         }
         self.journal.release_before(needed);
         tracing::debug!(event = "CHECKPOINT", partitions = open.len(), failed, released_before = needed.0);
-        Ok(Round { record_bytes, complete: needed > durable && failed == 0, needed, held_by, failed })
+        Ok(Round { record_bytes, complete: needed > durable && failed == 0, held_by, failed })
     }
 }
 
@@ -357,12 +331,10 @@ impl<B: Backend> Checkpointer<B> {
 async fn due<B: Backend>(backend: &B, journal: &JournalHandle, next: Next) {
     const GROWTH: Deadline = Deadline::Unbounded("a checkpoint begins when the journal has grown");
     match next {
-        Next { above_bytes: Some(bytes), after } => {
-            let until = after.map_or(GROWTH, |after| Deadline::after(backend, after));
-            // At its deadline it is due as well.
-            let _ = journal.until_unreleased(bytes, until).await;
+        Next::Above(bytes) => {
+            let _ = journal.until_unreleased(bytes, GROWTH).await;
         }
-        Next { above_bytes: None, after } => backend.sleep(after.unwrap_or(RETRY_LAST)).await,
+        Next::After(pause) => backend.sleep(pause).await,
     }
 }
 
@@ -455,72 +427,56 @@ mod tests {
     const LIMIT: u64 = 400;
     const TOOK: Duration = Duration::from_millis(1);
 
-    fn round(needed: u64, complete: bool) -> Round {
-        Round { record_bytes: 0, complete, needed: Lsn(needed), held_by: None, failed: 0 }
+    fn round(complete: bool) -> Round {
+        Round { record_bytes: 0, complete, held_by: None, failed: 0 }
     }
+
+    const PACE: Pace = Pace { every_bytes: EVERY, unreleased_max: LIMIT };
 
     #[test]
     fn a_node_whose_rounds_release_everything_has_no_timer() {
-        let mut pace = Pace::new(EVERY, LIMIT);
-        assert_eq!(pace.first(), Next { above_bytes: Some(EVERY), after: None });
-        let next = pace.handle_round(Some(&round(10, true)), TOOK, 20, false);
-        assert_eq!(next.after, None);
-        assert!(next.above_bytes.is_some_and(|bytes| bytes < LIMIT));
+        assert_eq!(PACE.first(), Next::Above(EVERY));
+        let next = PACE.next(Some(&round(true)), TOOK, 20, false);
+        assert!(matches!(next, Next::Above(bytes) if bytes < LIMIT));
     }
 
     #[test]
     fn no_round_waits_for_more_than_the_journal_may_hold() {
-        for (every, limit) in [(EVERY, LIMIT), (LIMIT, LIMIT), (1 << 40, LIMIT), (EVERY, u64::MAX)] {
-            for (outcome, unreleased) in
-                [(None, 0), (Some(round(1, false)), 0), (Some(round(1, true)), limit), (None, limit)]
-            {
-                let mut pace = Pace::new(every, limit);
-                let nexts = [pace.first(), pace.handle_round(outcome.as_ref(), TOOK, unreleased, false)];
-                for next in nexts {
-                    let below = next.above_bytes.is_some_and(|bytes| bytes < limit);
-                    assert!(below || next.after.is_some(), "{every} {limit}: {next:?}");
+        for (every_bytes, unreleased_max) in
+            [(EVERY, LIMIT), (LIMIT, LIMIT), (1 << 40, LIMIT), (EVERY, u64::MAX)]
+        {
+            let pace = Pace { every_bytes, unreleased_max };
+            for (outcome, unreleased) in [
+                (None, 0),
+                (Some(round(false)), 0),
+                (Some(round(true)), unreleased_max),
+                (None, unreleased_max),
+            ] {
+                for next in [pace.first(), pace.next(outcome.as_ref(), TOOK, unreleased, false)] {
+                    let waits_in_vain = matches!(next, Next::Above(bytes) if bytes >= unreleased_max);
+                    assert!(!waits_in_vain, "{pace:?}: {next:?}");
                 }
             }
         }
     }
 
     #[test]
-    fn a_round_that_leaves_too_much_is_followed_by_another_and_pauses_grow_while_nothing_moves() {
-        let mut pace = Pace::new(EVERY, LIMIT);
-        let pauses: Vec<u128> = [round(5, false), round(5, false), round(5, false), round(6, false)]
-            .iter()
-            .map(|round| pace.handle_round(Some(round), TOOK, LIMIT + 1, false).after.unwrap().as_millis())
-            .collect();
-        assert_eq!(pauses, [100, 200, 400, 100]);
-        let pause_after = |took| {
-            let mut pace = pace;
-            pace.handle_round(None, took, LIMIT + 1, false).after.unwrap()
-        };
-        assert_eq!(pause_after(Duration::from_secs(1)), Duration::from_secs(1));
-        assert_eq!(pause_after(Duration::from_secs(60)), RETRY_LONG);
-        for _ in 0..100 {
-            pace.handle_round(None, TOOK, LIMIT + 1, false);
-        }
-        assert_eq!(pace.handle_round(None, TOOK, LIMIT + 1, false).after, Some(RETRY_LAST));
+    fn a_round_that_leaves_too_much_is_followed_by_another_after_a_pause_as_long_as_it_was() {
+        let pause = |took| PACE.next(Some(&round(false)), took, LIMIT + 1, false);
+        assert_eq!(pause(TOOK), Next::After(PAUSE_MIN));
+        assert_eq!(pause(Duration::from_secs(1)), Next::After(Duration::from_secs(1)));
+        assert_eq!(pause(Duration::from_secs(60)), Next::After(PAUSE_MAX));
+        assert_eq!(PACE.next(None, TOOK, LIMIT + 1, false), Next::After(PAUSE_MIN));
     }
 
     #[test]
     fn what_little_an_incomplete_round_leaves_waits_for_the_journal_to_grow() {
-        let mut pace = Pace::new(EVERY, LIMIT);
-        let next = pace.handle_round(Some(&round(5, false)), TOOK, EVERY, false);
-        assert_eq!(next, Next { above_bytes: Some(EVERY), after: None });
+        assert_eq!(PACE.next(Some(&round(false)), TOOK, EVERY, false), Next::Above(EVERY));
     }
 
     #[test]
     fn while_the_disk_is_full_rounds_follow_by_the_clock_and_not_by_what_is_asked() {
-        let mut pace = Pace::new(EVERY, LIMIT);
-        let pauses: Vec<u64> = (1..=8)
-            .map(|n| pace.handle_round(Some(&round(n, true)), TOOK, 1, true))
-            .inspect(|next| assert_eq!(next.above_bytes, None))
-            .map(|next| next.after.unwrap().as_millis() as u64)
-            .collect();
-        assert_eq!(pauses, [200, 400, 500, 500, 500, 500, 500, 500]);
-        let next = pace.handle_round(Some(&round(20, true)), TOOK, 1, false);
-        assert_eq!(next.after, None);
+        assert_eq!(PACE.next(Some(&round(true)), TOOK, 1, true), Next::After(PAUSE_MIN));
+        assert!(matches!(PACE.next(Some(&round(true)), TOOK, 1, false), Next::Above(_)));
     }
 }
