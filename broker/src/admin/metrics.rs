@@ -188,6 +188,8 @@ pub struct LookedUp {
     pub partitions: i64,
     /// Those that do not open.
     pub partitions_damaged: i64,
+    /// Those that could not begin to serve for reasons that are not their own.
+    pub partitions_not_led: i64,
     /// Why no records are taken, if that lasts.
     pub refusal: Option<&'static str>,
 }
@@ -220,6 +222,13 @@ impl LookedUp {
             "partitions_damaged",
             "Partitions that do not open: /health/ready says why",
             damaged,
+        );
+        let not_led = Gauge::<i64>::default();
+        not_led.set(self.partitions_not_led);
+        registry.register(
+            "partitions_not_led",
+            "Partitions that could not begin to serve: /health/ready says why",
+            not_led,
         );
         let refused = Family::<ReasonLabel, Gauge>::default();
         for reason in Refusal::NAMES {
@@ -258,6 +267,7 @@ mod tests {
             "lock_contention_count{lock_name=\"none\"} 0",
             "writes_refused{reason=\"checkpoints_behind\"} 0",
             "partitions_damaged 0",
+            "partitions_not_led 0",
             "leader_stepdown_total{reason=\"storage_stalled\"} 0",
         ] {
             assert!(text.contains(name), "{name} is missing in\n{text}");

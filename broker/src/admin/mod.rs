@@ -236,6 +236,7 @@ fn looked_up<B: Backend>(context: &Context<B>) -> metrics::LookedUp {
         storage_healthy: context.health.get() == Health::Good,
         partitions: context.replicas.open().get().len() as i64,
         partitions_damaged: context.replicas.not_open().len() as i64,
+        partitions_not_led: context.replicas.not_led().map_or(0, |not_led| not_led.partitions as i64),
         refusal: context.health.writes.get().records.map(|refusing| refusing.reason.name()),
     }
 }

@@ -43,6 +43,12 @@ pub fn largest_timestamp<F>(segments: &[Arc<Segment<F>>]) -> Option<i64> {
 
 impl<F: File> SearchPlan<F> {
     pub async fn execute(self, deadline: Deadline) -> Result<Option<Found>, ReadFailure> {
+        let first = self.first(deadline).await?;
+        Ok(first.filter(|found| found.offset < self.limit))
+    }
+
+    /// The first record that answers, whether it may be told or not.
+    async fn first(&self, deadline: Deadline) -> Result<Option<Found>, ReadFailure> {
         let wanted = self.wanted;
         for segment in &self.segments {
             if segment.state.max_timestamp < wanted || segment.end() <= self.log_start {
@@ -106,7 +112,7 @@ impl<F: File> SearchPlan<F> {
                 Step::More => give_way().await,
             }
         };
-        (offset < self.limit).then_some(Found { offset, timestamp, leader_epoch: header.leader_epoch })
+        Some(Found { offset, timestamp, leader_epoch: header.leader_epoch })
     }
 }
 

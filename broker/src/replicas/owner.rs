@@ -219,7 +219,7 @@ impl<B: Backend> Owner<B> {
         // Some of them in line without the others is no harm: recovery takes repetitions.
         if let Err(error) = self.journal_lives(EntryKind::ReplicaCreate, &new) {
             tracing::warn!(error = %error, partitions = wanted.len(), "partitions not opened");
-            self.not_led = Some(NotLed { partitions: wanted.len(), why: error.to_string() });
+            self.note_not_led(wanted.len(), error.to_string());
             return wanted.len();
         }
         let deadline = Deadline::after(&self.context.backend, limits::OPEN_DEADLINE);
@@ -349,12 +349,17 @@ impl<B: Backend> Owner<B> {
                 (Ok(()), None) => {}
                 (Err(error), _) => {
                     failed += 1;
-                    self.not_led = Some(NotLed { partitions: failed, why: error.to_string() });
+                    self.note_not_led(1, error.to_string());
                     tracing::warn!(partition = %id.partition, %epoch, error = %error, "leadership did not begin");
                 }
             }
         }
         failed
+    }
+
+    fn note_not_led(&mut self, more: usize, why: String) {
+        let before = self.not_led.take().map_or(0, |not_led| not_led.partitions);
+        self.not_led = Some(NotLed { partitions: before + more, why });
     }
 
     /// Shows what is open, if that changed.

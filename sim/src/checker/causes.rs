@@ -39,7 +39,7 @@ fn causes(error: &str) -> &'static [Cause] {
         "kafkastorageerror" => &[Disk, Declared, Work, Start, Clock, Corruption],
         "requesttimedout" => &[Disk, Declared, Work, Start, Clock],
         "notleaderorfollower" | "leadernotavailable" => &[Disk, Work, Start, Topic, Corruption],
-        // Somebody else leads by now, or the same node anew; what is asked with an epoch that is wrong on purpose is not told here.
+        // Somebody else leads by now, or the same node anew. Whoever names a wrong epoch on purpose does not complain.
         "fencedleaderepoch" => &[Disk, Work, Start, Topic],
         "notcontroller" => &[Disk, Work, Start],
         "coordinatornotavailable" => &[Disk, Work, Start],

@@ -4,7 +4,7 @@
 use reports::{Verdict, Violation};
 
 use super::Findings;
-use crate::history::{EpochAnswer, EpochEnd, EpochQuestion, History, Place, seconds};
+use crate::history::{EpochAnswer, EpochEnd, EpochQuestion, History, Outcome, Place, seconds};
 
 pub fn epochs(history: &History) -> Vec<Violation> {
     let mut findings = Findings::of("wrong-epoch", Verdict::Safety);
@@ -62,9 +62,7 @@ fn wrong_end(history: &History, asked: &EpochEnd) -> Option<String> {
     // And those of this one and earlier ones before it, as far as they were there.
     let acked = history.sends.iter().filter(|send| send.place == asked.place);
     let acked = acked.filter_map(|send| match send.outcome {
-        crate::history::Outcome::Acked { at, base: Some(base) } if at < asked.sent => {
-            Some(base + i64::from(send.count) - 1)
-        }
+        Outcome::Acked { at, base: Some(base) } if at < asked.sent => Some(base + i64::from(send.count) - 1),
         _ => None,
     });
     let of = |offset: i64| {

@@ -176,7 +176,8 @@ pub struct Workload {
     pub hostile: Hostile,
 }
 
-/// Clients that do what the protocol allows and no client should. They are counted and not judged.
+/// Clients that do what the protocol allows and no client should. They are counted; what they are told is judged only
+/// where it would mislead them.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Hostile {

@@ -57,7 +57,8 @@ impl<B: Backend> Poisoner<B> {
         let backend = self.client.backend.clone();
         backend.sleep(Duration::from_nanos(from.saturating_sub(self.client.now()))).await;
         while self.client.now() < until {
-            // What it is told is of no interest, but for what it can rely on.
+            // What it is told is of no interest, but for what it can rely on. Nobody owes it an acknowledgement, so that
+            // even what it writes is a matter of looking.
             let _ = match self.stream.below(3) {
                 0 if self.sent > 0 => self.look_up().await,
                 _ => self.poison().await,
