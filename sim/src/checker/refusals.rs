@@ -254,6 +254,7 @@ mod tests {
                 sent,
                 deadline: sent + S,
                 ended: sent + 1,
+                heard: sent + 1,
                 end: RequestEnd::Answered,
             });
             history.complaints.push(refused(sent, sent + 1));
@@ -320,6 +321,7 @@ mod tests {
             sent: 10 * S,
             deadline: 20 * S,
             ended: 17 * S,
+            heard: 17 * S,
             end: RequestEnd::Answered,
         });
         assert_eq!(found(&pipelined, Some(FaultKind::DiskStall)), 0);

@@ -110,7 +110,7 @@ impl Circumstances {
             .filter(|hit| counts(hit))
             .filter_map(move |hit| ways::hold(hit, Some(client), node, trade));
         let vanished = self.lives(node).filter_map(|life| match &life.end {
-            Some((at, End::PowerLost)) => Some(Hold::Swallows(*at, at.saturating_add(ways::UNNOTICED))),
+            Some((at, End::PowerLost)) => Some(Hold::Silences(*at)),
             _ => None,
         });
         let down = self.down(node).spans().to_vec();
@@ -149,7 +149,8 @@ impl Circumstances {
                 {
                     return true;
                 }
-                Hold::Swallows(..) => {}
+                Hold::Silences(at) if is_silenced(request, at) => return true,
+                Hold::Swallows(..) | Hold::Silences(_) => {}
                 Hold::Pauses(from, to) => held.push((from, to.saturating_add(SETTLING))),
             }
         }
@@ -206,16 +207,18 @@ impl Circumstances {
             }))
             .collect();
         // Another fault may end the waiting before the client's own patience does.
-        for request in requests.iter().filter(|request| request.end != RequestEnd::Answered) {
-            let gone = silent
-                .iter()
-                .find(|at| request.sent <= at.saturating_add(ways::UNNOTICED) && request.ended >= **at);
-            if let Some(at) = gone {
-                spans.push((*at, request.ended));
+        for request in requests {
+            if let Some(at) = silent.iter().find(|at| is_silenced(request, **at)) {
+                spans.push((request.sent.max(*at), request.ended));
             }
         }
         Times::of(spans)
     }
+}
+
+/// Whether nobody could answer it, as its connection had ended without a word at that moment.
+fn is_silenced(request: &Request, at: At) -> bool {
+    request.end != RequestEnd::Answered && request.heard <= at && at <= request.ended
 }
 
 /// Whether connections to the node may have ended by now without it being told: in silence, or behind what a slow link

@@ -27,6 +27,7 @@ fn unanswered(client: &str, trade: Trade) -> Request {
         sent: 100 * S,
         deadline: 103 * S,
         ended: 108 * S,
+        heard: 98 * S,
         end: RequestEnd::Unanswered,
     }
 }
@@ -72,6 +73,16 @@ fn a_fault_excuses_those_whose_way_or_whose_work_it_broke_and_nobody_else() {
         let seen = excused(vec![hit(fault, from, until)], &unanswered("client-1", Trade::Produce));
         assert_eq!(seen, expected, "{text} from {from} s to {until} s");
     }
+}
+
+/// However long ago that was: the client has not used it since. Who heard something later has another connection.
+#[test]
+fn a_connection_that_has_silently_ended_excuses_those_who_ask_on_it() {
+    let silence = || vec![hit(link(FaultKind::Silence, "* <-> node1"), 20, 20)];
+    let request = |heard| Request { heard: heard * S, ..unanswered("client-1", Trade::Produce) };
+    assert!(excused(silence(), &request(19)));
+    assert!(!excused(silence(), &request(21)));
+    assert!(!excused(silence(), &Request { end: RequestEnd::Answered, ..request(19) }));
 }
 
 #[test]

@@ -6,8 +6,8 @@ use crate::fault::select::matches_pattern;
 use crate::fault::{FaultHits, FaultKind, Link};
 use crate::history::{At, Trade};
 
-/// A client notices a connection that has silently ended only when it uses it and its patience is over.
-pub(super) const UNNOTICED: At = 30_000_000_000;
+/// Clients that ask now and then have noticed by then that a connection has silently ended.
+const UNNOTICED: At = 30_000_000_000;
 /// One request takes so many segments, one after the other, the connection's making included.
 const SEGMENTS_IN_TURN: u64 = 8;
 /// Segments that are this much late do not make an answer late.
@@ -22,12 +22,15 @@ pub enum Hold {
     Pauses(At, At),
     /// Some got lost without a word: nobody will ever answer them.
     Swallows(At, At),
+    /// The connections of that moment ended without a word: whoever asks on one, however much later, is not answered.
+    Silences(At),
 }
 
 impl Hold {
     pub fn span(self) -> (At, At) {
         match self {
             Hold::Pauses(from, to) | Hold::Swallows(from, to) => (from, to),
+            Hold::Silences(at) => (at, at.saturating_add(UNNOTICED)),
         }
     }
 }
@@ -58,7 +61,7 @@ pub fn hold(hit: &FaultHits, client: Option<&str>, node: &str, trade: Trade) -> 
             let drained = BYTES_ON_THE_WAY.saturating_mul(1_000_000_000) / rate;
             between().then_some(Hold::Pauses(from, until.saturating_add(drained)))
         }
-        FaultKind::Silence => between().then_some(Hold::Swallows(from, from.saturating_add(UNNOTICED))),
+        FaultKind::Silence => between().then_some(Hold::Silences(from)),
         FaultKind::ConnectHangs => between().then_some(Hold::Swallows(from, until)),
         FaultKind::Pause | FaultKind::Unkillable => here().then_some(pauses),
         FaultKind::TaskStopped => {
