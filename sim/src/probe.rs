@@ -21,10 +21,11 @@ pub enum Probe {
     ClientLeft,
     TopicsDeleted,
     SequenceGap,
+    EpochRaised,
 }
 
 impl Probe {
-    pub const ALL: [Probe; 15] = [
+    pub const ALL: [Probe; 16] = [
         Probe::AckedRecords,
         Probe::PowerLossWithUnsyncedBytes,
         Probe::PowerLossWithUnsyncedNames,
@@ -40,6 +41,7 @@ impl Probe {
         Probe::ClientLeft,
         Probe::TopicsDeleted,
         Probe::SequenceGap,
+        Probe::EpochRaised,
     ];
 
     /// As scenarios require it.
@@ -60,6 +62,7 @@ impl Probe {
             Probe::ClientLeft => "a client left in the middle",
             Probe::TopicsDeleted => "topics deleted",
             Probe::SequenceGap => "sequence gap behind a failure",
+            Probe::EpochRaised => "producer epoch raised",
         }
     }
 
@@ -91,6 +94,7 @@ impl Probe {
             Probe::ClientLeft => "a client went away with requests on their way and answers not read",
             Probe::TopicsDeleted => "a topic was deleted, and its name was free again",
             Probe::SequenceGap => "an idempotent producer had more on its way when a batch failed",
+            Probe::EpochRaised => "an idempotent producer began anew under its own id",
         }
     }
 

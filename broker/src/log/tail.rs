@@ -24,7 +24,6 @@ pub struct Chunk {
 #[derive(Debug, Default)]
 pub struct Tail {
     chunks: VecDeque<Chunk>,
-    bytes: usize,
 }
 
 impl Tail {
@@ -34,12 +33,7 @@ impl Tail {
             assert_eq!(last.end, chunk.base, "the tail has no holes");
             assert!(last.lsn <= chunk.lsn, "the tail is in the journal's order");
         }
-        self.bytes += chunk.bytes.len();
         self.chunks.push_back(chunk);
-    }
-
-    pub fn bytes(&self) -> usize {
-        self.bytes
     }
 
     pub fn is_empty(&self) -> bool {
@@ -61,7 +55,7 @@ impl Tail {
         let mut out = Vec::new();
         let mut left = max_bytes;
         for chunk in self.chunks.range(first..) {
-            if chunk.base >= limit || (left == 0 && !out.is_empty()) {
+            if chunk.base >= limit {
                 break;
             }
             if chunk.base >= from && chunk.end <= limit && chunk.bytes.len() <= left {
@@ -104,7 +98,6 @@ impl Tail {
         while let Some(last) = self.chunks.back()
             && last.end > to
         {
-            self.bytes -= last.bytes.len();
             self.chunks.pop_back();
         }
     }
@@ -114,7 +107,6 @@ impl Tail {
         while let Some(first) = self.chunks.front()
             && first.end <= upto
         {
-            self.bytes -= first.bytes.len();
             self.chunks.pop_front();
         }
     }
@@ -206,14 +198,12 @@ mod tests {
     }
 
     #[test]
-    fn both_ends_can_be_dropped_and_the_bytes_are_counted() {
+    fn both_ends_can_be_dropped() {
         let mut tail = tail();
-        let all = tail.bytes();
         tail.drop_before(Offset(14));
         assert_eq!(tail.start(), Some(Offset(14)));
-        assert_eq!(tail.bytes() * 3, all);
+        assert_eq!(tail.chunks().count(), 1);
         tail.truncate(Offset(14));
         assert!(tail.is_empty());
-        assert_eq!(tail.bytes(), 0);
     }
 }

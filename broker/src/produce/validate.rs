@@ -80,7 +80,7 @@ pub fn check(records: Option<&Bytes>, version: i16, max_bytes: usize) -> Result<
     }
     match usize::try_from(said) {
         Ok(said) if said == bytes.len() => {}
-        Ok(said) if said >= HEADER_BYTES && said < bytes.len() => return Err(BatchError::SeveralBatches),
+        Ok(said) if (HEADER_BYTES..bytes.len()).contains(&said) => return Err(BatchError::SeveralBatches),
         _ => return Err(BatchError::Length { said, found: bytes.len() }),
     }
     if bytes.len() > max_bytes {

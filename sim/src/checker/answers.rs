@@ -67,7 +67,7 @@ mod tests {
             sent: 100,
             deadline: 200,
             ended,
-            heard: 100,
+            connecting: 100,
             end,
         };
         History { requests: vec![request], ..History::default() }

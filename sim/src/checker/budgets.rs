@@ -5,6 +5,7 @@ use reports::{BudgetFigure, Verdict, Violation};
 use super::Findings;
 use crate::history::{At, History, Outcome};
 use crate::scenario::{AckMode, Budget};
+use crate::world::DeviceCounts;
 
 /// What was counted on the node while nobody talked to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -28,6 +29,7 @@ pub fn budgets(
     budget: &Budget,
     idle: Option<Idle>,
     peaks: Peaks,
+    disk: DeviceCounts,
 ) -> (Vec<BudgetFigure>, Vec<Violation>) {
     let mut latencies: Vec<At> = latencies(history);
     latencies.sort_unstable();
@@ -48,6 +50,11 @@ pub fn budgets(
     };
     figure("wakeups_per_s_idle", budget.wakeups_per_s_idle, per_second(|idle| idle.wakeups));
     figure("disk_ops_per_s_idle", budget.disk_ops_per_s_idle, per_second(|idle| idle.disk_operations));
+    let acked: u64 =
+        history.sends.iter().filter(|send| is_acked(send)).map(|send| u64::from(send.count)).sum();
+    let per_record = |count: u64| (acked > 0).then(|| count as f64 / acked as f64);
+    figure("disk_ops_per_record", budget.disk_ops_per_record, per_record(disk.writes + disk.syncs));
+    figure("disk_bytes_per_record", budget.disk_bytes_per_record, per_record(disk.written_bytes));
     let counted = |count: u64| (count > 0).then_some(count as f64);
     figure("memory_mib", budget.memory_mib, counted(peaks.memory).map(|bytes| bytes / f64::from(1 << 20)));
     figure("sockets", budget.sockets.map(|most| most as f64), counted(peaks.sockets));
@@ -56,6 +63,10 @@ pub fn budgets(
         findings.add(format!("{} is {:.2}, allowed are {}", figure.name, figure.measured, figure.limit));
     }
     (figures, findings.all())
+}
+
+fn is_acked(send: &crate::history::Send) -> bool {
+    matches!(send.outcome, Outcome::Acked { .. })
 }
 
 /// From when its first attempt was sent to the acknowledgement, in nanoseconds. Who left without waiting for it, and
@@ -82,14 +93,16 @@ mod tests {
     use crate::checker::stories::*;
     use crate::fault::Span;
 
+    const NO_DISK: DeviceCounts = DeviceCounts { reads: 0, writes: 0, syncs: 0, written_bytes: 0 };
+
     #[test]
     fn a_budget_that_is_kept_is_shown_and_one_that_is_not_is_found() {
         let history = History { sends: vec![acked(0, 0), acked(1, 1)], ..History::default() };
         let budget = Budget { produce_p50: Some(Span::millis(1)), ..Budget::default() };
-        let (figures, violations) = budgets(&history, &budget, None, Peaks::default());
+        let (figures, violations) = budgets(&history, &budget, None, Peaks::default(), NO_DISK);
         assert!(figures[0].kept && violations.is_empty());
         let budget = Budget { produce_p99: Some("100ns".parse().unwrap()), ..Budget::default() };
-        let (figures, violations) = budgets(&history, &budget, None, Peaks::default());
+        let (figures, violations) = budgets(&history, &budget, None, Peaks::default(), NO_DISK);
         assert!(!figures[0].kept && violations.len() == 1);
     }
 
@@ -97,23 +110,39 @@ mod tests {
     fn a_node_that_is_busy_with_nothing_is_found() {
         let budget = Budget { disk_ops_per_s_idle: Some(1.0), ..Budget::default() };
         let idle = |disk_operations| Some(Idle { seconds: 10.0, wakeups: 0, disk_operations });
-        assert_eq!(budgets(&History::default(), &budget, idle(2_300), Peaks::default()).1.len(), 1);
-        assert_eq!(budgets(&History::default(), &budget, idle(3), Peaks::default()).1, []);
+        assert_eq!(budgets(&History::default(), &budget, idle(2_300), Peaks::default(), NO_DISK).1.len(), 1);
+        assert_eq!(budgets(&History::default(), &budget, idle(3), Peaks::default(), NO_DISK).1, []);
     }
 
     #[test]
     fn a_node_that_takes_more_than_it_may_is_found() {
         let budget = Budget { memory_mib: Some(64.0), sockets: Some(100), ..Budget::default() };
         let peaks = |mib: u64, sockets| Peaks { memory: mib << 20, sockets };
-        let found = |peaks| budgets(&History::default(), &budget, None, peaks).1.len();
+        let found = |peaks| budgets(&History::default(), &budget, None, peaks, NO_DISK).1.len();
         assert_eq!((found(peaks(64, 100)), found(peaks(65, 100)), found(peaks(64, 101))), (0, 1, 1));
         assert_eq!(found(Peaks::default()), 2, "what nobody counted was not kept");
     }
 
     #[test]
+    fn a_node_that_works_more_than_its_records_are_worth_is_found() {
+        let history = History { sends: vec![acked(0, 0), acked(1, 1)], ..History::default() };
+        let budget = Budget {
+            disk_ops_per_record: Some(3.0),
+            disk_bytes_per_record: Some(5_000.0),
+            ..Budget::default()
+        };
+        let found = |operations, written_bytes| {
+            let disk = DeviceCounts { reads: 99, writes: operations, syncs: 2, written_bytes };
+            budgets(&history, &budget, None, Peaks::default(), disk).1.len()
+        };
+        assert_eq!((found(4, 10_000), found(5, 10_000), found(4, 10_001)), (0, 1, 1));
+        assert_eq!(budgets(&History::default(), &budget, None, Peaks::default(), NO_DISK).1.len(), 2);
+    }
+
+    #[test]
     fn what_could_not_be_measured_was_not_kept() {
         let budget = Budget { produce_p50: Some(Span::secs(1)), ..Budget::default() };
-        assert_eq!(budgets(&History::default(), &budget, None, Peaks::default()).1.len(), 1);
+        assert_eq!(budgets(&History::default(), &budget, None, Peaks::default(), NO_DISK).1.len(), 1);
     }
 
     #[test]

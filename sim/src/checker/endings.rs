@@ -129,6 +129,7 @@ pub fn stopped_in_the_end(circumstances: &Circumstances, node: &str) -> Vec<Viol
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checker::circumstances::JournalFailures;
     use crate::fault::{Fault, FaultHits};
 
     const S: At = 1_000_000_000;
@@ -151,7 +152,11 @@ mod tests {
 
     #[test]
     fn a_status_of_its_own_needs_a_reason_of_that_kind_on_that_node() {
-        let ended = |status| Life { end: Some((100 * S, End::Exited(status, "because".into()))), ..life(1) };
+        let ended = |status| Life {
+            journal_failures: JournalFailures { raft: 1, ..JournalFailures::default() },
+            end: Some((100 * S, End::Exited(status, "because".into()))),
+            ..life(1)
+        };
         for (kind, status, count) in [
             (FaultKind::SyncFails, 5, 0),
             (FaultKind::SyncFails, 1, 1),

@@ -162,7 +162,8 @@ fn refused_throughout(history: &History, acknowledged: &[At]) -> Vec<Vec<At>> {
     groups.into_iter().map(|(_, times)| times).filter(is_long).collect()
 }
 
-/// While a disk stands still and the node knows it, whoever is refused is refused at once and not after a deadline.
+/// While a disk stands still and the node knows it, whoever is refused is refused at once and not after a deadline,
+/// those included that were already waiting when it found out.
 pub fn refused_at_once(history: &History, circumstances: &Circumstances, node: &str) -> Vec<Violation> {
     let mut findings = Findings::of("refused-at-once", Verdict::Freeze);
     let refused: Vec<&Complaint> = history
@@ -181,10 +182,11 @@ pub fn refused_at_once(history: &History, circumstances: &Circumstances, node: &
             refused.iter().filter(|c| hit.from <= c.sent && c.at <= hit.until).collect();
         // The first refusal shows that it knows.
         let Some(first) = here.iter().map(|complaint| complaint.at).min() else { continue };
-        for complaint in here.into_iter().filter(|complaint| complaint.sent >= known.max(first)) {
+        for complaint in here {
             let away = circumstances.kept_away(&complaint.client, node, complaint.trade);
-            let took = |from: At| (complaint.at - from).saturating_sub(away.within(from, complaint.at));
-            if took(complaint.sent) > AT_ONCE && took(its_turn(history, complaint)) > AT_ONCE {
+            let from = its_turn(history, complaint).max(known).max(first);
+            let took = complaint.at.saturating_sub(from);
+            if took.saturating_sub(away.within(from, complaint.at)) > AT_ONCE {
                 findings.add(format!(
                     "{} was refused at {} what it had asked for at {}, though the disk stood still since {}",
                     complaint.client,
@@ -254,7 +256,7 @@ mod tests {
                 sent,
                 deadline: sent + S,
                 ended: sent + 1,
-                heard: sent + 1,
+                connecting: S,
                 end: RequestEnd::Answered,
             });
             history.complaints.push(refused(sent, sent + 1));
@@ -306,13 +308,17 @@ mod tests {
     fn a_refusal_after_a_deadline_is_none_at_once() {
         let history = |took: At| {
             let complaints =
-                vec![refused(11 * S, 12 * S), refused(15 * S, 15 * S + took), refused(12 * S - 1, 14 * S)];
+                vec![refused(11 * S, 12 * S), refused(15 * S, 15 * S + took), refused(12 * S - 1, 13 * S)];
             History { complaints, ..History::default() }
         };
         let found = |history: &History, kind| refused_at_once(history, &circumstances(kind), "node1").len();
         assert_eq!(found(&history(S), Some(FaultKind::DiskStall)), 0);
         assert_eq!(found(&history(S + 1), Some(FaultKind::DiskStall)), 1);
         assert_eq!(found(&history(S + 1), None), 0);
+        // So is who was already waiting when it found out.
+        let mut waiting = history(S);
+        waiting.complaints[2].at = 14 * S;
+        assert_eq!(found(&waiting, Some(FaultKind::DiskStall)), 1);
         // What the client had asked before was answered first.
         let mut pipelined = history(2 * S);
         pipelined.requests.push(Request {
@@ -321,7 +327,7 @@ mod tests {
             sent: 10 * S,
             deadline: 20 * S,
             ended: 17 * S,
-            heard: 17 * S,
+            connecting: S,
             end: RequestEnd::Answered,
         });
         assert_eq!(found(&pipelined, Some(FaultKind::DiskStall)), 0);

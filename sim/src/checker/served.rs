@@ -78,7 +78,7 @@ mod tests {
             sent: 10 * S,
             deadline: 13 * S,
             ended: (10 + took_s) * S,
-            heard: 10 * S,
+            connecting: 10 * S,
             end,
         };
         let history = History { requests: vec![request], ..History::default() };

@@ -119,8 +119,8 @@ pub struct Request {
     /// When the client asked to have an answer.
     pub deadline: At,
     pub ended: At,
-    /// When the client heard something on its connection for the last time, or began to make it.
-    pub heard: At,
+    /// When the client began to make the connection that it went over.
+    pub connecting: At,
     pub end: RequestEnd,
 }
 

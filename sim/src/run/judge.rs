@@ -52,7 +52,8 @@ pub(super) fn record(
         last_events: outcome.last_events.iter().map(ToString::to_string).collect(),
         ..RunRecord::default()
     };
-    let lives = witness.lives.with_ends(&outcome.endings);
+    let failures = witness.disk().map(|disk| disk.journal_failures()).unwrap_or_default();
+    let lives = witness.lives.with_ends(&outcome.endings, &failures);
     let circumstances = Circumstances::new(outcome.fault_hits.clone(), lives, ns(outcome.simulated));
     record.violations = endings::exits(&circumstances, NODE);
     match &outcome.result {
@@ -181,7 +182,7 @@ fn judge(record: &mut RunRecord, scenario: &Scenario, circumstances: &Circumstan
     found.extend(endings::starts_after_stops(circumstances, NODE));
     found.extend(endings::stopped_in_the_end(circumstances, NODE));
     found.extend(story.rest.as_ref().map(rest::back_to_idle).unwrap_or_default());
-    let (figures, over) = budgets::budgets(history, &scenario.budget, story.idle, story.peaks);
+    let (figures, over) = budgets::budgets(history, &scenario.budget, story.idle, story.peaks, story.disk);
     record.budgets = figures;
     record.violations.extend(over);
     record.probes = probes_of(story, circumstances);

@@ -20,7 +20,7 @@ use crate::history::{At, History, Standstill, Value};
 use crate::scenario::{Scenario, Settings};
 use crate::workload::{self, Client, Field, Schedule, payload, read_everything};
 use crate::world::streams::Stream;
-use crate::world::{Device, MachineHandle, ProcessCounts, World};
+use crate::world::{Device, DeviceCounts, MachineHandle, ProcessCounts, World};
 
 /// The node that clients talk to.
 pub(super) const NODE: &str = "node1";
@@ -57,6 +57,7 @@ pub(super) struct Story {
     pub(super) idle: Option<Idle>,
     pub(super) rest: Option<Rest>,
     pub(super) peaks: Peaks,
+    pub(super) disk: DeviceCounts,
     pub(super) probes: BTreeMap<String, u64>,
     pub(super) failed_syncs: u64,
 }
@@ -116,10 +117,11 @@ pub(super) async fn tell(world: World, script: Script) -> Story {
     stop(&world, &machine, &mut watch).await;
     let sightings = watch.sightings;
     let history = field.notes.take();
-    let disk = machine.disk();
-    let durable = durable(&history, disk);
-    let failed_syncs = disk.syncs().iter().filter(|sync| !sync.ok).count() as u64;
-    Story { history, durable, standstill, sightings, idle, rest, peaks, probes, failed_syncs }
+    let device = machine.disk();
+    let durable = durable(&history, device);
+    let failed_syncs = device.syncs().iter().filter(|sync| !sync.ok).count() as u64;
+    let disk = device.counts();
+    Story { history, durable, standstill, sightings, idle, rest, peaks, disk, probes, failed_syncs }
 }
 
 /// What the disk knows of all that it could see.

@@ -182,7 +182,7 @@ impl<'a> Watch<'a> {
 
     /// Whether a client cannot get through now, or the node not work.
     fn keeps_somebody_away(&self, now: At) -> bool {
-        let lives = self.witness.lives.with_ends(&self.world.endings());
+        let lives = self.witness.lives.with_ends(&self.world.endings(), &[]);
         let circumstances = Circumstances::new(self.world.fault_hits(), lives, now);
         circumstances.keep_somebody_away(NODE, now, self.connected_for)
     }

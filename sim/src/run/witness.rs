@@ -6,8 +6,9 @@
 use std::sync::{Arc, Mutex};
 
 use crate::checker::circumstances::{End, Life};
+use crate::fault::PathClass;
 use crate::history::{At, Notes};
-use crate::world::{Cause, Device, Ending, lock};
+use crate::world::{Cause, Device, Ending, JournalFailure, lock};
 
 #[derive(Clone, Default)]
 pub(super) struct Witness {
@@ -48,8 +49,8 @@ impl Lives {
         lock(&self.0).iter().any(|life| life.node == node && life.serving.is_some())
     }
 
-    /// All of them, with how they ended.
-    pub(super) fn with_ends(&self, endings: &[Ending]) -> Vec<Life> {
+    /// All of them, with how they ended and what failed under them.
+    pub(super) fn with_ends(&self, endings: &[Ending], failures: &[JournalFailure]) -> Vec<Life> {
         let mut lives = lock(&self.0).clone();
         for ending in endings {
             let of_it =
@@ -63,6 +64,17 @@ impl Lives {
                 life.end = Some((ending.at, end));
             }
         }
+        for life in &mut lives {
+            let ended = life.end.as_ref().map_or(At::MAX, |(at, _)| *at);
+            for failure in failures.iter().filter(|failure| (life.began..=ended).contains(&failure.at)) {
+                let of_life = &mut life.journal_failures;
+                *match (failure.class, failure.is_of_contents) {
+                    (PathClass::Raft, _) => &mut of_life.raft,
+                    (_, true) => &mut of_life.contents,
+                    (_, false) => &mut of_life.names,
+                } += 1;
+            }
+        }
         lives
     }
 }
@@ -70,6 +82,7 @@ impl Lives {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checker::circumstances::JournalFailures;
     use io_backend::ExitStatus;
 
     #[test]
@@ -83,7 +96,16 @@ mod tests {
             ending(1, 51, Cause::Exited(ExitStatus::Clean, "returned".into())),
             ending(2, 90, Cause::PowerLost),
         ];
-        let lives = lives.with_ends(&ends);
+        let failed = |at, class, is_of_contents| JournalFailure { at, class, is_of_contents };
+        let failures = [
+            failed(51, PathClass::Journal, true),
+            failed(55, PathClass::Raft, true),
+            failed(70, PathClass::Raft, true),
+            failed(71, PathClass::Journal, false),
+        ];
+        let lives = lives.with_ends(&ends, &failures);
+        assert_eq!(lives[0].journal_failures, JournalFailures { raft: 0, contents: 1, names: 0 });
+        assert_eq!(lives[1].journal_failures, JournalFailures { raft: 1, contents: 0, names: 1 });
         assert_eq!((lives[0].stopped, lives[1].stopped), (Some(50), None));
         assert_eq!(lives[0].end, Some((51, End::Exited(0, "returned".into()))));
         assert_eq!(lives[1].end, Some((90, End::PowerLost)));

@@ -291,6 +291,10 @@ pub struct Budget {
     pub wakeups_per_s_idle: Option<f64>,
     /// Disk operations begun per second on a node, once clients are silent.
     pub disk_ops_per_s_idle: Option<f64>,
+    /// Writes and syncs on a node's disk, in the whole run, for each acknowledged record.
+    pub disk_ops_per_record: Option<f64>,
+    /// Bytes written to a node's disk, in the whole run, for each acknowledged record.
+    pub disk_bytes_per_record: Option<f64>,
     /// Most memory that a node's process had allocated at a time, in MiB.
     pub memory_mib: Option<f64>,
     /// Most sockets that a node's process had open at a time.

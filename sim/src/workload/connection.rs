@@ -100,8 +100,7 @@ pub struct Connection<B: Backend> {
     unflushed: bool,
     number: i32,
     pending: VecDeque<Asked>,
-    /// When something came for the last time, or the connection was begun.
-    heard: At,
+    began: At,
 }
 
 /// What bytes are moved for.
@@ -143,7 +142,7 @@ impl<B: Backend> Connection<B> {
             unflushed: false,
             number: 0,
             pending: VecDeque::new(),
-            heard: began,
+            began,
         };
         let versions = ApiVersionsRequest::default()
             .with_client_software_name(StrBytes::from_static_str("chronik-sim"))
@@ -227,7 +226,7 @@ impl<B: Backend> Connection<B> {
     /// An answer was read: whether it settles something, or only says that time is up.
     pub(super) fn conclude(&self, asked: &Asked, decided: bool) {
         let settled = decided && self.client.now() <= asked.due;
-        let now = note(&self.client, asked.trade, asked.sent, asked.due, RequestEnd::Answered, self.heard);
+        let now = note(&self.client, asked.trade, asked.sent, asked.due, RequestEnd::Answered, self.began);
         let mut notes = self.client.field.notes.write();
         notes.pulse.ended_one(asked.trade, asked.owed_from, now, settled);
     }
@@ -295,7 +294,7 @@ impl<B: Backend> Connection<B> {
                 CallError::Unanswered if index == 0 || now > asked.due => RequestEnd::Unanswered,
                 _ => RequestEnd::Disconnected,
             };
-            note(&self.client, asked.trade, asked.sent, asked.due, end, self.heard);
+            note(&self.client, asked.trade, asked.sent, asked.due, end, self.began);
             self.client.field.notes.write().pulse.ended_one(asked.trade, asked.owed_from, now, false);
         }
         why
@@ -369,7 +368,7 @@ impl<B: Backend> Connection<B> {
             let reading = pin!(self.stream.read_buf(&mut self.input));
             match reading.poll(cx) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
-                Poll::Ready(Ok(_)) => self.heard = self.client.now(),
+                Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return Poll::Pending,
             }
@@ -443,9 +442,16 @@ pub(super) fn ns(duration: Duration) -> At {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn note<B: Backend>(client: &Client<B>, trade: Trade, sent: At, due: At, end: RequestEnd, heard: At) -> At {
+fn note<B: Backend>(
+    client: &Client<B>,
+    trade: Trade,
+    sent: At,
+    due: At,
+    end: RequestEnd,
+    connecting: At,
+) -> At {
     let ended = client.now();
-    let request = Request { client: client.name.clone(), trade, sent, deadline: due, ended, heard, end };
+    let request = Request { client: client.name.clone(), trade, sent, deadline: due, ended, connecting, end };
     client.field.notes.write().requests.push(request);
     ended
 }

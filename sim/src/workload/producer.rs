@@ -71,7 +71,6 @@ impl<B: Backend> Producer<B> {
             let now = self.client.now();
             if now >= renew_at && self.retries.open() == 0 {
                 self.retries.renew();
-                self.identity = None;
                 renew_at = self.renewal();
             }
             let producing = next_at < schedule.produce_until;
@@ -368,8 +367,15 @@ impl<B: Backend> Producer<B> {
         (next, told)
     }
 
-    /// Asks for a producer id; all sequences begin at zero under it.
+    /// Gets a producer id, or raises the epoch of the one it has, as clients do by themselves; all sequences begin at
+    /// zero under it.
     async fn get_identity(&mut self) -> bool {
+        let raised = self.identity.and_then(|(id, epoch)| Some((id, epoch.checked_add(1)?)));
+        if raised.is_some() && self.stream.below(2) == 0 {
+            self.identify(raised);
+            self.client.field.notes.write().count("producer epoch raised");
+            return true;
+        }
         let within = self.shape.request_timeout.max(Duration::from_secs(10));
         let sent = self.client.now();
         let request = init_producer_id();
@@ -382,13 +388,17 @@ impl<B: Backend> Producer<B> {
         if answer.error_code != 0 {
             return false;
         }
-        self.identity = Some((answer.producer_id.0, answer.producer_epoch));
+        self.identify(Some((answer.producer_id.0, answer.producer_epoch)));
+        true
+    }
+
+    fn identify(&mut self, identity: Option<(i64, i16)>) {
+        self.identity = identity;
         let doubtful = self.retries.identified();
         let mut notes = self.client.field.notes.write();
         for id in doubtful {
             notes.sends[id].idempotent = false;
         }
-        true
     }
 }
 

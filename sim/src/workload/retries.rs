@@ -124,7 +124,7 @@ impl Retries {
         self.identified || !self.idempotent
     }
 
-    /// Has done with everything and begins anew, under another producer id.
+    /// Has done with everything and begins anew, under another producer id or epoch.
     pub(super) fn renew(&mut self) {
         debug_assert_eq!(self.open(), 0, "what is open has sequences of the old id");
         self.identified = false;

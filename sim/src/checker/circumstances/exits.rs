@@ -4,8 +4,10 @@
 //! to clocks and to tasks. It may end when its journals cannot be written any more, or when it starts and cannot
 //! read or trust what it finds.
 
-use super::{Circumstances, Life};
-use crate::fault::{Fault, FaultHits, FaultKind, Operation, PathClass, PathSelector};
+use broker::limits::JOURNAL_FAILURES_MAX;
+
+use super::{Circumstances, JournalFailures, Life};
+use crate::fault::{FaultHits, FaultKind};
 use crate::history::At;
 
 /// The process takes so long to find out, at most.
@@ -33,7 +35,7 @@ fn allowed(hit: &FaultHits, life: &Life, at: At) -> &'static [i32] {
         FaultKind::DiskError | FaultKind::SyncFails if recent && starting => {
             &[DATA_DIRECTORY, STORAGE_NOT_TRUSTED]
         }
-        FaultKind::DiskError | FaultKind::SyncFails if recent && ends_journals(&hit.fault) => {
+        FaultKind::DiskError | FaultKind::SyncFails if recent && ends_journals(life.journal_failures) => {
             &[STORAGE_NOT_TRUSTED]
         }
         FaultKind::TornWrite
@@ -54,17 +56,15 @@ fn allowed(hit: &FaultHits, life: &Life, at: At) -> &'static [i32] {
     }
 }
 
-fn ends_journals(fault: &Fault) -> bool {
-    let journals = match &fault.path {
-        None | Some(PathSelector::Any | PathSelector::Pattern(_)) => true,
-        Some(PathSelector::Class(class)) => matches!(class, PathClass::Journal | PathClass::Raft),
-    };
-    journals && fault.operation != Some(Operation::Read)
+/// The metadata's journal ends with its first failure, the records' goes on in another file, if there is one.
+fn ends_journals(failures: JournalFailures) -> bool {
+    failures.raft > 0 || failures.names > 0 || failures.contents >= JOURNAL_FAILURES_MAX
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fault::{Fault, Operation};
     use std::time::Duration;
 
     const S: At = 1_000_000_000;
@@ -83,6 +83,7 @@ mod tests {
             incarnation: 1,
             began: 10 * S,
             serving: serving.then_some(20 * S),
+            journal_failures: JournalFailures { raft: 0, names: 0, contents: 3 },
             ..Life::default()
         }
     }
@@ -96,16 +97,13 @@ mod tests {
         use FaultKind::*;
         // Kind, path, operation, serving: the statuses that may be seen 110 s into the run.
         type Row = (FaultKind, Option<&'static str>, Option<Operation>, bool, &'static [i32]);
-        let table: [Row; 18] = [
+        let table: [Row; 15] = [
             (SyncFails, Some("journal"), None, true, &[5]),
             (SyncFails, Some("raft"), None, true, &[5]),
-            (SyncFails, Some("segment"), None, true, &[]),
             (SyncFails, Some("segment"), None, false, &[3, 5]),
             (DiskError, Some("journal"), Some(Operation::Sync), true, &[5]),
             (DiskError, Some("any"), Some(Operation::Any), true, &[5]),
-            (DiskError, Some("journal"), Some(Operation::Read), true, &[]),
             (DiskError, Some("journal"), Some(Operation::Read), false, &[3, 5]),
-            (DiskError, Some("segment"), Some(Operation::Write), true, &[]),
             (DiskFull, None, None, true, &[]),
             (DiskFull, None, None, false, &[]),
             (DiskStall, Some("raft"), None, true, &[]),
@@ -126,6 +124,16 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_journal_of_records_survives_what_that_of_the_metadata_does_not() {
+        let none = JournalFailures::default();
+        let two = JournalFailures { contents: JOURNAL_FAILURES_MAX - 1, ..none };
+        assert!(!ends_journals(none) && !ends_journals(two));
+        assert!(ends_journals(JournalFailures { raft: 1, ..two }));
+        assert!(ends_journals(JournalFailures { names: 1, ..two }));
+        assert!(ends_journals(JournalFailures { contents: JOURNAL_FAILURES_MAX, ..none }));
     }
 
     #[test]

@@ -19,8 +19,21 @@ pub struct Life {
     pub stopped: Option<At>,
     /// What was in flight when it had stopped, or, while it had not, when somebody last looked.
     pub in_flight: Vec<String>,
+    /// What failed on the files of its journals.
+    pub journal_failures: JournalFailures,
     /// Absent while it lives.
     pub end: Option<(At, End)>,
+}
+
+/// Counts of operations that failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct JournalFailures {
+    /// Of the metadata's journal, reading apart.
+    pub raft: u32,
+    /// Writes and syncs of the records' journal.
+    pub contents: u32,
+    /// Names made, and files opened, for that.
+    pub names: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@ mod paths;
 mod times;
 mod ways;
 
-pub use life::{End, Life};
+pub use life::{End, JournalFailures, Life};
 pub use times::Times;
 pub use ways::Hold;
 
@@ -218,7 +218,7 @@ impl Circumstances {
 
 /// Whether nobody could answer it, as its connection had ended without a word at that moment.
 fn is_silenced(request: &Request, at: At) -> bool {
-    request.end != RequestEnd::Answered && request.heard <= at && at <= request.ended
+    request.end != RequestEnd::Answered && request.connecting <= at && at <= request.ended
 }
 
 /// Whether connections to the node may have ended by now without it being told: in silence, or behind what a slow link

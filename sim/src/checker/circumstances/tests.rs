@@ -27,7 +27,7 @@ fn unanswered(client: &str, trade: Trade) -> Request {
         sent: 100 * S,
         deadline: 103 * S,
         ended: 108 * S,
-        heard: 98 * S,
+        connecting: 98 * S,
         end: RequestEnd::Unanswered,
     }
 }
@@ -75,11 +75,12 @@ fn a_fault_excuses_those_whose_way_or_whose_work_it_broke_and_nobody_else() {
     }
 }
 
-/// However long ago that was: the client has not used it since. Who heard something later has another connection.
+/// However long ago that was: the client has not used it since. Who connected later has another one.
 #[test]
 fn a_connection_that_has_silently_ended_excuses_those_who_ask_on_it() {
     let silence = || vec![hit(link(FaultKind::Silence, "* <-> node1"), 20, 20)];
-    let request = |heard| Request { heard: heard * S, ..unanswered("client-1", Trade::Produce) };
+    let request =
+        |connecting| Request { connecting: connecting * S, ..unanswered("client-1", Trade::Produce) };
     assert!(excused(silence(), &request(19)));
     assert!(!excused(silence(), &request(21)));
     assert!(!excused(silence(), &Request { end: RequestEnd::Answered, ..request(19) }));

@@ -32,6 +32,9 @@ use crate::world::universe::Universe;
 /// So many syncs are remembered for checkers.
 pub(super) const SYNCS_KEPT: usize = 100_000;
 
+/// Nor so many failures.
+pub(super) const FAILURES_KEPT: usize = 100_000;
+
 pub struct Device {
     machine: Arc<str>,
     universe: Arc<Universe>,
@@ -47,8 +50,18 @@ pub(super) struct State {
     pub(super) syncs: VecDeque<SyncRecord>,
     pub(super) markers: Markers,
     pub(super) counts: DeviceCounts,
+    pub(super) failures: Vec<JournalFailure>,
     /// When the device has moved all that it was given so far.
     busy_until: u64,
+}
+
+/// Something that failed on a file of a journal, reading apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JournalFailure {
+    pub at: u64,
+    pub class: PathClass,
+    /// A write or a sync; a name or an opening otherwise.
+    pub is_of_contents: bool,
 }
 
 /// Counts of operations done, for budgets and probes.
@@ -95,6 +108,7 @@ impl Device {
             syncs: VecDeque::new(),
             markers: Markers::new(universe.options.marker),
             counts: DeviceCounts::default(),
+            failures: Vec::new(),
             busy_until: 0,
         };
         Arc::new(Device { machine, universe: universe.clone(), state: Mutex::new(state) })
@@ -374,6 +388,11 @@ impl Device {
 
     pub fn counts(&self) -> DeviceCounts {
         lock(&self.state).counts
+    }
+
+    /// The first of them, oldest first.
+    pub fn journal_failures(&self) -> Vec<JournalFailure> {
+        lock(&self.state).failures.clone()
     }
 
     /// The last syncs, oldest first.

@@ -24,7 +24,7 @@ use io_backend::disk::{DirEntry, DiskClass, DiskResult};
 use io_backend::time::within;
 use io_backend::{Backend, Deadline, DedicatedDisk, DedicatedFile, Disk, DiskError, File, OpenHow};
 
-pub use device::{Device, DeviceCounts};
+pub use device::{Device, DeviceCounts, JournalFailure};
 pub use markers::MarkerTimes;
 pub use operation::SyncRecord;
 pub(super) use permits::Permits;

@@ -5,11 +5,12 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use super::device::{Operation, SYNCS_KEPT, State};
+use super::device::{FAILURES_KEPT, JournalFailure, Operation, SYNCS_KEPT, State};
 use super::file::Covered;
 use super::names::Inode;
 use super::operation::{Handle, Output, SyncRecord, Work};
 use super::pages::is_zero;
+use crate::fault::PathClass;
 use crate::fault::disk::{DiskFailure, WriteFate};
 use crate::world::alloc;
 
@@ -147,6 +148,7 @@ impl State {
         capacity: u64,
         now: u64,
     ) -> io::Error {
+        self.note_failure(operation, now);
         match &operation.work {
             Work::Sync { inode } => self.sync_failed(operation, *inode, operation.covers, now),
             Work::WriteDurable { inode, position, data } if failure == DiskFailure::PagesLost => {
@@ -166,6 +168,19 @@ impl State {
         match failure {
             DiskFailure::Full => io::Error::new(io::ErrorKind::StorageFull, "no space left on device"),
             DiskFailure::Io | DiskFailure::PagesLost => io::Error::from_raw_os_error(libc::EIO),
+        }
+    }
+
+    fn note_failure(&mut self, operation: &Operation, now: u64) {
+        let class = PathClass::of(&operation.path);
+        let reads = matches!(operation.work, Work::Read { .. } | Work::Len { .. } | Work::ReadDir);
+        if !reads
+            && matches!(class, PathClass::Journal | PathClass::Raft)
+            && self.failures.len() < FAILURES_KEPT
+        {
+            let is_of_contents =
+                matches!(operation.work, Work::Write { .. } | Work::WriteDurable { .. } | Work::Sync { .. });
+            self.failures.push(JournalFailure { at: now, class, is_of_contents });
         }
     }
 
