@@ -17,6 +17,7 @@ pub mod polls;
 pub mod recovery;
 pub mod refusals;
 pub mod rest;
+pub mod segments;
 pub mod sends;
 pub mod served;
 pub mod syncs;
@@ -29,7 +30,7 @@ pub(crate) mod stories;
 use reports::{Verdict, Violation};
 
 /// Every checker with what it asks for.
-pub const ALL: [(&str, &str); 33] = [
+pub const ALL: [(&str, &str); 34] = [
     (
         "ack-before-sync",
         "an acknowledgement leaves after the sync that covers the record, in a file whose name is durable",
@@ -62,6 +63,7 @@ pub const ALL: [(&str, &str); 33] = [
     ("producer-state", "an idempotent producer that left nothing out is not told that it did"),
     ("reads-only-durable", "a record is read only once it is durable"),
     ("refused-at-once", "while the disk stands still, who is refused is refused at once"),
+    ("segment-files", "segments keep their bounds, and their indexes say what is in them"),
     ("served-beside-others", "a client that asks little is answered within seconds whatever others do"),
     ("silent-refusal", "a node that takes no writes does not call itself ready, and says why"),
     ("standstill", "requests are decided, and do not only run out of time"),

@@ -6,7 +6,10 @@
 //! asks for anything.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use broker::log::segment::SegmentName;
 
 use super::node;
 use super::watch::{SETTLE, Sighting, Watch, Why};
@@ -14,13 +17,14 @@ use super::witness::Witness;
 use crate::checker::budgets::{Idle, Peaks};
 use crate::checker::circumstances;
 use crate::checker::rest::Rest;
+use crate::checker::segments::{SegmentBounds, SegmentFiles};
 use crate::checker::visibility::Durable;
 use crate::fault::FaultPlan;
 use crate::history::{At, History, Standstill, Value};
 use crate::scenario::{Scenario, Settings};
 use crate::workload::{self, Client, Field, Schedule, payload, read_everything};
 use crate::world::streams::Stream;
-use crate::world::{Device, DeviceCounts, MachineHandle, ProcessCounts, World};
+use crate::world::{Device, DeviceCounts, MachineHandle, Pages, ProcessCounts, World};
 
 /// The node that clients talk to.
 pub(super) const NODE: &str = "node1";
@@ -58,6 +62,8 @@ pub(super) struct Story {
     pub(super) rest: Option<Rest>,
     pub(super) peaks: Peaks,
     pub(super) disk: DeviceCounts,
+    pub(super) segments: Vec<SegmentFiles>,
+    pub(super) segment_bounds: SegmentBounds,
     pub(super) probes: BTreeMap<String, u64>,
     pub(super) failed_syncs: u64,
 }
@@ -73,6 +79,10 @@ pub(super) async fn tell(world: World, script: Script) -> Story {
     let config = node::config(&scenario, &settings, 1);
     field.answers_queued = config.server.responses_queued;
     let limits = workload::Limits::of(&config, &scenario.cluster);
+    let segment_bounds = SegmentBounds {
+        segment: config.log.segment_bytes,
+        index_interval: config.log.index_interval_bytes as u64,
+    };
     let tails = 2 * config.journal.checkpoint_bytes + 2 * config.journal.max_batch_bytes as u64;
     let setup = node::Setup { config, part, lives: witness.lives.clone() };
     let machine = world.node(1);
@@ -121,7 +131,21 @@ pub(super) async fn tell(world: World, script: Script) -> Story {
     let durable = durable(&history, device);
     let failed_syncs = device.syncs().iter().filter(|sync| !sync.ok).count() as u64;
     let disk = device.counts();
-    Story { history, durable, standstill, sightings, idle, rest, peaks, disk, probes, failed_syncs }
+    let segments = if machine.is_running() { Vec::new() } else { segments(device) };
+    Story {
+        history,
+        durable,
+        standstill,
+        sightings,
+        idle,
+        rest,
+        peaks,
+        disk,
+        segments,
+        segment_bounds,
+        probes,
+        failed_syncs,
+    }
 }
 
 /// What the disk knows of all that it could see.
@@ -131,6 +155,19 @@ pub(super) fn durable(history: &History, disk: &Device) -> BTreeMap<Value, Durab
         None => Durable::Never,
     };
     history.sends.iter().flat_map(|send| send.visible_values()).map(|value| (value, since(value))).collect()
+}
+
+/// The segments of all partitions, in the order of their paths.
+fn segments(disk: &Device) -> Vec<SegmentFiles> {
+    let files: BTreeMap<PathBuf, Pages> = disk.current_files().into_iter().collect();
+    let beside =
+        |path: &Path, extension| files.get(&path.with_extension(extension)).cloned().unwrap_or_default();
+    let segment = |(path, log): (&PathBuf, &Pages)| {
+        let name = SegmentName::parse(path.file_name()?.to_str()?)?;
+        let (index, timeindex) = (beside(path, "index"), beside(path, "timeindex"));
+        Some(SegmentFiles { path: path.clone(), base: name.base.0, log: log.clone(), index, timeindex })
+    };
+    files.iter().filter_map(segment).collect()
 }
 
 /// What the node had before clients came, and what it has after they have gone.

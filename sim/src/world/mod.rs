@@ -38,8 +38,8 @@ use std::time::Duration;
 
 pub use backend::{SimBackend, SimTimer};
 pub use disk::{
-    Device, DeviceCounts, JournalFailure, MarkerTimes, SimDedicatedDisk, SimDedicatedFile, SimDisk, SimFile,
-    SyncRecord,
+    Device, DeviceCounts, JournalFailure, MarkerTimes, Pages, SimDedicatedDisk, SimDedicatedFile, SimDisk,
+    SimFile, SyncRecord,
 };
 pub use machine::{Machine, Program};
 pub use network::{NetworkCounts, SimListener, SimNetwork, SimStream};

@@ -16,6 +16,7 @@ use super::image::Image;
 use super::markers::{MarkerTimes, Markers};
 use super::names::Inode;
 use super::operation::{Outlet, Output, SyncRecord, Target, Work};
+use super::pages::Pages;
 use super::pages::is_zero;
 use super::permits::Permit;
 use crate::fault::disk::{DiskEffect, DiskFailure, DiskTarget, WriteFate};
@@ -416,6 +417,15 @@ impl Device {
         let (_, inode) = state.image.names().files(true).find(|(known, _)| *known == path)?;
         let pages = state.image.file(inode)?.durable();
         Some(pages.read(0, usize::try_from(pages.len()).ok()?))
+    }
+
+    /// All files as a process reads them now, by their paths.
+    pub fn current_files(&self) -> Vec<(PathBuf, Pages)> {
+        let state = lock(&self.state);
+        let files = state.image.names().files(false);
+        files
+            .filter_map(|(path, inode)| Some((path.clone(), state.image.file(inode)?.current().clone())))
+            .collect()
     }
 
     /// What a process reads from the file now.

@@ -27,6 +27,7 @@ use io_backend::{Backend, Deadline, DedicatedDisk, DedicatedFile, Disk, DiskErro
 pub use device::{Device, DeviceCounts, JournalFailure};
 pub use markers::MarkerTimes;
 pub use operation::SyncRecord;
+pub use pages::Pages;
 pub(super) use permits::Permits;
 
 use super::alloc;

@@ -1,0 +1,202 @@
+//! What lies on a disk when its node has stopped politely: segments within their bounds, and indexes that say what is
+//! in them. Nobody needs an index to be right about records, so no reader would ever tell.
+
+use std::path::PathBuf;
+
+use broker::ids::Offset;
+use broker::log::batch::{BatchHeader, HEADER_BYTES};
+use broker::log::index::{self, IndexPoint, OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES};
+use reports::{Verdict, Violation};
+
+use super::Findings;
+use crate::world::Pages;
+
+/// A segment with its indexes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SegmentFiles {
+    pub path: PathBuf,
+    pub base: i64,
+    pub log: Pages,
+    pub index: Pages,
+    pub timeindex: Pages,
+}
+
+/// What the node was told, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct SegmentBounds {
+    pub segment: u64,
+    pub index_interval: u64,
+}
+
+/// The segments in the order of their paths: those of a partition follow one another.
+pub fn segments(files: &[SegmentFiles], bounds: SegmentBounds) -> Vec<Violation> {
+    let mut findings = Findings::of("segment-files", Verdict::Safety);
+    for (at, segment) in files.iter().enumerate() {
+        let next = files.get(at + 1).filter(|next| next.path.parent() == segment.path.parent());
+        if let Some(what) = wrong(segment, next.map(|next| next.base), bounds) {
+            findings.add(format!("{}: {what}", segment.path.display()));
+        }
+    }
+    findings.all()
+}
+
+fn wrong(segment: &SegmentFiles, ends: Option<i64>, bounds: SegmentBounds) -> Option<String> {
+    let contents = walk(segment, ends, bounds.index_interval);
+    if contents.batches > 1 && contents.bytes > bounds.segment {
+        return Some(format!("{} bytes, and a segment has {} at most", contents.bytes, bounds.segment));
+    }
+    if let Some(ends) = ends.filter(|ends| *ends != contents.end) {
+        return Some(format!("it ends at offset {}, and the next one begins at {ends}", contents.end));
+    }
+    let all = |pages: &Pages| pages.read(0, usize::try_from(pages.len()).unwrap_or(usize::MAX));
+    let (offsets, times) = (all(&segment.index), all(&segment.timeindex));
+    let points = index::decode(Offset(segment.base), &offsets, &times, segment.log.len());
+    if (offsets.len(), times.len()) != (points.len() * OFFSET_ENTRY_BYTES, points.len() * TIME_ENTRY_BYTES) {
+        return Some(format!(
+            "its indexes have {} and {} bytes, and only {} entries that make sense",
+            offsets.len(),
+            times.len(),
+            points.len()
+        ));
+    }
+    let count = points.len();
+    if let Some((at, point)) =
+        points.into_iter().enumerate().find(|(at, p)| contents.points.get(*at) != Some(p))
+    {
+        return Some(format!(
+            "entry {at} of its indexes is {point:?} instead of {:?}",
+            contents.points.get(at)
+        ));
+    }
+    // Behind the last segment's last batch there may be something of an earlier life, which looks as if it were one.
+    (ends.is_some() && count != contents.points.len())
+        .then(|| format!("its indexes have {count} entries instead of {}", contents.points.len()))
+}
+
+/// What the batches of a segment add up to.
+#[derive(Debug, Default)]
+struct Contents {
+    batches: u64,
+    bytes: u64,
+    end: i64,
+    points: Vec<IndexPoint>,
+}
+
+fn walk(segment: &SegmentFiles, ends: Option<i64>, interval: u64) -> Contents {
+    let mut contents = Contents { end: segment.base, ..Contents::default() };
+    let mut indexed_at = 0;
+    let mut newest = (-1, 0);
+    let relative = |offset: i64| u32::try_from(offset - segment.base).unwrap_or(u32::MAX);
+    while ends.is_none_or(|ends| contents.end < ends) {
+        let position = contents.bytes;
+        let Ok(header) = BatchHeader::read(&segment.log.read(position, HEADER_BYTES)) else { break };
+        if header.base_offset.0 != contents.end || position + header.bytes as u64 > segment.log.len() {
+            break;
+        }
+        if position >= indexed_at + interval && position > 0 {
+            contents.points.push(IndexPoint {
+                offset: relative(header.base_offset.0),
+                position: u32::try_from(position).unwrap_or(u32::MAX),
+                max_timestamp: newest.0,
+                max_timestamp_offset: newest.1,
+            });
+            indexed_at = position;
+        }
+        if header.max_timestamp > newest.0 {
+            newest = (header.max_timestamp, relative(header.base_offset.0));
+        }
+        contents.batches += 1;
+        contents.bytes += header.bytes as u64;
+        contents.end = header.end().0;
+    }
+    contents
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+
+    use super::*;
+
+    const BOUNDS: SegmentBounds = SegmentBounds { segment: 1_000, index_interval: 150 };
+
+    /// A batch of one record, `bytes` long.
+    fn batch(offset: i64, bytes: usize, timestamp: i64) -> Vec<u8> {
+        let mut batch = vec![0; bytes];
+        batch[..8].copy_from_slice(&offset.to_be_bytes());
+        batch[8..12].copy_from_slice(&(bytes as i32 - 12).to_be_bytes());
+        batch[16] = 2;
+        batch[35..43].copy_from_slice(&timestamp.to_be_bytes());
+        batch[57..61].copy_from_slice(&1i32.to_be_bytes());
+        batch
+    }
+
+    fn pages(bytes: &[u8]) -> Pages {
+        let mut pages = Pages::default();
+        pages.write(0, bytes);
+        pages
+    }
+
+    /// Batches of 100 bytes from `base` on, with entries at each second.
+    fn segment(base: i64, batches: i64, points: &[IndexPoint]) -> SegmentFiles {
+        let log: Vec<u8> = (base..base + batches).flat_map(|n| batch(n, 100, 1_000 - n)).collect();
+        let (mut offsets, mut times) = (BytesMut::new(), BytesMut::new());
+        for point in points {
+            index::encode(point, Offset(base), &mut offsets, &mut times);
+        }
+        SegmentFiles {
+            path: format!("/data/t-0/{base:020}.log").into(),
+            base,
+            log: pages(&log),
+            index: pages(&offsets),
+            timeindex: pages(&times),
+        }
+    }
+
+    fn point(offset: u32, base: i64) -> IndexPoint {
+        IndexPoint { offset, position: offset * 100, max_timestamp: 1_000 - base, max_timestamp_offset: 0 }
+    }
+
+    fn found(files: &[SegmentFiles]) -> usize {
+        segments(files, BOUNDS).len()
+    }
+
+    #[test]
+    fn indexes_that_say_what_is_there_are_fine() {
+        let first = segment(0, 5, &[point(2, 0), point(4, 0)]);
+        let second = segment(5, 4, &[point(2, 5)]);
+        assert_eq!(found(&[first, second]), 0);
+        assert_eq!(found(&[segment(0, 1, &[]), segment(1, 0, &[])]), 0);
+    }
+
+    #[test]
+    fn entries_too_many_too_few_or_of_something_else_are_found() {
+        let last = || segment(5, 1, &[]);
+        let wrong = |points: &[IndexPoint]| found(&[segment(0, 5, points), last()]);
+        assert_eq!(wrong(&[point(2, 0)]), 1, "one is missing");
+        assert_eq!(wrong(&[point(1, 0), point(2, 0), point(4, 0)]), 1, "too many");
+        assert_eq!(wrong(&[point(2, 0), IndexPoint { position: 399, ..point(4, 0) }]), 1);
+        assert_eq!(wrong(&[point(2, 0), IndexPoint { max_timestamp: 1_001, ..point(4, 0) }]), 1);
+        let mut torn = segment(0, 5, &[point(2, 0), point(4, 0)]);
+        torn.index.set_len(23);
+        assert_eq!(found(&[torn, last()]), 1);
+    }
+
+    #[test]
+    fn segments_that_are_too_large_or_do_not_follow_one_another_are_found() {
+        let points: Vec<_> = (1..6).map(|n| point(2 * n, 0)).collect();
+        assert_eq!(found(&[segment(0, 11, &points[..5])]), 1, "eleven times a hundred");
+        assert_eq!(found(&[segment(0, 2, &[]), segment(3, 1, &[])]), 1, "2 is missing");
+        let mut elsewhere = segment(3, 1, &[]);
+        elsewhere.path = "/data/t-1/00000000000000000003.log".into();
+        assert_eq!(found(&[segment(0, 2, &[]), elsewhere]), 0);
+    }
+
+    #[test]
+    fn what_an_earlier_life_left_behind_the_last_batch_is_not_asked_for() {
+        assert_eq!(found(&[segment(0, 5, &[point(2, 0)])]), 0);
+        let mut debris = segment(0, 5, &[point(2, 0), point(4, 0)]);
+        debris.log.write(500, &[0xff; 70]);
+        assert_eq!(found(&[debris, segment(5, 1, &[])]), 0);
+    }
+}
