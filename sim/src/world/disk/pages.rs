@@ -48,6 +48,10 @@ pub fn is_zero(bytes: &[u8]) -> bool {
 }
 
 impl Pages {
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     pub fn len(&self) -> u64 {
         self.len
     }
