@@ -34,6 +34,7 @@ mod recovery;
 #[cfg(test)]
 mod refusing_disk_tests;
 mod scan;
+mod stream;
 #[cfg(test)]
 pub(crate) mod tests;
 

@@ -20,12 +20,10 @@ use io_backend::{Backend, Deadline, WaitKind, task};
 use super::catalogue::{Catalogue, FileWork, Plan};
 use super::line::{Amount, Line, Submission};
 use super::machine::{Prepared, Sealed};
+use super::stream::Stream;
 use super::{JournalEntry, NoFile, SubmitError};
 use crate::admin::metrics::Metrics;
 use crate::ids::Lsn;
-
-/// How far apart the notes of where in the stream an LSN lies are: the grain of `unreleased_bytes`.
-const MARK_BYTES: u64 = crate::limits::JOURNAL_RELEASE_STEP_BYTES;
 
 pub struct Queue<B: Backend> {
     pub(super) backend: B,
@@ -82,44 +80,6 @@ enum Preparation {
     Failed,
 }
 
-/// How many bytes have been written, and since when they are not released.
-#[derive(Default)]
-pub(super) struct Stream {
-    written: u64,
-    released: u64,
-    /// Entries from this LSN on lie behind so many bytes.
-    marks: VecDeque<(Lsn, u64)>,
-}
-
-impl Stream {
-    pub(super) fn unreleased(&self) -> u64 {
-        self.written - self.released
-    }
-
-    fn write(&mut self, first_lsn: Lsn, bytes: u64) {
-        if self.marks.back().is_none_or(|(_, at)| self.written - at >= MARK_BYTES) {
-            self.marks.push_back((first_lsn, self.written));
-        }
-        self.written += bytes;
-    }
-
-    pub(super) fn release_before(&mut self, lsn: Lsn, everything: bool) {
-        if everything {
-            self.marks.clear();
-            self.released = self.written;
-            return;
-        }
-        while self.marks.get(1).is_some_and(|(first, _)| *first <= lsn) {
-            self.marks.pop_front();
-        }
-        if let Some((first, at)) = self.marks.front()
-            && *first <= lsn
-        {
-            self.released = self.released.max(*at);
-        }
-    }
-}
-
 /// What the commit loop is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
@@ -156,11 +116,7 @@ pub struct Beginning {
 
 impl<B: Backend> Queue<B> {
     pub fn new(backend: B, beginning: Beginning, metrics: Option<Arc<Metrics>>) -> Arc<Queue<B>> {
-        let mut stream = Stream::default();
-        for (first_lsn, bytes) in beginning.unreleased {
-            stream.marks.push_back((first_lsn, stream.written));
-            stream.written += bytes;
-        }
+        let stream = Stream::of_files(beginning.unreleased);
         let name: Arc<str> = format!("{} queue", beginning.name).into();
         Arc::new(Queue {
             backend,

@@ -137,7 +137,7 @@ mod tests {
         pages
     }
 
-    /// Batches of 100 bytes from `base` on, with entries at each second.
+    /// Batches of 100 bytes from `base` on, with these entries in its indexes.
     fn segment(base: i64, batches: i64, points: &[IndexPoint]) -> SegmentFiles {
         let log: Vec<u8> = (base..base + batches).flat_map(|n| batch(n, 100, 1_000 - n)).collect();
         let (mut offsets, mut times) = (BytesMut::new(), BytesMut::new());

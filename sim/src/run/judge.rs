@@ -182,8 +182,10 @@ fn judge(record: &mut RunRecord, scenario: &Scenario, circumstances: &Circumstan
     found.extend(endings::starts_after_stops(circumstances, NODE));
     found.extend(endings::stopped_in_the_end(circumstances, NODE));
     found.extend(story.rest.as_ref().map(rest::back_to_idle).unwrap_or_default());
-    // Who gave up on a file for its errors may have left it as it was.
-    if circumstances.faults_of(NODE, is_of_contents).next().is_none() {
+    // A file that was given up for its errors, or for want of room, is left as it was.
+    let spoils =
+        |kind: FaultKind| kind.destroys_data() || matches!(kind, FaultKind::DiskError | FaultKind::DiskFull);
+    if circumstances.faults_of(NODE, spoils).next().is_none() {
         found.extend(segments::segments(&story.segments, story.segment_bounds));
     }
     let (figures, over) = budgets::budgets(history, &scenario.budget, story.idle, story.peaks, story.disk);
@@ -194,21 +196,6 @@ fn judge(record: &mut RunRecord, scenario: &Scenario, circumstances: &Circumstan
 }
 
 /// Situations that the world saw, and those that clients did.
-/// Faults that make files other than their process wrote them.
-fn is_of_contents(kind: FaultKind) -> bool {
-    matches!(
-        kind,
-        FaultKind::DiskError
-            | FaultKind::SyncFails
-            | FaultKind::TornWrite
-            | FaultKind::LostWrite
-            | FaultKind::MisdirectedWrite
-            | FaultKind::BitRot
-            | FaultKind::DiskFull
-            | FaultKind::Wipe
-    )
-}
-
 fn probes_of(story: &Story, circumstances: &Circumstances) -> BTreeMap<String, u64> {
     let mut probes = story.probes.clone();
     let mut add = |probe: Probe, count: u64| {

@@ -68,10 +68,10 @@ impl Lives {
             let ended = life.end.as_ref().map_or(At::MAX, |(at, _)| *at);
             for failure in failures.iter().filter(|failure| (life.began..=ended).contains(&failure.at)) {
                 let of_life = &mut life.journal_failures;
-                *match (failure.class, failure.is_of_contents) {
+                *match (failure.class, failure.opens) {
                     (PathClass::Raft, _) => &mut of_life.raft,
-                    (_, true) => &mut of_life.contents,
-                    (_, false) => &mut of_life.names,
+                    (_, false) => &mut of_life.contents,
+                    (_, true) => &mut of_life.opens,
                 } += 1;
             }
         }
@@ -96,16 +96,16 @@ mod tests {
             ending(1, 51, Cause::Exited(ExitStatus::Clean, "returned".into())),
             ending(2, 90, Cause::PowerLost),
         ];
-        let failed = |at, class, is_of_contents| JournalFailure { at, class, is_of_contents };
+        let failed = |at, class, opens| JournalFailure { at, class, opens };
         let failures = [
-            failed(51, PathClass::Journal, true),
-            failed(55, PathClass::Raft, true),
-            failed(70, PathClass::Raft, true),
-            failed(71, PathClass::Journal, false),
+            failed(51, PathClass::Journal, false),
+            failed(55, PathClass::Raft, false),
+            failed(70, PathClass::Raft, false),
+            failed(71, PathClass::Journal, true),
         ];
         let lives = lives.with_ends(&ends, &failures);
-        assert_eq!(lives[0].journal_failures, JournalFailures { raft: 0, contents: 1, names: 0 });
-        assert_eq!(lives[1].journal_failures, JournalFailures { raft: 1, contents: 0, names: 1 });
+        assert_eq!(lives[0].journal_failures, JournalFailures { raft: 0, contents: 1, opens: 0 });
+        assert_eq!(lives[1].journal_failures, JournalFailures { raft: 1, contents: 0, opens: 1 });
         assert_eq!((lives[0].stopped, lives[1].stopped), (Some(50), None));
         assert_eq!(lives[0].end, Some((51, End::Exited(0, "returned".into()))));
         assert_eq!(lives[1].end, Some((90, End::PowerLost)));

@@ -56,9 +56,9 @@ fn allowed(hit: &FaultHits, life: &Life, at: At) -> &'static [i32] {
     }
 }
 
-/// The metadata's journal ends with its first failure, the records' goes on in another file, if there is one.
+/// The metadata's journal ends with its first failure. The records' goes on in another file, if that opens.
 fn ends_journals(failures: JournalFailures) -> bool {
-    failures.raft > 0 || failures.names > 0 || failures.contents >= JOURNAL_FAILURES_MAX
+    failures.raft > 0 || failures.opens > 0 || failures.contents >= JOURNAL_FAILURES_MAX
 }
 
 #[cfg(test)]
@@ -83,7 +83,7 @@ mod tests {
             incarnation: 1,
             began: 10 * S,
             serving: serving.then_some(20 * S),
-            journal_failures: JournalFailures { raft: 0, names: 0, contents: 3 },
+            journal_failures: JournalFailures { raft: 0, opens: 0, contents: 3 },
             ..Life::default()
         }
     }
@@ -132,7 +132,7 @@ mod tests {
         let two = JournalFailures { contents: JOURNAL_FAILURES_MAX - 1, ..none };
         assert!(!ends_journals(none) && !ends_journals(two));
         assert!(ends_journals(JournalFailures { raft: 1, ..two }));
-        assert!(ends_journals(JournalFailures { names: 1, ..two }));
+        assert!(ends_journals(JournalFailures { opens: 1, ..two }));
         assert!(ends_journals(JournalFailures { contents: JOURNAL_FAILURES_MAX, ..none }));
     }
 

@@ -28,12 +28,12 @@ pub struct Life {
 /// Counts of operations that failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct JournalFailures {
-    /// Of the metadata's journal, reading apart.
+    /// Openings, writes and syncs of the metadata's journal.
     pub raft: u32,
     /// Writes and syncs of the records' journal.
     pub contents: u32,
-    /// Names made, and files opened, for that.
-    pub names: u32,
+    /// Openings of its files.
+    pub opens: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -56,13 +56,12 @@ pub(super) struct State {
     busy_until: u64,
 }
 
-/// Something that failed on a file of a journal, reading apart.
+/// A file of a journal that could not be opened, written or synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JournalFailure {
     pub at: u64,
     pub class: PathClass,
-    /// A write or a sync; a name or an opening otherwise.
-    pub is_of_contents: bool,
+    pub opens: bool,
 }
 
 /// Counts of operations done, for budgets and probes.

@@ -173,14 +173,13 @@ impl State {
 
     fn note_failure(&mut self, operation: &Operation, now: u64) {
         let class = PathClass::of(&operation.path);
-        let reads = matches!(operation.work, Work::Read { .. } | Work::Len { .. } | Work::ReadDir);
-        if !reads
-            && matches!(class, PathClass::Journal | PathClass::Raft)
-            && self.failures.len() < FAILURES_KEPT
-        {
-            let is_of_contents =
-                matches!(operation.work, Work::Write { .. } | Work::WriteDurable { .. } | Work::Sync { .. });
-            self.failures.push(JournalFailure { at: now, class, is_of_contents });
+        let opens = match operation.work {
+            Work::Open(_) => true,
+            Work::Write { .. } | Work::WriteDurable { .. } | Work::Sync { .. } => false,
+            _ => return,
+        };
+        if matches!(class, PathClass::Journal | PathClass::Raft) && self.failures.len() < FAILURES_KEPT {
+            self.failures.push(JournalFailure { at: now, class, opens });
         }
     }
 
