@@ -1,23 +1,26 @@
 #!/usr/bin/env python3
-"""More segments than descriptors: writes go on, and after `kill -9` everything is read back.
+"""More segments than descriptors, and more strangers: writes go on, and after `kill -9` everything is read back.
 
     tests/descriptors.py [--short | --full] [--disk threads]
 
-`ulimit -n 256`, 60 partitions, and segments of 64 KiB (--full: 1 MiB) until there are more than 1,000. Ends with `N passed, N failed`.
+`ulimit -n 256`, 60 partitions, and segments of 64 KiB (--full: 1 MiB) until there are more than 1,000; then 300 connections that say
+nothing. Ends with `N passed, N failed`.
 """
 
 import itertools
 import pathlib
 import shutil
+import socket
 import time
 
 import kafka_wire
-from chronik_process import Chronik
+from chronik_process import Chronik, wait_until
 from verdicts import Verdicts, arguments
 
 MIB = 1 << 20
 TOPIC = "many-segments"
 DESCRIPTORS, PARTITIONS, SEGMENTS = 256, 60, 1_000
+STRANGERS = 300
 ANSWERED_WITHIN_S = 10
 verdicts = Verdicts()
 
@@ -51,6 +54,29 @@ def write_until_many(broker, batch_bytes, batches_max, acknowledged):
     raise AssertionError(f"{segments(broker)} segments after {batches_max * batch_bytes / MIB:.0f} MiB")
 
 
+def write_beside_strangers(broker, batch_bytes, acknowledged):
+    """Two rounds of all partitions, a checkpoint among them."""
+    host, port = broker.bootstrap.split(":")
+    strangers = [socket.create_connection((host, int(port)), timeout=10) for _ in range(STRANGERS)]
+    try:
+        # Who has just come is left in peace for a second.
+        time.sleep(1.5)
+        before, began = segments(broker), time.monotonic()
+        records = kafka_wire.batch([b"s" * batch_bytes])
+        with kafka_wire.Connection(broker.bootstrap, timeout_s=ANSWERED_WITHIN_S) as connection:
+            for partition in 2 * list(range(PARTITIONS)):
+                code, _ = connection.produce(TOPIC, partition, records)
+                assert code == 0, f"partition {partition}: error {code}"
+                acknowledged[partition] += 1
+        took = time.monotonic() - began
+        wait_until(lambda: segments(broker) > before, ANSWERED_WITHIN_S, "another segment")
+        broker.get("/health/ready")
+        return f"{2 * PARTITIONS} batches in {took:.1f} s, {open_descriptors(broker)} descriptors"
+    finally:
+        for stranger in strangers:
+            stranger.close()
+
+
 def check(disk, full):
     segment_bytes = MIB if full else 64 << 10
     # A segment takes one batch only, so that there are as many segments as batches.
@@ -67,6 +93,8 @@ def check(disk, full):
         acknowledged = [0] * PARTITIONS
         with verdicts.case(f"writes go on with {DESCRIPTORS} descriptors") as note:
             note(write_until_many(broker, batch_bytes, 3 * SEGMENTS, acknowledged))
+        with verdicts.case(f"{STRANGERS} silent connections leave descriptors to the others") as note:
+            note(write_beside_strangers(broker, batch_bytes, acknowledged))
         broker.kill9()
         with verdicts.case("starts again"):
             broker.start()

@@ -57,11 +57,16 @@ pub const WRITE_BACK_BYTES: usize = MIB;
 pub const WRITE_BACK_SYNC_BYTES: usize = 16 * MIB;
 /// Segment files that stay open for readers.
 pub const OPEN_SEGMENT_FILES: usize = 1_024;
-/// Which share of the process's descriptors they may take: 1 / this.
+/// Which share of the process's descriptors they may take at most: 1 / this.
 pub const OPEN_SEGMENT_FILES_SHARE: u64 = 4;
 pub const CONNECTIONS_MAX: usize = 10_000;
+/// Which share of the process's descriptors they may take at most: 1 / this.
+pub const CONNECTIONS_SHARE: u64 = 2;
 /// From one address: the rest is for others.
-pub const CONNECTIONS_PER_ADDRESS_MAX: usize = CONNECTIONS_MAX / 4 * 3;
+pub const CONNECTIONS_PER_ADDRESS_MAX: usize = connections_per_address(CONNECTIONS_MAX);
+pub const fn connections_per_address(connections: usize) -> usize {
+    connections - connections / 4
+}
 /// A connection without a request for so long is closed; Kafka's `connections.max.idle.ms`.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// One that has been idle for so long may be closed for a newcomer that finds no place.

@@ -5,14 +5,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use broker::config::Config;
-use broker::limits;
 use broker::node::Node;
 use broker::parts::Parts;
 use clap::{Args, Parser, Subcommand};
 use io_backend::real::{self, MemoryReturn, RealBackend};
 use io_backend::{Deadline, ExitStatus};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::info;
+use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 /// A message broker that speaks the Kafka protocol; every acknowledged record has been synced to disk.
@@ -146,9 +145,17 @@ fn run(mut config: Config) -> ExitStatus {
     end_on_panic();
     match real::raise_descriptor_limit() {
         Ok(limit) => {
-            // Connections, the journal and checkpoints have the others.
-            let share = usize::try_from(limit / limits::OPEN_SEGMENT_FILES_SHARE).unwrap_or(usize::MAX);
-            config.log.open_files = config.log.open_files.min(share.max(1));
+            let wanted = config.server.connections;
+            config.share_descriptors(limit);
+            let connections = config.server.connections;
+            if connections < wanted {
+                warn!(
+                    limit,
+                    connections,
+                    wanted,
+                    "fewer connections than server.connections: raise the limit of open files (ulimit -n)"
+                );
+            }
         }
         Err(error) => info!(%error, "the limit of open files stays as it is"),
     }

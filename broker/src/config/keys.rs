@@ -342,7 +342,7 @@ pub const KEYS: &[Key] = &[
     ),
     key!(
         "server.connections",
-        "client connections at most",
+        "client connections at most; never more than half of the process's descriptors",
         "1..=1000000",
         |c, v| {
             c.server.connections = number(v, 1, 1_000_000)?;

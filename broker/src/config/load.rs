@@ -180,4 +180,16 @@ mod tests {
         assert!(error.contains("twice topics.max_batch_bytes (1048576): a batch has to fit"), "{error}");
         assert!(from_file(&format!("{small}topics.max_batch_bytes = \"512 KiB\"\n")).is_ok());
     }
+
+    #[test]
+    fn connections_and_segments_leave_descriptors_to_the_others() {
+        let after = |limit: u64| {
+            let mut config = Config::default();
+            config.share_descriptors(limit);
+            (config.server.connections, config.server.connections_per_address, config.log.open_files)
+        };
+        assert_eq!(after(u64::MAX), (10_000, 7_500, 1_024), "what is set is enough");
+        assert_eq!(after(1_024), (512, 384, 256));
+        assert_eq!(after(2), (1, 1, 1));
+    }
 }

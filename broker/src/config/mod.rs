@@ -204,6 +204,19 @@ impl Config {
         self.server.request_bytes = self.server.request_bytes.min(shares.requests / 8 * 7);
     }
 
+    /// Leaves a share of the descriptors that the process may have to journals, checkpoints and starts, whoever connects
+    /// and whatever is read.
+    pub fn share_descriptors(&mut self, limit: u64) {
+        let share = |of: u64| usize::try_from(limit / of).unwrap_or(usize::MAX).max(1);
+        self.log.open_files = self.log.open_files.min(share(limits::OPEN_SEGMENT_FILES_SHARE));
+        let connections = share(limits::CONNECTIONS_SHARE);
+        if connections < self.server.connections {
+            self.server.connections = connections;
+            let per_address = limits::connections_per_address(connections);
+            self.server.connections_per_address = self.server.connections_per_address.min(per_address);
+        }
+    }
+
     /// Bytes of all logs' tails: what the journal may hold that is not in segments yet.
     pub fn tail_bytes_max(&self) -> usize {
         MemoryShares::of(self.memory_bytes).tails

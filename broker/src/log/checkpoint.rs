@@ -203,7 +203,7 @@ async fn write_snapshot<B: Backend>(
     let name = snapshot::file_name(snapshot.lsn);
     let side = files.directory.join(format!("{name}.{}.new", files.attempts));
     made.push(side.clone());
-    let file = disk.open(&side, OpenHow::CreateNew, deadline).await?;
+    let file = files.open_files.open(&side, OpenHow::CreateNew, deadline).await?;
     file.write_at(0, snapshot.encode(), deadline).await?;
     file.sync(deadline).await?;
     disk.rename(&side, &files.directory.join(name), deadline).await
@@ -237,7 +237,7 @@ impl<B: Backend> Work<'_, B> {
             && self.backend.now().since(last.begun) < self.settings.segment_age
         {
             let path = self.files.directory.join(last.name.file("log"));
-            let opened = self.backend.disk().open(&path, OpenHow::Existing, self.soon()).await;
+            let opened = self.files.open_files.open(&path, OpenHow::Existing, self.soon()).await;
             if let Err(error) = &opened {
                 // Whatever it is: what is still in the tail can go to a file of its own.
                 self.spent |= !lacks_descriptors(error);
@@ -282,7 +282,7 @@ impl<B: Backend> Work<'_, B> {
             disk.create_dir_all(&self.files.directory, self.soon()).await?;
         }
         self.made.push(path.clone());
-        let file = disk.open(&path, OpenHow::CreateNew, self.soon()).await?;
+        let file = self.files.open_files.open(&path, OpenHow::CreateNew, self.soon()).await?;
         let read = self.files.open_files.file(path);
         Ok(Writing::on(Segment::empty(name, read, self.backend.now()), file))
     }
@@ -355,7 +355,7 @@ impl<B: Backend> Work<'_, B> {
         entries: Bytes,
     ) -> Result<(), DiskError> {
         let path = self.files.directory.join(name.file(extension));
-        let file = self.backend.disk().open(&path, OpenHow::OrCreate, self.soon()).await?;
+        let file = self.files.open_files.open(&path, OpenHow::OrCreate, self.soon()).await?;
         file.write_at(position, entries, self.soon()).await
     }
 }

@@ -94,7 +94,7 @@ pub async fn open<B: Backend>(
     files.segments = open_segments(&files, backend, settings, &names, start, vouched, deadline).await?;
     files.directory_made = mark.is_some() && !found.is_empty();
     let foundation = match mark {
-        Some(mark) => found_on(backend, directory, &files, &snapshots, mark, deadline).await?,
+        Some(mark) => found_on(directory, &files, &snapshots, mark, deadline).await?,
         None => Foundation::default(),
     };
     files.snapshots = snapshots;
@@ -158,8 +158,8 @@ async fn open_segment<B: Backend>(
     let directory = &files.directory;
     let file = files.open_files.file(directory.join(name.file("log")));
     let len = file.len(deadline).await?;
-    let offsets = read_index(backend, &directory.join(name.file("index")), deadline).await?;
-    let times = read_index(backend, &directory.join(name.file("timeindex")), deadline).await?;
+    let offsets = read_index(&files.open_files, &directory.join(name.file("index")), deadline).await?;
+    let times = read_index(&files.open_files, &directory.join(name.file("timeindex")), deadline).await?;
     let mut points = index::decode(name.base, &offsets, &times, len);
     let relative_end = u32::try_from(ends.0 - name.base.0).unwrap_or(u32::MAX);
     points.truncate(points.partition_point(|point| point.offset < relative_end));
@@ -177,7 +177,7 @@ async fn open_segment<B: Backend>(
         let to = segment.end();
         return Err(LogOpenError::Missing { directory: directory.clone(), from: to, to: ends });
     }
-    match write_index(backend, directory, &mut segment, loaded, deadline).await {
+    match write_index(files, &mut segment, loaded, deadline).await {
         // It only saves time, and what it points to is in memory: reading needs no space.
         Err(error) if error.is_full() => {
             tracing::warn!(error = %error, "an index is not completed; its segment ends here");
@@ -237,8 +237,7 @@ async fn complete<F: File>(
 
 /// Brings the index files to what memory says: what is unsound is cut, what was missing is added.
 async fn write_index<B: Backend>(
-    backend: &B,
-    directory: &Path,
+    files: &LogFiles<B>,
     segment: &mut Segment<FileOf<B>>,
     loaded: LoadedIndex,
     deadline: Deadline,
@@ -250,9 +249,9 @@ async fn write_index<B: Backend>(
         ("timeindex", TIME_ENTRY_BYTES as u64, loaded.times.freeze()),
     ];
     for (extension, entry_bytes, entries) in both {
-        let path = directory.join(segment.name.file(extension));
+        let path = files.directory.join(segment.name.file(extension));
         let how = if segment.index_entries > 0 { OpenHow::OrCreate } else { OpenHow::Existing };
-        let file = match backend.disk().open(&path, how, deadline).await {
+        let file = match files.open_files.open(&path, how, deadline).await {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
@@ -269,8 +268,12 @@ async fn write_index<B: Backend>(
 }
 
 /// All of an index file; nothing where there is none.
-async fn read_index<B: Backend>(backend: &B, path: &Path, deadline: Deadline) -> Result<Bytes, DiskError> {
-    match backend.disk().open(path, OpenHow::ReadOnly, deadline).await {
+async fn read_index<B: Backend>(
+    open_files: &OpenFiles<B>,
+    path: &Path,
+    deadline: Deadline,
+) -> Result<Bytes, DiskError> {
+    match open_files.open(path, OpenHow::ReadOnly, deadline).await {
         Ok(file) => {
             let len = file.len(deadline).await?;
             file.read_at(0, usize::try_from(len).unwrap_or(usize::MAX), deadline).await
@@ -282,7 +285,6 @@ async fn read_index<B: Backend>(backend: &B, path: &Path, deadline: Deadline) ->
 
 /// What the machine starts from: the latest snapshot that fits the mark, or a walk over the segments.
 async fn found_on<B: Backend>(
-    backend: &B,
     directory: &Path,
     files: &LogFiles<B>,
     snapshots: &[Lsn],
@@ -291,7 +293,7 @@ async fn found_on<B: Backend>(
 ) -> Result<Foundation, LogOpenError> {
     for lsn in snapshots.iter().rev() {
         let path = directory.join(snapshot::file_name(*lsn));
-        let bytes = read_index(backend, &path, deadline).await?;
+        let bytes = read_index(&files.open_files, &path, deadline).await?;
         match Snapshot::decode(&bytes) {
             Some(snapshot) if snapshot.log_end == mark.log_end => {
                 return Ok(Foundation {

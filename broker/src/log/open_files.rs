@@ -2,7 +2,8 @@
 //!
 //! A [`SegmentFile`] is a path and a share of that; it is opened when something is read, with the deadline of the
 //! reader, and closed when others need its place. Nothing is written through it: a checkpoint opens the file
-//! it writes for itself, and keeps it from its first write to its sync. No lock is held across a wait.
+//! it writes for itself, and keeps it from its first write to its sync. Where the process has no descriptor left for
+//! either, those kept here make room. No lock is held across a wait.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -59,6 +60,16 @@ impl<B: Backend> OpenFiles<B> {
         SegmentFile { one: Arc::new(One { number, path, shared: self.shared.clone() }) }
     }
 
+    /// Opens a file that is not kept here.
+    pub async fn open(
+        &self,
+        path: &Path,
+        how: OpenHow,
+        deadline: Deadline,
+    ) -> DiskResult<<B::Disk as Disk>::File> {
+        self.shared.open(path, how, deadline).await
+    }
+
     pub fn open_now(&self) -> usize {
         self.shared.state().open.len()
     }
@@ -68,6 +79,25 @@ impl<B: Backend> Shared<B> {
     /// Every critical section is a few moves, so a panic in one leaves sound data.
     fn state(&self) -> MutexGuard<'_, State<<B::Disk as Disk>::File>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn open(
+        &self,
+        path: &Path,
+        how: OpenHow,
+        deadline: Deadline,
+    ) -> DiskResult<<B::Disk as Disk>::File> {
+        let disk = self.backend.disk();
+        match disk.open(path, how, deadline).await {
+            // Those that were not used for longest go, for good.
+            Err(error) if lacks_descriptors(&error) => {
+                let closed = self.state().halve();
+                tracing::warn!(error = %error, closed = closed.len(), "no descriptors left: fewer segments stay open");
+                drop(closed);
+                disk.open(path, how, deadline).await
+            }
+            opened => opened,
+        }
     }
 }
 
@@ -98,6 +128,14 @@ impl<F: Clone> State<F> {
         {
             closed.extend(self.open.remove(&number).map(|open| open.file));
         }
+    }
+
+    /// Keeps half of what is open, now and later; returns the others.
+    fn halve(&mut self) -> Vec<F> {
+        self.most = (self.open.len() / 2).max(1);
+        let mut closed = Vec::new();
+        self.close_above(self.most, &mut closed);
+        closed
     }
 
     fn remove(&mut self, number: u64) -> Option<F> {
@@ -138,23 +176,7 @@ impl<B: Backend> SegmentFile<B> {
         if let Some(file) = open {
             return Ok(file);
         }
-        let disk = shared.backend.disk();
-        let file = match disk.open(path, OpenHow::Existing, deadline).await {
-            // The process has none left: those of ours that were not used for longest go, for good.
-            Err(error) if lacks_descriptors(&error) => {
-                let mut closed = Vec::new();
-                {
-                    let mut state = shared.state();
-                    state.most = (state.open.len() / 2).max(1);
-                    let most = state.most;
-                    state.close_above(most, &mut closed);
-                }
-                tracing::warn!(error = %error, closed = closed.len(), "no descriptors left: fewer segments stay open");
-                drop(closed);
-                disk.open(path, OpenHow::Existing, deadline).await?
-            }
-            opened => opened?,
-        };
+        let file = shared.open(path, OpenHow::Existing, deadline).await?;
         let closed = shared.state().put(*number, file.clone());
         drop(closed);
         Ok(file)

@@ -19,6 +19,7 @@ pub fn served_beside_others(
     circumstances: &Circumstances,
     node: &str,
     grace: At,
+    places_full: bool,
 ) -> Vec<Violation> {
     let mut findings = Findings::of("served-beside-others", Verdict::Freeze);
     let slows = |kind: FaultKind| matches!(kind.family(), Family::Disk | Family::Seam | Family::Clock);
@@ -36,7 +37,10 @@ pub fn served_beside_others(
         }
         let promised = Request { deadline: request.sent.saturating_add(within), ..request.clone() };
         let excused = match request.end {
-            RequestEnd::Disconnected => is_cut_off(request, circumstances, node),
+            RequestEnd::Disconnected => {
+                is_cut_off(request, circumstances, node)
+                    || places_full && is_newcomer_served_next(request, history)
+            }
             RequestEnd::Answered | RequestEnd::Unanswered => circumstances.excuse(&promised, node, 0),
         };
         if !excused {
@@ -63,6 +67,18 @@ fn is_cut_off(request: &Request, circumstances: &Circumstances, node: &str) -> b
         || circumstances.kept_away(&request.client, node, request.trade).meet(request.sent, request.ended)
 }
 
+/// Where every place is taken a newcomer may be turned away. It comes again, and is served in time all the same.
+fn is_newcomer_served_next(request: &Request, history: &History) -> bool {
+    let same = |other: &&Request| other.client == request.client;
+    let before = |other: &Request| other.connecting == request.connecting && other.sent < request.sent;
+    let served = |other: &Request| {
+        other.sent >= request.ended
+            && other.ended <= request.sent.saturating_add(WITHIN)
+            && other.end == RequestEnd::Answered
+    };
+    !history.requests.iter().filter(same).any(before) && history.requests.iter().filter(same).any(served)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,7 +103,32 @@ mod tests {
             FaultHits::once(fault, 11 * S, 30 * S)
         });
         let circumstances = Circumstances::new(faults.into_iter().collect(), Vec::new(), 100 * S);
-        served_beside_others(&history, &circumstances, "node1", S).len()
+        served_beside_others(&history, &circumstances, "node1", S, false).len()
+    }
+
+    #[test]
+    fn a_newcomer_may_be_turned_away_where_all_places_are_taken_if_it_is_served_soon() {
+        let request = |sent: At, ended: At, connecting: At, end| Request {
+            client: "probe-1".into(),
+            trade: Trade::Look,
+            sent: sent * S,
+            deadline: (sent + 3) * S,
+            ended: ended * S,
+            connecting: connecting * S,
+            end,
+        };
+        let found = |requests: Vec<Request>, full| {
+            let history = History { requests, ..History::default() };
+            let circumstances = Circumstances::new(Vec::new(), Vec::new(), 100 * S);
+            served_beside_others(&history, &circumstances, "node1", S, full).len()
+        };
+        let refused = request(10, 11, 10, RequestEnd::Disconnected);
+        let served = |at| request(at, at, at, RequestEnd::Answered);
+        assert_eq!(found(vec![refused.clone(), served(12)], true), 0);
+        assert_eq!(found(vec![refused.clone(), served(12)], false), 1, "there was a place");
+        assert_eq!(found(vec![refused.clone(), served(16)], true), 1, "too late");
+        let asked_before = request(8, 9, 10, RequestEnd::Answered);
+        assert_eq!(found(vec![asked_before, refused, served(12)], true), 1, "it had a place");
     }
 
     #[test]

@@ -163,7 +163,7 @@ fn judge(record: &mut RunRecord, scenario: &Scenario, circumstances: &Circumstan
     let grace = ns(liveness.grace.0);
     found.extend(answers::answered(history, circumstances, NODE, grace));
     found.extend(answers::standstill(story.standstill.as_ref(), ns(liveness.frozen_after.0)));
-    found.extend(served::served_beside_others(history, circumstances, NODE, grace));
+    found.extend(served::served_beside_others(history, circumstances, NODE, grace, story.places_full));
     for check in [causes::errors_have_causes, refusals::silent_refusals, refusals::refused_at_once] {
         found.extend(check(history, circumstances, NODE));
     }

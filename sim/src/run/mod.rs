@@ -186,6 +186,12 @@ fn live(order: &Order, keep: Keep) -> (Outcome<story::Story>, Witness) {
     (outcome, witness)
 }
 
+/// How many a process may have.
+fn descriptors(scenario: &Scenario, drawn: &Settings) -> u64 {
+    let drawn = || drawn.get("machine.descriptors").and_then(|value| value.parse().ok());
+    scenario.machine.descriptors.or_else(drawn).unwrap_or(Options::default().descriptors)
+}
+
 /// What the scenario says of its machines, what the seed drew for the rest, and our own wishes.
 fn options(scenario: &Scenario, drawn: &Settings, keep: Keep) -> Options {
     let usual = Options::default();
@@ -199,7 +205,7 @@ fn options(scenario: &Scenario, drawn: &Settings, keep: Keep) -> Options {
         keep,
         marker: Some(crate::workload::payload::MARK),
         runtime_threads: machine.runtime_threads.or_else(threads).unwrap_or(2),
-        descriptors: machine.descriptors.or_else(|| number("descriptors")).unwrap_or(usual.descriptors),
+        descriptors: descriptors(scenario, drawn),
         disk_capacity: machine.disk_bytes.or_else(|| number("disk_bytes")).unwrap_or(usual.disk_capacity),
         disk_bytes_per_s: mb_per_s.map_or(usual.disk_bytes_per_s, |mb| mb * 1_000_000),
         disk_sync_ns: sync.map_or(usual.disk_sync_ns, |span| crate::fault::duration::nanos(span.0)),

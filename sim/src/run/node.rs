@@ -53,6 +53,7 @@ pub(super) fn config(scenario: &Scenario, settings: &Settings, number: u32) -> C
     config.server.request_bytes = 1 << 20;
     config.server.request_bytes_in_flight = 8 << 20;
     knobs::apply(settings, &scenario.cluster.config, &mut config);
+    config.share_descriptors(super::descriptors(scenario, settings));
     config
 }
 

@@ -61,6 +61,8 @@ pub(super) struct Story {
     pub(super) idle: Option<Idle>,
     pub(super) rest: Option<Rest>,
     pub(super) peaks: Peaks,
+    /// At some time all connections that the node takes were there.
+    pub(super) places_full: bool,
     pub(super) disk: DeviceCounts,
     pub(super) segments: Vec<SegmentFiles>,
     pub(super) segment_bounds: SegmentBounds,
@@ -83,6 +85,7 @@ pub(super) async fn tell(world: World, script: Script) -> Story {
         segment: config.log.segment_bytes,
         index_interval: config.log.index_interval_bytes as u64,
     };
+    let places = config.server.connections as u64;
     let tails = 2 * config.journal.checkpoint_bytes + 2 * config.journal.max_batch_bytes as u64;
     let setup = node::Setup { config, part, lives: witness.lives.clone() };
     let machine = world.node(1);
@@ -140,6 +143,7 @@ pub(super) async fn tell(world: World, script: Script) -> Story {
         idle,
         rest,
         peaks,
+        places_full: peaks.sockets >= places,
         disk,
         segments,
         segment_bounds,
