@@ -1,8 +1,8 @@
 //! The records inside a batch, as far as a search by time must look at them: offsets and timestamps.
 //!
 //! They are looked at in steps, each of which takes about a millisecond at most: the batch of a client may open to
-//! far more than it weighs. A compressed batch that cannot be opened, or is not worth it, is answered with its
-//! first record, so the client reads at most one batch too much and never misses a record.
+//! far more than it weighs. A batch that cannot be opened, is not worth it, or holds what no record can be, is answered
+//! with its first record, so the client reads at most one batch too much and never misses a record.
 
 use std::io::Read;
 
@@ -83,10 +83,14 @@ impl<'a> RecordSearch<'a> {
                 return Step::More;
             }
             let Some((record, start_bytes, body_bytes)) = record_start(rest) else {
-                return Step::Done(None);
+                return Step::Done(self.first_of_all());
             };
-            if self.skip > 0 || (self.ended && start_bytes + body_bytes > rest.len()) {
-                return Step::Done(None);
+            let deltas = 0..self.header.end().0 - self.header.base_offset.0;
+            if !deltas.contains(&record.offset_delta)
+                || self.skip > 0
+                || (self.ended && start_bytes + body_bytes > rest.len())
+            {
+                return Step::Done(self.first_of_all());
             }
             self.at += start_bytes;
             self.skip = body_bytes;
@@ -223,14 +227,30 @@ mod tests {
     }
 
     #[test]
-    fn records_that_are_cut_or_senseless_are_not_found_and_nothing_panics() {
-        let batch = BatchSpec::records(3).step(10).build();
+    fn where_records_are_cut_or_senseless_the_header_answers() {
+        let batch = BatchSpec::records(3).at(100).timestamp(1000).step(10).build();
         let header = BatchHeader::read(&batch).unwrap();
-        for cut in 0..batch.len() {
-            let _ = first_at_or_after(&header, &batch[..cut], 1020, Offset(0));
+        let by_header = Some((Offset(100), header.max_timestamp));
+        for cut in HEADER_BYTES..batch.len() {
+            assert_eq!(first_at_or_after(&header, &batch[..cut], 1020, Offset(0)), by_header, "cut at {cut}");
         }
-        let mut wild = batch.to_vec();
-        wild[HEADER_BYTES..].fill(0xff);
-        assert_eq!(first_at_or_after(&header, &wild, 0, Offset(0)), None);
+        let first_bytes = batch[HEADER_BYTES..].len() / 3;
+        for (what, at, value) in [
+            ("no number ends", 0, 0xff),
+            ("an offset beyond the batch", HEADER_BYTES + first_bytes + 3, 0x7e),
+            ("an offset before the batch", HEADER_BYTES + first_bytes + 3, 0x01),
+        ] {
+            let mut wild = batch.to_vec();
+            match at {
+                0 => wild[HEADER_BYTES..].fill(value),
+                _ => wild[at] = value,
+            }
+            assert_eq!(first_at_or_after(&header, &wild, 1005, Offset(0)), by_header, "{what}");
+            assert_eq!(
+                first_at_or_after(&header, &wild, 1021, Offset(0)),
+                None,
+                "{what}: all of it is older"
+            );
+        }
     }
 }

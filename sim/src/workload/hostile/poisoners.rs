@@ -12,6 +12,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::super::Client;
 use super::super::batch::{HEADER_BYTES, Wanted};
+use super::super::codec;
 use super::super::connection::{CallError, Line};
 use super::super::numbers;
 use super::super::producer::produce_request;
@@ -89,13 +90,13 @@ impl<B: Backend> Poisoner<B> {
         };
         self.sent += records;
         let Ok(batch) = wanted.encode(None) else { return Ok(()) };
-        let (batch, is_noise) = self.spoilt(&batch);
+        let (batch, is_unreadable) = self.spoilt(&batch, wanted.codec);
         let request = produce_request(vec![(self.place.clone(), batch)], AckMode::All, 5_000);
         let answer = self.line.call(Trade::Look, &request, 9, WITHIN, |_| true).await?;
         self.client.field.notes.write().count("batches that cannot be opened");
         let partitions = answer.responses.iter().flat_map(|topic| &topic.partition_responses);
         for taken in partitions.filter(|partition| partition.error_code == 0) {
-            if is_noise && wanted.codec != Compression::None {
+            if is_unreadable {
                 let end = taken.base_offset + i64::try_from(records).unwrap_or(0);
                 self.unreadable.push(Unreadable { end, newest_ms: wanted.newest_ms() });
             }
@@ -103,10 +104,10 @@ impl<B: Backend> Poisoner<B> {
         Ok(())
     }
 
-    /// The batch with other records, under a checksum that is right; whether nothing of them is left.
-    fn spoilt(&mut self, batch: &Bytes) -> (Bytes, bool) {
+    /// The batch with other records, under a checksum that is right; whether they are sure not to be read to their end.
+    fn spoilt(&mut self, batch: &Bytes, codec: Compression) -> (Bytes, bool) {
         let mut bytes = BytesMut::from(&batch[..]);
-        let kind = self.stream.below(5);
+        let kind = self.stream.below(6);
         let behind = (bytes.len() - HEADER_BYTES) as u64;
         match kind {
             0 | 1 => {
@@ -122,6 +123,12 @@ impl<B: Backend> Poisoner<B> {
                 let keep = HEADER_BYTES + 1 + self.stream.below(behind - 1) as usize;
                 bytes.truncate(keep);
             }
+            // What is packed is sound, and no record.
+            4 => {
+                let packed = codec::pack(codec, &[0xff; 100], &[]).unwrap_or_default();
+                bytes.truncate(HEADER_BYTES);
+                bytes.extend_from_slice(&packed);
+            }
             // A length of the first record beyond all there is.
             _ => bytes[HEADER_BYTES..HEADER_BYTES + 5].copy_from_slice(&[0xfe, 0xff, 0xff, 0xff, 0x0f]),
         }
@@ -129,7 +136,9 @@ impl<B: Backend> Poisoner<B> {
         bytes[8..12].copy_from_slice(&length.to_be_bytes());
         let crc = crc32c::crc32c(&bytes[21..]);
         bytes[17..21].copy_from_slice(&crc.to_be_bytes());
-        (bytes.freeze(), kind < 2)
+        // Noise may look like records, and a bit may be one of a value.
+        let is_unreadable = kind > 2 || kind < 2 && codec != Compression::None;
+        (bytes.freeze(), is_unreadable)
     }
 
     /// Whoever cannot open a batch goes by its header, and leads nobody past it.
