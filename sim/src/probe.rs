@@ -22,10 +22,11 @@ pub enum Probe {
     TopicsDeleted,
     SequenceGap,
     EpochRaised,
+    UnreadableBatch,
 }
 
 impl Probe {
-    pub const ALL: [Probe; 16] = [
+    pub const ALL: [Probe; 17] = [
         Probe::AckedRecords,
         Probe::PowerLossWithUnsyncedBytes,
         Probe::PowerLossWithUnsyncedNames,
@@ -42,6 +43,7 @@ impl Probe {
         Probe::TopicsDeleted,
         Probe::SequenceGap,
         Probe::EpochRaised,
+        Probe::UnreadableBatch,
     ];
 
     /// As scenarios require it.
@@ -63,6 +65,7 @@ impl Probe {
             Probe::TopicsDeleted => "topics deleted",
             Probe::SequenceGap => "sequence gap behind a failure",
             Probe::EpochRaised => "producer epoch raised",
+            Probe::UnreadableBatch => "batch that cannot be opened",
         }
     }
 
@@ -95,6 +98,7 @@ impl Probe {
             Probe::TopicsDeleted => "a topic was deleted, and its name was free again",
             Probe::SequenceGap => "an idempotent producer had more on its way when a batch failed",
             Probe::EpochRaised => "an idempotent producer began anew under its own id",
+            Probe::UnreadableBatch => "a client sent a batch that is sound but for its records",
         }
     }
 

@@ -24,7 +24,7 @@ use crate::history::{At, History, Standstill, Value};
 use crate::scenario::{Scenario, Settings};
 use crate::workload::{self, Client, Field, Schedule, payload, read_everything};
 use crate::world::streams::Stream;
-use crate::world::{Device, DeviceCounts, MachineHandle, Pages, ProcessCounts, World};
+use crate::world::{Device, DeviceCounts, MachineHandle, Pages, World};
 
 /// The node that clients talk to.
 pub(super) const NODE: &str = "node1";
@@ -109,7 +109,15 @@ pub(super) async fn tell(world: World, script: Script) -> Story {
     }
     let standstill = field.notes.write().pulse.longest(ns(world.now()));
     watch.until(world.now() + SETTLE, || false).await;
-    let rest = before.zip(machine.counts()).map(|(before, after)| rest(&world, &field, tails, before, after));
+    let own = scenario.workload.hostile.poisoners as usize;
+    let rest = before.zip(machine.counts()).map(|(before, after)| Rest {
+        before,
+        after,
+        partitions: (partitions(&field) + own) as u64,
+        files: machine.disk().durable_files().len() as u64,
+        tails,
+        silenced: circumstances::hide_ends(&world.fault_hits(), NODE, ns(world.now())),
+    });
     if scenario.workload.stop_after.is_none() && scenario.budget.is_of_idle_time() {
         watch.idle_from(world.now(), world.now() + IDLE).await;
     }
@@ -174,19 +182,11 @@ fn segments(disk: &Device) -> Vec<SegmentFiles> {
     files.iter().filter_map(segment).collect()
 }
 
-/// What the node had before clients came, and what it has after they have gone.
-fn rest(world: &World, field: &Field, tails: u64, before: ProcessCounts, after: ProcessCounts) -> Rest {
+/// Those that stay when the load is over.
+fn partitions(field: &Field) -> usize {
+    // Topics of this name have three at most.
     let extra = field.notes.write().topics.keys().filter(|topic| topic.starts_with("more-")).count();
-    let silenced = circumstances::hide_ends(&world.fault_hits(), NODE, world.now().as_nanos() as At);
-    Rest {
-        before,
-        after,
-        // Topics of this name have three at most.
-        partitions: (field.partitions() + 3 * extra) as u64,
-        files: world.node(1).disk().durable_files().len() as u64,
-        tails,
-        silenced,
-    }
+    field.partitions() + 3 * extra
 }
 
 /// Asks the node to stop, and sees what it still does while it does not.

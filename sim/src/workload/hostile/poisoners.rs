@@ -17,6 +17,7 @@ use super::super::connection::{CallError, Line};
 use super::super::numbers;
 use super::super::producer::produce_request;
 use crate::history::{At, Place, Trade, seconds};
+use crate::probe::Probe;
 use crate::scenario::{AckMode, Compression};
 use crate::world::streams::Stream;
 
@@ -93,7 +94,7 @@ impl<B: Backend> Poisoner<B> {
         let (batch, is_unreadable) = self.spoilt(&batch, wanted.codec);
         let request = produce_request(vec![(self.place.clone(), batch)], AckMode::All, 5_000);
         let answer = self.line.call(Trade::Look, &request, 9, WITHIN, |_| true).await?;
-        self.client.field.notes.write().count("batches that cannot be opened");
+        self.client.field.notes.write().count(Probe::UnreadableBatch.name());
         let partitions = answer.responses.iter().flat_map(|topic| &topic.partition_responses);
         for taken in partitions.filter(|partition| partition.error_code == 0) {
             if is_unreadable {
