@@ -125,7 +125,7 @@ const KNOBS: [Knob; 22] = [
     knob(Group::Machine, "machine.disk_mb_per_s", &["100", "300", "1000", "3000"]),
     knob(Group::Machine, "machine.disk_sync", &["30us", "110us", "1ms", "4ms"]),
     knob(Group::Machine, "machine.runtime_threads", &["1", "2", "3", "4"]),
-    knob(Group::Machine, "machine.descriptors", &["160", "1024", "65536"]),
+    knob(Group::Machine, "machine.descriptors", &["100", "100", "1024", "65536"]),
     knob(Group::Journal, "metadata.snapshot_entries", &["1", "5", "100"]),
 ];
 
