@@ -163,7 +163,7 @@ fn refused_throughout(history: &History, acknowledged: &[At]) -> Vec<Vec<At>> {
 }
 
 /// While a disk stands still and the node has had time to know it, whoever asks and is refused is refused at once and not
-/// after a deadline. What came before may stand in the journal's line, and nobody can say of that that it will not be written.
+/// after a deadline. What came before may stand in the journal's line, and a request that holds a batch of that waits for it.
 pub fn refused_at_once(history: &History, circumstances: &Circumstances, node: &str) -> Vec<Violation> {
     let mut findings = Findings::of("refused-at-once", Verdict::Freeze);
     let refused: Vec<&Complaint> = history
