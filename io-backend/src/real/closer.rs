@@ -60,6 +60,7 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
     use std::os::fd::{AsRawFd, OwnedFd};
+    use std::time::Duration;
 
     use super::*;
 
@@ -89,15 +90,24 @@ mod tests {
         (OwnedFd::from(ours).into(), peer, sent)
     }
 
+    const HANGS_FOR: Duration = Duration::from_secs(30);
+
     #[test]
     fn a_close_that_hangs_holds_up_nobody_and_is_seen() {
         let registry = Registry::new();
         let closer = Closer::start(registry.clone(), Instant::now());
         let (file, mut peer, sent) = slow_to_close();
+        // Inline closing would wait for the peer, which reads only below: this lets it fail instead.
+        let mut late = peer.try_clone().unwrap();
+        std::thread::spawn(move || {
+            std::thread::sleep(HANGS_FOR);
+            std::io::copy(&mut late, &mut std::io::sink())
+        });
+        let began = Instant::now();
         closer.close(file, "the file".into());
-        // Here inline closing would wait for the peer, which reads only below.
         let seen = || registry.oldest_operation(|entry| entry.what == "close");
         while seen().is_none() {
+            assert!(began.elapsed() < HANGS_FOR, "it was closed by whoever let go of it");
             std::thread::yield_now();
         }
         assert_eq!(seen().unwrap().target.as_deref(), Some("the file"));
