@@ -174,8 +174,12 @@ impl Client {
             let deadline = self.soon();
             let read =
                 network::read(&self.backend, &mut self.stream, &mut self.input, "test", deadline).await;
-            if !matches!(read, Ok(1..)) {
-                return None;
+            match read {
+                Ok(1..) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
+                    panic!("neither an answer came nor the end: {error}")
+                }
+                Ok(0) | Err(_) => return None,
             }
         }
     }
