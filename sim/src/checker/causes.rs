@@ -3,9 +3,9 @@
 use reports::{Verdict, Violation};
 
 use super::Findings;
-use super::circumstances::Circumstances;
-use crate::fault::{Family, FaultKind};
-use crate::history::{At, Complaint, History, Readiness, seconds};
+use super::circumstances::{Circumstances, Times};
+use crate::fault::{Family, Fault, FaultHits, FaultKind, Operation};
+use crate::history::{At, Complaint, HealthCheck, History, Readiness, Trade, seconds};
 
 /// What was broken may be felt for so long afterwards, and topics are not everywhere at once.
 const AFTERWARDS: At = 5_000_000_000;
@@ -110,13 +110,24 @@ fn was_there(
     let family = |wanted: Family| {
         circumstances.times_of(node, AFTERWARDS, |kind| kind.family() == wanted).meet(from, to)
     };
+    let disk = |hinders: bool| {
+        let such = |hit: &&FaultHits| hinders_records(&hit.fault) == hinders;
+        let hits = circumstances.faults_of(node, |kind| kind.family() == Family::Disk).filter(such);
+        Times::of(hits.map(|hit| (hit.from, hit.until.saturating_add(AFTERWARDS)))).meet(from, to)
+    };
+    let records = complaint.trade == Trade::Produce && plain(&complaint.error) == "kafkastorageerror";
     match cause {
-        Cause::Disk => family(Family::Disk),
-        Cause::Declared => history.health.iter().any(|check| {
-            matches!(check.answer, Readiness::NotReady(_) | Readiness::ReadyBut(_))
-                && check.at.saturating_add(AFTERWARDS) >= from
-                && check.asked <= to.saturating_add(AFTERWARDS)
-        }),
+        Cause::Disk => disk(true) || !records && disk(false),
+        Cause::Declared => {
+            let declared = |check: &HealthCheck| {
+                matches!(check.answer, Readiness::NotReady(_) | Readiness::ReadyBut(_))
+                    && check.at.saturating_add(AFTERWARDS) >= from
+                    && check.asked <= to.saturating_add(AFTERWARDS)
+            };
+            // Whatever it says of itself: readers that wait are no reason to take no records.
+            let only_reads_wait = records && disk(false) && !disk(true);
+            !only_reads_wait && history.health.iter().any(declared)
+        }
         Cause::Work => {
             let held = |kind: FaultKind| matches!(kind, FaultKind::Pause | FaultKind::Unkillable);
             family(Family::Task)
@@ -142,13 +153,17 @@ fn was_there(
     }
 }
 
+/// What holds up reads alone keeps no record from being written.
+fn hinders_records(fault: &Fault) -> bool {
+    let holds_up = matches!(fault.kind, FaultKind::DiskStall | FaultKind::DiskSlow);
+    !(holds_up && fault.operation == Some(Operation::Read))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::checker::circumstances::Life;
     use crate::checker::stories::*;
-    use crate::fault::{Fault, FaultHits};
-    use crate::history::{HealthCheck, Trade};
 
     const S: At = 1_000_000_000;
 
@@ -228,6 +243,25 @@ mod tests {
         assert_eq!(found(&history, None), []);
         history.health[0].asked = 70 * S;
         assert_eq!(found(&history, None).len(), 1);
+    }
+
+    #[test]
+    fn reads_that_hang_are_no_reason_to_take_no_records_whatever_the_node_says() {
+        let found = |history: &History, operation| {
+            let fault = Fault { operation, ..Fault::new(FaultKind::DiskStall).on(1) };
+            let hits = vec![FaultHits::once(fault, 40 * S, 50 * S)];
+            errors_have_causes(history, &Circumstances::new(hits, Vec::new(), 100 * S), "node1").len()
+        };
+        let mut history = told("KafkaStorageError", 45);
+        history.health.push(HealthCheck {
+            node: 1,
+            asked: 45 * S,
+            at: 45 * S,
+            answer: Readiness::NotReady("no journal file".into()),
+        });
+        assert_eq!((found(&history, Some(Operation::Read)), found(&history, None)), (1, 0));
+        history.complaints[0].trade = Trade::Consume;
+        assert_eq!(found(&history, Some(Operation::Read)), 0);
     }
 
     #[test]
