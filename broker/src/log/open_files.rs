@@ -30,6 +30,8 @@ struct State<F> {
     by_use: BTreeMap<u64, u64>,
     uses: u64,
     numbers: u64,
+    /// How often half of the files was closed for want of descriptors.
+    halvings: u64,
 }
 
 struct Open<F> {
@@ -46,8 +48,14 @@ impl<B: Backend> Clone for OpenFiles<B> {
 impl<B: Backend> OpenFiles<B> {
     /// At most `most` are open at a time.
     pub fn new(backend: B, most: usize) -> OpenFiles<B> {
-        let state =
-            State { most: most.max(1), open: BTreeMap::new(), by_use: BTreeMap::new(), uses: 0, numbers: 0 };
+        let state = State {
+            most: most.max(1),
+            open: BTreeMap::new(),
+            by_use: BTreeMap::new(),
+            uses: 0,
+            numbers: 0,
+            halvings: 0,
+        };
         OpenFiles { shared: Arc::new(Shared { backend, state: Mutex::new(state) }) }
     }
 
@@ -88,12 +96,14 @@ impl<B: Backend> Shared<B> {
         deadline: Deadline,
     ) -> DiskResult<<B::Disk as Disk>::File> {
         let disk = self.backend.disk();
+        let halvings = self.state().halvings;
         match disk.open(path, how, deadline).await {
             // Those that were not used for longest go, for good.
             Err(error) if lacks_descriptors(&error) => {
-                let closed = self.state().halve();
-                tracing::warn!(error = %error, closed = closed.len(), "no descriptors left: fewer segments stay open");
-                drop(closed);
+                let closed = self.state().halve_unless_since(halvings);
+                if let Some(closed) = closed {
+                    tracing::warn!(error = %error, closed = closed.len(), "no descriptors left: fewer segments stay open");
+                }
                 disk.open(path, how, deadline).await
             }
             opened => opened,
@@ -130,12 +140,17 @@ impl<F: Clone> State<F> {
         }
     }
 
-    /// Keeps half of what is open, now and later; returns the others.
-    fn halve(&mut self) -> Vec<F> {
+    /// Keeps half of what is open, now and later, and returns the others; nothing where that was done since there had
+    /// been so many `halvings`: what many miss at once is made room for once.
+    fn halve_unless_since(&mut self, halvings: u64) -> Option<Vec<F>> {
+        if self.halvings != halvings {
+            return None;
+        }
+        self.halvings += 1;
         self.most = (self.open.len() / 2).max(1);
         let mut closed = Vec::new();
         self.close_above(self.most, &mut closed);
-        closed
+        Some(closed)
     }
 
     fn remove(&mut self, number: u64) -> Option<F> {
@@ -273,6 +288,29 @@ mod tests {
             let error = files[0].len(soon).await.unwrap_err();
             assert!(lacks_descriptors(&error), "{error}");
             files[0].len(soon).await.unwrap();
+        });
+    }
+
+    #[test]
+    fn many_that_find_no_descriptor_at_once_close_half_of_the_files_once() {
+        let fake = Fake::new();
+        fake.run(async {
+            let soon = Deadline::after(&fake, Duration::from_secs(9));
+            let all = OpenFiles::new(fake.clone(), 100);
+            let files: Vec<_> = (0..12).map(|n| all.file(PathBuf::from(format!("/data/{n}")))).collect();
+            for file in &files {
+                fake.disk().open(file.path(), OpenHow::CreateNew, soon).await.unwrap();
+            }
+            for file in &files[..8] {
+                file.len(soon).await.unwrap();
+            }
+            let mut state = all.shared.state();
+            let halvings = state.halvings;
+            let closed: Vec<_> =
+                (0..4).map(|_| state.halve_unless_since(halvings).map(|closed| closed.len())).collect();
+            drop(state);
+            assert_eq!(closed, [Some(4), None, None, None]);
+            assert_eq!(all.open_now(), 4);
         });
     }
 }
