@@ -2,11 +2,12 @@
 //! same value at an offset for everybody who ever saw it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use reports::{Verdict, Violation};
 
 use super::Findings;
-use crate::history::{History, Outcome, Place, Send, Value, seconds};
+use crate::history::{At, History, Outcome, Place, Send, Value, seconds};
 use crate::scenario::AckMode;
 
 /// Acknowledged, or seen by a consumer, and missing in the end.
@@ -58,11 +59,11 @@ pub fn duplicates(history: &History) -> Vec<Violation> {
     let sends: BTreeMap<(u32, u64), &Send> =
         history.sends.iter().map(|send| ((send.producer, send.first), send)).collect();
     for (place, log) in &history.last_read {
-        let mut copies: BTreeMap<Value, Vec<i64>> = BTreeMap::new();
-        for (offset, value) in log {
-            copies.entry(*value).or_default().push(*offset);
-        }
-        for (value, offsets) in copies.iter().filter(|(_, offsets)| offsets.len() > 1) {
+        let mut copies: Vec<(Value, i64)> = log.iter().map(|(offset, value)| (*value, *offset)).collect();
+        copies.sort_unstable();
+        for copies in copies.chunk_by(|one, other| one.0 == other.0).filter(|copies| copies.len() > 1) {
+            let value = copies[0].0;
+            let offsets: Vec<i64> = copies.iter().map(|(_, offset)| *offset).collect();
             let send = sends.range(..=(value.producer, value.number)).next_back().map(|(_, send)| *send);
             let allowed = send.map_or(1, allowed_copies);
             if offsets.len() > allowed {
@@ -88,39 +89,49 @@ fn allowed_copies(send: &Send) -> usize {
 /// Two values at one offset, seen by whoever at whatever time, or acknowledged there.
 pub fn inconsistent_offsets(history: &History) -> Vec<Violation> {
     let mut findings = Findings::of("inconsistent-offset", Verdict::Safety);
-    let mut seen: BTreeMap<(&Place, i64), (Value, String)> = BTreeMap::new();
-    let mut look = |place, offset, value: Value, who: &dyn Fn() -> String| {
-        let known = seen.entry((place, offset)).or_insert_with(|| (value, who()));
-        if known.0 != value {
-            findings.add(format!(
-                "offset {offset} of {place} is {} for {}, and {value} for {}",
-                known.0,
-                known.1,
-                who()
-            ));
+    let mut seen: BTreeMap<&Place, BTreeMap<i64, (Value, Witness)>> = BTreeMap::new();
+    let mut look = |place, records: &mut dyn Iterator<Item = (i64, Value)>, who: Witness| {
+        let seen = seen.entry(place).or_default();
+        for (offset, value) in records {
+            let known = *seen.entry(offset).or_insert((value, who));
+            if known.0 != value {
+                findings.add(format!(
+                    "offset {offset} of {place} is {} for {}, and {value} for {who}",
+                    known.0, known.1
+                ));
+            }
         }
     };
     for (place, log) in &history.last_read {
-        for (offset, value) in log {
-            look(place, *offset, *value, &|| "the last read".into());
-        }
+        look(place, &mut log.iter().copied(), Witness::LastRead);
     }
     for poll in &history.polls {
-        for (offset, value) in &poll.records {
-            look(&poll.place, *offset, *value, &|| {
-                format!("consumer {} at {}", poll.consumer, seconds(poll.at))
-            });
-        }
+        let who = Witness::Consumer { consumer: poll.consumer, at: poll.at };
+        look(&poll.place, &mut poll.records.iter().copied(), who);
     }
     for send in &history.sends {
-        let Outcome::Acked { at, base: Some(base) } = &send.outcome else { continue };
-        for (index, value) in send.values().enumerate() {
-            look(&send.place, base + index as i64, value, &|| {
-                format!("its producer, acknowledged at {}", seconds(*at))
-            });
-        }
+        let Outcome::Acked { at, base: Some(base) } = send.outcome else { continue };
+        look(&send.place, &mut (base..).zip(send.values()), Witness::Producer { at });
     }
     findings.all()
+}
+
+/// Who saw a value at an offset.
+#[derive(Clone, Copy)]
+enum Witness {
+    LastRead,
+    Consumer { consumer: u32, at: At },
+    Producer { at: At },
+}
+
+impl fmt::Display for Witness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Witness::LastRead => f.write_str("the last read"),
+            Witness::Consumer { consumer, at } => write!(f, "consumer {consumer} at {}", seconds(*at)),
+            Witness::Producer { at } => write!(f, "its producer, acknowledged at {}", seconds(*at)),
+        }
+    }
 }
 
 /// Values that nobody sent there, and batches that cannot be what was sent.
@@ -132,14 +143,15 @@ pub fn foreign_records(history: &History) -> Vec<Violation> {
     let sent: BTreeMap<(u32, u64), &Send> =
         history.sends.iter().map(|send| ((send.producer, send.first), send)).collect();
     for (place, log) in &history.last_read {
+        // What was sent together mostly stands together.
+        let mut before: Option<&Send> = None;
         for (offset, value) in log {
-            let send = sent.range(..=(value.producer, value.number)).next_back().map(|(_, send)| *send);
-            let belongs = send.is_some_and(|send| {
-                send.producer == value.producer
-                    && value.number < send.first + u64::from(send.count)
-                    && send.place == *place
+            let send = before.filter(|send| send.has(*value)).or_else(|| {
+                let nearest = sent.range(..=(value.producer, value.number)).next_back();
+                nearest.map(|(_, send)| *send).filter(|send| send.has(*value))
             });
-            if !belongs {
+            before = send;
+            if send.is_none_or(|send| send.place != *place) {
                 findings.add(format!("{value} at offset {offset} of {place} was never sent there"));
             }
         }

@@ -5,6 +5,7 @@
 
 mod pulse;
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,10 +24,28 @@ pub fn seconds(at: At) -> String {
 
 /// A partition by topic name. A topic that was deleted and created again under its name is another topic:
 /// its second life is called `name#2`, which is no name that a broker would take.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
     pub topic: Arc<str>,
     pub partition: i32,
+}
+
+impl Ord for Place {
+    /// Of two of the same topic the names are rarely compared: they share one.
+    fn cmp(&self, other: &Place) -> Ordering {
+        let topics = if Arc::ptr_eq(&self.topic, &other.topic) {
+            Ordering::Equal
+        } else {
+            self.topic.cmp(&other.topic)
+        };
+        topics.then(self.partition.cmp(&other.partition))
+    }
+}
+
+impl PartialOrd for Place {
+    fn partial_cmp(&self, other: &Place) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 impl fmt::Display for Place {
@@ -87,6 +106,11 @@ impl Send {
     pub fn values(&self) -> impl Iterator<Item = Value> + '_ {
         let producer = self.producer;
         (self.first..self.first + u64::from(self.count)).map(move |number| Value { producer, number })
+    }
+
+    pub fn has(&self, value: Value) -> bool {
+        value.producer == self.producer
+            && (self.first..self.first + u64::from(self.count)).contains(&value.number)
     }
 
     /// Those whose writing the disk can tell.

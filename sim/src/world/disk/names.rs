@@ -4,7 +4,8 @@
 //! and its parents durable, as on journaling file systems, but never a file's name in another one. At a power
 //! loss each directory keeps a prefix of its un-synced changes.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
@@ -44,6 +45,8 @@ pub struct Names {
     pending: Vec<Pending>,
     references: References,
     numbers: u64,
+    /// Files that `durable` leads to, as far as somebody asked since it last changed.
+    led_to: RefCell<BTreeSet<Inode>>,
 }
 
 /// How many names lead to each file: current and durable ones, and those in changes that are not durable yet.
@@ -116,13 +119,18 @@ impl Names {
 
     /// Whether a power loss leaves a name of the file: most likely the one that it was opened by.
     pub fn leads_to(&self, likely: &Path, inode: Inode) -> bool {
+        if self.led_to.borrow().contains(&inode) {
+            return true;
+        }
         let is_there = |path: &Path| {
             path.ancestors().skip(1).all(|up| is_root(up) || self.durable.get(up) == Some(&Named::Dir))
         };
-        if self.durable.get(likely) == Some(&Named::File(inode)) && is_there(likely) {
-            return true;
+        let is_led_to = self.durable.get(likely) == Some(&Named::File(inode)) && is_there(likely)
+            || self.files(true).any(|(path, named)| named == inode && is_there(path));
+        if is_led_to {
+            self.led_to.borrow_mut().insert(inode);
         }
-        self.files(true).any(|(path, named)| named == inode && is_there(path))
+        is_led_to
     }
 
     pub fn add(&mut self, path: &Path, named: Named) {
@@ -170,6 +178,7 @@ impl Names {
                 pending.number <= number && (pending.dir == dir || way || moved_away)
             });
         self.pending = rest;
+        self.led_to.get_mut().clear();
         for pending in covered {
             apply(&mut self.durable, &pending.change, &mut self.references);
             if let Some(named) = pending.change.named() {
@@ -182,6 +191,7 @@ impl Names {
     /// Each directory keeps some prefix of what was not synced. Returns how many changes were not.
     pub fn power_loss(&mut self, stream: &mut Stream) -> usize {
         let pending = std::mem::take(&mut self.pending);
+        self.led_to.get_mut().clear();
         let mut by_dir: BTreeMap<&Path, u64> = BTreeMap::new();
         for change in &pending {
             *by_dir.entry(&change.dir).or_default() += 1;
@@ -315,6 +325,9 @@ mod tests {
         assert!(names.leads_to(Path::new("d/a"), Inode(1)) && !names.leads_to(Path::new("d/a"), Inode(2)));
         names.rename(Path::new("d/a"), Path::new("d/b"));
         assert!(names.leads_to(Path::new("d/b"), Inode(1)), "by its old name");
+        names.remove(Path::new("d/b"));
+        names.sync_dir(Path::new("d"), names.last_change());
+        assert!(!names.leads_to(Path::new("d/b"), Inode(1)), "what it was led to by is gone");
     }
 
     #[test]
