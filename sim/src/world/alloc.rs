@@ -8,8 +8,10 @@
 //! world's account, and what is read comes back on the process's. Accounts belong to the thread that opened them,
 //! which is the thread of one world; other threads allocate on no account.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
+
+use mimalloc::MiMalloc;
 
 #[global_allocator]
 static ALLOCATOR: ByAccount = ByAccount;
@@ -132,12 +134,12 @@ unsafe fn open(block: *mut u8, header: usize, bytes: usize) -> *mut u8 {
     }
 }
 
-// SAFETY: every block is the system's, moved by a header that keeps the alignment and is taken off again.
+// SAFETY: every block is mimalloc's, moved by a header that keeps the alignment and is taken off again.
 unsafe impl GlobalAlloc for ByAccount {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         match with_header(layout) {
             // SAFETY: the size is not zero, it has a header.
-            Some((whole, header)) => unsafe { open(System.alloc(whole), header, layout.size()) },
+            Some((whole, header)) => unsafe { open(MiMalloc.alloc(whole), header, layout.size()) },
             None => std::ptr::null_mut(),
         }
     }
@@ -145,7 +147,7 @@ unsafe impl GlobalAlloc for ByAccount {
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         match with_header(layout) {
             // SAFETY: as in `alloc`.
-            Some((whole, header)) => unsafe { open(System.alloc_zeroed(whole), header, layout.size()) },
+            Some((whole, header)) => unsafe { open(MiMalloc.alloc_zeroed(whole), header, layout.size()) },
             None => std::ptr::null_mut(),
         }
     }
@@ -155,7 +157,7 @@ unsafe impl GlobalAlloc for ByAccount {
         // SAFETY: `alloc` gave out `data` for this layout, so the header is in front of it.
         unsafe {
             credit(data.sub(BEFORE).cast::<u32>().read(), layout.size());
-            System.dealloc(data.sub(header), whole);
+            MiMalloc.dealloc(data.sub(header), whole);
         }
     }
 
@@ -166,10 +168,10 @@ unsafe impl GlobalAlloc for ByAccount {
         let (Some((old, header)), Some((new, _))) = (with_header(layout), with_header(wanted)) else {
             return std::ptr::null_mut();
         };
-        // SAFETY: the block is the system's with this layout; the header moves along with it.
+        // SAFETY: the block is mimalloc's with this layout; the header moves along with it.
         unsafe {
             let account = data.sub(BEFORE).cast::<u32>().read();
-            let block = System.realloc(data.sub(header), old, new.size());
+            let block = MiMalloc.realloc(data.sub(header), old, new.size());
             if block.is_null() {
                 return block;
             }
