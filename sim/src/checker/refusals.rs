@@ -1,12 +1,14 @@
 //! A node that takes no writes says so: at once to those who ask, and on `/health/ready`, with its reason.
 
+use std::collections::BTreeMap;
+
 use reports::{Verdict, Violation};
 
 use super::Findings;
 use super::causes::plain;
 use super::circumstances::Circumstances;
 use crate::fault::{Family, Fault, FaultKind, Operation, PathClass, PathSelector};
-use crate::history::{At, Complaint, History, Outcome, Readiness, Request, Trade, seconds};
+use crate::history::{At, Complaint, History, Outcome, Place, Readiness, Request, Trade, seconds};
 use crate::scenario::AckMode;
 
 /// Nobody is acknowledged anything for this long, though so many ask.
@@ -25,7 +27,7 @@ const AT_ONCE: At = 1_000_000_000;
 const AFTERWARDS: At = 5_000_000_000;
 
 /// No produce is acknowledged for long though producers ask, nothing is broken, and the node calls itself ready; or
-/// writes are refused for some time and its health does not say so, or not why.
+/// writes, to all partitions or to one, are refused for some time and its health does not say so, or not why.
 pub fn silent_refusals(history: &History, circumstances: &Circumstances, node: &str) -> Vec<Violation> {
     let mut findings = Findings::of("silent-refusal", Verdict::Freeze);
     let acknowledged = acknowledgements(history);
@@ -40,48 +42,68 @@ pub fn silent_refusals(history: &History, circumstances: &Circumstances, node: &
             ready_and_silent(history, from, to, &mut findings);
         }
     }
-    for refused in refused_throughout(history, &acknowledged) {
-        let (from, to) = (refused[0], refused[refused.len() - 1]);
-        // Full queues and stopped tasks refuse here and there: a node has no reason to tell for those.
-        let unfelt = |kind: FaultKind| {
-            matches!(kind.family(), Family::Seam | Family::Task | Family::Clock) || kind == FaultKind::Pause
-        };
-        if circumstances.times_of(node, AFTERWARDS, unfelt).meet(from, to) {
-            continue;
-        }
-        for check in &history.health {
-            // Somebody is refused just before it is asked and just after it has answered.
-            let any = |from: At, to: At| {
-                refused.get(refused.partition_point(|at| *at < from)).is_some_and(|at| *at <= to)
-            };
-            let amid = any(check.asked.saturating_sub(AMID), check.asked);
-            let goes_on = any(check.at, check.at.saturating_add(AMID));
-            // A process that has just begun to serve has not refused for long.
-            let fresh = circumstances
-                .lives(node)
-                .filter_map(|life| life.serving)
-                .any(|serving| (serving..serving + DECLARED_AFTER).contains(&check.at));
-            // One that has just begun to take writes again may have refused some that had waited.
-            let over = check.at.saturating_add(AMID) > to;
-            if check.asked < from + DECLARED_AFTER || over || !amid || !goes_on || fresh {
-                continue;
-            }
-            let says = match &check.answer {
-                Readiness::Ready => "it calls itself ready".to_owned(),
-                Readiness::NotReady(why) | Readiness::ReadyBut(why) if names_a_reason(why) => continue,
-                Readiness::ReadyBut(why) => format!("it says no more than {why:?}"),
-                Readiness::NotReady(why) => format!("it gives no reason but {why:?}"),
-                Readiness::Silent => continue,
-            };
-            findings.add(format!(
-                "{node} refuses every write since {}, and at {} {says}",
-                seconds(from),
-                seconds(check.at)
-            ));
-            break;
+    let refusals = history.complaints.iter().filter(|complaint| is_refusal(complaint));
+    let mut found = Vec::new();
+    for refused in throughout(refusals.map(|complaint| complaint.at), &acknowledged) {
+        found.extend(undeclared(&refused, "every write", history, circumstances, node));
+    }
+    if found.is_empty() {
+        for (place, refused) in refused_places(history) {
+            let what = format!("every write to {place}");
+            found.extend(undeclared(&refused, &what, history, circumstances, node));
         }
     }
+    found.into_iter().for_each(|what| findings.add(what));
     findings.all()
+}
+
+/// What was refused goes on for long, and the node's health does not say so.
+fn undeclared(
+    refused: &[At],
+    what: &str,
+    history: &History,
+    circumstances: &Circumstances,
+    node: &str,
+) -> Option<String> {
+    let (from, to) = (refused[0], refused[refused.len() - 1]);
+    // Full queues and stopped tasks refuse here and there: a node has no reason to tell for those.
+    let unfelt = |kind: FaultKind| {
+        matches!(kind.family(), Family::Seam | Family::Task | Family::Clock) || kind == FaultKind::Pause
+    };
+    if circumstances.times_of(node, AFTERWARDS, unfelt).meet(from, to) {
+        return None;
+    }
+    for check in &history.health {
+        // Somebody is refused just before it is asked and just after it has answered.
+        let any = |from: At, to: At| {
+            refused.get(refused.partition_point(|at| *at < from)).is_some_and(|at| *at <= to)
+        };
+        let amid = any(check.asked.saturating_sub(AMID), check.asked);
+        let goes_on = any(check.at, check.at.saturating_add(AMID));
+        // A process that has just begun to serve has not refused for long.
+        let fresh = circumstances
+            .lives(node)
+            .filter_map(|life| life.serving)
+            .any(|serving| (serving..serving + DECLARED_AFTER).contains(&check.at));
+        // One that has just begun to take writes again may have refused some that had waited.
+        let over = check.at.saturating_add(AMID) > to;
+        if check.asked < from + DECLARED_AFTER || over || !amid || !goes_on || fresh {
+            continue;
+        }
+        let says = match &check.answer {
+            Readiness::Ready => "it calls itself ready".to_owned(),
+            Readiness::NotReady(why) | Readiness::ReadyBut(why) if names_a_reason(why) => continue,
+            Readiness::ReadyBut(why) => format!("it says no more than {why:?}"),
+            Readiness::NotReady(why) => format!("it gives no reason but {why:?}"),
+            Readiness::Silent => continue,
+        };
+        return Some(format!(
+            "{node} refuses {what} since {}, and at {} {says}",
+            seconds(from),
+            seconds(check.at)
+        ));
+    }
+    None
 }
 
 fn ready_and_silent(history: &History, from: At, to: At, findings: &mut Findings) {
@@ -146,9 +168,33 @@ fn is_refusal(complaint: &Complaint) -> bool {
         )
 }
 
+/// Partitions whose every write is refused for long, while their topics are there, each with when.
+fn refused_places(history: &History) -> Vec<(&Place, Vec<At>)> {
+    let mut acknowledged: BTreeMap<&Place, Vec<At>> = BTreeMap::new();
+    for send in history.sends.iter().filter(|send| send.acks != AckMode::None) {
+        if let Outcome::Acked { at, .. } = send.outcome {
+            acknowledged.entry(&send.place).or_default().push(at);
+        }
+    }
+    let mut refused: BTreeMap<&Place, Vec<At>> = BTreeMap::new();
+    for complaint in history.complaints.iter().filter(|complaint| is_refusal(complaint)) {
+        let Some(place) = &complaint.place else { continue };
+        if !history.deleted.contains_key(&*place.topic) {
+            refused.entry(place).or_default().push(complaint.at);
+        }
+    }
+    let mut found = Vec::new();
+    for (place, refused) in refused {
+        let acknowledged = acknowledged.entry(place).or_default();
+        acknowledged.sort_unstable();
+        found.extend(throughout(refused.into_iter(), acknowledged).into_iter().map(|times| (place, times)));
+    }
+    found
+}
+
 /// Refusals with no acknowledgement among them, in order, where they go on for long.
-fn refused_throughout(history: &History, acknowledged: &[At]) -> Vec<Vec<At>> {
-    let mut refused: Vec<At> = history.complaints.iter().filter(|c| is_refusal(c)).map(|c| c.at).collect();
+fn throughout(refused: impl Iterator<Item = At>, acknowledged: &[At]) -> Vec<Vec<At>> {
+    let mut refused: Vec<At> = refused.collect();
     refused.sort_unstable();
     let mut groups: Vec<(usize, Vec<At>)> = Vec::new();
     for at in refused {
@@ -292,6 +338,24 @@ mod tests {
     fn who_acknowledges_something_now_and_then_does_not_refuse_everything() {
         let mut history = refusing(&Readiness::Ready);
         history.sends.extend([acked_at(14), acked_at(18), acked_at(22), acked_at(26)]);
+        assert_eq!(silent(&history, None), []);
+    }
+
+    #[test]
+    fn a_partition_that_is_refused_beside_others_is_told_of_too() {
+        let mut history = refusing(&Readiness::Ready);
+        let elsewhere = Place { topic: "orders".into(), partition: 1 };
+        for second in 9..=31 {
+            history.sends.push(Send { place: elsewhere.clone(), ..acked_at(second) });
+        }
+        let found = silent(&history, None);
+        assert_eq!(found.len(), 1);
+        assert!(found[0].what.contains("every write to orders-0 since 10.000 s"), "{}", found[0].what);
+        let why = "ready, but 1 partitions do not serve yet".to_owned();
+        history.health.iter_mut().for_each(|check| check.answer = Readiness::ReadyBut(why.clone()));
+        assert_eq!(silent(&history, None), []);
+        history.health.iter_mut().for_each(|check| check.answer = Readiness::Ready);
+        history.deleted.insert("orders".into(), 12 * S);
         assert_eq!(silent(&history, None), []);
     }
 

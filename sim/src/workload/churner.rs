@@ -27,10 +27,13 @@ const PARTITIONS: [i32; 6] = [1, 1, 2, 3, 8, 32];
 /// Partitions of a topic that are written to and read.
 const WRITTEN_MAX: i32 = 3;
 const RECORDS_MAX: u64 = 4;
+/// One topic of so many is created over two connections at once, as by two programs that both miss it.
+const RIVALS_ONE_IN: u64 = 3;
 
 pub(super) fn start<B: Backend>(client: Client<B>, every: Duration, within: Duration, stream: Stream) {
     let churner = Churner {
         line: Line::new(&client),
+        rival: Line::new(&client),
         writer: Writer::new(&client, numbers::CHURNER, false),
         topics: (0..NAMES).map(|number| Topic { name: format!("churn-{number}"), life: None }).collect(),
         client: client.clone(),
@@ -43,6 +46,7 @@ pub(super) fn start<B: Backend>(client: Client<B>, every: Duration, within: Dura
 struct Churner<B: Backend> {
     client: Client<B>,
     line: Line<B>,
+    rival: Line<B>,
     writer: Writer<B>,
     topics: Vec<Topic>,
     within: Duration,
@@ -95,6 +99,7 @@ impl<B: Backend> Churner<B> {
         let request = CreateTopicsRequest::default()
             .with_topics(vec![creatable])
             .with_timeout_ms(i32::try_from(self.within.as_millis()).unwrap_or(i32::MAX));
+        let has_rival = self.stream.below(RIVALS_ONE_IN) == 0;
         let mut failures = 0;
         let mut unknown = false;
         while !self.is_over() {
@@ -102,15 +107,27 @@ impl<B: Backend> Churner<B> {
             let decided = |answer: &CreateTopicsResponse| {
                 answer.topics.iter().all(|topic| not_timed_out(topic.error_code))
             };
-            let answer = self.line.call(Trade::Change, &request, 5, self.within, decided).await;
-            let error =
-                answer.as_ref().ok().and_then(|answer| answer.topics.first()).map(|topic| topic.error_code);
-            unknown |= match &answer {
-                Err(error) => !error.never_sent(),
-                Ok(_) => error.is_none_or(|error| !not_timed_out(error)),
+            let own = self.line.call(Trade::Change, &request, 5, self.within, decided);
+            let answers = if has_rival {
+                let other = self.rival.call(Trade::Change, &request, 5, self.within, decided);
+                let (own, other) = futures::join!(own, other);
+                vec![own, other]
+            } else {
+                vec![own.await]
             };
-            self.client.complain(Trade::Change, None, error.unwrap_or(0), sent);
-            if error == Some(0) || (unknown && error == Some(ResponseError::TopicAlreadyExists.code())) {
+            let mut errors = Vec::new();
+            for answer in &answers {
+                let error = answer.as_ref().ok().and_then(|answer| answer.topics.first());
+                let error = error.map(|topic| topic.error_code);
+                unknown |= match answer {
+                    Err(error) => !error.never_sent(),
+                    Ok(_) => error.is_none_or(|error| !not_timed_out(error)),
+                };
+                self.client.complain(Trade::Change, None, error.unwrap_or(0), sent);
+                errors.extend(error);
+            }
+            if errors.contains(&0) || (unknown && errors.contains(&ResponseError::TopicAlreadyExists.code()))
+            {
                 self.client.field.lives.created(&name, partitions);
                 self.note_created(&topic);
                 let life = Life { topic, partitions, first: self.writer.next_number() };
