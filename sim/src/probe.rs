@@ -23,10 +23,11 @@ pub enum Probe {
     SequenceGap,
     EpochRaised,
     UnreadableBatch,
+    SnapshotRecovered,
 }
 
 impl Probe {
-    pub const ALL: [Probe; 17] = [
+    pub const ALL: [Probe; 18] = [
         Probe::AckedRecords,
         Probe::PowerLossWithUnsyncedBytes,
         Probe::PowerLossWithUnsyncedNames,
@@ -44,6 +45,7 @@ impl Probe {
         Probe::SequenceGap,
         Probe::EpochRaised,
         Probe::UnreadableBatch,
+        Probe::SnapshotRecovered,
     ];
 
     /// As scenarios require it.
@@ -66,6 +68,7 @@ impl Probe {
             Probe::SequenceGap => "sequence gap behind a failure",
             Probe::EpochRaised => "producer epoch raised",
             Probe::UnreadableBatch => "batch that cannot be opened",
+            Probe::SnapshotRecovered => "metadata recovered from a snapshot",
         }
     }
 
@@ -99,6 +102,7 @@ impl Probe {
             Probe::SequenceGap => "an idempotent producer had more on its way when a batch failed",
             Probe::EpochRaised => "an idempotent producer began anew under its own id",
             Probe::UnreadableBatch => "a client sent a batch that is sound but for its records",
+            Probe::SnapshotRecovered => "a start found a snapshot of the metadata image in Raft's journal",
         }
     }
 

@@ -119,6 +119,7 @@ fn describe(entry: &io_backend::registry::Entry) -> String {
 fn watched<B: Backend>(mut parts: Parts<B>, backend: &SimBackend, lives: &Lives) -> Parts<B> {
     let inner = std::mem::replace(&mut parts.journal, Box::new(broker::journal::open));
     let (backend, lives) = (backend.clone(), lives.clone());
+    let raft_backend = backend.clone();
     parts.journal = Box::new(move |context| {
         let opening = inner(context);
         Box::pin(async move {
@@ -134,6 +135,17 @@ fn watched<B: Backend>(mut parts: Parts<B>, backend: &SimBackend, lives: &Lives)
                 life.torn_tail |= opened.torn_tail.is_some();
                 life.replayed += batches_to_replay(opened.entries.clone());
             });
+            Ok(opened)
+        })
+    });
+    let raft = std::mem::replace(&mut parts.raft_journal, Box::new(broker::journal::open));
+    parts.raft_journal = Box::new(move |context| {
+        let opening = raft(context);
+        Box::pin(async move {
+            let opened = opening.await?;
+            if opened.entries.iter().any(|recovered| recovered.entry.kind == EntryKind::RaftSnapshot) {
+                raft_backend.probe(Probe::SnapshotRecovered.name());
+            }
             Ok(opened)
         })
     });
