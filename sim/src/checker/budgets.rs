@@ -21,6 +21,8 @@ pub struct Peaks {
     /// Bytes; zero where nobody counted.
     pub memory: u64,
     pub sockets: u64,
+    /// Entries of Raft's log that a start had to read behind the last snapshot.
+    pub raft_replayed: usize,
 }
 
 /// All limits with what was measured, and a finding for each that was not kept.
@@ -55,6 +57,12 @@ pub fn budgets(
     let per_record = |count: u64| (acked > 0).then(|| count as f64 / acked as f64);
     figure("disk_ops_per_record", budget.disk_ops_per_record, per_record(disk.writes + disk.syncs));
     figure("disk_bytes_per_record", budget.disk_bytes_per_record, per_record(disk.written_bytes));
+    let fetched: u64 =
+        history.polls.iter().map(|poll| u64::from(poll.again) + poll.records.len() as u64).sum();
+    let per_fetched = (fetched > 0).then(|| disk.read_bytes as f64 / fetched as f64);
+    figure("disk_read_bytes_per_record", budget.disk_read_bytes_per_record, per_fetched);
+    let replayed = Some(peaks.raft_replayed as f64);
+    figure("raft_entries_replayed", budget.raft_entries_replayed.map(|most| most as f64), replayed);
     let counted = |count: u64| (count > 0).then_some(count as f64);
     figure("memory_mib", budget.memory_mib, counted(peaks.memory).map(|bytes| bytes / f64::from(1 << 20)));
     figure("sockets", budget.sockets.map(|most| most as f64), counted(peaks.sockets));
@@ -93,7 +101,8 @@ mod tests {
     use crate::checker::stories::*;
     use crate::fault::Span;
 
-    const NO_DISK: DeviceCounts = DeviceCounts { reads: 0, writes: 0, syncs: 0, written_bytes: 0 };
+    const NO_DISK: DeviceCounts =
+        DeviceCounts { reads: 0, writes: 0, syncs: 0, read_bytes: 0, written_bytes: 0 };
 
     #[test]
     fn a_budget_that_is_kept_is_shown_and_one_that_is_not_is_found() {
@@ -117,7 +126,7 @@ mod tests {
     #[test]
     fn a_node_that_takes_more_than_it_may_is_found() {
         let budget = Budget { memory_mib: Some(64.0), sockets: Some(100), ..Budget::default() };
-        let peaks = |mib: u64, sockets| Peaks { memory: mib << 20, sockets };
+        let peaks = |mib: u64, sockets| Peaks { memory: mib << 20, sockets, raft_replayed: 0 };
         let found = |peaks| budgets(&History::default(), &budget, None, peaks, NO_DISK).1.len();
         assert_eq!((found(peaks(64, 100)), found(peaks(65, 100)), found(peaks(64, 101))), (0, 1, 1));
         assert_eq!(found(Peaks::default()), 2, "what nobody counted was not kept");
@@ -132,11 +141,28 @@ mod tests {
             ..Budget::default()
         };
         let found = |operations, written_bytes| {
-            let disk = DeviceCounts { reads: 99, writes: operations, syncs: 2, written_bytes };
+            let disk = DeviceCounts { writes: operations, syncs: 2, written_bytes, ..NO_DISK };
             budgets(&history, &budget, None, Peaks::default(), disk).1.len()
         };
         assert_eq!((found(4, 10_000), found(5, 10_000), found(4, 10_001)), (0, 1, 1));
         assert_eq!(budgets(&History::default(), &budget, None, Peaks::default(), NO_DISK).1.len(), 2);
+    }
+
+    #[test]
+    fn a_node_that_reads_more_than_it_serves_is_found() {
+        let history = History { polls: vec![poll(0, 0, 1, &[(0, 0), (1, 1)])], ..History::default() };
+        let budget = Budget {
+            disk_read_bytes_per_record: Some(100.0),
+            raft_entries_replayed: Some(20),
+            ..Budget::default()
+        };
+        let found = |history: &History, read_bytes, raft_replayed| {
+            let (disk, peaks) =
+                (DeviceCounts { read_bytes, ..NO_DISK }, Peaks { raft_replayed, ..Peaks::default() });
+            budgets(history, &budget, None, peaks, disk).1.len()
+        };
+        assert_eq!((found(&history, 200, 20), found(&history, 201, 20), found(&history, 200, 21)), (0, 1, 1));
+        assert_eq!(found(&History::default(), 0, 0), 1, "where nothing was fetched, nothing can be told");
     }
 
     #[test]

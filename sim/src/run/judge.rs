@@ -8,6 +8,7 @@ use reports::{FaultHit, Hash64, RunRecord, Verdict, Violation};
 use super::Order;
 use super::story::{self, NODE, Story};
 use super::witness::Witness;
+use crate::checker::budgets::Peaks;
 use crate::checker::circumstances::Circumstances;
 use crate::checker::{
     self, answers, budgets, causes, corruption, endings, epochs, log, lookups, polls, recovery, refusals,
@@ -188,7 +189,9 @@ fn judge(record: &mut RunRecord, scenario: &Scenario, circumstances: &Circumstan
     if circumstances.faults_of(NODE, spoils).next().is_none() {
         found.extend(segments::segments(&story.segments, story.segment_bounds));
     }
-    let (figures, over) = budgets::budgets(history, &scenario.budget, story.idle, story.peaks, story.disk);
+    let raft_replayed = circumstances.lives(NODE).map(|life| life.raft_replayed).max().unwrap_or(0);
+    let peaks = Peaks { raft_replayed, ..story.peaks };
+    let (figures, over) = budgets::budgets(history, &scenario.budget, story.idle, peaks, story.disk);
     record.budgets = figures;
     record.violations.extend(over);
     record.probes = probes_of(story, circumstances);

@@ -119,7 +119,7 @@ fn describe(entry: &io_backend::registry::Entry) -> String {
 fn watched<B: Backend>(mut parts: Parts<B>, backend: &SimBackend, lives: &Lives) -> Parts<B> {
     let inner = std::mem::replace(&mut parts.journal, Box::new(broker::journal::open));
     let (backend, lives) = (backend.clone(), lives.clone());
-    let raft_backend = backend.clone();
+    let (raft_backend, raft_lives) = (backend.clone(), lives.clone());
     parts.journal = Box::new(move |context| {
         let opening = inner(context);
         Box::pin(async move {
@@ -146,6 +146,10 @@ fn watched<B: Backend>(mut parts: Parts<B>, backend: &SimBackend, lives: &Lives)
             if opened.entries.iter().any(|recovered| recovered.entry.kind == EntryKind::RaftSnapshot) {
                 raft_backend.probe(Probe::SnapshotRecovered.name());
             }
+            let process = raft_backend.process();
+            raft_lives.note(&process.machine.name, process.incarnation, |life| {
+                life.raft_replayed += raft_entries_to_replay(&opened.entries);
+            });
             Ok(opened)
         })
     });
@@ -157,4 +161,13 @@ fn batches_to_replay(entries: Vec<RecoveredEntry>) -> usize {
     let recovered = broker::replicas::split(entries).unwrap_or_default();
     let entries = recovered.replicas.values().flat_map(|replica| &replica.entries);
     entries.filter(|recovered| recovered.entry.kind == EntryKind::Batch).count()
+}
+
+/// Those of Raft's log that no snapshot covers.
+fn raft_entries_to_replay(entries: &[RecoveredEntry]) -> usize {
+    let of = |kind: EntryKind| {
+        entries.iter().map(|recovered| &recovered.entry).filter(move |entry| entry.kind == kind)
+    };
+    let covered = of(EntryKind::RaftSnapshot).map(|entry| entry.base_offset).max();
+    of(EntryKind::RaftEntry).filter(|entry| covered.is_none_or(|covered| entry.base_offset > covered)).count()
 }

@@ -160,6 +160,8 @@ pub struct Workload {
     /// How long a consumer asks the broker to wait for more, and for how many bytes.
     pub long_poll: Span,
     pub min_bytes: u32,
+    /// What a consumer takes of one partition at a time, at most.
+    pub fetch_bytes: u32,
     /// Fetches that a consumer has on the wire at a time, each for partitions of its own.
     pub fetches_in_flight: u32,
     /// Consumers name topics by their ids.
@@ -241,6 +243,7 @@ impl Default for Workload {
             mixed_sizes: false,
             long_poll: Span::millis(500),
             min_bytes: 1,
+            fetch_bytes: 256 << 10,
             fetches_in_flight: 1,
             fetch_by_id: false,
             lookups_every: None,
@@ -295,6 +298,10 @@ pub struct Budget {
     pub disk_ops_per_record: Option<f64>,
     /// Bytes written to a node's disk, in the whole run, for each acknowledged record.
     pub disk_bytes_per_record: Option<f64>,
+    /// Bytes read from a node's disk, in the whole run, for each record that a fetch brought.
+    pub disk_read_bytes_per_record: Option<f64>,
+    /// Most entries of Raft's log that a start had to read behind the last snapshot.
+    pub raft_entries_replayed: Option<usize>,
     /// Most memory that a node's process had allocated at a time, in MiB.
     pub memory_mib: Option<f64>,
     /// Most sockets that a node's process had open at a time.

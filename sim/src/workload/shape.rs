@@ -76,8 +76,6 @@ pub struct Shape {
 
 /// The longest wait that is drawn.
 pub(super) const LONG_POLL_MAX: Duration = Duration::from_secs(30);
-/// What a consumer asks for of one partition, where nothing else is drawn.
-const PARTITION_BYTES: i32 = 256 << 10;
 
 impl Shape {
     pub fn of(load: &Workload, limits: Limits, seed: u64) -> Shape {
@@ -138,7 +136,7 @@ fn consumer(load: &Workload, index: u32) -> ConsumerShape {
         number: index + 1,
         long_poll: load.long_poll.0,
         min_bytes: i32::try_from(load.min_bytes).unwrap_or(i32::MAX),
-        partition_bytes: PARTITION_BYTES,
+        partition_bytes: i32::try_from(load.fetch_bytes).unwrap_or(i32::MAX),
         fetches_in_flight: load.fetches_in_flight.max(1) as usize,
         subsets: false,
         by_id: load.fetch_by_id,
@@ -175,7 +173,7 @@ fn vary_consumer(shape: &mut ConsumerShape, load: &Workload, stream: &mut Stream
     let drawn = ms(stream.below(30_001));
     shape.long_poll = pick(stream, &[shape.long_poll, shape.long_poll, ms(0), ms(30), drawn, drawn]);
     shape.min_bytes = pick(stream, &[shape.min_bytes, shape.min_bytes, 1_000, 50_000]);
-    shape.partition_bytes = pick(stream, &[PARTITION_BYTES, PARTITION_BYTES, 8 << 10, 32 << 10]);
+    shape.partition_bytes = pick(stream, &[shape.partition_bytes, shape.partition_bytes, 8 << 10, 32 << 10]);
     shape.fetches_in_flight = pick(stream, &[shape.fetches_in_flight, 1, 2, 3]);
     shape.subsets = stream.coin();
     shape.by_id = load.fetch_by_id || stream.per_mille(400);

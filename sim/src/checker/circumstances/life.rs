@@ -13,6 +13,8 @@ pub struct Life {
     pub torn_tail: bool,
     /// Batches that it took from the journal because no checkpoint covered them.
     pub replayed: usize,
+    /// Entries of Raft's log that it read behind the last snapshot.
+    pub raft_replayed: usize,
     /// When it was asked, politely, to stop.
     pub asked_to_stop: Option<At>,
     /// When its stop had come to an end.

@@ -70,6 +70,7 @@ pub struct DeviceCounts {
     pub reads: u64,
     pub writes: u64,
     pub syncs: u64,
+    pub read_bytes: u64,
     pub written_bytes: u64,
 }
 

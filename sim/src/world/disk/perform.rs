@@ -42,7 +42,9 @@ impl State {
                 self.counts.reads += 1;
                 let _read = alloc::charge_to(operation.process.account);
                 let bytes = self.image.file(*inode).map(|file| file.current().read(*position, *len));
-                Ok(Output::Bytes(Bytes::from(bytes.unwrap_or_default())))
+                let bytes = Bytes::from(bytes.unwrap_or_default());
+                self.counts.read_bytes += bytes.len() as u64;
+                Ok(Output::Bytes(bytes))
             }
             Work::Write { inode, position, data } => {
                 self.write(*inode, *position, data, operation.effect.write, now);
