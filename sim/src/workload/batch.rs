@@ -11,6 +11,8 @@ use crate::scenario::Compression as Codec;
 pub(super) const HEADER_BYTES: usize = 61;
 /// What a record takes beside its value, at most: lengths and deltas, a key, two headers.
 pub(super) const RECORD_BYTES_MAX: usize = 128;
+/// The attribute of a batch whose largest time is the broker's.
+const APPEND_TIME: i16 = 1 << 3;
 /// gzip's room for what is not compressed, in marks.
 const MARKS_MAX: usize = 4_000;
 
@@ -142,13 +144,19 @@ impl Wanted {
     }
 }
 
-/// Goes through fetched batches. `each` gets every record at or above `from` with its offset: whose it is, or what is
-/// wrong with it. An error is about a whole batch, and nothing behind it can be read.
-pub(super) fn decode(
-    mut bytes: &[u8],
-    from: i64,
-    mut each: impl FnMut(i64, i32, Result<Value, String>),
-) -> Result<(), String> {
+/// A record of a fetched batch.
+pub(super) struct FetchedRecord {
+    pub(super) offset: i64,
+    pub(super) leader_epoch: i32,
+    /// The broker's time, where it takes the place of the producer's.
+    pub(super) append_time_ms: Option<i64>,
+    /// Whose it is, or what is wrong with it.
+    pub(super) value: Result<Value, String>,
+}
+
+/// Goes through fetched batches. `each` gets every record at or above `from`. An error is about a whole batch, and
+/// nothing behind it can be read.
+pub(super) fn decode(mut bytes: &[u8], from: i64, mut each: impl FnMut(FetchedRecord)) -> Result<(), String> {
     while !bytes.is_empty() {
         let length = bytes
             .get(8..12)
@@ -162,11 +170,7 @@ pub(super) fn decode(
     Ok(())
 }
 
-fn decode_one(
-    batch: &[u8],
-    from: i64,
-    each: &mut impl FnMut(i64, i32, Result<Value, String>),
-) -> Result<(), String> {
+fn decode_one(batch: &[u8], from: i64, each: &mut impl FnMut(FetchedRecord)) -> Result<(), String> {
     let mut header = Cursor(batch.get(..HEADER_BYTES).ok_or("a batch without a header")?);
     let base = header.i64()?;
     let (_length, leader_epoch) = (header.i32()?, header.i32()?);
@@ -179,7 +183,9 @@ fn decode_one(
         return Err(format!("a batch at offset {base} whose checksum is wrong"));
     }
     let attributes = header.i16()?;
-    header.skip(4 + 8 + 8 + 8 + 2 + 4)?;
+    let (_last_delta, _base_timestamp) = (header.i32()?, header.i64()?);
+    let append_time_ms = Some(header.i64()?).filter(|_| attributes & APPEND_TIME != 0);
+    header.skip(8 + 2 + 4)?;
     let count = header.i32()?;
     let packed = &batch[HEADER_BYTES..];
     let unpacked;
@@ -199,7 +205,7 @@ fn decode_one(
         // A batch begins where it begins: what lies before the position is not asked for.
         let offset = base + record.varint()?;
         if offset >= from {
-            each(offset, leader_epoch, record.value());
+            each(FetchedRecord { offset, leader_epoch, append_time_ms, value: record.value() });
         }
     }
     if records.0.is_empty() {
@@ -304,7 +310,7 @@ mod tests {
 
     fn read(bytes: &[u8], from: i64) -> Vec<(i64, Result<Value, String>)> {
         let mut all = Vec::new();
-        decode(bytes, from, |offset, _, value| all.push((offset, value))).unwrap();
+        decode(bytes, from, |record| all.push((record.offset, record.value))).unwrap();
         all
     }
 
@@ -365,10 +371,10 @@ mod tests {
         let whole = wanted(Codec::None, true).encode(None).unwrap();
         let mut changed = whole.to_vec();
         changed[200] ^= 1;
-        assert!(decode(&changed, 0, |_, _, _| {}).is_err());
+        assert!(decode(&changed, 0, |_| {}).is_err());
         let crc = crc32c::crc32c(&changed[21..]);
         changed[17..21].copy_from_slice(&crc.to_be_bytes());
         assert!(read(&changed, 0).iter().any(|(_, value)| value.is_err()));
-        assert!(decode(&whole[..whole.len() - 1], 0, |_, _, _| {}).is_err());
+        assert!(decode(&whole[..whole.len() - 1], 0, |_| {}).is_err());
     }
 }

@@ -1,12 +1,16 @@
 //! A client that creates topics, writes to them, reads them back, deletes them and creates them again under the same
-//! names. It checks at once what it reads: nothing of a former life, and everything acknowledged.
+//! names. It checks at once what it reads: nothing of a former life, everything acknowledged, and in topics with
+//! `LogAppendTime` the time that the acknowledgement told.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use io_backend::Backend;
 use kafka_protocol::error::ResponseError;
-use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
+use kafka_protocol::messages::create_topics_request::{
+    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
+};
 use kafka_protocol::messages::{CreateTopicsResponse, DeleteTopicsRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
@@ -15,8 +19,8 @@ use super::fetcher::{self, FetchTerms};
 use super::producer::{not_timed_out, produce_request, settles, told_by};
 use super::retries::Told;
 use super::writer::Writer;
-use super::{Client, numbers};
-use crate::history::{Damage, Place, Trade};
+use super::{Client, lookups, numbers};
+use crate::history::{Damage, LookupQuery, Place, Trade};
 use crate::scenario::{AckMode, Compression};
 use crate::world::streams::Stream;
 
@@ -29,6 +33,10 @@ const WRITTEN_MAX: i32 = 3;
 const RECORDS_MAX: u64 = 4;
 /// One topic of so many is created over two connections at once, as by two programs that both miss it.
 const RIVALS_ONE_IN: u64 = 3;
+/// One topic of so many has `LogAppendTime`.
+const STAMPED_ONE_IN: u64 = 3;
+/// A search by time reads from the disk.
+const LOOK_UP_WITHIN: Duration = Duration::from_secs(12);
 
 pub(super) fn start<B: Backend>(client: Client<B>, every: Duration, within: Duration, stream: Stream) {
     let churner = Churner {
@@ -36,6 +44,7 @@ pub(super) fn start<B: Backend>(client: Client<B>, every: Duration, within: Dura
         rival: Line::new(&client),
         writer: Writer::new(&client, numbers::CHURNER, false),
         topics: (0..NAMES).map(|number| Topic { name: format!("churn-{number}"), life: None }).collect(),
+        appended: Vec::new(),
         client: client.clone(),
         within,
         stream,
@@ -49,6 +58,8 @@ struct Churner<B: Backend> {
     rival: Line<B>,
     writer: Writer<B>,
     topics: Vec<Topic>,
+    /// In topics with `LogAppendTime`.
+    appended: Vec<Appended>,
     within: Duration,
     stream: Stream,
 }
@@ -66,6 +77,15 @@ struct Life {
     partitions: i32,
     /// The first number that was sent to it.
     first: u64,
+    /// It has `LogAppendTime`.
+    stamped: bool,
+}
+
+/// What an acknowledgement said of a batch.
+struct Appended {
+    place: Place,
+    offsets: Range<i64>,
+    append_time_ms: i64,
 }
 
 impl<B: Backend> Churner<B> {
@@ -92,10 +112,18 @@ impl<B: Backend> Churner<B> {
         let name = self.topics[index].name.clone();
         let partitions = PARTITIONS[self.stream.below(PARTITIONS.len() as u64) as usize];
         let topic = self.client.field.lives.begin(&name);
-        let creatable = CreatableTopic::default()
+        let stamped = self.stream.below(STAMPED_ONE_IN) == 0;
+        let mut creatable = CreatableTopic::default()
             .with_name(TopicName(StrBytes::from_string(name.clone())))
             .with_num_partitions(partitions)
             .with_replication_factor(1);
+        if stamped {
+            creatable.configs.push(
+                CreatableTopicConfig::default()
+                    .with_name(StrBytes::from_static_str("message.timestamp.type"))
+                    .with_value(Some(StrBytes::from_static_str("LogAppendTime"))),
+            );
+        }
         let request = CreateTopicsRequest::default()
             .with_topics(vec![creatable])
             .with_timeout_ms(i32::try_from(self.within.as_millis()).unwrap_or(i32::MAX));
@@ -130,7 +158,7 @@ impl<B: Backend> Churner<B> {
             {
                 self.client.field.lives.created(&name, partitions);
                 self.note_created(&topic);
-                let life = Life { topic, partitions, first: self.writer.next_number() };
+                let life = Life { topic, partitions, first: self.writer.next_number(), stamped };
                 self.topics[index].life = Some(life.clone());
                 self.write_and_read(&life).await;
                 return;
@@ -191,7 +219,7 @@ impl<B: Backend> Churner<B> {
         let written = life.partitions.min(WRITTEN_MAX);
         for partition in 0..written {
             let place = Place { topic: life.topic.clone(), partition };
-            if !self.write(&place).await {
+            if !self.write(&place, life.stamped).await {
                 return;
             }
         }
@@ -201,7 +229,7 @@ impl<B: Backend> Churner<B> {
     }
 
     /// Until it is acknowledged or there is no time left.
-    async fn write(&mut self, place: &Place) -> bool {
+    async fn write(&mut self, place: &Place, stamped: bool) -> bool {
         let count = self.stream.between(1, RECORDS_MAX) as usize;
         let batch = self.writer.begin(place, vec![64; count], Compression::None);
         let timeout_ms = i32::try_from(self.within.as_millis()).unwrap_or(i32::MAX);
@@ -216,6 +244,16 @@ impl<B: Backend> Churner<B> {
                 Ok(answer) => match batch.told(answer) {
                     Ok(base) => {
                         self.writer.acked(&batch, Some(base));
+                        let append_time_ms = batch.append_time_ms(answer);
+                        if stamped {
+                            let offsets = base..base + count as i64;
+                            self.appended.push(Appended { place: place.clone(), offsets, append_time_ms });
+                        }
+                        if stamped != (append_time_ms >= 0) {
+                            let what =
+                                format!("offset {base} was acknowledged with the time {append_time_ms}");
+                            self.note_damage(place, what);
+                        }
                         return true;
                     }
                     Err(None) => Told::Unknown,
@@ -249,6 +287,7 @@ impl<B: Backend> Churner<B> {
                 .collect()
         };
         let places = [place];
+        let mut times = Vec::new();
         let mut position = 0;
         let mut failures = 0;
         while !owed.is_empty() && !self.is_over() {
@@ -261,20 +300,53 @@ impl<B: Backend> Churner<B> {
                 back_off(&self.client.backend, failures).await;
                 continue;
             };
-            let at = self.client.now();
             for (offset, value) in &one.records {
                 if value.producer != numbers::CHURNER || value.number < life.first {
                     one.damages.push(format!("offset {offset} holds {value}, of a topic that was deleted"));
                 }
+                let time = one.append_time_ms(*offset);
+                one.damages.extend(self.wrong_time(&places[0], *offset, time, life.stamped));
+                times.extend(time.map(|time| (*offset, time)));
                 owed.retain(|number| *number != value.number);
                 position = offset + 1;
             }
             one.note_damages(&self.client, &places[0]);
             if position >= one.high_watermark && !owed.is_empty() {
-                let what = format!("record {} was acknowledged, and is not read", owed[0]);
-                self.client.field.notes.write().damages.push(Damage { place: places[0].clone(), at, what });
+                self.note_damage(&places[0], format!("record {} was acknowledged, and is not read", owed[0]));
                 return;
             }
         }
+        self.look_up_newest(&places[0], &times).await;
+    }
+
+    /// What is wrong with the broker's time of a record that was read.
+    fn wrong_time(&self, place: &Place, offset: i64, read: Option<i64>, stamped: bool) -> Option<String> {
+        if stamped != read.is_some() {
+            return Some(format!("offset {offset} is read with the broker's time {read:?}"));
+        }
+        let is_it = |batch: &&Appended| batch.place == *place && batch.offsets.contains(&offset);
+        let told = self.appended.iter().find(is_it)?.append_time_ms;
+        (read != Some(told)).then(|| {
+            format!("offset {offset} is read with the broker's time {read:?}, and {told} was acknowledged")
+        })
+    }
+
+    /// Looks up the time of the last record that was read: the first of those with that time or a later one is found.
+    async fn look_up_newest(&mut self, place: &Place, times: &[(i64, i64)]) {
+        let Some((_, newest)) = times.last() else { return };
+        let expected = times.iter().find(|(_, time)| time >= newest).copied();
+        let query = LookupQuery::Timestamp(*newest);
+        let found = lookups::find(&self.client, &mut self.line, place, query, None, LOOK_UP_WITHIN).await;
+        if let Ok(Some(found)) = found
+            && Some(found) != expected
+        {
+            let what = format!("a look-up of the time {newest} finds {found:?} instead of {expected:?}");
+            self.note_damage(place, what);
+        }
+    }
+
+    fn note_damage(&self, place: &Place, what: String) {
+        let at = self.client.now();
+        self.client.field.notes.write().damages.push(Damage { place: place.clone(), at, what });
     }
 }

@@ -12,8 +12,9 @@ use kafka_protocol::messages::{FetchRequest, FetchResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
+use super::batch::{self, FetchedRecord};
 use super::connection::{CallError, Line, Terms};
-use super::{Client, batch, wire_name};
+use super::{Client, wire_name};
 use crate::history::{At, Damage, Place, Trade, Value};
 
 /// The broker is granted this beyond the wait: a read from a slow disk.
@@ -57,6 +58,8 @@ pub(super) struct Fetched {
     pub(super) records: Vec<(i64, Value)>,
     /// The leader epochs of the records, each with the first of them that has it.
     pub(super) epochs: Vec<(i64, i32)>,
+    /// The broker's times of the records, none where the producer's counts; each with the first of them that has it.
+    pub(super) append_times: Vec<(i64, Option<i64>)>,
     pub(super) damages: Vec<String>,
 }
 
@@ -123,6 +126,7 @@ pub(super) fn sort_out(
             high_watermark: -1,
             records: Vec::new(),
             epochs: Vec::new(),
+            append_times: Vec::new(),
             damages: Vec::new(),
         });
     }
@@ -152,13 +156,18 @@ fn one(partition: PartitionData, index: usize, from: i64) -> Fetched {
         high_watermark: partition.high_watermark,
         records: Vec::new(),
         epochs: Vec::new(),
+        append_times: Vec::new(),
         damages: Vec::new(),
     };
     let bytes = partition.records.unwrap_or_default();
-    let Fetched { records, epochs, damages, .. } = &mut fetched;
-    let read = batch::decode(&bytes, from, |offset, epoch, value| {
-        if epochs.last().is_none_or(|(_, last)| *last != epoch) {
-            epochs.push((offset, epoch));
+    let Fetched { records, epochs, append_times, damages, .. } = &mut fetched;
+    let read = batch::decode(&bytes, from, |record| {
+        let FetchedRecord { offset, leader_epoch, append_time_ms, value } = record;
+        if epochs.last().is_none_or(|(_, last)| *last != leader_epoch) {
+            epochs.push((offset, leader_epoch));
+        }
+        if append_times.last().is_none_or(|(_, last)| *last != append_time_ms) {
+            append_times.push((offset, append_time_ms));
         }
         match value {
             Ok(value) => records.push((offset, value)),
@@ -172,6 +181,11 @@ fn one(partition: PartitionData, index: usize, from: i64) -> Fetched {
 }
 
 impl Fetched {
+    /// The broker's time of a record that was fetched.
+    pub(super) fn append_time_ms(&self, offset: i64) -> Option<i64> {
+        self.append_times.iter().rev().find(|(first, _)| *first <= offset).and_then(|(_, time)| *time)
+    }
+
     /// Notes what is wrong with what was served; whether anything is.
     pub(super) fn note_damages<B: Backend>(&mut self, client: &Client<B>, place: &Place) -> bool {
         let mut notes = client.field.notes.write();

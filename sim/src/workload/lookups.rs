@@ -36,7 +36,7 @@ pub(super) fn start<B: Backend>(client: Client<B>, every: Duration, stream: Stre
 
 /// The leader epoch that a question names, and the one the client was told.
 #[derive(Clone, Copy)]
-struct Epoch {
+pub(super) struct Epoch {
     told: i32,
     named: i32,
 }
@@ -196,6 +196,30 @@ async fn ask<B: Backend>(
     epoch: Option<Epoch>,
     within: Duration,
 ) -> Result<(), CallError> {
+    let sent = client.now();
+    if let Some((offset, timestamp)) = find(client, line, place, query, epoch, within).await? {
+        client.field.notes.write().lookups.push(Lookup {
+            client: client.name.clone(),
+            place: place.clone(),
+            query,
+            sent,
+            at: client.now(),
+            offset,
+            timestamp,
+        });
+    }
+    Ok(())
+}
+
+/// The offset and the time that answer a look-up; none when it was refused.
+pub(super) async fn find<B: Backend>(
+    client: &Client<B>,
+    line: &mut Line<B>,
+    place: &Place,
+    query: LookupQuery,
+    epoch: Option<Epoch>,
+    within: Duration,
+) -> Result<Option<(i64, i64)>, CallError> {
     let timestamp = match query {
         LookupQuery::Latest => -1,
         LookupQuery::Earliest => -2,
@@ -210,18 +234,7 @@ async fn ask<B: Backend>(
     let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic]);
     let sent = client.now();
     let answer = line.call(Trade::Look, &request, VERSION, within, |_| true).await?;
-    for partition in answer.topics.iter().flat_map(|topic| &topic.partitions) {
-        if told(client, place, epoch, partition.error_code, sent) {
-            client.field.notes.write().lookups.push(Lookup {
-                client: client.name.clone(),
-                place: place.clone(),
-                query,
-                sent,
-                at: client.now(),
-                offset: partition.offset,
-                timestamp: partition.timestamp,
-            });
-        }
-    }
-    Ok(())
+    let partition = answer.topics.iter().flat_map(|topic| &topic.partitions).next();
+    let served = partition.filter(|partition| told(client, place, epoch, partition.error_code, sent));
+    Ok(served.map(|partition| (partition.offset, partition.timestamp)))
 }

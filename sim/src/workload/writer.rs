@@ -5,6 +5,7 @@ use bytes::Bytes;
 use io_backend::Backend;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::ProduceResponse;
+use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 
 use super::batch::{Stamp, Wanted};
 use super::{Client, wire_name};
@@ -109,16 +110,24 @@ impl Written {
 
     /// What an answer says about it: the base offset, or the error.
     pub(super) fn told(&self, response: &ProduceResponse) -> Result<i64, Option<ResponseError>> {
-        let partition = response
+        let partition = self.answer_in(response).ok_or(None)?;
+        match ResponseError::try_from_code(partition.error_code) {
+            None => Ok(partition.base_offset),
+            Some(error) => Err(Some(error)),
+        }
+    }
+
+    /// The broker's time in an answer, -1 where the producer's counts.
+    pub(super) fn append_time_ms(&self, response: &ProduceResponse) -> i64 {
+        self.answer_in(response).map_or(-1, |partition| partition.log_append_time_ms)
+    }
+
+    fn answer_in<'a>(&self, response: &'a ProduceResponse) -> Option<&'a PartitionProduceResponse> {
+        response
             .responses
             .iter()
             .filter(|topic| *topic.name.0 == *wire_name(&self.place.topic))
             .flat_map(|topic| &topic.partition_responses)
             .find(|partition| partition.index == self.place.partition)
-            .ok_or(None)?;
-        match ResponseError::try_from_code(partition.error_code) {
-            None => Ok(partition.base_offset),
-            Some(error) => Err(Some(error)),
-        }
     }
 }
