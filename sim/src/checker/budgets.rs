@@ -3,7 +3,7 @@
 use reports::{BudgetFigure, Verdict, Violation};
 
 use super::Findings;
-use crate::history::{At, History, Outcome};
+use crate::history::{At, History, Outcome, Request, RequestEnd, Trade};
 use crate::scenario::{AckMode, Budget};
 use crate::world::DeviceCounts;
 
@@ -59,8 +59,10 @@ pub fn budgets(
     figure("disk_bytes_per_record", budget.disk_bytes_per_record, per_record(disk.written_bytes));
     let fetched: u64 =
         history.polls.iter().map(|poll| u64::from(poll.again) + poll.records.len() as u64).sum();
-    let per_fetched = (fetched > 0).then(|| disk.read_bytes as f64 / fetched as f64);
-    figure("disk_read_bytes_per_record", budget.disk_read_bytes_per_record, per_fetched);
+    let per_fetched = |count: u64| (fetched > 0).then(|| count as f64 / fetched as f64);
+    figure("disk_read_bytes_per_record", budget.disk_read_bytes_per_record, per_fetched(disk.read_bytes));
+    let fetches = history.requests.iter().filter(|request| is_answered_fetch(request)).count();
+    figure("fetches_per_record", budget.fetches_per_record, per_fetched(fetches as u64));
     let replayed = Some(peaks.raft_replayed as f64);
     figure("raft_entries_replayed", budget.raft_entries_replayed.map(|most| most as f64), replayed);
     let counted = |count: u64| (count > 0).then_some(count as f64);
@@ -71,6 +73,10 @@ pub fn budgets(
         findings.add(format!("{} is {:.2}, allowed are {}", figure.name, figure.measured, figure.limit));
     }
     (figures, findings.all())
+}
+
+fn is_answered_fetch(request: &Request) -> bool {
+    request.trade == Trade::Consume && request.end == RequestEnd::Answered
 }
 
 fn is_acked(send: &crate::history::Send) -> bool {
@@ -150,9 +156,20 @@ mod tests {
 
     #[test]
     fn a_node_that_reads_more_than_it_serves_is_found() {
-        let history = History { polls: vec![poll(0, 0, 1, &[(0, 0), (1, 1)])], ..History::default() };
+        let fetch = |trade, end| Request {
+            client: "client-1".into(),
+            trade,
+            sent: 0,
+            deadline: 9,
+            ended: 1,
+            connecting: 0,
+            end,
+        };
+        let mut history = History { polls: vec![poll(0, 0, 1, &[(0, 0), (1, 1)])], ..History::default() };
+        history.requests.push(fetch(Trade::Consume, RequestEnd::Answered));
         let budget = Budget {
             disk_read_bytes_per_record: Some(100.0),
+            fetches_per_record: Some(0.5),
             raft_entries_replayed: Some(20),
             ..Budget::default()
         };
@@ -162,7 +179,12 @@ mod tests {
             budgets(history, &budget, None, peaks, disk).1.len()
         };
         assert_eq!((found(&history, 200, 20), found(&history, 201, 20), found(&history, 200, 21)), (0, 1, 1));
-        assert_eq!(found(&History::default(), 0, 0), 1, "where nothing was fetched, nothing can be told");
+        history.requests.push(fetch(Trade::Consume, RequestEnd::Unanswered));
+        history.requests.push(fetch(Trade::Produce, RequestEnd::Answered));
+        assert_eq!(found(&history, 200, 20), 0, "neither was a fetch that was answered");
+        history.requests.push(fetch(Trade::Consume, RequestEnd::Answered));
+        assert_eq!(found(&history, 200, 20), 1);
+        assert_eq!(found(&History::default(), 0, 0), 2, "where nothing was fetched, nothing can be told");
     }
 
     #[test]

@@ -300,6 +300,8 @@ pub struct Budget {
     pub disk_bytes_per_record: Option<f64>,
     /// Bytes read from a node's disk, in the whole run, for each record that a fetch brought.
     pub disk_read_bytes_per_record: Option<f64>,
+    /// Fetches that were answered for each record that they brought.
+    pub fetches_per_record: Option<f64>,
     /// Most entries of Raft's log that a start had to read behind the last snapshot.
     pub raft_entries_replayed: Option<usize>,
     /// Most memory that a node's process had allocated at a time, in MiB.
