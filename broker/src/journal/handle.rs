@@ -79,6 +79,7 @@ impl<B: Backend> Journal for Handle<B> {
             let takes_none = records && (state.disk_full || state.refuses(true).is_some());
             let refuses = state.closing || state.failed || takes_none;
             let held_up = state.refuses(records).is_some() || (records && state.holds_too_much());
+            let wanted = state.line.at_most(wanted);
             let admits = state.line.admit_one(partition, wanted).is_ok() && !held_up;
             if !refuses && !admits {
                 remember(&mut state.room, cx);

@@ -102,6 +102,11 @@ impl Line {
         Ok(())
     }
 
+    /// As much of this as there is room for when nothing is in line: what is more has to come in parts.
+    pub fn at_most(&self, wanted: Amount) -> Amount {
+        Amount { entries: wanted.entries.min(self.bound.entries), bytes: wanted.bytes.min(self.bound.bytes) }
+    }
+
     /// Whether so much of one partition may join.
     pub fn admit_one(&self, partition: PartitionId, wanted: Amount) -> Result<(), SubmitError> {
         let total = self.held.plus(wanted);

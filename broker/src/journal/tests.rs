@@ -449,6 +449,9 @@ fn records_wait_while_checkpoints_are_far_behind_and_what_belongs_to_the_node_do
         until_reached(&progress, lsn).await;
         journal.release_before(Lsn(lsn.0 + 1));
         journal.room(entry(0, 0, b"").partition, 10, soon(&fake)).await.expect("there is room again");
+        let more = settings().queue_bytes + 1;
+        let room = journal.room(entry(0, 0, b"").partition, more, soon(&fake)).await;
+        room.expect("what is more than the queue holds comes in parts");
         assert!(journal.submit(vec![entry(0, offset, b"again")], &progress).is_ok());
     });
 }
