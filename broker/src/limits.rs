@@ -23,8 +23,6 @@ pub const JOURNAL_FAILURES_MAX: u32 = 3;
 pub const JOURNAL_RELEASED_FILES_MAX: usize = 4;
 /// A round of checkpoints begins when the journal has grown by this.
 pub const CHECKPOINT_BYTES: u64 = 64 << 20;
-/// Records wait when the journal holds more than this that is not in segments: as much is in memory for readers.
-pub const UNRELEASED_BYTES_MAX: u64 = 256 << 20;
 pub const JOURNAL_QUEUE_BYTES: usize = 64 * MIB;
 pub const JOURNAL_QUEUE_ENTRIES: usize = 50_000;
 pub const JOURNAL_GROUP_BYTES: usize = 4 * MIB;
@@ -155,7 +153,8 @@ pub const CHECKPOINT_DEADLINE: Duration = Duration::from_secs(120);
 /// Partitions whose leadership begins at the same time: their epoch starts share a journal group.
 pub const LEADERSHIPS_AT_ONCE: usize = 4_096;
 
-const _: () = assert!(2 * (CHECKPOINT_BYTES + JOURNAL_RELEASE_STEP_BYTES) < UNRELEASED_BYTES_MAX);
+const _: () = assert!(2 * (CHECKPOINT_BYTES + JOURNAL_RELEASE_STEP_BYTES) < MEMORY_BYTES as u64 / 2);
+const _: () = assert!(JOURNAL_FILE_BYTES <= MEMORY_BYTES / 2 / 4);
 const _: () = assert!(PRODUCERS_PER_PARTITION_KEPT < PRODUCERS_PER_PARTITION_MAX);
 const _: () = assert!(PRODUCER_RETRIES_WITHIN.as_secs() < PRODUCER_EXPIRATION.as_secs());
 const _: () = assert!(PROPOSAL_BYTES_MAX * 4 <= RAFT_JOURNAL_FILE_BYTES);

@@ -342,10 +342,10 @@ pub const KEYS: &[Key] = &[
     ),
     key!(
         "server.connections",
-        "client connections at most; never more than half of the process's descriptors",
+        "client connections at most; never more than half of the process's descriptors; from one address three quarters, unless the next key says otherwise",
         "1..=1000000",
         |c, v| {
-            c.server.connections = number(v, 1, 1_000_000)?;
+            c.apply_connections(number(v, 1, 1_000_000)?);
             Ok(())
         },
         |c| c.server.connections.to_string()
@@ -547,6 +547,9 @@ mod tests {
             let parts = server.request_bytes_in_flight + server.waiting_bytes + server.answer_bytes;
             assert!(parts + config.tail_bytes_max() <= mib << 20, "{mib} MiB");
             assert!(parts + config.tail_bytes_max() > (mib << 20) - 16, "{mib} MiB");
+            let journal = config.journal_settings();
+            assert!(journal.unreleased_bytes_max as usize <= config.tail_bytes_max(), "{mib} MiB");
+            assert!(journal.file_bytes <= config.tail_bytes_max() / 4, "{mib} MiB");
         }
     }
 

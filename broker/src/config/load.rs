@@ -39,6 +39,9 @@ pub enum ConfigError {
 
 type Assignments = Vec<(Source, String, String)>;
 
+/// Keys that set others.
+const PRESETS: [&str; 3] = ["journal.profile", "memory.bytes", "server.connections"];
+
 impl Config {
     /// Puts together the text of a file (with its path), environment variables and command line values.
     pub fn assemble(
@@ -72,7 +75,7 @@ impl Config {
             assignments.push((Source::CommandLine(format!("--{}", path.replace('_', "-"))), path, value));
         }
         // A preset for other keys goes first, wherever it stands.
-        assignments.sort_by_key(|(_, path, _)| path != "journal.profile" && path != "memory.bytes");
+        assignments.sort_by_key(|(_, path, _)| !PRESETS.contains(&path.as_str()));
         let mut config = Config::default();
         for (source, path, value) in assignments {
             config.set(&path, &value).map_err(|error| ConfigError::Set { place: Box::new(source), error })?;
@@ -179,6 +182,14 @@ mod tests {
         let error = from_file(small).unwrap_err().to_string();
         assert!(error.contains("twice topics.max_batch_bytes (1048576): a batch has to fit"), "{error}");
         assert!(from_file(&format!("{small}topics.max_batch_bytes = \"512 KiB\"\n")).is_ok());
+    }
+
+    #[test]
+    fn no_address_has_all_connections_unless_it_is_said() {
+        let of = |text: &str| from_file(text).unwrap().server.connections_per_address;
+        assert_eq!(of("server.connections = 40\n"), 30);
+        let said = "server.connections_per_address = 40\nserver.connections = 40\n";
+        assert_eq!(of(said), 40, "wherever it stands");
     }
 
     #[test]

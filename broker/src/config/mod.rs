@@ -181,6 +181,11 @@ pub struct MemoryShares {
     pub waiting: usize,
 }
 
+/// A group is written as one piece into one file.
+fn file_bytes_for_groups(max_batch_bytes: usize) -> usize {
+    (max_batch_bytes * 2).next_power_of_two()
+}
+
 impl MemoryShares {
     pub fn of(bytes: usize) -> MemoryShares {
         let sixteenth = bytes / 16;
@@ -202,6 +207,9 @@ impl Config {
         self.server.waiting_bytes = shares.waiting;
         self.server.answer_bytes = shares.answers;
         self.server.request_bytes = self.server.request_bytes.min(shares.requests / 8 * 7);
+        // A start reads whole files of what readers have in memory while the node runs.
+        let least = file_bytes_for_groups(self.journal.max_batch_bytes);
+        self.journal.file_bytes = self.journal.file_bytes.min((shares.tails / 4).max(least));
     }
 
     /// Leaves a share of the descriptors that the process may have to journals, checkpoints and starts, whoever connects
@@ -211,13 +219,19 @@ impl Config {
         self.log.open_files = self.log.open_files.min(share(limits::OPEN_SEGMENT_FILES_SHARE));
         let connections = share(limits::CONNECTIONS_SHARE);
         if connections < self.server.connections {
-            self.server.connections = connections;
-            let per_address = limits::connections_per_address(connections);
+            let per_address = self.server.connections_per_address;
+            self.apply_connections(connections);
             self.server.connections_per_address = self.server.connections_per_address.min(per_address);
         }
     }
 
-    /// Bytes of all logs' tails: what the journal may hold that is not in segments yet.
+    /// Nobody takes all places from one address.
+    pub fn apply_connections(&mut self, connections: usize) {
+        self.server.connections = connections;
+        self.server.connections_per_address = limits::connections_per_address(connections);
+    }
+
+    /// Bytes of all logs' tails: what the journal may hold that is not in segments yet. Records wait above it.
     pub fn tail_bytes_max(&self) -> usize {
         MemoryShares::of(self.memory_bytes).tails
     }
@@ -241,8 +255,7 @@ impl Config {
         journal.queue_records = queue_records;
         journal.queue_bytes = queue_bytes;
         journal.linger = Duration::from_millis(linger_ms);
-        // A group is written as one piece into one file.
-        journal.file_bytes = journal.file_bytes.max((bytes * 2).next_power_of_two());
+        journal.file_bytes = journal.file_bytes.max(file_bytes_for_groups(bytes));
     }
 
     /// Relations between keys that no single key can check.
@@ -291,7 +304,7 @@ impl Config {
             queue_bytes: self.journal.queue_bytes,
             linger: self.journal.linger,
             unreleased_bytes_max: (4 * (self.journal.checkpoint_bytes + limits::JOURNAL_RELEASE_STEP_BYTES))
-                .min(limits::UNRELEASED_BYTES_MAX),
+                .min(self.tail_bytes_max() as u64),
         }
     }
 
