@@ -24,10 +24,11 @@ pub enum Probe {
     EpochRaised,
     UnreadableBatch,
     SnapshotRecovered,
+    PlacesTaken,
 }
 
 impl Probe {
-    pub const ALL: [Probe; 18] = [
+    pub const ALL: [Probe; 19] = [
         Probe::AckedRecords,
         Probe::PowerLossWithUnsyncedBytes,
         Probe::PowerLossWithUnsyncedNames,
@@ -46,6 +47,7 @@ impl Probe {
         Probe::EpochRaised,
         Probe::UnreadableBatch,
         Probe::SnapshotRecovered,
+        Probe::PlacesTaken,
     ];
 
     /// As scenarios require it.
@@ -69,6 +71,7 @@ impl Probe {
             Probe::EpochRaised => "producer epoch raised",
             Probe::UnreadableBatch => "batch that cannot be opened",
             Probe::SnapshotRecovered => "metadata recovered from a snapshot",
+            Probe::PlacesTaken => "all connections taken",
         }
     }
 
@@ -102,6 +105,7 @@ impl Probe {
             Probe::SequenceGap => "an idempotent producer had more on its way when a batch failed",
             Probe::EpochRaised => "an idempotent producer began anew under its own id",
             Probe::UnreadableBatch => "a client sent a batch that is sound but for its records",
+            Probe::PlacesTaken => "a node had as many client connections as it takes",
             Probe::SnapshotRecovered => "a start found a snapshot of the metadata image in Raft's journal",
         }
     }

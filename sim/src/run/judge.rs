@@ -164,7 +164,8 @@ fn judge(record: &mut RunRecord, scenario: &Scenario, circumstances: &Circumstan
     let grace = ns(liveness.grace.0);
     found.extend(answers::answered(history, circumstances, NODE, grace));
     found.extend(answers::standstill(story.standstill.as_ref(), ns(liveness.frozen_after.0)));
-    found.extend(served::served_beside_others(history, circumstances, NODE, grace, story.places_full));
+    let places_full = story.places.full_for_an_address;
+    found.extend(served::served_beside_others(history, circumstances, NODE, grace, places_full));
     for check in [causes::errors_have_causes, refusals::silent_refusals, refusals::refused_at_once] {
         found.extend(check(history, circumstances, NODE));
     }
@@ -222,6 +223,7 @@ fn probes_of(story: &Story, circumstances: &Circumstances) -> BTreeMap<String, u
     });
     add(Probe::RefusedInStall, refused.count() as u64);
     add(Probe::SyncFailed, story.failed_syncs);
+    add(Probe::PlacesTaken, u64::from(story.places.full));
     probes
 }
 

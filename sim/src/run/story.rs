@@ -61,13 +61,21 @@ pub(super) struct Story {
     pub(super) idle: Option<Idle>,
     pub(super) rest: Option<Rest>,
     pub(super) peaks: Peaks,
-    /// At some time all connections that the node takes were there.
-    pub(super) places_full: bool,
+    pub(super) places: Places,
     pub(super) disk: DeviceCounts,
     pub(super) segments: Vec<SegmentFiles>,
     pub(super) segment_bounds: SegmentBounds,
     pub(super) probes: BTreeMap<String, u64>,
     pub(super) failed_syncs: u64,
+}
+
+/// Of client connections, against what the node takes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Places {
+    /// At some time all were taken.
+    pub(super) full: bool,
+    /// There were as many as may come from one address.
+    pub(super) full_for_an_address: bool,
 }
 
 pub(super) async fn tell(world: World, script: Script) -> Story {
@@ -85,7 +93,8 @@ pub(super) async fn tell(world: World, script: Script) -> Story {
         segment: config.log.segment_bytes,
         index_interval: config.log.index_interval_bytes as u64,
     };
-    let places = config.server.connections as u64;
+    let (places, places_of_an_address) =
+        (config.server.connections as u64, config.server.connections_per_address as u64);
     let tails = 2 * config.journal.checkpoint_bytes + 2 * config.journal.max_batch_bytes as u64;
     let setup = node::Setup { config, part, lives: witness.lives.clone() };
     let machine = world.node(1);
@@ -151,7 +160,10 @@ pub(super) async fn tell(world: World, script: Script) -> Story {
         idle,
         rest,
         peaks,
-        places_full: peaks.sockets >= places,
+        places: Places {
+            full: peaks.sockets >= places,
+            full_for_an_address: peaks.sockets >= places_of_an_address.min(places),
+        },
         disk,
         segments,
         segment_bounds,

@@ -21,8 +21,9 @@ use crate::history::At;
 use crate::scenario::{AckMode, Hostile};
 use crate::world::streams::Stream;
 
-/// Just before a broker that hangs up after half a minute of silence does so.
-const DRIP_EVERY: Duration = Duration::from_secs(29);
+/// Who drips does so this often, each in his way: the slowest just before a broker that hangs up after half a minute of
+/// silence does so.
+const DRIPS: [Duration; 3] = [Duration::from_secs(29), Duration::from_secs(5), Duration::from_millis(500)];
 /// Requests that one connection puts in line.
 const PIPELINED: i32 = 100;
 /// Fetches whose answers one connection does not read.
@@ -52,8 +53,8 @@ pub(super) fn start<B: Backend>(
         (Client::new(backend, &format!("{what}-{number}"), field), stream)
     };
     for index in 0..hostile.announcers {
-        let (client, stream) = next("announcer");
-        let habit = if index % 2 == 0 { Habit::Silent } else { Habit::DripsBytes(DRIP_EVERY) };
+        let (client, mut stream) = next("announcer");
+        let habit = if index % 2 == 0 { Habit::Silent } else { Habit::DripsBytes(drip(&mut stream)) };
         let start = announcement(limits);
         stay(client, window, stream, habit, "large requests announced", move |_| start.clone());
     }
@@ -65,8 +66,8 @@ pub(super) fn start<B: Backend>(
         });
     }
     for index in 0..hostile.non_readers {
-        let (client, stream) = next("non-reader");
-        let habit = if index % 2 == 0 { Habit::Silent } else { Habit::ReadsDrops(DRIP_EVERY) };
+        let (client, mut stream) = next("non-reader");
+        let habit = if index % 2 == 0 { Habit::Silent } else { Habit::ReadsDrops(drip(&mut stream)) };
         let terms = FetchTerms { wait: Duration::ZERO, min_bytes: 1, partition_bytes: i32::MAX, version: 12 };
         stay(client, window, stream, habit, "answers left unread", move |field| {
             fetches(field, terms, UNREAD)
@@ -96,6 +97,10 @@ fn window(hostile: &Hostile, duration: Duration) -> (At, At) {
     let from = hostile.from.map_or(duration / 6, |span| span.0);
     let until = hostile.until.map_or(duration * 5 / 6, |span| span.0);
     (ns(from), ns(until))
+}
+
+fn drip(stream: &mut Stream) -> Duration {
+    DRIPS[stream.below(DRIPS.len() as u64) as usize]
 }
 
 /// A client that connects, says what `begin` gives, and then stays as is its habit, again whenever it is cut off.
