@@ -1,11 +1,12 @@
 //! No error without a cause: what clients are told has to be so.
 
+use broker::limits::ADMIN_WARNINGS_MAX;
 use reports::{Verdict, Violation};
 
 use super::Findings;
 use super::circumstances::{Circumstances, Times};
 use crate::fault::{Family, Fault, FaultHits, FaultKind, Operation};
-use crate::history::{At, Complaint, HealthCheck, History, Readiness, Trade, seconds};
+use crate::history::{At, Complaint, HealthCheck, History, Place, Readiness, Trade, seconds, wire_name};
 
 /// What was broken may be felt for so long afterwards, and topics are not everywhere at once.
 const AFTERWARDS: At = 5_000_000_000;
@@ -120,7 +121,7 @@ fn was_there(
         Cause::Disk => disk(true) || !records && disk(false),
         Cause::Declared => {
             let declared = |check: &HealthCheck| {
-                matches!(check.answer, Readiness::NotReady(_) | Readiness::ReadyBut(_))
+                declares(&check.answer, complaint.place.as_ref())
                     && check.at.saturating_add(AFTERWARDS) >= from
                     && check.asked <= to.saturating_add(AFTERWARDS)
             };
@@ -139,7 +140,8 @@ fn was_there(
             down.meet(from.saturating_sub(AFTERWARDS), to.saturating_add(AFTERWARDS))
         }
         Cause::Clock => family(Family::Clock),
-        Cause::Topic => complaint.place.as_ref().is_none_or(|place| {
+        // Whose request is to create or delete it learns so that others did.
+        Cause::Topic => complaint.place.as_ref().map_or(complaint.trade == Trade::Change, |place| {
             let created = history.topics.get(&*place.topic);
             let deleted = history.deleted.get(&*place.topic);
             created.is_none_or(|at| from <= at.saturating_add(AFTERWARDS))
@@ -150,6 +152,20 @@ fn was_there(
             circumstances.faults_of(node, destroys).any(|hit| hit.from <= to)
         }
         Cause::Protocol => true,
+    }
+}
+
+/// Whether a node says there that it does not serve this. A partition that does not open keeps no other from being served.
+fn declares(answer: &Readiness, place: Option<&Place>) -> bool {
+    let named = place.map(|place| format!("partition {}-{} ", wire_name(&place.topic), place.partition));
+    let concerns = |line: &str| {
+        !line.contains("does not open") || named.as_ref().is_none_or(|named| line.contains(named))
+    };
+    match answer {
+        Readiness::NotReady(_) => true,
+        // A long list is cut short.
+        Readiness::ReadyBut(why) => why.lines().count() >= ADMIN_WARNINGS_MAX || why.lines().any(concerns),
+        Readiness::Ready | Readiness::Silent => false,
     }
 }
 
@@ -243,6 +259,20 @@ mod tests {
         assert_eq!(found(&history, None), []);
         history.health[0].asked = 70 * S;
         assert_eq!(found(&history, None).len(), 1);
+    }
+
+    #[test]
+    fn a_partition_that_does_not_open_is_no_reason_to_refuse_another() {
+        let mut history = told("KafkaStorageError", 45);
+        let mut says = |why: String| {
+            let answer = Readiness::ReadyBut(why);
+            history.health = vec![HealthCheck { node: 1, asked: 45 * S, at: 45 * S, answer }];
+            found(&history, None).len()
+        };
+        let other = "partition others-0 does not open: damaged\n";
+        assert_eq!(says(format!("{other}ready, but partition {} does not open: damaged", place())), 0);
+        assert_eq!(says(other.into()), 1);
+        assert_eq!(says(format!("{other}ready, but no changes of metadata are taken for 3 s")), 0);
     }
 
     #[test]

@@ -67,6 +67,11 @@ impl fmt::Display for Value {
     }
 }
 
+/// The name that a broker knows a topic by, whichever of its lives this is.
+pub fn wire_name(topic: &str) -> &str {
+    topic.split('#').next().unwrap_or(topic)
+}
+
 /// Create time of a record of a batch whose first is of `first_ms`: what time look-ups go by. As with programs that
 /// hand over what happened elsewhere, times within a batch go back as well as forth.
 pub fn timestamp_of(first_ms: i64, index: usize) -> i64 {

@@ -241,7 +241,9 @@ pub(super) async fn topic_ids<B: Backend>(
     let answer = line.call(Trade::Look, &request, 12, Duration::from_secs(10), |_| true).await?;
     let mut ids = Ids::new();
     for topic in answer.topics {
-        client.complain(Trade::Look, None, topic.error_code, sent);
+        let is_it =
+            |place: &&Place| topic.name.as_ref().is_some_and(|name| *name.0 == *wire_name(&place.topic));
+        client.complain(Trade::Look, places.iter().find(is_it), topic.error_code, sent);
         if let (0, Some(name)) = (topic.error_code, topic.name) {
             ids.insert(name.to_string(), topic.topic_id);
         }

@@ -109,7 +109,7 @@ impl<B: Backend> Looker<B> {
         let answer = self.line.call(Trade::Look, &request, 9, WITHIN, |_| true).await?;
         let mut told = None;
         for topic in answer.topics {
-            self.client.complain(Trade::Look, None, topic.error_code, sent);
+            self.client.complain(Trade::Look, Some(place), topic.error_code, sent);
             let found =
                 topic.partitions.iter().find(|partition| partition.partition_index == place.partition);
             told = found.map(|partition| partition.leader_epoch).filter(|epoch| *epoch >= 0);

@@ -37,9 +37,7 @@ pub use reader::read_everything;
 pub use schedule::Schedule;
 pub use shape::{Limits, Shape};
 
-use field::wire_name;
-
-use crate::history::{At, Complaint, Place, Trade};
+use crate::history::{At, Complaint, Place, Trade, wire_name};
 use crate::scenario::Scenario;
 use crate::world::streams::Stream;
 

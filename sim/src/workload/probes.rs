@@ -87,7 +87,7 @@ impl<B: Backend> Probe<B> {
         let sent = self.client.now();
         let answer = self.line.call(Trade::Look, &request, 9, WITHIN, |_| true).await?;
         for topic in answer.topics {
-            self.client.complain(Trade::Look, None, topic.error_code, sent);
+            self.client.complain(Trade::Look, Some(place), topic.error_code, sent);
         }
         Ok(())
     }
