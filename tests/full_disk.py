@@ -28,7 +28,8 @@ ENVIRONMENT = {
 VALUE_BYTES = 256 << 10
 TIMEOUT_MS = 3_000
 ANSWERED_WITHIN_S = 5
-RESUMED_WITHIN_S = 20
+# A machine under load may take longer: only --full judges what operators are promised.
+RESUMED_WITHIN_S, RESUMED_WITHIN_FULL_S = 20, 5
 READY_WITHIN_S = 30
 CREATING_S = 10
 CREATED_MAX = 4
@@ -144,10 +145,10 @@ def while_full(name, broker, writer):
         assert writer.slowest_s < ANSWERED_WITHIN_S
 
 
-def when_space_is_back(name, broker, writer):
+def when_space_is_back(name, broker, writer, within_s):
     began = time.monotonic()
     with verdicts.case(f"{name}: takes records again") as note:
-        wait_until(lambda: writer.write(broker) == 0, RESUMED_WITHIN_S, "a record taken", 0.1)
+        wait_until(lambda: writer.write(broker) == 0, within_s, "a record taken", 0.1)
         note(f"{time.monotonic() - began:.2f} s after space came back")
     with verdicts.case(f"{name}: and creates topics again") as note:
         def creates():
@@ -156,10 +157,10 @@ def when_space_is_back(name, broker, writer):
                 code, _ = connection.create_topics([topic], partitions=1)[topic]
                 return code == 0 and connection.produce(topic, 0, kafka_wire.batch([b"first"]))[0] == 0
 
-        wait_until(creates, RESUMED_WITHIN_S, "a topic created and written to", 0.2)
+        wait_until(creates, within_s, "a topic created and written to", 0.2)
         note(f"{time.monotonic() - began:.2f} s after space came back")
     with verdicts.case(f"{name}: and is ready"):
-        wait_until(lambda: ready(broker)[0] == 200, RESUMED_WITHIN_S, "200 from /health/ready", 0.2)
+        wait_until(lambda: ready(broker)[0] == 200, within_s, "200 from /health/ready", 0.2)
     with verdicts.case(f"{name}: nothing lost") as note:
         note(writer.check(broker))
 
@@ -170,7 +171,7 @@ def alive(broker):
         broker.start()
 
 
-def check(disk, rounds):
+def check(disk, rounds, within_s):
     with private_disk.PrivateDisk(size_mib=DISK_MIB) as private:
         ballast, writer = Ballast(private.path), Writer()
         with Chronik(disk=disk, data_dir=private.path / "data", environment=ENVIRONMENT, ready_s=READY_WITHIN_S) as broker:
@@ -185,7 +186,7 @@ def check(disk, rounds):
                 while_full(name, broker, writer)
                 ballast.drop()
                 alive(broker)
-                when_space_is_back(name, broker, writer)
+                when_space_is_back(name, broker, writer, within_s)
 
                 name = f"full at the start, {number + 1}"
                 broker.kill9()
@@ -196,7 +197,7 @@ def check(disk, rounds):
                     while_full(name, broker, writer)
                 ballast.drop()
                 alive(broker)
-                when_space_is_back(name, broker, writer)
+                when_space_is_back(name, broker, writer, within_s)
             verdicts.report("no panic", not broker.panics(), broker.panics()[:3])
 
 
@@ -206,7 +207,8 @@ def main():
     if reason:
         print(f"skipped: {reason}", flush=True)
     else:
-        check(options.disk, rounds=3 if options.full else 1)
+        rounds, within_s = (3, RESUMED_WITHIN_FULL_S) if options.full else (1, RESUMED_WITHIN_S)
+        check(options.disk, rounds, within_s)
     verdicts.finish()
 
 

@@ -21,11 +21,6 @@ use crate::time::{Deadline, TimedOut, within};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Level(pub u16);
 
-impl Level {
-    /// For exhibits that show an inversion: not checked.
-    pub const UNCHECKED: Level = Level(u16::MAX);
-}
-
 /// A lock that a task holds.
 #[derive(Clone, Debug)]
 pub(crate) struct Held {
@@ -128,13 +123,10 @@ impl<B: Backend, T: Send> Lock<B, T> {
     }
 
     fn check_level(&self, site: &'static Location<'static>) {
-        if self.level == Level::UNCHECKED {
-            return;
-        }
         let Some(owner) = task::current() else { return };
         for held in lock(&owner.held).iter() {
             assert!(
-                held.level == Level::UNCHECKED || held.level < self.level,
+                held.level < self.level,
                 "lock order: {} (level {}) wanted at {site} while {} (level {}) is held since {}",
                 self.name(),
                 self.level.0,
