@@ -104,6 +104,13 @@ pub enum PathSelector {
 }
 
 impl PathSelector {
+    /// The index of the partitions whose files alone it selects, in whatever topic: `/data/partitions/*-3.*`.
+    pub fn partition(&self) -> Option<i32> {
+        let PathSelector::Pattern(pattern) = self else { return None };
+        let (index, _) = pattern.strip_prefix("/data/partitions/*-")?.split_once('.')?;
+        index.parse().ok()
+    }
+
     pub fn matches(&self, path: &Path) -> bool {
         match self {
             PathSelector::Any => true,

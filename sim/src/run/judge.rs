@@ -169,10 +169,12 @@ fn judge(record: &mut RunRecord, scenario: &Scenario, circumstances: &Circumstan
     for check in [causes::errors_have_causes, refusals::silent_refusals, refusals::refused_at_once] {
         found.extend(check(history, circumstances, NODE));
     }
-    let clear = circumstances.trouble(NODE, &history.requests).others_until(circumstances.until());
+    let clear = |partition| {
+        circumstances.trouble_of(NODE, &history.requests, partition).others_until(circumstances.until())
+    };
     let recovery = recovery::acknowledged_when_clear(
         history,
-        &clear,
+        clear,
         ns(liveness.connected_for.0),
         ns(liveness.acknowledged_within.0),
     );

@@ -15,7 +15,7 @@ pub use life::{End, JournalFailures, Life};
 pub use times::Times;
 pub use ways::Hold;
 
-use crate::fault::{Family, FaultHits, FaultKind, Link};
+use crate::fault::{Family, Fault, FaultHits, FaultKind, Link, PathSelector};
 use crate::history::{At, Request, RequestEnd, Trade};
 
 /// What was held up needs this long to be on its way again: segments are sent anew, tasks catch up.
@@ -178,8 +178,21 @@ impl Circumstances {
     /// When nothing may be asked of what this node does for anybody: a fault on its machine or on a way to it, or no
     /// process. The moment at which clients notice that a connection has silently ended is theirs.
     pub fn trouble(&self, node: &str, requests: &[Request]) -> Times {
+        self.trouble_by(node, requests, |_| true)
+    }
+
+    /// When nothing may be asked of what it does for these partitions: files of others that fail are no trouble of theirs.
+    pub fn trouble_of(&self, node: &str, requests: &[Request], partition: i32) -> Times {
+        self.trouble_by(node, requests, |fault| {
+            let of_others =
+                fault.path.as_ref().and_then(PathSelector::partition).is_some_and(|of| of != partition);
+            !(of_others && fault.kind == FaultKind::DiskError)
+        })
+    }
+
+    fn trouble_by(&self, node: &str, requests: &[Request], concerns: impl Fn(&Fault) -> bool) -> Times {
         let mut spans: Vec<(At, At)> = self.down(node).spans().to_vec();
-        for hit in self.faults.iter().filter(|hit| counts(hit)) {
+        for hit in self.faults.iter().filter(|hit| counts(hit) && concerns(&hit.fault)) {
             let network = hit.fault.kind.family() == Family::Network;
             if hit.fault.outlives_the_healing() {
                 // A few operations that never complete are given up, and then not to be felt by anybody.

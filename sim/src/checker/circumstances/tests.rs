@@ -140,6 +140,21 @@ fn who_waits_for_a_machine_that_lost_its_power_is_not_told() {
 }
 
 #[test]
+fn files_of_one_partition_that_fail_are_no_trouble_of_another() {
+    let of_one = |kind| {
+        let path = Some("/data/partitions/*-1.*.log".parse().unwrap());
+        hit(Fault { path, ..on_node(kind) }, 10, 20)
+    };
+    let trouble = |kind, partition| {
+        let circumstances = Circumstances::new(vec![of_one(kind)], vec![life(1, 0, 1, None)], 200 * S);
+        circumstances.trouble_of("node1", &[], partition).meet(15 * S, 16 * S)
+    };
+    assert!(trouble(FaultKind::DiskError, 1) && !trouble(FaultKind::DiskError, 0));
+    // What stands still may hold a place that others want.
+    assert!(trouble(FaultKind::DiskStall, 0));
+}
+
+#[test]
 fn trouble_is_of_the_node_that_has_it() {
     let hits = vec![
         hit(Fault::new(FaultKind::DiskStall).on(2), 10, 20),
