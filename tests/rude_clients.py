@@ -11,6 +11,7 @@ they left, and the process stays within the memory that `/config` promises. --fu
 and without them, and what is resident a minute after they left. Ends with `N passed, N failed`.
 """
 
+import itertools
 import re
 import resource
 import socket
@@ -94,10 +95,12 @@ class Frames(Rude):
             # A little below the limit of a request, so that it is taken for one.
             connection.sendall(struct.pack(">i", 100 * MIB - 1024) + struct.pack(">hhi", PRODUCE, 7, number))
             if number % 4 == 0:
-                threading.Thread(target=self._drip, args=(connection,), daemon=True).start()
+                # Its first byte comes at any time within 29 s, so that some come in each window.
+                threading.Thread(target=self._drip, args=(connection, 29 * number / 40), daemon=True).start()
 
-    def _drip(self, connection):
-        while not self.over.wait(29):
+    def _drip(self, connection, first_s):
+        waits_s = itertools.chain([first_s], itertools.repeat(29))
+        while not self.over.wait(next(waits_s)):
             try:
                 connection.send(b"\0")
             except OSError:

@@ -37,7 +37,7 @@ pub const ALL: [(&str, &str); 34] = [
     ),
     (
         "acknowledged-when-clear",
-        "when nothing has been broken for a while, each producer gets through to each partition",
+        "when nothing has been broken for a while, each producer gets through to each partition, and goes on to; files of one partition that fail are no excuse for another",
     ),
     ("aborted-read", "what was refused for good is read by nobody"),
     ("answered-by-deadline", "a request whose way is free is answered by its deadline"),
