@@ -5,7 +5,8 @@
 
 The producers write records of 10 KB to their topic, and a topic comes or goes every 30 ms. A third client writes one small record after
 the other to a topic of its own, p99 below 1 s and none 5 s. 60 s with checkpoints every 4 MiB, so that many rounds run
-beside many topics; --full: 10 minutes at the defaults. Ends with `N passed, N failed`.
+beside many topics; --full: 10 minutes at the defaults, where the producers get another topic every 20 s and the one before goes,
+for what they write in all fills a disk. Ends with `N passed, N failed`.
 """
 
 import itertools
@@ -23,11 +24,16 @@ LOAD, FRESH = "load", "fresh"
 PRODUCERS, PARTITIONS, IN_FLIGHT = 2, 3, 5
 RECORD_BYTES, BATCH_RECORDS = 10_000, 80
 TOPIC_EVERY_S, TOPICS_KEPT = 0.03, 20
+LOAD_TOPIC_S = 20
 P99_MS_MAX, WORST_S_MAX = 1_000, 5
 verdicts = Verdicts()
 
 
-def produce_much(bootstrap, taken, refused):
+def load_topic(turn):
+    return f"{LOAD}-{turn}"
+
+
+def produce_much(bootstrap, turn, taken, refused):
     """A few requests in flight on one connection, as librdkafka has them."""
     records = kafka_wire.batch([b"r" * RECORD_BYTES] * BATCH_RECORDS)
     while True:
@@ -35,7 +41,7 @@ def produce_much(bootstrap, taken, refused):
             with kafka_wire.Connection(bootstrap, timeout_s=40) as connection:
                 in_flight = 0
                 for number in itertools.count():
-                    body = kafka_wire.produce_body(LOAD, number % PARTITIONS, records, timeout_ms=30_000)
+                    body = kafka_wire.produce_body(load_topic(turn.value), number % PARTITIONS, records, timeout_ms=30_000)
                     connection.send(kafka_wire.request(kafka_wire.PRODUCE, 7, number, body))
                     in_flight += 1
                     if in_flight < IN_FLIGHT:
@@ -50,6 +56,15 @@ def produce_much(bootstrap, taken, refused):
                         time.sleep(0.1)
         except (kafka_wire.Closed, OSError):
             time.sleep(0.2)
+
+
+def take_turns(bootstrap, turn, over):
+    """The producers get another topic now and then."""
+    while not over.wait(LOAD_TOPIC_S):
+        with kafka_wire.Connection(bootstrap, timeout_s=30) as connection:
+            connection.create_topics([load_topic(turn.value + 1)], partitions=PARTITIONS)
+            turn.value += 1
+            connection.delete_topics([load_topic(turn.value - 1)])
 
 
 class Topics:
@@ -96,18 +111,20 @@ def check(disk, full):
     environment = {} if full else {"CHRONIK_JOURNAL_CHECKPOINT_BYTES": str(4 * MIB)}
     with Chronik(disk=disk, environment=environment) as broker:
         with kafka_wire.Connection(broker.bootstrap, timeout_s=30) as connection:
-            for name, (code, message) in connection.create_topics([LOAD, FRESH], partitions=PARTITIONS).items():
+            for name, (code, message) in connection.create_topics([load_topic(0), FRESH], partitions=PARTITIONS).items():
                 assert code == 0, f"create topic {name}: error {code} {message}"
         forked = multiprocessing.get_context("fork")
-        taken, refused = forked.Value("q", 0), forked.Value("q", 0)
+        turn, taken, refused = forked.Value("q", 0), forked.Value("q", 0), forked.Value("q", 0)
         load = [
-            forked.Process(target=produce_much, args=(broker.bootstrap, taken, refused), daemon=True) for _ in range(PRODUCERS)
+            forked.Process(target=produce_much, args=(broker.bootstrap, turn, taken, refused), daemon=True) for _ in range(PRODUCERS)
         ]
         try:
             with SteadyProducer(broker.bootstrap, FRESH, pause_s=0.01) as producer:
                 for process in load:
                     process.start()
                 topics = Topics(broker.bootstrap)
+                if full:
+                    threading.Thread(target=take_turns, args=(broker.bootstrap, turn, topics.over), daemon=True).start()
                 window = producer.window(seconds)
                 last = producer.window(3)
                 topics.stop()
