@@ -77,8 +77,15 @@ impl Config {
         // A preset for other keys goes first, wherever it stands.
         assignments.sort_by_key(|(_, path, _)| !PRESETS.contains(&path.as_str()));
         let mut config = Config::default();
-        for (source, path, value) in assignments {
-            config.set(&path, &value).map_err(|error| ConfigError::Set { place: Box::new(source), error })?;
+        let mut overruled = Config::default();
+        for (index, (source, path, value)) in assignments.iter().enumerate() {
+            // What is said again by a later source has to be right all the same, and sets nothing: not the keys that
+            // it is a preset for either.
+            let is_overruled = assignments[index + 1..].iter().any(|(_, later, _)| later == path);
+            let config = if is_overruled { &mut overruled } else { &mut config };
+            config
+                .set(path, value)
+                .map_err(|error| ConfigError::Set { place: Box::new(source.clone()), error })?;
         }
         config.check().map_err(ConfigError::Inconsistent)?;
         Ok(config)
@@ -159,6 +166,17 @@ mod tests {
         )
         .unwrap();
         assert_eq!((config.node_id.0, config.listen.as_str(), config.admin.as_str()), (3, "b:2", "a:1"));
+    }
+
+    #[test]
+    fn what_is_said_again_elsewhere_sets_nothing() {
+        let small = "memory.bytes = \"64 MiB\"";
+        let over = |file: &str, value: &str| {
+            let said = vec![("memory.bytes".to_owned(), value.to_owned())];
+            Config::assemble(Some((PathBuf::from("f"), file)), std::iter::empty(), said)
+        };
+        assert_eq!(over(small, "1 GiB").unwrap(), over("", "1 GiB").unwrap());
+        assert!(over("memory.bytes = \"much\"", "1 GiB").is_err(), "still wrong where it is overruled");
     }
 
     #[test]

@@ -73,7 +73,9 @@ fn undeclared(
     if circumstances.times_of(node, AFTERWARDS, unfelt).meet(from, to) {
         return None;
     }
-    for check in &history.health {
+    // A node whose trouble ended and began anew needs time again.
+    let mut told = None;
+    for check in history.health.iter().filter(|check| check.asked >= from) {
         // Somebody is refused just before it is asked and just after it has answered.
         let any = |from: At, to: At| {
             refused.get(refused.partition_point(|at| *at < from)).is_some_and(|at| *at <= to)
@@ -87,16 +89,20 @@ fn undeclared(
             .any(|serving| (serving..serving + DECLARED_AFTER).contains(&check.at));
         // One that has just begun to take writes again may have refused some that had waited.
         let over = check.at.saturating_add(AMID) > to;
-        if check.asked < from + DECLARED_AFTER || over || !amid || !goes_on || fresh {
-            continue;
-        }
         let says = match &check.answer {
             Readiness::Ready => "it calls itself ready".to_owned(),
-            Readiness::NotReady(why) | Readiness::ReadyBut(why) if names_a_reason(why) => continue,
+            Readiness::NotReady(why) | Readiness::ReadyBut(why) if names_a_reason(why) => {
+                told = Some(check.at);
+                continue;
+            }
             Readiness::ReadyBut(why) => format!("it says no more than {why:?}"),
             Readiness::NotReady(why) => format!("it gives no reason but {why:?}"),
             Readiness::Silent => continue,
         };
+        let soon = check.asked < told.unwrap_or(from).saturating_add(DECLARED_AFTER);
+        if soon || over || !amid || !goes_on || fresh {
+            continue;
+        }
         return Some(format!(
             "{node} refuses {what} since {}, and at {} {says}",
             seconds(from),
@@ -331,6 +337,18 @@ mod tests {
         {
             let history = refusing(&Readiness::NotReady(why.into()));
             assert_eq!(silent(&history, Some(FaultKind::DiskFull)).len(), count, "{why:?}");
+        }
+    }
+
+    #[test]
+    fn a_node_that_told_a_moment_ago_is_heard() {
+        let why = "no space left on the journal's disk".to_owned();
+        for (ready_from, count) in [(20, 1), (22, 1), (24, 0)] {
+            let mut history = refusing(&Readiness::NotReady(why.clone()));
+            for check in history.health.iter_mut().filter(|check| check.asked >= ready_from * S) {
+                check.answer = Readiness::Ready;
+            }
+            assert_eq!(silent(&history, Some(FaultKind::DiskFull)).len(), count, "{ready_from}");
         }
     }
 

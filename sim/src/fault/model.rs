@@ -107,7 +107,8 @@ pub enum FaultKind {
     LostWrite,
     /// A write reports success and lands elsewhere in the file.
     MisdirectedWrite,
-    /// At `at`, one bit of a durable file flips.
+    /// At `at`, one bit of a durable file flips; none of what was last made durable of a journal, which would read like a
+    /// write that never ended.
     BitRot,
     /// Writes and creates fail for want of space; reads go on.
     DiskFull,

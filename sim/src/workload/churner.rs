@@ -36,7 +36,6 @@ const RIVALS_ONE_IN: u64 = 3;
 /// One topic of so many has `LogAppendTime`.
 const STAMPED_ONE_IN: u64 = 3;
 /// A search by time reads from the disk.
-const LOOK_UP_WITHIN: Duration = Duration::from_secs(12);
 
 pub(super) fn start<B: Backend>(client: Client<B>, every: Duration, within: Duration, stream: Stream) {
     let churner = Churner {
@@ -336,8 +335,9 @@ impl<B: Backend> Churner<B> {
         let Some((_, newest)) = times.last() else { return };
         let expected = times.iter().find(|(_, time)| time >= newest).copied();
         let query = LookupQuery::Timestamp(*newest);
-        let found = lookups::find(&self.client, &mut self.line, place, query, None, LOOK_UP_WITHIN).await;
-        if let Ok(Some(found)) = found
+        let question = lookups::Question { place, query, epoch: None };
+        let found = lookups::find(&self.client, &mut self.line, question, lookups::WITHIN).await;
+        if let Ok(Some(found)) = found.map(|found| found.map(|found| (found.offset, found.timestamp)))
             && Some(found) != expected
         {
             let what = format!("a look-up of the time {newest} finds {found:?} instead of {expected:?}");

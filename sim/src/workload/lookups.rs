@@ -22,7 +22,7 @@ use crate::history::{
 use crate::world::streams::Stream;
 
 /// A search by time reads from the disk.
-const WITHIN: Duration = Duration::from_secs(12);
+pub(super) const WITHIN: Duration = Duration::from_secs(12);
 /// The first version that knows the newest time.
 const VERSION: i16 = 7;
 const EPOCH_END_VERSION: i16 = 4;
@@ -39,6 +39,13 @@ pub(super) fn start<B: Backend>(client: Client<B>, every: Duration, stream: Stre
 pub(super) struct Epoch {
     told: i32,
     named: i32,
+}
+
+/// What a look-up asks for; with an epoch it names one.
+pub(super) struct Question<'a> {
+    pub(super) place: &'a Place,
+    pub(super) query: LookupQuery,
+    pub(super) epoch: Option<Epoch>,
 }
 
 struct Looker<B: Backend> {
@@ -74,7 +81,12 @@ impl<B: Backend> Looker<B> {
         };
         match epoch {
             Some(epoch) if self.stream.below(3) == 0 => self.epoch_end(&place, epoch).await,
-            _ => ask(&self.client, &mut self.line, &place, query, epoch, WITHIN).await,
+            _ => {
+                let question = Question { place: &place, query, epoch };
+                let found = find(&self.client, &mut self.line, question, WITHIN).await?;
+                self.client.field.notes.write().lookups.extend(found);
+                Ok(())
+            }
         }
     }
 
@@ -185,41 +197,19 @@ pub(super) async fn look_up<B: Backend>(
     query: LookupQuery,
     within: Duration,
 ) -> Result<(), CallError> {
-    ask(client, line, place, query, None, within).await
-}
-
-async fn ask<B: Backend>(
-    client: &Client<B>,
-    line: &mut Line<B>,
-    place: &Place,
-    query: LookupQuery,
-    epoch: Option<Epoch>,
-    within: Duration,
-) -> Result<(), CallError> {
-    let sent = client.now();
-    if let Some((offset, timestamp)) = find(client, line, place, query, epoch, within).await? {
-        client.field.notes.write().lookups.push(Lookup {
-            client: client.name.clone(),
-            place: place.clone(),
-            query,
-            sent,
-            at: client.now(),
-            offset,
-            timestamp,
-        });
-    }
+    let found = find(client, line, Question { place, query, epoch: None }, within).await?;
+    client.field.notes.write().lookups.extend(found);
     Ok(())
 }
 
-/// The offset and the time that answer a look-up; none when it was refused.
+/// The look-up that was answered; none when it was refused.
 pub(super) async fn find<B: Backend>(
     client: &Client<B>,
     line: &mut Line<B>,
-    place: &Place,
-    query: LookupQuery,
-    epoch: Option<Epoch>,
+    question: Question<'_>,
     within: Duration,
-) -> Result<Option<(i64, i64)>, CallError> {
+) -> Result<Option<Lookup>, CallError> {
+    let Question { place, query, epoch } = question;
     let timestamp = match query {
         LookupQuery::Latest => -1,
         LookupQuery::Earliest => -2,
@@ -236,5 +226,13 @@ pub(super) async fn find<B: Backend>(
     let answer = line.call(Trade::Look, &request, VERSION, within, |_| true).await?;
     let partition = answer.topics.iter().flat_map(|topic| &topic.partitions).next();
     let served = partition.filter(|partition| told(client, place, epoch, partition.error_code, sent));
-    Ok(served.map(|partition| (partition.offset, partition.timestamp)))
+    Ok(served.map(|partition| Lookup {
+        client: client.name.clone(),
+        place: place.clone(),
+        query,
+        sent,
+        at: client.now(),
+        offset: partition.offset,
+        timestamp: partition.timestamp,
+    }))
 }

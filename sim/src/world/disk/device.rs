@@ -9,6 +9,7 @@ use std::panic::Location;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use io_backend::Moment;
 use io_backend::registry::InFlight;
 
@@ -52,6 +53,8 @@ pub(super) struct State {
     pub(super) markers: Markers,
     pub(super) counts: DeviceCounts,
     pub(super) failures: Vec<JournalFailure>,
+    /// Groups of journals that are not there as they were given, and behind which nothing stands yet.
+    pub(super) untold: Vec<Untold>,
     /// When the device has moved all that it was given so far.
     busy_until: u64,
 }
@@ -62,6 +65,15 @@ pub struct JournalFailure {
     pub at: u64,
     pub class: PathClass,
     pub opens: bool,
+}
+
+/// A write that reported success and went wrong. A group behind it shows that something is missing; a journal that ends
+/// here reads like one whose last group was never acknowledged, and what a node makes of that nobody can judge.
+pub(super) struct Untold {
+    pub(super) class: PathClass,
+    pub(super) inode: Inode,
+    pub(super) position: u64,
+    pub(super) data: Bytes,
 }
 
 /// Counts of operations done, for budgets and probes.
@@ -110,6 +122,7 @@ impl Device {
             markers: Markers::new(universe.options.marker),
             counts: DeviceCounts::default(),
             failures: Vec::new(),
+            untold: Vec::new(),
             busy_until: 0,
         };
         Arc::new(Device { machine, universe: universe.clone(), state: Mutex::new(state) })
@@ -334,6 +347,7 @@ impl Device {
             }
         }
         state.locked.retain(|_, owner| *owner != process);
+        state.make_good();
         drop(state);
         for operation in ended {
             if let Some(timer) = operation.timer {
@@ -372,11 +386,14 @@ impl Device {
         let State { image, stream, .. } = &mut *state;
         let any = PathSelector::Any;
         let selector = fault.path.as_ref().unwrap_or(&any);
-        let mut candidates: Vec<Inode> =
-            image.names().files(true).filter(|(path, _)| selector.matches(path)).map(|(_, i)| i).collect();
+        let matching = image.names().files(true).filter(|(path, _)| selector.matches(path));
+        let mut candidates: Vec<(Inode, PathClass)> =
+            matching.map(|(path, inode)| (inode, PathClass::of(path))).collect();
         while !candidates.is_empty() {
-            let chosen = candidates.swap_remove(stream.below(candidates.len() as u64) as usize);
-            if image.alter(chosen, |file| file.rot(stream)) == Some(true) {
+            let (chosen, class) = candidates.swap_remove(stream.below(candidates.len() as u64) as usize);
+            // As with [`Untold`]: the last group of a journal, once damaged, reads like one that was never written to its end.
+            let spares_newest = matches!(class, PathClass::Journal | PathClass::Raft);
+            if image.alter(chosen, |file| file.rot(spares_newest, stream)) == Some(true) {
                 return true;
             }
         }

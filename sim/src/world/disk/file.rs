@@ -40,6 +40,8 @@ pub struct FileState {
     /// Bytes of the writes in `unsynced`.
     dirty: u64,
     numbers: u64,
+    /// The first and the last page of what the last sync made durable, zeros aside.
+    newest: Option<(u64, u64)>,
 }
 
 /// What a sync made durable.
@@ -88,6 +90,13 @@ impl FileState {
         }
     }
 
+    /// Makes these bytes durable, as if they had been written and synced long ago.
+    pub fn put_right(&mut self, position: u64, data: &Bytes) {
+        for pages in [&mut self.current, &mut self.durable] {
+            pages.write(position, data);
+        }
+    }
+
     pub fn set_len(&mut self, len: u64) {
         self.current.set_len(len);
         self.push(Change::SetLen(len));
@@ -122,6 +131,7 @@ impl FileState {
         if alone {
             self.durable.adopt_len(self.current.len());
         }
+        self.newest = pages_of(&result).or(self.newest);
         result
     }
 
@@ -215,9 +225,13 @@ impl FileState {
         lengths[stream.below(lengths.len() as u64) as usize]
     }
 
-    /// Flips a bit of a durable page, on the medium and in the cache. False when there is none.
-    pub fn rot(&mut self, stream: &mut Stream) -> bool {
-        let occupied = self.durable.occupied();
+    /// Flips a bit of a durable page, on the medium and in the cache; of none that the last sync made durable, if that is
+    /// to be spared. False when there is none.
+    pub fn rot(&mut self, spares_newest: bool, stream: &mut Stream) -> bool {
+        let mut occupied = self.durable.occupied();
+        if let Some((first, last)) = self.newest.filter(|_| spares_newest) {
+            occupied.retain(|page| !(first..=last).contains(page));
+        }
         if occupied.is_empty() {
             return false;
         }
@@ -232,6 +246,14 @@ impl FileState {
         self.current.flip(position, bit);
         true
     }
+}
+
+/// The first and the last page of what is not zero.
+fn pages_of(covered: &Covered) -> Option<(u64, u64)> {
+    let writes = covered.ranges.iter().zip(&covered.data);
+    let filled = writes.filter(|(_, data)| data.iter().any(|byte| *byte != 0));
+    let pages = filled.map(|((position, len), _)| (position / PAGE, (position + len - 1) / PAGE));
+    pages.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)))
 }
 
 fn split_by_page(position: u64, data: &Bytes, by_page: &mut BTreeMap<u64, Vec<(u64, Bytes)>>) {

@@ -147,9 +147,26 @@ fn rot_flips_exactly_one_bit() {
     file.write(4096, written(100, 0x55));
     file.sync(file.last_change());
     let before = file.durable().read(0, 5_000);
-    assert!(file.rot(&mut Stream::new(1, "disk")));
+    assert!(file.rot(false, &mut Stream::new(1, "disk")));
     let after = file.durable().read(0, 5_000);
     let flipped: u32 = before.iter().zip(&after).map(|(a, b)| (a ^ b).count_ones()).sum();
     assert_eq!(flipped, 1);
     assert_eq!(file.current(), file.durable());
+}
+
+#[test]
+fn rot_spares_what_was_synced_last() {
+    let mut file = FileState::default();
+    let mut stream = Stream::new(1, "disk");
+    file.write(0, written(4096, 0x55));
+    file.sync(file.last_change());
+    assert!(!file.rot(true, &mut stream), "nothing else is there");
+    file.write(4096, written(4096, 0x55));
+    file.sync(file.last_change());
+    file.write(8192, written(4096, 0));
+    file.sync(file.last_change());
+    for _ in 0..20 {
+        assert!(file.rot(true, &mut stream));
+    }
+    assert_eq!(file.durable().read(4096, 4096), vec![0x55; 4096]);
 }

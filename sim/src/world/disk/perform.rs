@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use super::device::{FAILURES_KEPT, JournalFailure, Operation, SYNCS_KEPT, State};
+use super::device::{FAILURES_KEPT, JournalFailure, Operation, SYNCS_KEPT, State, Untold};
 use super::file::Covered;
 use super::names::Inode;
 use super::operation::{Handle, Output, SyncRecord, Work};
@@ -54,6 +54,7 @@ impl State {
                 self.write(*inode, *position, data, operation.effect.write, now);
                 let covers = self.image.file(*inode).map_or(0, |file| file.last_change());
                 self.sync(operation, *inode, covers, now);
+                self.group_written(operation, *inode, *position, data);
                 Ok(Output::Done)
             }
             Work::Sync { inode } => {
@@ -119,6 +120,22 @@ impl State {
                 let elsewhere = self.stream.below(room / 512 + 1) * 512;
                 self.image.write(inode, elsewhere, cached(data));
             }
+        }
+    }
+
+    fn group_written(&mut self, operation: &Operation, inode: Inode, position: u64, data: &Bytes) {
+        let class = PathClass::of(&operation.path);
+        match operation.effect.write {
+            _ if !matches!(class, PathClass::Journal | PathClass::Raft) => {}
+            WriteFate::Done => self.untold.retain(|untold| untold.class != class),
+            _ => self.untold.push(Untold { class, inode, position, data: cached(data) }),
+        }
+    }
+
+    /// The process has ended: what stands at the end of a journal is there after all.
+    pub(super) fn make_good(&mut self) {
+        for untold in std::mem::take(&mut self.untold) {
+            self.image.alter(untold.inode, |file| file.put_right(untold.position, &untold.data));
         }
     }
 

@@ -64,6 +64,26 @@ fn the_power_goes_while_the_third_group_is_in_flight() {
 }
 
 #[test]
+fn a_lost_group_is_missing_only_where_a_later_one_shows_it() {
+    lived(1, |world| async move {
+        world.node(1).start(committing);
+        for nth in [2, 4] {
+            let lost = aimed(FaultKind::LostWrite, "group-in-flight", Some(nth), 5 * MS);
+            world.inject(&Fault { count: Some(1), ..lost });
+        }
+        world.sleep(45 * MS).await;
+        let there = || [1, 2, 3, 4].map(|number| durable_block(&world, number));
+        assert_eq!(there(), [true, false, true, false]);
+        assert!(world.node(1).kill());
+        assert_eq!(
+            there(),
+            [true, false, true, true],
+            "the fourth reads like one that was never acknowledged"
+        );
+    });
+}
+
+#[test]
 fn a_stall_aimed_at_a_group_holds_that_very_group() {
     lived(2, |world| async move {
         world.node(1).start(committing);
