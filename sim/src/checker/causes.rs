@@ -28,6 +28,8 @@ enum Cause {
     Topic,
     /// A fault that changes what is on the disk.
     Corruption,
+    /// ... and the node, if it was asked since its start, last said of the partition that it does not serve.
+    Damage,
     /// Asked again for what was there already, or with a session of before: part of the protocol.
     Protocol,
 }
@@ -37,9 +39,9 @@ fn causes(error: &str) -> &'static [Cause] {
     use Cause::*;
     match error {
         // A clock that jumps ends deadlines: a read that was in time is given up.
-        "kafkastorageerror" => &[Disk, Declared, Work, Start, Clock, Corruption],
+        "kafkastorageerror" => &[Disk, Declared, Work, Start, Clock],
         "requesttimedout" => &[Disk, Declared, Work, Start, Clock],
-        "notleaderorfollower" | "leadernotavailable" => &[Disk, Work, Start, Topic, Corruption],
+        "notleaderorfollower" | "leadernotavailable" => &[Disk, Work, Start, Topic, Damage],
         // Somebody else leads by now, or the same node anew. Whoever names a wrong epoch on purpose does not complain.
         "fencedleaderepoch" => &[Disk, Work, Start, Topic],
         "notcontroller" => &[Disk, Work, Start],
@@ -150,6 +152,15 @@ fn was_there(
         Cause::Corruption => {
             let destroys = |kind: FaultKind| kind.destroys_data() && kind != FaultKind::SyncFails;
             circumstances.faults_of(node, destroys).any(|hit| hit.from <= to)
+        }
+        Cause::Damage => {
+            let began = circumstances.lives(node).map(|life| life.began).filter(|at| *at <= to).max();
+            let of_this_process = |check: &&HealthCheck| {
+                began.is_none_or(|at| at <= check.asked) && check.asked <= to.saturating_add(AFTERWARDS)
+            };
+            let last = history.health.iter().rfind(of_this_process);
+            was_there(Cause::Corruption, complaint, history, circumstances, node)
+                && last.is_none_or(|check| declares(&check.answer, complaint.place.as_ref()))
         }
         Cause::Protocol => true,
     }
@@ -273,6 +284,20 @@ mod tests {
         assert_eq!(says(format!("{other}ready, but partition {} does not open: damaged", place())), 0);
         assert_eq!(says(other.into()), 1);
         assert_eq!(says(format!("{other}ready, but no changes of metadata are taken for 3 s")), 0);
+    }
+
+    #[test]
+    fn damage_is_a_cause_where_the_node_names_the_partition_or_was_not_asked() {
+        let mut history = told("NotLeaderOrFollower", 60);
+        let mut says = |answer: Option<Readiness>| {
+            let check = |answer| HealthCheck { node: 1, asked: 58 * S, at: 58 * S, answer };
+            history.health = answer.map(check).into_iter().collect();
+            found(&history, Some(FaultKind::BitRot)).len()
+        };
+        let but =
+            |place: &str| Some(Readiness::ReadyBut(format!("partition {place} does not open: damaged")));
+        assert_eq!((says(None), says(but(&place().to_string()))), (0, 0));
+        assert_eq!((says(Some(Readiness::Ready)), says(but("others-0"))), (1, 1));
     }
 
     #[test]

@@ -29,6 +29,9 @@ const SIGN: At = 5_000_000_000;
 const SENDS_LOOKED_AT: usize = 256;
 /// So many sightings of one cause are kept: the first ones tell.
 const KEPT: usize = 4;
+/// Refusals are many, and most have their reason: those that lie so far apart are kept, and more of them.
+const REFUSALS_APART: At = 3_000_000_000;
+const REFUSALS_KEPT: usize = 32;
 
 /// What made the watch look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +42,8 @@ pub(super) enum Why {
     Frozen(Trade, At),
     /// A client gave up on a request.
     Unanswered(Trade, At),
+    /// A client was told an error.
+    Refused(Trade, At),
     /// A producer waits for an acknowledgement while others get theirs.
     Unacknowledged(At),
     /// Clients did not come to their end.
@@ -62,6 +67,9 @@ impl Why {
             Why::Unanswered(trade, sent) => {
                 format!("a {} request of {} was given up", trade.name(), seconds(sent))
             }
+            Why::Refused(trade, sent) => {
+                format!("a {} request of {} was answered with an error", trade.name(), seconds(sent))
+            }
             Why::Unacknowledged(began) => {
                 format!("a batch of {} waits for its acknowledgement", seconds(began))
             }
@@ -81,10 +89,24 @@ impl Why {
             ("answered-by-deadline", Why::Undecided(..)) => 2,
             ("acknowledged-when-clear", Why::Unacknowledged(_)) => 3,
             ("acknowledged-when-clear", Why::Undecided(..)) => 2,
+            ("silent-refusal" | "refused-at-once" | "error-without-cause", Why::Refused(..)) => 3,
+            ("silent-refusal", Why::Undecided(Trade::Produce, _)) => 2,
+            ("served-beside-others", Why::Unanswered(..)) => 3,
+            ("served-beside-others", Why::Undecided(..)) => 2,
             ("unreadable", Why::Unread) => 3,
             ("polite-stop" | "left-in-flight", Why::NotStopping) => 3,
             (_, Why::Stopped) => 2,
             _ => 1,
+        }
+    }
+
+    /// Whether the finding tells of that very moment.
+    fn is_named_in(self, what: &str) -> bool {
+        match self {
+            Why::Refused(_, at) | Why::Unanswered(_, at) | Why::Unacknowledged(at) => {
+                what.contains(&format!(" {}", seconds(at)))
+            }
+            _ => false,
         }
     }
 
@@ -111,6 +133,9 @@ pub(super) struct Watch<'a> {
     /// Since when what is undecided now has been, if it was sighted, and whether as a standstill.
     episode: Option<(At, bool)>,
     requests_seen: usize,
+    complaints_seen: usize,
+    /// When a refusal was sighted last.
+    refused: Option<At>,
     quiet: Option<Quiet>,
     quiet_end: Option<Quiet>,
 }
@@ -140,6 +165,8 @@ impl<'a> Watch<'a> {
             sightings: Vec::new(),
             episode: None,
             requests_seen: 0,
+            complaints_seen: 0,
+            refused: None,
             quiet: None,
             quiet_end: None,
         }
@@ -157,6 +184,7 @@ impl<'a> Watch<'a> {
         self.see_stopping();
         let somebody_is_kept_away = self.keeps_somebody_away(now);
         let mut notes = self.field.notes.write();
+        let refusal = self.refusal(&notes, now);
         if somebody_is_kept_away {
             notes.pulse.excuse(now);
             self.episode = None;
@@ -172,6 +200,9 @@ impl<'a> Watch<'a> {
                 }
                 self.sight(why);
             }
+        }
+        if let Some(why) = refusal {
+            self.sight(why);
         }
         self.count(now);
         if let Some(counts) = self.world.node(1).counts() {
@@ -234,9 +265,22 @@ impl<'a> Watch<'a> {
         signs
     }
 
+    /// An error that a client was told since the last look, if none was sighted a moment ago.
+    fn refusal(&mut self, notes: &History, now: At) -> Option<Why> {
+        let fresh = notes.complaints.get(self.complaints_seen..).unwrap_or_default();
+        self.complaints_seen = notes.complaints.len();
+        let told = fresh.first()?;
+        if self.refused.is_some_and(|last| now < last + REFUSALS_APART) {
+            return None;
+        }
+        self.refused = Some(now);
+        Some(Why::Refused(told.trade, told.sent))
+    }
+
     /// Notes who waits for whom now.
     pub(super) fn sight(&mut self, why: Why) {
-        if self.sightings.iter().filter(|sighting| sighting.why.is_like(why)).count() < KEPT {
+        let kept = if matches!(why, Why::Refused(..)) { REFUSALS_KEPT } else { KEPT };
+        if self.sightings.iter().filter(|sighting| sighting.why.is_like(why)).count() < kept {
             self.sightings.push(Sighting { why, explanation: self.world.explain() });
         }
     }
@@ -287,10 +331,10 @@ pub(super) fn explain(
     let Some(found) = record.violations.iter().find(|found| found.verdict == Verdict::Freeze) else { return };
     let stands_still = |sighting: &Sighting| sighting.explanation.standstill != waits::Standstill::None;
     // The first of equals.
-    let best = sightings
-        .iter()
-        .rev()
-        .max_by_key(|sighting| (sighting.why.fits(&found.checker), stands_still(sighting)));
+    let best = sightings.iter().rev().max_by_key(|sighting| {
+        let is_named = sighting.why.is_named_in(&found.what);
+        (sighting.why.fits(&found.checker), is_named, stands_still(sighting))
+    });
     if let Some(Sighting { why, explanation }) = best {
         let livelock = matches!(stop, Some(Stop::Livelock { .. } | Stop::GivenUp { .. } | Stop::Busy { .. }));
         let class = if livelock { "livelock" } else { explanation.standstill.name() };
@@ -336,7 +380,8 @@ mod tests {
     }
 
     fn found(checker: &str, verdict: Verdict) -> RunRecord {
-        let violation = Violation { checker: checker.into(), verdict, what: String::new() };
+        let what = "client-1 was told something at 9.123 s to a produce request of 9.000 s".to_owned();
+        let violation = Violation { checker: checker.into(), verdict, what };
         RunRecord { violations: vec![violation], ..RunRecord::default() }
     }
 
@@ -350,12 +395,16 @@ mod tests {
             sighting(Why::Unanswered(trade, 5), "unanswered", Freeze),
             sighting(Why::Unanswered(trade, 9), "unanswered later", Freeze),
             sighting(Why::NotStopping, "not stopping", Freeze),
+            sighting(Why::Refused(trade, 2_000_000_000), "refused", Freeze),
+            sighting(Why::Refused(trade, 9_000_000_000), "refused then", Freeze),
         ];
         for (checker, line) in [
             ("answered-by-deadline", "unanswered"),
             ("standstill", "undecided"),
             ("polite-stop", "not stopping"),
-            ("a-checker-of-tomorrow", "undecided"),
+            ("error-without-cause", "refused then"),
+            ("served-beside-others", "unanswered"),
+            ("a-checker-of-tomorrow", "refused then"),
         ] {
             let mut record = found(checker, Verdict::Freeze);
             explain(&mut record, &sightings, None, None);

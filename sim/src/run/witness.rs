@@ -68,11 +68,11 @@ impl Lives {
             let ended = life.end.as_ref().map_or(At::MAX, |(at, _)| *at);
             for failure in failures.iter().filter(|failure| (life.began..=ended).contains(&failure.at)) {
                 let of_life = &mut life.journal_failures;
-                *match (failure.class, failure.opens) {
-                    (PathClass::Raft, _) => &mut of_life.raft,
-                    (_, false) => &mut of_life.contents,
-                    (_, true) => &mut of_life.opens,
-                } += 1;
+                match (failure.class, failure.opens) {
+                    (PathClass::Raft, _) => of_life.raft += 1,
+                    (_, false) => of_life.contents = of_life.contents.max(failure.in_a_row),
+                    (_, true) => of_life.opens += 1,
+                }
             }
         }
         lives
@@ -96,15 +96,17 @@ mod tests {
             ending(1, 51, Cause::Exited(ExitStatus::Clean, "returned".into())),
             ending(2, 90, Cause::PowerLost),
         ];
-        let failed = |at, class, opens| JournalFailure { at, class, opens };
+        let failed = |at, class, opens, in_a_row| JournalFailure { at, class, opens, in_a_row };
         let failures = [
-            failed(51, PathClass::Journal, false),
-            failed(55, PathClass::Raft, false),
-            failed(70, PathClass::Raft, false),
-            failed(71, PathClass::Journal, true),
+            failed(49, PathClass::Journal, false, 1),
+            failed(50, PathClass::Journal, false, 2),
+            failed(51, PathClass::Journal, false, 1),
+            failed(55, PathClass::Raft, false, 0),
+            failed(70, PathClass::Raft, false, 0),
+            failed(71, PathClass::Journal, true, 0),
         ];
         let lives = lives.with_ends(&ends, &failures);
-        assert_eq!(lives[0].journal_failures, JournalFailures { raft: 0, contents: 1, opens: 0 });
+        assert_eq!(lives[0].journal_failures, JournalFailures { raft: 0, contents: 2, opens: 0 });
         assert_eq!(lives[1].journal_failures, JournalFailures { raft: 1, contents: 0, opens: 1 });
         assert_eq!((lives[0].stopped, lives[1].stopped), (Some(50), None));
         assert_eq!(lives[0].end, Some((51, End::Exited(0, "returned".into()))));

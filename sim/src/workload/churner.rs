@@ -35,7 +35,6 @@ const RECORDS_MAX: u64 = 4;
 const RIVALS_ONE_IN: u64 = 3;
 /// One topic of so many has `LogAppendTime`.
 const STAMPED_ONE_IN: u64 = 3;
-/// A search by time reads from the disk.
 
 pub(super) fn start<B: Backend>(client: Client<B>, every: Duration, within: Duration, stream: Stream) {
     let churner = Churner {

@@ -32,7 +32,7 @@ pub struct Life {
 pub struct JournalFailures {
     /// Openings, writes and syncs of the metadata's journal.
     pub raft: u32,
-    /// Writes and syncs of the records' journal.
+    /// Writes and syncs of the records' journal, the most in a row: with no group written in between.
     pub contents: u32,
     /// Openings of its files.
     pub opens: u32,

@@ -53,6 +53,8 @@ pub(super) struct State {
     pub(super) markers: Markers,
     pub(super) counts: DeviceCounts,
     pub(super) failures: Vec<JournalFailure>,
+    /// Writes and syncs of the records' journal that failed since it last wrote a group, or its process began.
+    pub(super) failed_in_a_row: u32,
     /// Groups of journals that are not there as they were given, and behind which nothing stands yet.
     pub(super) untold: Vec<Untold>,
     /// When the device has moved all that it was given so far.
@@ -65,6 +67,8 @@ pub struct JournalFailure {
     pub at: u64,
     pub class: PathClass,
     pub opens: bool,
+    /// How many of them it makes, with no group written in between.
+    pub in_a_row: u32,
 }
 
 /// A write that reported success and went wrong. A group behind it shows that something is missing; a journal that ends
@@ -122,6 +126,7 @@ impl Device {
             markers: Markers::new(universe.options.marker),
             counts: DeviceCounts::default(),
             failures: Vec::new(),
+            failed_in_a_row: 0,
             untold: Vec::new(),
             busy_until: 0,
         };
@@ -348,6 +353,7 @@ impl Device {
         }
         state.locked.retain(|_, owner| *owner != process);
         state.make_good();
+        state.failed_in_a_row = 0;
         drop(state);
         for operation in ended {
             if let Some(timer) = operation.timer {

@@ -125,6 +125,9 @@ impl State {
 
     fn group_written(&mut self, operation: &Operation, inode: Inode, position: u64, data: &Bytes) {
         let class = PathClass::of(&operation.path);
+        if class == PathClass::Journal {
+            self.failed_in_a_row = 0;
+        }
         match operation.effect.write {
             _ if !matches!(class, PathClass::Journal | PathClass::Raft) => {}
             WriteFate::Done => self.untold.retain(|untold| untold.class != class),
@@ -167,7 +170,10 @@ impl State {
         capacity: u64,
         now: u64,
     ) -> io::Error {
-        self.note_failure(operation, now);
+        // What ends journals is a disk that fails, not one that is full.
+        if failure != DiskFailure::Full {
+            self.note_failure(operation, now);
+        }
         match &operation.work {
             Work::Sync { inode } => self.sync_failed(operation, *inode, operation.covers, now),
             Work::WriteDurable { inode, position, data } if failure == DiskFailure::PagesLost => {
@@ -197,8 +203,12 @@ impl State {
             Work::Write { .. } | Work::WriteDurable { .. } | Work::Sync { .. } => false,
             _ => return,
         };
+        if class == PathClass::Journal && !opens {
+            self.failed_in_a_row += 1;
+        }
         if matches!(class, PathClass::Journal | PathClass::Raft) && self.failures.len() < FAILURES_KEPT {
-            self.failures.push(JournalFailure { at: now, class, opens });
+            let in_a_row = self.failed_in_a_row;
+            self.failures.push(JournalFailure { at: now, class, opens, in_a_row });
         }
     }
 
