@@ -1,7 +1,8 @@
 //! An account: so much of something, taken in shares that come back when they are dropped.
 //!
 //! Whoever finds too little waits in line, first come, first served, so that a large wish is not starved by
-//! small ones. Each class has a line of its own and fills the account up to a limit of its own, so that what
+//! small ones. Who takes in pieces keeps the place of its first one: were each piece to come last, all would hold
+//! some and none ever enough. Each class has a line of its own and fills the account up to a limit of its own, so that what
 //! is essential still finds room while what is large stands still. Each step costs O(log n) of those that wait.
 
 use std::collections::BTreeMap;
@@ -83,13 +84,14 @@ impl Account {
         // Who stands in a line stays in it.
         let class = if place.is_in_line() { place.class } else { class };
         let mut state = self.state();
+        let number = *place.number.get_or_insert_with(|| {
+            state.numbers += 1;
+            state.numbers
+        });
         let line = &state.lines[class as usize];
-        let first = match place.number {
-            None => line.is_empty(),
-            Some(number) => line.first_key_value().is_some_and(|(n, _)| *n == number),
-        };
+        let first = line.first_key_value().is_none_or(|(first, _)| number <= *first);
         if first && self.fits(&state, class, amount) {
-            if let Some(number) = place.number.take() {
+            if place.of.take().is_some() {
                 state.lines[class as usize].remove(&number);
             }
             state.taken += amount;
@@ -98,18 +100,12 @@ impl Account {
             wake(next);
             return Poll::Ready(self.share(amount));
         }
-        match place.number {
-            None => {
-                state.numbers += 1;
-                let number = state.numbers;
-                *place = Place { number: Some(number), class, of: Some(self.clone()) };
-                state.lines[class as usize].insert(number, cx.waker().clone());
-            }
-            Some(number) => {
-                if let Some(waker) = state.lines[class as usize].get_mut(&number) {
-                    waker.clone_from(cx.waker());
-                }
-            }
+        state.lines[class as usize]
+            .entry(number)
+            .and_modify(|waker| waker.clone_from(cx.waker()))
+            .or_insert_with(|| cx.waker().clone());
+        if !place.is_in_line() {
+            *place = Place { number: Some(number), class, of: Some(self.clone()) };
         }
         Poll::Pending
     }
@@ -167,10 +163,12 @@ impl Account {
     }
 }
 
-/// A place in line, kept by who waits; dropping it leaves the line.
+/// A place in line, kept by who waits, and from one piece to the next; dropping it leaves the line.
 pub struct Place {
+    /// By the time of the first wish.
     number: Option<u64>,
     class: Class,
+    /// While it stands in the line.
     of: Option<Arc<Account>>,
 }
 
@@ -182,7 +180,7 @@ impl Default for Place {
 
 impl Place {
     pub fn is_in_line(&self) -> bool {
-        self.number.is_some()
+        self.of.is_some()
     }
 }
 
@@ -293,6 +291,22 @@ mod tests {
         drop(large);
         assert!(take(&account, &mut small, 1).is_some(), "who gives up lets the next one in");
         drop(a);
+    }
+
+    #[test]
+    fn who_takes_in_pieces_keeps_its_place_until_it_has_them_all() {
+        let account = account(100);
+        let (mut older, mut newer, mut fresh) = (Place::default(), Place::default(), Place::default());
+        let held = [take(&account, &mut older, 40), take(&account, &mut newer, 40)];
+        assert!(take(&account, &mut newer, 30).is_none());
+        assert!(take(&account, &mut fresh, 10).is_none(), "one stands in line");
+        assert!(take(&account, &mut older, 20).is_some(), "it came before both");
+        assert!(take(&account, &mut older, 50).is_none());
+        assert!(take(&account, &mut newer, 30).is_none(), "though there is no room for the older one");
+        drop((older, held));
+        assert!(take(&account, &mut newer, 30).is_some());
+        let mut of_the_next = std::mem::take(&mut newer);
+        assert!(take(&account, &mut newer, 1).is_none() && take(&account, &mut of_the_next, 1).is_some());
     }
 
     #[test]

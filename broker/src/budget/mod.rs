@@ -1,7 +1,8 @@
 //! What the node has to give away: accounts of requests and of bytes, and who stands in line for them.
 //!
 //! Everything that grows with load is charged to one of a few accounts, whose limits are shares of one bound
-//! of memory (`memory.bytes`). Who finds an account empty waits in its line and holds nothing meanwhile.
+//! of memory (`memory.bytes`). Who finds an account empty waits in its line and holds nothing meanwhile, but for the
+//! pieces of a large request that have come: it keeps its place until it is whole.
 
 use std::pin::pin;
 use std::sync::Arc;

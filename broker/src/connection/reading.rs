@@ -12,7 +12,7 @@ use tokio::io::AsyncReadExt;
 
 use super::frame::{self, Next, SIZE_BYTES};
 use super::{Connection, End};
-use crate::budget::{self, Class, Held, Holds, Share};
+use crate::budget::{self, Class, Held, Holds, Place, Share};
 use crate::limits::{READ_BUFFER_BYTES, ROOM_PATIENCE, SMALL_REQUEST_BYTES};
 use crate::wire::{self, Incoming};
 
@@ -28,6 +28,7 @@ impl<B: Backend> Connection<'_, B> {
                         false => budget::decoded_bytes(size, self.front.context.config.server.request_bytes),
                     };
                     ready!(self.poll_bytes(size, amount, cx));
+                    self.bytes_place = Place::default();
                     self.leave_arriving();
                     let request = ready!(self.poll_enter(cx));
                     let mut held = Held { request, bytes: self.bytes.take(), waiting: None };
@@ -106,7 +107,9 @@ impl<B: Backend> Connection<'_, B> {
             return Poll::Ready(None);
         }
         let class = self.class();
-        self.front.budget.requests.poll_take(&mut self.request_place, class, 1, cx).map(Some)
+        let share = ready!(self.front.budget.requests.poll_take(&mut self.request_place, class, 1, cx));
+        self.request_place = Place::default();
+        Poll::Ready(Some(share))
     }
 
     /// Produces wait for the disk: whoever asks something else is answered while they stand still.
