@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use reports::{Verdict, Violation};
 
 use super::Findings;
-use crate::history::{History, Outcome, Place, seconds};
+use crate::history::{At, History, Outcome, Place, seconds};
 use crate::scenario::AckMode;
 
 /// A poll goes on where the one before it ended, and offsets rise by one.
@@ -49,20 +49,22 @@ pub fn poll_order(history: &History) -> Vec<Violation> {
 /// Acknowledged, and a consumer that had all the time in the world never got there.
 pub fn unseen(history: &History) -> Vec<Violation> {
     let mut findings = Findings::of("unseen", Verdict::Safety);
-    let mut acknowledged: BTreeMap<&Place, i64> = BTreeMap::new();
+    let mut acknowledged: BTreeMap<&Place, Vec<(At, i64)>> = BTreeMap::new();
     for send in &history.sends {
-        if let Outcome::Acked { base: Some(base), .. } = &send.outcome
+        if let Outcome::Acked { base: Some(base), at } = send.outcome
             && send.acks != AckMode::None
         {
-            let end = acknowledged.entry(&send.place).or_insert(0);
-            *end = (*end).max(base + i64::from(send.count));
+            acknowledged.entry(&send.place).or_default().push((at, base + i64::from(send.count)));
         }
     }
     for ((consumer, place), position) in &history.positions {
-        let end = acknowledged.get(place).copied().unwrap_or(0);
-        if *position < end {
+        let by_then =
+            acknowledged.get(place).into_iter().flatten().filter(|(at, _)| *at < position.owed_until);
+        let end = by_then.map(|(_, end)| *end).max().unwrap_or(0);
+        if position.offset < end {
             findings.add(format!(
-                "consumer {consumer} stayed at offset {position} of {place}, where records up to {end} were acknowledged"
+                "consumer {consumer} stayed at offset {} of {place}, where records up to {end} were acknowledged",
+                position.offset
             ));
         }
     }
@@ -73,6 +75,7 @@ pub fn unseen(history: &History) -> Vec<Violation> {
 mod tests {
     use super::*;
     use crate::checker::stories::*;
+    use crate::history::Position;
 
     fn polls(polls: Vec<crate::history::Poll>) -> History {
         History { polls, ..History::default() }
@@ -113,9 +116,11 @@ mod tests {
     #[test]
     fn a_consumer_that_never_gets_to_an_acknowledged_record_has_not_seen_it() {
         let mut history = ending_with(vec![acked(0, 0), acked(1, 1)], &[(0, 0), (1, 1)]);
-        history.positions.insert((1, place()), 2);
-        assert_eq!(unseen(&history), []);
-        history.positions.insert((1, place()), 1);
-        assert_eq!(unseen(&history).len(), 1);
+        let mut left_at = |offset, owed_until| {
+            history.positions.insert((1, place()), Position { offset, owed_until });
+            unseen(&history).len()
+        };
+        assert_eq!((left_at(2, At::MAX), left_at(1, At::MAX)), (0, 1));
+        assert_eq!(left_at(1, 0), 0, "acknowledged when it had left");
     }
 }

@@ -268,6 +268,14 @@ pub struct Lookup {
     pub timestamp: i64,
 }
 
+/// Where a consumer was when it left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    pub offset: i64,
+    /// What was acknowledged later it need not have seen: it had seen all that it waited for by then.
+    pub owed_until: At,
+}
+
 /// What came of a question that names the leader epoch the client knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EpochAnswer {
@@ -329,7 +337,7 @@ pub struct History {
     pub epoch_questions: Vec<EpochQuestion>,
     pub epoch_ends: Vec<EpochEnd>,
     /// Where each consumer got to in its last round.
-    pub positions: BTreeMap<(u32, Place), i64>,
+    pub positions: BTreeMap<(u32, Place), Position>,
     /// What fetches brought first, per place and offset.
     pub seen: Seen,
     pub pulse: Pulse,

@@ -13,7 +13,7 @@ use super::Client;
 use super::connection::{Answer, CallError, Line, back_off, ns};
 use super::fetcher::{self, FetchTerms, Fetched, Ids};
 use super::shape::ConsumerShape;
-use crate::history::{At, Damage, Poll, Trade, Watermark};
+use crate::history::{At, Damage, Poll, Position, Trade, Watermark};
 use crate::world::streams::Stream;
 
 /// Who does not want the broker to wait comes back after this if there was nothing.
@@ -29,6 +29,7 @@ pub(super) fn start<B: Backend>(client: Client<B>, shape: ConsumerShape, stream:
     let consumer = Consumer {
         line: Line::new(&client),
         positions: vec![0; places],
+        looked: vec![0; places],
         watermarks: vec![-1; places],
         groups: (0..groups).map(|group| (group..places).step_by(groups).collect()).collect(),
         asked: BTreeMap::new(),
@@ -47,6 +48,8 @@ struct Consumer<B: Backend> {
     stream: Stream,
     line: Line<B>,
     positions: Vec<i64>,
+    /// When the last fetch of each place that was answered had been sent.
+    looked: Vec<At>,
     /// As last told.
     watermarks: Vec<i64>,
     /// Places that are fetched together.
@@ -80,11 +83,14 @@ impl<B: Backend> Consumer<B> {
         let schedule = self.client.field.schedule;
         let mut started = self.client.now();
         let mut failures = 0;
-        loop {
+        let has_seen_all = loop {
             let now = self.client.now();
             let silent = now >= schedule.produce_until;
-            if now >= schedule.give_up || (silent && self.client.field.owed.is_seen(&self.positions)) {
-                break;
+            if now >= schedule.give_up {
+                break false;
+            }
+            if silent && self.client.field.owed.is_seen(&self.positions) {
+                break true;
             }
             let starts_over = !silent && now.saturating_sub(started) >= every;
             if starts_over && self.asked.is_empty() {
@@ -111,10 +117,12 @@ impl<B: Backend> Consumer<B> {
                     back_off(&backend, failures).await;
                 }
             }
-        }
+        };
         let mut notes = self.client.field.notes.write();
-        for (place, position) in self.client.field.places.iter().zip(&self.positions) {
-            notes.positions.insert((self.shape.number, place.clone()), *position);
+        for (index, place) in self.client.field.places.iter().enumerate() {
+            let owed_until = if has_seen_all { self.looked[index] } else { At::MAX };
+            let position = Position { offset: self.positions[index], owed_until };
+            notes.positions.insert((self.shape.number, place.clone()), position);
         }
     }
 
@@ -224,6 +232,7 @@ impl<B: Backend> Consumer<B> {
         if fetch.error.is_some() {
             return Came::Trouble;
         }
+        self.looked[fetch.index] = sent;
         fetch.note_damages(&self.client, &place);
         let mut notes = self.client.field.notes.write();
         if self.watermarks[fetch.index] != fetch.high_watermark {
