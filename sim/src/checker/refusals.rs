@@ -225,15 +225,23 @@ pub fn refused_at_once(history: &History, circumstances: &Circumstances, node: &
             complaint.trade == Trade::Produce && plain(&complaint.error) == "kafkastorageerror"
         })
         .collect();
+    let mut ends: BTreeMap<&str, Vec<(At, At)>> = BTreeMap::new();
+    for request in &history.requests {
+        ends.entry(&*request.client).or_default().push((request.ended, request.sent));
+    }
+    ends.values_mut().for_each(|ends| ends.sort_unstable());
     for hit in circumstances.faults_of(node, |kind| kind == FaultKind::DiskStall) {
         if !stops_commits(&hit.fault) {
             continue;
         }
         let known = hit.from.saturating_add(KNOWN_AFTER);
         for complaint in refused.iter().filter(|c| known <= c.sent && c.at <= hit.until) {
-            let away = circumstances.kept_away(&complaint.client, node, complaint.trade);
-            let from = its_turn(history, complaint);
+            let from = its_turn(ends.get(&*complaint.client).map_or(&[], Vec::as_slice), complaint);
             let took = complaint.at.saturating_sub(from);
+            if took <= AT_ONCE {
+                continue;
+            }
+            let away = circumstances.kept_away(&complaint.client, node, complaint.trade);
             if took.saturating_sub(away.within(from, complaint.at)) > AT_ONCE {
                 findings.add(format!(
                     "{} was refused at {} what it had asked for at {}, though the disk stood still since {}",
@@ -250,12 +258,11 @@ pub fn refused_at_once(history: &History, circumstances: &Circumstances, node: &
 
 /// When nothing was left to be answered that the client had asked before: answers come in order, and what was on its way
 /// when the disk stopped may take as long as it was allowed to.
-fn its_turn(history: &History, complaint: &Complaint) -> At {
-    let before = |request: &&Request| {
-        request.client == complaint.client && request.sent < complaint.sent && request.ended <= complaint.at
-    };
-    let ended = history.requests.iter().filter(before).map(|request| request.ended).max();
-    ended.unwrap_or(0).max(complaint.sent)
+/// `ends` of its client's requests, in order, each with when it was sent.
+fn its_turn(ends: &[(At, At)], complaint: &Complaint) -> At {
+    let until = ends.partition_point(|(ended, _)| *ended <= complaint.at);
+    let before = ends[..until].iter().rev().find(|(_, sent)| *sent < complaint.sent);
+    before.map_or(0, |(ended, _)| *ended).max(complaint.sent)
 }
 
 fn stops_commits(fault: &Fault) -> bool {
