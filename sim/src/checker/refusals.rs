@@ -8,7 +8,7 @@ use super::Findings;
 use super::causes::plain;
 use super::circumstances::Circumstances;
 use crate::fault::{Family, Fault, FaultKind, Operation, PathClass, PathSelector};
-use crate::history::{At, Complaint, History, Outcome, Place, Readiness, Request, Trade, seconds};
+use crate::history::{At, Complaint, History, Outcome, Place, Readiness, Trade, seconds};
 use crate::scenario::AckMode;
 
 /// Nobody is acknowledged anything for this long, though so many ask.
@@ -281,7 +281,7 @@ mod tests {
     use crate::checker::circumstances::Life;
     use crate::checker::stories::*;
     use crate::fault::FaultHits;
-    use crate::history::{HealthCheck, RequestEnd, Send};
+    use crate::history::{HealthCheck, Request, RequestEnd, Send};
 
     const S: At = 1_000_000_000;
 
