@@ -133,12 +133,14 @@ impl<B: Backend> Owner<B> {
         let image = self.context.metadata.image();
         self.seen = image.index;
         self.retry = None;
-        self.recovered.retain(|id, _| reconcile::is_wanted(&image, *id, self.context.node));
         let plan = self.plan(&image);
+        let mut gone = plan.delete;
+        let is_gone = |id: &&ReplicaId| !reconcile::is_wanted(&image, **id, self.context.node);
+        gone.extend(self.recovered.keys().filter(is_gone));
+        self.delete(gone).await;
         self.not_open.clear();
         self.not_led = None;
         let mut failed = 0;
-        self.delete(plan.delete).await;
         failed += self.open(plan.open).await;
         failed += self.lead(plan.lead).await;
         self.publish();
@@ -168,11 +170,13 @@ impl<B: Backend> Owner<B> {
         reconcile::reconcile(image, &open, self.context.node, self.context.incarnation)
     }
 
+    /// Open, never opened, or found in the journal by a start that comes after the end of their topic.
     async fn delete(&mut self, ids: Vec<ReplicaId>) {
         if ids.is_empty() {
             return;
         }
-        let gone: Vec<_> = ids.iter().filter_map(|id| Some((*id, self.open.remove(id)?))).collect();
+        let gone: Vec<_> =
+            ids.iter().map(|id| (*id, self.open.remove(id), self.recovered.remove(id))).collect();
         // Nobody finds it any more before its files go.
         self.publish();
         if let Err(error) = self.journal_lives(EntryKind::ReplicaDelete, &ids) {
@@ -182,12 +186,18 @@ impl<B: Backend> Owner<B> {
         let deadline = self.context.soon();
         let context = &self.context;
         futures::stream::iter(gone)
-            .map(|(id, replica)| {
+            .map(|(id, open, recovered)| {
                 let directory = context.directory().join(id.directory());
                 let backend = context.backend.clone();
                 async move {
-                    replica.partition.close(true, deadline).await;
-                    if let Err(error) = backend.disk().remove_dir_all(&directory, deadline).await {
+                    if let Some(replica) = open {
+                        replica.partition.close(true, deadline).await;
+                    }
+                    let mut removed = backend.disk().remove_dir_all(&directory, deadline).await;
+                    if let Some(rescued) = recovered.and_then(|replica| replica.rescued) {
+                        removed = removed.and(rescue::remove(&backend, &rescued, deadline).await);
+                    }
+                    if let Err(error) = removed {
                         tracing::warn!(error = %error, "files of a deleted partition stay until the next start");
                     }
                 }

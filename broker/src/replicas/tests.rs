@@ -41,12 +41,34 @@ fn process<T>(config: &Config, life: impl AsyncFnOnce(Core) -> T) -> T {
 }
 
 fn try_process<T>(config: &Config, life: impl AsyncFnOnce(Result<Core, ReplicasStartError>) -> T) -> T {
+    on_backend(async |backend| life(start_core(backend, config.clone()).await).await)
+}
+
+fn on_backend<T>(life: impl AsyncFnOnce(RealBackend) -> T) -> T {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let scratch = tempfile::tempdir().unwrap();
         let (backend, _) = RealBackend::start(DiskChoice::Threads, scratch.path()).unwrap();
-        life(start_core(backend, config.clone()).await).await
+        life(backend).await
     })
+}
+
+async fn open_journal(backend: &RealBackend, config: &Config) -> journal::OpenedJournal {
+    journal::open(JournalContext {
+        backend: backend.clone(),
+        name: "journal",
+        directory: config.data_dir.join("journal"),
+        settings: config.journal_settings(),
+        metrics: Arc::default(),
+    })
+    .await
+    .unwrap()
+}
+
+/// What a start would find in the journal.
+fn journaled(config: &Config) -> BTreeMap<ReplicaId, RecoveredReplica> {
+    let entries = on_backend(async |backend| open_journal(&backend, config).await.entries);
+    split(entries).unwrap().replicas
 }
 
 async fn start_core(backend: RealBackend, config: Config) -> Result<Core, ReplicasStartError> {
@@ -73,15 +95,7 @@ async fn start_core(backend: RealBackend, config: Config) -> Result<Core, Replic
         port: 9092,
     };
     started.metadata.propose(MetadataCommand::RegisterBroker(registration), soon).await.unwrap();
-    let opened = journal::open(JournalContext {
-        backend: backend.clone(),
-        name: "journal",
-        directory: config.data_dir.join("journal"),
-        settings: config.journal_settings(),
-        metrics: Arc::default(),
-    })
-    .await
-    .unwrap();
+    let opened = open_journal(&backend, &config).await;
     let context = ReplicasContext {
         backend: backend.clone(),
         config,
@@ -347,6 +361,60 @@ fn a_damaged_partition_holds_nobody_up_and_opens_with_all_its_records_when_it_is
         assert_eq!(core.log_end(damaged, 0).await, Offset(16));
         assert_eq!(std::fs::read_dir(config.data_dir.join(RESCUED_DIRECTORY)).unwrap().count(), 0);
     });
+}
+
+#[test]
+fn a_partition_that_does_not_open_goes_with_its_topic() {
+    let (_home, config) = home();
+    let topic = process(&config, async |core| {
+        let topic = core.create(1, "damaged", 1).await;
+        core.append(topic, 0, 10).await;
+        core.control.checkpoint(core.soon()).await.unwrap();
+        core.append(topic, 0, 5).await;
+        topic
+    });
+    let [segment] = &segments(&config)[..] else { panic!("one partition was checkpointed") };
+    std::fs::write(segment, "").unwrap();
+    let rescued = || std::fs::read_dir(config.data_dir.join(RESCUED_DIRECTORY)).unwrap().count();
+    process(&config, async |core| {
+        assert!(core.replicas.not_open().contains_key("damaged-0"));
+        assert_eq!((directories(&config), rescued()), (1, 1));
+        core.delete(topic).await;
+        let not_open = &core.replicas.not_open;
+        not_open.until(&core.backend, core.soon(), |not_open| not_open.is_empty()).await.unwrap();
+        assert_eq!((directories(&config), rescued()), (0, 0));
+        core.close().await;
+    });
+    assert_eq!(journaled(&config), BTreeMap::new());
+}
+
+#[test]
+fn a_start_that_finds_entries_of_a_topic_that_was_deleted_tells_the_journal() {
+    let (_home, config) = home();
+    let topic = process(&config, async |core| {
+        let topic = core.create(1, "orders", 1).await;
+        core.append(topic, 0, 5).await;
+        topic
+    });
+    // The process ends before the end of the replica is in its journal.
+    let journal = config.data_dir.join("journal");
+    let before: Vec<(std::path::PathBuf, Vec<u8>)> = std::fs::read_dir(&journal)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| (path.clone(), std::fs::read(path).unwrap()))
+        .collect();
+    process(&config, async |core| {
+        core.delete(topic).await;
+        core.close().await;
+    });
+    std::fs::remove_dir_all(&journal).unwrap();
+    std::fs::create_dir(&journal).unwrap();
+    for (path, bytes) in before {
+        std::fs::write(path, bytes).unwrap();
+    }
+    assert_eq!(journaled(&config).len(), 1);
+    process(&config, async |core| core.close().await);
+    assert_eq!(journaled(&config), BTreeMap::new());
 }
 
 #[test]
