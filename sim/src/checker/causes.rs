@@ -155,12 +155,12 @@ fn was_there(
         }
         Cause::Damage => {
             let began = circumstances.lives(node).map(|life| life.began).filter(|at| *at <= to).max();
-            let of_this_process = |check: &&HealthCheck| {
-                began.is_none_or(|at| at <= check.asked) && check.asked <= to.saturating_add(AFTERWARDS)
-            };
-            let last = history.health.iter().rfind(of_this_process);
+            let asked = || history.health.iter().filter(|check| began.is_none_or(|at| at <= check.asked));
+            let by_then = asked().rfind(|check| check.asked <= to.saturating_add(AFTERWARDS));
             was_there(Cause::Corruption, complaint, history, circumstances, node)
-                && last.is_none_or(|check| declares(&check.answer, complaint.place.as_ref()))
+                && by_then
+                    .or_else(|| asked().next())
+                    .is_some_and(|check| declares(&check.answer, complaint.place.as_ref()))
         }
         Cause::Protocol => true,
     }
@@ -287,17 +287,24 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_a_cause_where_the_node_names_the_partition_or_was_not_asked() {
+    fn damage_is_a_cause_where_the_node_names_the_partition_when_it_is_asked() {
         let mut history = told("NotLeaderOrFollower", 60);
-        let mut says = |answer: Option<Readiness>| {
-            let check = |answer| HealthCheck { node: 1, asked: 58 * S, at: 58 * S, answer };
-            history.health = answer.map(check).into_iter().collect();
+        let mut says = |answers: &[(At, Readiness)]| {
+            let check = |(at, answer): &(At, Readiness)| HealthCheck {
+                node: 1,
+                asked: at * S,
+                at: at * S,
+                answer: answer.clone(),
+            };
+            history.health = answers.iter().map(check).collect();
             found(&history, Some(FaultKind::BitRot)).len()
         };
-        let but =
-            |place: &str| Some(Readiness::ReadyBut(format!("partition {place} does not open: damaged")));
-        assert_eq!((says(None), says(but(&place().to_string()))), (0, 0));
-        assert_eq!((says(Some(Readiness::Ready)), says(but("others-0"))), (1, 1));
+        let but = |place: &str| Readiness::ReadyBut(format!("partition {place} does not open: damaged"));
+        let named = || but(&place().to_string());
+        assert_eq!((says(&[(58, named())]), says(&[(58, Readiness::Ready), (64, named())])), (0, 0));
+        assert_eq!((says(&[(58, Readiness::Ready)]), says(&[(58, but("others-0"))]), says(&[])), (1, 1, 1));
+        assert_eq!(says(&[(90, named())]), 0, "nobody asked before");
+        assert_eq!(says(&[(58, Readiness::Ready), (90, named())]), 1, "it was asked and did not say");
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! What a node machine runs: the whole broker, from its data directory, until it is asked to stop.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use broker::config::Config;
-use broker::ids::BrokerId;
+use broker::ids::{BrokerId, PartitionId};
 use broker::journal::{EntryKind, RecoveredEntry};
 use broker::node::Node;
 use broker::parts::Parts;
@@ -16,7 +18,7 @@ use crate::museum;
 use crate::planted::{self, LyingBackend};
 use crate::probe::Probe;
 use crate::scenario::{Scenario, Settings, knobs};
-use crate::world::SimBackend;
+use crate::world::{SimBackend, lock};
 
 /// A service manager kills what has not stopped after ten seconds: a node's own deadline is within that.
 const STOP_DEADLINE: Duration = Duration::from_secs(8);
@@ -77,7 +79,9 @@ pub(super) async fn live(backend: SimBackend, setup: Setup) {
 }
 
 async fn serve<B: Backend>(seen: B, parts: Parts<B>, backend: SimBackend, setup: Setup) {
-    let node = match Node::start(seen, watched(parts, &backend, &setup.lives), setup.config).await {
+    let batches = JournaledBatches::default();
+    let parts = watched(parts, &backend, &setup.lives, batches.clone());
+    let node = match Node::start(seen, parts, setup.config).await {
         Ok(node) => node,
         Err(error) => {
             backend.exit(error.exit_status(), &error.to_string());
@@ -89,7 +93,14 @@ async fn serve<B: Backend>(seen: B, parts: Parts<B>, backend: SimBackend, setup:
         let now = backend.universe().now();
         setup.lives.note(&process.machine.name, process.incarnation, |life| note(life, now));
     };
-    note(&|life, now| life.serving = Some(now));
+    let image = node.context().metadata.image();
+    note(&|life, now| {
+        life.serving = Some(now);
+        // Those of a topic that was deleted are nobody's.
+        let batches = lock(&batches);
+        let of_topics = batches.iter().filter(|(id, _)| image.partition(**id).is_some());
+        life.replayed = of_topics.map(|(_, batches)| batches).sum();
+    });
     backend.stop_requested().await;
     note(&|life, now| {
         life.asked_to_stop.get_or_insert(now);
@@ -116,12 +127,17 @@ fn describe(entry: &io_backend::registry::Entry) -> String {
 }
 
 /// Notes what recovery found.
-fn watched<B: Backend>(mut parts: Parts<B>, backend: &SimBackend, lives: &Lives) -> Parts<B> {
+fn watched<B: Backend>(
+    mut parts: Parts<B>,
+    backend: &SimBackend,
+    lives: &Lives,
+    batches: JournaledBatches,
+) -> Parts<B> {
     let inner = std::mem::replace(&mut parts.journal, Box::new(broker::journal::open));
     let (backend, lives) = (backend.clone(), lives.clone());
     let (raft_backend, raft_lives) = (backend.clone(), lives.clone());
     parts.journal = Box::new(move |context| {
-        let opening = inner(context);
+        let (opening, batches) = (inner(context), batches.clone());
         Box::pin(async move {
             let opened = opening.await?;
             if opened.torn_tail.is_some() {
@@ -133,8 +149,8 @@ fn watched<B: Backend>(mut parts: Parts<B>, backend: &SimBackend, lives: &Lives)
             let process = backend.process();
             lives.note(&process.machine.name, process.incarnation, |life| {
                 life.torn_tail |= opened.torn_tail.is_some();
-                life.replayed += batches_to_replay(opened.entries.clone());
             });
+            *lock(&batches) = batches_to_replay(opened.entries.clone());
             Ok(opened)
         })
     });
@@ -156,11 +172,16 @@ fn watched<B: Backend>(mut parts: Parts<B>, backend: &SimBackend, lives: &Lives)
     parts
 }
 
-/// Those of the data journal that no checkpoint covers.
-fn batches_to_replay(entries: Vec<RecoveredEntry>) -> usize {
-    let recovered = broker::replicas::split(entries).unwrap_or_default();
-    let entries = recovered.replicas.values().flat_map(|replica| &replica.entries);
-    entries.filter(|recovered| recovered.entry.kind == EntryKind::Batch).count()
+/// Batches of the data journal that no checkpoint covers, by partition.
+type JournaledBatches = Arc<Mutex<BTreeMap<PartitionId, usize>>>;
+
+fn batches_to_replay(entries: Vec<RecoveredEntry>) -> BTreeMap<PartitionId, usize> {
+    let mut batches = BTreeMap::new();
+    for (id, replica) in broker::replicas::split(entries).unwrap_or_default().replicas {
+        let of_it = replica.entries.iter().filter(|recovered| recovered.entry.kind == EntryKind::Batch);
+        *batches.entry(id.partition).or_default() += of_it.count();
+    }
+    batches
 }
 
 /// Those of Raft's log that no snapshot covers.

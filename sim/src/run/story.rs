@@ -22,7 +22,7 @@ use crate::checker::visibility::Durable;
 use crate::fault::FaultPlan;
 use crate::history::{At, History, Standstill, Value};
 use crate::scenario::{Scenario, Settings};
-use crate::workload::{self, Client, Field, Schedule, payload, read_everything};
+use crate::workload::{self, Client, Field, Schedule, check_health, payload, read_everything};
 use crate::world::streams::Stream;
 use crate::world::{Device, DeviceCounts, MachineHandle, Pages, World};
 
@@ -138,12 +138,13 @@ pub(super) async fn tell(world: World, script: Script) -> Story {
     let until = world.now() + READ_WITHIN;
     let reader = Client::new(world.client("client-1"), "client-1", &field);
     read_everything(reader, ns(until));
-    while !field.is_done() && world.now() < until + Duration::from_secs(30) {
-        world.sleep(Duration::from_millis(50)).await;
-    }
+    done(&world, &field, until + Duration::from_secs(30)).await;
     if !field.is_done() {
         watch.sight(Why::Unread);
     }
+    // What it does not serve by now it says.
+    check_health(Client::new(world.client("health"), "health", &field), 1);
+    done(&world, &field, world.now() + Duration::from_secs(3)).await;
     stop(&world, &machine, &mut watch).await;
     let sightings = watch.sightings;
     let history = field.notes.take();
@@ -199,6 +200,13 @@ fn partitions(field: &Field) -> usize {
     // Topics of this name have three at most.
     let extra = field.notes.write().topics.keys().filter(|topic| topic.starts_with("more-")).count();
     field.partitions() + 3 * extra
+}
+
+/// Until all clients are, or `until`.
+async fn done(world: &World, field: &Field, until: Duration) {
+    while !field.is_done() && world.now() < until {
+        world.sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// Asks the node to stop, and sees what it still does while it does not.

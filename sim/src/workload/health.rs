@@ -1,5 +1,5 @@
 //! A machine that asks every node twice a second whether it is ready, over HTTP as a load balancer does. It falls
-//! silent with the clients.
+//! silent with the clients, and asks once more when the last read is over.
 
 use std::time::Duration;
 
@@ -19,19 +19,26 @@ pub(super) fn start<B: Backend>(client: Client<B>, node: u32) {
     let _detached = client.backend.clone().spawn(name, watch(client, node));
 }
 
+/// Asks once. Done when the client's task is.
+pub fn check_health<B: Backend>(client: Client<B>, node: u32) {
+    client.clone().begin("last health check", async move { check(&client, node).await });
+}
+
 async fn watch<B: Backend>(client: Client<B>, node: u32) {
-    let backend = client.backend.clone();
-    let address = format!("node{node}:9094");
     loop {
-        backend.sleep(EVERY).await;
-        let asked = client.now();
+        client.backend.sleep(EVERY).await;
         if client.field.is_done() {
             return;
         }
-        let answer = ask(&backend, &address).await.unwrap_or(Readiness::Silent);
-        let check = HealthCheck { node, asked, at: client.now(), answer };
-        client.field.notes.write().health.push(check);
+        check(&client, node).await;
     }
+}
+
+async fn check<B: Backend>(client: &Client<B>, node: u32) {
+    let asked = client.now();
+    let answer = ask(&client.backend, &format!("node{node}:9094")).await.unwrap_or(Readiness::Silent);
+    let check = HealthCheck { node, asked, at: client.now(), answer };
+    client.field.notes.write().health.push(check);
 }
 
 async fn ask<B: Backend>(backend: &B, address: &str) -> std::io::Result<Readiness> {

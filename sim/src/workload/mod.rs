@@ -33,6 +33,7 @@ use kafka_protocol::error::ResponseError;
 
 pub use connection::{CallError, Connection};
 pub use field::Field;
+pub use health::check_health;
 pub use reader::read_everything;
 pub use schedule::Schedule;
 pub use shape::{Limits, Shape};
