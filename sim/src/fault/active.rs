@@ -136,6 +136,15 @@ impl ActiveFaults {
         self.fresh_hits.push(id);
     }
 
+    /// Of an operation, whose moment is kept where few are hit.
+    pub(super) fn hit_at(&mut self, id: FaultId, now: u64) {
+        let slot = &mut self.slots[id.0];
+        if slot.fault.count.is_some() {
+            slot.struck.push(now);
+        }
+        self.hit(id);
+    }
+
     pub(super) fn hits_of(&self, id: FaultId) -> u64 {
         self.slots[id.0].hits
     }
@@ -184,10 +193,7 @@ impl ActiveFaults {
                 continue;
             }
             let kind = fault.kind;
-            if fault.count.is_some() {
-                self.slots[number].struck.push(now);
-            }
-            self.hit(FaultId(number));
+            self.hit_at(FaultId(number), now);
             struck.push((kind, FaultId(number)));
         }
         struck

@@ -92,14 +92,20 @@ pub fn effect(
 }
 
 /// Whether a stall that begins now catches an operation in flight.
-pub fn catches(faults: &mut ActiveFaults, id: FaultId, target: &DiskTarget<'_>, stream: &mut Stream) -> bool {
+pub fn catches(
+    faults: &mut ActiveFaults,
+    id: FaultId,
+    target: &DiskTarget<'_>,
+    now: u64,
+    stream: &mut Stream,
+) -> bool {
     let fault = faults.get(id);
     let caught = fault.kind == FaultKind::DiskStall
         && aims_at(fault, target)
         && fault.count.is_none_or(|most| faults.hits_of(id) < most)
         && fault.per_mille.is_none_or(|share| stream.per_mille(share));
     if caught {
-        faults.hit(id);
+        faults.hit_at(id, now);
     }
     caught
 }
@@ -161,8 +167,9 @@ mod tests {
         let mut faults = ActiveFaults::default();
         let id = faults.add(&Fault { count: Some(2), ..stall("any") }, 0);
         let caught =
-            (0..5).filter(|_| catches(&mut faults, id, &target(Operation::Sync), &mut stream)).count();
+            (0..5).filter(|_| catches(&mut faults, id, &target(Operation::Sync), 12, &mut stream)).count();
         assert_eq!(caught, 2);
+        assert_eq!(faults.hits()[0].struck, [12, 12]);
     }
 
     #[test]

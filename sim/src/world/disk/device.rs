@@ -275,6 +275,7 @@ impl Device {
     /// A stall begins: it catches what is in flight.
     pub(in crate::world) fn stall_began(&self, id: FaultId) {
         let mut caught = Vec::new();
+        let now = self.universe.now();
         let mut state = lock(&self.state);
         let State { in_flight, stream, .. } = &mut *state;
         for operation in in_flight.values_mut().filter(|operation| operation.timer.is_some()) {
@@ -286,7 +287,7 @@ impl Device {
                     allocates: false,
                     recovering: !operation.process.is_serving(),
                 };
-                self.universe.with_faults(|faults| fault::disk::catches(faults, id, &target, stream))
+                self.universe.with_faults(|faults| fault::disk::catches(faults, id, &target, now, stream))
             });
             if hit {
                 operation.effect.stalled_by = Some(id);
