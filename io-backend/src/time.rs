@@ -50,6 +50,11 @@ impl Deadline {
         Deadline::At(backend.now() + duration)
     }
 
+    /// Whether nothing may begin under it any more.
+    pub fn has_passed<B: Backend>(self, backend: &B) -> bool {
+        matches!(self, Deadline::At(at) if at <= backend.now())
+    }
+
     /// The earlier of two deadlines; an unbounded one is later than any moment.
     pub fn earlier(self, other: Deadline) -> Deadline {
         match (self, other) {

@@ -32,11 +32,13 @@ use crate::server::{Closing, Control, Front};
 use crate::wire::outgoing::Outgoing;
 use crate::wire::{Incoming, WireError};
 
+mod arrivals;
 pub mod frame;
 mod patience;
 mod reading;
 mod writing;
 
+use arrivals::Arrivals;
 use frame::FrameError;
 
 /// So many connections that are closed for their clients' doing have a line each, then only some.
@@ -120,6 +122,7 @@ struct Connection<'a, B: Backend> {
     peer: Arc<str>,
     control: Arc<Control>,
     input: BytesMut,
+    arrivals: Arrivals,
     /// Room for what has come of the request that is being read, or waiting for more of it.
     bytes: Option<Share>,
     bytes_place: Place,
@@ -149,7 +152,7 @@ struct Connection<'a, B: Backend> {
     closed: bool,
     /// It is for the client to go on.
     awaits_bytes: bool,
-    /// When the last request came, or the connection.
+    /// When the last byte of the last request came, or the connection.
     asked_at: Moment,
     read_at: Moment,
     wrote_at: Moment,
@@ -166,6 +169,7 @@ impl<'a, B: Backend> Connection<'a, B> {
             peer,
             control,
             input: BytesMut::new(),
+            arrivals: Arrivals::default(),
             bytes: None,
             bytes_place: Place::default(),
             waits_for_room: None,
@@ -252,7 +256,6 @@ impl<'a, B: Backend> Connection<'a, B> {
                 match self.poll_request(cx) {
                     Poll::Ready(Ok((incoming, held))) => {
                         self.starting_held = held;
-                        self.asked_at = self.front.context.backend.now();
                         self.control.asked();
                         starting.set(Some(start(incoming, self.asked_at)));
                         // It may be done at once; then its answer may share a write.

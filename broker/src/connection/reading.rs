@@ -119,6 +119,7 @@ impl<B: Backend> Connection<'_, B> {
 
     fn take_frame(&mut self, size: usize) -> BytesMut {
         self.waited = Duration::ZERO;
+        self.asked_at = self.arrivals.take(SIZE_BYTES + size).unwrap_or(self.read_at);
         let mut framed = self.input.split_to(SIZE_BYTES + size);
         if size > READ_BUFFER_BYTES {
             // The rest begins a buffer of its own: the large one goes when the request is done.
@@ -138,6 +139,9 @@ impl<B: Backend> Connection<'_, B> {
             let reading = pin!(self.stream.read_buf(&mut into));
             let polled = reading.poll(cx);
             self.awaits_bytes = polled.is_pending();
+            if polled.is_pending() {
+                self.arrivals.drained();
+            }
             if polled.is_pending() && self.input.is_empty() {
                 // An idle connection keeps no buffer.
                 self.input = BytesMut::new();
@@ -147,8 +151,9 @@ impl<B: Backend> Connection<'_, B> {
         self.waiting = None;
         match read {
             Ok(0) => Poll::Ready(Err(self.end_of_stream())),
-            Ok(_) => {
+            Ok(bytes) => {
                 self.read_at = self.front.context.backend.now();
+                self.arrivals.complete(bytes, self.read_at);
                 Poll::Ready(Ok(()))
             }
             Err(error) => Poll::Ready(Err(End::Network(error))),
@@ -165,15 +170,22 @@ impl<B: Backend> Connection<'_, B> {
         if self.closed || self.input.len() >= READ_BUFFER_BYTES {
             // More stands behind than is looked at: its end would not be seen.
             self.control.hurry(true);
+            self.arrivals.stop(self.front.context.backend.now());
             return Poll::Pending;
         }
         self.input.reserve(READ_BUFFER_BYTES - self.input.len());
         let read = {
             let reading = pin!(self.stream.read_buf(&mut self.input));
-            ready!(reading.poll(cx))?
+            let polled = reading.poll(cx);
+            if polled.is_pending() {
+                self.arrivals.drained();
+            }
+            ready!(polled)?
         };
         if read == 0 {
             self.closed = true;
+        } else {
+            self.arrivals.more(read, self.front.context.backend.now());
         }
         if self.closed || self.input.len() >= READ_BUFFER_BYTES {
             self.control.hurry(true);

@@ -123,6 +123,10 @@ impl<B: Backend> PartitionHandle<B> {
         ticket: Ticket,
         deadline: Deadline,
     ) -> Result<(), AppendError> {
+        if deadline.has_passed(&self.backend) {
+            // It stood behind others for all of its time. What is begun now ends in an answer that says nothing.
+            return Err(AppendError::Overloaded);
+        }
         for batch in &mut batches {
             let share = self.take_room(batch.bytes.len(), deadline).await?;
             batch.bytes = charged(std::mem::take(&mut batch.bytes), share);
