@@ -29,7 +29,7 @@ pub trait Network: Clone + Send + Sync + 'static {
 }
 
 pub trait Listener: Send + Sync + 'static {
-    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+    type Stream: AsyncRead + AsyncWrite + Unread + Unpin + Send + 'static;
 
     /// The next connection, and a text that names its peer. Errors are of this one attempt
     /// (no descriptor free, say): the caller pauses and goes on.
@@ -37,6 +37,12 @@ pub trait Listener: Send + Sync + 'static {
     fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, String)>> + Send;
     /// The address it really listens on, `HOST:PORT`.
     fn local_address(&self) -> String;
+}
+
+/// What came on a stream and was not read.
+pub trait Unread {
+    /// In bytes; as of now, for more may come at any time.
+    fn unread(&self) -> usize;
 }
 
 /// The stream type of a backend.

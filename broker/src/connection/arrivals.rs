@@ -1,7 +1,7 @@
 //! When the bytes came that wait to be taken: a request that stands behind others has its deadline from when it came.
 //!
-//! Nobody knows since when something stands in the socket. What is read after reading stopped counts from then, until
-//! the socket has been found empty or has given more than it holds.
+//! Nobody knows since when something stands in the socket. What is found there when reading goes on counts from when
+//! reading stopped.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,45 +10,41 @@ use io_backend::Moment;
 
 /// What comes within this counts as one.
 const GRAIN: Duration = Duration::from_millis(10);
-/// What both ends of a connection keep of what was sent: the usual largest buffers, 6 and 4 MiB.
-const SOCKET_BYTES: u64 = 10 << 20;
 
 /// Of a connection's input, in the order of its bytes.
 #[derive(Default)]
 pub(super) struct Arrivals {
-    came: u64,
+    read: u64,
     taken: u64,
-    /// Bytes up to here had come by then.
+    /// Bytes up to here had come by then; the last may lie beyond what is read.
     marks: VecDeque<(u64, Moment)>,
-    /// Reading stopped then, and bytes up to there may have stood in the socket.
-    stopped: Option<(Moment, u64)>,
+    /// Since when nothing is read though more may come.
+    stopped: Option<Moment>,
 }
 
 impl Arrivals {
     /// Bytes of which the first request was still in want: it is not whole before they came.
     pub(super) fn complete(&mut self, bytes: usize, now: Moment) {
-        self.marks.clear();
+        while self.marks.front().is_some_and(|(end, _)| *end <= self.read) {
+            self.marks.pop_front();
+        }
         self.more(bytes, now);
-    }
-
-    /// More may have come than is read.
-    pub(super) fn stop(&mut self, now: Moment) {
-        self.stopped.get_or_insert((now, self.came + SOCKET_BYTES));
-    }
-
-    /// All that has come is read.
-    pub(super) fn drained(&mut self) {
-        self.stopped = None;
     }
 
     /// Bytes behind a request that is not taken yet.
     pub(super) fn more(&mut self, bytes: usize, now: Moment) {
-        self.came += bytes as u64;
-        self.stopped = self.stopped.filter(|(_, until)| self.came <= *until);
-        let at = self.stopped.map_or(now, |(stopped, _)| stopped);
-        match self.marks.back_mut() {
-            Some((end, first)) if at.since(*first) < GRAIN => *end = self.came,
-            _ => self.marks.push_back((self.came, at)),
+        self.read += bytes as u64;
+        self.mark(self.read, now);
+    }
+
+    pub(super) fn stop(&mut self, now: Moment) {
+        self.stopped.get_or_insert(now);
+    }
+
+    /// Reading goes on; `unread` tells how many bytes stand there.
+    pub(super) fn resume(&mut self, unread: impl FnOnce() -> usize) {
+        if let Some(stopped) = self.stopped.take() {
+            self.mark(self.read + unread() as u64, stopped);
         }
     }
 
@@ -59,6 +55,14 @@ impl Arrivals {
             self.marks.pop_front();
         }
         self.marks.front().map(|(_, at)| *at)
+    }
+
+    fn mark(&mut self, upto: u64, at: Moment) {
+        match self.marks.back_mut() {
+            Some((end, _)) if *end >= upto => {}
+            Some((end, first)) if at.since(*first) < GRAIN => *end = upto,
+            _ => self.marks.push_back((upto, at)),
+        }
     }
 }
 
@@ -87,23 +91,24 @@ mod tests {
     }
 
     #[test]
-    fn what_may_have_stood_in_the_socket_came_when_reading_stopped() {
+    fn what_stood_in_the_socket_came_when_reading_stopped() {
         let mut arrivals = Arrivals::default();
         arrivals.more(10, ms(100));
         arrivals.stop(ms(200));
         arrivals.stop(ms(900));
         assert_eq!(arrivals.take(10), Some(ms(100)));
+        arrivals.resume(|| 30);
+        arrivals.resume(|| unreachable!("it has not stopped"));
         arrivals.complete(10, ms(3_000));
         arrivals.more(10, ms(3_000));
         assert_eq!(arrivals.take(20), Some(ms(200)));
-        arrivals.drained();
-        arrivals.complete(10, ms(3_001));
-        assert_eq!(arrivals.take(10), Some(ms(3_001)), "the socket was empty");
+        // Stopped again in the middle of what stood there: what came meanwhile is later.
         arrivals.stop(ms(3_100));
-        arrivals.complete(SOCKET_BYTES as usize, ms(4_000));
-        assert_eq!(arrivals.take(SOCKET_BYTES as usize), Some(ms(3_100)));
-        arrivals.complete(1, ms(4_000));
-        assert_eq!(arrivals.take(1), Some(ms(4_000)), "this was not there then");
+        arrivals.resume(|| 20);
+        arrivals.complete(25, ms(6_000));
+        assert_eq!(arrivals.take(10), Some(ms(200)));
+        assert_eq!(arrivals.take(10), Some(ms(3_100)));
+        assert_eq!(arrivals.take(5), Some(ms(6_000)), "this was not there then");
     }
 
     #[test]

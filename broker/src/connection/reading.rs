@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
+use io_backend::network::Unread;
 use io_backend::{Backend, Moment};
 use tokio::io::AsyncReadExt;
 
@@ -134,14 +135,12 @@ impl<B: Backend> Connection<'_, B> {
         if self.closed {
             return Poll::Ready(Err(self.end_of_stream()));
         }
+        self.arrivals.resume(|| self.stream.unread());
         let read = {
             let mut into = (&mut self.input).limit(room);
             let reading = pin!(self.stream.read_buf(&mut into));
             let polled = reading.poll(cx);
             self.awaits_bytes = polled.is_pending();
-            if polled.is_pending() {
-                self.arrivals.drained();
-            }
             if polled.is_pending() && self.input.is_empty() {
                 // An idle connection keeps no buffer.
                 self.input = BytesMut::new();
@@ -174,13 +173,10 @@ impl<B: Backend> Connection<'_, B> {
             return Poll::Pending;
         }
         self.input.reserve(READ_BUFFER_BYTES - self.input.len());
+        self.arrivals.resume(|| self.stream.unread());
         let read = {
             let reading = pin!(self.stream.read_buf(&mut self.input));
-            let polled = reading.poll(cx);
-            if polled.is_pending() {
-                self.arrivals.drained();
-            }
-            ready!(polled)?
+            ready!(reading.poll(cx))?
         };
         if read == 0 {
             self.closed = true;

@@ -14,6 +14,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use bytes::Bytes;
 use io_backend::disk::{DirEntry, DiskResult};
+use io_backend::real::RealStream;
 use io_backend::task::{Named, TaskIds};
 use io_backend::{
     Backend, Deadline, DedicatedDisk, DedicatedFile, DedicatedLoop, Disk, DiskError, ExitStatus, File,
@@ -268,15 +269,15 @@ impl Network for NoNetwork {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    async fn connect(&self, _: &str, _: Deadline) -> io::Result<tokio::io::DuplexStream> {
+    async fn connect(&self, _: &str, _: Deadline) -> io::Result<RealStream> {
         Err(io::ErrorKind::Unsupported.into())
     }
 }
 
 impl Listener for NoNetwork {
-    type Stream = tokio::io::DuplexStream;
+    type Stream = RealStream;
 
-    async fn accept(&self) -> io::Result<(tokio::io::DuplexStream, String)> {
+    async fn accept(&self) -> io::Result<(RealStream, String)> {
         Err(io::ErrorKind::Unsupported.into())
     }
 

@@ -131,6 +131,7 @@ pub async fn all<B: Backend>(backend: &B, dir: &Path) -> Report {
         waiting::a_wait_for_a_lock_ends_at_its_deadline,
         waiting::a_published_change_is_seen,
         network::what_is_sent_arrives,
+        network::what_is_not_read_is_counted,
         network::much_arrives_whole_both_ways,
         network::the_end_of_a_stream_is_seen,
         network::a_silent_peer_costs_no_more_than_the_deadline,

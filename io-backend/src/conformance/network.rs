@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::disk::pattern;
 use super::{Broken, Outcome, ensure, in_ms, poll_once, soon};
-use crate::network::{Listener, Network, Stream, read, write_all};
+use crate::network::{Listener, Network, Stream, Unread, read, write_all};
 use crate::registry::WaitKind;
 use crate::time::within;
 use crate::{Backend, Receiver};
@@ -64,6 +64,23 @@ pub(super) async fn what_is_sent_arrives<B: Backend>(backend: &B, _dir: &Path) -
         let echoed = read_exactly::<B>(backend, &mut near, asked.len()).await?;
         ensure!(echoed == asked, "response {round} arrived as something else");
     }
+    Ok(())
+}
+
+pub(super) async fn what_is_not_read_is_counted<B: Backend>(backend: &B, _dir: &Path) -> Outcome {
+    let (mut near, mut far) = connected(backend).await?;
+    ensure!(far.unread() == 0, "{} bytes of a peer that sent none", far.unread());
+    write_all(backend, &mut near, b"ten bytes!", "words", soon(backend)).await?;
+    let arrived = async {
+        while far.unread() < 10 {
+            backend.sleep(Duration::from_millis(1)).await;
+        }
+    };
+    within(backend, soon(backend), arrived).await?;
+    drop(read_exactly::<B>(backend, &mut far, 4).await?);
+    ensure!(far.unread() == 6, "{} of six bytes are not read", far.unread());
+    drop(read_exactly::<B>(backend, &mut far, 6).await?);
+    ensure!(far.unread() == 0, "{} bytes are left when all are read", far.unread());
     Ok(())
 }
 

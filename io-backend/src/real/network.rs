@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::core::{Core, Job};
 use super::system;
-use crate::network::{Listener, Network};
+use crate::network::{Listener, Network, Unread};
 use crate::registry::{WaitKind, lock};
 use crate::time::Deadline;
 
@@ -143,6 +143,12 @@ impl RealStream {
         stream.set_nodelay(true)?;
         system::keep_alive(stream.as_raw_fd())?;
         Ok(RealStream { _watched: sockets.watch(&stream), stream })
+    }
+}
+
+impl Unread for RealStream {
+    fn unread(&self) -> usize {
+        system::unread(self.stream.as_raw_fd())
     }
 }
 

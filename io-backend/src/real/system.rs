@@ -53,6 +53,14 @@ pub(super) fn shut_down(socket: RawFd) {
     unsafe { libc::shutdown(socket, libc::SHUT_RDWR) };
 }
 
+/// Bytes that came on a socket and were not read.
+pub(super) fn unread(socket: RawFd) -> usize {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the kernel fills `bytes`; the caller keeps the descriptor open meanwhile.
+    let told = unsafe { libc::ioctl(socket, libc::FIONREAD, &raw mut bytes) };
+    if told == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
+}
+
 /// Asks for a short time slice for the calling thread, which is then preferred after each wait: with all
 /// cores busy, a thread that only syncs otherwise waits whole ticks for its turn. Without effect where the
 /// kernel refuses or is older than 6.12.

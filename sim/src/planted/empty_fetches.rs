@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
+use io_backend::network::Unread;
 use io_backend::{Deadline, Listener, Network};
 use kafka_protocol::messages::{FetchResponse, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable};
@@ -135,6 +136,12 @@ fn emptied(mut answer: Bytes, version: i16) -> Option<Bytes> {
     header.encode(&mut out, header_version).ok()?;
     response.encode(&mut out, version).ok()?;
     Some(out.freeze())
+}
+
+impl Unread for LyingStream {
+    fn unread(&self) -> usize {
+        self.inner.unread()
+    }
 }
 
 impl AsyncRead for LyingStream {

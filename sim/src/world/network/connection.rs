@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+use io_backend::network::Unread;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::pipe::{Pipe, Segment};
@@ -305,6 +306,12 @@ fn broken(kind: io::ErrorKind) -> io::Error {
         _ => "broken pipe",
     };
     io::Error::new(kind, text)
+}
+
+impl Unread for SimStream {
+    fn unread(&self) -> usize {
+        lock(&self.connection.state).pipes[1 - self.end].readable()
+    }
 }
 
 impl AsyncRead for SimStream {
