@@ -136,6 +136,9 @@ struct Connection<'a, B: Backend> {
     request_place: Place,
     /// Started and not finished, in order.
     queue: VecDeque<(Started<B>, Held)>,
+    /// As many requests as may be are started, and when they last began to be fewer again.
+    queue_is_full: bool,
+    queue_had_room: Moment,
     starting_held: Held,
     out: Outgoing,
     /// What is charged for it.
@@ -152,7 +155,7 @@ struct Connection<'a, B: Backend> {
     closed: bool,
     /// It is for the client to go on.
     awaits_bytes: bool,
-    /// When the last byte of the last request came, or the connection.
+    /// When the last request came, with its last byte, and was to be read; or the connection.
     asked_at: Moment,
     read_at: Moment,
     wrote_at: Moment,
@@ -178,6 +181,8 @@ impl<'a, B: Backend> Connection<'a, B> {
             awaited: None,
             request_place: Place::default(),
             queue: VecDeque::new(),
+            queue_is_full: false,
+            queue_had_room: Moment::ZERO,
             starting_held: Held::default(),
             out: Outgoing::default(),
             out_room: None,
@@ -249,13 +254,16 @@ impl<'a, B: Backend> Connection<'a, B> {
             }
 
             let queued = self.queue.len() + usize::from(finishing.is_some());
-            if self.ending.is_none()
-                && starting.is_none()
-                && queued < self.front.context.config.server.responses_queued
-            {
+            let is_full = queued >= self.front.context.config.server.responses_queued;
+            if std::mem::replace(&mut self.queue_is_full, is_full) && !is_full {
+                self.queue_had_room = self.front.context.backend.now();
+            }
+            if self.ending.is_none() && starting.is_none() && !is_full {
                 match self.poll_request(cx) {
                     Poll::Ready(Ok((incoming, held))) => {
                         self.starting_held = held;
+                        // What the client itself asked to wait for, before it, is no time of this request.
+                        self.asked_at = self.asked_at.max(self.queue_had_room);
                         self.control.asked();
                         starting.set(Some(start(incoming, self.asked_at)));
                         // It may be done at once; then its answer may share a write.

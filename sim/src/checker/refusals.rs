@@ -261,7 +261,10 @@ pub fn refused_at_once(history: &History, circumstances: &Circumstances, node: &
 /// `ends` of its client's requests, in order, each with when it was sent.
 fn its_turn(ends: &[(At, At)], complaint: &Complaint) -> At {
     let until = ends.partition_point(|(ended, _)| *ended <= complaint.at);
-    let before = ends[..until].iter().rev().find(|(_, sent)| *sent < complaint.sent);
+    let asked_before = |(ended, sent): &&(At, At)| {
+        *sent < complaint.sent || *sent == complaint.sent && *ended < complaint.at
+    };
+    let before = ends[..until].iter().rev().find(asked_before);
     before.map_or(0, |(ended, _)| *ended).max(complaint.sent)
 }
 
@@ -413,6 +416,11 @@ mod tests {
         });
         assert_eq!(found(&pipelined, Some(FaultKind::DiskStall)), 0);
         pipelined.requests[0].ended = 15 * S + 1;
+        assert_eq!(found(&pipelined, Some(FaultKind::DiskStall)), 1);
+        // In the same write; its own end is no excuse.
+        (pipelined.requests[0].sent, pipelined.requests[0].ended) = (15 * S, 17 * S - 1);
+        assert_eq!(found(&pipelined, Some(FaultKind::DiskStall)), 0);
+        pipelined.requests[0].ended = 17 * S;
         assert_eq!(found(&pipelined, Some(FaultKind::DiskStall)), 1);
     }
 }
