@@ -71,7 +71,7 @@ pub enum AppendError {
     #[error("the storage takes nothing now: {0}")]
     Storage(crate::journal::SubmitError),
     /// Nothing was written.
-    #[error("no room in time")]
+    #[error("no room in time; nothing was written, so it may be sent again")]
     Overloaded,
     /// It was submitted; whether it is or will be durable is not known.
     #[error("the outcome is not known within the deadline")]

@@ -167,7 +167,11 @@ pub async fn found<B: Backend>(
 
 /// Not needed any more; one that stays is met again at the next start.
 pub async fn remove<B: Backend>(backend: &B, rescued: &Rescued, deadline: Deadline) -> Result<(), DiskError> {
-    backend.disk().remove_file(&rescued.path, deadline).await?;
+    match backend.disk().remove_file(&rescued.path, deadline).await {
+        // People move these away to give them up.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        removed => removed?,
+    }
     match rescued.path.parent() {
         Some(directory) => backend.disk().sync_dir(directory, deadline).await,
         None => Ok(()),

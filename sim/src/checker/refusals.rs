@@ -8,7 +8,7 @@ use super::Findings;
 use super::causes::plain;
 use super::circumstances::Circumstances;
 use crate::fault::{Family, Fault, FaultKind, Operation, PathClass, PathSelector};
-use crate::history::{At, Complaint, History, Outcome, Place, Readiness, Trade, seconds};
+use crate::history::{At, Complaint, History, Outcome, Place, Readiness, Request, Trade, seconds};
 use crate::scenario::AckMode;
 
 /// Nobody is acknowledged anything for this long, though so many ask.
@@ -225,11 +225,12 @@ pub fn refused_at_once(history: &History, circumstances: &Circumstances, node: &
             complaint.trade == Trade::Produce && plain(&complaint.error) == "kafkastorageerror"
         })
         .collect();
-    let mut ends: BTreeMap<&str, Vec<(At, At)>> = BTreeMap::new();
-    for request in &history.requests {
-        ends.entry(&*request.client).or_default().push((request.ended, request.sent));
+    let mut ends: BTreeMap<&str, Vec<End>> = BTreeMap::new();
+    for Request { client, ended, sent, trade, .. } in &history.requests {
+        ends.entry(&**client).or_default().push(End { ended: *ended, sent: *sent, trade: *trade });
     }
-    ends.values_mut().for_each(|ends| ends.sort_unstable());
+    // What ended at one moment stays in the order of its answers.
+    ends.values_mut().for_each(|ends| ends.sort_by_key(|end| (end.ended, end.sent)));
     for hit in circumstances.faults_of(node, |kind| kind == FaultKind::DiskStall) {
         if !stops_commits(&hit.fault) {
             continue;
@@ -256,16 +257,24 @@ pub fn refused_at_once(history: &History, circumstances: &Circumstances, node: &
     findings.all()
 }
 
+/// How a request ended.
+#[derive(Clone, Copy, Debug)]
+struct End {
+    ended: At,
+    sent: At,
+    trade: Trade,
+}
+
 /// When nothing was left to be answered that the client had asked before: answers come in order, and what was on its way
 /// when the disk stopped may take as long as it was allowed to.
-/// `ends` of its client's requests, in order, each with when it was sent.
-fn its_turn(ends: &[(At, At)], complaint: &Complaint) -> At {
-    let until = ends.partition_point(|(ended, _)| *ended <= complaint.at);
-    let asked_before = |(ended, sent): &&(At, At)| {
-        *sent < complaint.sent || *sent == complaint.sent && *ended < complaint.at
-    };
-    let before = ends[..until].iter().rev().find(asked_before);
-    before.map_or(0, |(ended, _)| *ended).max(complaint.sent)
+/// `ends` of its client's requests, in order.
+fn its_turn(ends: &[End], complaint: &Complaint) -> At {
+    let own = (complaint.at, complaint.sent);
+    let earlier = ends.partition_point(|end| (end.ended, end.sent) < own);
+    // Of one write and answered at one moment: the first of them may be something else that was waited for.
+    let same = ends.get(earlier).filter(|end| (end.ended, end.sent) == own && end.trade != Trade::Produce);
+    let before = ends[..earlier].iter().rev().find(|end| end.sent <= complaint.sent);
+    same.or(before).map_or(0, |end| end.ended).max(complaint.sent)
 }
 
 fn stops_commits(fault: &Fault) -> bool {
@@ -284,7 +293,7 @@ mod tests {
     use crate::checker::circumstances::Life;
     use crate::checker::stories::*;
     use crate::fault::FaultHits;
-    use crate::history::{HealthCheck, Request, RequestEnd, Send};
+    use crate::history::{HealthCheck, RequestEnd, Send};
 
     const S: At = 1_000_000_000;
 
@@ -422,5 +431,9 @@ mod tests {
         assert_eq!(found(&pipelined, Some(FaultKind::DiskStall)), 0);
         pipelined.requests[0].ended = 17 * S;
         assert_eq!(found(&pipelined, Some(FaultKind::DiskStall)), 1);
+        pipelined.requests.insert(0, Request { trade: Trade::Consume, ..pipelined.requests[0].clone() });
+        assert_eq!(found(&pipelined, Some(FaultKind::DiskStall)), 0, "it stood behind a long poll");
+        pipelined.requests.swap(0, 1);
+        assert_eq!(found(&pipelined, Some(FaultKind::DiskStall)), 1, "and here before one");
     }
 }
