@@ -22,14 +22,25 @@ const STORAGE_NOT_TRUSTED: i32 = 5;
 
 /// Whether a fault on its own machine gives this process reason to end with this status.
 pub fn are_caused(circumstances: &Circumstances, life: &Life, at: At, status: i32) -> bool {
-    circumstances.faults_of(&life.node, |_| true).any(|hit| allowed(hit, life, at).contains(&status))
+    circumstances.faults_of(&life.node, |_| true).any(|hit| {
+        let told_until = held_until(circumstances, &life.node, hit.until).saturating_add(SOON);
+        allowed(hit, told_until, life, at).contains(&status)
+    })
 }
 
-/// Statuses that this fault explains.
-fn allowed(hit: &FaultHits, life: &Life, at: At) -> &'static [i32] {
+/// Until when an operation that began before `until` may be held before it fails.
+fn held_until(circumstances: &Circumstances, node: &str, until: At) -> At {
+    let holds = |kind| matches!(kind, FaultKind::DiskStall | FaultKind::DiskSlow);
+    let mut holders: Vec<&FaultHits> = circumstances.faults_of(node, holds).collect();
+    holders.sort_by_key(|hit| hit.from);
+    holders.iter().fold(until, |until, hit| if hit.from <= until { until.max(hit.until) } else { until })
+}
+
+/// Statuses that this fault explains. What it makes fail is known until `told_until`.
+fn allowed(hit: &FaultHits, told_until: At, life: &Life, at: At) -> &'static [i32] {
     let (from, until) = (hit.from, hit.until);
     let starting = life.serving.is_none();
-    let recent = from <= at && at <= until.saturating_add(SOON);
+    let recent = from <= at && at <= told_until;
     match hit.fault.kind {
         // A failed write or sync of a journal is final for its file; so many of them are for the process.
         FaultKind::DiskError | FaultKind::SyncFails if recent && starting => {
@@ -145,6 +156,23 @@ mod tests {
         assert!(!caused(FaultHits { hits: 0, ..good.clone() }, true, 110 * S, 5));
         let elsewhere = FaultHits { fault: good.fault.clone().on(2), ..good };
         assert!(!caused(elsewhere, true, 110 * S, 5));
+    }
+
+    #[test]
+    fn a_failure_is_told_when_whatever_holds_the_operation_lets_go_of_it() {
+        let fails = hit(FaultKind::SyncFails, Some("journal"), None);
+        let stall = |from: At, until: At| {
+            FaultHits::once(Fault::new(FaultKind::DiskStall).on(1), from * S, until * S)
+        };
+        let caused = |stalls: Vec<FaultHits>, at: At| {
+            let faults = std::iter::once(fails.clone()).chain(stalls).collect();
+            are_caused(&Circumstances::new(faults, Vec::new(), at * S), &life(false), at * S, 3)
+        };
+        assert!(!caused(vec![], 160));
+        assert!(caused(vec![stall(149, 158)], 160));
+        assert!(caused(vec![stall(157, 170), stall(149, 158)], 174));
+        assert!(!caused(vec![stall(149, 158)], 164));
+        assert!(!caused(vec![stall(151, 158)], 160), "it began when all that fails had failed");
     }
 
     #[test]
