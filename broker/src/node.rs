@@ -222,8 +222,10 @@ impl<B: Backend> Node<B> {
         }
         self.replicas.close(deadline).await;
         self.context.metadata.close(deadline).await;
-        for journal in [&self.journal, &self.raft_journal] {
-            if journal.close(deadline).await.is_err() {
+        // Both begin to close at once.
+        let closing = [&self.journal, &self.raft_journal].map(|journal| journal.close(deadline));
+        for closed in closing {
+            if closed.await.is_err() {
                 warn!("a journal did not finish by the deadline: what was in flight was not acknowledged");
             }
         }

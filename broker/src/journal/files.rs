@@ -61,13 +61,22 @@ impl<B: Backend> Place<B> {
         }
     }
 
-    /// Makes a file of zeros, then its header; durable in the directory, too.
-    pub async fn create(&self, plan: &Plan, first_lsn: Lsn) -> Result<Prepared, DiskError> {
+    /// Makes a file of zeros, then its header; durable in the directory, too. Of one that is not wanted any more no more
+    /// is written: without a header it is nothing.
+    pub async fn create(
+        &self,
+        plan: &Plan,
+        first_lsn: Lsn,
+        is_wanted: impl Fn() -> bool,
+    ) -> Result<Option<Prepared>, DiskError> {
         let path = file_path(&self.directory, plan.slot);
         let file = self.disk().open(&path, OpenHow::OrCreate, self.deadline()).await?;
         let zeros = Bytes::from(vec![0; FILL_BYTES.min(plan.file_bytes as usize)]);
         let mut position = 0;
         while position < plan.file_bytes {
+            if !is_wanted() {
+                return Ok(None);
+            }
             let piece = zeros.len().min((plan.file_bytes - position) as usize);
             file.write_at(position, zeros.slice(..piece), self.deadline()).await?;
             file.sync(self.deadline()).await?;
@@ -75,7 +84,7 @@ impl<B: Backend> Place<B> {
         }
         let prepared = self.begin_life(&file, plan, first_lsn, 1).await?;
         self.disk().sync_dir(&self.directory, self.deadline()).await?;
-        Ok(prepared)
+        Ok(Some(prepared))
     }
 
     /// Gives a released file a new life: what it held reads as empty from then on.
@@ -129,12 +138,12 @@ pub async fn keep_prepared<B: Backend>(place: Place<B>, queue: Arc<Queue<B>>) {
     while let Some(work) = queue.file_work().await {
         let outcome = match work {
             FileWork::Create(plan) => {
-                let made = place.create(&plan, queue.next_lsn()).await;
+                let made = place.create(&plan, queue.next_lsn(), || !queue.has_ended()).await;
                 if made.is_err() {
                     // Whatever part of it is there takes room. Should it stay: without a header it is nothing.
                     let _ = place.remove(plan.slot).await;
                 }
-                made.map(|file| queue.prepared(file, &plan))
+                made.map(|made| made.into_iter().for_each(|file| queue.prepared(file, &plan)))
             }
             FileWork::Recycle { plan, .. } => {
                 let made = place.recycle(&plan, queue.next_lsn()).await;
@@ -152,6 +161,7 @@ pub async fn keep_prepared<B: Backend>(place: Place<B>, queue: Arc<Queue<B>>) {
             pause(&place.backend, &queue).await;
         }
     }
+    queue.files_ended();
 }
 
 /// Waits a while, or until the journal ends.

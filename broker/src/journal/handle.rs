@@ -164,6 +164,6 @@ impl<B: Backend> Journal for Handle<B> {
     fn close(&self, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
         self.begin_closing();
         let queue = self.0.clone();
-        Box::pin(async move { queue.until_ended(deadline).await })
+        Box::pin(async move { queue.until_closed(deadline).await })
     }
 }

@@ -128,7 +128,9 @@ async fn first_file<B: Backend>(
         }
         match catalogue.next_work() {
             Some(FileWork::Create(plan)) => {
-                catalogue.handle_prepared(place.create(&plan, next_lsn).await?, &plan);
+                if let Some(file) = place.create(&plan, next_lsn, || true).await? {
+                    catalogue.handle_prepared(file, &plan);
+                }
             }
             Some(FileWork::Recycle { plan, .. }) => {
                 catalogue.handle_prepared(place.recycle(&plan, next_lsn).await?, &plan);

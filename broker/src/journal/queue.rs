@@ -47,6 +47,8 @@ pub(super) struct State {
     pub(super) failed: bool,
     pub(super) closing: bool,
     ended: bool,
+    /// And so has the task that prepares its files.
+    files_ended: bool,
     pub(super) catalogue: Catalogue,
     /// The last preparation of a file failed, and why: for want of space or otherwise.
     preparation: Preparation,
@@ -136,6 +138,7 @@ impl<B: Backend> Queue<B> {
                 failed: false,
                 closing: false,
                 ended: false,
+                files_ended: false,
                 catalogue: beginning.catalogue,
                 preparation: Preparation::Working,
                 stream,
@@ -393,6 +396,19 @@ impl<B: Backend> Queue<B> {
         wake(woken);
     }
 
+    pub fn files_ended(&self) {
+        let mut state = self.state();
+        state.files_ended = true;
+        let woken = std::mem::take(&mut state.closed);
+        drop(state);
+        wake(woken);
+    }
+
+    /// The commit loop takes nothing any more.
+    pub fn has_ended(&self) -> bool {
+        self.state().ended
+    }
+
     /// Waits for something to do about files; `None` when the journal has ended.
     #[track_caller]
     pub fn file_work(&self) -> impl Future<Output = Option<FileWork>> + Send + '_ {
@@ -416,11 +432,20 @@ impl<B: Backend> Queue<B> {
         }
     }
 
-    /// Waits until the journal has ended, at most until the deadline.
+    /// Waits until the commit loop has ended, at most until the deadline.
     pub async fn until_ended(&self, deadline: Deadline) -> Result<(), TimedOut> {
+        self.until_closed_as(|state| state.ended, deadline).await
+    }
+
+    /// Waits until nothing of the journal is left, at most until the deadline.
+    pub async fn until_closed(&self, deadline: Deadline) -> Result<(), TimedOut> {
+        self.until_closed_as(|state| state.ended && state.files_ended, deadline).await
+    }
+
+    async fn until_closed_as(&self, closed: fn(&State) -> bool, deadline: Deadline) -> Result<(), TimedOut> {
         let waiting = poll_fn(|cx| {
             let mut state = self.state();
-            if state.ended {
+            if closed(&state) {
                 return Poll::Ready(());
             }
             remember(&mut state.closed, cx);

@@ -391,6 +391,28 @@ fn closing_finishes_what_is_in_line() {
     assert!(matches!(error, JournalOpenError::Corrupt { .. }), "{error}");
 }
 
+/// A file that is being prepared is not prepared to its end, and nothing goes on behind a closed journal.
+#[test]
+fn closing_ends_what_is_done_about_files() {
+    let fake = Fake::new();
+    fake.run(async {
+        let large = JournalSettings { file_bytes: 64 << 20, ..settings() };
+        let opened = open_with(&fake, large).await.unwrap();
+        // The next file is begun with the first; each of its pieces takes a while from now on.
+        fake.world().latency = 1_000_000_000;
+        io_backend::Backend::sleep(&fake, Duration::from_secs(3)).await;
+        let pieces = |fake: &Fake| {
+            fake.world().log.iter().filter(|line| line.starts_with("write /data/journal/000002")).count()
+        };
+        assert!((1..10).contains(&pieces(&fake)), "{} pieces", pieces(&fake));
+        let deadline = Deadline::after(&fake, Duration::from_secs(8));
+        assert_eq!(opened.journal.close(deadline).await, Ok(()));
+        let done = fake.world().log.len();
+        io_backend::Backend::sleep(&fake, Duration::from_secs(60)).await;
+        assert_eq!(fake.world().log.len(), done);
+    });
+}
+
 #[test]
 fn a_stalled_journal_takes_nothing_and_room_is_waited_for_with_a_deadline() {
     let fake = Fake::new();
