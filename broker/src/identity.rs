@@ -1,7 +1,7 @@
 //! The data directory: whose it is, and that only one process has it.
 //!
 //! `identity.json` says which storage this is, of which node and cluster; it is written once, as a whole (beside,
-//! synced, renamed, directory synced). How often the node has been started is in `incarnation`: two slots of a sector
+//! synced, renamed, directory synced), with a checksum: one changed digit would make another storage of it. How often the node has been started is in `incarnation`: two slots of a sector
 //! each, written in turn, in place, so that a crash leaves the older or the newer one, and a start needs no space.
 //! An incarnation is used only after it is durable: none is ever used twice.
 //!
@@ -23,8 +23,9 @@ const FILE: &str = "identity.json";
 const TEMPORARY: &str = "identity.json.new";
 const LOCK: &str = "LOCK";
 const FORMAT: &str = "chronik-data";
-/// From 2 on the incarnation is in a file of its own.
-const VERSION: u32 = 2;
+/// From 2 on the incarnation is in a file of its own, from 3 on there is a checksum.
+const VERSION: u32 = 3;
+const CHECKSUM_SINCE: u32 = 3;
 const INCARNATION: &str = "incarnation";
 const SLOT_MAGIC: &[u8; 8] = b"CHRINCAR";
 const SLOT_BYTES: usize = 512;
@@ -52,6 +53,21 @@ struct Stored {
     /// Of format version 1: the last one that was used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     incarnation: Option<Incarnation>,
+    /// CRC-32C of the same record without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    crc32c: Option<u32>,
+}
+
+impl Stored {
+    fn checksum(&self) -> u32 {
+        let Stored { format, format_version, storage_id, node_id, cluster_id, incarnation, crc32c: _ } = self;
+        let incarnation = incarnation.map(|incarnation| incarnation.0);
+        let text = format!(
+            "{format} {format_version} {} {node_id} {cluster_id} {incarnation:?}",
+            storage_id.0.simple()
+        );
+        crc32c::crc32c(text.as_bytes())
+    }
 }
 
 /// Read first: a newer version may have other fields.
@@ -140,7 +156,11 @@ pub async fn take_directory<B: Backend>(
             };
             incarnation::write(backend, directory, identity.incarnation, deadline).await?;
             if stored.format_version < VERSION {
-                write(backend, directory, &identity, deadline).await?;
+                match write(backend, directory, &identity, deadline).await {
+                    // The old form serves as well, and a start needs no space.
+                    Err(error) if error.is_full() => {}
+                    written => written?,
+                }
             }
             identity
         }
@@ -261,6 +281,14 @@ fn parse(bytes: &[u8], path: &Path) -> Result<Stored, IdentityError> {
     if stored.format_version < 2 && stored.incarnation.is_none() {
         return Err(unreadable("its incarnation is missing".to_owned()));
     }
+    // Where there is one it counts, whatever the version says: that may be what has changed.
+    let sound = match stored.crc32c {
+        Some(crc32c) => crc32c == stored.checksum(),
+        None => stored.format_version < CHECKSUM_SINCE,
+    };
+    if !sound {
+        return Err(unreadable("its checksum does not fit: it was changed".to_owned()));
+    }
     Ok(stored)
 }
 
@@ -270,14 +298,16 @@ async fn write<B: Backend>(
     identity: &Identity,
     deadline: Deadline,
 ) -> Result<(), DiskError> {
-    let stored = Stored {
+    let mut stored = Stored {
         format: FORMAT.to_owned(),
         format_version: VERSION,
         storage_id: identity.storage,
         node_id: identity.node,
         cluster_id: identity.cluster_id.clone(),
         incarnation: None,
+        crc32c: None,
     };
+    stored.crc32c = Some(stored.checksum());
     // A flat record of text and numbers.
     let mut json = serde_json::to_vec_pretty(&stored).expect("writing JSON into memory");
     json.push(b'\n');

@@ -81,7 +81,66 @@ fn a_directory_of_format_version_1_goes_on_from_its_incarnation() {
         assert_eq!(identity, Identity { incarnation: Incarnation(start_number), ..first.clone() });
     }
     let stored = std::fs::read_to_string(home.path().join(FILE)).unwrap();
-    assert!(stored.contains("\"format_version\": 2") && !stored.contains("incarnation"), "{stored}");
+    assert!(stored.contains("\"format_version\": 3") && !stored.contains("incarnation"), "{stored}");
+}
+
+/// A digit of the storage's id that has changed would be a storage that leads nothing.
+#[test]
+fn no_changed_bit_makes_another_identity() {
+    let fake = Fake::new();
+    let take = || {
+        let soon = Deadline::after(&fake, Duration::from_secs(9));
+        fake.run(take_directory(&fake, Path::new("/data"), BrokerId(1), soon))
+    };
+    let first = take().unwrap();
+    let file = Path::new("/data").join(FILE);
+    let bytes = fake.world().files[&file].now.clone();
+    let mut refused = 0;
+    for bit in 0..bytes.len() * 8 {
+        fake.damage(&file, |bytes| bytes[bit / 8] ^= 1 << (bit % 8));
+        match take() {
+            // White space, say.
+            Ok(identity) => {
+                assert_eq!(
+                    identity,
+                    Identity { incarnation: identity.incarnation, ..first.clone() },
+                    "{bit}"
+                );
+            }
+            Err(error) => {
+                refused += 1;
+                assert!(
+                    error.to_string().contains(FILE) || matches!(error, IdentityError::OtherNode { .. }),
+                    "{error}"
+                );
+            }
+        }
+        fake.damage(&file, |now| now.clone_from(&bytes));
+    }
+    assert!(refused * 10 > bytes.len() * 8 * 8, "{refused} of {}", bytes.len() * 8);
+}
+
+#[test]
+fn an_identity_without_a_checksum_is_given_one_where_there_is_room() {
+    let fake = Fake::new();
+    let take = || {
+        let soon = Deadline::after(&fake, Duration::from_secs(9));
+        fake.run(take_directory(&fake, Path::new("/data"), BrokerId(1), soon)).unwrap()
+    };
+    let first = take();
+    let file = Path::new("/data").join(FILE);
+    let old = format!(
+        "{{\"format\":\"chronik-data\",\"format_version\":2,\"storage_id\":\"{}\",\"node_id\":1,\"cluster_id\":\"{}\"}}",
+        first.storage.0, first.cluster_id
+    );
+    fake.damage(&file, |bytes| *bytes = old.clone().into_bytes());
+    let has_checksum = || String::from_utf8_lossy(&fake.world().files[&file].now).contains("crc32c");
+    fake.world().full = true;
+    assert_eq!(take(), Identity { incarnation: Incarnation(2), ..first.clone() });
+    assert!(!has_checksum());
+    fake.world().full = false;
+    assert_eq!(take(), Identity { incarnation: Incarnation(3), ..first });
+    assert!(has_checksum());
 }
 
 #[test]
@@ -132,7 +191,7 @@ fn a_damaged_foreign_or_newer_identity_says_what_it_is() {
         ("{\"format\":\"chronik-data\"", "cannot be read"),
         ("{\"format\":\"recipes\",\"format_version\":1}", "its format is 'recipes'"),
         ("{\"format\":\"chronik-data\",\"format_version\":1}", "missing field"),
-        ("{\"format\":\"chronik-data\",\"format_version\":3,\"new\":[]}", "start a newer chronik"),
+        ("{\"format\":\"chronik-data\",\"format_version\":4,\"new\":[]}", "start a newer chronik"),
         (
             "{\"format\":\"chronik-data\",\"format_version\":1,\"storage_id\":\"x\",\"node_id\":1,\"cluster_id\":\"c\",\
              \"incarnation\":1}",

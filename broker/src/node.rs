@@ -3,12 +3,14 @@
 //! Start goes from what can be refused soonest to what takes longest: the data directory, the addresses, metadata, the
 //! journal, the partitions. Clients are accepted last, when this node leads what it is to lead.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use io_backend::{Backend, Deadline, ExitStatus, Listener, Network, Published, TaskHandle};
 use tracing::{info, warn};
+use uuid::Uuid;
 
 use crate::admin::metrics::Metrics;
 use crate::admin::{self, Readiness};
@@ -80,6 +82,12 @@ pub enum StartError {
     Journal(#[from] JournalOpenError),
     #[error("{0}")]
     Replicas(#[from] ReplicasStartError),
+    #[error(
+        "{directory} says that this is storage {found}, and the metadata in it was written by storage {known}, under which \
+         this node leads its partitions: what is in the directory does not belong together. Restore its identity.json \
+         from a backup"
+    )]
+    OtherStorage { directory: PathBuf, found: Uuid, known: Uuid },
     #[error("this node cannot register with its metadata: {0}")]
     Register(#[from] ProposeError),
 }
@@ -90,7 +98,9 @@ impl StartError {
             StartError::Listen { .. } => ExitStatus::Network,
             StartError::Identity(error) => error.exit_status(),
             StartError::Metadata(error) => error.exit_status(),
-            StartError::Journal(_) | StartError::Replicas(_) => ExitStatus::DataDirectory,
+            StartError::Journal(_) | StartError::Replicas(_) | StartError::OtherStorage { .. } => {
+                ExitStatus::DataDirectory
+            }
             StartError::Register(_) => ExitStatus::Other,
         }
     }
@@ -258,6 +268,15 @@ async fn register<B: Backend>(
     metadata: &MetadataHandle<B>,
     kafka_address: &str,
 ) -> Result<(), StartError> {
+    if let Some(known) = metadata.image().brokers.get(&identity.node)
+        && known.storage != identity.storage
+    {
+        return Err(StartError::OtherStorage {
+            directory: config.data_dir.clone(),
+            found: identity.storage.0,
+            known: known.storage.0,
+        });
+    }
     let advertised = config.advertise.as_deref().unwrap_or(kafka_address);
     let (host, port) = advertised.rsplit_once(':').unwrap_or((advertised, "9092"));
     let registration = BrokerRegistration {
