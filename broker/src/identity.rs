@@ -1,8 +1,9 @@
 //! The data directory: whose it is, and that only one process has it.
 //!
 //! `identity.json` says which storage this is, of which node and cluster; it is written once, as a whole (beside,
-//! synced, renamed, directory synced), with a checksum: one changed digit would make another storage of it. How often the node has been started is in `incarnation`: two slots of a sector
-//! each, written in turn, in place, so that a crash leaves the older or the newer one, and a start needs no space.
+//! synced, renamed, directory synced), with a checksum: one changed digit would make another storage of it. How often
+//! the node has been started is in `incarnation`: two slots of a sector each, written in turn, in place, so that a crash
+//! leaves the older or the newer one, and a start needs no space.
 //! An incarnation is used only after it is durable: none is ever used twice.
 //!
 //! ```text

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use io_backend::real::{DiskChoice, RealBackend};
 use io_backend::{Backend, Deadline};
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
@@ -13,7 +14,10 @@ use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use super::test_node::{Client, TestNode, framed, with_whole_node};
+use crate::config::Config;
 use crate::log::test_batches::BatchSpec;
+use crate::node::{Node, StartError};
+use crate::parts::Parts;
 use crate::wire::{filled, versions};
 
 const PRODUCE: i16 = 13;
@@ -467,4 +471,31 @@ fn a_stop_answers_a_fetch_that_waits() {
             assert!(door.backend().now().since(began) < Duration::from_secs(60));
         },
     );
+}
+
+/// As a storage that its metadata does not know it would lead nothing, and say that all is well.
+#[test]
+fn a_directory_whose_identity_is_not_that_of_its_metadata_is_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let start = async || {
+            let (backend, _) = RealBackend::start(DiskChoice::Threads, home.path()).unwrap();
+            let mut config = Config { data_dir: home.path().join("data"), ..Config::default() };
+            for address in [&mut config.listen, &mut config.admin, &mut config.cluster] {
+                *address = "127.0.0.1:0".into();
+            }
+            (Node::start(backend.clone(), Parts::production(), config).await, backend)
+        };
+        let (node, backend) = start().await;
+        node.unwrap().stop(Deadline::after(&backend, Duration::from_secs(30))).await;
+        drop(backend);
+        let other = Uuid::from_u128(7);
+        let identity = format!(
+            "{{\"format\":\"chronik-data\",\"format_version\":2,\"storage_id\":\"{other}\",\"node_id\":1,\"cluster_id\":\"c\"}}"
+        );
+        std::fs::write(home.path().join("data/identity.json"), identity).unwrap();
+        let Err(error) = start().await.0 else { panic!("it started") };
+        assert!(matches!(error, StartError::OtherStorage { found, .. } if found == other), "{error}");
+    });
 }
