@@ -21,6 +21,7 @@ pub mod journal;
 pub mod limits;
 pub mod log;
 pub mod metadata;
+pub mod metrics;
 pub mod node;
 pub mod partition;
 pub mod parts;

@@ -12,7 +12,6 @@ use io_backend::{Backend, Deadline, ExitStatus, Listener, Network, Published, Ta
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use crate::admin::metrics::Metrics;
 use crate::admin::{self, Readiness};
 use crate::config::Config;
 use crate::identity::{self, Identity, IdentityError};
@@ -22,6 +21,7 @@ use crate::metadata::{
     self, BrokerRegistration, MetadataCommand, MetadataContext, MetadataHandle, MetadataStartError,
     ProposeError,
 };
+use crate::metrics::Metrics;
 use crate::parts::{Admission, Parts};
 use crate::produce::FirstRefused;
 use crate::replicas::{self, Replicas, ReplicasContext, ReplicasControl, ReplicasStartError};

@@ -12,12 +12,12 @@ use std::sync::Arc;
 use im::OrdMap;
 use io_backend::{Backend, Deadline, Disk, DiskError, ExitStatus, Published, Sender, channel};
 
-use crate::admin::metrics::Metrics;
 use crate::config::Config;
 use crate::ids::{BrokerId, Incarnation, PartitionId};
 use crate::journal::{JournalHandle, RecoveredEntry};
 use crate::limits;
 use crate::metadata::MetadataHandle;
+use crate::metrics::Metrics;
 use crate::partition::PartitionHandle;
 
 mod checkpoint;

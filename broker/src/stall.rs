@@ -18,9 +18,9 @@ use io_backend::registry::{Entry, Registry};
 use io_backend::{Backend, Deadline, ExitStatus, Moment};
 use tracing::{info, warn};
 
-use crate::admin::metrics::{Metrics, RungLabel};
 use crate::config::StallConfig;
 use crate::journal::{COMMIT_TASK, FILE_WAIT, FILES_TASK, JournalHandle, SubmitError};
+use crate::metrics::{Metrics, RungLabel};
 
 pub mod writes;
 

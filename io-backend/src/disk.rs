@@ -99,6 +99,14 @@ impl DiskError {
     pub fn is_full(&self) -> bool {
         matches!(self.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
     }
+
+    /// Whether the process, or the whole system, has no descriptor left: later there may be one, and the file is as
+    /// good as before.
+    pub fn lacks_descriptors(&self) -> bool {
+        const ENFILE: i32 = 23;
+        const EMFILE: i32 = 24;
+        matches!(self.source.raw_os_error(), Some(ENFILE | EMFILE))
+    }
 }
 
 impl fmt::Display for DiskError {

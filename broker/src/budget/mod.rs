@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use io_backend::{Backend, Deadline, Moment, within};
 
-use crate::admin::metrics::Metrics;
 use crate::config::ServerConfig;
 use crate::limits::ROOM_PATIENCE;
+use crate::metrics::Metrics;
 
 mod account;
 mod holders;

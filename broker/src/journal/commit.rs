@@ -19,9 +19,8 @@ use super::format::{GROUP_HEADER_BYTES, GroupEncoder, GroupPlace};
 use super::line::{Amount, Submission};
 use super::machine::{Holds, Machine, Outcome, Placement, Verdict};
 use super::queue::{Failure, NextFile, Queue, Work};
-use crate::admin::metrics::Metrics;
 use crate::ids::Lsn;
-use crate::log::open_files::lacks_descriptors;
+use crate::metrics::Metrics;
 
 /// How soon a file is opened again for which there was no descriptor.
 const DESCRIPTOR_RETRY: Duration = Duration::from_millis(100);
@@ -225,7 +224,7 @@ impl<B: Backend> Writer<B> {
                     return Ok(());
                 }
                 // Nothing was written: the file is as good as before, and others close theirs.
-                Err(error) if lacks_descriptors(&error) => {
+                Err(error) if error.lacks_descriptors() => {
                     if !std::mem::replace(&mut told, true) {
                         warn!(
                             journal = self.settings.name,

@@ -51,8 +51,8 @@ use io_backend::{Backend, Deadline};
 
 pub use inspect::{FileSummary, inspect};
 
-use crate::admin::metrics::Metrics;
 use crate::ids::{Incarnation, LeaderEpoch, Lsn, Offset, PartitionId};
+use crate::metrics::Metrics;
 
 /// Role of the task that a journal's commit loop runs as: the stall watchdog knows commits by it.
 pub const COMMIT_TASK: &str = "commit";

@@ -22,8 +22,8 @@ use super::line::{Amount, Line, Submission};
 use super::machine::{Prepared, Sealed};
 use super::stream::Stream;
 use super::{JournalEntry, NoFile, SubmitError};
-use crate::admin::metrics::Metrics;
 use crate::ids::Lsn;
+use crate::metrics::Metrics;
 
 pub struct Queue<B: Backend> {
     pub(super) backend: B,

@@ -18,7 +18,7 @@ use io_backend::{Backend, Deadline, Disk, DiskError, File, OpenHow};
 use super::LogSettings;
 use super::batch::{BatchHeader, Batches};
 use super::index::{self, OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES};
-use super::open_files::{OpenFiles, SegmentFile, lacks_descriptors};
+use super::open_files::{OpenFiles, SegmentFile};
 use super::segment::{Segment, SegmentName};
 use super::snapshot::{self, Snapshot};
 use super::tail::Chunk;
@@ -240,7 +240,7 @@ impl<B: Backend> Work<'_, B> {
             let opened = self.files.open_files.open(&path, OpenHow::Existing, self.soon()).await;
             if let Err(error) = &opened {
                 // Whatever it is: what is still in the tail can go to a file of its own.
-                self.spent |= !lacks_descriptors(error);
+                self.spent |= !error.lacks_descriptors();
             }
             let file = opened?;
             current = Some(Writing::on((**last).clone(), file));
@@ -334,7 +334,7 @@ impl<B: Backend> Work<'_, B> {
             match written.await {
                 Ok(()) => segment.index_entries += entries,
                 // Nothing is wrong with the file: the whole attempt is made again.
-                Err(error) if lacks_descriptors(&error) => return Err(error),
+                Err(error) if error.lacks_descriptors() => return Err(error),
                 // An index only saves time and is rebuilt when the log is opened; a bad block under it must not keep
                 // the journal of the whole node from being released. No more points go behind the gap.
                 Err(error) => {

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use io_backend::disk::DiskResult;
-use io_backend::{Backend, Deadline, Disk, DiskError, File, OpenHow};
+use io_backend::{Backend, Deadline, Disk, File, OpenHow};
 
 /// Cloneable: all clones are the same files.
 pub struct OpenFiles<B: Backend> {
@@ -99,7 +99,7 @@ impl<B: Backend> Shared<B> {
         let halvings = self.state().halvings;
         match disk.open(path, how, deadline).await {
             // Those that were not used for longest go, for good.
-            Err(error) if lacks_descriptors(&error) => {
+            Err(error) if error.lacks_descriptors() => {
                 let closed = self.state().halve_unless_since(halvings);
                 if let Some(closed) = closed {
                     tracing::warn!(error = %error, closed = closed.len(), "no descriptors left: fewer segments stay open");
@@ -224,14 +224,6 @@ impl<B: Backend> File for SegmentFile<B> {
     }
 }
 
-/// Whether the process, or the whole system, has no descriptor left: later there may be one, and the file is as
-/// good as before.
-pub fn lacks_descriptors(error: &DiskError) -> bool {
-    const ENFILE: i32 = 23;
-    const EMFILE: i32 = 24;
-    matches!(error.source.raw_os_error(), Some(ENFILE | EMFILE))
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -286,7 +278,7 @@ mod tests {
             assert_eq!(all.open_now(), 3);
             fake.world().opens_refused = 2;
             let error = files[0].len(soon).await.unwrap_err();
-            assert!(lacks_descriptors(&error), "{error}");
+            assert!(error.lacks_descriptors(), "{error}");
             files[0].len(soon).await.unwrap();
         });
     }

@@ -8,7 +8,7 @@ use io_backend::{Backend, Deadline, Published, Sender};
 
 use super::snapshot::encode_command;
 use super::{MetadataCommand, MetadataImage, Outcome, ProposeError};
-use crate::admin::metrics::Metrics;
+use crate::metrics::Metrics;
 use crate::raft::{Permit, Proposal, RaftInput, Refusal};
 
 /// Cloneable; reads cost a reference count, writes go through Raft.

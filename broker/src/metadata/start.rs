@@ -11,12 +11,12 @@ use io_backend::{Backend, Deadline, Disk, ExitStatus, Published, channel};
 use super::apply::apply;
 use super::snapshot::{decode_command, decode_image, encode_image};
 use super::{MetadataHandle, MetadataImage, Outcome};
-use crate::admin::metrics::Metrics;
 use crate::config::Config;
 use crate::identity::Identity;
 use crate::ids::BrokerId;
 use crate::journal::{JournalContext, JournalHandle, JournalOpenError};
 use crate::limits;
+use crate::metrics::Metrics;
 use crate::parts::OpenJournal;
 use crate::raft::{Driver, RaftContext, RaftError, RaftStartError, StateMachine};
 

@@ -22,10 +22,10 @@ use raft::{Config, RawNode, StateRole};
 
 use super::store::{self, RaftRecoveryError, Store};
 use super::{Permit, Proposal, RaftInput, Refusal, StateMachine, logging};
-use crate::admin::metrics::Metrics;
 use crate::ids::Lsn;
 use crate::journal::{JournalEntry, JournalHandle, RecoveredEntry, SubmitError};
 use crate::limits;
+use crate::metrics::Metrics;
 
 const TICK: Duration = Duration::from_millis(50);
 const HEARTBEAT_TICKS: usize = 2;
