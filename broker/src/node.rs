@@ -22,8 +22,8 @@ use crate::metadata::{
     ProposeError,
 };
 use crate::metrics::Metrics;
+use crate::partition::FirstRefused;
 use crate::parts::{Admission, Parts};
-use crate::produce::FirstRefused;
 use crate::replicas::{self, Replicas, ReplicasContext, ReplicasControl, ReplicasStartError};
 use crate::server;
 use crate::stall::{self, StorageHealth, Watch, Watched};

@@ -8,7 +8,7 @@
 //! The checksum covers everything from byte 21: base offset and leader epoch may be rewritten freely.
 //! Nothing here trusts its input; bytes that are no batch are told apart by [`Damage`].
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::ids::{LeaderEpoch, Offset, ProducerId};
 
@@ -36,6 +36,27 @@ pub struct BatchHeader {
     pub producer_epoch: i16,
     pub base_sequence: i32,
     pub records: i32,
+}
+
+/// One record batch, checked: its CRC, length, magic, counts and timestamps have been verified, and
+/// these facts read from its header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckedBatch {
+    /// The whole batch as it was sent, header included.
+    pub bytes: Bytes,
+    pub records: i32,
+    pub last_offset_delta: i32,
+    pub base_timestamp: i64,
+    pub max_timestamp: i64,
+    pub producer: Option<ProducerStamp>,
+    pub transactional: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProducerStamp {
+    pub id: ProducerId,
+    pub epoch: i16,
+    pub base_sequence: i32,
 }
 
 /// Why bytes are not the batch that should be there.

@@ -15,16 +15,15 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use io_backend::{Backend, Deadline, Disk, DiskError, File, OpenHow};
 
-use super::LogSettings;
 use super::batch::{BatchHeader, Batches};
 use super::index::{self, OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES};
 use super::open_files::{OpenFiles, SegmentFile};
 use super::segment::{Segment, SegmentName};
 use super::snapshot::{self, Snapshot};
 use super::tail::Chunk;
+use super::{CheckpointMark, LogSettings};
 use crate::ids::{Lsn, Offset};
 use crate::limits;
-use crate::partition::CheckpointMark;
 
 pub type FileOf<B> = SegmentFile<B>;
 /// A file as the disk gives it.

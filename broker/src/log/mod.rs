@@ -12,20 +12,25 @@
 pub mod batch;
 pub mod checkpoint;
 pub mod codec;
+pub mod epochs;
 pub mod index;
 pub mod open;
 pub mod open_files;
+pub mod producers;
 pub mod read;
 pub mod records;
 pub mod search;
 pub mod segment;
 pub mod snapshot;
 pub mod tail;
+pub mod validate;
 
 #[cfg(test)]
 pub(crate) mod test_batches;
 
 use std::time::Duration;
+
+use crate::ids::{Incarnation, Lsn, Offset, PartitionId};
 
 /// How a partition keeps its log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,4 +54,15 @@ impl Default for LogSettings {
             log_append_time: false,
         }
     }
+}
+
+/// What a checkpoint says of one partition: everything up to `lsn` is in its segments, which end at
+/// `log_end`. Replay begins after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct CheckpointMark {
+    pub partition: PartitionId,
+    pub replica: Incarnation,
+    pub lsn: Lsn,
+    pub log_start: Offset,
+    pub log_end: Offset,
 }

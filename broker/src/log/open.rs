@@ -11,17 +11,15 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use io_backend::{Backend, Deadline, Disk, DiskError, File, OpenHow};
 
-use super::LogSettings;
 use super::checkpoint::{FileOf, LogFiles, Segments};
+use super::epochs::EpochHistory;
 use super::index::{self, IndexPoint, OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES};
 use super::open_files::OpenFiles;
+use super::producers::{Producers, RememberedBatch, sequence_after};
 use super::segment::{Scan, ScanError, Segment, SegmentDamage, SegmentName, Summary};
 use super::snapshot::{self, Snapshot};
+use super::{CheckpointMark, LogSettings};
 use crate::ids::{Lsn, Offset, ProducerId};
-use crate::partition::CheckpointMark;
-use crate::partition::epochs::EpochHistory;
-use crate::partition::machine::Foundation;
-use crate::partition::producers::{Producers, RememberedBatch, sequence_after};
 
 /// Why a partition's directory cannot be taken over.
 #[derive(Debug, thiserror::Error)]
@@ -46,10 +44,20 @@ impl From<ScanError> for LogOpenError {
     }
 }
 
+/// What a replica starts from: its last checkpoint, or nothing.
+#[derive(Clone, Debug, Default)]
+pub struct RecoveredLog {
+    pub log_start: Offset,
+    pub log_end: Offset,
+    pub lsn: Lsn,
+    pub epochs: EpochHistory,
+    pub producers: Producers,
+}
+
 /// What was found.
 pub struct OpenedLog<B: Backend> {
     pub files: LogFiles<B>,
-    pub foundation: Foundation,
+    pub recovered: RecoveredLog,
 }
 
 /// Takes over what `mark` vouches for; without a mark nothing is.
@@ -93,12 +101,12 @@ pub async fn open<B: Backend>(
     let start = mark.map_or(Offset::ZERO, |mark| mark.log_start);
     files.segments = open_segments(&files, backend, settings, &names, start, vouched, deadline).await?;
     files.directory_made = mark.is_some() && !found.is_empty();
-    let foundation = match mark {
+    let recovered = match mark {
         Some(mark) => found_on(directory, &files, &snapshots, mark, deadline).await?,
-        None => Foundation::default(),
+        None => RecoveredLog::default(),
     };
     files.snapshots = snapshots;
-    Ok(OpenedLog { files, foundation })
+    Ok(OpenedLog { files, recovered })
 }
 
 async fn remove_others<B: Backend>(
@@ -290,13 +298,13 @@ async fn found_on<B: Backend>(
     snapshots: &[Lsn],
     mark: CheckpointMark,
     deadline: Deadline,
-) -> Result<Foundation, LogOpenError> {
+) -> Result<RecoveredLog, LogOpenError> {
     for lsn in snapshots.iter().rev() {
         let path = directory.join(snapshot::file_name(*lsn));
         let bytes = read_index(&files.open_files, &path, deadline).await?;
         match Snapshot::decode(&bytes) {
             Some(snapshot) if snapshot.log_end == mark.log_end => {
-                return Ok(Foundation {
+                return Ok(RecoveredLog {
                     log_start: snapshot.log_start.max(mark.log_start),
                     log_end: mark.log_end,
                     lsn: mark.lsn,
@@ -308,11 +316,11 @@ async fn found_on<B: Backend>(
             None => tracing::warn!(file = %path.display(), "a producer snapshot is damaged and not used"),
         }
     }
-    let mut foundation = Foundation {
+    let mut recovered = RecoveredLog {
         log_start: mark.log_start,
         log_end: mark.log_end,
         lsn: mark.lsn,
-        ..Foundation::default()
+        ..RecoveredLog::default()
     };
     if mark.log_end > mark.log_start {
         tracing::warn!(
@@ -323,8 +331,8 @@ async fn found_on<B: Backend>(
     for segment in &files.segments {
         let mut scan = Scan::new(&segment.file, 0, segment.base, segment.bytes);
         while let Some((_, header)) = scan.next_batch(deadline).await? {
-            if header.leader_epoch > foundation.epochs.latest() {
-                foundation.epochs.begin(header.leader_epoch, header.base_offset);
+            if header.leader_epoch > recovered.epochs.latest() {
+                recovered.epochs.begin(header.leader_epoch, header.base_offset);
             }
             if header.producer_id >= ProducerId(0) {
                 let batch = RememberedBatch {
@@ -335,9 +343,9 @@ async fn found_on<B: Backend>(
                     end: header.end(),
                     append_time_ms: if header.log_append_time() { header.max_timestamp } else { -1 },
                 };
-                foundation.producers.remember(header.producer_id, batch, header.end(), None);
+                recovered.producers.remember(header.producer_id, batch, header.end(), None);
             }
         }
     }
-    Ok(foundation)
+    Ok(recovered)
 }

@@ -14,8 +14,8 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+use super::producers::RememberedBatch;
 use crate::ids::{LeaderEpoch, Lsn, Offset, ProducerId};
-use crate::partition::producers::RememberedBatch;
 
 const MAGIC: &[u8; 8] = b"CHRSNAP1";
 

@@ -2,8 +2,8 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::batch::{CheckedBatch, ProducerStamp};
 use crate::ids::{Offset, ProducerId};
-use crate::partition::{CheckedBatch, ProducerStamp};
 
 /// A batch of `records` records; record i has the timestamp `timestamp + i * step`.
 #[derive(Clone, Copy, Debug)]

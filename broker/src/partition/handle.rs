@@ -9,11 +9,13 @@ use io_backend::{Backend, Deadline, DiskError, Published, Replier, Reply, Sender
 use super::machine::Append;
 use super::owner::{Looked, PartitionInput, Ticket};
 use super::{
-    Acks, AppendError, Appended, CheckedBatch, CheckpointMark, OffsetFound, OffsetQuery, PartitionView,
-    ReadError, ReadOutcome, ReadRequest, Unacknowledged,
+    Acks, AppendError, Appended, OffsetFound, OffsetQuery, PartitionView, ReadError, ReadOutcome,
+    ReadRequest, Unacknowledged,
 };
 use crate::budget::{Account, Share, charged};
 use crate::ids::{LeaderEpoch, Offset, PartitionId};
+use crate::log::CheckpointMark;
+use crate::log::batch::CheckedBatch;
 use crate::log::read::ReadFailure;
 
 /// Cloneable; all clones lead to the same owner.

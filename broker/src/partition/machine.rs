@@ -13,11 +13,13 @@ use std::collections::{BTreeMap, VecDeque};
 
 use io_backend::{Deadline, Moment};
 
-use super::epochs::EpochHistory;
-use super::producers::Producers;
-use super::{Acks, AppendError, Appended, CheckedBatch, PartitionView};
+use super::{Acks, AppendError, Appended, PartitionView};
 use crate::ids::{BrokerId, Incarnation, LeaderEpoch, Lsn, Offset, PartitionId};
 use crate::limits;
+use crate::log::batch::CheckedBatch;
+use crate::log::epochs::EpochHistory;
+use crate::log::open::RecoveredLog;
+use crate::log::producers::Producers;
 use crate::log::tail::Tail;
 
 mod line;
@@ -59,16 +61,6 @@ impl<T> Default for Answers<T> {
     fn default() -> Self {
         Answers { appends: Vec::new(), led: Vec::new() }
     }
-}
-
-/// What a replica starts from: its last checkpoint, or nothing.
-#[derive(Clone, Debug, Default)]
-pub struct Foundation {
-    pub log_start: Offset,
-    pub log_end: Offset,
-    pub lsn: Lsn,
-    pub epochs: EpochHistory,
-    pub producers: Producers,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,7 +129,12 @@ pub struct Machine<T> {
 }
 
 impl<T> Machine<T> {
-    pub fn new(id: PartitionId, replica: Incarnation, log_append_time: bool, from: Foundation) -> Machine<T> {
+    pub fn new(
+        id: PartitionId,
+        replica: Incarnation,
+        log_append_time: bool,
+        from: RecoveredLog,
+    ) -> Machine<T> {
         Machine {
             id,
             replica,

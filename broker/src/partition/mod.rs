@@ -4,41 +4,21 @@
 
 use bytes::Bytes;
 
-use crate::ids::{Incarnation, LeaderEpoch, Lsn, Offset, PartitionId, ProducerId};
+use crate::ids::{LeaderEpoch, Offset, PartitionId, ProducerId};
+use crate::log::producers::SequenceError;
 
-pub mod epochs;
+mod first_refused;
 mod handle;
 pub mod machine;
 mod open;
 mod owner;
-pub mod producers;
 #[cfg(test)]
 mod tests;
 
+pub use first_refused::FirstRefused;
 pub use handle::{PartitionHandle, PendingAppend};
-pub use open::{OpenPartition, PartitionOpenError, open};
+pub use open::{EntriesError, OpenPartition, PartitionOpenError, open};
 pub use owner::PartitionInput;
-
-/// One record batch, checked: its CRC, length, magic, counts and timestamps have been verified, and
-/// these facts read from its header.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CheckedBatch {
-    /// The whole batch as it was sent, header included.
-    pub bytes: Bytes,
-    pub records: i32,
-    pub last_offset_delta: i32,
-    pub base_timestamp: i64,
-    pub max_timestamp: i64,
-    pub producer: Option<ProducerStamp>,
-    pub transactional: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProducerStamp {
-    pub id: ProducerId,
-    pub epoch: i16,
-    pub base_sequence: i32,
-}
 
 /// When an append is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +62,20 @@ pub enum AppendError {
     ProducerFenced { producer: ProducerId, current: i16, found: i16 },
     #[error("the partition is gone")]
     Gone,
+}
+
+impl From<SequenceError> for AppendError {
+    fn from(error: SequenceError) -> AppendError {
+        match error {
+            SequenceError::OutOfOrder { producer, expected, found } => {
+                AppendError::OutOfOrderSequence { producer, expected, found }
+            }
+            SequenceError::Fenced { producer, current, found } => {
+                AppendError::ProducerFenced { producer, current, found }
+            }
+            SequenceError::TooManyProducers => AppendError::Overloaded,
+        }
+    }
 }
 
 /// What readers may see, published after each change.
@@ -150,15 +144,4 @@ pub struct OffsetFound {
     /// -1 where there is none.
     pub timestamp: i64,
     pub leader_epoch: LeaderEpoch,
-}
-
-/// What a checkpoint says of one partition: everything up to `lsn` is in its segments, which end at
-/// `log_end`. Replay begins after it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct CheckpointMark {
-    pub partition: PartitionId,
-    pub replica: Incarnation,
-    pub lsn: Lsn,
-    pub log_start: Offset,
-    pub log_end: Offset,
 }

@@ -11,16 +11,15 @@ use io_backend::{Backend, Deadline, Published, TaskName, channel};
 
 use prometheus_client::metrics::gauge::Gauge;
 
+use super::PartitionHandle;
 use super::machine::{Machine, ReplayError};
 use super::owner::{Owner, Waits};
-use super::{CheckpointMark, PartitionHandle};
 use crate::budget::Account;
 use crate::ids::{Incarnation, Lsn, Offset, PartitionId};
 use crate::journal::{JournalHandle, RecoveredEntry};
 use crate::limits;
 use crate::log::open_files::OpenFiles;
-use crate::log::{self, LogSettings, open::LogOpenError};
-use crate::replicas::RescueError;
+use crate::log::{self, CheckpointMark, LogSettings, open::LogOpenError};
 
 /// What a replica is opened with.
 pub struct OpenPartition<B: Backend> {
@@ -41,9 +40,12 @@ pub struct OpenPartition<B: Backend> {
     pub mark: Option<CheckpointMark>,
     /// What survived in the journal, in LSN order. Entries of others and those the mark covers are skipped.
     /// Asked for when the files are found sound.
-    pub recovered: BoxFuture<'static, Result<Vec<RecoveredEntry>, RescueError>>,
+    pub recovered: BoxFuture<'static, Result<Vec<RecoveredEntry>, EntriesError>>,
     pub deadline: Deadline,
 }
+
+/// Why the entries after the mark cannot be had, from whoever keeps them.
+pub type EntriesError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why a replica does not open. The node serves the others.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +53,7 @@ pub enum PartitionOpenError {
     #[error("{name}: {error}")]
     Log { name: Arc<str>, error: LogOpenError },
     #[error("{name}: {error}")]
-    Rescued { name: Arc<str>, error: RescueError },
+    Entries { name: Arc<str>, error: EntriesError },
     #[error("{name}: {error}")]
     Journal { name: Arc<str>, error: ReplayError },
 }
@@ -77,10 +79,10 @@ pub async fn open<B: Backend>(with: OpenPartition<B>) -> Result<PartitionHandle<
         .await
         .map_err(|error| PartitionOpenError::Log { name: name.clone(), error })?;
     let recovered =
-        recovered.await.map_err(|error| PartitionOpenError::Rescued { name: name.clone(), error })?;
-    let checkpoint = opened.foundation.log_end;
-    let covered = opened.foundation.lsn;
-    let mut machine = Machine::new(id, replica, settings.log_append_time, opened.foundation);
+        recovered.await.map_err(|error| PartitionOpenError::Entries { name: name.clone(), error })?;
+    let checkpoint = opened.recovered.log_end;
+    let covered = opened.recovered.lsn;
+    let mut machine = Machine::new(id, replica, settings.log_append_time, opened.recovered);
     let mut last = covered;
     for RecoveredEntry { lsn, entry } in &recovered {
         if entry.partition != id || entry.replica != replica || *lsn <= covered {

@@ -21,17 +21,16 @@ use io_backend::{
 
 use super::machine::{Answers, Append, Machine, Now, Refused};
 use super::{
-    AppendError, Appended, CheckpointMark, OffsetFound, OffsetQuery, PartitionView, ReadError, ReadRequest,
-    Unacknowledged,
+    AppendError, Appended, OffsetFound, OffsetQuery, PartitionView, ReadError, ReadRequest, Unacknowledged,
 };
 use crate::ids::{Incarnation, LeaderEpoch, Lsn, Offset, PartitionId};
 use crate::journal::JournalHandle;
 use crate::limits;
-use crate::log::LogSettings;
 use crate::log::checkpoint::{Checkpoint, Checkpointed, FileOf, LogFiles};
 use crate::log::read::ReadPlan;
 use crate::log::search::{SearchPlan, largest_timestamp};
 use crate::log::snapshot::Snapshot;
+use crate::log::{CheckpointMark, LogSettings};
 
 /// How long to leave the journal alone when the room it told of was gone at once.
 const ROOM_RETRY: Duration = Duration::from_millis(1);

@@ -9,12 +9,12 @@ use io_backend::{Backend, Deadline};
 use uuid::Uuid;
 
 use super::*;
-use crate::ids::TopicId;
+use crate::ids::{Incarnation, TopicId};
 use crate::journal::fake::Fake;
 use crate::journal::{self, JournalContext, JournalHandle, JournalSettings};
-use crate::log::LogSettings;
 use crate::log::batch::{Batches, verify};
 use crate::log::test_batches::BatchSpec;
+use crate::log::{CheckpointMark, LogSettings};
 
 mod checkpoints;
 mod segments;

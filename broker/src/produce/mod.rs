@@ -18,17 +18,12 @@ use crate::dispatch::Finished;
 use crate::dispatch::topics::{Leader, Located, NotHere, TopicKey};
 use crate::ids::{PartitionId, TopicId};
 use crate::journal::SubmitError;
+use crate::log::validate::{self, BatchError};
 use crate::metadata::{MetadataImage, TopicImage};
 use crate::node::Context;
 use crate::partition::{Acks, AppendError, Appended, PendingAppend, Unacknowledged};
 use crate::parts::Admit;
 use crate::wire::{RequestHead, Response, errors, text};
-
-mod first_refused;
-pub mod validate;
-
-pub use first_refused::FirstRefused;
-pub use validate::BatchError;
 
 /// Produce versions whose topics are named by id.
 const TOPIC_IDS_SINCE: i16 = 13;

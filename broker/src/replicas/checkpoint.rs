@@ -30,8 +30,8 @@ use super::recover::checkpoint_entries;
 use crate::ids::{Lsn, PartitionId};
 use crate::journal::{JournalEntry, JournalHandle, JournalStatus, SubmitError};
 use crate::limits;
+use crate::log::CheckpointMark;
 use crate::metadata::MetadataHandle;
-use crate::partition::CheckpointMark;
 
 /// What replicas that are not open still need of the journal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

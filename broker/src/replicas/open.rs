@@ -10,7 +10,7 @@ use super::{ReplicasContext, rescue};
 use crate::log::LogSettings;
 use crate::log::open_files::OpenFiles;
 use crate::metadata::configs::{TimestampType, TopicSettings};
-use crate::partition::{self, OpenPartition, PartitionHandle, PartitionOpenError};
+use crate::partition::{self, EntriesError, OpenPartition, PartitionHandle, PartitionOpenError};
 
 pub(super) async fn open_replica<B: Backend>(
     context: Arc<ReplicasContext<B>>,
@@ -24,14 +24,15 @@ pub(super) async fn open_replica<B: Backend>(
     if let Some(damaged) = recovered.rescued.as_ref().filter(|rescued| !rescued.whole) {
         // Before anything is taken over or removed: without what is in it nobody knows what the directory is worth.
         let read = rescue::read(&context.backend, damaged, wanted.id, deadline).await;
-        read.map_err(|error| PartitionOpenError::Rescued { name: name.clone(), error })?;
+        read.map_err(|error| PartitionOpenError::Entries { name: name.clone(), error: error.into() })?;
     }
     let (replica, entries, rescued) = (wanted.id, recovered.entries, recovered.rescued);
     let backend = context.backend.clone();
     // Read only when the files are sound.
     let recovered_entries = Box::pin(async move {
         let Some(rescued) = rescued else { return Ok(entries) };
-        let mut all = rescue::read(&backend, &rescued, replica, deadline).await?;
+        let mut all =
+            rescue::read(&backend, &rescued, replica, deadline).await.map_err(EntriesError::from)?;
         all.extend(entries);
         Ok(all)
     });

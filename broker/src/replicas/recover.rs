@@ -13,7 +13,7 @@ use super::reconcile::ReplicaId;
 use super::rescue::Rescued;
 use crate::ids::{Incarnation, LeaderEpoch, Lsn, Offset, PartitionId, TopicId};
 use crate::journal::{EntryKind, JournalEntry, RecoveredEntry};
-use crate::partition::CheckpointMark;
+use crate::log::CheckpointMark;
 
 const VERSION: u8 = 1;
 const HEADER_BYTES: usize = 5;

@@ -23,7 +23,7 @@ use super::recover::RecoveredReplica;
 use crate::ids::{Incarnation, LeaderEpoch, Lsn, Offset, PartitionId, TopicId};
 use crate::journal::{EntryKind, JournalEntry, RecoveredEntry};
 use crate::limits;
-use crate::partition::CheckpointMark;
+use crate::log::CheckpointMark;
 
 /// Where they stand in a data directory.
 pub const RESCUED_DIRECTORY: &str = "rescued";

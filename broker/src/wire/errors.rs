@@ -6,9 +6,9 @@
 use kafka_protocol::ResponseError;
 
 use crate::journal::SubmitError;
+use crate::log::validate::BatchError;
 use crate::metadata::{ProposeError, TopicError};
 use crate::partition::{AppendError, ReadError};
-use crate::produce::BatchError;
 
 /// Kafka's "no error".
 pub const NONE: i16 = 0;

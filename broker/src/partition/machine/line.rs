@@ -9,9 +9,10 @@ use crate::ids::{LeaderEpoch, Lsn, Offset};
 use crate::journal::{EntryKind, JournalEntry, SubmitError};
 use crate::limits;
 use crate::log::batch;
+use crate::log::batch::CheckedBatch;
+use crate::log::producers::{RememberedBatch, Sequenced, sequence_after};
 use crate::log::tail::Chunk;
-use crate::partition::producers::{RememberedBatch, Sequenced, sequence_after};
-use crate::partition::{Acks, AppendError, Appended, CheckedBatch};
+use crate::partition::{Acks, AppendError, Appended};
 
 /// What follows a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,7 +193,7 @@ impl<T> Machine<T> {
                     open.bytes.truncate(before.1);
                     open.max_timestamp = before.2;
                     self.roll_back_producers(&append.batches, before.0);
-                    return Err(error);
+                    return Err(error.into());
                 }
             }
         }

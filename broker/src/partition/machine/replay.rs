@@ -4,8 +4,8 @@ use super::Machine;
 use crate::ids::{Lsn, Offset, PartitionId, ProducerId};
 use crate::journal::{EntryKind, JournalEntry};
 use crate::log::batch;
+use crate::log::producers::{RememberedBatch, sequence_after};
 use crate::log::tail::Chunk;
-use crate::partition::producers::{RememberedBatch, sequence_after};
 
 /// Why an entry of the journal cannot be applied.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

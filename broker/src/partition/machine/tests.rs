@@ -2,9 +2,9 @@ use super::*;
 use crate::ids::{ProducerId, TopicId};
 use crate::journal::{EntryKind, JournalEntry, SubmitError};
 use crate::log::batch;
+use crate::log::batch::ProducerStamp;
+use crate::log::producers::Sequenced;
 use crate::log::test_batches::BatchSpec;
-use crate::partition::ProducerStamp;
-use crate::partition::producers::Sequenced;
 
 type Outcome = (u32, Result<Appended, AppendError>);
 
@@ -28,7 +28,7 @@ const LATE: Deadline = Deadline::At(Moment(u64::MAX));
 
 impl Bench {
     fn new() -> Bench {
-        Bench::with(Machine::new(ID, Incarnation(1), false, Foundation::default()))
+        Bench::with(Machine::new(ID, Incarnation(1), false, RecoveredLog::default()))
     }
 
     fn with(machine: Machine<u32>) -> Bench {
@@ -108,7 +108,7 @@ impl Bench {
 
     /// What a process that starts from what the journal holds knows.
     fn restarted(&self) -> Machine<u32> {
-        let mut machine = Machine::new(ID, Incarnation(1), false, Foundation::default());
+        let mut machine = Machine::new(ID, Incarnation(1), false, RecoveredLog::default());
         for (lsn, entry) in &self.entries {
             machine.replay(*lsn, entry, Offset::ZERO).unwrap();
         }
@@ -482,7 +482,7 @@ fn entries_that_are_missing_or_damaged_are_told() {
     let mut bench = Bench::leading();
     bench.append(one(0));
     bench.append(one(1));
-    let mut machine: Machine<u32> = Machine::new(ID, Incarnation(1), false, Foundation::default());
+    let mut machine: Machine<u32> = Machine::new(ID, Incarnation(1), false, RecoveredLog::default());
     let (lsn, entry) = bench.entries.last().unwrap();
     let gap = ReplayError::Gap { partition: ID, lsn: *lsn, known: Offset(0), found: Offset(1) };
     assert_eq!(machine.replay(*lsn, entry, Offset::ZERO), Err(gap));
@@ -505,7 +505,7 @@ fn a_machine_that_is_checkpointed_keeps_only_what_follows() {
 
 #[test]
 fn topics_with_append_time_get_the_brokers_time_and_say_so() {
-    let machine = Machine::new(ID, Incarnation(1), true, Foundation::default());
+    let machine = Machine::new(ID, Incarnation(1), true, RecoveredLog::default());
     let mut bench = Bench::with(machine);
     bench.lead(0);
     bench.append(one(0));

@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use io_backend::Moment;
 
+use super::batch::ProducerStamp;
 use crate::ids::{Offset, ProducerId};
 use crate::limits::{self, PRODUCER_BATCHES_REMEMBERED as REMEMBERED};
-use crate::partition::{AppendError, ProducerStamp};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RememberedBatch {
@@ -66,6 +66,17 @@ pub enum Sequenced {
     Duplicate(RememberedBatch),
 }
 
+/// Why a batch of an idempotent producer is not to be appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SequenceError {
+    #[error("sequence {found} of producer {producer} does not follow {expected}")]
+    OutOfOrder { producer: ProducerId, expected: i32, found: i32 },
+    #[error("epoch {found} of producer {producer} is older than {current}")]
+    Fenced { producer: ProducerId, current: i16, found: i16 },
+    #[error("too many producers are remembered, and each may still retry")]
+    TooManyProducers,
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct Producers {
     known: BTreeMap<ProducerId, Producer>,
@@ -92,10 +103,10 @@ impl Producers {
         stamp: ProducerStamp,
         last_offset_delta: i32,
         now: Moment,
-    ) -> Result<Sequenced, AppendError> {
+    ) -> Result<Sequenced, SequenceError> {
         let Some(producer) = self.known.get(&stamp.id) else {
             if self.known.len() >= limits::PRODUCERS_PER_PARTITION_MAX {
-                return Err(AppendError::Overloaded);
+                return Err(SequenceError::TooManyProducers);
             }
             // Nothing is remembered (a new producer, or one forgotten long ago): any start will do.
             return Ok(Sequenced::Next);
@@ -105,13 +116,10 @@ impl Producers {
             (None, Some(first)) if producer.may_retry(now) => first,
             (None, _) => return Ok(Sequenced::Next),
         };
-        let out_of_order = |expected| AppendError::OutOfOrderSequence {
-            producer: stamp.id,
-            expected,
-            found: stamp.base_sequence,
-        };
+        let out_of_order =
+            |expected| SequenceError::OutOfOrder { producer: stamp.id, expected, found: stamp.base_sequence };
         if stamp.epoch < current {
-            return Err(AppendError::ProducerFenced { producer: stamp.id, current, found: stamp.epoch });
+            return Err(SequenceError::Fenced { producer: stamp.id, current, found: stamp.epoch });
         }
         if stamp.epoch > current {
             return if stamp.base_sequence == 0 { Ok(Sequenced::Next) } else { Err(out_of_order(0)) };
@@ -279,7 +287,7 @@ mod tests {
         let mut producers = Producers::default();
         append(&mut producers, 3, 40, 5, 0, 100);
         assert_eq!(producers.check(stamp(3, 45), 0, T0), Ok(Sequenced::Next));
-        let gap = AppendError::OutOfOrderSequence { producer: P, expected: 45, found: 46 };
+        let gap = SequenceError::OutOfOrder { producer: P, expected: 45, found: 46 };
         assert_eq!(producers.check(stamp(3, 46), 0, T0), Err(gap));
     }
 
@@ -289,7 +297,7 @@ mod tests {
         for sequence in 5..10 {
             assert_eq!(offset_of_duplicate(&producers, 0, sequence, 1), Some(i64::from(sequence)));
         }
-        let out_of_order = AppendError::OutOfOrderSequence { producer: P, expected: 10, found: 4 };
+        let out_of_order = SequenceError::OutOfOrder { producer: P, expected: 10, found: 4 };
         assert_eq!(producers.check(stamp(0, 4), 0, T0), Err(out_of_order));
     }
 
@@ -298,7 +306,7 @@ mod tests {
         let mut producers = Producers::default();
         // The partition was not led yet when the first batch came, and was when the second did.
         append(&mut producers, 0, 1, 1, 0, 100);
-        let refused = AppendError::OutOfOrderSequence { producer: P, expected: 2, found: 0 };
+        let refused = SequenceError::OutOfOrder { producer: P, expected: 2, found: 0 };
         assert_eq!(producers.check(stamp(0, 0), 0, T0), Err(refused));
     }
 
@@ -306,7 +314,7 @@ mod tests {
     fn no_later_batch_overtakes_a_first_one_that_was_refused() {
         let mut producers = Producers::default();
         producers.refused(stamp(0, 0), T0);
-        let early = AppendError::OutOfOrderSequence { producer: P, expected: 0, found: 1 };
+        let early = SequenceError::OutOfOrder { producer: P, expected: 0, found: 1 };
         assert_eq!(producers.check(stamp(0, 1), 0, T0), Err(early));
         append(&mut producers, 0, 0, 1, 0, 100);
         append(&mut producers, 0, 1, 1, 1, 100);
@@ -331,7 +339,7 @@ mod tests {
 
     #[test]
     fn a_batch_that_overlaps_others_is_out_of_order() {
-        let overlap = AppendError::OutOfOrderSequence { producer: P, expected: 10, found: 8 };
+        let overlap = SequenceError::OutOfOrder { producer: P, expected: 10, found: 8 };
         assert_eq!(ten().check(stamp(0, 8), 1, T0), Err(overlap));
     }
 
@@ -339,9 +347,9 @@ mod tests {
     fn epochs_fence_and_a_new_one_starts_at_zero() {
         let mut producers = ten();
         append(&mut producers, 1, 0, 1, 10, 100);
-        let fenced = AppendError::ProducerFenced { producer: P, current: 1, found: 0 };
+        let fenced = SequenceError::Fenced { producer: P, current: 1, found: 0 };
         assert_eq!(producers.check(stamp(0, 10), 0, T0), Err(fenced));
-        let late_start = AppendError::OutOfOrderSequence { producer: P, expected: 0, found: 1 };
+        let late_start = SequenceError::OutOfOrder { producer: P, expected: 0, found: 1 };
         assert_eq!(producers.check(stamp(2, 1), 0, T0), Err(late_start));
         assert_eq!(offset_of_duplicate(&producers, 1, 0, 1), Some(10));
     }
@@ -352,7 +360,7 @@ mod tests {
         append(&mut producers, 0, i32::MAX - 1, 4, 0, 100);
         append(&mut producers, 0, 2, 1, 4, 100);
         assert_eq!(offset_of_duplicate(&producers, 0, i32::MAX - 1, 4), Some(0));
-        let before = AppendError::OutOfOrderSequence { producer: P, expected: 3, found: i32::MAX - 9 };
+        let before = SequenceError::OutOfOrder { producer: P, expected: 3, found: i32::MAX - 9 };
         assert_eq!(producers.check(stamp(0, i32::MAX - 9), 0, T0), Err(before));
     }
 
@@ -374,7 +382,7 @@ mod tests {
         append(&mut producers, 0, 0, 1, 0, 0);
         append(&mut producers, 0, 1, 1, 1, 0);
         producers.roll_back(Offset(0));
-        let skipped = AppendError::OutOfOrderSequence { producer: P, expected: 0, found: 1 };
+        let skipped = SequenceError::OutOfOrder { producer: P, expected: 0, found: 1 };
         assert_eq!(producers.check(stamp(0, 1), 0, T0), Err(skipped));
         assert_eq!(producers.check(stamp(0, 0), 0, T0), Ok(Sequenced::Next));
     }
@@ -426,7 +434,7 @@ mod tests {
         producers.remember(P, one(0), SETTLED, Some(at(0)));
         let end = flood(&mut producers, 1_000, 100_000, 0);
         assert_eq!(producers.len(), limits::PRODUCERS_PER_PARTITION_MAX);
-        assert_eq!(producers.check(of(999), 0, T0), Err(AppendError::Overloaded));
+        assert_eq!(producers.check(of(999), 0, T0), Err(SequenceError::TooManyProducers));
         assert_eq!(producers.check(stamp(0, 0), 0, T0), Ok(Sequenced::Duplicate(one(0))));
         let later = end + limits::PRODUCER_RETRIES_WITHIN.as_secs();
         producers.remember(P, one(1), SETTLED, Some(at(later)));

@@ -11,8 +11,8 @@
 
 use bytes::Bytes;
 
+use super::batch::{CheckedBatch, ProducerStamp};
 use crate::ids::ProducerId;
-use crate::partition::{CheckedBatch, ProducerStamp};
 
 /// Bytes before the first record.
 pub const HEADER_BYTES: usize = 61;

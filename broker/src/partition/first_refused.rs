@@ -7,9 +7,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use io_backend::Moment;
 
+use super::AppendError;
 use crate::ids::{PartitionId, ProducerId};
 use crate::limits;
-use crate::partition::{AppendError, CheckedBatch, ProducerStamp};
+use crate::log::batch::{CheckedBatch, ProducerStamp};
 
 type Key = (PartitionId, ProducerId, i16);
 
