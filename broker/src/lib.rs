@@ -1,33 +1,46 @@
 //! The Chronik broker: a durable message log that speaks the Kafka protocol.
 //!
-//! The modules stand in the order of a produce request's life: bytes arrive at the [`server`], a
-//! [`connection`] frames them, [`wire`] decodes, [`dispatch`] routes, [`produce`] validates, the
-//! [`partition`] orders and numbers, the [`journal`] makes durable, the [`log`] keeps for readers, [`fetch`]
-//! serves them; [`metadata`] says who leads what, agreed upon through [`raft`]; [`admin`] tells operators.
+//! The modules stand in layers: each imports only from those before it in this list, which
+//! `tests/architecture.rs` enforces.
+//!
+//! - [`ids`], [`limits`], [`data_dir`] and [`metrics`] are the words, bounds, directories and counters of all;
+//!   [`identity`] says whose data directory this is; [`wire`] turns bytes into requests and answers into bytes.
+//! - The [`journal`] makes durable. [`config`] is what an operator sets. [`stall`] judges a stalled disk; [`parts`]
+//!   are constructors for what stands behind the handles. [`raft`] agrees, by way of a journal.
+//! - The [`log`] keeps for readers; [`budget`] is what a node has to give away; a [`partition`] orders, numbers and
+//!   acknowledges; [`metadata`] says who leads what; [`replicas`] opens and checkpoints the partitions of this node.
+//! - A [`session`] is one client's connection as seen by those who work for it; [`error_codes`] are Kafka's for our
+//!   errors; the [`context`] is what all that serve requests share; [`routing`] finds topics and partitions; an
+//!   [`api`] is what a client can ask for; [`dispatch`] says who handles what.
+//! - A [`connection`] frames, the [`server`] accepts, [`admin`] tells operators, and a [`node`] is all of it.
 //!
 //! What grows with load is charged to the [`budget`].
 //!
 //! Nothing here touches the outside but through `io_backend::Backend`.
 
-pub mod admin;
-pub mod budget;
-pub mod config;
-pub mod connection;
-pub mod dispatch;
-pub mod fetch;
-pub mod identity;
 pub mod ids;
-pub mod journal;
 pub mod limits;
-pub mod log;
-pub mod metadata;
+pub mod data_dir;
 pub mod metrics;
-pub mod node;
-pub mod partition;
-pub mod parts;
-pub mod produce;
-pub mod raft;
-pub mod replicas;
-pub mod server;
-pub mod stall;
+pub mod identity;
 pub mod wire;
+pub mod journal;
+pub mod config;
+pub mod stall;
+pub mod parts;
+pub mod raft;
+pub mod log;
+pub mod budget;
+pub mod partition;
+pub mod metadata;
+pub mod replicas;
+pub mod session;
+pub mod error_codes;
+pub mod context;
+pub mod routing;
+pub mod api;
+pub mod dispatch;
+pub mod connection;
+pub mod server;
+pub mod admin;
+pub mod node;

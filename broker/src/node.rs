@@ -1,11 +1,11 @@
-//! A node: what its parts share, and how it starts and stops.
+//! A node: how it starts and stops.
 //!
 //! Start goes from what can be refused soonest to what takes longest: the data directory, the addresses, metadata, the
 //! journal, the partitions. Clients are accepted last, when this node leads what it is to lead.
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use io_backend::{Backend, Deadline, ExitStatus, Listener, Network, Published, TaskHandle};
@@ -13,37 +13,22 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::admin::{self, Readiness};
+use crate::budget::Budget;
 use crate::config::Config;
+use crate::context::Context;
+use crate::data_dir;
 use crate::identity::{self, Identity, IdentityError};
-use crate::ids::{BrokerId, Incarnation};
 use crate::journal::{JournalContext, JournalHandle, JournalOpenError};
 use crate::metadata::{
-    self, BrokerRegistration, MetadataCommand, MetadataContext, MetadataHandle, MetadataStartError,
-    ProposeError,
+    self, BrokerRegistration, Changes, MetadataCommand, MetadataContext, MetadataHandle, MetadataStartError,
+    ProducerIds, ProposeError,
 };
 use crate::metrics::Metrics;
 use crate::partition::FirstRefused;
-use crate::parts::{Admission, Parts};
-use crate::replicas::{self, Replicas, ReplicasContext, ReplicasControl, ReplicasStartError};
+use crate::parts::Parts;
+use crate::replicas::{self, ReplicasContext, ReplicasControl, ReplicasStartError};
 use crate::server;
 use crate::stall::{self, StorageHealth, Watch, Watched};
-
-/// What every request handler may use.
-pub struct Context<B: Backend> {
-    pub backend: B,
-    pub config: Arc<Config>,
-    pub metrics: Arc<Metrics>,
-    pub node: BrokerId,
-    pub incarnation: Incarnation,
-    pub metadata: MetadataHandle<B>,
-    pub replicas: Replicas<B>,
-    pub health: StorageHealth,
-    /// Asked before a request that ends in the journal takes its place in line.
-    pub admission: Arc<dyn Admission>,
-    /// Partitions of topics that are being created.
-    pub creating: Arc<AtomicUsize>,
-    pub first_refused: Arc<FirstRefused>,
-}
 
 /// A running node.
 pub struct Node<B: Backend> {
@@ -63,9 +48,6 @@ pub struct Node<B: Backend> {
 /// Reading a large journal back takes its time; a disk that does not answer at all must not take for ever.
 const START_DEADLINE: Duration = Duration::from_secs(600);
 const REGISTER_DEADLINE: Duration = Duration::from_secs(60);
-
-/// The data directory's place of the data journal.
-pub const JOURNAL_DIRECTORY: &str = "journal";
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -128,7 +110,7 @@ impl<B: Backend> Node<B> {
             deadline,
         )
         .await?;
-        let directory = config.data_dir.join(JOURNAL_DIRECTORY);
+        let directory = config.data_dir.join(data_dir::JOURNAL);
         let opened = (parts.journal)(JournalContext {
             backend: backend.clone(),
             name: "journal",
@@ -144,7 +126,7 @@ impl<B: Backend> Node<B> {
         let health = StorageHealth::default();
         let mut background = Vec::new();
         if parts.watch_stalls {
-            let raft_directory = config.data_dir.join(metadata::RAFT_DIRECTORY);
+            let raft_directory = config.data_dir.join(data_dir::RAFT);
             let watches = vec![
                 Watch { journal: opened.journal.clone(), directory, of: Watched::Records },
                 Watch { journal: started.journal.clone(), directory: raft_directory, of: Watched::Metadata },
@@ -170,30 +152,37 @@ impl<B: Backend> Node<B> {
         )
         .await?;
 
+        let readiness = Published::new("readiness", Readiness::Serving);
+        let (stop, stopped) = (Published::new("stop", false), Published::new("server stopped", false));
+        let admission = (parts.admission)(health.clone());
+        let changes = Changes::new(backend.clone(), started.metadata.clone(), admission.clone());
         let context = Arc::new(Context {
             backend: backend.clone(),
+            budget: Budget::new(&config.server, &metrics),
             config,
             metrics,
             node: identity.node,
             incarnation: identity.incarnation,
             metadata: started.metadata,
+            producer_ids: ProducerIds::new(identity.node, changes.clone()),
+            changes,
             replicas: replicas.replicas,
-            admission: (parts.admission)(health.clone()),
-            creating: Arc::default(),
-            first_refused: Arc::default(),
             health,
+            admission,
+            creating: Arc::default(),
+            first_refused: FirstRefused::default(),
+            closed: AtomicU64::new(0),
+            stopping: stop.clone(),
         });
-        let readiness = Published::new("readiness", Readiness::Serving);
-        let (stop, stopped) = (Published::new("stop", false), Published::new("front stopped", false));
         background.push(backend.spawn("admin", admin::serve(context.clone(), readiness.clone(), admin)));
-        let front = {
+        let serving = {
             let (context, stop, stopped) = (context.clone(), stop.clone(), stopped.clone());
             async move {
                 server::serve(context, kafka, stop).await;
                 stopped.publish(true);
             }
         };
-        background.push(backend.spawn("kafka", front));
+        background.push(backend.spawn("kafka", serving));
         Ok(Node {
             context,
             kafka_address,

@@ -13,6 +13,7 @@ use im::OrdMap;
 use io_backend::{Backend, Deadline, Disk, DiskError, ExitStatus, Published, Sender, channel};
 
 use crate::config::Config;
+use crate::data_dir;
 use crate::ids::{BrokerId, Incarnation, PartitionId};
 use crate::journal::{JournalHandle, RecoveredEntry};
 use crate::limits;
@@ -32,10 +33,7 @@ use checkpoint::{CheckpointInput, Checkpointer, Pins, ask_for_checkpoint};
 use owner::{Owner, ReplicasInput};
 pub use reconcile::{ReplicaId, Wanted};
 pub use recover::{CheckpointError, RecoveredReplica, RecoveredReplicas, split};
-pub use rescue::{RESCUED_DIRECTORY, RescueError};
-
-/// Where the partitions of a data directory stand.
-pub const PARTITIONS_DIRECTORY: &str = "partitions";
+pub use rescue::RescueError;
 
 /// The partitions that this node has; cloneable.
 pub struct Replicas<B: Backend> {
@@ -248,11 +246,11 @@ impl<B: Backend> ReplicasControl<B> {
 
 impl<B: Backend> ReplicasContext<B> {
     pub(crate) fn directory(&self) -> PathBuf {
-        self.config.data_dir.join(PARTITIONS_DIRECTORY)
+        self.config.data_dir.join(data_dir::PARTITIONS)
     }
 
     pub(crate) fn rescued_directory(&self) -> PathBuf {
-        self.config.data_dir.join(RESCUED_DIRECTORY)
+        self.config.data_dir.join(data_dir::RESCUED)
     }
 
     fn soon(&self) -> Deadline {

@@ -4,6 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+/// Crates whose modules stand in layers, in the order in which `lib.rs` names them.
+const LAYERED: [&str; 1] = ["broker"];
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
@@ -28,13 +31,124 @@ fn sources(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Sources that are compiled for tests only stand in files of their own, and are named so.
+/// Where the module `name` that is declared in the file `from` stands: a file, or a directory with a `mod.rs`.
+fn file_of_module(from: &Path, name: &str) -> Option<PathBuf> {
+    let stem = from.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let beside = from.parent().expect("a directory");
+    let below =
+        if ["lib", "main", "mod"].contains(&&*stem) { beside.to_path_buf() } else { beside.join(stem) };
+    let places = [
+        below.join(format!("{name}.rs")),
+        below.join(name).join("mod.rs"),
+        beside.join(format!("{name}.rs")),
+    ];
+    places.into_iter().find(|path| path.exists())
+}
+
+/// What stands between `before` and the next of `ends`, at each place.
+fn each_after<'a>(text: &'a str, before: &'a str, ends: &'a [char]) -> impl Iterator<Item = &'a str> {
+    text.split(before).skip(1).map(move |rest| rest.split(ends).next().unwrap_or_default())
+}
+
+/// The text of a file without its tests and comments.
+fn shipped_text(path: &Path) -> String {
+    let text = read(path);
+    let shipped = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    let lines = shipped.lines().filter(|line| !line.trim_start().starts_with("//"));
+    lines.flat_map(|line| [line, "\n"]).collect()
+}
+
+/// Sources that are not compiled for tests only: those whose declaration does not say `#[cfg(test)]`.
 fn shipped_sources(directory: &Path) -> Vec<PathBuf> {
+    let all = sources(directory);
+    let mut tests = BTreeSet::new();
+    for path in &all {
+        let text = read(path);
+        for declared in each_after(&text, "#[cfg(test)]\n", &[';']) {
+            let (attribute, declared) = match declared.trim_start().strip_prefix("#[path = \"") {
+                Some(named) => named.split_once("\"]").map_or((None, ""), |(file, rest)| (Some(file), rest)),
+                None => (None, declared),
+            };
+            let declared = declared.trim();
+            let Some(name) =
+                ["mod ", "pub mod ", "pub(crate) mod "].iter().find_map(|m| declared.strip_prefix(m))
+            else {
+                continue;
+            };
+            let file = match attribute {
+                Some(file) => Some(path.with_file_name(file)),
+                None => file_of_module(path, name),
+            };
+            tests.extend(file);
+        }
+    }
     let is_test = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        name == "tests.rs" || name.ends_with("_tests.rs")
+        tests.contains(path) || tests.iter().any(|test| path.starts_with(test.with_extension("")))
     };
-    sources(directory).into_iter().filter(|path| !is_test(path)).collect()
+    all.into_iter().filter(|path| !is_test(path)).collect()
+}
+
+/// The modules of a crate that a text names: `crate::name` and `crate::{name, ...}`.
+fn modules_named(text: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for rest in text.split("crate::").skip(1) {
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let Some(group) = rest.strip_prefix('{') else {
+            found.insert(rest.split(|c| !is_name(c)).next().unwrap_or_default().to_owned());
+            continue;
+        };
+        let mut depth = 0;
+        let mut first = String::new();
+        let mut is_first = true;
+        for c in group.chars() {
+            match c {
+                '{' => depth += 1,
+                '}' if depth == 0 => break,
+                '}' => depth -= 1,
+                ',' if depth == 0 => {
+                    found.insert(std::mem::take(&mut first));
+                    is_first = true;
+                }
+                c if depth == 0 && is_first && is_name(c) => first.push(c),
+                ':' if depth == 0 => is_first = false,
+                _ => {}
+            }
+        }
+        found.insert(first);
+    }
+    found
+}
+
+/// `lib.rs` of a crate names its modules in the order of its layers.
+fn layers(source: &Path) -> Vec<String> {
+    each_after(&read(&source.join("lib.rs")), "mod ", &[';', ' ']).map(str::to_owned).collect()
+}
+
+#[test]
+fn modules_import_only_what_stands_before_them() {
+    for package in LAYERED {
+        let source = root().join(package).join("src");
+        let layers = layers(&source);
+        let lib = source.join("lib.rs");
+        let level = |name: &str| layers.iter().position(|layer| layer == name);
+        for path in shipped_sources(&source) {
+            let own =
+                path.strip_prefix(&source).expect("below the source").components().next().expect("a name");
+            let own = Path::new(&own).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            // The binary is above all; `lib.rs` only names them.
+            let Some(at) = level(&own) else { continue };
+            for imported in modules_named(&shipped_text(&path)) {
+                let Some(above) = level(&imported).filter(|above| *above > at) else { continue };
+                let other = file_of_module(&lib, &layers[above]).unwrap_or_default();
+                panic!(
+                    "{} imports from {}, which stands above it: see the order in {}",
+                    path.display(),
+                    other.display(),
+                    lib.display()
+                );
+            }
+        }
+    }
 }
 
 fn dependencies_of_ours(package: &str) -> BTreeSet<String> {

@@ -15,8 +15,8 @@ use io_backend::task::TaskHandle;
 use io_backend::{Backend, Deadline, Listener, Network, Published};
 use tracing::{debug, warn};
 
+use crate::context::Context;
 use crate::limits;
-use crate::node::Context;
 use crate::stall::Health;
 use crate::stall::writes::{Refusal, Refusing};
 

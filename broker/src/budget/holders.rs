@@ -7,12 +7,15 @@ use std::time::Duration;
 
 use io_backend::Moment;
 
-use crate::server::{Closing, Control};
-
 /// Who has got no further for so long may be cut off for those who wait.
 const SILENT: Duration = Duration::from_secs(1);
 /// One is cut off at a time, and what that gives is waited for.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// A connection that may be cut off for those who wait. Must not wait.
+pub trait CutOff: Send + Sync + 'static {
+    fn cut_off(&self);
+}
 
 #[derive(Default)]
 pub struct Holders {
@@ -27,7 +30,7 @@ struct State {
 }
 
 struct Holder {
-    control: Arc<Control>,
+    connection: Arc<dyn CutOff>,
     holds: Holds,
 }
 
@@ -43,7 +46,7 @@ pub struct Holds {
 
 impl Holders {
     /// Tells how the holder of this number does, or of a new one; its number.
-    pub fn note(&self, number: Option<u64>, control: &Arc<Control>, holds: Holds) -> u64 {
+    pub fn note<C: CutOff>(&self, number: Option<u64>, connection: &Arc<C>, holds: Holds) -> u64 {
         let mut state = self.state();
         let number = number.unwrap_or_else(|| {
             state.numbers += 1;
@@ -52,7 +55,7 @@ impl Holders {
         match state.holders.get_mut(&number) {
             Some(holder) => holder.holds = holds,
             None => {
-                state.holders.insert(number, Holder { control: control.clone(), holds });
+                state.holders.insert(number, Holder { connection: connection.clone(), holds });
             }
         }
         number
@@ -72,7 +75,7 @@ impl Holders {
         let Some(number) = worst(holders, now, long) else { return };
         state.cut_at = Some(now);
         if let Some(holder) = state.holders.remove(&number) {
-            holder.control.close(Closing::ForRoom);
+            holder.connection.cut_off();
         }
     }
 
@@ -100,7 +103,18 @@ fn worst(holders: impl Iterator<Item = (u64, Holds)>, now: Moment, long: bool) -
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
+
+    #[derive(Default)]
+    struct Connection(AtomicBool);
+
+    impl CutOff for Connection {
+        fn cut_off(&self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
 
     fn at(ms: u64) -> Moment {
         Moment::ZERO + Duration::from_millis(ms)
@@ -130,14 +144,11 @@ mod tests {
     #[test]
     fn one_is_cut_off_at_a_time() {
         let all = Holders::default();
-        let controls: Vec<Arc<Control>> = (0..3).map(|_| Arc::default()).collect();
-        for control in &controls {
-            all.note(None, control, holds(1, 0, false));
+        let connections: Vec<Arc<Connection>> = (0..3).map(|_| Arc::default()).collect();
+        for connection in &connections {
+            all.note(None, connection, holds(1, 0, false));
         }
-        let cut = || {
-            let waker = std::task::Waker::noop();
-            controls.iter().filter(|control| control.closing(waker) == Closing::ForRoom).count()
-        };
+        let cut = || connections.iter().filter(|one| one.0.load(Ordering::Relaxed)).count();
         all.make_room(at(5_000), false);
         all.make_room(at(5_001), false);
         assert_eq!(cut(), 1);

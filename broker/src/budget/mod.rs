@@ -17,7 +17,7 @@ mod account;
 mod holders;
 
 pub use account::{Account, Class, Place, Share, charged};
-pub use holders::{Holders, Holds};
+pub use holders::{CutOff, Holders, Holds};
 
 /// What a request holds of the accounts between its reading and its answer.
 #[derive(Default)]
@@ -50,7 +50,7 @@ impl Held {
     }
 }
 
-/// The accounts of a node's front.
+/// The accounts of a node, for what its clients bring and take.
 pub struct Budget {
     /// Requests being worked on.
     pub requests: Arc<Account>,

@@ -16,7 +16,7 @@ use std::panic::Location;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::{self, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -25,10 +25,12 @@ use io_backend::registry::InFlight as Waiting;
 use io_backend::{Backend, Moment, WaitKind};
 use tracing::{debug, warn};
 
+use crate::api::Finished;
 use crate::budget::{Class, Held, Place, Share};
-use crate::dispatch::{self, Finished, Started};
+use crate::context::Context;
+use crate::dispatch::{self, Started};
 use crate::limits::{WRITE_BUFFER_BYTES, WRITE_DEADLINE};
-use crate::server::{Closing, Control, Front};
+use crate::session::{Closing, Control};
 use crate::wire::outgoing::Outgoing;
 use crate::wire::{Incoming, WireError};
 
@@ -81,12 +83,17 @@ enum End {
 }
 
 /// Serves one client until it leaves, misbehaves, or the node stops.
-pub async fn run<B: Backend>(front: Arc<Front<B>>, stream: Stream<B>, peer: Arc<str>, control: Arc<Control>) {
+pub async fn run<B: Backend>(
+    context: Arc<Context<B>>,
+    stream: Stream<B>,
+    peer: Arc<str>,
+    control: Arc<Control>,
+) {
     let end = {
-        let mut connection = Connection::new(&front, stream, peer.clone(), control.clone());
+        let mut connection = Connection::new(&context, stream, peer.clone(), control.clone());
         let own = control.clone();
-        let start = |incoming, at| dispatch::start(&front, incoming, at, &own);
-        let finish = |started, held| dispatch::finish(&front, started, held, &own);
+        let start = |incoming, at| dispatch::start(&context, incoming, at, &own);
+        let finish = |started, held| dispatch::finish(&context, started, held, &own);
         let mut starting = pin!(nothing_yet(|(incoming, at)| start(incoming, at)));
         let mut finishing = pin!(nothing_yet(|(started, held)| finish(started, held)));
         poll_fn(|cx| {
@@ -101,7 +108,7 @@ pub async fn run<B: Backend>(front: Arc<Front<B>>, stream: Stream<B>, peer: Arc<
             debug!(%peer, "closed: {end}")
         }
         // A flood of bad clients must not become a flood of lines.
-        end => match front.closed.fetch_add(1, Ordering::Relaxed) + 1 {
+        end => match context.closed.fetch_add(1, Ordering::Relaxed) + 1 {
             closed if closed <= LINES_AT_FIRST || closed.is_power_of_two() => {
                 warn!(%peer, closed, "closed: {end}")
             }
@@ -117,7 +124,7 @@ fn nothing_yet<A, F>(make: impl FnOnce(A) -> F) -> Option<F> {
 }
 
 struct Connection<'a, B: Backend> {
-    front: &'a Arc<Front<B>>,
+    context: &'a Arc<Context<B>>,
     stream: Stream<B>,
     peer: Arc<str>,
     control: Arc<Control>,
@@ -165,9 +172,9 @@ struct Connection<'a, B: Backend> {
 }
 
 impl<'a, B: Backend> Connection<'a, B> {
-    fn new(front: &'a Arc<Front<B>>, stream: Stream<B>, peer: Arc<str>, control: Arc<Control>) -> Self {
+    fn new(context: &'a Arc<Context<B>>, stream: Stream<B>, peer: Arc<str>, control: Arc<Control>) -> Self {
         Connection {
-            front,
+            context,
             stream,
             peer,
             control,
@@ -193,7 +200,7 @@ impl<'a, B: Backend> Connection<'a, B> {
             ending: None,
             closed: false,
             awaits_bytes: false,
-            asked_at: front.context.backend.now(),
+            asked_at: context.backend.now(),
             read_at: Moment::ZERO,
             wrote_at: Moment::ZERO,
             patience: None,
@@ -203,7 +210,7 @@ impl<'a, B: Backend> Connection<'a, B> {
 
     fn poll<S, F>(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &mut task::Context<'_>,
         mut starting: Pin<&mut Option<S>>,
         mut finishing: Pin<&mut Option<F>>,
         start: impl Fn(Incoming, Moment) -> S,
@@ -226,7 +233,7 @@ impl<'a, B: Backend> Connection<'a, B> {
             return Poll::Ready(End::Unanswerable(format!("a produce with acks=0 failed: {why}")));
         }
         if let Some(since) = self.awaited.take() {
-            self.waited += self.front.context.backend.now().since(since);
+            self.waited += self.context.backend.now().since(since);
         }
         self.awaits_bytes = false;
         for _ in 0..ROUNDS_MAX {
@@ -254,9 +261,9 @@ impl<'a, B: Backend> Connection<'a, B> {
             }
 
             let queued = self.queue.len() + usize::from(finishing.is_some());
-            let is_full = queued >= self.front.context.config.server.responses_queued;
+            let is_full = queued >= self.context.config.server.responses_queued;
             if std::mem::replace(&mut self.queue_is_full, is_full) && !is_full {
-                self.queue_had_room = self.front.context.backend.now();
+                self.queue_had_room = self.context.backend.now();
             }
             if self.ending.is_none() && starting.is_none() && !is_full {
                 match self.poll_request(cx) {
@@ -320,7 +327,7 @@ impl<'a, B: Backend> Connection<'a, B> {
         let mut held = std::mem::take(&mut self.starting_held);
         if others_first || !self.queue.is_empty() {
             let produce = started.is_produce();
-            let account = &self.front.budget.waiting_bytes;
+            let account = &self.context.budget.waiting_bytes;
             match account.try_take(Class::Essential, held.waiting_amount(produce)) {
                 Some(waiting) => {
                     held.waiting = Some(waiting);
@@ -354,7 +361,7 @@ impl<'a, B: Backend> Connection<'a, B> {
             (WaitKind::NetworkRead, "a request")
         };
         if self.waiting.is_none() {
-            let backend = &self.front.context.backend;
+            let backend = &self.context.backend;
             let bounded = self.patience.is_some();
             let peer = self.peer.clone();
             let site = Location::caller();
@@ -368,7 +375,7 @@ impl<B: Backend> Drop for Connection<'_, B> {
     fn drop(&mut self) {
         self.leave_arriving();
         if let Some(number) = self.unread.take() {
-            self.front.budget.unread.leave(number);
+            self.context.budget.unread.leave(number);
         }
     }
 }

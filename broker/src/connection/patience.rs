@@ -18,7 +18,7 @@ impl<B: Backend> Connection<'_, B> {
         loop {
             // A timer that is there already may stay: what it finds when it wakes is as it is then.
             let Some((until, end)) = self.patience_ends(idle) else { return Poll::Pending };
-            let backend = &self.front.context.backend;
+            let backend = &self.context.backend;
             if backend.now() >= until {
                 match end {
                     Some(end) => return Poll::Ready(end),
@@ -51,11 +51,11 @@ impl<B: Backend> Connection<'_, B> {
             return None;
         }
         if self.input.is_empty() {
-            let timeout = self.front.context.config.server.idle_timeout;
+            let timeout = self.context.config.server.idle_timeout;
             let since = self.asked_at.max(self.wrote_at);
             return idle.then_some((since + timeout, Some(End::Idle(timeout))));
         }
-        let now = self.front.context.backend.now();
+        let now = self.context.backend.now();
         if !self.awaits_bytes {
             // While requests are not read, for their number or the node's load, the client cannot help it.
             self.read_at = now;

@@ -21,12 +21,12 @@ impl<B: Backend> Connection<'_, B> {
     /// The next request, with its bytes charged. Others than produces are counted when they are worked on.
     pub(super) fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Incoming, Held), End>> {
         loop {
-            let next = frame::next(&self.input, self.front.context.config.server.request_bytes)?;
+            let next = frame::next(&self.input, self.context.config.server.request_bytes)?;
             match next {
                 Next::Frame(size) => {
                     let amount = match frame::is_produce(&self.input) {
                         true => SIZE_BYTES + size,
-                        false => budget::decoded_bytes(size, self.front.context.config.server.request_bytes),
+                        false => budget::decoded_bytes(size, self.context.config.server.request_bytes),
                     };
                     ready!(self.poll_bytes(size, amount, cx));
                     self.bytes_place = Place::default();
@@ -62,7 +62,7 @@ impl<B: Backend> Connection<'_, B> {
         let charged = self.bytes.as_ref().map_or(0, Share::amount);
         if charged < amount {
             let class = if size > SMALL_REQUEST_BYTES { Class::Large } else { self.class() };
-            let account = &self.front.budget.request_bytes;
+            let account = &self.context.budget.request_bytes;
             let Poll::Ready(more) = account.poll_take(&mut self.bytes_place, class, amount - charged, cx)
             else {
                 return self.wait_for_room();
@@ -81,24 +81,24 @@ impl<B: Backend> Connection<'_, B> {
 
     /// There is no room. Who holds some and gets no further is cut off for it, at once or after a while.
     fn wait_for_room(&mut self) -> Poll<()> {
-        let now = self.front.context.backend.now();
+        let now = self.context.backend.now();
         let since = *self.waits_for_room.get_or_insert(now);
         if self.bytes.is_some() {
             self.note_arriving(since, true);
         }
         let long = now.since(since) >= ROOM_PATIENCE;
-        self.front.budget.arriving.make_room(now, long);
+        self.context.budget.arriving.make_room(now, long);
         Poll::Pending
     }
 
     fn note_arriving(&mut self, since: Moment, waits: bool) {
         let holds = Holds { bytes: self.bytes.as_ref().map_or(0, Share::amount), since, waits };
-        self.arriving = Some(self.front.budget.arriving.note(self.arriving, &self.control, holds));
+        self.arriving = Some(self.context.budget.arriving.note(self.arriving, &self.control, holds));
     }
 
     pub(super) fn leave_arriving(&mut self) {
         if let Some(number) = self.arriving.take() {
-            self.front.budget.arriving.leave(number);
+            self.context.budget.arriving.leave(number);
         }
     }
 
@@ -108,7 +108,7 @@ impl<B: Backend> Connection<'_, B> {
             return Poll::Ready(None);
         }
         let class = self.class();
-        let share = ready!(self.front.budget.requests.poll_take(&mut self.request_place, class, 1, cx));
+        let share = ready!(self.context.budget.requests.poll_take(&mut self.request_place, class, 1, cx));
         self.request_place = Place::default();
         Poll::Ready(Some(share))
     }
@@ -151,7 +151,7 @@ impl<B: Backend> Connection<'_, B> {
         match read {
             Ok(0) => Poll::Ready(Err(self.end_of_stream())),
             Ok(bytes) => {
-                self.read_at = self.front.context.backend.now();
+                self.read_at = self.context.backend.now();
                 self.arrivals.complete(bytes, self.read_at);
                 Poll::Ready(Ok(()))
             }
@@ -169,7 +169,7 @@ impl<B: Backend> Connection<'_, B> {
         if self.closed || self.input.len() >= READ_BUFFER_BYTES {
             // More stands behind than is looked at: its end would not be seen.
             self.control.hurry(true);
-            self.arrivals.stop(self.front.context.backend.now());
+            self.arrivals.stop(self.context.backend.now());
             return Poll::Pending;
         }
         self.input.reserve(READ_BUFFER_BYTES - self.input.len());
@@ -181,7 +181,7 @@ impl<B: Backend> Connection<'_, B> {
         if read == 0 {
             self.closed = true;
         } else {
-            self.arrivals.more(read, self.front.context.backend.now());
+            self.arrivals.more(read, self.context.backend.now());
         }
         if self.closed || self.input.len() >= READ_BUFFER_BYTES {
             self.control.hurry(true);

@@ -9,8 +9,8 @@ use tokio::io::AsyncWrite as _;
 use tracing::error;
 
 use super::{Connection, End};
+use crate::api::Finished;
 use crate::budget::Holds;
-use crate::dispatch::Finished;
 use crate::limits::{READ_BUFFER_BYTES, WRITE_BUFFER_BYTES};
 use crate::wire;
 
@@ -26,7 +26,7 @@ impl<B: Backend> Connection<'_, B> {
             }
         };
         if self.out.is_empty() {
-            self.wrote_at = self.front.context.backend.now();
+            self.wrote_at = self.context.backend.now();
             self.out_since = self.wrote_at;
             self.out_written = 0;
         }
@@ -49,7 +49,9 @@ impl<B: Backend> Connection<'_, B> {
         let charged = if bytes > READ_BUFFER_BYTES { bytes } else { 0 };
         match &mut self.out_room {
             Some(room) => room.set(charged),
-            None if charged > 0 => self.out_room = Some(self.front.budget.answer_bytes.take_anyway(charged)),
+            None if charged > 0 => {
+                self.out_room = Some(self.context.budget.answer_bytes.take_anyway(charged))
+            }
             None => {}
         }
         if charged == 0 {
@@ -57,9 +59,9 @@ impl<B: Backend> Connection<'_, B> {
         }
         if bytes > WRITE_BUFFER_BYTES {
             let holds = Holds { bytes, since: self.wrote_at, waits: false };
-            self.unread = Some(self.front.budget.unread.note(self.unread, &self.control, holds));
+            self.unread = Some(self.context.budget.unread.note(self.unread, &self.control, holds));
         } else if let Some(number) = self.unread.take() {
-            self.front.budget.unread.leave(number);
+            self.context.budget.unread.leave(number);
         }
     }
 
@@ -71,10 +73,10 @@ impl<B: Backend> Connection<'_, B> {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(written)) => {
                     self.unflushed = true;
-                    self.wrote_at = self.front.context.backend.now();
+                    self.wrote_at = self.context.backend.now();
                     self.out_written += written;
                     self.charge_out();
-                    self.front.context.metrics.bytes_out.inc_by(written as u64);
+                    self.context.metrics.bytes_out.inc_by(written as u64);
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending if self.out.len() < before => return Poll::Ready(Ok(true)),

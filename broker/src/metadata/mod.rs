@@ -74,14 +74,18 @@ impl MetadataImage {
 }
 
 pub mod apply;
+mod changes;
 pub mod configs;
 mod handle;
+mod producer_ids;
 mod snapshot;
 mod start;
 
+pub use changes::{ChangeError, Changes};
 pub use handle::MetadataHandle;
+pub use producer_ids::{ProducerIdError, ProducerIds};
 pub use snapshot::SnapshotError;
-pub use start::{MetadataContext, MetadataStartError, RAFT_DIRECTORY, StartedMetadata, start};
+pub use start::{MetadataContext, MetadataStartError, StartedMetadata, start};
 
 /// One intent, one entry in the log. Applying it is deterministic: all that is random or read from a
 /// clock (ids, times) stands in it.

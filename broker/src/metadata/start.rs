@@ -12,6 +12,7 @@ use super::apply::apply;
 use super::snapshot::{decode_command, decode_image, encode_image};
 use super::{MetadataHandle, MetadataImage, Outcome};
 use crate::config::Config;
+use crate::data_dir;
 use crate::identity::Identity;
 use crate::ids::BrokerId;
 use crate::journal::{JournalContext, JournalHandle, JournalOpenError};
@@ -62,9 +63,6 @@ impl MetadataStartError {
     }
 }
 
-/// Where the Raft journal of a data directory stands.
-pub const RAFT_DIRECTORY: &str = "raft";
-
 /// Brings metadata back, or begins it. When it returns, this node leads its group and the image holds all that
 /// was ever committed.
 pub async fn start<B: Backend>(
@@ -72,7 +70,7 @@ pub async fn start<B: Backend>(
     deadline: Deadline,
 ) -> Result<StartedMetadata<B>, MetadataStartError> {
     let MetadataContext { backend, config, metrics, identity, open_journal } = context;
-    let directory = config.data_dir.join(RAFT_DIRECTORY);
+    let directory = config.data_dir.join(data_dir::RAFT);
     let settings = config.raft_journal_settings();
     let opened = open_journal(JournalContext {
         backend: backend.clone(),
@@ -83,7 +81,7 @@ pub async fn start<B: Backend>(
     })
     .await?;
     if opened.entries.is_empty() {
-        let partitions = config.data_dir.join(crate::replicas::PARTITIONS_DIRECTORY);
+        let partitions = config.data_dir.join(data_dir::PARTITIONS);
         if holds_something(&backend, &partitions, deadline).await? {
             return Err(MetadataStartError::Lost { directory, partitions });
         }

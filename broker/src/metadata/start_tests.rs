@@ -194,7 +194,7 @@ fn a_closed_group_says_so() {
 #[test]
 fn partitions_without_metadata_are_not_taken_for_an_empty_node() {
     process(async |backend, config| {
-        let partitions = config.data_dir.join(crate::replicas::PARTITIONS_DIRECTORY);
+        let partitions = config.data_dir.join(data_dir::PARTITIONS);
         std::fs::create_dir(&partitions).unwrap();
         assert!(try_start(&backend, &config, MemoryJournal::new(), 1).await.is_ok());
         std::fs::create_dir(partitions.join("something")).unwrap();

@@ -25,8 +25,6 @@ use crate::journal::{EntryKind, JournalEntry, RecoveredEntry};
 use crate::limits;
 use crate::log::CheckpointMark;
 
-/// Where they stand in a data directory.
-pub const RESCUED_DIRECTORY: &str = "rescued";
 const EXTENSION: &str = ".entries";
 const MAGIC: &[u8; 8] = b"CHRRESC1";
 const HEADER_BYTES: usize = 8 + 16 + 4 + 8 + 8 + 8 + 1 + 8 + 8 + 8 + 4;

@@ -177,7 +177,7 @@ fn home() -> (tempfile::TempDir, Config) {
 }
 
 fn directories(config: &Config) -> usize {
-    std::fs::read_dir(config.data_dir.join(PARTITIONS_DIRECTORY)).unwrap().count()
+    std::fs::read_dir(config.data_dir.join(data_dir::PARTITIONS)).unwrap().count()
 }
 
 #[test]
@@ -304,7 +304,7 @@ fn a_deleted_topic_leaves_no_files_and_its_name_begins_anew() {
 fn files_that_an_interrupted_deletion_left_go_at_the_next_start_and_foreign_ones_stay() {
     let (_home, config) = home();
     process(&config, async |core| core.close().await);
-    let partitions = config.data_dir.join(PARTITIONS_DIRECTORY);
+    let partitions = config.data_dir.join(data_dir::PARTITIONS);
     let orphan = ReplicaId {
         partition: PartitionId { topic: TopicId(Uuid::from_u128(9)), index: 0 },
         replica: Incarnation(4),
@@ -321,7 +321,7 @@ fn files_that_an_interrupted_deletion_left_go_at_the_next_start_and_foreign_ones
 fn segments(config: &Config) -> Vec<std::path::PathBuf> {
     let files =
         |directory: std::path::PathBuf| std::fs::read_dir(directory).unwrap().map(|e| e.unwrap().path());
-    let all = files(config.data_dir.join(PARTITIONS_DIRECTORY)).flat_map(files);
+    let all = files(config.data_dir.join(data_dir::PARTITIONS)).flat_map(files);
     all.filter(|path| path.extension().is_some_and(|extension| extension == "log")).collect()
 }
 
@@ -359,7 +359,7 @@ fn a_damaged_partition_holds_nobody_up_and_opens_with_all_its_records_when_it_is
     });
     process(&config, async |core| {
         assert_eq!(core.log_end(damaged, 0).await, Offset(16));
-        assert_eq!(std::fs::read_dir(config.data_dir.join(RESCUED_DIRECTORY)).unwrap().count(), 0);
+        assert_eq!(std::fs::read_dir(config.data_dir.join(data_dir::RESCUED)).unwrap().count(), 0);
     });
 }
 
@@ -375,7 +375,7 @@ fn a_partition_that_does_not_open_goes_with_its_topic() {
     });
     let [segment] = &segments(&config)[..] else { panic!("one partition was checkpointed") };
     std::fs::write(segment, "").unwrap();
-    let rescued = || std::fs::read_dir(config.data_dir.join(RESCUED_DIRECTORY)).unwrap().count();
+    let rescued = || std::fs::read_dir(config.data_dir.join(data_dir::RESCUED)).unwrap().count();
     process(&config, async |core| {
         assert!(core.replicas.not_open().contains_key("damaged-0"));
         assert_eq!((directories(&config), rescued()), (1, 1));

@@ -9,23 +9,19 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::task::Poll;
 use std::time::Duration;
 
 use io_backend::{Backend, Deadline, Listener, Network, Published, TaskName};
 use tracing::{debug, info, warn};
 
-use crate::budget::Budget;
-use crate::dispatch::ProducerIds;
+use crate::context::Context;
 use crate::limits;
-use crate::node::Context;
+use crate::session::Closing;
 
 mod connections;
 #[cfg(test)]
 pub(crate) mod test_node;
-
-pub use connections::{Closing, Control};
 
 use connections::{Connections, Places};
 
@@ -37,29 +33,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A connection that is told to end at once needs no longer for it.
 const CUT_OFF: Duration = Duration::from_secs(1);
 
-/// What all connections of a node share.
-pub struct Front<B: Backend> {
-    pub context: Arc<Context<B>>,
-    pub budget: Budget,
-    pub producer_ids: ProducerIds<B>,
-    /// Connections that were closed for what their clients did or did not do.
-    pub closed: AtomicU64,
-    /// True when the node stops: who waits for records is answered then.
-    pub stopping: Published<bool>,
-}
-
-impl<B: Backend> Front<B> {
-    pub fn new(context: Arc<Context<B>>, stopping: Published<bool>) -> Arc<Front<B>> {
-        let budget = Budget::new(&context.config.server, &context.metrics);
-        let producer_ids = ProducerIds::new(&context.backend);
-        Arc::new(Front { context, budget, producer_ids, closed: AtomicU64::new(0), stopping })
-    }
-}
-
 /// Serves until `stop` is true and everything in flight has been answered or the drain deadline has passed.
 pub async fn serve<B: Backend>(context: Arc<Context<B>>, listener: ListenerOf<B>, stop: Published<bool>) {
     let backend = context.backend.clone();
-    let front = Front::new(context, stop.clone());
     let connections = Arc::new(Connections::default());
     {
         let mut stopping = pin!(stop.until(
@@ -70,7 +46,7 @@ pub async fn serve<B: Backend>(context: Arc<Context<B>>, listener: ListenerOf<B>
         loop {
             match next_connection(&listener, stopping.as_mut()).await {
                 None => break,
-                Some(Ok((stream, peer))) => welcome(&front, &connections, stream, peer),
+                Some(Ok((stream, peer))) => welcome(&context, &connections, stream, peer),
                 Some(Err(error)) => {
                     warn!(%error, "a connection could not be accepted; trying again in {ACCEPT_PAUSE:?}");
                     backend.sleep(ACCEPT_PAUSE).await;
@@ -104,12 +80,11 @@ async fn next_connection<L: Listener>(
 }
 
 fn welcome<B: Backend>(
-    front: &Arc<Front<B>>,
+    context: &Arc<Context<B>>,
     connections: &Arc<Connections>,
     stream: <ListenerOf<B> as Listener>::Stream,
     peer: String,
 ) {
-    let context = &front.context;
     let server = &context.config.server;
     let places = Places { all: server.connections, per_address: server.connections_per_address };
     let (now, gauge) = (context.backend.now(), context.metrics.connections.clone());
@@ -122,12 +97,12 @@ fn welcome<B: Backend>(
         return;
     };
     debug!(%peer, "connected");
-    let front = front.clone();
     let peer: Arc<str> = peer.into();
     let name = TaskName::of("connection", peer.clone());
     let backend = context.backend.clone();
+    let context = context.clone();
     backend.spawn(name, async move {
-        crate::connection::run(front, stream, peer, member.control().clone()).await;
+        crate::connection::run(context, stream, peer, member.control().clone()).await;
         drop(member);
     });
 }

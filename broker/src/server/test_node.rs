@@ -1,7 +1,8 @@
-//! For tests: the front of a node on a real loopback socket, above a metadata group in memory and without
+//! For tests: the server of a node on a real loopback socket, above a metadata group in memory and without
 //! any partition.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -11,12 +12,16 @@ use kafka_protocol::messages::{ApiKey, RequestHeader, RequestKind, ResponseHeade
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use uuid::Uuid;
 
+use crate::budget::Budget;
 use crate::config::Config;
+use crate::context::Context;
 use crate::identity::Identity;
 use crate::ids::{BrokerId, Incarnation, StorageId};
 use crate::journal::OpenedJournal;
-use crate::metadata::{self, BrokerRegistration, MetadataCommand, MetadataContext};
-use crate::node::{Context, Node};
+use crate::metadata::{self, BrokerRegistration, Changes, MetadataCommand, MetadataContext, ProducerIds};
+use crate::metrics::Metrics;
+use crate::node::Node;
+use crate::partition::FirstRefused;
 use crate::parts::{Admission, Admit, Parts};
 use crate::raft::memory_journal::MemoryJournal;
 use crate::replicas::Replicas;
@@ -78,22 +83,29 @@ async fn start(backend: RealBackend, config: Config) -> TestNode {
         port: 9092,
     };
     metadata.propose(MetadataCommand::RegisterBroker(registration), soon).await.unwrap();
-    let context = Arc::new(Context {
-        backend: backend.clone(),
-        config,
-        metrics: Arc::default(),
-        node: identity.node,
-        incarnation: identity.incarnation,
-        metadata,
-        replicas: Replicas::default(),
-        health: StorageHealth::default(),
-        admission: Arc::new(AdmitAll),
-        creating: Arc::default(),
-        first_refused: Arc::default(),
-    });
     let listener = backend.network().listen("127.0.0.1:0").await.unwrap();
     let address = listener.local_address();
     let stop = Published::new("stop", false);
+    let (metrics, admission) = (Arc::<Metrics>::default(), Arc::new(AdmitAll));
+    let changes = Changes::new(backend.clone(), metadata.clone(), admission.clone());
+    let context = Arc::new(Context {
+        backend: backend.clone(),
+        budget: Budget::new(&config.server, &metrics),
+        config,
+        metrics,
+        node: identity.node,
+        incarnation: identity.incarnation,
+        metadata,
+        producer_ids: ProducerIds::new(identity.node, changes.clone()),
+        changes,
+        replicas: Replicas::default(),
+        health: StorageHealth::default(),
+        admission,
+        creating: Arc::default(),
+        first_refused: FirstRefused::default(),
+        closed: AtomicU64::new(0),
+        stopping: stop.clone(),
+    });
     let served = Published::new("served", false);
     let (serving, told, done) = (context.clone(), stop.clone(), served.clone());
     backend.spawn("kafka listener", async move {

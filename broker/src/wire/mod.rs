@@ -1,11 +1,9 @@
-//! The Kafka protocol: which versions are served, how bytes become requests and answers become bytes, and
-//! which error code stands for which of our errors.
+//! The Kafka protocol: which versions are served, how bytes become requests and answers become bytes.
 //!
 //! Codecs are `kafka-protocol`'s. It allocates what an array's length announces, so every request is walked
 //! along its shape first: nothing that reaches the codec can make it allocate more than the bytes
 //! that really came justify.
 
-pub mod errors;
 mod head;
 pub mod outgoing;
 pub mod records;

@@ -1,26 +1,22 @@
-//! ListOffsets and OffsetForLeaderEpoch: questions about where things are in a partition.
+//! ListOffsets: where a partition begins and ends, and where a time is in it.
 
 use std::sync::Arc;
 
 use io_backend::{Backend, Deadline};
 use kafka_protocol::ResponseError;
+use kafka_protocol::messages::ListOffsetsRequest;
 use kafka_protocol::messages::list_offsets_request::ListOffsetsPartition;
 use kafka_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsResponse, ListOffsetsTopicResponse,
 };
-use kafka_protocol::messages::offset_for_leader_epoch_request::OffsetForLeaderPartition;
-use kafka_protocol::messages::offset_for_leader_epoch_response::{
-    EpochEndOffset, OffsetForLeaderEpochResponse, OffsetForLeaderTopicResult,
-};
-use kafka_protocol::messages::{ListOffsetsRequest, OffsetForLeaderEpochRequest};
 
-use super::topics::{Located, NotHere, TopicKey};
+use crate::context::Context;
+use crate::error_codes;
 use crate::ids::LeaderEpoch;
 use crate::limits;
 use crate::metadata::TopicImage;
-use crate::node::Context;
 use crate::partition::{OffsetFound, OffsetQuery};
-use crate::wire::errors;
+use crate::routing::{Located, NotHere, TopicKey, epoch};
 
 /// Timestamps with a meaning of their own.
 const LATEST: i64 = -1;
@@ -34,7 +30,7 @@ const LATEST_TIERED: i64 = -5;
 const NOTHING: OffsetFound =
     OffsetFound { offset: crate::ids::Offset(-1), timestamp: -1, leader_epoch: LeaderEpoch::NONE };
 
-pub async fn list<B: Backend>(
+pub async fn handle<B: Backend>(
     context: Arc<Context<B>>,
     version: i16,
     request: ListOffsetsRequest,
@@ -84,51 +80,6 @@ async fn one<B: Backend>(
     };
     match partition.offset(query, epoch(asked.current_leader_epoch), deadline).await {
         Ok(found) => Ok(found.unwrap_or(NOTHING)),
-        Err(error) => Err(errors::read(&error).into()),
+        Err(error) => Err(error_codes::read(&error).into()),
     }
-}
-
-pub async fn for_leader_epoch<B: Backend>(
-    context: Arc<Context<B>>,
-    request: OffsetForLeaderEpochRequest,
-) -> OffsetForLeaderEpochResponse {
-    let located = Located::now(&context);
-    let deadline = Deadline::after(&context.backend, limits::ASK_DEADLINE);
-    let mut topics = Vec::with_capacity(request.topics.len());
-    for topic in request.topics {
-        let found = located.topic(TopicKey::Name(topic.topic.as_str()));
-        let mut partitions = Vec::with_capacity(topic.partitions.len());
-        for partition in topic.partitions {
-            let end = match found {
-                Ok(topic) => epoch_end(&located, topic, &partition, deadline).await,
-                Err(code) => Err(code.into()),
-            };
-            let response = EpochEndOffset::default().with_partition(partition.partition);
-            partitions.push(match end {
-                Ok((epoch, end)) => response.with_leader_epoch(epoch.0).with_end_offset(end.0),
-                Err(not_here) => response.with_error_code(not_here.code.code()),
-            });
-        }
-        topics
-            .push(OffsetForLeaderTopicResult::default().with_topic(topic.topic).with_partitions(partitions));
-    }
-    OffsetForLeaderEpochResponse::default().with_topics(topics)
-}
-
-async fn epoch_end<B: Backend>(
-    located: &Located<B>,
-    topic: &TopicImage,
-    asked: &OffsetForLeaderPartition,
-    deadline: Deadline,
-) -> Result<(LeaderEpoch, crate::ids::Offset), NotHere> {
-    let partition = located.partition(topic, asked.partition)?;
-    partition
-        .epoch_end(LeaderEpoch(asked.leader_epoch), epoch(asked.current_leader_epoch), deadline)
-        .await
-        .map_err(|error| errors::read(&error).into())
-}
-
-/// Clients that do not know the epoch say -1.
-pub fn epoch(from_wire: i32) -> Option<LeaderEpoch> {
-    (from_wire >= 0).then_some(LeaderEpoch(from_wire))
 }

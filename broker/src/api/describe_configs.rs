@@ -11,9 +11,9 @@ use kafka_protocol::messages::describe_configs_response::{
 };
 
 use crate::config::{Config, KEYS};
+use crate::context::Context;
 use crate::metadata::TopicImage;
 use crate::metadata::configs::{SettingKind, TOPIC_SETTINGS, setting};
-use crate::node::Context;
 use crate::wire::text;
 
 const TOPIC: i8 = 2;

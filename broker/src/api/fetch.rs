@@ -22,13 +22,14 @@ use kafka_protocol::messages::{BrokerId, TopicName};
 use uuid::Uuid;
 
 use crate::budget::{Class, Held, Share};
-use crate::dispatch::topics::{Leader, Located, NotHere, TopicKey};
+use crate::context::Context;
+use crate::error_codes;
 use crate::ids::{LeaderEpoch, Offset, TopicId};
 use crate::limits::{DISK_DEADLINE, FETCH_BYTES_MAX};
-use crate::node::Context;
 use crate::partition::{PartitionHandle, PartitionView, ReadError, ReadRequest};
-use crate::server::{Control, Front};
-use crate::wire::{self, errors, text};
+use crate::routing::{Leader, Located, NotHere, TopicKey};
+use crate::session::Control;
+use crate::wire::{self, text};
 
 /// A fetch of more partitions does not look at them at every change.
 const LOOKED_AT_ONCE: usize = 500;
@@ -47,13 +48,12 @@ pub struct Fetched {
 }
 
 pub async fn handle<B: Backend>(
-    front: &Front<B>,
+    context: &Context<B>,
     version: i16,
     request: FetchRequest,
     mut held: Held,
     control: &Control,
 ) -> Fetched {
-    let context = &front.context;
     if let Some(code) = session_error(request.session_id, request.session_epoch) {
         let response = FetchResponse::default().with_error_code(code.code());
         return Fetched { response, records: Vec::new(), room: None };
@@ -65,10 +65,10 @@ pub async fn handle<B: Backend>(
     let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes);
     let mut fetch = Fetch::new(context, version, request, max_bytes);
 
-    let budget = &front.budget;
+    let budget = &context.budget;
     // Each time that it is worked on, it counts anew.
     held.request = None;
-    fetch.gather(front, |_| true).await;
+    fetch.gather(context, |_| true).await;
     while !fetch.is_enough(min_bytes) && backend.now() < until && !control.is_hurried() {
         if held.waiting.is_none() {
             let Some(waiting) = budget.waiting_bytes.try_take(Class::Essential, held.waiting_amount(false))
@@ -79,10 +79,10 @@ pub async fn handle<B: Backend>(
         }
         held.bytes = None;
         fetch.let_go();
-        if !fetch.until_more(front, until, control).await {
+        if !fetch.until_more(context, until, control).await {
             break;
         }
-        fetch.gather(front, |slot| slot.has_news()).await;
+        fetch.gather(context, |slot| slot.has_news()).await;
         let partitions = fetch.slots().count();
         if partitions > LOOKED_AT_ONCE && !fetch.is_enough(min_bytes) {
             // Looking at all of them at each change of each would be a way to keep a node busy.
@@ -92,7 +92,7 @@ pub async fn handle<B: Backend>(
     }
     if fetch.has_let_go {
         fetch.begin_again();
-        fetch.gather(front, |_| true).await;
+        fetch.gather(context, |_| true).await;
     }
     fetch.into_fetched(context, version)
 }
@@ -272,12 +272,12 @@ impl<B: Backend> Fetch<B> {
             || self.slots().next().is_none()
     }
 
-    async fn gather(&mut self, front: &Front<B>, of_interest: impl Fn(&Slot<B>) -> bool) {
-        let (backend, budget) = (&front.context.backend, &front.budget);
+    async fn gather(&mut self, context: &Context<B>, of_interest: impl Fn(&Slot<B>) -> bool) {
+        let (backend, budget) = (&context.backend, &context.budget);
         let mut working = Some(budget.requests.take(Class::Essential, 1).await);
         let began = backend.now();
         let deadline = Deadline::At(began + DISK_DEADLINE);
-        let least = front.context.config.topics.max_batch_bytes;
+        let least = context.config.topics.max_batch_bytes;
         for slot in self.topics.iter_mut().flat_map(|topic| &mut topic.slots) {
             if slot.error.is_some() || !of_interest(slot) {
                 continue;
@@ -328,7 +328,7 @@ impl<B: Backend> Fetch<B> {
                 self.failed = true;
                 // What was read before the error is good; the client meets the error next time.
                 if slot.batches.is_empty() {
-                    slot.error = Some(errors::read(&error).into());
+                    slot.error = Some(error_codes::read(&error).into());
                 }
             }
         }
@@ -356,10 +356,10 @@ impl<B: Backend> Fetch<B> {
 
     /// Waits until a partition has more, leads no longer, or is under a new epoch; false when time is up,
     /// the node stops, or the connection is in a hurry.
-    async fn until_more(&self, front: &Front<B>, until: Moment, control: &Control) -> bool {
-        let backend = &front.context.backend;
+    async fn until_more(&self, context: &Context<B>, until: Moment, control: &Control) -> bool {
+        let backend = &context.backend;
         let bounded = Deadline::Unbounded("the fetch that waits has a deadline");
-        let mut stopping = pin!(front.stopping.until(backend, bounded, |stopping| *stopping));
+        let mut stopping = pin!(context.stopping.until(backend, bounded, |stopping| *stopping));
         let waiting: Vec<&Slot<B>> = self.slots().filter(|slot| slot.bytes < slot.max_bytes).collect();
         let mut watchers: Vec<Option<Watcher<PartitionView>>> =
             waiting.iter().map(|slot| Some(slot.partition.as_ref()?.views().watcher())).collect();

@@ -14,16 +14,17 @@ use kafka_protocol::messages::{BrokerId, TopicName};
 use tracing::debug;
 use uuid::Uuid;
 
-use crate::dispatch::Finished;
-use crate::dispatch::topics::{Leader, Located, NotHere, TopicKey};
+use crate::api::Finished;
+use crate::context::Context;
+use crate::error_codes;
 use crate::ids::{PartitionId, TopicId};
 use crate::journal::SubmitError;
 use crate::log::validate::{self, BatchError};
 use crate::metadata::{MetadataImage, TopicImage};
-use crate::node::Context;
 use crate::partition::{Acks, AppendError, Appended, PendingAppend, Unacknowledged};
 use crate::parts::Admit;
-use crate::wire::{RequestHead, Response, errors, text};
+use crate::routing::{Leader, Located, NotHere, TopicKey};
+use crate::wire::{RequestHead, Response, text};
 
 /// Produce versions whose topics are named by id.
 const TOPIC_IDS_SINCE: i16 = 13;
@@ -70,13 +71,13 @@ impl From<NotHere> for Refusal {
 
 impl From<BatchError> for Refusal {
     fn from(error: BatchError) -> Refusal {
-        Refusal { code: errors::batch(&error), leader: None, why: Some(error.to_string()) }
+        Refusal { code: error_codes::batch(&error), leader: None, why: Some(error.to_string()) }
     }
 }
 
 impl From<AppendError> for Refusal {
     fn from(error: AppendError) -> Refusal {
-        Refusal { code: errors::append(&error), leader: None, why: Some(error.to_string()) }
+        Refusal { code: error_codes::append(&error), leader: None, why: Some(error.to_string()) }
     }
 }
 

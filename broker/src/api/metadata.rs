@@ -14,11 +14,13 @@ use kafka_protocol::messages::metadata_response::{
 use kafka_protocol::messages::{BrokerId, MetadataRequest, TopicName};
 use uuid::Uuid;
 
-use super::cluster::{CLUSTER_OPERATIONS, OPERATIONS_OMITTED, TOPIC_OPERATIONS};
-use super::{create_topics, topics};
+use super::create_topics;
+use super::describe_cluster::{CLUSTER_OPERATIONS, OPERATIONS_OMITTED, TOPIC_OPERATIONS};
+use crate::context::Context;
+use crate::error_codes;
 use crate::ids::TopicId;
 use crate::metadata::{MetadataImage, TopicImage};
-use crate::node::Context;
+use crate::routing::until_led;
 use crate::wire::text;
 
 /// Topics that a mention creates: a client that waits longer asks again.
@@ -114,7 +116,7 @@ async fn create_missing<B: Backend>(context: &Context<B>, wanted: &[MetadataRequ
                 names.push(name.clone());
             }
             Err(error) => {
-                refusals.insert(name.clone(), crate::wire::errors::topic(&error));
+                refusals.insert(name.clone(), error_codes::topic(&error));
             }
         }
     }
@@ -146,7 +148,7 @@ async fn create_missing<B: Backend>(context: &Context<B>, wanted: &[MetadataRequ
             }
         }
     }
-    topics::until_led(context, &made, deadline).await;
+    until_led(context, &made, deadline).await;
     refusals
 }
 

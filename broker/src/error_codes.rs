@@ -7,7 +7,7 @@ use kafka_protocol::ResponseError;
 
 use crate::journal::SubmitError;
 use crate::log::validate::BatchError;
-use crate::metadata::{ProposeError, TopicError};
+use crate::metadata::{ChangeError, ProducerIdError, ProposeError, TopicError};
 use crate::partition::{AppendError, ReadError};
 
 /// Kafka's "no error".
@@ -59,6 +59,25 @@ pub fn propose(error: &ProposeError) -> ResponseError {
         }
         ProposeError::TimedOut => ResponseError::RequestTimedOut,
         ProposeError::TooLarge { .. } => ResponseError::InvalidRequest,
+    }
+}
+
+pub fn change(error: &ChangeError) -> ResponseError {
+    match error {
+        ChangeError::Refused(error) => submit(*error),
+        ChangeError::Proposal(error) => propose(error),
+    }
+}
+
+pub fn producer_id(error: &ProducerIdError) -> ResponseError {
+    match error {
+        ProducerIdError::Busy => ResponseError::CoordinatorNotAvailable,
+        // Not the controller's business for this client: it asks again.
+        ProducerIdError::Change(error) => match change(error) {
+            ResponseError::NotController => ResponseError::CoordinatorNotAvailable,
+            other => other,
+        },
+        ProducerIdError::Answer(_) => ResponseError::UnknownServerError,
     }
 }
 

@@ -10,25 +10,16 @@ use futures::future::BoxFuture;
 use io_backend::{Backend, Moment};
 use kafka_protocol::messages::{RequestKind, ResponseKind};
 
-use crate::budget::{Class, Held, Share};
-use crate::fetch;
+use crate::api::produce::{self, PendingProduce};
+use crate::api::{
+    Finished, create_topics, delete_topics, describe_cluster, describe_configs, fetch, find_coordinator,
+    init_producer_id, list_offsets, metadata, offset_for_leader_epoch,
+};
+use crate::budget::{Class, Held};
+use crate::context::Context;
 use crate::limits;
-use crate::produce::{self, PendingProduce};
-use crate::server::{Control, Front};
+use crate::session::Control;
 use crate::wire::{self, Incoming, RequestHead, Response};
-
-mod changes;
-mod cluster;
-mod configs;
-mod coordinator;
-mod create_topics;
-mod delete_topics;
-mod metadata;
-mod offsets;
-mod producer_ids;
-pub mod topics;
-
-pub use producer_ids::ProducerIds;
 
 /// A request whose place among the connection's requests is taken.
 pub struct Started<B: Backend> {
@@ -45,19 +36,8 @@ enum Work<B: Backend> {
     Later(BoxFuture<'static, ResponseKind>),
 }
 
-/// What a connection does with a finished request.
-#[expect(clippy::large_enum_variant, reason = "boxing it would cost an allocation per request")]
-pub enum Finished {
-    /// With the room that is taken for it.
-    Answer(Response, Option<Share>),
-    /// The client asked for no answer.
-    Silent,
-    /// Nothing can be said, and keeping silent would be a lie.
-    Close(String),
-}
-
 pub async fn start<B: Backend>(
-    front: &Arc<Front<B>>,
+    context: &Arc<Context<B>>,
     incoming: Incoming,
     received: Moment,
     control: &Arc<Control>,
@@ -69,7 +49,6 @@ pub async fn start<B: Backend>(
             return Started { head, work: Work::Done(wire::refusal(head)) };
         }
     };
-    let context = &front.context;
     let work = match request {
         RequestKind::Produce(request) => {
             Work::Produce(produce::start(context, head, request, received, control.clone()).await)
@@ -78,9 +57,11 @@ pub async fn start<B: Backend>(
         RequestKind::ApiVersions(_) => {
             Work::Done(Response::to(head, wire::api_versions(head.version).into()))
         }
-        RequestKind::ListOffsets(request) => later(offsets::list(context.clone(), head.version, request)),
+        RequestKind::ListOffsets(request) => {
+            later(list_offsets::handle(context.clone(), head.version, request))
+        }
         RequestKind::OffsetForLeaderEpoch(request) => {
-            later(offsets::for_leader_epoch(context.clone(), request))
+            later(offset_for_leader_epoch::handle(context.clone(), request))
         }
         RequestKind::Metadata(request) => later(metadata::handle(context.clone(), head.version, request)),
         RequestKind::CreateTopics(request) => {
@@ -89,12 +70,12 @@ pub async fn start<B: Backend>(
         RequestKind::DeleteTopics(request) => {
             later(delete_topics::handle(context.clone(), head.version, request))
         }
-        RequestKind::InitProducerId(request) => later(producer_ids::handle(front.clone(), request)),
-        RequestKind::DescribeConfigs(request) => later(configs::handle(context.clone(), request)),
+        RequestKind::InitProducerId(request) => later(init_producer_id::handle(context.clone(), request)),
+        RequestKind::DescribeConfigs(request) => later(describe_configs::handle(context.clone(), request)),
         RequestKind::DescribeCluster(request) => {
-            later(cluster::handle(context.clone(), head.version, request))
+            later(describe_cluster::handle(context.clone(), head.version, request))
         }
-        RequestKind::FindCoordinator(request) => later(coordinator::handle(head.version, request)),
+        RequestKind::FindCoordinator(request) => later(find_coordinator::handle(head.version, request)),
         // The version table names no other.
         _ => Work::Done(wire::refusal(head)),
     };
@@ -113,7 +94,7 @@ impl<B: Backend> Started<B> {
 
 /// Called when the request's turn has come: what is worked on counts from here on, a produce from its start.
 pub async fn finish<B: Backend>(
-    front: &Arc<Front<B>>,
+    context: &Arc<Context<B>>,
     started: Started<B>,
     mut held: Held,
     control: &Control,
@@ -122,17 +103,17 @@ pub async fn finish<B: Backend>(
     match work {
         Work::Done(response) => Finished::Answer(response, None),
         Work::Produce(pending) => {
-            let finished = produce::finish(&front.context, head, pending).await;
+            let finished = produce::finish(context, head, pending).await;
             drop(held);
             finished
         }
         Work::Fetch(request) => {
-            let fetched = Box::pin(fetch::handle(front, head.version, *request, held, control)).await;
+            let fetched = Box::pin(fetch::handle(context, head.version, *request, held, control)).await;
             Finished::Answer(Response::fetched(head, fetched.response, fetched.records), fetched.room)
         }
         Work::Later(handler) => {
-            let deadline = front.context.backend.now() + limits::DISK_DEADLINE;
-            let (backend, budget) = (&front.context.backend, &front.budget);
+            let deadline = context.backend.now() + limits::DISK_DEADLINE;
+            let (backend, budget) = (&context.backend, &context.budget);
             let room =
                 budget.room_for_answer(backend, Class::Essential, limits::ANSWER_BYTES_LEAST, deadline).await;
             if room.is_none() {

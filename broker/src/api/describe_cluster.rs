@@ -7,7 +7,7 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_cluster_response::{DescribeClusterBroker, DescribeClusterResponse};
 use kafka_protocol::messages::{BrokerId, DescribeClusterRequest};
 
-use crate::node::Context;
+use crate::context::Context;
 use crate::wire::text;
 
 /// KIP-919's endpoint types.

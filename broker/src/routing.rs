@@ -7,9 +7,9 @@ use im::OrdMap;
 use io_backend::{Backend, Deadline, Moment};
 use kafka_protocol::ResponseError;
 
+use crate::context::Context;
 use crate::ids::{BrokerId, LeaderEpoch, PartitionId, TopicId};
 use crate::metadata::{MetadataImage, TopicImage};
-use crate::node::Context;
 use crate::partition::PartitionHandle;
 
 /// How a request names a topic.
@@ -31,6 +31,11 @@ pub struct Located<B: Backend> {
 pub struct Leader {
     pub id: BrokerId,
     pub epoch: LeaderEpoch,
+}
+
+/// Clients that do not know the epoch say -1.
+pub fn epoch(from_wire: i32) -> Option<LeaderEpoch> {
+    (from_wire >= 0).then_some(LeaderEpoch(from_wire))
 }
 
 /// Why a partition cannot be served here.

@@ -7,13 +7,13 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::delete_topics_response::{DeletableTopicResult, DeleteTopicsResponse};
 use kafka_protocol::messages::{DeleteTopicsRequest, TopicName};
 
-use super::changes;
-use super::topics::{Located, TopicKey};
+use crate::context::Context;
+use crate::error_codes;
 use crate::ids::TopicId;
 use crate::limits;
 use crate::metadata::{MetadataCommand, Outcome};
-use crate::node::Context;
-use crate::wire::{errors, text};
+use crate::routing::{Located, TopicKey};
+use crate::wire::text;
 
 /// One topic of the request: as it was named, and what it is.
 struct Wanted {
@@ -42,14 +42,13 @@ pub async fn handle<B: Backend>(
         let timeout = limits::PROPOSE_DEADLINE
             .min(std::time::Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0).max(1_000)));
         let deadline = Deadline::after(&context.backend, timeout);
-        let decided =
-            changes::propose(&context, MetadataCommand::DeleteTopics { topics: ids }, deadline).await;
+        let decided = context.changes.propose(MetadataCommand::DeleteTopics { topics: ids }, deadline).await;
         let to_decide = wanted.iter_mut().filter(|topic| topic.outcome.is_ok());
         match decided {
             Ok(Outcome::Topics(outcomes)) => {
                 for (topic, outcome) in to_decide.zip(outcomes) {
                     topic.outcome =
-                        outcome.map(|_| ()).map_err(|error| (errors::topic(&error), error.to_string()));
+                        outcome.map(|_| ()).map_err(|error| (error_codes::topic(&error), error.to_string()));
                 }
             }
             Ok(_) => {
@@ -60,7 +59,7 @@ pub async fn handle<B: Backend>(
             }
             Err(error) => {
                 for topic in to_decide {
-                    topic.outcome = Err((error.code(), error.to_string()));
+                    topic.outcome = Err((error_codes::change(&error), error.to_string()));
                 }
             }
         }

@@ -18,13 +18,15 @@ use kafka_protocol::messages::create_topics_response::{
 use kafka_protocol::messages::{CreateTopicsRequest, TopicName};
 use uuid::Uuid;
 
-use super::{changes, configs, topics};
+use super::describe_configs;
 use crate::config::Config;
+use crate::context::Context;
+use crate::error_codes;
 use crate::ids::{BrokerId, TopicId};
 use crate::limits;
 use crate::metadata::{MetadataCommand, MetadataImage, NewTopic, Outcome, TopicError, TopicImage, apply};
-use crate::node::Context;
-use crate::wire::{errors, text};
+use crate::routing::until_led;
+use crate::wire::text;
 
 /// Partitions of all topics in one request.
 pub const PARTITIONS_PER_REQUEST_MAX: usize = limits::TOPIC_PARTITIONS_MAX;
@@ -72,7 +74,7 @@ pub async fn handle<B: Backend>(
         .collect();
     if !request.validate_only {
         let made: Vec<Arc<TopicImage>> = outcomes.iter().flatten().cloned().collect();
-        topics::until_led(&context, &made, deadline).await;
+        until_led(&context, &made, deadline).await;
     }
     let results = request
         .topics
@@ -171,13 +173,13 @@ async fn propose<B: Backend>(
     let count = topics.len();
     let command = MetadataCommand::CreateTopics { topics, validate_only };
     let all = |code: ResponseError, why: String| vec![Err((code, why)); count];
-    match changes::propose(context, command, deadline).await {
+    match context.changes.propose(command, deadline).await {
         Ok(Outcome::Topics(outcomes)) => outcomes
             .into_iter()
-            .map(|outcome| outcome.map_err(|error| (errors::topic(&error), error.to_string())))
+            .map(|outcome| outcome.map_err(|error| (error_codes::topic(&error), error.to_string())))
             .collect(),
         Ok(_) => all(ResponseError::UnknownServerError, "the metadata group answered something else".into()),
-        Err(error) => all(error.code(), error.to_string()),
+        Err(error) => all(error_codes::change(&error), error.to_string()),
     }
 }
 
@@ -208,7 +210,7 @@ fn plan(
     topic: &CreatableTopic,
     id: TopicId,
 ) -> Result<NewTopic, Refusal> {
-    let refused = |error: TopicError| (errors::topic(&error), error.to_string());
+    let refused = |error: TopicError| (error_codes::topic(&error), error.to_string());
     apply::check_name(topic.name.as_str()).map_err(refused)?;
     if topic.name.as_str() == METADATA_TOPIC {
         let why = format!("Creation of internal topic {METADATA_TOPIC} is prohibited.");
@@ -325,7 +327,7 @@ fn result(
         Err((code, why)) => result.with_error_code(code.code()).with_error_message(Some(text(why))),
         Ok(_) if version < 5 => result,
         Ok(topic) => {
-            let configs = configs::of_topic(config, &topic).into_iter().map(|entry| {
+            let configs = describe_configs::of_topic(config, &topic).into_iter().map(|entry| {
                 CreatableTopicConfigs::default()
                     .with_name(text(entry.name))
                     .with_value(Some(text(entry.value)))

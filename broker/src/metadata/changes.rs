@@ -1,0 +1,58 @@
+//! Changes of metadata that clients ask for: admitted, then proposed.
+
+use std::sync::Arc;
+
+use io_backend::{Backend, Deadline, within};
+
+use super::{MetadataCommand, MetadataHandle, Outcome, ProposeError};
+use crate::ids::PartitionId;
+use crate::journal::SubmitError;
+use crate::parts::{Admission, Admit};
+
+/// Why a change did not happen, or is not known to have happened.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    #[error("{0}")]
+    Refused(#[from] SubmitError),
+    #[error("{0}")]
+    Proposal(#[from] ProposeError),
+}
+
+/// The way for what clients ask for: refused at once while the storage stands still.
+pub struct Changes<B: Backend> {
+    pub(super) backend: B,
+    metadata: MetadataHandle<B>,
+    admission: Arc<dyn Admission>,
+}
+
+impl<B: Backend> Clone for Changes<B> {
+    fn clone(&self) -> Self {
+        Changes {
+            backend: self.backend.clone(),
+            metadata: self.metadata.clone(),
+            admission: self.admission.clone(),
+        }
+    }
+}
+
+impl<B: Backend> Changes<B> {
+    pub fn new(backend: B, metadata: MetadataHandle<B>, admission: Arc<dyn Admission>) -> Changes<B> {
+        Changes { backend, metadata, admission }
+    }
+
+    pub async fn propose(
+        &self,
+        command: MetadataCommand,
+        deadline: Deadline,
+    ) -> Result<Outcome, ChangeError> {
+        match self.admission.admit(PartitionId::NODE, 0) {
+            Admit::Now => {}
+            Admit::Refused(error) => return Err(error.into()),
+            Admit::Wait(admitted) => match within(&self.backend, deadline, admitted).await {
+                Ok(admitted) => admitted?,
+                Err(_) => return Err(SubmitError::Stalled.into()),
+            },
+        }
+        Ok(self.metadata.propose(command, deadline).await?)
+    }
+}
