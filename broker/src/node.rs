@@ -178,7 +178,7 @@ impl<B: Backend> Node<B> {
         let serving = {
             let (context, stop, stopped) = (context.clone(), stop.clone(), stopped.clone());
             async move {
-                server::serve(context, kafka, stop).await;
+                server::serve(kafka, context, stop).await;
                 stopped.publish(true);
             }
         };

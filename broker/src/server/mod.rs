@@ -34,7 +34,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const CUT_OFF: Duration = Duration::from_secs(1);
 
 /// Serves until `stop` is true and everything in flight has been answered or the drain deadline has passed.
-pub async fn serve<B: Backend>(context: Arc<Context<B>>, listener: ListenerOf<B>, stop: Published<bool>) {
+pub async fn serve<B: Backend>(listener: ListenerOf<B>, context: Arc<Context<B>>, stop: Published<bool>) {
     let backend = context.backend.clone();
     let connections = Arc::new(Connections::default());
     {

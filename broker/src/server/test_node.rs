@@ -109,7 +109,7 @@ async fn start(backend: RealBackend, config: Config) -> TestNode {
     let served = Published::new("served", false);
     let (serving, told, done) = (context.clone(), stop.clone(), served.clone());
     backend.spawn("kafka listener", async move {
-        super::serve(serving, listener, told).await;
+        super::serve(listener, serving, told).await;
         done.publish(true);
     });
     TestNode { context, stop, address, served }
