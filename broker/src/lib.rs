@@ -5,10 +5,11 @@
 //!
 //! - [`ids`], [`limits`], [`data_dir`] and [`metrics`] are the words, bounds, directories and counters of all;
 //!   [`identity`] says whose data directory this is; [`wire`] turns bytes into requests and answers into bytes.
-//! - The [`journal`] makes durable. [`config`] is what an operator sets. [`stall`] judges a stalled disk; [`parts`]
-//!   are constructors for what stands behind the handles. [`raft`] agrees, by way of a journal.
-//! - The [`log`] keeps for readers; [`budget`] is what a node has to give away; a [`partition`] orders, numbers and
-//!   acknowledges; [`metadata`] says who leads what; [`replicas`] opens and checkpoints the partitions of this node.
+//! - The [`journal`] makes durable. [`config`] is what an operator sets, [`budget`] what a node has to give away.
+//!   [`stall`] judges a stalled disk; [`parts`] are constructors for what stands behind the handles. [`raft`] agrees, by
+//!   way of a journal.
+//! - The [`log`] keeps for readers; a [`partition`] orders, numbers and acknowledges; [`metadata`] says who leads what;
+//!   [`replicas`] opens and checkpoints the partitions of this node.
 //! - A [`session`] is one client's connection as seen by those who work for it; [`error_codes`] are Kafka's for our
 //!   errors; the [`context`] is what all that serve requests share; [`routing`] finds topics and partitions; an
 //!   [`api`] is what a client can ask for; [`dispatch`] says who handles what.
@@ -26,11 +27,11 @@ pub mod identity;
 pub mod wire;
 pub mod journal;
 pub mod config;
+pub mod budget;
 pub mod stall;
 pub mod parts;
 pub mod raft;
 pub mod log;
-pub mod budget;
 pub mod partition;
 pub mod metadata;
 pub mod replicas;

@@ -33,6 +33,7 @@ pub struct Metrics {
     pub wal_late_completion: Counter,
     pub wal_stall: Family<RungLabel, Counter>,
     pub raft_propose_duration_ms: Histogram,
+    pub raft_proposal_bytes: Gauge,
     pub raft_apply_duration_ms: Histogram,
     pub produce_partition_concurrency: Gauge,
     pub produce_end_to_end_latency_ms: Histogram,
@@ -64,6 +65,7 @@ impl Default for Metrics {
             wal_late_completion: Counter::default(),
             wal_stall: Family::default(),
             raft_propose_duration_ms: milliseconds(),
+            raft_proposal_bytes: Gauge::default(),
             raft_apply_duration_ms: milliseconds(),
             produce_partition_concurrency: Gauge::default(),
             produce_end_to_end_latency_ms: milliseconds(),
@@ -106,6 +108,11 @@ impl Metrics {
             "raft_propose_duration_ms",
             "From a metadata proposal to its answer, ms",
             self.raft_propose_duration_ms.clone(),
+        );
+        registry.register(
+            "raft_proposal_bytes",
+            "Bytes of metadata proposals that are not decided",
+            self.raft_proposal_bytes.clone(),
         );
         registry.register(
             "raft_apply_duration_ms",

@@ -1,15 +1,15 @@
 //! The door to the metadata group.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 use io_backend::channel::ReplyError;
 use io_backend::{Backend, Deadline, Published, Sender};
 
 use super::snapshot::encode_command;
 use super::{MetadataCommand, MetadataImage, Outcome, ProposeError};
+use crate::budget::{Account, Class};
 use crate::metrics::Metrics;
-use crate::raft::{Permit, Proposal, RaftInput, Refusal};
+use crate::raft::{Proposal, RaftInput, Refusal};
 
 /// Cloneable; reads cost a reference count, writes go through Raft.
 pub struct MetadataHandle<B: Backend> {
@@ -17,12 +17,10 @@ pub struct MetadataHandle<B: Backend> {
     pub(crate) backend: B,
     pub(super) mailbox: Sender<B, RaftInput<Outcome>>,
     pub(super) metrics: Arc<Metrics>,
-    /// Bytes of proposals that are not decided.
-    pub(super) in_flight: Arc<AtomicUsize>,
+    /// Bytes of proposals that are not decided: they fit the Raft journal's queue.
+    pub(super) proposals: Arc<Account>,
     /// Largest proposal that the Raft journal takes.
     pub(super) proposal_bytes_max: usize,
-    /// What all proposals that are not decided may hold: it fits the Raft journal's queue.
-    pub(super) bytes_in_flight_max: usize,
 }
 
 impl<B: Backend> Clone for MetadataHandle<B> {
@@ -32,9 +30,8 @@ impl<B: Backend> Clone for MetadataHandle<B> {
             backend: self.backend.clone(),
             mailbox: self.mailbox.clone(),
             metrics: self.metrics.clone(),
-            in_flight: self.in_flight.clone(),
+            proposals: self.proposals.clone(),
             proposal_bytes_max: self.proposal_bytes_max,
-            bytes_in_flight_max: self.bytes_in_flight_max,
         }
     }
 }
@@ -75,14 +72,13 @@ impl<B: Backend> MetadataHandle<B> {
         if bytes > self.proposal_bytes_max {
             return Err(ProposeError::TooLarge { bytes, limit: self.proposal_bytes_max });
         }
-        let permit =
-            Permit::take(&self.in_flight, bytes, self.bytes_in_flight_max).ok_or(ProposeError::Overloaded)?;
+        let share = self.proposals.try_take(Class::Essential, bytes).ok_or(ProposeError::Overloaded)?;
         let (replier, reply) = self.mailbox.reply("decision of the metadata group");
         let until = match deadline {
             Deadline::At(at) => Some(at),
             Deadline::Unbounded(_) => None,
         };
-        let proposal = Proposal { data, until, replier, permit };
+        let proposal = Proposal { data, until, replier, share };
         self.mailbox.send(RaftInput::Propose(proposal), deadline).await.map_err(|error| match error {
             io_backend::channel::SendError::Closed(_) => closed(),
             _ => ProposeError::Overloaded,

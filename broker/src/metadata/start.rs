@@ -11,6 +11,7 @@ use io_backend::{Backend, Deadline, Disk, ExitStatus, Published, channel};
 use super::apply::apply;
 use super::snapshot::{decode_command, decode_image, encode_image};
 use super::{MetadataHandle, MetadataImage, Outcome};
+use crate::budget::Account;
 use crate::config::Config;
 use crate::data_dir;
 use crate::identity::Identity;
@@ -108,14 +109,14 @@ pub async fn start<B: Backend>(
     .map_err(raft)?;
     driver.elect(deadline).await.map_err(raft)?;
     backend.spawn("raft", driver.run());
+    let proposals = Account::new(bytes_in_flight_max, metrics.raft_proposal_bytes.clone());
     let metadata = MetadataHandle {
         images,
         backend,
         mailbox,
         metrics,
-        in_flight: Arc::default(),
+        proposals,
         proposal_bytes_max: limits::PROPOSAL_BYTES_MAX.min(entry_bytes_max).min(bytes_in_flight_max),
-        bytes_in_flight_max,
     };
     Ok(StartedMetadata { metadata, journal: opened.journal })
 }

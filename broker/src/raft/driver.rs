@@ -21,7 +21,8 @@ use raft::eraftpb::{ConfChange, ConfChangeV2, Entry, EntryType, Snapshot};
 use raft::{Config, RawNode, StateRole};
 
 use super::store::{self, RaftRecoveryError, Store};
-use super::{Permit, Proposal, RaftInput, Refusal, StateMachine, logging};
+use super::{Proposal, RaftInput, Refusal, StateMachine, logging};
+use crate::budget::Share;
 use crate::ids::Lsn;
 use crate::journal::{JournalEntry, JournalHandle, RecoveredEntry, SubmitError};
 use crate::limits;
@@ -97,7 +98,7 @@ struct Persisting {
 struct Waiting<A> {
     term: u64,
     replier: Replier<Result<A, Refusal>>,
-    _permit: Permit,
+    _share: Share,
 }
 
 pub(crate) struct Driver<B: Backend, M: StateMachine> {
@@ -341,7 +342,7 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
     }
 
     fn propose(&mut self, proposal: Proposal<M::Answer>, now: Moment) {
-        let Proposal { data, until, replier, permit } = proposal;
+        let Proposal { data, until, replier, share } = proposal;
         if self.closing.is_some() {
             return replier.answer(Err(Refusal::Closed));
         }
@@ -358,7 +359,7 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
             return replier.answer(Err(Refusal::NotLeader));
         }
         let index = self.raft.raft.raft_log.last_index();
-        self.waiting.insert(index, Waiting { term: self.raft.raft.term, replier, _permit: permit });
+        self.waiting.insert(index, Waiting { term: self.raft.raft.term, replier, _share: share });
     }
 
     /// Does all that can be done now.

@@ -1,10 +1,11 @@
 use std::sync::Mutex;
-use std::sync::atomic::AtomicUsize;
 
 use io_backend::channel;
 use io_backend::real::{DiskChoice, RealBackend};
+use prometheus_client::metrics::gauge::Gauge;
 
 use super::*;
+use crate::budget::Account;
 use crate::journal::{EntryKind, Journal};
 use crate::raft::memory_journal::MemoryJournal;
 
@@ -94,8 +95,8 @@ type Answer = io_backend::Reply<RealBackend, Result<usize, Refusal>>;
 impl Group {
     fn proposal(&self, word: &str, until: Option<Moment>) -> (RaftInput<usize>, Answer) {
         let (replier, reply) = self.mailbox.reply("decision");
-        let permit = Permit::take(&Arc::new(AtomicUsize::new(0)), 0, 0).unwrap();
-        (RaftInput::Propose(Proposal { data: word.into(), until, replier, permit }), reply)
+        let share = Account::new(0, Gauge::default()).take_anyway(0);
+        (RaftInput::Propose(Proposal { data: word.into(), until, replier, share }), reply)
     }
 
     /// Gives the driver these words at once.
@@ -268,8 +269,8 @@ fn an_entry_that_cannot_be_applied_is_an_error_and_no_panic() {
     with_backend(async |backend| {
         let mut group = elected(&backend, MemoryJournal::new()).await;
         let (replier, _reply) = group.mailbox.reply("decision");
-        let permit = Permit::take(&Arc::default(), 0, 0).unwrap();
-        let proposal = Proposal { data: vec![0xff, 0xfe], until: None, replier, permit };
+        let share = Account::new(0, Gauge::default()).take_anyway(0);
+        let proposal = Proposal { data: vec![0xff, 0xfe], until: None, replier, share };
         group.driver.handle(Event::Inputs(vec![RaftInput::Propose(proposal)]));
         let error = group.driver.step().unwrap_err();
         assert!(error.to_string().contains("entry 2 of the metadata log"), "{error}");
@@ -333,16 +334,4 @@ fn the_owner_task_serves_its_mailbox_until_all_doors_are_gone() {
             backend.sleep(Duration::from_millis(1)).await;
         }
     });
-}
-
-#[test]
-fn bytes_in_flight_are_bounded_and_given_back() {
-    let in_flight = Arc::default();
-    let first = Permit::take(&in_flight, 60, 100).unwrap();
-    assert!(Permit::take(&in_flight, 41, 100).is_none());
-    assert!(Permit::take(&in_flight, usize::MAX, 100).is_none());
-    let second = Permit::take(&in_flight, 40, 100).unwrap();
-    drop(first);
-    assert!(Permit::take(&in_flight, 60, 100).is_some());
-    drop(second);
 }

@@ -10,6 +10,8 @@
 
 use io_backend::{Moment, Replier};
 
+use crate::budget::Share;
+
 mod driver;
 mod logging;
 mod store;
@@ -45,7 +47,7 @@ pub(crate) struct Proposal<A> {
     pub(crate) until: Option<Moment>,
     pub(crate) replier: Replier<Result<A, Refusal>>,
     /// Keeps its bytes counted until it is decided.
-    pub(crate) permit: Permit,
+    pub(crate) share: Share,
 }
 
 /// A proposal that came to nothing, for certain.
@@ -55,32 +57,6 @@ pub(crate) enum Refusal {
     Closed,
     /// There is no room for it in the journal.
     DiskFull,
-}
-
-/// A share of the bytes that may be in flight; given back when dropped.
-pub(crate) struct Permit {
-    bytes: usize,
-    in_flight: std::sync::Arc<std::sync::atomic::AtomicUsize>,
-}
-
-impl Permit {
-    /// `None` when `bytes` more would be above `limit`.
-    pub(crate) fn take(
-        in_flight: &std::sync::Arc<std::sync::atomic::AtomicUsize>,
-        bytes: usize,
-        limit: usize,
-    ) -> Option<Permit> {
-        use std::sync::atomic::Ordering::Relaxed;
-        let fits = |now: usize| now.checked_add(bytes).filter(|sum| *sum <= limit);
-        in_flight.fetch_update(Relaxed, Relaxed, fits).ok()?;
-        Some(Permit { bytes, in_flight: in_flight.clone() })
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.in_flight.fetch_sub(self.bytes, std::sync::atomic::Ordering::Relaxed);
-    }
 }
 
 #[cfg(test)]

@@ -6,10 +6,12 @@ use super::Findings;
 use crate::world::ProcessCounts;
 
 /// A node's process before clients came and after they had gone.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rest {
     pub before: ProcessCounts,
     pub after: ProcessCounts,
+    /// What the node itself counts as under way after they had gone.
+    pub under_way: UnderWay,
     /// What the load has made and what stays.
     pub partitions: u64,
     pub files: u64,
@@ -17,6 +19,38 @@ pub struct Rest {
     pub tails: u64,
     /// Connections may have ended without either side being told.
     pub silenced: bool,
+}
+
+/// A node's own gauges of what is taken and given back.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct UnderWay {
+    pub requests: i64,
+    pub request_bytes: i64,
+    pub waiting_bytes: i64,
+    pub answer_bytes: i64,
+    pub appends: i64,
+    pub journal_entries: i64,
+    pub proposal_bytes: i64,
+}
+
+impl UnderWay {
+    /// What a connection can hold for as long as it lives.
+    fn of_connections(&self) -> [(&'static str, i64); 4] {
+        [
+            ("requests", self.requests),
+            ("bytes of requests", self.request_bytes),
+            ("bytes of requests that wait", self.waiting_bytes),
+            ("bytes of answers", self.answer_bytes),
+        ]
+    }
+
+    fn of_partitions(&self) -> [(&'static str, i64); 3] {
+        [
+            ("appends", self.appends),
+            ("journal entries", self.journal_entries),
+            ("bytes of metadata proposals", self.proposal_bytes),
+        ]
+    }
 }
 
 /// Beside what the log's tails keep: allocators round up, and tables that have grown do not shrink.
@@ -61,6 +95,13 @@ pub fn back_to_idle(rest: &Rest) -> Vec<Violation> {
             ));
         }
     }
+    let mut under_way = rest.under_way.of_partitions().to_vec();
+    if !rest.silenced {
+        under_way.extend(rest.under_way.of_connections());
+    }
+    for (what, amount) in under_way.into_iter().filter(|(_, amount)| *amount != 0) {
+        findings.add(format!("the node counts {amount} {what} as under way after its clients had gone"));
+    }
     findings.all()
 }
 
@@ -80,7 +121,7 @@ mod tests {
     };
 
     fn found(after: ProcessCounts) -> Vec<String> {
-        let rest = Rest { before: BEFORE, after, partitions: 4, files: 20, tails: 0, silenced: false };
+        let rest = Rest { before: BEFORE, after, partitions: 4, files: 20, ..Rest::default() };
         back_to_idle(&rest).into_iter().map(|violation| violation.what).collect()
     }
 
@@ -105,7 +146,21 @@ mod tests {
     #[test]
     fn a_connection_that_ended_in_silence_is_not_known_to_have_ended() {
         let after = ProcessCounts { sockets: 3, tasks: 20, ..BEFORE };
-        let rest = Rest { before: BEFORE, after, partitions: 0, files: 0, tails: 0, silenced: true };
+        let under_way = UnderWay { answer_bytes: 9, ..UnderWay::default() };
+        let rest = Rest { before: BEFORE, after, under_way, silenced: true, ..Rest::default() };
         assert_eq!(back_to_idle(&rest), []);
+    }
+
+    #[test]
+    fn what_the_node_counts_as_under_way_has_ended() {
+        for (under_way, silenced) in [
+            (UnderWay { proposal_bytes: 80, ..UnderWay::default() }, true),
+            (UnderWay { proposal_bytes: -80, ..UnderWay::default() }, true),
+            (UnderWay { answer_bytes: 80, ..UnderWay::default() }, false),
+        ] {
+            let rest = Rest { before: BEFORE, after: BEFORE, under_way, silenced, ..Rest::default() };
+            let found = back_to_idle(&rest);
+            assert!(found.len() == 1 && found[0].what.contains("80 bytes of"), "{found:?}");
+        }
     }
 }

@@ -12,7 +12,7 @@ use broker::node::Node;
 use broker::parts::Parts;
 use io_backend::{Backend, Deadline};
 
-use super::witness::Lives;
+use super::witness::{LatestMetrics, Lives};
 use crate::checker::circumstances::Life;
 use crate::museum;
 use crate::planted::{self, LyingBackend};
@@ -29,6 +29,7 @@ pub(super) struct Setup {
     pub(super) config: Config,
     pub(super) part: Option<String>,
     pub(super) lives: Lives,
+    pub(super) metrics: LatestMetrics,
 }
 
 /// A small configuration, so that files wrap around, segments roll and checkpoints happen in every run; then
@@ -88,6 +89,7 @@ async fn serve<B: Backend>(seen: B, parts: Parts<B>, backend: SimBackend, setup:
             return;
         }
     };
+    setup.metrics.are(node.context().metrics.clone());
     let process = backend.process().clone();
     let note = |note: &dyn Fn(&mut Life, u64)| {
         let now = backend.universe().now();

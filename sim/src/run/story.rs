@@ -96,7 +96,7 @@ pub(super) async fn tell(world: World, script: Script) -> Story {
     let (places, places_of_an_address) =
         (config.server.connections as u64, config.server.connections_per_address as u64);
     let tails = 2 * config.journal.checkpoint_bytes + 2 * config.journal.max_batch_bytes as u64;
-    let setup = node::Setup { config, part, lives: witness.lives.clone() };
+    let setup = node::Setup { config, part, lives: witness.lives.clone(), metrics: witness.metrics.clone() };
     let machine = world.node(1);
     witness.sees_disk(machine.disk());
     machine.supervise(Some(SUPERVISOR));
@@ -122,6 +122,7 @@ pub(super) async fn tell(world: World, script: Script) -> Story {
     let rest = before.zip(machine.counts()).map(|(before, after)| Rest {
         before,
         after,
+        under_way: witness.metrics.under_way(),
         partitions: (partitions(&field) + own) as u64,
         files: machine.disk().durable_files().len() as u64,
         tails,

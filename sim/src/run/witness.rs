@@ -5,7 +5,10 @@
 
 use std::sync::{Arc, Mutex};
 
+use broker::metrics::Metrics;
+
 use crate::checker::circumstances::{End, Life};
+use crate::checker::rest::UnderWay;
 use crate::fault::PathClass;
 use crate::history::{At, Notes};
 use crate::world::{Cause, Device, Ending, JournalFailure, lock};
@@ -14,6 +17,8 @@ use crate::world::{Cause, Device, Ending, JournalFailure, lock};
 pub(super) struct Witness {
     pub(super) notes: Notes,
     pub(super) lives: Lives,
+    /// Of the node's latest process.
+    pub(super) metrics: LatestMetrics,
     disk: Arc<Mutex<Option<Arc<Device>>>>,
 }
 
@@ -24,6 +29,30 @@ impl Witness {
 
     pub(super) fn disk(&self) -> Option<Arc<Device>> {
         lock(&self.disk).clone()
+    }
+}
+
+/// What the process that started last counts, seen without asking it.
+#[derive(Clone, Default)]
+pub(super) struct LatestMetrics(Arc<Mutex<Option<Arc<Metrics>>>>);
+
+impl LatestMetrics {
+    pub(super) fn are(&self, metrics: Arc<Metrics>) {
+        *lock(&self.0) = Some(metrics);
+    }
+
+    pub(super) fn under_way(&self) -> UnderWay {
+        let metrics = lock(&self.0);
+        let Some(metrics) = metrics.as_ref() else { return UnderWay::default() };
+        UnderWay {
+            requests: metrics.requests_in_flight.get(),
+            request_bytes: metrics.request_bytes.get(),
+            waiting_bytes: metrics.waiting_bytes.get(),
+            answer_bytes: metrics.answer_bytes.get(),
+            appends: metrics.produce_partition_concurrency.get(),
+            journal_entries: metrics.wal_queue_depth.get(),
+            proposal_bytes: metrics.raft_proposal_bytes.get(),
+        }
     }
 }
 
