@@ -60,6 +60,15 @@ fn a_group_that_does_not_fit_goes_to_the_next_file() {
 }
 
 #[test]
+fn a_group_that_fills_an_empty_file_to_the_last_byte_is_written_there() {
+    let machine = machine(AfterFailure::MoveOn);
+    for holds in [Holds::Records, Holds::NoRecords] {
+        assert!(matches!(machine.handle_group(4 * PAGE_BYTES, holds), Placement::Here(_)));
+        assert_eq!(machine.handle_group(4 * PAGE_BYTES + 1, holds), Placement::NextFile);
+    }
+}
+
+#[test]
 fn records_leave_a_part_of_each_file_to_what_is_no_record() {
     let six_pages = Prepared { file_bytes: HEADER_BYTES as u64 + 6 * PAGE, ..file(1) };
     let active = Some(Active { file: six_pages, position: HEADER_BYTES as u64 });
