@@ -1,11 +1,45 @@
 //! Limits that a scenario names: latency of acknowledgements, and what an idle node does.
 
 use reports::{BudgetFigure, Verdict, Violation};
+use serde::Deserialize;
 
 use super::Findings;
-use crate::history::{At, History, Outcome, Request, RequestEnd, Trade};
-use crate::scenario::{AckMode, Budget};
+use crate::fault::Span;
+use crate::history::{AckMode, At, History, Outcome, Request, RequestEnd, Trade};
 use crate::world::DeviceCounts;
+
+/// `[budget]` of a scenario.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Budget {
+    /// Of acknowledged requests, first attempt to acknowledgement.
+    pub produce_p50: Option<Span>,
+    pub produce_p99: Option<Span>,
+    /// Timers fired and operations begun per second on a node, once clients are silent.
+    pub wakeups_per_s_idle: Option<f64>,
+    /// Disk operations begun per second on a node, once clients are silent.
+    pub disk_ops_per_s_idle: Option<f64>,
+    /// Writes and syncs on a node's disk, in the whole run, for each acknowledged record.
+    pub disk_ops_per_record: Option<f64>,
+    /// Bytes written to a node's disk, in the whole run, for each acknowledged record.
+    pub disk_bytes_per_record: Option<f64>,
+    /// Bytes read from a node's disk, in the whole run, for each record that a fetch brought.
+    pub disk_read_bytes_per_record: Option<f64>,
+    /// Fetches that were answered for each record that they brought.
+    pub fetches_per_record: Option<f64>,
+    /// Most entries of Raft's log that a start had to read behind the last snapshot.
+    pub raft_entries_replayed: Option<usize>,
+    /// Most memory that a node's process had allocated at a time, in MiB.
+    pub memory_mib: Option<f64>,
+    /// Most sockets that a node's process had open at a time.
+    pub sockets: Option<u64>,
+}
+
+impl Budget {
+    pub fn is_of_idle_time(&self) -> bool {
+        self.wakeups_per_s_idle.is_some() || self.disk_ops_per_s_idle.is_some()
+    }
+}
 
 /// What was counted on the node while nobody talked to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

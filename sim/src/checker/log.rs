@@ -7,8 +7,7 @@ use std::fmt;
 use reports::{Verdict, Violation};
 
 use super::Findings;
-use crate::history::{At, History, Outcome, Place, Send, Value, seconds};
-use crate::scenario::AckMode;
+use crate::history::{AckMode, At, History, Outcome, Place, Send, Value, seconds};
 
 /// Acknowledged, or seen by a consumer, and missing in the end.
 pub fn lost_writes(history: &History) -> Vec<Violation> {

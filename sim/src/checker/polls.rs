@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use reports::{Verdict, Violation};
 
 use super::Findings;
-use crate::history::{At, History, Outcome, Place, seconds};
-use crate::scenario::AckMode;
+use crate::history::{AckMode, At, History, Outcome, Place, seconds};
 
 /// A poll goes on where the one before it ended, and offsets rise by one.
 pub fn poll_order(history: &History) -> Vec<Violation> {

@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use reports::{Verdict, Violation};
 
 use super::Findings;
-use crate::history::{At, History, Outcome, Place, seconds};
-use crate::scenario::AckMode;
+use crate::history::{AckMode, At, History, Outcome, Place, seconds};
 
 /// What was owed to producers and when: the longest time from the end of trouble to the first acknowledgement
 /// is kept for the report.

@@ -8,8 +8,7 @@ use super::Findings;
 use super::causes::plain;
 use super::circumstances::Circumstances;
 use crate::fault::{Family, Fault, FaultKind, Operation, PathClass, PathSelector};
-use crate::history::{At, Complaint, History, Outcome, Place, Readiness, Request, Trade, seconds};
-use crate::scenario::AckMode;
+use crate::history::{AckMode, At, Complaint, History, Outcome, Place, Readiness, Request, Trade, seconds};
 
 /// Nobody is acknowledged anything for this long, though so many ask.
 const SILENT_FOR: At = 10_000_000_000;

@@ -1,7 +1,6 @@
 //! Short histories for the tests of the checkers.
 
-use crate::history::{At, History, Outcome, Place, Poll, Send, Value};
-use crate::scenario::AckMode;
+use crate::history::{AckMode, At, History, Outcome, Place, Poll, Send, Value};
 
 pub(crate) fn place() -> Place {
     Place { topic: "orders".into(), partition: 0 }

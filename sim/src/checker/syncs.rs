@@ -3,8 +3,7 @@
 use reports::{Verdict, Violation};
 
 use super::Findings;
-use crate::history::{At, History, Outcome, Value, seconds};
-use crate::scenario::AckMode;
+use crate::history::{AckMode, At, History, Outcome, Value, seconds};
 
 /// For every acknowledged record: its bytes were durable, wherever they lie, before the answer left.
 /// `durable_at` says since when they are; `way` is the shortest time that a message takes.

@@ -7,8 +7,7 @@ use reports::{Verdict, Violation};
 
 use super::Findings;
 use super::circumstances::Circumstances;
-use crate::history::{At, History, Outcome, Place, Send, Value, seconds};
-use crate::scenario::AckMode;
+use crate::history::{AckMode, At, History, Outcome, Place, Send, Value, seconds};
 
 /// What was sent this shortly before the end may not have arrived.
 const ON_ITS_WAY: At = 1_000_000_000;

@@ -6,7 +6,7 @@
 use super::duration::nanos;
 use super::model::{Family, Fault, FaultKind};
 use super::trigger::{Occasion, When};
-use crate::world::streams::Stream;
+use crate::streams::Stream;
 
 /// Number of a fault in its world, in order of injection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

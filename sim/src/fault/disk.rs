@@ -5,7 +5,7 @@ use std::path::Path;
 use super::active::{ActiveFaults, FaultId};
 use super::model::{Family, Fault, FaultKind};
 use super::select::{Operation, PathSelector};
-use crate::world::streams::Stream;
+use crate::streams::Stream;
 
 /// One operation about to begin.
 #[derive(Clone, Copy, Debug)]

@@ -6,7 +6,7 @@
 use super::active::{ActiveFaults, FaultId};
 use super::duration::nanos;
 use super::model::{Family, Fault, FaultKind};
-use crate::world::streams::Stream;
+use crate::streams::Stream;
 
 /// How long a lost segment takes to be sent again.
 const RETRANSMISSION: u64 = 200_000_000;

@@ -7,7 +7,7 @@ use io_backend::{Pressure, Seam};
 use super::active::ActiveFaults;
 use super::model::{Family, FaultKind};
 use super::select::matches_pattern;
-use crate::world::streams::Stream;
+use crate::streams::Stream;
 
 /// Decides for one acquisition or hand-over, and counts the hit.
 pub fn pressure(

@@ -10,9 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub use pulse::{Pulse, Standstill, Trade};
+use serde::Deserialize;
 
-use crate::scenario::AckMode;
+pub use pulse::{Pulse, Standstill, Trade};
 
 /// Nanoseconds since the world began.
 pub type At = u64;
@@ -20,6 +20,17 @@ pub type At = u64;
 /// For messages: `12.345 s`.
 pub fn seconds(at: At) -> String {
     format!("{}.{:03} s", at / 1_000_000_000, at / 1_000_000 % 1_000)
+}
+
+/// What a producer asks to be told, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+pub enum AckMode {
+    #[serde(rename = "0")]
+    None,
+    #[serde(rename = "1")]
+    Leader,
+    #[serde(rename = "all")]
+    All,
 }
 
 /// A partition by topic name. A topic that was deleted and created again under its name is another topic:

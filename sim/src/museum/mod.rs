@@ -14,30 +14,23 @@ use std::sync::{Arc, OnceLock};
 use broker::ids::PartitionId;
 use broker::parts::{Admission, Admit, OpenJournal, Parts};
 
-use crate::planted;
+use crate::planted::{self, Defect};
 use crate::world::SimBackend;
 use legacy_wal::{Habits, LegacyWal};
 
-/// One exhibit.
-pub struct Exhibit {
-    pub name: &'static str,
-    /// What it was, in a line.
-    pub about: &'static str,
-}
-
-pub const EXHIBITS: [Exhibit; 6] = [
-    Exhibit {
+pub const EXHIBITS: [Defect; 6] = [
+    Defect {
         name: "fsync-without-deadline",
         about: "group commit holds the file lock across a sync, and nobody who waits for it has a time-out",
     },
-    Exhibit { name: "offset-reset", about: "the ring writer starts every write at file offset 0" },
-    Exhibit {
+    Defect { name: "offset-reset", about: "the ring writer starts every write at file offset 0" },
+    Defect {
         name: "ring-blocking-recv",
         about: "the ring's thread blocks in a sync recv while operations are under way",
     },
-    Exhibit { name: "interval-only-commit", about: "only a 100 ms tick commits" },
-    Exhibit { name: "idle-thrash", about: "23 partitions tick ten times a second, and a global worker too" },
-    Exhibit { name: "blocking-call-in-async", about: "a blocking call starves the runtime's threads" },
+    Defect { name: "interval-only-commit", about: "only a 100 ms tick commits" },
+    Defect { name: "idle-thrash", about: "23 partitions tick ten times a second, and a global worker too" },
+    Defect { name: "blocking-call-in-async", about: "a blocking call starves the runtime's threads" },
 ];
 
 /// Names that `--part` takes: exhibits and planted bugs.

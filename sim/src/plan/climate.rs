@@ -5,7 +5,7 @@
 
 use crate::fault::FaultKind;
 use crate::scenario::Swarm;
-use crate::world::streams::Stream;
+use crate::streams::Stream;
 
 pub(super) struct Climate {
     weights: Vec<(FaultKind, u64)>,

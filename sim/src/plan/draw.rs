@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::fault::{
     Extent, Family, Fault, FaultKind, Link, Offset, Operation, PathClass, PathSelector, Span, When,
 };
-use crate::world::streams::Stream;
+use crate::streams::Stream;
 
 pub(super) struct Place {
     pub(super) nodes: u32,

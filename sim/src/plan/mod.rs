@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::fault::{Extent, Fault, FaultPlan, Span};
 use crate::scenario::Scenario;
-use crate::world::streams::Stream;
+use crate::streams::Stream;
 
 /// The faults of this seed: those that the scenario lists, then those that its swarm draws.
 pub fn plan(scenario: &Scenario, seed: u64) -> FaultPlan {

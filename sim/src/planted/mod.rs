@@ -14,25 +14,31 @@ use broker::parts::Parts;
 
 pub use lying_disk::{Lie, LyingBackend};
 
-use crate::museum::Exhibit;
 use crate::world::SimBackend;
 
-pub const BUGS: [Exhibit; 6] = [
-    Exhibit { name: "ack-before-sync", about: "progress is told when entries are put in line" },
-    Exhibit { name: "crc-unchecked", about: "recovery believes the last group whatever its checksums say" },
-    Exhibit { name: "last-group-dropped", about: "recovery leaves out the last entry that it found" },
-    Exhibit { name: "directory-not-synced", about: "names of new files are never made durable" },
-    Exhibit { name: "sync-skipped", about: "a sync returns without having synced anything" },
-    Exhibit { name: "producer-state-lost", about: "recovery forgets which producer sent what" },
+/// A part that is wrong on purpose, by the name that `--part` takes.
+pub struct Defect {
+    pub name: &'static str,
+    /// What is wrong with it, in a line.
+    pub about: &'static str,
+}
+
+pub const BUGS: [Defect; 6] = [
+    Defect { name: "ack-before-sync", about: "progress is told when entries are put in line" },
+    Defect { name: "crc-unchecked", about: "recovery believes the last group whatever its checksums say" },
+    Defect { name: "last-group-dropped", about: "recovery leaves out the last entry that it found" },
+    Defect { name: "directory-not-synced", about: "names of new files are never made durable" },
+    Defect { name: "sync-skipped", about: "a sync returns without having synced anything" },
+    Defect { name: "producer-state-lost", about: "recovery forgets which producer sent what" },
 ];
 
 /// What a client can ask for and never gets, without end: for the budget of events.
-pub const SPINNING: [Exhibit; 1] =
-    [Exhibit { name: "fetch-answers-nothing", about: "every fetch is answered at once and brings nothing" }];
+pub const SPINNING: [Defect; 1] =
+    [Defect { name: "fetch-answers-nothing", about: "every fetch is answered at once and brings nothing" }];
 
 /// What no checker sees, for `check-determinism` to find.
-pub const NONDETERMINISM: [Exhibit; 1] =
-    [Exhibit { name: "hashmap-order", about: "a message's bytes follow the order of a std hash map" }];
+pub const NONDETERMINISM: [Defect; 1] =
+    [Defect { name: "hashmap-order", about: "a message's bytes follow the order of a std hash map" }];
 
 /// Before a world with this part begins, and outside of it: what is planted may need what worlds do not have.
 pub fn prepare(name: &str) {
@@ -66,6 +72,6 @@ pub fn lie(name: &str) -> Option<Lie> {
 }
 
 /// Everything that is planted.
-pub fn all() -> impl Iterator<Item = &'static Exhibit> {
+pub fn all() -> impl Iterator<Item = &'static Defect> {
     BUGS.iter().chain(&SPINNING).chain(&NONDETERMINISM)
 }

@@ -22,8 +22,8 @@ use crate::checker::visibility::Durable;
 use crate::fault::FaultPlan;
 use crate::history::{At, History, Standstill, Value};
 use crate::scenario::{Scenario, Settings};
+use crate::streams::Stream;
 use crate::workload::{self, Client, Field, Schedule, check_health, payload, read_everything};
-use crate::world::streams::Stream;
 use crate::world::{Device, DeviceCounts, MachineHandle, Pages, World};
 
 /// The node that clients talk to.

@@ -10,7 +10,7 @@ use broker::config::Config;
 use serde::Deserialize;
 
 use super::load::broker_settings;
-use crate::world::streams::Stream;
+use crate::streams::Stream;
 
 /// What was drawn or fixed, by key; the machine's begin with `machine.`.
 pub type Settings = BTreeMap<String, String>;

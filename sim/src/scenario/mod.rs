@@ -12,7 +12,6 @@ pub mod shelf;
 pub use knobs::{Knobs, Settings};
 pub use load::{ScenarioError, parse};
 pub use model::{
-    AckMode, Budget, Cluster, Compression, Hostile, Liveness, MachineLimits, OneOrMore, Probes, Scenario,
-    Swarm, Workload,
+    Cluster, Compression, Hostile, Liveness, MachineLimits, OneOrMore, Probes, Scenario, Swarm, Workload,
 };
 pub use shelf::{Shelf, ShelfError, ShelvedScenario};

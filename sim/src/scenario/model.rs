@@ -7,7 +7,9 @@ use reports::Verdict;
 use serde::Deserialize;
 
 use super::knobs::Knobs;
+use crate::checker::budgets::Budget;
 use crate::fault::{Family, Fault, FaultKind, Span};
+use crate::history::AckMode;
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -108,16 +110,6 @@ impl<T: Copy> OneOrMore<T> {
             OneOrMore::More(values) => values[index % values.len()],
         }
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
-pub enum AckMode {
-    #[serde(rename = "0")]
-    None,
-    #[serde(rename = "1")]
-    Leader,
-    #[serde(rename = "all")]
-    All,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -286,32 +278,6 @@ impl Default for Swarm {
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Budget {
-    /// Of acknowledged requests, first attempt to acknowledgement.
-    pub produce_p50: Option<Span>,
-    pub produce_p99: Option<Span>,
-    /// Timers fired and operations begun per second on a node, once clients are silent.
-    pub wakeups_per_s_idle: Option<f64>,
-    /// Disk operations begun per second on a node, once clients are silent.
-    pub disk_ops_per_s_idle: Option<f64>,
-    /// Writes and syncs on a node's disk, in the whole run, for each acknowledged record.
-    pub disk_ops_per_record: Option<f64>,
-    /// Bytes written to a node's disk, in the whole run, for each acknowledged record.
-    pub disk_bytes_per_record: Option<f64>,
-    /// Bytes read from a node's disk, in the whole run, for each record that a fetch brought.
-    pub disk_read_bytes_per_record: Option<f64>,
-    /// Fetches that were answered for each record that they brought.
-    pub fetches_per_record: Option<f64>,
-    /// Most entries of Raft's log that a start had to read behind the last snapshot.
-    pub raft_entries_replayed: Option<usize>,
-    /// Most memory that a node's process had allocated at a time, in MiB.
-    pub memory_mib: Option<f64>,
-    /// Most sockets that a node's process had open at a time.
-    pub sockets: Option<u64>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
 pub struct Probes {
     /// Situations that a sweep has to see at least once.
     pub required: Vec<String>,
@@ -341,12 +307,6 @@ impl Default for Liveness {
             frozen_after: Span::secs(60),
             events_max: None,
         }
-    }
-}
-
-impl Budget {
-    pub fn is_of_idle_time(&self) -> bool {
-        self.wakeups_per_s_idle.is_some() || self.disk_ops_per_s_idle.is_some()
     }
 }
 

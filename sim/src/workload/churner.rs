@@ -20,9 +20,9 @@ use super::producer::{not_timed_out, produce_request, settles, told_by};
 use super::retries::Told;
 use super::writer::Writer;
 use super::{Client, lookups, numbers};
-use crate::history::{Damage, LookupQuery, Place, Trade};
-use crate::scenario::{AckMode, Compression};
-use crate::world::streams::Stream;
+use crate::history::{AckMode, Damage, LookupQuery, Place, Trade};
+use crate::scenario::Compression;
+use crate::streams::Stream;
 
 /// Names that it uses.
 const NAMES: usize = 6;

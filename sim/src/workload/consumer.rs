@@ -14,7 +14,7 @@ use super::connection::{Answer, CallError, Line, back_off, ns};
 use super::fetcher::{self, FetchTerms, Fetched, Ids};
 use super::shape::ConsumerShape;
 use crate::history::{At, Damage, Poll, Position, Trade, Watermark};
-use crate::world::streams::Stream;
+use crate::streams::Stream;
 
 /// Who does not want the broker to wait comes back after this if there was nothing.
 const PAUSE: Duration = Duration::from_millis(100);

@@ -16,9 +16,9 @@ use super::producer::produce_request;
 use super::shape::Limits;
 use super::writer::{Writer, Written};
 use super::{Client, numbers};
-use crate::history::Trade;
-use crate::scenario::{AckMode, Compression};
-use crate::world::streams::Stream;
+use crate::history::{AckMode, Trade};
+use crate::scenario::Compression;
+use crate::streams::Stream;
 
 const PRODUCE: i16 = 9;
 const REQUESTS_MAX: u64 = 4;

@@ -19,7 +19,7 @@ use super::{Client, wire_name};
 use crate::history::{
     At, EpochAnswer, EpochEnd, EpochQuestion, Lookup, LookupQuery, Place, Trade, timestamp_of,
 };
-use crate::world::streams::Stream;
+use crate::streams::Stream;
 
 /// A search by time reads from the disk.
 pub(super) const WITHIN: Duration = Duration::from_secs(12);

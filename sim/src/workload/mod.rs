@@ -40,7 +40,7 @@ pub use shape::{Limits, Shape};
 
 use crate::history::{At, Complaint, Place, Trade, wire_name};
 use crate::scenario::Scenario;
-use crate::world::streams::Stream;
+use crate::streams::Stream;
 
 /// Producer numbers of those that are no producers by trade.
 mod numbers {

@@ -13,9 +13,9 @@ use super::fetcher::{self, FetchTerms};
 use super::producer::{produce_request, settles};
 use super::writer::Writer;
 use super::{Client, lookups, numbers, wire_name};
-use crate::history::{LookupQuery, Place, Trade};
-use crate::scenario::{AckMode, Compression};
-use crate::world::streams::Stream;
+use crate::history::{AckMode, LookupQuery, Place, Trade};
+use crate::scenario::Compression;
+use crate::streams::Stream;
 
 const EVERY: Duration = Duration::from_millis(250);
 /// For each request, and for the connection.

@@ -21,9 +21,8 @@ use super::connection::{Answer, Line, Terms, back_off, ns};
 use super::retries::{Flight, Next, Retries, Told};
 use super::shape::ProducerShape;
 use super::{Client, wire_name};
-use crate::history::{At, Outcome, Place, Rejection, Send, Trade};
-use crate::scenario::AckMode;
-use crate::world::streams::Stream;
+use crate::history::{AckMode, At, Outcome, Place, Rejection, Send, Trade};
+use crate::streams::Stream;
 
 const VERSION: i16 = 9;
 /// Batches that wait beyond those on the wire before nothing new is begun.

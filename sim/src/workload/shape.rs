@@ -8,8 +8,9 @@ use broker::config::Config;
 
 use super::batch::{HEADER_BYTES, RECORD_BYTES_MAX};
 use super::codec;
-use crate::scenario::{AckMode, Cluster, Compression, Hostile, Workload};
-use crate::world::streams::Stream;
+use crate::history::AckMode;
+use crate::scenario::{Cluster, Compression, Hostile, Workload};
+use crate::streams::Stream;
 
 /// What the broker takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

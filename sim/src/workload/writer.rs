@@ -9,8 +9,8 @@ use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 
 use super::batch::{Stamp, Wanted};
 use super::{Client, wire_name};
-use crate::history::{Outcome, Place, Send};
-use crate::scenario::{AckMode, Compression};
+use crate::history::{AckMode, Outcome, Place, Send};
+use crate::scenario::Compression;
 
 pub(super) struct Writer<B: Backend> {
     client: Client<B>,

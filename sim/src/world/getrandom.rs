@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use libc::{c_long, c_void};
 
-use super::streams::Stream;
+use crate::streams::Stream;
 
 thread_local! {
     static STREAM: RefCell<Option<Stream>> = const { RefCell::new(None) };

@@ -22,7 +22,6 @@ mod process;
 mod run;
 pub mod snapshot;
 mod spins;
-pub mod streams;
 mod tasks;
 mod threads;
 mod timers;
@@ -49,8 +48,8 @@ pub use spins::Spinner;
 pub use universe::Universe;
 
 use crate::fault::{Fault, FaultHits, FaultId};
+use crate::streams::Stream;
 use snapshot::ProcessSnapshot;
-use streams::Stream;
 
 /// The handle to a universe, for whoever runs it. Cheap to clone; of use on the universe's thread only.
 #[derive(Clone)]

@@ -17,12 +17,12 @@ use super::descriptors::Descriptors;
 use super::disk::Permits;
 use super::lock;
 use super::machine::Machine;
-use super::streams::Stream;
 use super::tasks::Task;
 use super::threads::SimThread;
 use super::trace::{Event, What};
 use super::universe::Universe;
 use crate::fault;
+use crate::streams::Stream;
 
 /// How a process ended.
 #[derive(Clone, Debug, PartialEq, Eq)]

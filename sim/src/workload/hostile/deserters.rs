@@ -12,9 +12,9 @@ use super::super::shape::Limits;
 use super::super::writer::Writer;
 use super::super::{Client, numbers};
 use super::raw::Raw;
-use crate::history::At;
-use crate::scenario::{AckMode, Compression};
-use crate::world::streams::Stream;
+use crate::history::{AckMode, At};
+use crate::scenario::Compression;
+use crate::streams::Stream;
 
 const EVERY: Duration = Duration::from_millis(100);
 /// Long enough for what was sent to be taken, not for it to be written to a slow disk.

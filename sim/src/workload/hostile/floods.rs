@@ -13,9 +13,9 @@ use super::super::writer::Writer;
 use super::super::{Client, numbers};
 use super::PAUSE;
 use super::raw::Raw;
-use crate::history::At;
-use crate::scenario::{AckMode, Compression};
-use crate::world::streams::Stream;
+use crate::history::{AckMode, At};
+use crate::scenario::Compression;
+use crate::streams::Stream;
 
 /// Ids that are asked for, and then used, at a time.
 const AT_ONCE: i32 = 50;

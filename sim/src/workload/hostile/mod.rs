@@ -17,9 +17,9 @@ use super::connection::{frame, ns};
 use super::fetcher::{self, FetchTerms};
 use super::shape::Limits;
 use super::{Client, Field};
-use crate::history::At;
-use crate::scenario::{AckMode, Hostile};
-use crate::world::streams::Stream;
+use crate::history::{AckMode, At};
+use crate::scenario::Hostile;
+use crate::streams::Stream;
 
 /// Who drips does so this often, each in his way: the slowest just before a broker that hangs up after half a minute of
 /// silence does so.

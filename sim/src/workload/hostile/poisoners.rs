@@ -16,10 +16,10 @@ use super::super::codec;
 use super::super::connection::{CallError, Line};
 use super::super::numbers;
 use super::super::producer::produce_request;
-use crate::history::{At, Place, Trade, seconds};
+use crate::history::{AckMode, At, Place, Trade, seconds};
 use crate::probe::Probe;
-use crate::scenario::{AckMode, Compression};
-use crate::world::streams::Stream;
+use crate::scenario::Compression;
+use crate::streams::Stream;
 
 const EVERY: Duration = Duration::from_millis(200);
 const WITHIN: Duration = Duration::from_secs(12);

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::pages::{PAGE, Pages, SECTOR};
-use crate::world::streams::Stream;
+use crate::streams::Stream;
 
 /// A change that no sync covers yet.
 #[derive(Clone, Debug)]

@@ -12,7 +12,7 @@ use twox_hash::XxHash3_64;
 
 use super::file::{Covered, FileState};
 use super::names::{Inode, Named, Names, parent};
-use crate::world::streams::Stream;
+use crate::streams::Stream;
 
 #[derive(Default)]
 pub struct Image {

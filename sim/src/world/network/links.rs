@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::fault::{self, ActiveFaults};
-use crate::world::streams::Stream;
+use crate::streams::Stream;
 
 /// Bytes per second of an undisturbed link.
 const BANDWIDTH: u64 = 1_000_000_000;

@@ -22,9 +22,9 @@ use links::{Links, Transit};
 
 use super::lock;
 use super::process::Process;
-use super::streams::Stream;
 use super::universe::Universe;
 use crate::fault::{self, Fault, FaultKind};
+use crate::streams::Stream;
 
 const FIRST_FREE_PORT: u16 = 40_000;
 /// Of a thousand reads so many get less than there is.
