@@ -30,7 +30,6 @@ pub struct Metrics {
     pub wal_commit_batch_size: Histogram,
     pub wal_commit_duration_ms: Histogram,
     pub wal_queue_depth: Gauge,
-    pub wal_late_completion: Counter,
     pub wal_stall: Family<RungLabel, Counter>,
     pub raft_propose_duration_ms: Histogram,
     pub raft_proposal_bytes: Gauge,
@@ -45,6 +44,23 @@ pub struct Metrics {
     pub records_in: Counter,
     pub bytes_in: Counter,
     pub bytes_out: Counter,
+}
+
+/// One in a gauge for as long as it lives.
+#[derive(Debug)]
+pub struct Counted(Gauge);
+
+impl Counted {
+    pub fn among(gauge: &Gauge) -> Counted {
+        gauge.inc();
+        Counted(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 fn milliseconds() -> Histogram {
@@ -62,7 +78,6 @@ impl Default for Metrics {
             wal_commit_batch_size: Histogram::new(sizes),
             wal_commit_duration_ms: milliseconds(),
             wal_queue_depth: Gauge::default(),
-            wal_late_completion: Counter::default(),
             wal_stall: Family::default(),
             raft_propose_duration_ms: milliseconds(),
             raft_proposal_bytes: Gauge::default(),
@@ -121,7 +136,7 @@ impl Metrics {
         );
         registry.register(
             "produce_partition_concurrency_gauge",
-            "Partition appends being worked on",
+            "Appends to partitions that are not answered",
             self.produce_partition_concurrency.clone(),
         );
         registry.register(

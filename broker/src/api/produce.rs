@@ -21,6 +21,7 @@ use crate::ids::{PartitionId, TopicId};
 use crate::journal::SubmitError;
 use crate::log::validate::{self, BatchError};
 use crate::metadata::{MetadataImage, TopicImage};
+use crate::metrics::Counted;
 use crate::partition::{Acks, AppendError, Appended, PendingAppend, Unacknowledged};
 use crate::parts::Admit;
 use crate::routing::{Leader, Located, NotHere, TopicKey};
@@ -47,7 +48,13 @@ struct PendingTopic<B: Backend> {
 
 struct PendingPartition<B: Backend> {
     index: i32,
-    append: Result<PendingAppend<B>, Refusal>,
+    append: Result<InLine<B>, Refusal>,
+}
+
+/// An append that is not answered.
+struct InLine<B: Backend> {
+    append: PendingAppend<B>,
+    _counted: Counted,
 }
 
 /// Why a partition's batch was not appended, or not known to be.
@@ -143,7 +150,7 @@ async fn append<B: Backend>(
     version: i16,
     (acks, told): (Acks, Option<Arc<dyn Unacknowledged>>),
     deadline: Deadline,
-) -> Result<PendingAppend<B>, Refusal> {
+) -> Result<InLine<B>, Refusal> {
     let partition = located.partition(topic, data.index);
     debug!(
         event = "LEADERSHIP_CHECK",
@@ -185,7 +192,8 @@ async fn append<B: Backend>(
     context.first_refused.came_through(id, producer);
     context.metrics.records_in.inc_by(records as u64);
     context.metrics.bytes_in.inc_by(bytes as u64);
-    Ok(pending)
+    let _counted = Counted::among(&context.metrics.produce_partition_concurrency);
+    Ok(InLine { append: pending, _counted })
 }
 
 fn batch_bytes_max<B: Backend>(context: &Context<B>, topic: &TopicImage) -> usize {
@@ -225,7 +233,7 @@ pub async fn finish<B: Backend>(
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for partition in topic.partitions {
             let outcome = match partition.append {
-                Ok(append) => append.wait().await.map_err(|error| after_append(context, error)),
+                Ok(in_line) => in_line.append.wait().await.map_err(|error| after_append(context, error)),
                 Err(refusal) => Err(refusal),
             };
             if let Err(refusal) = &outcome {

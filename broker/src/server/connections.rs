@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use io_backend::{Backend, Deadline, Moment, Published, TimedOut};
 use prometheus_client::metrics::gauge::Gauge;
 
+use crate::metrics::Counted;
 use crate::session::{Closing, Control};
 
 /// All open connections.
@@ -93,7 +94,7 @@ impl Connections {
         places: Places,
         peer: &str,
         now: Moment,
-        gauge: Gauge,
+        gauge: &Gauge,
     ) -> Option<Member> {
         let address: Arc<str> = peer.rsplit_once(':').map_or(peer, |(address, _)| address).into();
         let mut open = self.open();
@@ -110,8 +111,7 @@ impl Connections {
         *open.by_address.entry(address.clone()).or_default() += 1;
         open.controls.insert(number, (address, control.clone()));
         self.count.publish(open.controls.len());
-        gauge.inc();
-        Some(Member { of: self.clone(), number, control, gauge })
+        Some(Member { of: self.clone(), number, control, _counted: Counted::among(gauge) })
     }
 
     /// Counts a connection that was turned away; returns how many there have been.
@@ -149,7 +149,7 @@ pub(super) struct Member {
     of: Arc<Connections>,
     number: u64,
     control: Arc<Control>,
-    gauge: Gauge,
+    _counted: Counted,
 }
 
 impl Member {
@@ -163,7 +163,6 @@ impl Drop for Member {
         let mut open = self.of.open();
         open.remove(self.number);
         self.of.count.publish(open.controls.len());
-        self.gauge.dec();
     }
 }
 
@@ -180,7 +179,7 @@ mod tests {
     }
 
     fn join(connections: &Arc<Connections>, peer: &str, ms: u64) -> Option<Member> {
-        let member = connections.join(PLACES, peer, at(ms), Gauge::default());
+        let member = connections.join(PLACES, peer, at(ms), &Gauge::default());
         if let Some(member) = &member {
             member.control.asked();
         }
@@ -216,7 +215,7 @@ mod tests {
         let fourth = join(&connections, "d:1", 5_000);
         assert!(fourth.is_some());
         assert_eq!([0, 1, 2].map(closing), [Closing::No, Closing::ForNewcomer, Closing::No]);
-        let silent = connections.join(PLACES, "d:2", at(6_000), Gauge::default());
+        let silent = connections.join(PLACES, "d:2", at(6_000), &Gauge::default());
         assert!(silent.is_some(), "the first gave way");
         assert_eq!(closing(0), Closing::ForNewcomer);
         members[2].control.idle(at(100));

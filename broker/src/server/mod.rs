@@ -87,7 +87,7 @@ fn welcome<B: Backend>(
 ) {
     let server = &context.config.server;
     let places = Places { all: server.connections, per_address: server.connections_per_address };
-    let (now, gauge) = (context.backend.now(), context.metrics.connections.clone());
+    let (now, gauge) = (context.backend.now(), &context.metrics.connections);
     let Some(member) = connections.join(places, &peer, now, gauge) else {
         // A flood of connections must not become a flood of lines.
         let refused = connections.count_refused();

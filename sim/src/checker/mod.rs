@@ -41,7 +41,10 @@ pub const ALL: [(&str, &str); 34] = [
     ),
     ("aborted-read", "what was refused for good is read by nobody"),
     ("answered-by-deadline", "a request whose way is free is answered by its deadline"),
-    ("back-to-idle", "memory, descriptors, sockets and tasks are given back when the load is over"),
+    (
+        "back-to-idle",
+        "memory, descriptors, sockets and tasks are given back when the load is over, and the node counts nothing as under way",
+    ),
     ("budget", "a limit that the scenario names is kept"),
     ("crash", "no process panics, or ends by itself without a fault on its machine that explains its status"),
     ("duplicate", "no record stands in a log more often than its attempts explain"),

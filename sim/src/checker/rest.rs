@@ -6,7 +6,7 @@ use super::Findings;
 use crate::world::ProcessCounts;
 
 /// A node's process before clients came and after they had gone.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rest {
     pub before: ProcessCounts,
     pub after: ProcessCounts,

@@ -64,6 +64,7 @@ pub(super) fn config(scenario: &Scenario, settings: &Settings, number: u32) -> C
 pub(super) async fn live(backend: SimBackend, setup: Setup) {
     let process = backend.process().clone();
     setup.lives.began(&process.machine.name, process.incarnation, backend.universe().now());
+    setup.metrics.forget();
     if process.incarnation > 1 {
         backend.probe(Probe::NodeStartedAgain.name());
     }

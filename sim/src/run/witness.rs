@@ -32,11 +32,16 @@ impl Witness {
     }
 }
 
-/// What the process that started last counts, seen without asking it.
+/// What the process that began last counts, seen without asking it; nothing while it starts.
 #[derive(Clone, Default)]
 pub(super) struct LatestMetrics(Arc<Mutex<Option<Arc<Metrics>>>>);
 
 impl LatestMetrics {
+    /// The process whose they were has ended.
+    pub(super) fn forget(&self) {
+        *lock(&self.0) = None;
+    }
+
     pub(super) fn are(&self, metrics: Arc<Metrics>) {
         *lock(&self.0) = Some(metrics);
     }
