@@ -9,7 +9,7 @@ use crate::budget::Budget;
 use crate::config::Config;
 use crate::ids::{BrokerId, Incarnation};
 use crate::metadata::{Changes, MetadataHandle, ProducerIds};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, RequestMetrics};
 use crate::partition::FirstRefused;
 use crate::parts::Admission;
 use crate::replicas::Replicas;
@@ -20,6 +20,8 @@ pub struct Context<B: Backend> {
     pub backend: B,
     pub config: Arc<Config>,
     pub metrics: Arc<Metrics>,
+    /// What is counted for each API.
+    pub requests: RequestMetrics,
     pub node: BrokerId,
     pub incarnation: Incarnation,
     pub metadata: MetadataHandle<B>,

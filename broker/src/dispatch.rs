@@ -1,29 +1,36 @@
-//! From a request to its answer: who handles what, in two phases.
+//! From a request to its answer, in two phases.
 //!
 //! [`start`] runs in the order of the connection's requests and is where a produce takes its place in line;
 //! [`finish`] is awaited in the same order and gives the answer. Whatever is not a produce does
 //! all of its work in the second phase.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use io_backend::{Backend, Moment};
-use kafka_protocol::messages::{RequestKind, ResponseKind};
+use kafka_protocol::messages::FetchRequest;
 
+use crate::api::fetch::{self, Fetched};
 use crate::api::produce::{self, PendingProduce};
-use crate::api::{
-    Finished, create_topics, delete_topics, describe_cluster, describe_configs, fetch, find_coordinator,
-    init_producer_id, list_offsets, metadata, offset_for_leader_epoch,
-};
+use crate::api::{Answer, Asked, Finished};
 use crate::budget::{Class, Held};
 use crate::context::Context;
 use crate::limits;
 use crate::session::Control;
-use crate::wire::{self, Incoming, RequestHead, Response};
+use crate::wire::{RequestHead, Response};
+
+/// A request that was read, and when it came with its last byte.
+pub struct Received {
+    pub head: RequestHead,
+    pub asked: Asked,
+    pub at: Moment,
+}
 
 /// A request whose place among the connection's requests is taken.
 pub struct Started<B: Backend> {
     head: RequestHead,
+    at: Moment,
     work: Work<B>,
 }
 
@@ -31,59 +38,25 @@ pub struct Started<B: Backend> {
 enum Work<B: Backend> {
     Done(Response),
     Produce(PendingProduce<B>),
-    /// Gives back what it holds while it waits for records.
-    Fetch(Box<kafka_protocol::messages::FetchRequest>),
-    Later(BoxFuture<'static, ResponseKind>),
+    Fetch(Box<FetchRequest>),
+    Later(BoxFuture<'static, Answer<Response>>),
 }
 
 pub async fn start<B: Backend>(
     context: &Arc<Context<B>>,
-    incoming: Incoming,
-    received: Moment,
+    received: Received,
     control: &Arc<Control>,
 ) -> Started<B> {
-    let (head, request) = match incoming {
-        Incoming::Request(head, request) => (head, request),
-        Incoming::NotServed(head) => {
-            tracing::debug!(key = head.key, version = head.version, "a request that is not served");
-            return Started { head, work: Work::Done(wire::refusal(head)) };
+    let Received { head, asked, at } = received;
+    let work = match asked {
+        Asked::Produce(request) => {
+            Work::Produce(produce::start(context, head, request, at, control.clone()).await)
         }
+        Asked::Fetch(request) => Work::Fetch(request),
+        Asked::Later(handler) => Work::Later(handler),
+        Asked::Done(response) => Work::Done(response),
     };
-    let work = match request {
-        RequestKind::Produce(request) => {
-            Work::Produce(produce::start(context, head, request, received, control.clone()).await)
-        }
-        RequestKind::Fetch(request) => Work::Fetch(Box::new(request)),
-        RequestKind::ApiVersions(_) => {
-            Work::Done(Response::to(head, wire::api_versions(head.version).into()))
-        }
-        RequestKind::ListOffsets(request) => {
-            later(list_offsets::handle(context.clone(), head.version, request))
-        }
-        RequestKind::OffsetForLeaderEpoch(request) => {
-            later(offset_for_leader_epoch::handle(context.clone(), request))
-        }
-        RequestKind::Metadata(request) => later(metadata::handle(context.clone(), head.version, request)),
-        RequestKind::CreateTopics(request) => {
-            later(create_topics::handle(context.clone(), head.version, request))
-        }
-        RequestKind::DeleteTopics(request) => {
-            later(delete_topics::handle(context.clone(), head.version, request))
-        }
-        RequestKind::InitProducerId(request) => later(init_producer_id::handle(context.clone(), request)),
-        RequestKind::DescribeConfigs(request) => later(describe_configs::handle(context.clone(), request)),
-        RequestKind::DescribeCluster(request) => {
-            later(describe_cluster::handle(context.clone(), head.version, request))
-        }
-        RequestKind::FindCoordinator(request) => later(find_coordinator::handle(head.version, request)),
-        // The version table names no other.
-        _ => Work::Done(wire::refusal(head)),
-    };
-    Started { head, work }
-}
-
-fn later<M: Into<ResponseKind>, B: Backend>(handler: impl Future<Output = M> + Send + 'static) -> Work<B> {
-    Work::Later(Box::pin(async move { handler.await.into() }))
+    Started { head, at, work }
 }
 
 impl<B: Backend> Started<B> {
@@ -96,12 +69,12 @@ impl<B: Backend> Started<B> {
 pub async fn finish<B: Backend>(
     context: &Arc<Context<B>>,
     started: Started<B>,
-    mut held: Held,
+    held: Held,
     control: &Control,
 ) -> Finished {
-    let Started { head, work } = started;
-    match work {
-        Work::Done(response) => Finished::Answer(response, None),
+    let Started { head, at, work } = started;
+    let finished = match work {
+        Work::Done(response) => Finished::Answer { response, room: None, throttle: Duration::ZERO },
         Work::Produce(pending) => {
             let finished = produce::finish(context, head, pending).await;
             drop(held);
@@ -109,23 +82,32 @@ pub async fn finish<B: Backend>(
         }
         Work::Fetch(request) => {
             let fetched = Box::pin(fetch::handle(context, head.version, *request, held, control)).await;
-            Finished::Answer(Response::fetched(head, fetched.response, fetched.records), fetched.room)
+            let Fetched { response, records, room } = fetched;
+            let response = Response::fetched(head, response, records);
+            Finished::Answer { response, room, throttle: Duration::ZERO }
         }
-        Work::Later(handler) => {
-            let deadline = context.backend.now() + limits::DISK_DEADLINE;
-            let (backend, budget) = (&context.backend, &context.budget);
-            let room =
-                budget.room_for_answer(backend, Class::Essential, limits::ANSWER_BYTES_LEAST, deadline).await;
-            if room.is_none() {
-                return Finished::Close("there was no room for its answer".into());
-            }
-            let working = match held.request.take() {
-                Some(working) => working,
-                None => budget.requests.take(Class::Essential, 1).await,
-            };
-            let message = handler.await;
-            drop((working, held));
-            Finished::Answer(Response::to(head, message), room)
-        }
+        Work::Later(handler) => later(context, handler, held).await,
+    };
+    context.requests.count_done(head.key, context.backend.now().since(at));
+    finished
+}
+
+async fn later<B: Backend>(
+    context: &Context<B>,
+    handler: BoxFuture<'static, Answer<Response>>,
+    mut held: Held,
+) -> Finished {
+    let (backend, budget) = (&context.backend, &context.budget);
+    let deadline = backend.now() + limits::DISK_DEADLINE;
+    let room = budget.room_for_answer(backend, Class::Essential, limits::ANSWER_BYTES_LEAST, deadline).await;
+    if room.is_none() {
+        return Finished::Close("there was no room for its answer".into());
     }
+    let working = match held.request.take() {
+        Some(working) => working,
+        None => budget.requests.take(Class::Essential, 1).await,
+    };
+    let Answer { message: response, throttle } = handler.await;
+    drop((working, held));
+    Finished::Answer { response, room, throttle }
 }

@@ -2,12 +2,17 @@
 //!
 //! A metric whose cause cannot occur in this broker is still served, at zero, and its help says why.
 
-use prometheus_client::encoding::EncodeLabelSet;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kafka_protocol::ResponseError;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RungLabel {
@@ -44,6 +49,153 @@ pub struct Metrics {
     pub records_in: Counter,
     pub bytes_in: Counter,
     pub bytes_out: Counter,
+}
+
+/// What is counted for each API, by its key.
+#[derive(Debug)]
+pub struct RequestMetrics {
+    by_key: Vec<Option<ApiMetrics>>,
+    requests: Family<ApiLabel, Counter>,
+    errors: Family<ApiErrorLabel, Counter>,
+    duration: Family<ApiLabel, Histogram>,
+    request_bytes: Family<ApiLabel, Counter>,
+    response_bytes: Family<ApiLabel, Counter>,
+}
+
+#[derive(Debug)]
+struct ApiMetrics {
+    label: ApiLabel,
+    requests: Counter,
+    duration: Histogram,
+    request_bytes: Counter,
+    response_bytes: Counter,
+}
+
+/// Kafka's name of the API, `Produce`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ApiLabel {
+    api: Arc<str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ApiErrorLabel {
+    api: Arc<str>,
+    error: ErrorName,
+}
+
+/// A code of the protocol; told by its name, `NOT_LEADER_OR_FOLLOWER`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct ErrorName(i16);
+
+impl EncodeLabelValue for ErrorName {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
+        let Some(error) = ResponseError::try_from_code(self.0) else { return Ok(()) };
+        if let ResponseError::Unknown(code) = error {
+            return write!(encoder, "{code}");
+        }
+        for (at, letter) in format!("{error:?}").char_indices() {
+            if at > 0 && letter.is_ascii_uppercase() {
+                encoder.write_char('_')?;
+            }
+            encoder.write_char(letter.to_ascii_uppercase())?;
+        }
+        Ok(())
+    }
+}
+
+impl RequestMetrics {
+    /// For APIs with these keys and names. Others are not counted.
+    pub fn new(apis: impl Iterator<Item = (i16, String)>) -> RequestMetrics {
+        let mut metrics = RequestMetrics {
+            by_key: Vec::new(),
+            requests: Family::default(),
+            errors: Family::default(),
+            duration: Family::new_with_constructor(|| {
+                Histogram::new([
+                    1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0,
+                ])
+            }),
+            request_bytes: Family::default(),
+            response_bytes: Family::default(),
+        };
+        for (key, name) in apis {
+            let Ok(at) = usize::try_from(key) else { continue };
+            let label = ApiLabel { api: name.into() };
+            let api = ApiMetrics {
+                requests: metrics.requests.get_or_create(&label).clone(),
+                duration: metrics.duration.get_or_create(&label).clone(),
+                request_bytes: metrics.request_bytes.get_or_create(&label).clone(),
+                response_bytes: metrics.response_bytes.get_or_create(&label).clone(),
+                label,
+            };
+            metrics.by_key.resize_with(metrics.by_key.len().max(at + 1), || None);
+            metrics.by_key[at] = Some(api);
+        }
+        metrics
+    }
+
+    fn of(&self, key: i16) -> Option<&ApiMetrics> {
+        self.by_key.get(usize::try_from(key).ok()?)?.as_ref()
+    }
+
+    /// A request was read, with its header.
+    pub fn count_request(&self, key: i16, bytes: usize) {
+        if let Some(api) = self.of(key) {
+            api.requests.inc();
+            api.request_bytes.inc_by(bytes as u64);
+        }
+    }
+
+    /// An answer carries an error code; 0 is none.
+    pub fn count_error(&self, key: i16, code: i16) {
+        if code != 0
+            && let Some(api) = self.of(key)
+        {
+            let label = ApiErrorLabel { api: api.label.api.clone(), error: ErrorName(code) };
+            self.errors.get_or_create(&label).inc();
+        }
+    }
+
+    /// The answer is found, so long after the request came with its last byte.
+    pub fn count_done(&self, key: i16, took: Duration) {
+        if let Some(api) = self.of(key) {
+            api.duration.observe(took.as_secs_f64());
+        }
+    }
+
+    pub fn count_response(&self, key: i16, bytes: usize) {
+        if let Some(api) = self.of(key) {
+            api.response_bytes.inc_by(bytes as u64);
+        }
+    }
+
+    /// Each under its name.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register("kafka_requests", "Requests received, by API", self.requests.clone());
+        registry.register(
+            "kafka_request_errors",
+            "Error codes in answers, by API and code: a request for many partitions may have many",
+            self.errors.clone(),
+        );
+        registry.register_with_unit(
+            "kafka_request_duration",
+            "From a request's last byte to its answer, what the client asked to wait for included",
+            Unit::Seconds,
+            self.duration.clone(),
+        );
+        registry.register_with_unit(
+            "kafka_request",
+            "Size of requests received, by API",
+            Unit::Bytes,
+            self.request_bytes.clone(),
+        );
+        registry.register_with_unit(
+            "kafka_response",
+            "Size of answers, by API",
+            Unit::Bytes,
+            self.response_bytes.clone(),
+        );
+    }
 }
 
 /// One in a gauge for as long as it lives.

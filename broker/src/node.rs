@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::admin::{self, Readiness};
+use crate::api;
 use crate::budget::Budget;
 use crate::config::Config;
 use crate::context::Context;
@@ -23,7 +24,7 @@ use crate::metadata::{
     self, BrokerRegistration, Changes, MetadataCommand, MetadataContext, MetadataHandle, MetadataStartError,
     ProducerIds, ProposeError,
 };
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, RequestMetrics};
 use crate::partition::FirstRefused;
 use crate::parts::Parts;
 use crate::replicas::{self, ReplicasContext, ReplicasControl, ReplicasStartError};
@@ -161,6 +162,7 @@ impl<B: Backend> Node<B> {
             budget: Budget::new(&config.server, &metrics),
             config,
             metrics,
+            requests: RequestMetrics::new(api::names::<B>()),
             node: identity.node,
             incarnation: identity.incarnation,
             metadata: started.metadata,

@@ -5,12 +5,13 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::metrics::{Metrics, ReasonLabel};
+use crate::metrics::{Metrics, ReasonLabel, RequestMetrics};
 use crate::stall::writes::Refusal;
 
-pub fn render(metrics: &Metrics, looked_up: &LookedUp) -> String {
+pub fn render(metrics: &Metrics, requests: &RequestMetrics, looked_up: &LookedUp) -> String {
     let mut registry = Registry::default();
     metrics.register(&mut registry);
+    requests.register(&mut registry);
     looked_up.register(&mut registry);
     let mut text = String::new();
     // Writing into a String does not fail.
@@ -87,7 +88,15 @@ mod tests {
     fn every_name_that_dashboards_use_is_served() {
         let metrics = Metrics::default();
         metrics.wal_stall.get_or_create(&RungLabel { rung: "stalled" }).inc();
-        let text = render(&metrics, &LookedUp::default());
+        let requests =
+            RequestMetrics::new([(0, "Produce".to_owned()), (19, "CreateTopics".to_owned())].into_iter());
+        requests.count_request(0, 120);
+        requests.count_error(0, 6);
+        requests.count_error(0, 0);
+        requests.count_error(19, 999);
+        requests.count_done(0, std::time::Duration::from_millis(2));
+        requests.count_response(0, 80);
+        let text = render(&metrics, &requests, &LookedUp::default());
         for name in [
             "wal_commit_batch_size_histogram_count",
             "wal_commit_duration_ms_count",
@@ -109,6 +118,13 @@ mod tests {
             "writes_refused{reason=\"checkpoints_behind\"} 0",
             "partitions_damaged 0",
             "partitions_not_led 0",
+            "kafka_requests_total{api=\"Produce\"} 1",
+            "kafka_requests_total{api=\"CreateTopics\"} 0",
+            "kafka_request_errors_total{api=\"Produce\",error=\"NOT_LEADER_OR_FOLLOWER\"} 1",
+            "kafka_request_errors_total{api=\"CreateTopics\",error=\"999\"} 1",
+            "kafka_request_duration_seconds_bucket{le=\"0.0025\",api=\"Produce\"} 1",
+            "kafka_request_bytes_total{api=\"Produce\"} 120",
+            "kafka_response_bytes_total{api=\"Produce\"} 80",
             "leader_stepdown_total{reason=\"storage_stalled\"} 0",
         ] {
             assert!(text.contains(name), "{name} is missing in\n{text}");

@@ -169,7 +169,7 @@ fn route<B: Backend>(context: &Context<B>, readiness: Readiness, path: &str) -> 
         "/metrics" => Response {
             status: 200,
             content_type: "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            body: metrics::render(&context.metrics, &looked_up(context)),
+            body: metrics::render(&context.metrics, &context.requests, &looked_up(context)),
         },
         "/health/live" => Response::text(200, "live\n"),
         "/health/ready" => ready(context, readiness),

@@ -15,10 +15,14 @@ use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::create_topics_response::{
     CreatableTopicConfigs, CreatableTopicResult, CreateTopicsResponse,
 };
-use kafka_protocol::messages::{CreateTopicsRequest, TopicName};
+use kafka_protocol::messages::{ApiKey, CreateTopicsRequest, TopicName};
 use uuid::Uuid;
 
+use super::authorization::{Needs, Operation};
+use super::declaration::{Answer, Api, Call, Declaration, Versions};
 use super::describe_configs;
+#[cfg(test)]
+use super::test_requests;
 use crate::config::Config;
 use crate::context::Context;
 use crate::error_codes;
@@ -26,7 +30,10 @@ use crate::ids::{BrokerId, TopicId};
 use crate::limits;
 use crate::metadata::{MetadataCommand, MetadataImage, NewTopic, Outcome, TopicError, TopicImage, apply};
 use crate::routing::until_led;
+use crate::wire::shape::{Bounds, I8, I16, I32, I32S, Kind, Shape, always, plain};
 use crate::wire::text;
+#[cfg(test)]
+use bytes::BytesMut;
 
 /// Partitions of all topics in one request.
 pub const PARTITIONS_PER_REQUEST_MAX: usize = limits::TOPIC_PARTITIONS_MAX;
@@ -34,8 +41,62 @@ pub const PARTITIONS_PER_REQUEST_MAX: usize = limits::TOPIC_PARTITIONS_MAX;
 /// Why a topic was not created: the code, and a sentence.
 pub type Refusal = (ResponseError, String);
 
-pub async fn handle<B: Backend>(
-    context: Arc<Context<B>>,
+pub struct CreateTopics;
+
+impl Api for CreateTopics {
+    const DECLARATION: Declaration = Declaration {
+        key: ApiKey::CreateTopics,
+        versions: Versions::of(2, 7),
+        bounds: Bounds::of_topics(&REQUEST),
+        needs: Needs::OnTopics(Operation::Create),
+    };
+    type Request = CreateTopicsRequest;
+    type Response = CreateTopicsResponse;
+
+    async fn handle<B: Backend>(call: Call<B>, request: CreateTopicsRequest) -> Answer<CreateTopicsResponse> {
+        handle(&call.context, call.head.version, request).await.into()
+    }
+
+    fn errors(response: &CreateTopicsResponse, each: &mut dyn FnMut(i16)) {
+        response.topics.iter().for_each(|topic| each(topic.error_code));
+    }
+
+    #[cfg(test)]
+    fn filled(version: i16) -> BytesMut {
+        use kafka_protocol::messages::create_topics_request::{
+            CreatableReplicaAssignment, CreatableTopicConfig,
+        };
+
+        test_requests::bytes(version, |_| {
+            let assignment = CreatableReplicaAssignment::default().with_broker_ids(vec![
+                kafka_protocol::messages::BrokerId(1),
+                kafka_protocol::messages::BrokerId(2),
+            ]);
+            let config = CreatableTopicConfig::default()
+                .with_name(test_requests::text())
+                .with_value(Some(test_requests::text()));
+            let topic = CreatableTopic::default()
+                .with_name(test_requests::topic_name())
+                .with_assignments(vec![assignment.clone(), assignment])
+                .with_configs(vec![config.clone(), config.with_value(None)]);
+            CreateTopicsRequest::default().with_topics(vec![topic.clone(), topic])
+        })
+    }
+}
+
+static REQUEST: Shape = plain(&[always(Kind::Many(&Kind::Struct(&TOPIC))), always(I32), always(I8)]);
+static TOPIC: Shape = plain(&[
+    always(Kind::Text),
+    always(I32),
+    always(I16),
+    always(Kind::Many(&Kind::Struct(&ASSIGNMENT))),
+    always(Kind::Many(&Kind::Struct(&CONFIG))),
+]);
+static ASSIGNMENT: Shape = plain(&[always(I32), always(I32S)]);
+static CONFIG: Shape = plain(&[always(Kind::Text), always(Kind::Text)]);
+
+async fn handle<B: Backend>(
+    context: &Context<B>,
     version: i16,
     request: CreateTopicsRequest,
 ) -> CreateTopicsResponse {
@@ -59,8 +120,7 @@ pub async fn handle<B: Backend>(
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0).max(1_000));
     let deadline = context.backend.now() + timeout.min(limits::PROPOSE_DEADLINE);
     let legal = plans.iter().flatten().cloned().collect();
-    let mut created =
-        create(&context, legal, request.validate_only, Deadline::At(deadline)).await.into_iter();
+    let mut created = create(context, legal, request.validate_only, Deadline::At(deadline)).await.into_iter();
 
     let outcomes: Vec<Result<Arc<TopicImage>, Refusal>> = plans
         .into_iter()
@@ -74,7 +134,7 @@ pub async fn handle<B: Backend>(
         .collect();
     if !request.validate_only {
         let made: Vec<Arc<TopicImage>> = outcomes.iter().flatten().cloned().collect();
-        until_led(&context, &made, deadline).await;
+        until_led(context, &made, deadline).await;
     }
     let results = request
         .topics

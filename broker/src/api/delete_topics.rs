@@ -1,19 +1,24 @@
 //! DeleteTopics, by name or by id.
 
-use std::sync::Arc;
-
 use io_backend::{Backend, Deadline};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::delete_topics_response::{DeletableTopicResult, DeleteTopicsResponse};
-use kafka_protocol::messages::{DeleteTopicsRequest, TopicName};
+use kafka_protocol::messages::{ApiKey, DeleteTopicsRequest, TopicName};
 
+use super::authorization::{Needs, Operation};
+use super::declaration::{Answer, Api, Call, Declaration, Versions};
+#[cfg(test)]
+use super::test_requests;
 use crate::context::Context;
 use crate::error_codes;
 use crate::ids::TopicId;
 use crate::limits;
 use crate::metadata::{MetadataCommand, Outcome};
 use crate::routing::{Located, TopicKey};
+use crate::wire::shape::{Bounds, I32, Kind, Shape, TEXTS, UUID, always, plain, since, until};
 use crate::wire::text;
+#[cfg(test)]
+use bytes::BytesMut;
 
 /// One topic of the request: as it was named, and what it is.
 struct Wanted {
@@ -22,12 +27,50 @@ struct Wanted {
     outcome: Result<(), (ResponseError, String)>,
 }
 
-pub async fn handle<B: Backend>(
-    context: Arc<Context<B>>,
+pub struct DeleteTopics;
+
+impl Api for DeleteTopics {
+    const DECLARATION: Declaration = Declaration {
+        key: ApiKey::DeleteTopics,
+        versions: Versions::of(1, 6),
+        bounds: Bounds::of_topics(&REQUEST),
+        needs: Needs::OnTopics(Operation::Delete),
+    };
+    type Request = DeleteTopicsRequest;
+    type Response = DeleteTopicsResponse;
+
+    async fn handle<B: Backend>(call: Call<B>, request: DeleteTopicsRequest) -> Answer<DeleteTopicsResponse> {
+        handle(&call.context, call.head.version, request).await.into()
+    }
+
+    fn errors(response: &DeleteTopicsResponse, each: &mut dyn FnMut(i16)) {
+        response.responses.iter().for_each(|topic| each(topic.error_code));
+    }
+
+    #[cfg(test)]
+    fn filled(version: i16) -> BytesMut {
+        use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
+
+        test_requests::bytes(version, |version| {
+            if version < 6 {
+                let names = vec![test_requests::topic_name(), test_requests::topic_name()];
+                return DeleteTopicsRequest::default().with_topic_names(names);
+            }
+            let topic = DeleteTopicState::default().with_name(Some(test_requests::topic_name()));
+            DeleteTopicsRequest::default().with_topics(vec![topic.clone(), topic.with_name(None)])
+        })
+    }
+}
+
+static REQUEST: Shape = plain(&[since(6, Kind::Many(&Kind::Struct(&TOPIC))), until(5, TEXTS), always(I32)]);
+static TOPIC: Shape = plain(&[always(Kind::Text), always(UUID)]);
+
+async fn handle<B: Backend>(
+    context: &Context<B>,
     version: i16,
     request: DeleteTopicsRequest,
 ) -> DeleteTopicsResponse {
-    let located = Located::now(&context);
+    let located = Located::now(context);
     let mut wanted: Vec<Wanted> = request
         .topic_names
         .into_iter()

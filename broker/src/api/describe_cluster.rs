@@ -1,29 +1,58 @@
 //! DescribeCluster: who is in the cluster.
 
-use std::sync::Arc;
-
 use io_backend::Backend;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_cluster_response::{DescribeClusterBroker, DescribeClusterResponse};
-use kafka_protocol::messages::{BrokerId, DescribeClusterRequest};
+use kafka_protocol::messages::{ApiKey, BrokerId, DescribeClusterRequest};
 
+use super::authorization::{CLUSTER_OPERATIONS, Needs, OPERATIONS_OMITTED, Operation};
+use super::declaration::{Answer, Api, Call, Declaration, Versions};
+#[cfg(test)]
+use super::test_requests;
 use crate::context::Context;
+use crate::wire::shape::{Bounds, I8, Shape, always, plain, since};
 use crate::wire::text;
+#[cfg(test)]
+use bytes::BytesMut;
 
 /// KIP-919's endpoint types.
 const BROKERS: i8 = 1;
 
-/// What an authorizer that allows everything allows on the cluster, a bit per operation.
-pub const CLUSTER_OPERATIONS: i32 = 8_096;
-/// The same on a topic.
-pub const TOPIC_OPERATIONS: i32 = 3_576;
-/// Nobody asked.
-pub const OPERATIONS_OMITTED: i32 = i32::MIN;
+pub struct DescribeCluster;
 
-pub async fn handle<B: Backend>(
-    context: Arc<Context<B>>,
+impl Api for DescribeCluster {
+    const DECLARATION: Declaration = Declaration {
+        key: ApiKey::DescribeCluster,
+        versions: Versions::of(0, 2),
+        bounds: Bounds::of_resources(&REQUEST),
+        needs: Needs::OnCluster(Operation::Describe),
+    };
+    type Request = DescribeClusterRequest;
+    type Response = DescribeClusterResponse;
+
+    async fn handle<B: Backend>(
+        call: Call<B>,
+        request: DescribeClusterRequest,
+    ) -> Answer<DescribeClusterResponse> {
+        handle(&call.context, call.head.version, &request).into()
+    }
+
+    fn errors(response: &DescribeClusterResponse, each: &mut dyn FnMut(i16)) {
+        each(response.error_code);
+    }
+
+    #[cfg(test)]
+    fn filled(version: i16) -> BytesMut {
+        test_requests::bytes(version, |_| DescribeClusterRequest::default())
+    }
+}
+
+static REQUEST: Shape = plain(&[always(I8), since(1, I8), since(2, I8)]);
+
+fn handle<B: Backend>(
+    context: &Context<B>,
     version: i16,
-    request: DescribeClusterRequest,
+    request: &DescribeClusterRequest,
 ) -> DescribeClusterResponse {
     let mut response = DescribeClusterResponse::default();
     if version >= 1 {

@@ -1,20 +1,25 @@
 //! DescribeConfigs: what is in effect for a topic or for this broker, and where it comes from.
 
-use std::sync::Arc;
-
 use io_backend::Backend;
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::DescribeConfigsRequest;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResponse, DescribeConfigsResult, DescribeConfigsSynonym,
 };
+use kafka_protocol::messages::{ApiKey, DescribeConfigsRequest};
 
+use super::authorization::{Needs, Operation};
+use super::declaration::{Answer, Api, Call, Declaration, Versions};
+#[cfg(test)]
+use super::test_requests;
 use crate::config::{Config, KEYS};
 use crate::context::Context;
 use crate::metadata::TopicImage;
 use crate::metadata::configs::{SettingKind, TOPIC_SETTINGS, setting};
+use crate::wire::shape::{Bounds, I8, Kind, Shape, TEXTS, always, plain, since};
 use crate::wire::text;
+#[cfg(test)]
+use bytes::BytesMut;
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
@@ -39,14 +44,49 @@ pub struct Entry {
     about: &'static str,
 }
 
-pub async fn handle<B: Backend>(
-    context: Arc<Context<B>>,
-    request: DescribeConfigsRequest,
-) -> DescribeConfigsResponse {
+pub struct DescribeConfigs;
+
+impl Api for DescribeConfigs {
+    const DECLARATION: Declaration = Declaration {
+        key: ApiKey::DescribeConfigs,
+        versions: Versions::of(1, 4),
+        bounds: Bounds::of_resources(&REQUEST),
+        needs: Needs::OnResources(Operation::DescribeConfigs),
+    };
+    type Request = DescribeConfigsRequest;
+    type Response = DescribeConfigsResponse;
+
+    async fn handle<B: Backend>(
+        call: Call<B>,
+        request: DescribeConfigsRequest,
+    ) -> Answer<DescribeConfigsResponse> {
+        handle(&call.context, request).into()
+    }
+
+    fn errors(response: &DescribeConfigsResponse, each: &mut dyn FnMut(i16)) {
+        response.results.iter().for_each(|result| each(result.error_code));
+    }
+
+    #[cfg(test)]
+    fn filled(version: i16) -> BytesMut {
+        test_requests::bytes(version, |_| {
+            let resource = DescribeConfigsResource::default()
+                .with_resource_name(test_requests::text())
+                .with_configuration_keys(Some(vec![test_requests::text(), test_requests::text()]));
+            DescribeConfigsRequest::default()
+                .with_resources(vec![resource.clone(), resource.with_configuration_keys(None)])
+        })
+    }
+}
+
+static REQUEST: Shape = plain(&[always(Kind::Many(&Kind::Struct(&RESOURCE))), always(I8), since(3, I8)]);
+static RESOURCE: Shape = plain(&[always(I8), always(Kind::Text), always(TEXTS)]);
+
+fn handle<B: Backend>(context: &Context<B>, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
     let synonyms = request.include_synonyms;
     let documentation = request.include_documentation;
     let results = request.resources.into_iter().map(|resource| {
-        let found = find(&context, &resource);
+        let found = find(context, &resource);
         let result = DescribeConfigsResult::default()
             .with_resource_type(resource.resource_type)
             .with_resource_name(resource.resource_name)

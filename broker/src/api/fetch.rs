@@ -18,9 +18,11 @@ use kafka_protocol::messages::fetch_request::{FetchPartition, FetchRequest};
 use kafka_protocol::messages::fetch_response::{
     FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
 };
-use kafka_protocol::messages::{BrokerId, TopicName};
+use kafka_protocol::messages::{ApiKey, BrokerId, TopicName};
 use uuid::Uuid;
 
+use super::authorization::{Needs, Operation};
+use super::declaration::{Asked, Call, Declaration, Row, Versions};
 use crate::budget::{Class, Held, Share};
 use crate::context::Context;
 use crate::error_codes;
@@ -29,7 +31,10 @@ use crate::limits::{DISK_DEADLINE, FETCH_BYTES_MAX};
 use crate::partition::{PartitionHandle, PartitionView, ReadError, ReadRequest};
 use crate::routing::{Leader, Located, NotHere, TopicKey};
 use crate::session::Control;
-use crate::wire::{self, text};
+use crate::wire::shape::{
+    Bounds, I8, I32, I32S, I64, Kind, Shape, Tag, UUID, always, between, plain, since, until,
+};
+use crate::wire::{self, WireError, text};
 
 /// A fetch of more partitions does not look at them at every change.
 const LOOKED_AT_ONCE: usize = 500;
@@ -39,6 +44,51 @@ const TOPIC_IDS_SINCE: i16 = 13;
 const LEADERS_SINCE: i16 = 12;
 const ENDPOINTS_SINCE: i16 = 16;
 const PREFERRED_REPLICA_SINCE: i16 = 11;
+
+pub const DECLARATION: Declaration = Declaration {
+    key: ApiKey::Fetch,
+    versions: Versions::of(4, 18),
+    bounds: Bounds::of_partitions(&REQUEST),
+    needs: Needs::OnTopics(Operation::Read),
+};
+
+/// The row of the table of APIs.
+pub const fn row<B: Backend>() -> Row<B> {
+    Row {
+        declaration: DECLARATION,
+        ask,
+        #[cfg(test)]
+        filled: |version| super::test_requests::bytes(version, filled),
+    }
+}
+
+static REQUEST: Shape = Shape {
+    fields: &[
+        until(14, I32),
+        always(I32),
+        always(I32),
+        always(I32),
+        always(I8),
+        since(7, I32),
+        since(7, I32),
+        always(Kind::Many(&Kind::Struct(&TOPIC))),
+        since(7, Kind::Many(&Kind::Struct(&FORGOTTEN_TOPIC))),
+        since(11, Kind::Text),
+    ],
+    tags: &[Tag { tag: 0, kind: Kind::Text }, Tag { tag: 1, kind: Kind::Struct(&REPLICA_STATE) }],
+};
+static TOPIC: Shape =
+    plain(&[until(12, Kind::Text), since(13, UUID), always(Kind::Many(&Kind::Struct(&PARTITION)))]);
+static PARTITION: Shape = Shape {
+    fields: &[always(I32), since(9, I32), always(I64), since(12, I32), since(5, I64), always(I32)],
+    tags: &[Tag { tag: 0, kind: UUID }, Tag { tag: 1, kind: I64 }],
+};
+static FORGOTTEN_TOPIC: Shape = plain(&[between(7, 12, Kind::Text), since(13, UUID), always(I32S)]);
+static REPLICA_STATE: Shape = plain(&[always(I32), always(I64)]);
+
+pub fn ask<B: Backend>(call: Call<B>, body: Bytes) -> Result<Asked, WireError> {
+    Ok(Asked::Fetch(Box::new(DECLARATION.decode(call.head.version, body)?)))
+}
 
 /// A fetch's answer: the response with markers for the records, the records, and the room that is taken for them.
 pub struct Fetched {
@@ -56,6 +106,7 @@ pub async fn handle<B: Backend>(
 ) -> Fetched {
     if let Some(code) = session_error(request.session_id, request.session_epoch) {
         let response = FetchResponse::default().with_error_code(code.code());
+        context.requests.count_error(DECLARATION.key as i16, code.code());
         return Fetched { response, records: Vec::new(), room: None };
     }
     let backend = &context.backend;
@@ -412,6 +463,9 @@ impl<B: Backend> Fetch<B> {
                             .with_rack(None),
                     );
                 }
+                if let Some(error) = &slot.error {
+                    context.requests.count_error(DECLARATION.key as i16, error.code.code());
+                }
                 let batches = std::mem::take(&mut slot.batches);
                 let has_records = !batches.is_empty();
                 if has_records {
@@ -473,6 +527,44 @@ fn partition_data<B: Backend>(
             .with_leader_epoch(leader.epoch.0);
     }
     data
+}
+
+#[cfg(test)]
+fn filled(version: i16) -> FetchRequest {
+    use kafka_protocol::messages::fetch_request::{FetchTopic, ForgottenTopic, ReplicaState};
+
+    use super::test_requests::{id_since, name_before, text};
+
+    let mut partition = FetchPartition::default().with_fetch_offset(9);
+    if version >= 17 {
+        partition.replica_directory_id = Uuid::from_u128(9);
+    }
+    if version >= 18 {
+        partition.high_watermark = 12;
+    }
+    let topic = FetchTopic::default()
+        .with_topic(name_before(TOPIC_IDS_SINCE, version))
+        .with_topic_id(id_since(TOPIC_IDS_SINCE, version))
+        .with_partitions(vec![partition.clone(), partition]);
+    let mut request = FetchRequest::default().with_topics(vec![topic.clone(), topic]);
+    if version >= 7 {
+        let gone = ForgottenTopic::default()
+            .with_topic(name_before(TOPIC_IDS_SINCE, version))
+            .with_topic_id(id_since(TOPIC_IDS_SINCE, version))
+            .with_partitions(vec![1, 2]);
+        request.forgotten_topics_data = vec![gone.clone(), gone];
+    }
+    if version >= 11 {
+        request.rack_id = text();
+    }
+    if version >= 12 {
+        request.cluster_id = Some(text());
+    }
+    if version >= 15 {
+        request.replica_id = BrokerId(-1);
+        request.replica_state = ReplicaState::default().with_replica_id(BrokerId(4)).with_replica_epoch(5);
+    }
+    request
 }
 
 #[cfg(test)]

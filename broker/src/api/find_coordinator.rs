@@ -3,11 +3,19 @@
 //! For a group the answer is the retriable one, so that consumers which only want a group's name and assign
 //! partitions themselves go on. For a transaction it is final: a producer must not wait for what never comes.
 
+use io_backend::Backend;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::find_coordinator_response::{Coordinator, FindCoordinatorResponse};
-use kafka_protocol::messages::{BrokerId, FindCoordinatorRequest};
+use kafka_protocol::messages::{ApiKey, BrokerId, FindCoordinatorRequest};
 
+use super::authorization::{Needs, Operation};
+use super::declaration::{Answer, Api, Call, Declaration, Versions};
+#[cfg(test)]
+use super::test_requests;
+use crate::wire::shape::{Bounds, I8, Kind, Shape, TEXTS, plain, since, until};
 use crate::wire::{StrBytes, text};
+#[cfg(test)]
+use bytes::BytesMut;
 
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
@@ -27,7 +35,43 @@ fn verdict(key_type: i8) -> (ResponseError, &'static str) {
 /// Also said by InitProducerId.
 pub const TRANSACTIONS: &str = "transactions are not supported by this broker yet";
 
-pub async fn handle(version: i16, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
+pub struct FindCoordinator;
+
+impl Api for FindCoordinator {
+    const DECLARATION: Declaration = Declaration {
+        key: ApiKey::FindCoordinator,
+        versions: Versions::of(0, 6),
+        bounds: Bounds::of_topics(&REQUEST),
+        needs: Needs::OnGroups(Operation::Describe),
+    };
+    type Request = FindCoordinatorRequest;
+    type Response = FindCoordinatorResponse;
+
+    async fn handle<B: Backend>(
+        call: Call<B>,
+        request: FindCoordinatorRequest,
+    ) -> Answer<FindCoordinatorResponse> {
+        handle(call.head.version, request).into()
+    }
+
+    fn errors(response: &FindCoordinatorResponse, each: &mut dyn FnMut(i16)) {
+        each(response.error_code);
+        response.coordinators.iter().for_each(|one| each(one.error_code));
+    }
+
+    #[cfg(test)]
+    fn filled(version: i16) -> BytesMut {
+        test_requests::bytes(version, |version| match version {
+            4.. => FindCoordinatorRequest::default()
+                .with_coordinator_keys(vec![test_requests::text(), test_requests::text()]),
+            _ => FindCoordinatorRequest::default().with_key(test_requests::text()),
+        })
+    }
+}
+
+static REQUEST: Shape = plain(&[until(3, Kind::Text), since(1, I8), since(4, TEXTS)]);
+
+fn handle(version: i16, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
     let (code, message) = verdict(request.key_type);
     let nobody = BrokerId(-1);
     if version <= 3 {

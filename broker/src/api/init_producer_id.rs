@@ -1,20 +1,58 @@
 //! InitProducerId: numbers for idempotent producers.
 
-use std::sync::Arc;
-
 use io_backend::Backend;
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse, ProducerId};
+use kafka_protocol::messages::{ApiKey, InitProducerIdRequest, InitProducerIdResponse, ProducerId};
 use tracing::warn;
 
+use super::authorization::{Needs, Operation};
+use super::declaration::{Answer, Api, Call, Declaration, Versions};
 use super::find_coordinator::TRANSACTIONS;
+#[cfg(test)]
+use super::test_requests;
 use crate::context::Context;
 use crate::error_codes;
+use crate::wire::shape::{Bounds, I16, I32, I64, Kind, Shape, always, plain, since};
+#[cfg(test)]
+use bytes::BytesMut;
 
-pub async fn handle<B: Backend>(
-    context: Arc<Context<B>>,
-    request: InitProducerIdRequest,
-) -> InitProducerIdResponse {
+pub struct InitProducerId;
+
+impl Api for InitProducerId {
+    const DECLARATION: Declaration = Declaration {
+        key: ApiKey::InitProducerId,
+        versions: Versions::of(0, 5),
+        bounds: Bounds::of_resources(&REQUEST),
+        needs: Needs::OnCluster(Operation::IdempotentWrite),
+    };
+    type Request = InitProducerIdRequest;
+    type Response = InitProducerIdResponse;
+
+    async fn handle<B: Backend>(
+        call: Call<B>,
+        request: InitProducerIdRequest,
+    ) -> Answer<InitProducerIdResponse> {
+        handle(&call.context, request).await.into()
+    }
+
+    fn errors(response: &InitProducerIdResponse, each: &mut dyn FnMut(i16)) {
+        each(response.error_code);
+    }
+
+    #[cfg(test)]
+    fn filled(version: i16) -> BytesMut {
+        use kafka_protocol::messages::TransactionalId;
+
+        test_requests::bytes(version, |_| {
+            InitProducerIdRequest::default()
+                .with_transactional_id(Some(TransactionalId(test_requests::text())))
+        })
+    }
+}
+
+static REQUEST: Shape = plain(&[always(Kind::Text), always(I32), since(3, I64), since(3, I16)]);
+
+async fn handle<B: Backend>(context: &Context<B>, request: InitProducerIdRequest) -> InitProducerIdResponse {
     let refused = |code: ResponseError| {
         InitProducerIdResponse::default()
             .with_error_code(code.code())

@@ -1,15 +1,17 @@
 //! ListOffsets: where a partition begins and ends, and where a time is in it.
 
-use std::sync::Arc;
-
 use io_backend::{Backend, Deadline};
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::ListOffsetsRequest;
 use kafka_protocol::messages::list_offsets_request::ListOffsetsPartition;
 use kafka_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsResponse, ListOffsetsTopicResponse,
 };
+use kafka_protocol::messages::{ApiKey, ListOffsetsRequest};
 
+use super::authorization::{Needs, Operation};
+use super::declaration::{Answer, Api, Call, Declaration, Versions};
+#[cfg(test)]
+use super::test_requests;
 use crate::context::Context;
 use crate::error_codes;
 use crate::ids::LeaderEpoch;
@@ -17,6 +19,9 @@ use crate::limits;
 use crate::metadata::TopicImage;
 use crate::partition::{OffsetFound, OffsetQuery};
 use crate::routing::{Located, NotHere, TopicKey, epoch};
+use crate::wire::shape::{Bounds, I8, I32, I64, Kind, Shape, always, plain, since};
+#[cfg(test)]
+use bytes::BytesMut;
 
 /// Timestamps with a meaning of their own.
 const LATEST: i64 = -1;
@@ -30,12 +35,51 @@ const LATEST_TIERED: i64 = -5;
 const NOTHING: OffsetFound =
     OffsetFound { offset: crate::ids::Offset(-1), timestamp: -1, leader_epoch: LeaderEpoch::NONE };
 
-pub async fn handle<B: Backend>(
-    context: Arc<Context<B>>,
+pub struct ListOffsets;
+
+impl Api for ListOffsets {
+    const DECLARATION: Declaration = Declaration {
+        key: ApiKey::ListOffsets,
+        versions: Versions::of(1, 10),
+        bounds: Bounds::of_partitions(&REQUEST),
+        needs: Needs::OnTopics(Operation::Describe),
+    };
+    type Request = ListOffsetsRequest;
+    type Response = ListOffsetsResponse;
+
+    async fn handle<B: Backend>(call: Call<B>, request: ListOffsetsRequest) -> Answer<ListOffsetsResponse> {
+        handle(&call.context, call.head.version, request).await.into()
+    }
+
+    fn errors(response: &ListOffsetsResponse, each: &mut dyn FnMut(i16)) {
+        response.topics.iter().flat_map(|topic| &topic.partitions).for_each(|one| each(one.error_code));
+    }
+
+    #[cfg(test)]
+    fn filled(version: i16) -> BytesMut {
+        use kafka_protocol::messages::list_offsets_request::ListOffsetsTopic;
+
+        test_requests::bytes(version, |_| {
+            let partition = ListOffsetsPartition::default().with_timestamp(-1);
+            let topic = ListOffsetsTopic::default()
+                .with_name(test_requests::topic_name())
+                .with_partitions(vec![partition.clone(), partition]);
+            ListOffsetsRequest::default().with_topics(vec![topic.clone(), topic])
+        })
+    }
+}
+
+static REQUEST: Shape =
+    plain(&[always(I32), since(2, I8), always(Kind::Many(&Kind::Struct(&TOPIC))), since(10, I32)]);
+static TOPIC: Shape = plain(&[always(Kind::Text), always(Kind::Many(&Kind::Struct(&PARTITION)))]);
+static PARTITION: Shape = plain(&[always(I32), since(4, I32), always(I64)]);
+
+async fn handle<B: Backend>(
+    context: &Context<B>,
     version: i16,
     request: ListOffsetsRequest,
 ) -> ListOffsetsResponse {
-    let located = Located::now(&context);
+    let located = Located::now(context);
     let read_committed = request.isolation_level == 1;
     let deadline = Deadline::after(&context.backend, limits::ASK_DEADLINE);
     let mut topics = Vec::with_capacity(request.topics.len());

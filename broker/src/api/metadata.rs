@@ -11,23 +11,67 @@ use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::metadata_response::{
     MetadataResponse, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
-use kafka_protocol::messages::{BrokerId, MetadataRequest, TopicName};
+use kafka_protocol::messages::{ApiKey, BrokerId, MetadataRequest, TopicName};
 use uuid::Uuid;
 
+use super::authorization::{CLUSTER_OPERATIONS, Needs, OPERATIONS_OMITTED, Operation, TOPIC_OPERATIONS};
 use super::create_topics;
-use super::describe_cluster::{CLUSTER_OPERATIONS, OPERATIONS_OMITTED, TOPIC_OPERATIONS};
+use super::declaration::{Answer, Api, Call, Declaration, Versions};
+#[cfg(test)]
+use super::test_requests;
 use crate::context::Context;
 use crate::error_codes;
 use crate::ids::TopicId;
 use crate::metadata::{MetadataImage, TopicImage};
 use crate::routing::until_led;
+use crate::wire::shape::{Bounds, I8, Kind, Shape, UUID, always, between, plain, since};
 use crate::wire::text;
+#[cfg(test)]
+use bytes::BytesMut;
 
 /// Topics that a mention creates: a client that waits longer asks again.
 const CREATION_DEADLINE: Duration = Duration::from_secs(5);
 
-pub async fn handle<B: Backend>(
-    context: Arc<Context<B>>,
+pub struct Metadata;
+
+impl Api for Metadata {
+    const DECLARATION: Declaration = Declaration {
+        key: ApiKey::Metadata,
+        versions: Versions::of(0, 13),
+        bounds: Bounds::of_partitions(&REQUEST),
+        needs: Needs::OnTopics(Operation::Describe),
+    };
+    type Request = MetadataRequest;
+    type Response = MetadataResponse;
+
+    async fn handle<B: Backend>(call: Call<B>, request: MetadataRequest) -> Answer<MetadataResponse> {
+        handle(&call.context, call.head.version, request).await.into()
+    }
+
+    fn errors(response: &MetadataResponse, each: &mut dyn FnMut(i16)) {
+        for topic in &response.topics {
+            each(topic.error_code);
+            topic.partitions.iter().for_each(|one| each(one.error_code));
+        }
+    }
+
+    #[cfg(test)]
+    fn filled(version: i16) -> BytesMut {
+        test_requests::bytes(version, |_| {
+            let topic = MetadataRequestTopic::default().with_name(Some(test_requests::topic_name()));
+            MetadataRequest::default()
+                .with_topics(Some(vec![topic.clone(), topic]))
+                .with_allow_auto_topic_creation(true)
+        })
+    }
+}
+
+static REQUEST: Shape =
+    plain(&[always(Kind::Many(&Kind::Struct(&TOPIC))), since(4, I8), between(8, 10, I8), since(8, I8)]);
+static TOPIC: Shape = plain(&[since(10, UUID), always(Kind::Text)]);
+
+async fn handle<B: Backend>(
+    context: &Context<B>,
     version: i16,
     request: MetadataRequest,
 ) -> MetadataResponse {
@@ -38,7 +82,7 @@ pub async fn handle<B: Backend>(
     if let Some(wanted) = &wanted
         && may_create
     {
-        refusals = create_missing(&context, wanted).await;
+        refusals = create_missing(context, wanted).await;
     }
 
     let image = context.metadata.image();

@@ -1,8 +1,20 @@
-//! What clients can ask for, a file for each.
+//! What clients can ask for, a file for each, and the table of all of them.
+//!
+//! The table is what ApiVersions tells, what bytes are decoded by, what is counted by name, and who handles what. An API is
+//! added by a file of its own, which implements [`Api`], and a row here.
 
-use crate::budget::Share;
-use crate::wire::Response;
+use bytes::Bytes;
+use io_backend::Backend;
+use kafka_protocol::messages::ApiKey;
 
+use crate::wire::WireError;
+
+pub mod authorization;
+pub mod declaration;
+#[cfg(test)]
+pub mod test_requests;
+
+pub mod api_versions;
 pub mod create_topics;
 pub mod delete_topics;
 pub mod describe_cluster;
@@ -15,13 +27,77 @@ pub mod metadata;
 pub mod offset_for_leader_epoch;
 pub mod produce;
 
-/// What a connection does with a finished request.
-#[expect(clippy::large_enum_variant, reason = "boxing it would cost an allocation per request")]
-pub enum Finished {
-    /// With the room that is taken for it.
-    Answer(Response, Option<Share>),
-    /// The client asked for no answer.
-    Silent,
-    /// Nothing can be said, and keeping silent would be a lie.
-    Close(String),
+pub use declaration::{Answer, Api, Asked, Call, Declaration, Finished};
+
+use declaration::Row;
+
+/// The table for one backend.
+struct Table<B>(std::marker::PhantomData<B>);
+
+impl<B: Backend> Table<B> {
+    /// In order of API key, as clients print it.
+    const ROWS: &'static [Row<B>] = &[
+        produce::row(),
+        fetch::row(),
+        Row::of::<list_offsets::ListOffsets>(),
+        Row::of::<metadata::Metadata>(),
+        Row::of::<find_coordinator::FindCoordinator>(),
+        api_versions::row(|call, body| api_versions::ask(call, body, rows())),
+        Row::of::<create_topics::CreateTopics>(),
+        Row::of::<delete_topics::DeleteTopics>(),
+        Row::of::<init_producer_id::InitProducerId>(),
+        Row::of::<offset_for_leader_epoch::OffsetForLeaderEpoch>(),
+        Row::of::<describe_configs::DescribeConfigs>(),
+        Row::of::<describe_cluster::DescribeCluster>(),
+    ];
+
+    /// For each key where its row stands, and one more than any where it has none.
+    const AT: [u8; KEYS] = {
+        let mut at = [u8::MAX; KEYS];
+        let mut nth = 0;
+        while nth < Self::ROWS.len() {
+            at[Self::ROWS[nth].declaration.key as usize] = nth as u8;
+            nth += 1;
+        }
+        at
+    };
 }
+
+/// More than the largest key.
+const KEYS: usize = 128;
+
+pub fn rows<B: Backend>() -> &'static [Row<B>] {
+    Table::<B>::ROWS
+}
+
+fn row<B: Backend>(key: i16) -> Option<&'static Row<B>> {
+    let at = *Table::<B>::AT.get(usize::try_from(key).ok()?)?;
+    rows().get(usize::from(at))
+}
+
+/// Keys and names of all APIs, for what is counted by API.
+pub fn names<B: Backend>() -> impl Iterator<Item = (i16, String)> {
+    rows::<B>().iter().map(|row| (row.declaration.key as i16, format!("{:?}", row.declaration.key)))
+}
+
+/// Whether requests of this key and version are served; the key then.
+pub fn served<B: Backend>(key: i16, version: i16) -> Option<ApiKey> {
+    let declaration = &row::<B>(key)?.declaration;
+    declaration.versions.contain(version).then_some(declaration.key)
+}
+
+/// From what follows the header of a request to a request of its API.
+///
+/// # Errors
+/// The bytes are no request of their key and version, or that is not served and has no answer.
+pub fn ask<B: Backend>(call: Call<B>, body: Bytes) -> Result<Asked, WireError> {
+    let head = call.head;
+    match row::<B>(head.key) {
+        Some(row) if row.declaration.versions.contain(head.version) => (row.ask)(call, body),
+        _ => api_versions::unserved(head, rows::<B>()).map(Asked::Done),
+    }
+}
+
+#[cfg(test)]
+#[path = "table_tests.rs"]
+mod table_tests;

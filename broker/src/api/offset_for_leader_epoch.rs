@@ -1,26 +1,72 @@
 //! OffsetForLeaderEpoch (KIP-101): where an epoch ends.
 
-use std::sync::Arc;
-
 use io_backend::{Backend, Deadline};
-use kafka_protocol::messages::OffsetForLeaderEpochRequest;
 use kafka_protocol::messages::offset_for_leader_epoch_request::OffsetForLeaderPartition;
 use kafka_protocol::messages::offset_for_leader_epoch_response::{
     EpochEndOffset, OffsetForLeaderEpochResponse, OffsetForLeaderTopicResult,
 };
+use kafka_protocol::messages::{ApiKey, OffsetForLeaderEpochRequest};
 
+use super::authorization::{Needs, Operation};
+use super::declaration::{Answer, Api, Call, Declaration, Versions};
+#[cfg(test)]
+use super::test_requests;
 use crate::context::Context;
 use crate::error_codes;
 use crate::ids::{LeaderEpoch, Offset};
 use crate::limits;
 use crate::metadata::TopicImage;
 use crate::routing::{Located, NotHere, TopicKey, epoch};
+use crate::wire::shape::{Bounds, I32, Kind, Shape, always, plain, since};
+#[cfg(test)]
+use bytes::BytesMut;
 
-pub async fn handle<B: Backend>(
-    context: Arc<Context<B>>,
+pub struct OffsetForLeaderEpoch;
+
+impl Api for OffsetForLeaderEpoch {
+    const DECLARATION: Declaration = Declaration {
+        key: ApiKey::OffsetForLeaderEpoch,
+        versions: Versions::of(2, 4),
+        bounds: Bounds::of_partitions(&REQUEST),
+        needs: Needs::OnTopics(Operation::Describe),
+    };
+    type Request = OffsetForLeaderEpochRequest;
+    type Response = OffsetForLeaderEpochResponse;
+
+    async fn handle<B: Backend>(
+        call: Call<B>,
+        request: OffsetForLeaderEpochRequest,
+    ) -> Answer<OffsetForLeaderEpochResponse> {
+        handle(&call.context, request).await.into()
+    }
+
+    fn errors(response: &OffsetForLeaderEpochResponse, each: &mut dyn FnMut(i16)) {
+        response.topics.iter().flat_map(|topic| &topic.partitions).for_each(|one| each(one.error_code));
+    }
+
+    #[cfg(test)]
+    fn filled(version: i16) -> BytesMut {
+        use kafka_protocol::messages::offset_for_leader_epoch_request::OffsetForLeaderTopic;
+
+        test_requests::bytes(version, |_| {
+            let partition = OffsetForLeaderPartition::default().with_partition(1);
+            let topic = OffsetForLeaderTopic::default()
+                .with_topic(test_requests::topic_name())
+                .with_partitions(vec![partition.clone(), partition]);
+            OffsetForLeaderEpochRequest::default().with_topics(vec![topic.clone(), topic])
+        })
+    }
+}
+
+static REQUEST: Shape = plain(&[since(3, I32), always(Kind::Many(&Kind::Struct(&TOPIC)))]);
+static TOPIC: Shape = plain(&[always(Kind::Text), always(Kind::Many(&Kind::Struct(&PARTITION)))]);
+static PARTITION: Shape = plain(&[always(I32), always(I32), always(I32)]);
+
+async fn handle<B: Backend>(
+    context: &Context<B>,
     request: OffsetForLeaderEpochRequest,
 ) -> OffsetForLeaderEpochResponse {
-    let located = Located::now(&context);
+    let located = Located::now(context);
     let deadline = Deadline::after(&context.backend, limits::ASK_DEADLINE);
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {

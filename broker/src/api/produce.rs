@@ -4,17 +4,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use io_backend::{Backend, Deadline, Moment, within};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, ProduceRequest};
 use kafka_protocol::messages::produce_response::{
     LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
 };
-use kafka_protocol::messages::{BrokerId, TopicName};
+use kafka_protocol::messages::{ApiKey, BrokerId, TopicName};
 use tracing::debug;
 use uuid::Uuid;
 
-use crate::api::Finished;
+use super::authorization::{Needs, Operation};
+use super::declaration::{Asked, Call, Declaration, Finished, Row, Versions};
 use crate::context::Context;
 use crate::error_codes;
 use crate::ids::{PartitionId, TopicId};
@@ -25,7 +27,8 @@ use crate::metrics::Counted;
 use crate::partition::{Acks, AppendError, Appended, PendingAppend, Unacknowledged};
 use crate::parts::Admit;
 use crate::routing::{Leader, Located, NotHere, TopicKey};
-use crate::wire::{RequestHead, Response, text};
+use crate::wire::shape::{Bounds, I16, I32, Kind, Shape, UUID, always, plain, since, until};
+use crate::wire::{RequestHead, Response, WireError, text};
 
 /// Produce versions whose topics are named by id.
 const TOPIC_IDS_SINCE: i16 = 13;
@@ -88,6 +91,34 @@ impl From<AppendError> for Refusal {
     }
 }
 
+pub const DECLARATION: Declaration = Declaration {
+    key: ApiKey::Produce,
+    // Older librdkafka silently gives up compression when version 0 is not on offer; it never sends it.
+    versions: Versions { min: 3, max: 13, advertised_min: 0 },
+    bounds: Bounds::of_partitions(&REQUEST),
+    needs: Needs::OnTopics(Operation::Write),
+};
+
+/// The row of the table of APIs.
+pub const fn row<B: Backend>() -> Row<B> {
+    Row {
+        declaration: DECLARATION,
+        ask,
+        #[cfg(test)]
+        filled: |version| super::test_requests::bytes(version, filled),
+    }
+}
+
+static REQUEST: Shape =
+    plain(&[always(Kind::Text), always(I16), always(I32), always(Kind::Many(&Kind::Struct(&TOPIC)))]);
+static TOPIC: Shape =
+    plain(&[until(12, Kind::Text), since(13, UUID), always(Kind::Many(&Kind::Struct(&PARTITION)))]);
+static PARTITION: Shape = plain(&[always(I32), always(Kind::Blob)]);
+
+pub fn ask<B: Backend>(call: Call<B>, body: Bytes) -> Result<Asked, WireError> {
+    DECLARATION.decode(call.head.version, body).map(Asked::Produce)
+}
+
 /// Takes places in line. Waiting here is what holds up a connection that produces too fast.
 pub async fn start<B: Backend>(
     context: &Context<B>,
@@ -139,7 +170,7 @@ pub async fn start<B: Backend>(
 }
 
 fn size(data: &PartitionProduceData) -> usize {
-    data.records.as_ref().map_or(0, bytes::Bytes::len)
+    data.records.as_ref().map_or(0, Bytes::len)
 }
 
 async fn append<B: Backend>(
@@ -243,6 +274,7 @@ pub async fn finish<B: Backend>(
                 {
                     add_endpoint(&mut endpoints, &context.metadata.image(), leader);
                 }
+                context.requests.count_error(head.key, refusal.code.code());
                 if first_refusal.is_none() {
                     first_refusal = Some((refusal.code, refusal.why.clone()));
                 }
@@ -273,7 +305,7 @@ pub async fn finish<B: Backend>(
         };
     }
     let response = ProduceResponse::default().with_responses(responses).with_node_endpoints(endpoints);
-    Finished::Answer(Response::to(head, response.into()), None)
+    Finished::Answer { response: Response::produced(head, response), room: None, throttle: Duration::ZERO }
 }
 
 /// The partition's owner may know of a newer leader than the image did when the request came.
@@ -330,4 +362,23 @@ fn add_endpoint(endpoints: &mut Vec<NodeEndpoint>, image: &MetadataImage, leader
                 .with_rack(None),
         );
     }
+}
+
+#[cfg(test)]
+fn filled(version: i16) -> ProduceRequest {
+    use kafka_protocol::messages::TransactionalId;
+    use kafka_protocol::messages::produce_request::TopicProduceData;
+
+    use super::test_requests::{self, id_since, name_before};
+
+    let records = Some(Bytes::from_static(b"abc"));
+    let data = PartitionProduceData::default().with_index(3).with_records(records);
+    let topic = TopicProduceData::default()
+        .with_name(name_before(TOPIC_IDS_SINCE, version))
+        .with_topic_id(id_since(TOPIC_IDS_SINCE, version))
+        .with_partition_data(vec![data.clone(), data.with_records(None)]);
+    ProduceRequest::default()
+        .with_acks(-1)
+        .with_transactional_id(Some(TransactionalId(test_requests::text())))
+        .with_topic_data(vec![topic.clone(), topic])
 }

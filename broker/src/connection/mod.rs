@@ -20,19 +20,20 @@ use std::task::{self, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use io_backend::network::Stream;
+use io_backend::network::Unread;
 use io_backend::registry::InFlight as Waiting;
 use io_backend::{Backend, Moment, WaitKind};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::{debug, warn};
 
 use crate::api::Finished;
 use crate::budget::{Class, Held, Place, Share};
 use crate::context::Context;
-use crate::dispatch::{self, Started};
+use crate::dispatch::{self, Received, Started};
 use crate::limits::{WRITE_BUFFER_BYTES, WRITE_DEADLINE};
-use crate::session::{Closing, Control};
+use crate::session::{Closing, Control, Session};
+use crate::wire::WireError;
 use crate::wire::outgoing::Outgoing;
-use crate::wire::{Incoming, WireError};
 
 mod arrivals;
 pub mod frame;
@@ -82,19 +83,18 @@ enum End {
     NodeStops,
 }
 
+/// What a client is heard and answered on: the backend's stream, or what is put over it.
+pub trait ClientStream: AsyncRead + AsyncWrite + Unread + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unread + Unpin + Send> ClientStream for S {}
+
 /// Serves one client until it leaves, misbehaves, or the node stops.
-pub async fn run<B: Backend>(
-    context: Arc<Context<B>>,
-    stream: Stream<B>,
-    peer: Arc<str>,
-    control: Arc<Control>,
-) {
+pub async fn run<B: Backend, S: ClientStream>(context: Arc<Context<B>>, stream: S, session: Session) {
+    let (peer, own) = (session.peer.clone(), session.control.clone());
     let end = {
-        let mut connection = Connection::new(&context, stream, peer.clone(), control.clone());
-        let own = control.clone();
-        let start = |incoming, at| dispatch::start(&context, incoming, at, &own);
+        let mut connection = Connection::new(&context, stream, session);
+        let start = |received| dispatch::start(&context, received, &own);
         let finish = |started, held| dispatch::finish(&context, started, held, &own);
-        let mut starting = pin!(nothing_yet(|(incoming, at)| start(incoming, at)));
+        let mut starting = pin!(nothing_yet(&start));
         let mut finishing = pin!(nothing_yet(|(started, held)| finish(started, held)));
         poll_fn(|cx| {
             let polled = connection.poll(cx, starting.as_mut(), finishing.as_mut(), start, finish);
@@ -123,10 +123,11 @@ fn nothing_yet<A, F>(make: impl FnOnce(A) -> F) -> Option<F> {
     None
 }
 
-struct Connection<'a, B: Backend> {
+struct Connection<'a, B: Backend, S> {
     context: &'a Arc<Context<B>>,
-    stream: Stream<B>,
-    peer: Arc<str>,
+    stream: S,
+    /// As of the latest request.
+    session: Arc<Session>,
     control: Arc<Control>,
     input: BytesMut,
     arrivals: Arrivals,
@@ -156,6 +157,8 @@ struct Connection<'a, B: Backend> {
     /// Its number among those whose large answers are not written.
     unread: Option<u64>,
     unflushed: bool,
+    /// Until when no request is taken, because an answer said so (a quota was exceeded).
+    muted: Option<(Moment, Pin<Box<B::Timer>>)>,
     /// Set: nothing more is read, and this is why it is over once all is answered.
     ending: Option<End>,
     /// The client has closed its side; what is in `input` came before.
@@ -171,13 +174,13 @@ struct Connection<'a, B: Backend> {
     waiting: Option<Waiting>,
 }
 
-impl<'a, B: Backend> Connection<'a, B> {
-    fn new(context: &'a Arc<Context<B>>, stream: Stream<B>, peer: Arc<str>, control: Arc<Control>) -> Self {
+impl<'a, B: Backend, S: ClientStream> Connection<'a, B, S> {
+    fn new(context: &'a Arc<Context<B>>, stream: S, session: Session) -> Self {
         Connection {
             context,
             stream,
-            peer,
-            control,
+            control: session.control.clone(),
+            session: Arc::new(session),
             input: BytesMut::new(),
             arrivals: Arrivals::default(),
             bytes: None,
@@ -197,6 +200,7 @@ impl<'a, B: Backend> Connection<'a, B> {
             out_written: 0,
             unread: None,
             unflushed: false,
+            muted: None,
             ending: None,
             closed: false,
             awaits_bytes: false,
@@ -208,16 +212,16 @@ impl<'a, B: Backend> Connection<'a, B> {
         }
     }
 
-    fn poll<S, F>(
+    fn poll<G, F>(
         &mut self,
         cx: &mut task::Context<'_>,
-        mut starting: Pin<&mut Option<S>>,
+        mut starting: Pin<&mut Option<G>>,
         mut finishing: Pin<&mut Option<F>>,
-        start: impl Fn(Incoming, Moment) -> S,
+        start: impl Fn(Received) -> G,
         finish: impl Fn(Started<B>, Held) -> F,
     ) -> Poll<End>
     where
-        S: Future<Output = Started<B>>,
+        G: Future<Output = Started<B>>,
         F: Future<Output = Finished>,
     {
         match self.control.closing(cx.waker()) {
@@ -265,14 +269,14 @@ impl<'a, B: Backend> Connection<'a, B> {
             if std::mem::replace(&mut self.queue_is_full, is_full) && !is_full {
                 self.queue_had_room = self.context.backend.now();
             }
-            if self.ending.is_none() && starting.is_none() && !is_full {
+            if self.ending.is_none() && starting.is_none() && !is_full && !self.is_muted(cx) {
                 match self.poll_request(cx) {
-                    Poll::Ready(Ok((incoming, held))) => {
+                    Poll::Ready(Ok((head, asked, held))) => {
                         self.starting_held = held;
                         // What the client itself asked to wait for, before it, is no time of this request.
                         self.asked_at = self.asked_at.max(self.queue_had_room);
                         self.control.asked();
-                        starting.set(Some(start(incoming, self.asked_at)));
+                        starting.set(Some(start(Received { head, asked, at: self.asked_at })));
                         // It may be done at once; then its answer may share a write.
                         continue;
                     }
@@ -316,6 +320,18 @@ impl<'a, B: Backend> Connection<'a, B> {
             Poll::Ready(Err(error)) => Poll::Ready(End::Network(error)),
             _ => Poll::Pending,
         }
+    }
+
+    /// Whether the client has to wait until its next request is taken.
+    fn is_muted(&mut self, cx: &mut task::Context<'_>) -> bool {
+        let Some((until, timer)) = &mut self.muted else { return false };
+        if timer.as_mut().poll(cx).is_pending() {
+            return true;
+        }
+        // It was not the client that kept this request waiting.
+        self.queue_had_room = self.queue_had_room.max(*until);
+        self.muted = None;
+        false
     }
 
     fn is_over(&self, idle: bool) -> bool {
@@ -363,7 +379,7 @@ impl<'a, B: Backend> Connection<'a, B> {
         if self.waiting.is_none() {
             let backend = &self.context.backend;
             let bounded = self.patience.is_some();
-            let peer = self.peer.clone();
+            let peer = self.session.peer.clone();
             let site = Location::caller();
             let waiting = backend.registry().wait_at(backend.now(), kind, what, peer, site, bounded);
             self.waiting = Some(waiting);
@@ -371,9 +387,11 @@ impl<'a, B: Backend> Connection<'a, B> {
     }
 }
 
-impl<B: Backend> Drop for Connection<'_, B> {
+impl<B: Backend, S> Drop for Connection<'_, B, S> {
     fn drop(&mut self) {
-        self.leave_arriving();
+        if let Some(number) = self.arriving.take() {
+            self.context.budget.arriving.leave(number);
+        }
         if let Some(number) = self.unread.take() {
             self.context.budget.unread.leave(number);
         }

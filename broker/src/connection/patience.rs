@@ -5,10 +5,10 @@ use std::task::{Context, Poll, ready};
 
 use io_backend::{Backend, Moment};
 
-use super::{Connection, End, frame};
+use super::{ClientStream, Connection, End, frame};
 use crate::limits::{ROOM_PATIENCE, WRITE_BUFFER_BYTES, WRITE_DEADLINE};
 
-impl<B: Backend> Connection<'_, B> {
+impl<B: Backend, S: ClientStream> Connection<'_, B, S> {
     /// Ends the connection when the other side stands still in the middle of something, or is too slow. Called when
     /// there is nothing else to do.
     pub(super) fn poll_patience(&mut self, idle: bool, cx: &mut Context<'_>) -> Poll<End> {

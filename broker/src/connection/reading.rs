@@ -3,23 +3,27 @@
 use std::future::Future;
 use std::io;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{BufMut, BytesMut};
-use io_backend::network::Unread;
+use bytes::{BufMut, Bytes, BytesMut};
 use io_backend::{Backend, Moment};
 use tokio::io::AsyncReadExt;
 
 use super::frame::{self, Next, SIZE_BYTES};
-use super::{Connection, End};
+use super::{ClientStream, Connection, End};
+use crate::api::{self, Asked, Call};
 use crate::budget::{self, Class, Held, Holds, Place, Share};
 use crate::limits::{READ_BUFFER_BYTES, ROOM_PATIENCE, SMALL_REQUEST_BYTES};
-use crate::wire::{self, Incoming};
+use crate::wire::{RequestHead, WireError, read_head};
 
-impl<B: Backend> Connection<'_, B> {
+impl<B: Backend, S: ClientStream> Connection<'_, B, S> {
     /// The next request, with its bytes charged. Others than produces are counted when they are worked on.
-    pub(super) fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Incoming, Held), End>> {
+    pub(super) fn poll_request(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(RequestHead, Asked, Held), End>> {
         loop {
             let next = frame::next(&self.input, self.context.config.server.request_bytes)?;
             match next {
@@ -40,7 +44,8 @@ impl<B: Backend> Connection<'_, B> {
                         // becomes of this connection.
                         frame = budget::charged(frame, share);
                     }
-                    return Poll::Ready(Ok((wire::decode(frame)?, held)));
+                    let (head, asked) = self.decode(frame)?;
+                    return Poll::Ready(Ok((head, asked, held)));
                 }
                 // What fits the read buffer is charged when it is whole; of what is larger, what comes as it comes.
                 // What is only announced takes nobody's place.
@@ -54,6 +59,26 @@ impl<B: Backend> Connection<'_, B> {
                 }
                 Next::Size => ready!(self.poll_read(cx, READ_BUFFER_BYTES))?,
             }
+        }
+    }
+
+    /// From a frame (without its size) to a request of its API.
+    pub(super) fn decode(&mut self, mut frame: Bytes) -> Result<(RequestHead, Asked), WireError> {
+        let bytes = SIZE_BYTES + frame.len();
+        let head = read_head(&mut frame)?;
+        self.context.requests.count_request(head.key, bytes);
+        if let Some(key) = api::served::<B>(head.key, head.version) {
+            let client_id = head.read_client_id(key, &mut frame)?.unwrap_or_default();
+            self.note_client_id(&client_id);
+        }
+        let call = Call { context: self.context.clone(), session: self.session.clone(), head };
+        Ok((head, api::ask(call, frame)?))
+    }
+
+    /// A client says the same in each of its requests.
+    fn note_client_id(&mut self, client_id: &[u8]) {
+        if self.session.client_id.as_bytes() != client_id {
+            self.session = Arc::new(self.session.with_client_id(&String::from_utf8_lossy(client_id)));
         }
     }
 

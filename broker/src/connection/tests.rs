@@ -1,3 +1,6 @@
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{self, Poll};
 use std::time::Duration;
 
 use bytes::Buf;
@@ -5,12 +8,18 @@ use io_backend::{Backend, Deadline};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
-    ApiKey, ApiVersionsRequest, FetchRequest, MetadataRequest, ProduceRequest, RequestKind, ResponseKind,
-    TopicName,
+    ApiKey, ApiVersionsRequest, ApiVersionsResponse, FetchRequest, MetadataRequest, ProduceRequest,
+    RequestKind, ResponseKind, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::Connection;
+use crate::api::Finished;
 use crate::server::test_node::{Client, TestNode, framed, with_node};
+use crate::session::Session;
+use crate::wire::RequestHead;
 
 fn api_versions() -> RequestKind {
     ApiVersionsRequest::default().into()
@@ -133,19 +142,30 @@ fn what_is_answered_before_garbage_still_leaves() {
 }
 
 #[test]
-fn unknown_keys_and_versions_are_answered_and_the_connection_goes_on() {
+fn what_is_not_served_is_answered_where_the_client_can_read_it_and_closes_its_connection_elsewhere() {
     with_node(
         |_| {},
         async |node| {
-            let mut client = node.connect().await;
-            for (key, version) in [(999i16, 0i16), (0, 2), (0, 99), (1, 3), (11, 5), (18, 77), (-1, -1)] {
+            let mut good = node.connect().await;
+            for (key, version, is_answered) in [
+                (11i16, 5i16, true),
+                (18, 77, true),
+                (999, 0, false),
+                (0, 2, false),
+                (0, 99, false),
+                (1, 3, false),
+                (-1, -1, false),
+            ] {
                 let mut frame = 10i32.to_be_bytes().to_vec();
                 frame.extend(key.to_be_bytes());
                 frame.extend(version.to_be_bytes());
                 frame.extend(77i32.to_be_bytes());
                 frame.extend((-1i16).to_be_bytes());
+                let mut own = node.connect().await;
+                let client = if is_answered { &mut good } else { &mut own };
                 client.send_bytes(&frame).await;
-                assert_eq!(correlation(&mut client).await, Some(77), "key {key}, version {version}");
+                let answered = correlation(client).await;
+                assert_eq!(answered, is_answered.then_some(77), "key {key}, version {version}");
             }
         },
     );
@@ -314,6 +334,112 @@ fn a_connection_on_which_nothing_is_asked_is_closed_in_time() {
             assert_eq!(idle.answer().await, None);
             let mut silent = node.connect().await;
             assert_eq!(silent.answer().await, None);
+        },
+    );
+}
+
+/// A stream that is no socket, as TLS would put one over it.
+struct InMemory(tokio::io::DuplexStream);
+
+impl io_backend::network::Unread for InMemory {
+    fn unread(&self) -> usize {
+        0
+    }
+}
+
+impl tokio::io::AsyncRead for InMemory {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut task::Context<'_>,
+        into: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, into)
+    }
+}
+
+impl tokio::io::AsyncWrite for InMemory {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut task::Context<'_>,
+        data: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, data)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+fn session() -> Session {
+    Session::new("client:1".into(), "PLAINTEXT", Arc::default())
+}
+
+#[test]
+fn a_client_is_served_over_any_stream() {
+    with_node(
+        |_| {},
+        async |node| {
+            let (mut client, own) = tokio::io::duplex(4096);
+            let served = super::run(node.context.clone(), InMemory(own), session());
+            let asked = async {
+                client.write_all(&framed(5, ApiKey::ApiVersions, 3, api_versions())).await.unwrap();
+                client.read_i32().await.unwrap();
+                assert_eq!(client.read_i32().await.unwrap(), 5);
+                drop(client);
+            };
+            tokio::join!(served, asked);
+        },
+    );
+}
+
+#[test]
+fn an_answer_with_a_throttle_mutes_its_connection_for_that_time_and_no_longer() {
+    with_node(
+        |_| {},
+        async |node| {
+            let throttle = Duration::from_millis(50);
+            let (_client, own) = tokio::io::duplex(4096);
+            let mut connection = Connection::new(&node.context, InMemory(own), session());
+            let muted = async |connection: &mut Connection<'_, _, _>| {
+                std::future::poll_fn(|cx| Poll::Ready(connection.is_muted(cx))).await
+            };
+            assert!(!muted(&mut connection).await);
+            let head = RequestHead { key: 18, version: 0, correlation: 1 };
+            let answer = ApiVersionsResponse::default();
+            let response = crate::wire::Response::to(head, answer);
+            connection.put(Finished::Answer { response, room: None, throttle });
+            assert!(!connection.out.is_empty(), "the answer itself leaves at once");
+            assert!(muted(&mut connection).await);
+            node.backend().sleep(throttle).await;
+            let until = node.backend().now() + Duration::from_secs(10);
+            while muted(&mut connection).await {
+                assert!(node.backend().now() < until, "it stays muted");
+                node.backend().sleep(Duration::from_millis(1)).await;
+            }
+        },
+    );
+}
+
+#[test]
+fn a_session_knows_what_its_client_says_of_itself() {
+    with_node(
+        |_| {},
+        async |node| {
+            let (_client, own) = tokio::io::duplex(4096);
+            let mut connection = Connection::new(&node.context, InMemory(own), session());
+            let request = ApiVersionsRequest::default()
+                .with_client_software_name(StrBytes::from_static_str("librdkafka"))
+                .with_client_software_version(StrBytes::from_static_str("2.16.0"));
+            let frame = framed(1, ApiKey::ApiVersions, 3, request.into()).split_off(4);
+            connection.decode(frame.into()).unwrap();
+            let session = connection.session.clone();
+            let software = session.software().map(|of| (of.name.as_str(), of.version.as_str()));
+            assert_eq!((&*session.client_id, software), ("test", Some(("librdkafka", "2.16.0"))));
         },
     );
 }

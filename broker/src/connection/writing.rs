@@ -5,19 +5,18 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use io_backend::Backend;
-use tokio::io::AsyncWrite as _;
 use tracing::error;
 
-use super::{Connection, End};
+use super::{ClientStream, Connection, End};
 use crate::api::Finished;
 use crate::budget::Holds;
 use crate::limits::{READ_BUFFER_BYTES, WRITE_BUFFER_BYTES};
 use crate::wire;
 
-impl<B: Backend> Connection<'_, B> {
+impl<B: Backend, S: ClientStream> Connection<'_, B, S> {
     pub(super) fn put(&mut self, finished: Finished) {
-        let (response, room) = match finished {
-            Finished::Answer(response, room) => (response, room),
+        let (response, room, throttle) = match finished {
+            Finished::Answer { response, room, throttle } => (response, room, throttle),
             Finished::Silent => return,
             Finished::Close(why) => {
                 self.queue.clear();
@@ -35,10 +34,17 @@ impl<B: Backend> Connection<'_, B> {
             (none, Some(room)) => *none = Some(room),
             (_, None) => {}
         }
+        let before = self.out.len();
         if let Err(what) = wire::encode(&response, &mut self.out) {
-            error!(peer = %self.peer, head = ?response.head, "a response could not be encoded: {what}");
-            // Two fields of fixed size: this cannot fail.
-            let _ = wire::encode(&wire::internal_error(response.head), &mut self.out);
+            error!(peer = %self.session.peer, head = ?response.head, "a response could not be encoded: {what}");
+            self.queue.clear();
+            self.ending = Some(End::Unanswerable(format!("its answer could not be encoded: {what}")));
+        }
+        self.context.requests.count_response(response.head.key, self.out.len() - before);
+        if !throttle.is_zero() {
+            let backend = &self.context.backend;
+            let until = backend.now() + throttle;
+            self.muted = Some((until, Box::pin(backend.timer(until))));
         }
         self.charge_out();
     }

@@ -17,7 +17,7 @@ use tracing::{debug, info, warn};
 
 use crate::context::Context;
 use crate::limits;
-use crate::session::Closing;
+use crate::session::{Closing, Session};
 
 mod connections;
 #[cfg(test)]
@@ -30,6 +30,8 @@ pub type ListenerOf<B> = <<B as Backend>::Network as Network>::Listener;
 
 /// Pause after a failed accept: descriptors may be short for a while.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Kafka's name for a listener that is named after what it speaks.
+const LISTENER: &str = "PLAINTEXT";
 /// A connection that is told to end at once needs no longer for it.
 const CUT_OFF: Duration = Duration::from_secs(1);
 
@@ -102,7 +104,8 @@ fn welcome<B: Backend>(
     let backend = context.backend.clone();
     let context = context.clone();
     backend.spawn(name, async move {
-        crate::connection::run(context, stream, peer, member.control().clone()).await;
+        let session = Session::new(peer, LISTENER, member.control().clone());
+        crate::connection::run(context, stream, session).await;
         drop(member);
     });
 }

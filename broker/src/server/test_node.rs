@@ -12,6 +12,7 @@ use kafka_protocol::messages::{ApiKey, RequestHeader, RequestKind, ResponseHeade
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use uuid::Uuid;
 
+use crate::api;
 use crate::budget::Budget;
 use crate::config::Config;
 use crate::context::Context;
@@ -19,7 +20,7 @@ use crate::identity::Identity;
 use crate::ids::{BrokerId, Incarnation, StorageId};
 use crate::journal::OpenedJournal;
 use crate::metadata::{self, BrokerRegistration, Changes, MetadataCommand, MetadataContext, ProducerIds};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, RequestMetrics};
 use crate::node::Node;
 use crate::partition::FirstRefused;
 use crate::parts::{Admission, Admit, Parts};
@@ -93,6 +94,7 @@ async fn start(backend: RealBackend, config: Config) -> TestNode {
         budget: Budget::new(&config.server, &metrics),
         config,
         metrics,
+        requests: RequestMetrics::new(api::names::<RealBackend>()),
         node: identity.node,
         incarnation: identity.incarnation,
         metadata,
@@ -206,6 +208,12 @@ impl Client {
 
 /// A request as it goes over the wire.
 pub fn framed(correlation: i32, key: ApiKey, version: i16, request: RequestKind) -> Vec<u8> {
+    let mut body = BytesMut::new();
+    request.encode(&mut body, version).unwrap();
+    framed_body(correlation, key, version, &body)
+}
+
+pub fn framed_body(correlation: i32, key: ApiKey, version: i16, body: &[u8]) -> Vec<u8> {
     let mut bytes = BytesMut::new();
     bytes.put_i32(0);
     RequestHeader::default()
@@ -215,7 +223,7 @@ pub fn framed(correlation: i32, key: ApiKey, version: i16, request: RequestKind)
         .with_client_id(Some(StrBytes::from_static_str("test")))
         .encode(&mut bytes, key.request_header_version(version))
         .unwrap();
-    request.encode(&mut bytes, version).unwrap();
+    bytes.extend_from_slice(body);
     let size = bytes.len() as i32 - 4;
     bytes[..4].copy_from_slice(&size.to_be_bytes());
     bytes.to_vec()

@@ -1,4 +1,4 @@
-//! The Kafka protocol: which versions are served, how bytes become requests and answers become bytes.
+//! The Kafka protocol: how bytes become requests and answers become bytes. What is served, the APIs declare.
 //!
 //! Codecs are `kafka-protocol`'s. It allocates what an array's length announces, so every request is walked
 //! along its shape first: nothing that reaches the codec can make it allocate more than the bytes
@@ -8,14 +8,10 @@ mod head;
 pub mod outgoing;
 pub mod records;
 mod response;
-mod shape;
-mod shapes;
-pub mod versions;
+pub mod shape;
 
-pub use head::{Incoming, RequestHead, WireError, decode};
-pub use response::{Response, api_versions, encode, internal_error, refusal};
-#[cfg(test)]
-pub(crate) use shapes::tests::filled;
+pub use head::{RequestHead, WireError, decode_body, read_head};
+pub use response::{Message, Response, encode};
 
 /// Texts of the wire.
 pub use kafka_protocol::protocol::StrBytes;

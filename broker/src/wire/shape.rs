@@ -1,4 +1,5 @@
-//! Walks a request along its shape before it is decoded.
+//! The shape of a request, as the codec reads it: fields in order, each with the versions that have it. Each API
+//! declares its own; a request is walked along it before it is decoded.
 //!
 //! The codec reserves room for as many elements as an array announces. This walk, which allocates nothing,
 //! refuses an array that announces more elements than bytes are left, a text or blob that
@@ -42,12 +43,64 @@ pub struct Shape {
     pub tags: &'static [Tag],
 }
 
+pub const I8: Kind = Kind::Fixed(1);
+pub const I16: Kind = Kind::Fixed(2);
+pub const I32: Kind = Kind::Fixed(4);
+pub const I64: Kind = Kind::Fixed(8);
+pub const UUID: Kind = Kind::Fixed(16);
+pub const TEXTS: Kind = Kind::Many(&Kind::Text);
+pub const I32S: Kind = Kind::Many(&I32);
+
+/// A field of all versions.
+pub const fn always(kind: Kind) -> Field {
+    Field { since: 0, until: i16::MAX, kind }
+}
+
+/// A field of this version and all later ones.
+pub const fn since(since: i16, kind: Kind) -> Field {
+    Field { since, until: i16::MAX, kind }
+}
+
+/// A field of this version and all earlier ones.
+pub const fn until(until: i16, kind: Kind) -> Field {
+    Field { since: 0, until, kind }
+}
+
+/// A field of these versions, both ends included.
+pub const fn between(since: i16, until: i16, kind: Kind) -> Field {
+    Field { since, until, kind }
+}
+
+/// A structure whose tagged fields are of no interest.
+pub const fn plain(fields: &'static [Field]) -> Shape {
+    Shape { fields, tags: &[] }
+}
+
 /// How a request of one API is bounded.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     pub shape: &'static Shape,
     /// Elements of all arrays, and tagged fields, in one request.
     pub elements_max: usize,
+}
+
+impl Bounds {
+    /// For what names partitions: enough for all that a node has, and then some.
+    pub const fn of_partitions(shape: &'static Shape) -> Bounds {
+        const ELEMENTS_MAX: usize = 50_000;
+        const _: () = assert!(ELEMENTS_MAX >= 2 * crate::limits::PARTITIONS_MAX);
+        Bounds { shape, elements_max: ELEMENTS_MAX }
+    }
+
+    /// For what names topics or groups, each of which costs the broker far more than the client.
+    pub const fn of_topics(shape: &'static Shape) -> Bounds {
+        Bounds { shape, elements_max: 20_000 }
+    }
+
+    /// For what has few elements.
+    pub const fn of_resources(shape: &'static Shape) -> Bounds {
+        Bounds { shape, elements_max: 2_000 }
+    }
 }
 
 /// Why bytes are not a request of the shape.

@@ -1,0 +1,157 @@
+//! What an API declares of itself: key, versions, how a request is bounded, what it needs authorized, who handles it.
+//!
+//! [`Api`] is the form of all that is answered by one message when its turn on the connection has come. Produce and fetch
+//! have phases of their own, and a row of their own in the table.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use io_backend::Backend;
+use kafka_protocol::messages::{ApiKey, FetchRequest, ProduceRequest};
+use kafka_protocol::protocol::Decodable;
+
+use super::authorization::Needs;
+use crate::budget::Share;
+use crate::context::Context;
+use crate::session::Session;
+use crate::wire::shape::Bounds;
+use crate::wire::{Message, RequestHead, Response, WireError, decode_body};
+
+/// The versions of an API, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Versions {
+    pub min: i16,
+    pub max: i16,
+    /// What ApiVersions says is the first; it differs from `min` only where a client needs to be told so.
+    pub advertised_min: i16,
+}
+
+impl Versions {
+    pub const fn of(min: i16, max: i16) -> Versions {
+        Versions { min, max, advertised_min: min }
+    }
+
+    pub fn contain(&self, version: i16) -> bool {
+        (self.min..=self.max).contains(&version)
+    }
+}
+
+/// What is known of an API without asking its handler.
+#[derive(Clone, Copy, Debug)]
+pub struct Declaration {
+    pub key: ApiKey,
+    pub versions: Versions,
+    pub bounds: Bounds,
+    pub needs: Needs,
+}
+
+/// A request on its way to its handler.
+#[derive(Clone)]
+pub struct Call<B: Backend> {
+    pub context: Arc<Context<B>>,
+    pub session: Arc<Session>,
+    pub head: RequestHead,
+}
+
+/// An answer, and for how long nothing more is read from who asked (a quota was exceeded).
+#[derive(Debug)]
+pub struct Answer<M> {
+    pub message: M,
+    pub throttle: Duration,
+}
+
+impl<M> From<M> for Answer<M> {
+    fn from(message: M) -> Answer<M> {
+        Answer { message, throttle: Duration::ZERO }
+    }
+}
+
+/// An API whose requests are answered by one message.
+pub trait Api: 'static {
+    const DECLARATION: Declaration;
+    type Request: Decodable + Send + 'static;
+    type Response: Message + Send + 'static;
+
+    fn handle<B: Backend>(
+        call: Call<B>,
+        request: Self::Request,
+    ) -> impl Future<Output = Answer<Self::Response>> + Send;
+
+    /// Each error code that a response carries, 0 for none.
+    fn errors(response: &Self::Response, each: &mut dyn FnMut(i16));
+
+    /// For tests: a request of this version with two of everything, in bytes.
+    #[cfg(test)]
+    fn filled(version: i16) -> bytes::BytesMut;
+}
+
+/// A request that has been decoded; nothing has been done about it.
+#[expect(clippy::large_enum_variant, reason = "boxing it would cost an allocation per request")]
+pub enum Asked {
+    /// Takes its place in line when it is started, and is answered when its turn has come.
+    Produce(ProduceRequest),
+    /// Gives back what it holds while it waits for records.
+    Fetch(Box<FetchRequest>),
+    /// Is worked on when its turn has come.
+    Later(BoxFuture<'static, Answer<Response>>),
+    /// Asks nothing of anybody.
+    Done(Response),
+}
+
+/// What a connection does with a finished request.
+#[expect(clippy::large_enum_variant, reason = "boxing it would cost an allocation per request")]
+pub enum Finished {
+    Answer {
+        response: Response,
+        /// What is taken for it.
+        room: Option<Share>,
+        /// For how long nothing more is read.
+        throttle: Duration,
+    },
+    /// The client asked for no answer.
+    Silent,
+    /// Nothing can be said, and keeping silent would be a lie.
+    Close(String),
+}
+
+/// How bytes become a request of an API.
+pub type Ask<B> = fn(Call<B>, Bytes) -> Result<Asked, WireError>;
+
+/// A row of the table of APIs.
+pub struct Row<B: Backend> {
+    pub declaration: Declaration,
+    pub ask: Ask<B>,
+    /// For tests: a request of a version with two of everything, in bytes.
+    #[cfg(test)]
+    pub filled: fn(i16) -> bytes::BytesMut,
+}
+
+impl<B: Backend> Row<B> {
+    pub const fn of<A: Api>() -> Row<B> {
+        Row {
+            declaration: A::DECLARATION,
+            ask: ask::<A, B>,
+            #[cfg(test)]
+            filled: A::filled,
+        }
+    }
+}
+
+impl Declaration {
+    pub fn decode<R: Decodable>(&self, version: i16, body: Bytes) -> Result<R, WireError> {
+        decode_body(self.key, version, self.bounds, body)
+    }
+}
+
+fn ask<A: Api, B: Backend>(call: Call<B>, body: Bytes) -> Result<Asked, WireError> {
+    let request = A::DECLARATION.decode(call.head.version, body)?;
+    Ok(Asked::Later(Box::pin(async move {
+        let (head, context) = (call.head, call.context.clone());
+        let Answer { message, throttle } = A::handle(call, request).await;
+        A::errors(&message, &mut |code| context.requests.count_error(head.key, code));
+        Answer { message: Response::to(head, message), throttle }
+    })))
+}
