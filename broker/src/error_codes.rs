@@ -99,11 +99,11 @@ pub fn batch(error: &BatchError) -> ResponseError {
         | BatchError::Length { .. }
         | BatchError::Crc { .. }
         | BatchError::Framing { .. } => ResponseError::CorruptMessage,
-        BatchError::Magic(_) => ResponseError::UnsupportedForMessageFormat,
         BatchError::Codec(_) | BatchError::CodecTooNew => ResponseError::UnsupportedCompressionType,
         BatchError::Timestamp { .. } | BatchError::TimestampType => ResponseError::InvalidTimestamp,
         BatchError::Transactional => ResponseError::InvalidTxnState,
         BatchError::Missing
+        | BatchError::Magic(_)
         | BatchError::SeveralBatches
         | BatchError::Control
         | BatchError::Count { .. }

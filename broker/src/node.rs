@@ -71,6 +71,8 @@ pub enum StartError {
          from a backup"
     )]
     OtherStorage { directory: PathBuf, found: Uuid, known: Uuid },
+    #[error("clients cannot be told to connect to {address}: set --advertise to HOST:PORT")]
+    Advertised { address: String },
     #[error("this node cannot register with its metadata: {0}")]
     Register(#[from] ProposeError),
 }
@@ -84,6 +86,7 @@ impl StartError {
             StartError::Journal(_) | StartError::Replicas(_) | StartError::OtherStorage { .. } => {
                 ExitStatus::DataDirectory
             }
+            StartError::Advertised { .. } => ExitStatus::Configuration,
             StartError::Register(_) => ExitStatus::Other,
         }
     }
@@ -269,13 +272,14 @@ async fn register<B: Backend>(
         });
     }
     let advertised = config.advertise.as_deref().unwrap_or(kafka_address);
-    let (host, port) = advertised.rsplit_once(':').unwrap_or((advertised, "9092"));
+    let unusable = || StartError::Advertised { address: advertised.to_owned() };
+    let (host, port) = advertised.rsplit_once(':').ok_or_else(unusable)?;
     let registration = BrokerRegistration {
         id: identity.node,
         incarnation: identity.incarnation,
         storage: identity.storage,
         host: host.to_string(),
-        port: port.parse().unwrap_or(9092),
+        port: port.parse().map_err(|_| unusable())?,
     };
     let deadline = Deadline::after(backend, REGISTER_DEADLINE);
     metadata.propose(MetadataCommand::RegisterBroker(registration), deadline).await?;

@@ -92,6 +92,7 @@ async fn answer<B: Backend>(
             Parsed::Partial if head.len() < limits::ADMIN_HEAD_BYTES_MAX => {}
             Parsed::Partial | Parsed::Garbage => break Response::text(400, "not an HTTP request\n"),
             Parsed::Get(path) => break route(context, *readiness.get(), &path),
+            Parsed::Head(path) => break route(context, *readiness.get(), &path).without_body(),
             Parsed::OtherMethod => break Response::text(405, "only GET is served here\n"),
         }
     };
@@ -103,6 +104,7 @@ enum Parsed {
     Garbage,
     OtherMethod,
     Get(String),
+    Head(String),
 }
 
 fn parse(head: &[u8]) -> Parsed {
@@ -112,8 +114,9 @@ fn parse(head: &[u8]) -> Parsed {
         Err(_) => Parsed::Garbage,
         Ok(httparse::Status::Partial) => Parsed::Partial,
         Ok(httparse::Status::Complete(_)) => match (request.method, request.path) {
-            (Some("GET" | "HEAD"), Some(path)) => {
-                Parsed::Get(path.split('?').next().unwrap_or_default().to_string())
+            (Some(method @ ("GET" | "HEAD")), Some(path)) => {
+                let path = path.split('?').next().unwrap_or_default().to_string();
+                if method == "GET" { Parsed::Get(path) } else { Parsed::Head(path) }
             }
             _ => Parsed::OtherMethod,
         },
@@ -124,17 +127,23 @@ struct Response {
     status: u16,
     content_type: &'static str,
     body: String,
+    /// HEAD: the length is told, the body is not sent.
+    only_head: bool,
 }
 
 impl Response {
     fn text(status: u16, body: impl Into<String>) -> Response {
-        Response { status, content_type: "text/plain; charset=utf-8", body: body.into() }
+        Response { status, content_type: "text/plain; charset=utf-8", body: body.into(), only_head: false }
     }
 
     fn json(body: &serde_json::Value) -> Response {
         let mut text = format!("{body:#}");
         text.push('\n');
-        Response { status: 200, content_type: "application/json", body: text }
+        Response { status: 200, content_type: "application/json", body: text, only_head: false }
+    }
+
+    fn without_body(self) -> Response {
+        Response { only_head: true, ..self }
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -150,7 +159,7 @@ impl Response {
             self.status,
             self.content_type,
             self.body.len(),
-            self.body
+            if self.only_head { "" } else { &self.body }
         )
         .into_bytes()
     }
@@ -170,6 +179,7 @@ fn route<B: Backend>(context: &Context<B>, readiness: Readiness, path: &str) -> 
             status: 200,
             content_type: "application/openmetrics-text; version=1.0.0; charset=utf-8",
             body: metrics::render(&context.metrics, &context.requests, &looked_up(context)),
+            only_head: false,
         },
         "/health/live" => Response::text(200, "live\n"),
         "/health/ready" => ready(context, readiness),

@@ -89,7 +89,7 @@ fn waits(entries: &[Entry], now: Moment) -> Vec<Value> {
                 "source": row.first.site.to_string(),
                 "held_by": holder.map(|holder| json!({
                     "task": holder.task.map(|task| task.name.to_string()),
-                    "since_ms": now.since(holder.since).as_millis() as u64,
+                    "held_for_ms": now.since(holder.since).as_millis() as u64,
                     "source": holder.site.to_string(),
                 })),
             })

@@ -151,11 +151,8 @@ pub async fn handle<B: Backend>(
 /// No session exists: a client that names one is told so, and begins anew without.
 fn session_error(id: i32, epoch: i32) -> Option<ResponseError> {
     match (id, epoch) {
-        // -1: without a session. 0: with a new one, which is declined.
-        (0, -1 | 0) => None,
-        (0, _) => Some(ResponseError::InvalidFetchSessionEpoch),
-        // The final epoch closes the session, whichever it was, and asks for everything.
-        (_, -1) => None,
+        // Both ask for everything, whichever session they end: -1 without a new one, 0 with one, which is declined.
+        (_, -1 | 0) => None,
         _ => Some(ResponseError::FetchSessionIdNotFound),
     }
 }
@@ -250,11 +247,12 @@ impl<B: Backend> Slot<B> {
         if self.is_beyond(&self.view) { room } else { 0 }
     }
 
-    async fn gather(&mut self, room: usize, deadline: Deadline) -> Result<(), ReadError> {
+    async fn gather(&mut self, room: usize, at_least_one: bool, deadline: Deadline) -> Result<(), ReadError> {
         let Some(partition) = &self.partition else { return Ok(()) };
         let request = ReadRequest {
             from: self.next,
             max_bytes: room,
+            at_least_one,
             read_committed: self.read_committed,
             current_epoch: self.current_epoch,
         };
@@ -369,7 +367,7 @@ impl<B: Backend> Fetch<B> {
                 none => *none = Some(more),
             }
             let before = slot.bytes;
-            let outcome = slot.gather(granted, deadline).await;
+            let outcome = slot.gather(granted, self.bytes == 0, deadline).await;
             let read = slot.bytes - before;
             self.bytes += read;
             if let Some(room) = &mut self.room {
@@ -593,8 +591,8 @@ mod tests {
         let table = [
             ((0, -1), None),
             ((0, 0), None),
-            ((0, 1), Some(ResponseError::InvalidFetchSessionEpoch)),
-            ((5, 0), Some(ResponseError::FetchSessionIdNotFound)),
+            ((0, 1), Some(ResponseError::FetchSessionIdNotFound)),
+            ((5, 0), None),
             ((5, 3), Some(ResponseError::FetchSessionIdNotFound)),
             ((5, -1), None),
         ];

@@ -22,7 +22,7 @@ use super::test_requests;
 use crate::context::Context;
 use crate::error_codes;
 use crate::ids::TopicId;
-use crate::metadata::{MetadataImage, TopicImage};
+use crate::metadata::{MetadataImage, TopicImage, apply};
 use crate::routing::until_led;
 use crate::wire::shape::{Bounds, I8, Kind, Shape, UUID, always, between, plain, since};
 use crate::wire::text;
@@ -93,7 +93,7 @@ async fn handle<B: Backend>(
             .into_iter()
             .map(|asked| match find(&image, &asked) {
                 Some(topic) => known(&image, topic, version, operations),
-                None => unknown(asked, &refusals),
+                None => unknown(asked, &refusals, version),
             })
             .collect(),
     };
@@ -196,15 +196,25 @@ async fn create_missing<B: Backend>(context: &Context<B>, wanted: &[MetadataRequ
     refusals
 }
 
-fn unknown(asked: MetadataRequestTopic, refusals: &Refusals) -> MetadataResponseTopic {
+/// Versions in which a topic that is asked for by id and unknown has no name; before, it must not be null.
+const NULL_NAMES_SINCE: i16 = 12;
+
+fn unknown(asked: MetadataRequestTopic, refusals: &Refusals, version: i16) -> MetadataResponseTopic {
     let code = match &asked.name {
         None => ResponseError::UnknownTopicId,
-        Some(name) => refusals.get(name).copied().unwrap_or(ResponseError::UnknownTopicOrPartition),
+        Some(name) => match (refusals.get(name), apply::check_name(name.as_str())) {
+            (Some(code), _) => *code,
+            (None, Err(error)) => error_codes::topic(&error),
+            (None, Ok(())) => ResponseError::UnknownTopicOrPartition,
+        },
+    };
+    let name = match asked.name {
+        None if version >= NULL_NAMES_SINCE => None,
+        name => Some(name.unwrap_or_default()),
     };
     MetadataResponseTopic::default()
         .with_error_code(code.code())
-        // Before version 12 the name must not be null.
-        .with_name(Some(asked.name.unwrap_or_default()))
+        .with_name(name)
         .with_topic_id(asked.topic_id)
 }
 
@@ -245,5 +255,21 @@ mod tests {
         let by_id = MetadataRequestTopic::default().with_name(None).with_topic_id(Uuid::from_u128(7));
         let asked = vec![by_name("a"), by_id.clone(), by_name("b"), by_name("a"), by_id.clone()];
         assert_eq!(without_doubles(asked), [by_name("a"), by_id, by_name("b")]);
+    }
+
+    #[test]
+    fn what_is_not_there_is_told_as_kafka_tells_it() {
+        let by_name = |name: &str| {
+            MetadataRequestTopic::default().with_name(Some(TopicName(StrBytes::from_string(name.to_owned()))))
+        };
+        let by_id = || MetadataRequestTopic::default().with_name(None).with_topic_id(Uuid::from_u128(7));
+        let told = |asked, version| {
+            let response = unknown(asked, &Refusals::new(), version);
+            (response.error_code, response.name.map(|name| name.to_string()))
+        };
+        assert_eq!(told(by_name("orders"), 12), (3, Some("orders".into())));
+        assert_eq!(told(by_name("or ders"), 12), (17, Some("or ders".into())));
+        assert_eq!(told(by_id(), 12), (100, None));
+        assert_eq!(told(by_id(), 11), (100, Some(String::new())));
     }
 }

@@ -19,6 +19,7 @@ pub mod create_topics;
 pub mod delete_topics;
 pub mod describe_cluster;
 pub mod describe_configs;
+pub mod describe_topic_partitions;
 pub mod fetch;
 pub mod find_coordinator;
 pub mod init_producer_id;
@@ -49,6 +50,7 @@ impl<B: Backend> Table<B> {
         Row::of::<offset_for_leader_epoch::OffsetForLeaderEpoch>(),
         Row::of::<describe_configs::DescribeConfigs>(),
         Row::of::<describe_cluster::DescribeCluster>(),
+        Row::of::<describe_topic_partitions::DescribeTopicPartitions>(),
     ];
 
     /// For each key where its row stands, and one more than any where it has none.

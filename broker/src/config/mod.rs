@@ -289,6 +289,13 @@ impl Config {
                 self.server.request_bytes, self.server.request_bytes_in_flight
             ));
         }
+        let advertised = self.advertise.as_ref().unwrap_or(&self.listen);
+        let host = advertised.rsplit_once(':').map_or("", |(host, _)| host);
+        if matches!(host, "0.0.0.0" | "[::]" | "::" | "*") {
+            return Err(format!(
+                "clients would be told to connect to {host}, which is no address of a machine: set advertise to a HOST:PORT at which they reach this node"
+            ));
+        }
         if self.stall.warn_after >= self.stall.stalled_after {
             return Err("stall.warn_after must be shorter than stall.stalled_after".into());
         }

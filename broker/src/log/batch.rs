@@ -137,6 +137,15 @@ pub fn verify(batch: &[u8]) -> Result<(), Damage> {
     if found == computed { Ok(()) } else { Err(Damage::Checksum { found, computed }) }
 }
 
+/// A copy whose header says another largest timestamp.
+pub fn with_max_timestamp(batch: &[u8], max_timestamp: i64) -> Bytes {
+    let mut copy = batch.to_vec();
+    copy[MAX_TIMESTAMP_AT..][..8].copy_from_slice(&max_timestamp.to_be_bytes());
+    let crc = crc32c::crc32c(&copy[COVERED_FROM..]);
+    copy[CRC_AT..][..4].copy_from_slice(&crc.to_be_bytes());
+    copy.into()
+}
+
 /// Copies a batch with the offset and epoch that the leader gives it.
 pub fn stamp(into: &mut BytesMut, batch: &[u8], base: Offset, epoch: LeaderEpoch) {
     debug_assert!(batch.len() >= HEADER_BYTES, "a checked batch has a header");

@@ -25,6 +25,8 @@ pub struct ReadPlan<F> {
     pub from: Offset,
     pub limit: Offset,
     pub max_bytes: usize,
+    /// The first batch is given even where it is larger than `max_bytes`.
+    pub at_least_one: bool,
     pub segments: Vec<Arc<Segment<F>>>,
     /// From the tail, and the offset it begins at: the segments planned for may end before.
     pub tail: Vec<Bytes>,
@@ -38,11 +40,19 @@ impl<F: File> ReadPlan<F> {
         from: Offset,
         limit: Offset,
         max_bytes: usize,
+        at_least_one: bool,
     ) -> ReadPlan<F> {
         let in_tail = tail.start().is_some_and(|start| from >= start);
         let tail_start = tail.start().unwrap_or(limit);
-        let mut plan =
-            ReadPlan { from, limit, max_bytes, segments: Vec::new(), tail: Vec::new(), tail_start };
+        let mut plan = ReadPlan {
+            from,
+            limit,
+            max_bytes,
+            at_least_one,
+            segments: Vec::new(),
+            tail: Vec::new(),
+            tail_start,
+        };
         let mut covered = 0;
         if !in_tail {
             let first = segments.partition_point(|segment| segment.end() <= from);
@@ -55,7 +65,7 @@ impl<F: File> ReadPlan<F> {
                 plan.segments.push(segment.clone());
             }
         }
-        plan.tail = tail.collect(from, limit, max_bytes);
+        plan.tail = tail.collect(from, limit, max_bytes, at_least_one);
         plan
     }
 
@@ -81,7 +91,7 @@ impl<F: File> ReadPlan<F> {
         }
         if next >= self.tail_start {
             for piece in self.tail {
-                if !out.pieces.is_empty() && piece.len() > out.left {
+                if piece.len() > out.left && (!self.at_least_one || !out.pieces.is_empty()) {
                     break;
                 }
                 out.push(piece);
@@ -150,7 +160,7 @@ impl<F: File> ReadPlan<F> {
                 if header.end() > *next {
                     let begin = *run.get_or_insert(used);
                     let taken = used + header.bytes - begin;
-                    if taken > out.left && (!out.pieces.is_empty() || used > begin) {
+                    if taken > out.left && (!self.at_least_one || !out.pieces.is_empty() || used > begin) {
                         gone = Gone::Done;
                         break;
                     }

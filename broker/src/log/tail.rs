@@ -49,8 +49,9 @@ impl Tail {
         self.chunks.iter()
     }
 
-    /// Whole batches from the one that holds `from` up to `limit`, at most `max_bytes` of them but at least one.
-    pub fn collect(&self, from: Offset, limit: Offset, max_bytes: usize) -> Vec<Bytes> {
+    /// Whole batches from the one that holds `from` up to `limit`, at most `max_bytes` of them; where `at_least_one`, the
+    /// first however large it is.
+    pub fn collect(&self, from: Offset, limit: Offset, max_bytes: usize, at_least_one: bool) -> Vec<Bytes> {
         let first = self.chunks.partition_point(|chunk| chunk.end <= from);
         let mut out = Vec::new();
         let mut left = max_bytes;
@@ -63,7 +64,7 @@ impl Tail {
                 out.push(chunk.bytes.clone());
                 continue;
             }
-            let (piece, whole) = part_of(&chunk.bytes, from, limit, left, out.is_empty());
+            let (piece, whole) = part_of(&chunk.bytes, from, limit, left, at_least_one && out.is_empty());
             left = left.saturating_sub(piece.len());
             if !piece.is_empty() {
                 out.push(piece);
@@ -181,20 +182,22 @@ mod tests {
         for (from, expected) in
             [(10, vec![10, 12, 14]), (11, vec![10, 12, 14]), (13, vec![12, 14]), (14, vec![14]), (16, vec![])]
         {
-            assert_eq!(bases(&tail().collect(Offset(from), all, 10_000)), expected, "from {from}");
+            assert_eq!(bases(&tail().collect(Offset(from), all, 10_000, true)), expected, "from {from}");
         }
     }
 
     #[test]
     fn collecting_ends_before_the_limit_and_within_the_bytes_but_gives_one_batch_at_least() {
         let one = BatchSpec::records(2).build().len();
-        assert_eq!(bases(&tail().collect(Offset(10), Offset(12), 10_000)), [10]);
-        assert_eq!(bases(&tail().collect(Offset(10), Offset(13), 10_000)), [10]);
-        assert_eq!(bases(&tail().collect(Offset(10), Offset(16), 1)), [10]);
-        assert_eq!(bases(&tail().collect(Offset(12), Offset(16), 0)), [12]);
-        assert_eq!(bases(&tail().collect(Offset(10), Offset(16), 2 * one)), [10, 12]);
-        assert_eq!(bases(&tail().collect(Offset(12), Offset(16), 2 * one)), [12, 14]);
-        assert_eq!(bases(&tail().collect(Offset(12), Offset(16), 2 * one - 1)), [12]);
+        assert_eq!(bases(&tail().collect(Offset(10), Offset(12), 10_000, true)), [10]);
+        assert_eq!(bases(&tail().collect(Offset(10), Offset(13), 10_000, true)), [10]);
+        assert_eq!(bases(&tail().collect(Offset(10), Offset(16), 1, true)), [10]);
+        assert_eq!(bases(&tail().collect(Offset(12), Offset(16), 0, true)), [12]);
+        assert_eq!(bases(&tail().collect(Offset(10), Offset(16), 2 * one, true)), [10, 12]);
+        assert_eq!(bases(&tail().collect(Offset(12), Offset(16), 2 * one, true)), [12, 14]);
+        assert_eq!(bases(&tail().collect(Offset(12), Offset(16), 2 * one - 1, true)), [12]);
+        assert!(tail().collect(Offset(10), Offset(16), one - 1, false).is_empty());
+        assert_eq!(bases(&tail().collect(Offset(10), Offset(16), one, false)), [10]);
     }
 
     #[test]

@@ -11,7 +11,7 @@
 
 use bytes::Bytes;
 
-use super::batch::{CheckedBatch, ProducerStamp};
+use super::batch::{self, CheckedBatch, ProducerStamp};
 use crate::ids::ProducerId;
 
 /// Bytes before the first record.
@@ -105,11 +105,19 @@ pub fn check(records: Option<&Bytes>, version: i16, max_bytes: usize) -> Result<
         return Err(BatchError::Timestamp { base: base_timestamp, max: max_timestamp });
     }
     let producer = producer(header)?;
+    let mut bytes = bytes.clone();
+    let mut max_timestamp = max_timestamp;
     if attributes & CODEC_BITS == 0 {
-        walk(&bytes[HEADER_BYTES..], records)?;
+        let latest_delta = walk(&bytes[HEADER_BYTES..], records)?;
+        // What a search by time and retention go by is what the records say; -1 stays "none".
+        let latest = base_timestamp.saturating_add(latest_delta);
+        if latest != max_timestamp && max_timestamp >= 0 {
+            max_timestamp = latest.max(base_timestamp);
+            bytes = batch::with_max_timestamp(&bytes, max_timestamp);
+        }
     }
     Ok(CheckedBatch {
-        bytes: bytes.clone(),
+        bytes,
         records,
         last_offset_delta,
         base_timestamp,
@@ -158,9 +166,11 @@ fn producer(header: &[u8; HEADER_BYTES]) -> Result<Option<ProducerStamp>, BatchE
     }
 }
 
-/// Walks uncompressed records: as many as the header says, in order, and nothing after them.
-fn walk(records: &[u8], count: i32) -> Result<(), BatchError> {
+/// Walks uncompressed records: as many as the header says, in order, and nothing after them. Returns how much later than
+/// the batch's base the latest of them is.
+fn walk(records: &[u8], count: i32) -> Result<i64, BatchError> {
     let mut rest = records;
+    let mut latest_delta = i64::MIN;
     for record in 0..count {
         let wrong = |what: &'static str| BatchError::Framing { record, what };
         let len = varint(&mut rest).ok_or(wrong("its length does not end"))?;
@@ -170,18 +180,19 @@ fn walk(records: &[u8], count: i32) -> Result<(), BatchError> {
         }
         let (one, after) = rest.split_at(len);
         rest = after;
-        walk_one(one, record).map_err(wrong)?;
+        latest_delta = latest_delta.max(walk_one(one, record).map_err(wrong)?);
     }
     match rest.is_empty() {
-        true => Ok(()),
+        true => Ok(latest_delta),
         false => Err(BatchError::Framing { record: count, what: "bytes after the last record" }),
     }
 }
 
-fn walk_one(mut record: &[u8], offset_delta: i32) -> Result<(), &'static str> {
+/// The record's timestamp, relative to the batch's base.
+fn walk_one(mut record: &[u8], offset_delta: i32) -> Result<i64, &'static str> {
     let rest = &mut record;
     take(rest, 1).ok_or("no attributes")?;
-    varint(rest).ok_or("no timestamp")?;
+    let timestamp_delta = varint(rest).ok_or("no timestamp")?;
     if varint(rest).ok_or("no offset")? != i64::from(offset_delta) {
         return Err("its offset does not follow");
     }
@@ -197,7 +208,7 @@ fn walk_one(mut record: &[u8], offset_delta: i32) -> Result<(), &'static str> {
         take(rest, key).ok_or("a header key longer than the record")?;
         skip_bytes(rest).ok_or("a wrong header value length")?;
     }
-    if rest.is_empty() { Ok(()) } else { Err("bytes after its end") }
+    if rest.is_empty() { Ok(timestamp_delta) } else { Err("bytes after its end") }
 }
 
 /// Bytes or null (-1).

@@ -68,6 +68,19 @@ fn a_good_batch_passes_as_it_is() {
 }
 
 #[test]
+fn the_largest_timestamp_is_what_the_records_say_and_not_the_header() {
+    for said in [1_001i64, i64::MAX] {
+        let sent = with(35, &said.to_be_bytes());
+        let batch = checked(sent.clone()).expect("a good batch");
+        assert_eq!(batch.max_timestamp, 1_000);
+        let stored = checked(batch.bytes.to_vec()).expect("its CRC is right again");
+        assert_eq!((stored.max_timestamp, &stored.bytes), (1_000, &batch.bytes));
+        let differs = |at: &usize| sent[*at] != batch.bytes[*at];
+        assert!((0..sent.len()).filter(differs).all(|at| (17..21).contains(&at) || (35..43).contains(&at)));
+    }
+}
+
+#[test]
 fn what_an_idempotent_producer_says_is_read() {
     let stamp = [&7i64.to_be_bytes()[..], &1i16.to_be_bytes(), &5i32.to_be_bytes()].concat();
     let producer = checked(with(43, &stamp)).map(|batch| batch.producer);

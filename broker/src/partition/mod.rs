@@ -92,8 +92,9 @@ pub struct PartitionView {
 #[derive(Clone, Debug)]
 pub struct ReadRequest {
     pub from: Offset,
-    /// At least one batch is returned when there is one, however large.
     pub max_bytes: usize,
+    /// The first batch is given even where it is larger than `max_bytes`.
+    pub at_least_one: bool,
     /// Consumers see up to the high watermark, or the last stable offset.
     pub read_committed: bool,
     /// The epoch the client believes in, if it said.

@@ -369,8 +369,14 @@ impl<B: Backend> Owner<B> {
             return Err(ReadError::OutOfRange(request.from, view.log_start, view.high_watermark));
         }
         let limit = if request.read_committed { view.last_stable } else { view.high_watermark };
-        let plan =
-            ReadPlan::new(&self.files.segments, self.machine.tail(), request.from, limit, request.max_bytes);
+        let plan = ReadPlan::new(
+            &self.files.segments,
+            self.machine.tail(),
+            request.from,
+            limit,
+            request.max_bytes,
+            request.at_least_one,
+        );
         Ok(Planned { view, plan })
     }
 

@@ -116,8 +116,13 @@ impl Replica {
     }
 
     async fn try_read(&self, from: i64, max_bytes: usize) -> Result<Vec<Bytes>, ReadError> {
-        let request =
-            ReadRequest { from: Offset(from), max_bytes, read_committed: false, current_epoch: None };
+        let request = ReadRequest {
+            from: Offset(from),
+            max_bytes,
+            at_least_one: true,
+            read_committed: false,
+            current_epoch: None,
+        };
         self.partition.read(request, self.soon()).await.map(|outcome| outcome.batches)
     }
 

@@ -156,8 +156,13 @@ impl Core {
     }
 
     async fn log_end(&self, topic: TopicId, index: i32) -> Offset {
-        let request =
-            ReadRequest { from: Offset(0), max_bytes: 1, read_committed: false, current_epoch: None };
+        let request = ReadRequest {
+            from: Offset(0),
+            max_bytes: 1,
+            at_least_one: true,
+            read_committed: false,
+            current_epoch: None,
+        };
         self.partition(topic, index).await.read(request, self.soon()).await.unwrap().view.log_end
     }
 

@@ -455,6 +455,54 @@ fn every_served_version_of_every_api_is_answered_in_its_own_form() {
 }
 
 #[test]
+fn only_the_first_batch_of_a_fetch_may_be_larger_than_what_it_asks_for() {
+    whole_node(async |node| {
+        let mut client = node.connect().await;
+        let new = CreatableTopic::default()
+            .with_name(name("orders"))
+            .with_num_partitions(3)
+            .with_replication_factor(1);
+        let request = CreateTopicsRequest::default().with_topics(vec![new]).with_timeout_ms(20_000);
+        client.send(0, ApiKey::CreateTopics, 7, request.into()).await;
+        let ResponseKind::CreateTopics(created) = client.message(ApiKey::CreateTopics, 7).await.1 else {
+            panic!("another answer")
+        };
+        let topic = created.topics[0].topic_id;
+        let batch = BatchSpec::records(3).build();
+        let each =
+            |index| PartitionProduceData::default().with_index(index).with_records(Some(batch.clone()));
+        let data =
+            TopicProduceData::default().with_topic_id(topic).with_partition_data((0..3).map(each).collect());
+        let request =
+            ProduceRequest::default().with_acks(-1).with_timeout_ms(20_000).with_topic_data(vec![data]);
+        client.send(1, ApiKey::Produce, PRODUCE, request.into()).await;
+        client.message(ApiKey::Produce, PRODUCE).await;
+        for (max_bytes, expected) in [(1, 1), (batch.len() * 2 - 1, 1), (batch.len() * 2, 2), (1 << 20, 3)] {
+            let each = |index| {
+                FetchPartition::default()
+                    .with_partition(index)
+                    .with_partition_max_bytes(1 << 20)
+                    .with_current_leader_epoch(-1)
+            };
+            let asked =
+                FetchTopic::default().with_topic_id(topic).with_partitions((0..3).map(each).collect());
+            let request = FetchRequest::default()
+                .with_max_bytes(max_bytes as i32)
+                .with_session_epoch(-1)
+                .with_topics(vec![asked]);
+            client.send(2, ApiKey::Fetch, FETCH, request.into()).await;
+            let ResponseKind::Fetch(fetched) = client.message(ApiKey::Fetch, FETCH).await.1 else {
+                panic!("another answer")
+            };
+            let partitions = &fetched.responses[0].partitions;
+            let has =
+                |one: &&fetch_response::PartitionData| one.records.as_ref().is_some_and(|r| !r.is_empty());
+            assert_eq!(partitions.iter().filter(has).count(), expected, "{max_bytes} bytes at most");
+        }
+    });
+}
+
+#[test]
 fn a_stop_answers_a_fetch_that_waits() {
     with_whole_node(
         |_| {},

@@ -20,6 +20,8 @@ pub enum Kind {
     /// An array or null of elements of this kind.
     Many(&'static Kind),
     Struct(&'static Shape),
+    /// A byte, and a structure where it is 1.
+    Nullable(&'static Shape),
 }
 
 /// A field, and the versions that have it.
@@ -177,6 +179,10 @@ impl Walker<'_> {
                 (0..count).try_for_each(|_| self.kind(element))
             }
             Kind::Struct(shape) => self.shape(shape),
+            Kind::Nullable(shape) => match self.take::<1>()? {
+                [1] => self.shape(shape),
+                _ => Ok(()),
+            },
         }
     }
 

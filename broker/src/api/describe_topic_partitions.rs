@@ -1,0 +1,258 @@
+//! DescribeTopicPartitions (KIP-966): topics by name, in order, and their partitions, a page at a time.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+#[cfg(test)]
+use bytes::BytesMut;
+use io_backend::Backend;
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::describe_topic_partitions_request::TopicRequest;
+use kafka_protocol::messages::describe_topic_partitions_response::{
+    Cursor, DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
+};
+use kafka_protocol::messages::{
+    ApiKey, BrokerId, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse, TopicName,
+};
+
+use super::authorization::{Needs, Operation, TOPIC_OPERATIONS};
+use super::declaration::{Answer, Api, Call, Declaration, Versions};
+#[cfg(test)]
+use super::test_requests;
+use crate::error_codes;
+use crate::ids;
+use crate::metadata::{MetadataImage, PartitionImage, TopicImage, apply};
+use crate::wire::shape::{Bounds, I32, Kind, Shape, always, plain};
+use crate::wire::text;
+
+/// Kafka's `max.request.partition.size.limit`: partitions in one answer at most.
+const PAGE_PARTITIONS_MAX: usize = 2_000;
+
+pub struct DescribeTopicPartitions;
+
+impl Api for DescribeTopicPartitions {
+    const DECLARATION: Declaration = Declaration {
+        key: ApiKey::DescribeTopicPartitions,
+        versions: Versions::of(0, 0),
+        bounds: Bounds::of_topics(&REQUEST),
+        needs: Needs::OnTopics(Operation::Describe),
+    };
+    type Request = DescribeTopicPartitionsRequest;
+    type Response = DescribeTopicPartitionsResponse;
+
+    async fn handle<B: Backend>(
+        call: Call<B>,
+        request: DescribeTopicPartitionsRequest,
+    ) -> Answer<DescribeTopicPartitionsResponse> {
+        page(&call.context.metadata.image(), request).into()
+    }
+
+    fn errors(response: &DescribeTopicPartitionsResponse, each: &mut dyn FnMut(i16)) {
+        for topic in &response.topics {
+            each(topic.error_code);
+            topic.partitions.iter().for_each(|one| each(one.error_code));
+        }
+    }
+
+    #[cfg(test)]
+    fn filled(version: i16) -> BytesMut {
+        use kafka_protocol::messages::describe_topic_partitions_request::Cursor;
+
+        test_requests::bytes(version, |_| {
+            let topic = TopicRequest::default().with_name(test_requests::topic_name());
+            DescribeTopicPartitionsRequest::default()
+                .with_topics(vec![topic.clone(), topic])
+                .with_cursor(Some(Cursor::default().with_topic_name(test_requests::topic_name())))
+        })
+    }
+}
+
+static REQUEST: Shape =
+    plain(&[always(Kind::Many(&Kind::Struct(&TOPIC))), always(I32), always(Kind::Nullable(&CURSOR))]);
+static TOPIC: Shape = plain(&[always(Kind::Text)]);
+static CURSOR: Shape = plain(&[always(Kind::Text), always(I32)]);
+
+/// What is told from the cursor on, up to the limit; then where the next page begins.
+fn page(image: &MetadataImage, request: DescribeTopicPartitionsRequest) -> DescribeTopicPartitionsResponse {
+    let limit = usize::try_from(request.response_partition_limit).unwrap_or(0).clamp(1, PAGE_PARTITIONS_MAX);
+    let (from, first) = match &request.cursor {
+        Some(cursor) => (cursor.topic_name.as_str(), usize::try_from(cursor.partition_index).unwrap_or(0)),
+        None => ("", 0),
+    };
+    let mut topics = Vec::new();
+    let mut left = limit;
+    for name in wanted(image, &request.topics, from) {
+        let Some(topic) = image.topics.get(name) else {
+            topics.push(unknown(name));
+            continue;
+        };
+        if left == 0 {
+            return ended_at(topics, name, 0);
+        }
+        let skipped = if name == from { first } else { 0 };
+        let described = (0..).zip(&topic.partitions).skip(skipped).take(left);
+        let partitions: Vec<_> = described.map(|(index, one)| partition(image, index, one)).collect();
+        left -= partitions.len();
+        let next = skipped + partitions.len();
+        topics.push(known(topic, partitions));
+        if next < topic.partitions.len() {
+            return ended_at(topics, name, next);
+        }
+    }
+    DescribeTopicPartitionsResponse::default().with_topics(topics)
+}
+
+/// Names from `from` on, in order and each once; without any in the request, those of all topics.
+fn wanted<'a>(image: &'a MetadataImage, asked: &'a [TopicRequest], from: &str) -> BTreeSet<&'a str> {
+    let all = image.topics.keys().filter(|_| asked.is_empty()).map(|name| &**name);
+    asked.iter().map(|topic| topic.name.as_str()).chain(all).filter(|name| *name >= from).collect()
+}
+
+fn ended_at(
+    topics: Vec<DescribeTopicPartitionsResponseTopic>,
+    topic: &str,
+    partition: usize,
+) -> DescribeTopicPartitionsResponse {
+    let cursor = Cursor::default()
+        .with_topic_name(TopicName(text(topic)))
+        .with_partition_index(i32::try_from(partition).unwrap_or(i32::MAX));
+    DescribeTopicPartitionsResponse::default().with_topics(topics).with_next_cursor(Some(cursor))
+}
+
+fn unknown(name: &str) -> DescribeTopicPartitionsResponseTopic {
+    let code = match apply::check_name(name) {
+        Ok(()) => ResponseError::UnknownTopicOrPartition,
+        Err(error) => error_codes::topic(&error),
+    };
+    DescribeTopicPartitionsResponseTopic::default()
+        .with_error_code(code.code())
+        .with_name(Some(TopicName(text(name))))
+}
+
+fn known(
+    topic: &Arc<TopicImage>,
+    partitions: Vec<DescribeTopicPartitionsResponsePartition>,
+) -> DescribeTopicPartitionsResponseTopic {
+    DescribeTopicPartitionsResponseTopic::default()
+        .with_name(Some(TopicName(text(&topic.name))))
+        .with_topic_id(topic.id.0)
+        .with_partitions(partitions)
+        .with_topic_authorized_operations(TOPIC_OPERATIONS)
+}
+
+fn partition(
+    image: &MetadataImage,
+    index: i32,
+    partition: &PartitionImage,
+) -> DescribeTopicPartitionsResponsePartition {
+    let nodes = |ids: &[ids::BrokerId]| ids.iter().map(|id| BrokerId(id.0)).collect();
+    let is_known = |id: &ids::BrokerId| image.brokers.contains_key(id);
+    let offline = partition.replicas.iter().filter(|id| !is_known(id)).map(|id| BrokerId(id.0));
+    let leader = partition.leader.filter(is_known);
+    let code = if leader.is_some() { 0 } else { ResponseError::LeaderNotAvailable.code() };
+    DescribeTopicPartitionsResponsePartition::default()
+        .with_error_code(code)
+        .with_partition_index(index)
+        .with_leader_id(BrokerId(leader.map_or(-1, |id| id.0)))
+        .with_leader_epoch(partition.leader_epoch.0)
+        .with_replica_nodes(nodes(&partition.replicas))
+        .with_isr_nodes(nodes(&partition.isr))
+        .with_eligible_leader_replicas(Some(Vec::new()))
+        .with_last_known_elr(Some(Vec::new()))
+        .with_offline_replicas(offline.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use kafka_protocol::messages::describe_topic_partitions_request;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::ids::{Incarnation, LeaderEpoch, TopicId};
+
+    fn image(topics: &[(&str, usize)]) -> MetadataImage {
+        let mut image = MetadataImage::default();
+        for (nth, (name, partitions)) in (1..).zip(topics) {
+            let one = PartitionImage {
+                leader: None,
+                leader_incarnation: Incarnation(1),
+                leader_epoch: LeaderEpoch(0),
+                replicas: vec![ids::BrokerId(1)],
+                isr: vec![ids::BrokerId(1)],
+            };
+            image.insert_topic(Arc::new(TopicImage {
+                id: TopicId(Uuid::from_u128(nth)),
+                name: (*name).into(),
+                partitions: vec![one; *partitions],
+                configs: BTreeMap::new(),
+                created_at: 1,
+            }));
+        }
+        image
+    }
+
+    /// Names with their partitions and codes, and the cursor.
+    type Page = (Vec<(String, Vec<i32>, i16)>, Option<(String, i32)>);
+
+    fn told(image: &MetadataImage, names: &[&str], limit: i32, cursor: Option<(&str, i32)>) -> Page {
+        let name = |name: &str| TopicName(text(name));
+        let topics = names.iter().map(|one| TopicRequest::default().with_name(name(one))).collect();
+        let cursor = cursor.map(|(topic, index)| {
+            describe_topic_partitions_request::Cursor::default()
+                .with_topic_name(name(topic))
+                .with_partition_index(index)
+        });
+        let request = DescribeTopicPartitionsRequest::default()
+            .with_topics(topics)
+            .with_response_partition_limit(limit)
+            .with_cursor(cursor);
+        let response = page(image, request);
+        let topics = response.topics.into_iter().map(|topic| {
+            let name = topic.name.map_or(String::new(), |name| name.to_string());
+            (name, topic.partitions.iter().map(|one| one.partition_index).collect(), topic.error_code)
+        });
+        let cursor = response.next_cursor.map(|next| (next.topic_name.to_string(), next.partition_index));
+        (topics.collect(), cursor)
+    }
+
+    #[test]
+    fn pages_add_up_to_everything() {
+        let image = image(&[("b", 5), ("a", 2), ("c", 1)]);
+        for limit in 1..10 {
+            let mut cursor: Option<(String, i32)> = None;
+            let mut all = Vec::new();
+            loop {
+                let from = cursor.as_ref().map(|(topic, index)| (topic.as_str(), *index));
+                let (topics, next) = told(&image, &[], limit, from);
+                assert!(
+                    topics.iter().map(|(_, partitions, _)| partitions.len()).sum::<usize>() <= limit as usize
+                );
+                all.extend(topics.into_iter().flat_map(|(name, partitions, _)| {
+                    partitions.into_iter().map(move |index| format!("{name}{index}"))
+                }));
+                cursor = next;
+                if cursor.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(all, ["a0", "a1", "b0", "b1", "b2", "b3", "b4", "c0"], "{limit} at a time");
+        }
+    }
+
+    #[test]
+    fn what_is_named_is_told_in_order_and_once_and_what_is_not_there_with_its_code() {
+        let image = image(&[("b", 1), ("a", 1)]);
+        let (topics, cursor) = told(&image, &["b", "nowhere", "a", "b", "or ders"], 10, None);
+        let told: Vec<(&str, i16)> = topics.iter().map(|(name, _, code)| (&**name, *code)).collect();
+        assert_eq!(told, [("a", 0), ("b", 0), ("nowhere", 3), ("or ders", 17)]);
+        assert_eq!(cursor, None);
+    }
+
+    #[test]
+    fn a_cursor_at_a_topic_that_has_gone_goes_on_behind_it() {
+        let image = image(&[("a", 1), ("c", 2)]);
+        assert_eq!(told(&image, &[], 10, Some(("b", 7))), (vec![("c".into(), vec![0, 1], 0)], None));
+    }
+}
