@@ -323,7 +323,7 @@ fn tell_of_writes(change: WriteChange, watch: &Watch) {
 
 #[cfg(test)]
 mod tests {
-    use io_backend::TaskName;
+    use io_backend::{Clock, TaskName};
 
     use super::*;
 

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use io_backend::real::{DiskChoice, RealBackend};
-use io_backend::{Backend, Deadline, Level, Lock, Replier, WaitKind, channel, within};
+use io_backend::{Backend, Clock, Deadline, Level, Lock, Replier, WaitKind, channel, within};
 
 const ROUNDS: u32 = 200_000;
 

@@ -12,23 +12,19 @@ use crate::disk::Disk;
 use crate::network::Network;
 use crate::registry::Registry;
 use crate::task::{TaskHandle, TaskName};
-use crate::time::Moment;
+use crate::time::Clock;
 
-pub trait Backend: Clone + Send + Sync + 'static {
+/// A node's handle to everything outside of it; its clock is the backend itself.
+pub trait Backend: Clock + Clone {
     type Disk: Disk;
     type Network: Network;
-    /// Completes at the moment it was made for, never earlier. Dropping it cancels it.
-    type Timer: Future<Output = ()> + Send;
 
     fn disk(&self) -> &Self::Disk;
     fn network(&self) -> &Self::Network;
 
-    /// The monotonic clock: never goes back, may stand still while the process is paused.
-    fn now(&self) -> Moment;
     /// The wall clock in milliseconds since 1970. May jump either way; used for record timestamps and
     /// for people, never for a decision about order or age.
     fn wall_ms(&self) -> i64;
-    fn timer(&self, at: Moment) -> Self::Timer;
 
     fn random_u64(&self) -> u64;
 
@@ -60,11 +56,6 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// Ends the process with a status of its own, connections first. Returns only because the
     /// caller may be a task of the process that ends: return from the task after calling it.
     fn exit(&self, status: ExitStatus, why: &str);
-
-    /// A wait of this length, for loops that pace themselves.
-    fn sleep(&self, duration: Duration) -> Self::Timer {
-        self.timer(self.now() + duration)
-    }
 }
 
 /// The body of a dedicated loop. `disk` performs its operations inline on the loop's thread (or on the

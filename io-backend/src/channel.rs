@@ -14,9 +14,9 @@ use std::panic::Location;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker, ready};
 
-use crate::Backend;
-use crate::backend::{Pressure, Seam};
-use crate::registry::{Holder, Resource, WaitKind, lock};
+use crate::backend::{Backend, Pressure, Seam};
+use crate::mutex::lock;
+use crate::registry::{Holder, Resource, WaitKind};
 pub use crate::reply::{Replier, Reply, ReplyError};
 use crate::task;
 use crate::time::{Deadline, within};

@@ -11,23 +11,12 @@ use std::panic::Location;
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 
-use crate::Backend;
-use crate::backend::{Pressure, Seam};
-use crate::registry::{Holder, Resource, WaitKind, lock};
-use crate::task::{self, CurrentTask};
+use crate::backend::{Backend, Pressure, Seam};
+use crate::mutex::lock;
+use crate::registry::{Holder, Resource, WaitKind};
+pub use crate::task::Level;
+use crate::task::{self, CurrentTask, Held};
 use crate::time::{Deadline, TimedOut, within};
-
-/// Rank of a lock: locks are acquired in ascending order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Level(pub u16);
-
-/// A lock that a task holds.
-#[derive(Clone, Debug)]
-pub(crate) struct Held {
-    level: Level,
-    name: Arc<str>,
-    site: &'static Location<'static>,
-}
 
 #[allow(
     clippy::disallowed_types,

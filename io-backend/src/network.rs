@@ -1,6 +1,6 @@
 //! The network: byte streams between named endpoints.
 //!
-//! Streams are tokio's `AsyncRead + AsyncWrite`; [`read`], [`write_all`] and friends give each wait
+//! Streams are tokio's `AsyncRead + AsyncWrite`; what [`stream`](crate::stream) offers gives each wait
 //! its deadline and its registry entry, so the broker never awaits a stream directly.
 //! A peer that goes away is seen as an end of stream or an error; a peer that is silent is not seen at
 //! all, which is why every wait has a deadline.
@@ -8,11 +8,9 @@
 use std::future::Future;
 use std::io;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::Backend;
-use crate::registry::WaitKind;
-use crate::time::{Deadline, within};
+use crate::time::Deadline;
 
 pub trait Network: Clone + Send + Sync + 'static {
     type Listener: Listener;
@@ -43,53 +41,4 @@ pub trait Listener: Send + Sync + 'static {
 pub trait Unread {
     /// In bytes; as of now, for more may come at any time.
     fn unread(&self) -> usize;
-}
-
-/// The stream type of a backend.
-pub type Stream<B> = <<<B as Backend>::Network as Network>::Listener as Listener>::Stream;
-
-/// Reads some bytes into `buffer`'s spare room (it must have some); 0 is the end of the stream.
-#[track_caller]
-pub fn read<'a, B: Backend, S: AsyncRead + Unpin>(
-    backend: &'a B,
-    stream: &'a mut S,
-    buffer: &'a mut bytes::BytesMut,
-    what: &'static str,
-    deadline: Deadline,
-) -> impl Future<Output = io::Result<usize>> + 'a {
-    let site = std::panic::Location::caller();
-    async move {
-        let wait =
-            backend.registry().waiting(backend, WaitKind::NetworkRead, what, site).bounded_by(deadline);
-        within(backend, deadline, wait.during(stream.read_buf(buffer)))
-            .await
-            .unwrap_or_else(|_| Err(timed_out("read", what)))
-    }
-}
-
-/// Writes all of `data` and flushes.
-#[track_caller]
-pub fn write_all<'a, B: Backend, S: AsyncWrite + Unpin>(
-    backend: &'a B,
-    stream: &'a mut S,
-    data: &'a [u8],
-    what: &'static str,
-    deadline: Deadline,
-) -> impl Future<Output = io::Result<()>> + 'a {
-    let site = std::panic::Location::caller();
-    async move {
-        let wait =
-            backend.registry().waiting(backend, WaitKind::NetworkWrite, what, site).bounded_by(deadline);
-        let writing = async {
-            stream.write_all(data).await?;
-            stream.flush().await
-        };
-        within(backend, deadline, wait.during(writing))
-            .await
-            .unwrap_or_else(|_| Err(timed_out("write", what)))
-    }
-}
-
-fn timed_out(operation: &str, what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, format!("{operation} of {what}: deadline passed"))
 }

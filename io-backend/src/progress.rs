@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Waker};
 
-use crate::registry::lock;
+use crate::mutex::lock;
 
 #[derive(Debug, Default)]
 pub struct Progress {

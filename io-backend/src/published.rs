@@ -8,8 +8,9 @@ use std::panic::Location;
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 
-use crate::Backend;
-use crate::registry::{WaitKind, lock};
+use crate::backend::Backend;
+use crate::mutex::lock;
+use crate::registry::WaitKind;
 use crate::time::{Deadline, TimedOut, within};
 
 /// Cloneable: all clones are the same state.

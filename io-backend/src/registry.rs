@@ -16,9 +16,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll};
 
-use crate::Backend;
+use crate::mutex::lock;
 use crate::task::{self, CurrentTask, TaskId};
-use crate::time::{Deadline, Moment};
+use crate::time::{Clock, Deadline, Moment};
 
 /// What is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -156,29 +156,29 @@ impl Registry {
     }
 
     /// A wait that enters the registry only if it really has to wait: see [`Wait::during`].
-    pub fn waiting<'a, B: Backend>(
+    pub fn waiting<'a, C: Clock>(
         self: &'a Arc<Self>,
-        backend: &'a B,
+        clock: &'a C,
         kind: WaitKind,
         what: &'static str,
         site: &'static Location<'static>,
-    ) -> Wait<'a, B> {
-        Wait { registry: self, backend, kind, what, site, target: None, resource: None, bounded: true }
+    ) -> Wait<'a, C> {
+        Wait { registry: self, clock, kind, what, site, target: None, resource: None, bounded: true }
     }
 
     /// An operation that starts now and is in flight until the guard is dropped, whoever waits for it.
-    pub fn operation<B: Backend>(
+    pub fn operation<C: Clock>(
         self: &Arc<Self>,
-        backend: &B,
+        clock: &C,
         kind: WaitKind,
         what: &'static str,
         target: Arc<str>,
         site: &'static Location<'static>,
     ) -> InFlight {
-        self.operation_at(backend.now(), kind, what, target, site)
+        self.operation_at(clock.now(), kind, what, target, site)
     }
 
-    /// The same for code that holds a clock and no backend.
+    /// The same at a moment that the caller knows.
     pub fn operation_at(
         self: &Arc<Self>,
         now: Moment,
@@ -201,7 +201,7 @@ impl Registry {
         })
     }
 
-    /// A wait of the current task that begins now, for code that holds a clock and no backend.
+    /// A wait of the current task that begins at this moment and lasts until the guard is dropped.
     pub fn wait_at(
         self: &Arc<Self>,
         now: Moment,
@@ -331,9 +331,9 @@ impl Drop for InFlight {
 }
 
 /// A wait about to begin.
-pub struct Wait<'a, B> {
+pub struct Wait<'a, C> {
     registry: &'a Arc<Registry>,
-    backend: &'a B,
+    clock: &'a C,
     kind: WaitKind,
     what: &'static str,
     site: &'static Location<'static>,
@@ -342,7 +342,7 @@ pub struct Wait<'a, B> {
     bounded: bool,
 }
 
-impl<'a, B: Backend> Wait<'a, B> {
+impl<'a, C: Clock> Wait<'a, C> {
     pub fn on(mut self, target: Arc<str>) -> Self {
         self.target = Some(target);
         self
@@ -371,7 +371,7 @@ impl<'a, B: Backend> Wait<'a, B> {
     }
 
     /// Runs `future`; from its first `Pending` until it is done or dropped there is an entry.
-    pub fn during<F: Future>(self, future: F) -> During<'a, B, F> {
+    pub fn during<F: Future>(self, future: F) -> During<'a, C, F> {
         During { wait: self, place: None, future }
     }
 
@@ -382,7 +382,7 @@ impl<'a, B: Backend> Wait<'a, B> {
             what: self.what,
             target: self.target.take(),
             task: task::current(),
-            since: self.backend.now(),
+            since: self.clock.now(),
             site: self.site,
             resource: self.resource.take(),
             operation: false,
@@ -393,14 +393,14 @@ impl<'a, B: Backend> Wait<'a, B> {
 
 pin_project_lite::pin_project! {
     /// See [`Wait::during`].
-    pub struct During<'a, B, F> {
-        wait: Wait<'a, B>,
+    pub struct During<'a, C, F> {
+        wait: Wait<'a, C>,
         place: Option<Place>,
         #[pin]
         future: F,
     }
 
-    impl<B, F> PinnedDrop for During<'_, B, F> {
+    impl<C, F> PinnedDrop for During<'_, C, F> {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
             if let Some(place) = this.place.take() {
@@ -410,7 +410,7 @@ pin_project_lite::pin_project! {
     }
 }
 
-impl<B: Backend, F: Future> Future for During<'_, B, F> {
+impl<C: Clock, F: Future> Future for During<'_, C, F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
@@ -418,7 +418,7 @@ impl<B: Backend, F: Future> Future for During<'_, B, F> {
         match this.future.poll(cx) {
             Poll::Ready(output) => {
                 if let Some(place) = this.place.take() {
-                    this.wait.registry.leave(place, || Some(this.wait.backend.now()));
+                    this.wait.registry.leave(place, || Some(this.wait.clock.now()));
                 }
                 Poll::Ready(output)
             }
@@ -435,11 +435,6 @@ impl<B: Backend, F: Future> Future for During<'_, B, F> {
 /// Id of the task an entry belongs to; zero outside any task.
 pub fn task_of(entry: &Entry) -> TaskId {
     entry.task.as_ref().map_or(TaskId(0), |task| task.id)
-}
-
-/// A mutex whose holder panicked still guards sound data here: every critical section is a few moves.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -8,8 +8,9 @@ use std::panic::Location;
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 
-use crate::Backend;
-use crate::registry::{Resource, WaitKind, lock};
+use crate::backend::Backend;
+use crate::mutex::lock;
+use crate::registry::{Resource, WaitKind};
 use crate::time::{Deadline, within};
 
 enum Cell<A> {

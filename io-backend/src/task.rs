@@ -5,12 +5,11 @@
 
 use std::cell::RefCell;
 use std::future::Future;
+use std::panic::Location;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
-
-use crate::lock::Held;
 
 /// Number of a task, unique in one backend. Zero is "outside any task".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,6 +41,18 @@ impl std::fmt::Display for TaskName {
             None => f.write_str(self.role),
         }
     }
+}
+
+/// Rank of a lock: locks are acquired in ascending order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Level(pub u16);
+
+/// A lock that a task holds.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    pub(crate) level: Level,
+    pub(crate) name: Arc<str>,
+    pub(crate) site: &'static Location<'static>,
 }
 
 /// The task a thread is polling right now.

@@ -9,8 +9,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::Backend;
-
 /// A point on a node's monotonic clock, in nanoseconds since the backend was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(pub u64);
@@ -37,6 +35,23 @@ impl Sub<Duration> for Moment {
     }
 }
 
+/// What a wait needs of a backend: the monotonic clock, and timers on it.
+pub trait Clock: Send + Sync + 'static {
+    /// Completes at the moment it was made for, never earlier. Dropping it cancels it.
+    type Timer: Future<Output = ()> + Send;
+
+    /// The monotonic clock: never goes back, may stand still while the process is paused.
+    fn now(&self) -> Moment;
+
+    /// Completes once the clock shows `at`.
+    fn timer(&self, at: Moment) -> Self::Timer;
+
+    /// A wait of this length, for loops that pace themselves.
+    fn sleep(&self, duration: Duration) -> Self::Timer {
+        self.timer(self.now() + duration)
+    }
+}
+
 /// Until when a wait may last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deadline {
@@ -46,13 +61,13 @@ pub enum Deadline {
 }
 
 impl Deadline {
-    pub fn after<B: Backend>(backend: &B, duration: Duration) -> Deadline {
-        Deadline::At(backend.now() + duration)
+    pub fn after<C: Clock>(clock: &C, duration: Duration) -> Deadline {
+        Deadline::At(clock.now() + duration)
     }
 
     /// Whether nothing may begin under it any more.
-    pub fn has_passed<B: Backend>(self, backend: &B) -> bool {
-        matches!(self, Deadline::At(at) if at <= backend.now())
+    pub fn has_passed<C: Clock>(self, clock: &C) -> bool {
+        matches!(self, Deadline::At(at) if at <= clock.now())
     }
 
     /// The earlier of two deadlines; an unbounded one is later than any moment.
@@ -81,26 +96,26 @@ impl std::error::Error for TimedOut {}
 
 /// Polls `future` until it is done or the deadline has passed. The timer is made only when the future
 /// was not ready at its first poll, so the path that need not wait costs nothing.
-pub fn within<B: Backend, F: Future>(
-    backend: &B,
+pub fn within<C: Clock, F: Future>(
+    clock: &C,
     deadline: Deadline,
     future: F,
 ) -> impl Future<Output = Result<F::Output, TimedOut>> {
-    Within { backend, deadline, timer: None, future }
+    Within { clock, deadline, timer: None, future }
 }
 
 pin_project_lite::pin_project! {
-    struct Within<'a, B: Backend, F> {
-        backend: &'a B,
+    struct Within<'a, C: Clock, F> {
+        clock: &'a C,
         deadline: Deadline,
         #[pin]
-        timer: Option<B::Timer>,
+        timer: Option<C::Timer>,
         #[pin]
         future: F,
     }
 }
 
-impl<B: Backend, F: Future> Future for Within<'_, B, F> {
+impl<C: Clock, F: Future> Future for Within<'_, C, F> {
     type Output = Result<F::Output, TimedOut>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -110,7 +125,7 @@ impl<B: Backend, F: Future> Future for Within<'_, B, F> {
         }
         let Deadline::At(at) = *this.deadline else { return Poll::Pending };
         if this.timer.is_none() {
-            this.timer.set(Some(this.backend.timer(at)));
+            this.timer.set(Some(this.clock.timer(at)));
         }
         match this.timer.as_pin_mut() {
             Some(timer) => timer.poll(cx).map(|()| Err(TimedOut)),

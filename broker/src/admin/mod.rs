@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use io_backend::network::{self, Stream};
+use io_backend::stream::{self, Stream};
 use io_backend::task::TaskHandle;
 use io_backend::{Backend, Deadline, Listener, Network, Published};
 use tracing::{debug, warn};
@@ -85,7 +85,7 @@ async fn answer<B: Backend>(
     let deadline = Deadline::after(backend, limits::ADMIN_DEADLINE);
     let mut head = BytesMut::with_capacity(1024);
     let response = loop {
-        if network::read(backend, &mut stream, &mut head, "admin request", deadline).await? == 0 {
+        if stream::read(backend, &mut stream, &mut head, "admin request", deadline).await? == 0 {
             return Ok(());
         }
         match parse(&head) {
@@ -96,7 +96,7 @@ async fn answer<B: Backend>(
             Parsed::OtherMethod => break Response::text(405, "only GET is served here\n"),
         }
     };
-    network::write_all(backend, &mut stream, &response.encode(), "admin response", deadline).await
+    stream::write_all(backend, &mut stream, &response.encode(), "admin response", deadline).await
 }
 
 enum Parsed {

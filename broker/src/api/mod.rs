@@ -15,11 +15,11 @@ pub mod declaration;
 pub mod test_requests;
 
 pub mod api_versions;
-pub mod create_topics;
 pub mod delete_topics;
 pub mod describe_cluster;
 pub mod describe_configs;
 pub mod describe_topic_partitions;
+pub mod create_topics;
 pub mod fetch;
 pub mod find_coordinator;
 pub mod init_producer_id;

@@ -1,8 +1,8 @@
 //! The configuration of a node: TOML, environment, command line; every key with unit, default and range.
 
+mod values;
 mod keys;
 mod load;
-mod values;
 
 pub use keys::{KEYS, Key, SetError};
 pub use load::{ConfigError, Source};

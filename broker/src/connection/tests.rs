@@ -4,7 +4,7 @@ use std::task::{self, Poll};
 use std::time::Duration;
 
 use bytes::Buf;
-use io_backend::{Backend, Deadline};
+use io_backend::{Clock, Deadline};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{

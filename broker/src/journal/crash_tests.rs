@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use io_backend::Backend;
+use io_backend::Clock;
 use io_backend::progress::Progress;
 
 use super::fake::Fake;

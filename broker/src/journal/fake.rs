@@ -17,7 +17,7 @@ use io_backend::disk::{DirEntry, DiskResult};
 use io_backend::real::RealStream;
 use io_backend::task::{Named, TaskIds};
 use io_backend::{
-    Backend, Deadline, DedicatedDisk, DedicatedFile, DedicatedLoop, Disk, DiskError, ExitStatus, File,
+    Backend, Clock, Deadline, DedicatedDisk, DedicatedFile, DedicatedLoop, Disk, DiskError, ExitStatus, File,
     Listener, Moment, Network, OpenHow, Registry, TaskHandle, TaskName,
 };
 
@@ -184,10 +184,21 @@ impl Fake {
     }
 }
 
+impl Clock for Fake {
+    type Timer = FakeTimer;
+
+    fn now(&self) -> Moment {
+        Moment(self.world().now)
+    }
+
+    fn timer(&self, at: Moment) -> FakeTimer {
+        FakeTimer { world: self.world.clone(), at: at.0 }
+    }
+}
+
 impl Backend for Fake {
     type Disk = FakeDisk;
     type Network = NoNetwork;
-    type Timer = FakeTimer;
 
     fn disk(&self) -> &FakeDisk {
         &self.disk
@@ -197,16 +208,8 @@ impl Backend for Fake {
         &NoNetwork
     }
 
-    fn now(&self) -> Moment {
-        Moment(self.world().now)
-    }
-
     fn wall_ms(&self) -> i64 {
         0
-    }
-
-    fn timer(&self, at: Moment) -> FakeTimer {
-        FakeTimer { world: self.world.clone(), at: at.0 }
     }
 
     fn random_u64(&self) -> u64 {

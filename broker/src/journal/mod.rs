@@ -1,40 +1,40 @@
 //! The journal: what makes records durable. One synced, sequential stream of files for all
 //! partitions of a node, and a second one for Raft.
 
+mod format;
+mod decision;
+mod line;
+mod machine;
 mod catalogue;
+mod stream;
+mod queue;
+mod files;
+mod commit;
+mod handle;
+mod scan;
+mod inspect;
+mod recovery;
+mod open;
 #[cfg(test)]
 mod catalogue_tests;
-mod commit;
 #[cfg(test)]
 mod crash_tests;
-mod decision;
 #[cfg(test)]
 mod decision_tests;
 #[cfg(test)]
 pub(crate) mod fake;
-mod files;
-mod format;
 #[cfg(test)]
 mod format_tests;
-mod handle;
-mod inspect;
-mod line;
 #[cfg(test)]
 mod line_tests;
-mod machine;
 #[cfg(test)]
 mod machine_tests;
-mod open;
 #[cfg(test)]
 mod open_tests;
-mod queue;
 #[cfg(test)]
 mod real_tests;
-mod recovery;
 #[cfg(test)]
 mod refusing_disk_tests;
-mod scan;
-mod stream;
 #[cfg(test)]
 pub(crate) mod tests;
 

@@ -97,7 +97,7 @@ fn a_full_disk_refuses_and_service_resumes_when_space_returns() {
     fake.run(async {
         let opened = reopen(&fake).await;
         let journal = &opened.journal;
-        io_backend::Backend::sleep(&fake, Duration::from_secs(1)).await;
+        io_backend::Clock::sleep(&fake, Duration::from_secs(1)).await;
         fake.world().full = true;
         let progress = Arc::new(Progress::default());
         let mut offset = 0;
@@ -110,7 +110,7 @@ fn a_full_disk_refuses_and_service_resumes_when_space_returns() {
         let other = Arc::new(Progress::default());
         assert_eq!(journal.submit(vec![entry(1, 0, b"x")], &other), Err(SubmitError::DiskFull));
         fake.world().full = false;
-        io_backend::Backend::sleep(&fake, Duration::from_secs(2)).await;
+        io_backend::Clock::sleep(&fake, Duration::from_secs(2)).await;
         commit(journal, &other, 0, 10).await;
         assert_eq!(other.failed_from(), None);
     });
@@ -121,7 +121,7 @@ fn a_journal_on_a_full_disk_opens_takes_what_is_no_record_and_goes_on_when_that_
     let fake = Fake::new();
     let committed = fake.run(async {
         let opened = reopen(&fake).await;
-        io_backend::Backend::sleep(&fake, Duration::from_secs(1)).await;
+        io_backend::Clock::sleep(&fake, Duration::from_secs(1)).await;
         fake.world().full = true;
         let progress = Arc::new(Progress::default());
         let mut offset = 0;
@@ -150,7 +150,7 @@ fn a_journal_on_a_full_disk_opens_takes_what_is_no_record_and_goes_on_when_that_
         until_reached(&progress, lsn).await;
         assert_eq!(progress.failed_from(), None);
         journal.release_before(lsn);
-        io_backend::Backend::sleep(&fake, Duration::from_secs(2)).await;
+        io_backend::Clock::sleep(&fake, Duration::from_secs(2)).await;
         commit(journal, &progress, committed, 3000).await;
         assert_eq!(progress.failed_from(), None, "a released file is used again, without new space");
     });
@@ -161,11 +161,11 @@ fn a_journal_without_a_descriptor_waits_for_one_and_loses_nothing() {
     let fake = Fake::new();
     fake.run(async {
         let opened = reopen(&fake).await;
-        io_backend::Backend::sleep(&fake, Duration::from_secs(1)).await;
+        io_backend::Clock::sleep(&fake, Duration::from_secs(1)).await;
         let progress = Arc::new(Progress::default());
         fake.world().opens_refused = 20;
         let lsn = opened.journal.submit(vec![entry(0, 0, &[1; 3000])], &progress).expect("taken");
-        io_backend::Backend::sleep(&fake, Duration::from_millis(500)).await;
+        io_backend::Clock::sleep(&fake, Duration::from_millis(500)).await;
         assert_eq!(opened.journal.status().no_file, Some(NoFile::NoDescriptor));
         until_reached(&progress, lsn).await;
         assert_eq!(progress.failed_from(), None);
@@ -185,7 +185,7 @@ fn rafts_journal_waits_for_space_and_what_it_took_is_not_lost() {
             metrics: Arc::default(),
         };
         let journal = open(context).await.expect("the journal opens").journal;
-        io_backend::Backend::sleep(&fake, Duration::from_secs(1)).await;
+        io_backend::Clock::sleep(&fake, Duration::from_secs(1)).await;
         fake.world().full = true;
         let progress = Arc::new(Progress::default());
         let hard_state = |offset| JournalEntry {
@@ -196,7 +196,7 @@ fn rafts_journal_waits_for_space_and_what_it_took_is_not_lost() {
         let mut last = Lsn(0);
         for offset in 0..40 {
             last = journal.submit(vec![hard_state(offset)], &progress).expect("taken");
-            io_backend::Backend::sleep(&fake, Duration::from_secs(1)).await;
+            io_backend::Clock::sleep(&fake, Duration::from_secs(1)).await;
         }
         assert_eq!(progress.failed_from(), None);
         assert!(progress.reached() < last.0 && journal.status().disk_full, "{:?}", journal.status());

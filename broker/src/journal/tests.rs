@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use io_backend::Deadline;
 use io_backend::progress::Progress;
+use io_backend::{Clock, Deadline};
 use uuid::Uuid;
 
 use super::fake::Fake;
@@ -167,7 +167,7 @@ fn what_arrives_while_a_commit_is_in_flight_is_the_next_group() {
 
 /// Until a commit is in flight.
 pub(super) async fn until_held(fake: &Fake) {
-    let tick = || io_backend::Backend::sleep(fake, Duration::from_millis(1));
+    let tick = || io_backend::Clock::sleep(fake, Duration::from_millis(1));
     let begun = |fake: &Fake| fake.world().log.iter().filter(|line| line.starts_with("commit")).count();
     let before = begun(fake);
     while begun(fake) == before {
@@ -182,9 +182,9 @@ fn an_idle_journal_does_nothing() {
         let opened = reopen(&fake).await;
         let progress = Arc::new(Progress::default());
         commit(&opened.journal, &progress, 0, 10).await;
-        io_backend::Backend::sleep(&fake, Duration::from_secs(1)).await;
+        io_backend::Clock::sleep(&fake, Duration::from_secs(1)).await;
         let before = fake.world().log.len();
-        io_backend::Backend::sleep(&fake, Duration::from_secs(3600)).await;
+        io_backend::Clock::sleep(&fake, Duration::from_secs(3600)).await;
         assert_eq!(fake.world().log.len(), before);
     });
 }
@@ -272,7 +272,7 @@ fn a_spare_that_a_killed_process_left_in_the_page_cache_is_made_durable_before_i
         fake.run(async {
             let opened = reopen(&fake).await;
             commit(&opened.journal, &Arc::default(), 0, 10).await;
-            io_backend::Backend::sleep(&fake, Duration::from_secs(1)).await;
+            io_backend::Clock::sleep(&fake, Duration::from_secs(1)).await;
         });
         if lost == "name" {
             assert!(fake.world().named.remove(&path(2)));
@@ -400,7 +400,7 @@ fn closing_ends_what_is_done_about_files() {
         let opened = open_with(&fake, large).await.unwrap();
         // The next file is begun with the first; each of its pieces takes a while from now on.
         fake.world().latency = 1_000_000_000;
-        io_backend::Backend::sleep(&fake, Duration::from_secs(3)).await;
+        io_backend::Clock::sleep(&fake, Duration::from_secs(3)).await;
         let pieces = |fake: &Fake| {
             fake.world().log.iter().filter(|line| line.starts_with("write /data/journal/000002")).count()
         };
@@ -408,7 +408,7 @@ fn closing_ends_what_is_done_about_files() {
         let deadline = Deadline::after(&fake, Duration::from_secs(8));
         assert_eq!(opened.journal.close(deadline).await, Ok(()));
         let done = fake.world().log.len();
-        io_backend::Backend::sleep(&fake, Duration::from_secs(60)).await;
+        io_backend::Clock::sleep(&fake, Duration::from_secs(60)).await;
         assert_eq!(fake.world().log.len(), done);
     });
 }

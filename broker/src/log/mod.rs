@@ -10,19 +10,19 @@
 //! from disk is served only when its checksum holds.
 
 pub mod batch;
-pub mod checkpoint;
 pub mod codec;
 pub mod epochs;
 pub mod index;
-pub mod open;
 pub mod open_files;
 pub mod producers;
-pub mod read;
 pub mod records;
-pub mod search;
 pub mod segment;
 pub mod snapshot;
 pub mod tail;
+pub mod checkpoint;
+pub mod open;
+pub mod read;
+pub mod search;
 pub mod validate;
 
 #[cfg(test)]

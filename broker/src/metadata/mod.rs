@@ -73,12 +73,12 @@ impl MetadataImage {
     }
 }
 
-pub mod apply;
-mod changes;
 pub mod configs;
-mod handle;
-mod producer_ids;
+pub mod apply;
 mod snapshot;
+mod handle;
+mod changes;
+mod producer_ids;
 mod start;
 
 pub use changes::{ChangeError, Changes};

@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use io_backend::Deadline;
 use io_backend::real::{DiskChoice, RealBackend};
+use io_backend::{Clock, Deadline};
 use uuid::Uuid;
 
 use super::*;

@@ -8,10 +8,10 @@ use crate::ids::{LeaderEpoch, Offset, PartitionId, ProducerId};
 use crate::log::producers::SequenceError;
 
 mod first_refused;
-mod handle;
 pub mod machine;
-mod open;
 mod owner;
+mod handle;
+mod open;
 #[cfg(test)]
 mod tests;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use io_backend::{Backend, Deadline};
+use io_backend::{Clock, Deadline};
 use uuid::Uuid;
 
 use super::*;

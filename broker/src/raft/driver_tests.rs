@@ -1,7 +1,7 @@
 use std::sync::Mutex;
 
-use io_backend::channel;
 use io_backend::real::{DiskChoice, RealBackend};
+use io_backend::{Clock, channel};
 use prometheus_client::metrics::gauge::Gauge;
 
 use super::*;

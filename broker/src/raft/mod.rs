@@ -12,9 +12,9 @@ use io_backend::{Moment, Replier};
 
 use crate::budget::Share;
 
-mod driver;
 mod logging;
 mod store;
+mod driver;
 
 pub(crate) use driver::{Driver, RaftContext};
 pub use driver::{RaftError, RaftStartError};

@@ -3,8 +3,8 @@ use std::path::Path;
 use std::pin::pin;
 use std::time::Duration;
 
-use io_backend::ExitStatus;
 use io_backend::real::{DiskChoice, RealBackend};
+use io_backend::{Clock, ExitStatus};
 use uuid::Uuid;
 
 use super::*;

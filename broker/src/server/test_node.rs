@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use io_backend::real::{DiskChoice, RealBackend};
-use io_backend::{Backend, Deadline, Listener, Network, Published, network};
+use io_backend::{Backend, Deadline, Listener, Network, Published, stream};
 use kafka_protocol::messages::{ApiKey, RequestHeader, RequestKind, ResponseHeader, ResponseKind};
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use uuid::Uuid;
@@ -28,7 +28,7 @@ use crate::raft::memory_journal::MemoryJournal;
 use crate::replicas::Replicas;
 use crate::stall::StorageHealth;
 
-type Stream = network::Stream<RealBackend>;
+type Stream = stream::Stream<RealBackend>;
 
 pub struct TestNode {
     pub context: Arc<Context<RealBackend>>,
@@ -168,7 +168,7 @@ impl Client {
 
     pub async fn send_bytes(&mut self, bytes: &[u8]) {
         let deadline = self.soon();
-        network::write_all(&self.backend, &mut self.stream, bytes, "test", deadline).await.unwrap();
+        stream::write_all(&self.backend, &mut self.stream, bytes, "test", deadline).await.unwrap();
     }
 
     pub async fn send(&mut self, correlation: i32, key: ApiKey, version: i16, request: RequestKind) {
@@ -186,8 +186,7 @@ impl Client {
                 }
             }
             let deadline = self.soon();
-            let read =
-                network::read(&self.backend, &mut self.stream, &mut self.input, "test", deadline).await;
+            let read = stream::read(&self.backend, &mut self.stream, &mut self.input, "test", deadline).await;
             match read {
                 Ok(1..) => {}
                 Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {

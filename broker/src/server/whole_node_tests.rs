@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use io_backend::real::{DiskChoice, RealBackend};
-use io_backend::{Backend, Deadline};
+use io_backend::{Clock, Deadline};
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;

@@ -4,11 +4,11 @@
 //! along its shape first: nothing that reaches the codec can make it allocate more than the bytes
 //! that really came justify.
 
-mod head;
 pub mod outgoing;
 pub mod records;
-mod response;
 pub mod shape;
+mod head;
+mod response;
 
 pub use head::{RequestHead, WireError, decode_body, read_head};
 pub use response::{Message, Response, encode};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::channel::{ReceiveError, SendError, channel};
 use crate::testing::{Wakes, poll_with, run, soon};
-use crate::{Backend, Deadline, WaitKind};
+use crate::{Backend, Clock, Deadline, WaitKind};
 
 #[test]
 fn room_goes_to_those_in_the_line_before_newcomers() {

@@ -3,9 +3,9 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use super::claim::{Broken, Outcome, ensure, eventually, soon};
 use super::disk::pattern;
-use super::{Broken, Outcome, ensure, eventually, soon};
-use crate::channel::{Receiver, Replier, Sender};
+use crate::channel::{Receiver, Replier, Sender, channel};
 use crate::disk::{DedicatedDisk, DedicatedFile, Disk, File, OpenHow};
 use crate::time::Deadline;
 use crate::{Backend, DedicatedLoop};
@@ -59,7 +59,7 @@ async fn write_some(disk: &impl DedicatedDisk, path: &Path) -> Outcome {
 
 pub(super) async fn a_dedicated_loop_writes_durably<B: Backend>(backend: &B, dir: &Path) -> Outcome {
     let path = prefilled(backend, dir).await?;
-    let (told, mut tells) = crate::channel(backend, "dedicated loop tells", 1);
+    let (told, mut tells) = channel(backend, "dedicated loop tells", 1);
     drop(backend.spawn_dedicated("writer", WriteSome { path: path.clone(), told }));
     tells.receive(soon(backend)).await?.map_err(Broken)?;
     ensure!(read_back(backend, &path, 0).await? == pattern(1, BLOCK), "the durable write is not there");
@@ -87,7 +87,7 @@ impl<B: Backend> DedicatedLoop<B> for Serve<B> {
 
 pub(super) async fn a_dedicated_loop_serves_requests<B: Backend>(backend: &B, dir: &Path) -> Outcome {
     let path = prefilled(backend, dir).await?;
-    let (sender, requests) = crate::channel(backend, "durable writes", 4);
+    let (sender, requests) = channel(backend, "durable writes", 4);
     let running = backend.spawn_dedicated("server", Serve { path: path.clone(), requests });
     for block in (0..16).rev() {
         let (replier, reply) = sender.reply("durable write");
@@ -112,7 +112,7 @@ impl<B: Backend> DedicatedLoop<B> for WaitForever<B> {
 }
 
 pub(super) async fn a_dedicated_loop_can_be_ended<B: Backend>(backend: &B, _dir: &Path) -> Outcome {
-    let (sender, requests) = crate::channel(backend, "never used", 1);
+    let (sender, requests) = channel(backend, "never used", 1);
     backend.spawn_dedicated("aborted", WaitForever { requests }).abort();
     eventually(backend, "the loop's channel closes", || sender.is_closed()).await
 }

@@ -6,8 +6,9 @@ use std::pin::pin;
 
 use bytes::Bytes;
 
-use super::{Outcome, ensure, eventually, poll_once, soon};
+use super::claim::{Outcome, ensure, eventually, poll_once, soon};
 use crate::Backend;
+use crate::channel::channel;
 use crate::disk::{Disk, DiskResult, File, OpenHow};
 use crate::time::Deadline;
 
@@ -96,7 +97,7 @@ pub(super) async fn a_file_is_opened_as_asked<B: Backend>(backend: &B, dir: &Pat
 pub(super) async fn an_error_says_what_failed_where<B: Backend>(backend: &B, dir: &Path) -> Outcome {
     let path = dir.join("missing");
     let Err(error) = open(backend, &path, OpenHow::Existing).await else {
-        return Err(super::Broken("a missing file was opened".into()));
+        return Err(super::claim::Broken("a missing file was opened".into()));
     };
     ensure!(error.path == path, "the error is about {}", error.path.display());
     ensure!(error.operation == "open", "the error is of {:?}", error.operation);
@@ -174,7 +175,7 @@ pub(super) async fn writes_at_distinct_positions_do_not_disturb_each_other<B: Ba
     const WRITERS: u64 = 100;
     const BYTES: usize = 4_096;
     let file = open(backend, &dir.join("f"), OpenHow::OrCreate).await?;
-    let (done, mut finished) = crate::channel(backend, "writers", WRITERS as usize);
+    let (done, mut finished) = channel(backend, "writers", WRITERS as usize);
     for writer in 0..WRITERS {
         let (file, done, deadline) = (file.clone(), done.clone(), soon(backend));
         drop(backend.spawn("writer", async move {

@@ -5,22 +5,23 @@
 //! that hangs fails with what the process stood on. Nothing here measures how long something takes,
 //! except that it must not be shorter than asked for.
 
-mod dedicated;
+mod claim;
 mod disk;
+mod dedicated;
 mod network;
 mod tasks;
 mod waiting;
 
 use std::fmt;
 use std::path::Path;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker};
+use std::pin::pin;
 use std::time::Duration;
 
-use crate::Backend;
+use crate::backend::Backend;
 use crate::disk::Disk;
 use crate::registry::Entry;
 use crate::time::{Deadline, within};
+use claim::{Broken, Outcome, soon};
 
 /// How long one check may take on the backend's clock.
 const CHECK_TIME_MAX: Duration = Duration::from_secs(60);
@@ -59,27 +60,6 @@ impl fmt::Display for Report {
         write!(f, "{} checks, {} broken", self.checks.len(), self.broken().count())
     }
 }
-
-/// Why a check does not hold. Made from any error by `?`; no error itself.
-struct Broken(String);
-
-impl<E: fmt::Debug> From<E> for Broken {
-    fn from(error: E) -> Broken {
-        Broken(format!("{error:?}"))
-    }
-}
-
-type Outcome = Result<(), Broken>;
-
-/// Fails the check with a message unless the condition holds.
-macro_rules! ensure {
-    ($condition:expr, $($message:tt)+) => {
-        if !$condition {
-            return Err($crate::conformance::Broken(format!($($message)+)));
-        }
-    };
-}
-use ensure;
 
 /// Runs every check, one after the other, each in a directory of its own under `dir`.
 pub async fn all<B: Backend>(backend: &B, dir: &Path) -> Report {
@@ -158,30 +138,4 @@ fn line(entry: &Entry) -> String {
     let target = entry.target.as_deref().unwrap_or("-");
     let task = entry.task.as_ref().map_or_else(|| "no task".to_owned(), |task| task.name.to_string());
     format!("{} of {target} by {task} at {}", entry.what, entry.site)
-}
-
-fn soon<B: Backend>(backend: &B) -> Deadline {
-    Deadline::after(backend, Duration::from_secs(20))
-}
-
-fn in_ms<B: Backend>(backend: &B, ms: u64) -> Deadline {
-    Deadline::after(backend, Duration::from_millis(ms))
-}
-
-/// Polls once, with nobody to be woken.
-fn poll_once<F: Future>(future: Pin<&mut F>) -> Option<F::Output> {
-    match future.poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(output) => Some(output),
-        Poll::Pending => None,
-    }
-}
-
-/// Waits in steps until `done` holds.
-async fn eventually<B: Backend>(backend: &B, what: &str, done: impl Fn() -> bool) -> Outcome {
-    let until = backend.now() + Duration::from_secs(20);
-    while !done() {
-        ensure!(backend.now() < until, "never came true: {what}");
-        backend.sleep(Duration::from_millis(2)).await;
-    }
-    Ok(())
 }

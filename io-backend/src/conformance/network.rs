@@ -8,10 +8,12 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
 
+use super::claim::{Broken, Outcome, ensure, in_ms, poll_once, soon};
 use super::disk::pattern;
-use super::{Broken, Outcome, ensure, in_ms, poll_once, soon};
-use crate::network::{Listener, Network, Stream, Unread, read, write_all};
+use crate::channel::channel;
+use crate::network::{Listener, Network, Unread};
 use crate::registry::WaitKind;
+use crate::stream::{Stream, read, write_all};
 use crate::time::within;
 use crate::{Backend, Receiver};
 
@@ -19,7 +21,7 @@ use crate::{Backend, Receiver};
 async fn listening<B: Backend>(backend: &B) -> Result<(String, Receiver<B, (Stream<B>, String)>), Broken> {
     let listener = backend.network().listen("127.0.0.1:0").await?;
     let address = listener.local_address();
-    let (sender, receiver) = crate::channel(backend, "accepted", 4);
+    let (sender, receiver) = channel(backend, "accepted", 4);
     drop(backend.spawn("acceptor", async move {
         while let Ok(accepted) = listener.accept().await {
             if sender.try_send(accepted).is_err() {
@@ -88,7 +90,7 @@ pub(super) async fn much_arrives_whole_both_ways<B: Backend>(backend: &B, _dir: 
     const BYTES: usize = 3 << 20;
     let (mut near, mut far) = connected(backend).await?;
     let (own, deadline) = (backend.clone(), soon(backend));
-    let (told, mut tells) = crate::channel(backend, "far end", 1);
+    let (told, mut tells) = channel(backend, "far end", 1);
     drop(backend.spawn("far end", async move {
         let outcome = match read_exactly::<B>(&own, &mut far, BYTES).await {
             Ok(received) => write_all(&own, &mut far, &received, "response", deadline)

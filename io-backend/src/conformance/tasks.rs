@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
-use super::{Outcome, ensure, eventually, soon};
+use super::claim::{Outcome, ensure, eventually, soon};
 use crate::Backend;
 use crate::backend::{Pressure, Seam};
+use crate::channel::channel;
 use crate::task::{self, TaskName};
 use crate::time::{Deadline, within};
 
@@ -77,7 +78,7 @@ pub(super) async fn draws_differ<B: Backend>(backend: &B, _dir: &Path) -> Outcom
 }
 
 pub(super) async fn a_task_runs_also_without_its_handle<B: Backend>(backend: &B, _dir: &Path) -> Outcome {
-    let (sender, mut receiver) = crate::channel(backend, "from the task", 1);
+    let (sender, mut receiver) = channel(backend, "from the task", 1);
     let own = backend.clone();
     drop(backend.spawn("detached", async move {
         own.sleep(Duration::from_millis(1)).await;
@@ -103,7 +104,7 @@ pub(super) async fn an_aborted_task_ends<B: Backend>(backend: &B, _dir: &Path) -
 }
 
 pub(super) async fn a_task_knows_its_name<B: Backend>(backend: &B, _dir: &Path) -> Outcome {
-    let (sender, mut receiver) = crate::channel(backend, "names", 2);
+    let (sender, mut receiver) = channel(backend, "names", 2);
     for instance in ["one", "two"] {
         let (sender, own) = (sender.clone(), backend.clone());
         drop(backend.spawn(TaskName::of("worker", instance), async move {
@@ -116,7 +117,7 @@ pub(super) async fn a_task_knows_its_name<B: Backend>(backend: &B, _dir: &Path) 
     for _ in 0..2 {
         let (instance, first, then) = receiver.receive(soon(backend)).await?;
         let (Some(first), Some(then)) = (first, then) else {
-            return Err(super::Broken("a task does not know that it is one".into()));
+            return Err(super::claim::Broken("a task does not know that it is one".into()));
         };
         ensure!(first.name == TaskName::of("worker", instance), "it is called {}", first.name);
         ensure!(first.id == then.id, "its number changed at an await");

@@ -5,15 +5,15 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Broken, Outcome, ensure, eventually, in_ms, poll_once, soon};
+use super::claim::{Broken, Outcome, ensure, eventually, in_ms, poll_once, soon};
 use crate::Backend;
-use crate::channel::{ReceiveError, ReplyError, SendError};
+use crate::channel::{ReceiveError, ReplyError, SendError, channel};
 use crate::lock::{Level, Lock};
 use crate::published::Published;
 use crate::registry::WaitKind;
 
 pub(super) async fn messages_arrive_in_order<B: Backend>(backend: &B, _dir: &Path) -> Outcome {
-    let (sender, mut receiver) = crate::channel(backend, "numbers", 3);
+    let (sender, mut receiver) = channel(backend, "numbers", 3);
     let deadline = soon(backend);
     drop(backend.spawn("counter", async move {
         for number in 0..200 {
@@ -33,7 +33,7 @@ pub(super) async fn messages_arrive_in_order<B: Backend>(backend: &B, _dir: &Pat
 }
 
 pub(super) async fn a_full_channel_makes_its_senders_wait<B: Backend>(backend: &B, _dir: &Path) -> Outcome {
-    let (sender, mut receiver) = crate::channel(backend, "of two", 2);
+    let (sender, mut receiver) = channel(backend, "of two", 2);
     for number in 0..2 {
         ensure!(sender.try_send(number) == Ok(()), "there is room for {number}");
     }
@@ -56,10 +56,10 @@ pub(super) async fn a_full_channel_makes_its_senders_wait<B: Backend>(backend: &
 }
 
 pub(super) async fn a_closed_channel_says_so<B: Backend>(backend: &B, _dir: &Path) -> Outcome {
-    let (sender, receiver) = crate::channel(backend, "closing", 1);
+    let (sender, receiver) = channel(backend, "closing", 1);
     ensure!(sender.try_send(1) == Ok(()), "there is room");
     let (blocked, deadline) = (sender.clone(), soon(backend));
-    let (told, mut tells) = crate::channel(backend, "told", 1);
+    let (told, mut tells) = channel(backend, "told", 1);
     drop(backend.spawn("blocked", async move {
         let _ = told.try_send(blocked.send(2, deadline).await);
     }));
@@ -91,7 +91,7 @@ pub(super) async fn a_wait_for_a_message_names_its_channel<B: Backend>(backend: 
 }
 
 pub(super) async fn a_reply_is_answered_dropped_or_late<B: Backend>(backend: &B, _dir: &Path) -> Outcome {
-    let (sender, mut receiver) = crate::channel(backend, "questions", 4);
+    let (sender, mut receiver) = channel(backend, "questions", 4);
     let (deadline, own) = (soon(backend), backend.clone());
     drop(backend.spawn("oracle", async move {
         while let Ok((question, replier)) = receiver.receive(deadline).await {
@@ -120,7 +120,7 @@ pub(super) async fn a_lock_admits_one_at_a_time<B: Backend>(backend: &B, _dir: &
     const TASKS: usize = 8;
     const ROUNDS: usize = 20;
     let counter = Arc::new(Lock::new(backend, "counter", Level(1), 0));
-    let (told, mut tells) = crate::channel(backend, "done", TASKS);
+    let (told, mut tells) = channel(backend, "done", TASKS);
     for _ in 0..TASKS {
         let (counter, told, own) = (counter.clone(), told.clone(), backend.clone());
         drop(backend.spawn("adder", async move {
@@ -145,7 +145,7 @@ pub(super) async fn a_lock_admits_one_at_a_time<B: Backend>(backend: &B, _dir: &
 
 pub(super) async fn a_wait_for_a_lock_ends_at_its_deadline<B: Backend>(backend: &B, _dir: &Path) -> Outcome {
     let held = Arc::new(Lock::new(backend, "conformance lock", Level(1), ()));
-    let (told, mut tells) = crate::channel(backend, "told", 1);
+    let (told, mut tells) = channel(backend, "told", 1);
     let guard = held.try_lock().ok_or_else(|| Broken("a free lock is refused".into()))?;
     let (other, own) = (held.clone(), backend.clone());
     drop(backend.spawn("contender", async move {

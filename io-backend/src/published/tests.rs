@@ -2,11 +2,11 @@ use std::pin::pin;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use crate::Backend;
 use crate::Deadline;
+use crate::mutex::lock;
 use crate::published::Published;
-use crate::registry::lock;
 use crate::testing::{Wakes, poll_with, run, soon};
+use crate::{Backend, Clock};
 
 #[test]
 fn a_value_that_is_wanted_already_is_returned_at_once() {

@@ -12,63 +12,15 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use super::core::Core;
 use super::dedicated::{self, RealDedicatedDisk};
+use super::kind::{DiskChoice, DiskKind};
 use super::ring;
 use crate::disk::{DedicatedDisk, DedicatedFile, DiskResult};
-
-/// What the operator asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DiskChoice {
-    #[default]
-    Auto,
-    Uring,
-    Threads,
-}
-
-impl FromStr for DiskChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<DiskChoice, String> {
-        match text {
-            "auto" => Ok(DiskChoice::Auto),
-            "uring" => Ok(DiskChoice::Uring),
-            "threads" => Ok(DiskChoice::Threads),
-            other => Err(format!("unknown disk {other:?}: auto, uring or threads")),
-        }
-    }
-}
-
-impl fmt::Display for DiskChoice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            DiskChoice::Auto => "auto",
-            DiskChoice::Uring => "uring",
-            DiskChoice::Threads => "threads",
-        })
-    }
-}
-
-/// What is used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DiskKind {
-    Uring,
-    Threads,
-}
-
-impl fmt::Display for DiskKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            DiskKind::Uring => "uring",
-            DiskKind::Threads => "threads",
-        })
-    }
-}
 
 /// What was chosen, and on which figures. Displays as `threads (sync p50 131 us, uring 335 us)`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,8 +10,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Instant;
 
-use super::core::elapsed;
 use crate::registry::{Registry, WaitKind};
+use crate::time::Moment;
+
+/// The monotonic clock of a node that began at `origin`.
+pub(super) fn elapsed(origin: Instant) -> Moment {
+    Moment(u64::try_from(origin.elapsed().as_nanos()).unwrap_or(u64::MAX))
+}
 
 pub(super) struct Closer {
     files: Option<Sender<Closing>>,

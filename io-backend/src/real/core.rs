@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::closer::Closer;
-use super::network::Sockets;
+use super::closer::{Closer, elapsed};
+use super::sockets::Sockets;
 use crate::disk::{DiskClass, DiskError, DiskResult};
 use crate::registry::{InFlight, Registry, WaitKind};
 use crate::task::{self, TaskId, TaskIds};
@@ -28,11 +28,6 @@ pub(super) struct Core {
     pub(super) taken: Mutex<Vec<std::fs::File>>,
     /// One of each class of disk operations, in the order of [`DiskClass::ALL`].
     room: [Arc<Semaphore>; DiskClass::ALL.len()],
-}
-
-/// The monotonic clock of a node that began at `origin`.
-pub(super) fn elapsed(origin: Instant) -> Moment {
-    Moment(u64::try_from(origin.elapsed().as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// What an operation is, for the registry and for its error.

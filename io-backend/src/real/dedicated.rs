@@ -18,8 +18,8 @@ use std::task::Poll;
 
 use tokio::sync::{Notify, oneshot};
 
-use super::choose::DiskKind;
 use super::core::{Core, Job};
+use super::kind::DiskKind;
 use super::ring::{self, Operations};
 use super::system;
 use crate::disk::{DedicatedDisk, DedicatedFile, DiskError, DiskResult};

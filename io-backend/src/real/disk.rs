@@ -12,9 +12,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::choose::DiskKind;
 use super::core::{Core, Job};
 use super::dedicated::RealDedicatedDisk;
+use super::kind::DiskKind;
 use super::ring::{Ring, RingDescriptor};
 use super::system;
 use crate::disk::{DirEntry, Disk, DiskClass, DiskResult, File, OpenHow};
@@ -207,7 +207,7 @@ impl Disk for RealDisk {
             let file =
                 std::fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(lock)?;
             system::take(&file)?;
-            crate::registry::lock(&core.taken).push(file);
+            crate::mutex::lock(&core.taken).push(file);
             Ok(())
         })
     }

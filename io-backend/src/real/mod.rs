@@ -4,6 +4,10 @@
 //! that std does not offer) and to `ring` (descriptors shared with the ring thread).
 //! Invariants: a buffer or descriptor that the kernel may still use is owned until the operation is
 //! done, whoever stopped waiting; no I/O error panics.
+//!
+//! In layers: `system` calls that std does not offer, `memory` to give back, the `kind`s of disk, `sockets` to shut down, the
+//! `closer` of files, the `core` that all share, the `ring`'s thread, `dedicated` loops, the `disk`, the trial that
+//! `choose`s between the kinds, the `network`; this file makes a backend of them.
 
 #![allow(
     clippy::disallowed_methods,
@@ -11,24 +15,27 @@
     reason = "the one place where a node's backend meets the operating system"
 )]
 
-mod choose;
+mod system;
+mod memory;
+mod kind;
+mod sockets;
 mod closer;
 mod core;
+mod ring;
 mod dedicated;
 mod disk;
-mod memory;
+mod choose;
 mod network;
-mod ring;
-mod system;
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-pub use choose::{DiskChoice, DiskKind, DiskReport};
+pub use choose::DiskReport;
 pub use dedicated::{RealDedicatedDisk, RealDedicatedFile};
 pub use disk::{RealDisk, RealFile};
+pub use kind::{DiskChoice, DiskKind};
 pub use memory::MemoryReturn;
 pub use network::{RealListener, RealNetwork, RealStream};
 pub use system::{exit_now, raise_descriptor_limit};
@@ -36,7 +43,7 @@ pub use system::{exit_now, raise_descriptor_limit};
 use crate::backend::{Backend, DedicatedLoop, ExitStatus};
 use crate::registry::Registry;
 use crate::task::{Named, TaskHandle, TaskName};
-use crate::time::Moment;
+use crate::time::{Clock, Moment};
 
 use self::core::Core;
 
@@ -83,10 +90,21 @@ impl RealBackend {
     }
 }
 
+impl Clock for RealBackend {
+    type Timer = tokio::time::Sleep;
+
+    fn now(&self) -> Moment {
+        self.parts.core.now()
+    }
+
+    fn timer(&self, at: Moment) -> tokio::time::Sleep {
+        self.parts.core.inside(|| tokio::time::sleep_until(self.parts.core.instant(at)))
+    }
+}
+
 impl Backend for RealBackend {
     type Disk = RealDisk;
     type Network = RealNetwork;
-    type Timer = tokio::time::Sleep;
 
     fn disk(&self) -> &RealDisk {
         &self.parts.disk
@@ -96,10 +114,6 @@ impl Backend for RealBackend {
         &self.parts.network
     }
 
-    fn now(&self) -> Moment {
-        self.parts.core.now()
-    }
-
     fn wall_ms(&self) -> i64 {
         let now = SystemTime::now();
         let ms = |d: std::time::Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
@@ -107,10 +121,6 @@ impl Backend for RealBackend {
             Ok(after) => ms(after),
             Err(before) => -ms(before.duration()),
         }
-    }
-
-    fn timer(&self, at: Moment) -> tokio::time::Sleep {
-        self.parts.core.inside(|| tokio::time::sleep_until(self.parts.core.instant(at)))
     }
 
     fn random_u64(&self) -> u64 {

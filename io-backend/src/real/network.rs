@@ -1,70 +1,21 @@
-//! TCP through tokio, without Nagle's delay; and the list of sockets to shut down when the process ends.
-//!
-//! A process with a thread stuck in the kernel stays alive, and its sockets with it, through `exit` and
-//! even `kill -9`: so each socket is shut down by hand first.
+//! TCP through tokio, without Nagle's delay.
 
-use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::AsRawFd;
 use std::panic::Location;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::core::{Core, Job};
+use super::sockets::{Sockets, Watched};
 use super::system;
 use crate::network::{Listener, Network, Unread};
-use crate::registry::{WaitKind, lock};
+use crate::registry::WaitKind;
 use crate::time::Deadline;
-
-/// The open sockets of the process.
-#[derive(Default)]
-pub(super) struct Sockets {
-    open: Mutex<Open>,
-}
-
-#[derive(Default)]
-struct Open {
-    exiting: bool,
-    descriptors: BTreeSet<RawFd>,
-}
-
-impl Sockets {
-    /// Shuts down every socket, and every one that is still to come.
-    pub(super) fn close_all(&self) {
-        let mut open = lock(&self.open);
-        open.exiting = true;
-        for socket in &open.descriptors {
-            system::shut_down(*socket);
-        }
-    }
-
-    fn watch(self: &Arc<Self>, socket: &impl AsRawFd) -> Watched {
-        let descriptor = socket.as_raw_fd();
-        let mut open = lock(&self.open);
-        open.descriptors.insert(descriptor);
-        if open.exiting {
-            system::shut_down(descriptor);
-        }
-        Watched { sockets: self.clone(), descriptor }
-    }
-}
-
-/// Keeps a socket on the list. Stands before the socket in its struct: off the list first, closed then, so that
-/// a number on the list is never somebody else's descriptor.
-struct Watched {
-    sockets: Arc<Sockets>,
-    descriptor: RawFd,
-}
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        lock(&self.sockets.open).descriptors.remove(&self.descriptor);
-    }
-}
 
 #[derive(Clone)]
 pub struct RealNetwork {
@@ -84,7 +35,7 @@ impl Network for RealNetwork {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?.to_string();
         let watched = self.core.sockets.watch(&listener);
-        Ok(RealListener { watched, listener, core: self.core.clone(), address: address.into() })
+        Ok(RealListener { _watched: watched, listener, core: self.core.clone(), address: address.into() })
     }
 
     #[track_caller]
@@ -107,7 +58,7 @@ impl Network for RealNetwork {
 }
 
 pub struct RealListener {
-    watched: Watched,
+    _watched: Watched,
     listener: TcpListener,
     core: Arc<Core>,
     address: Arc<str>,
@@ -124,7 +75,7 @@ impl Listener for RealListener {
             let idle = Deadline::Unbounded("clients come when they come; aborting the task ends it");
             let accepted = self.core.wait(&job, idle, self.listener.accept()).await;
             let (stream, peer) = accepted.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
-            Ok((RealStream::new(&self.watched.sockets, stream)?, peer.to_string()))
+            Ok((RealStream::new(&self.core.sockets, stream)?, peer.to_string()))
         }
     }
 

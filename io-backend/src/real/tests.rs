@@ -13,9 +13,10 @@ use bytes::{Bytes, BytesMut};
 
 use super::{DiskKind, RealBackend, RealDedicatedDisk, RealDisk};
 use crate::disk::{DedicatedDisk, DedicatedFile, Disk, DiskClass, File, OpenHow};
-use crate::network::{Listener, Network, read};
+use crate::network::{Listener, Network};
+use crate::stream::read;
 use crate::testing::{eventually, poll_with, soon};
-use crate::{Backend, Deadline, DedicatedLoop, channel};
+use crate::{Backend, Clock, Deadline, DedicatedLoop, channel};
 
 /// More than a pipe holds.
 const BYTES: usize = 1 << 20;

@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex};
 use std::task::Waker;
 use std::time::Duration;
 
-use crate::Backend;
-use crate::registry::{Entry, Observer, Registry, WaitKind, lock};
+use crate::mutex::lock;
+use crate::registry::{Entry, Observer, Registry, WaitKind};
 use crate::task::Named;
 use crate::testing::{poll_with, run, some_task};
 use crate::time::{Deadline, Moment, within};
+use crate::{Backend, Clock};
 
 #[test]
 fn a_wait_is_an_entry_from_its_first_pending_until_it_is_dropped() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::channel::channel;
 use crate::reply::{Replier, ReplyError};
 use crate::testing::{Wakes, poll_with, run, soon};
-use crate::{Backend, Deadline, WaitKind};
+use crate::{Backend, Clock, Deadline, WaitKind};
 
 #[test]
 fn an_answer_wakes_the_waiter_once() {

@@ -1,7 +1,7 @@
 use std::future::{pending, ready};
 use std::time::Duration;
 
-use crate::Backend;
+use crate::Clock;
 use crate::testing::run;
 use crate::time::{Deadline, Moment, TimedOut, within};
 

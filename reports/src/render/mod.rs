@@ -1,8 +1,8 @@
 //! Renderings of records. All are pure functions from a record to text.
 
+pub mod terminal;
 pub mod html;
 pub mod junit;
-pub mod terminal;
 
 #[cfg(test)]
 pub(crate) mod sample;

@@ -4,10 +4,10 @@
 //! each has a test in which it rejects a bad history. A checker that finds nothing has a name that says what
 //! was looked for, so that a passing run says what it passed.
 
-pub mod answers;
 pub mod budgets;
-pub mod causes;
 pub mod circumstances;
+pub mod answers;
+pub mod causes;
 pub mod corruption;
 pub mod endings;
 pub mod epochs;

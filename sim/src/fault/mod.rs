@@ -6,16 +6,16 @@
 //! carries their decisions out, and process and clock faults itself. Every touch counts as a hit,
 //! since a fault that never hit anything has shown nothing.
 
+pub mod duration;
+pub mod select;
+pub mod trigger;
+pub mod model;
 pub mod active;
 pub mod disk;
-pub mod duration;
-pub mod model;
 pub mod network;
 pub mod process;
 pub mod seam;
-pub mod select;
 pub mod task;
-pub mod trigger;
 
 pub use active::{ActiveFaults, FaultHits, FaultId};
 pub use duration::{Extent, Offset, Span};

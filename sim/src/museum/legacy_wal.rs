@@ -20,7 +20,7 @@ use io_backend::disk::DiskResult;
 use io_backend::progress::Progress;
 use io_backend::time::TimedOut;
 use io_backend::{
-    Backend, Deadline, Disk, File, Level, Lock, OpenHow, Receiver, Replier, Sender, TaskName, channel,
+    Backend, Clock, Deadline, Disk, File, Level, Lock, OpenHow, Receiver, Replier, Sender, TaskName, channel,
 };
 
 use super::frame;

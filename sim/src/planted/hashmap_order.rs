@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use broker::parts::Parts;
 use bytes::{BufMut, BytesMut};
-use io_backend::network::write_all;
-use io_backend::{Backend, Deadline, Network};
+use io_backend::stream::write_all;
+use io_backend::{Backend, Clock, Deadline, Network};
 
 use crate::world::SimBackend;
 
@@ -45,7 +45,7 @@ fn names() -> String {
 async fn greet(backend: &SimBackend) {
     backend.sleep(Duration::from_secs(1)).await;
     let deadline = Deadline::after(backend, Duration::from_secs(5));
-    let address = format!("{}:9092", backend.process().machine.name);
+    let address = format!("{}:9092", backend.process().host.name);
     let Ok(mut stream) = backend.network().connect(&address, deadline).await else { return };
     let names = names();
     let mut body = BytesMut::new();

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use io_backend::disk::{DirEntry, DiskResult};
 use io_backend::{
-    Backend, Deadline, DedicatedDisk, DedicatedFile, DedicatedLoop, Disk, ExitStatus, File, Moment, OpenHow,
-    Pressure, Registry, Seam, TaskHandle, TaskName,
+    Backend, Clock, Deadline, DedicatedDisk, DedicatedFile, DedicatedLoop, Disk, ExitStatus, File, Moment,
+    OpenHow, Pressure, Registry, Seam, TaskHandle, TaskName,
 };
 
 use super::empty_fetches::LyingNetwork;
@@ -36,10 +36,21 @@ impl LyingBackend {
     }
 }
 
+impl Clock for LyingBackend {
+    type Timer = SimTimer;
+
+    fn now(&self) -> Moment {
+        self.inner.now()
+    }
+
+    fn timer(&self, at: Moment) -> SimTimer {
+        self.inner.timer(at)
+    }
+}
+
 impl Backend for LyingBackend {
     type Disk = LyingDisk;
     type Network = LyingNetwork;
-    type Timer = SimTimer;
 
     fn disk(&self) -> &LyingDisk {
         &self.disk
@@ -49,16 +60,8 @@ impl Backend for LyingBackend {
         &self.network
     }
 
-    fn now(&self) -> Moment {
-        self.inner.now()
-    }
-
     fn wall_ms(&self) -> i64 {
         self.inner.wall_ms()
-    }
-
-    fn timer(&self, at: Moment) -> SimTimer {
-        self.inner.timer(at)
     }
 
     fn random_u64(&self) -> u64 {

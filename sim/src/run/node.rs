@@ -10,7 +10,7 @@ use broker::ids::{BrokerId, PartitionId};
 use broker::journal::{EntryKind, RecoveredEntry};
 use broker::node::Node;
 use broker::parts::Parts;
-use io_backend::{Backend, Deadline};
+use io_backend::{Backend, Clock, Deadline};
 
 use super::witness::{LatestMetrics, Lives};
 use crate::checker::circumstances::Life;
@@ -63,7 +63,7 @@ pub(super) fn config(scenario: &Scenario, settings: &Settings, number: u32) -> C
 /// One process: starts the broker and serves until it is asked to stop.
 pub(super) async fn live(backend: SimBackend, setup: Setup) {
     let process = backend.process().clone();
-    setup.lives.began(&process.machine.name, process.incarnation, backend.universe().now());
+    setup.lives.began(&process.host.name, process.incarnation, backend.universe().now());
     setup.metrics.forget();
     if process.incarnation > 1 {
         backend.probe(Probe::NodeStartedAgain.name());
@@ -94,7 +94,7 @@ async fn serve<B: Backend>(seen: B, parts: Parts<B>, backend: SimBackend, setup:
     let process = backend.process().clone();
     let note = |note: &dyn Fn(&mut Life, u64)| {
         let now = backend.universe().now();
-        setup.lives.note(&process.machine.name, process.incarnation, |life| note(life, now));
+        setup.lives.note(&process.host.name, process.incarnation, |life| note(life, now));
     };
     let image = node.context().metadata.image();
     note(&|life, now| {
@@ -150,7 +150,7 @@ fn watched<B: Backend>(
                 backend.probe(Probe::RecordsRecovered.name());
             }
             let process = backend.process();
-            lives.note(&process.machine.name, process.incarnation, |life| {
+            lives.note(&process.host.name, process.incarnation, |life| {
                 life.torn_tail |= opened.torn_tail.is_some();
             });
             *lock(&batches) = batches_to_replay(opened.entries.clone());
@@ -166,7 +166,7 @@ fn watched<B: Backend>(
                 raft_backend.probe(Probe::SnapshotRecovered.name());
             }
             let process = raft_backend.process();
-            raft_lives.note(&process.machine.name, process.incarnation, |life| {
+            raft_lives.note(&process.host.name, process.incarnation, |life| {
                 life.raft_replayed += raft_entries_to_replay(&opened.entries);
             });
             Ok(opened)

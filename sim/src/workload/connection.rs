@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use io_backend::network::Stream;
+use io_backend::stream::Stream;
 use io_backend::{Backend, Deadline, Moment, Network, WaitKind, within};
 use kafka_protocol::messages::{ApiVersionsRequest, RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{

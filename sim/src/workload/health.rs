@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
-use io_backend::{Backend, Deadline, Network, TaskName, network};
+use io_backend::{Backend, Deadline, Network, TaskName, stream};
 
 use super::Client;
 use crate::history::{HealthCheck, Readiness};
@@ -44,10 +44,10 @@ async fn check<B: Backend>(client: &Client<B>, node: u32) {
 async fn ask<B: Backend>(backend: &B, address: &str) -> std::io::Result<Readiness> {
     let deadline = Deadline::after(backend, WITHIN);
     let mut stream = backend.network().connect(address, deadline).await?;
-    network::write_all(backend, &mut stream, REQUEST, "health request", deadline).await?;
+    stream::write_all(backend, &mut stream, REQUEST, "health request", deadline).await?;
     let mut answer = BytesMut::with_capacity(1024);
     while answer.len() < ANSWER_BYTES_MAX {
-        if network::read(backend, &mut stream, &mut answer, "health answer", deadline).await? == 0 {
+        if stream::read(backend, &mut stream, &mut answer, "health answer", deadline).await? == 0 {
             break;
         }
         answer.reserve(1024);

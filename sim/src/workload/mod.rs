@@ -4,26 +4,26 @@
 //! into the history. They know a [`io_backend::Backend`] and nothing of the world around it. What they want is drawn
 //! from streams of their own, so that two brokers under the same seed are asked for the same things.
 
-mod batch;
-mod churner;
 mod codec;
 mod connection;
-mod consumer;
-mod creator;
-mod fetcher;
-mod field;
 mod health;
-mod hostile;
-mod leavers;
 mod lookups;
 pub mod payload;
-mod probes;
-mod producer;
+mod batch;
+mod fetcher;
 mod reader;
 mod retries;
-mod schedule;
 mod shape;
+mod consumer;
+mod producer;
+mod creator;
+mod schedule;
+mod field;
 mod writer;
+mod churner;
+mod hostile;
+mod leavers;
+mod probes;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

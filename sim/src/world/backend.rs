@@ -1,21 +1,21 @@
 //! The backend that a simulated process sees.
 
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Poll, Waker};
 
 use io_backend::{
-    Backend, DedicatedLoop, ExitStatus, Moment, Pressure, Registry, Seam, TaskHandle, TaskName,
+    Backend, Clock, DedicatedLoop, ExitStatus, Moment, Pressure, Registry, Seam, TaskHandle, TaskName,
 };
 
-use super::disk::{SimDedicatedDisk, SimDisk};
+use super::disk::{Device, SimDedicatedDisk, SimDisk};
+use super::ending::Cause;
 use super::lock;
-use super::network::SimNetwork;
-use super::process::{Cause, Process};
-use super::tasks;
+use super::network::{Network, SimNetwork};
+use super::process::Process;
+use super::runner;
 use super::threads::SimThread;
-use super::timers::TimerKey;
+use super::timer::{SimClock, SimTimer};
 use super::universe::Universe;
 use crate::fault;
 
@@ -25,16 +25,18 @@ pub struct SimBackend {
     process: Arc<Process>,
     /// Whose threads run what is spawned through this handle.
     thread: Arc<SimThread>,
+    clock: SimClock,
     disk: SimDisk,
     network: SimNetwork,
 }
 
 impl SimBackend {
-    pub(super) fn new(process: Arc<Process>) -> SimBackend {
+    pub(super) fn new(process: Arc<Process>, device: &Arc<Device>, network: &Arc<Network>) -> SimBackend {
         SimBackend {
             thread: process.runtime.clone(),
-            disk: SimDisk::new(&process),
-            network: SimNetwork::new(&process),
+            clock: SimClock::of(&process.host),
+            disk: SimDisk::new(&process, device),
+            network: SimNetwork::new(&process, network),
             process,
         }
     }
@@ -93,10 +95,21 @@ impl Drop for Blocked<'_> {
     }
 }
 
+impl Clock for SimBackend {
+    type Timer = SimTimer;
+
+    fn now(&self) -> Moment {
+        self.clock.now()
+    }
+
+    fn timer(&self, at: Moment) -> SimTimer {
+        self.clock.timer(at)
+    }
+}
+
 impl Backend for SimBackend {
     type Disk = SimDisk;
     type Network = SimNetwork;
-    type Timer = SimTimer;
 
     fn disk(&self) -> &SimDisk {
         &self.disk
@@ -106,17 +119,8 @@ impl Backend for SimBackend {
         &self.network
     }
 
-    fn now(&self) -> Moment {
-        self.universe().guard.check();
-        Moment(self.process.machine.local_now())
-    }
-
     fn wall_ms(&self) -> i64 {
-        lock(&self.process.machine.clock).wall_ms(self.universe().now())
-    }
-
-    fn timer(&self, at: Moment) -> SimTimer {
-        SimTimer { process: self.process.clone(), at: at.0, key: None }
+        lock(&self.process.host.clock).wall_ms(self.universe().now())
     }
 
     fn random_u64(&self) -> u64 {
@@ -132,21 +136,21 @@ impl Backend for SimBackend {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        tasks::spawn(&self.process, &self.thread, name.into(), future)
+        runner::spawn(&self.process, &self.thread, name.into(), future)
     }
 
     fn spawn_dedicated<L: DedicatedLoop<Self>>(&self, name: impl Into<TaskName>, body: L) -> TaskHandle {
         let name = name.into();
         let thread = SimThread::new(name.to_string(), 1);
-        let disk = SimDedicatedDisk::new(&self.process);
-        tasks::spawn(&self.process, &thread, name, body.run(disk))
+        let disk = SimDedicatedDisk::new(&self.disk);
+        runner::spawn(&self.process, &thread, name, body.run(disk))
     }
 
     fn pressure(&self, seam: Seam<'_>) -> Pressure {
         let universe = self.universe();
         let mut stream = lock(&self.process.pressure);
         universe.with_faults(|faults| {
-            fault::seam::pressure(faults, &self.process.machine.name, seam, universe.now(), &mut stream)
+            fault::seam::pressure(faults, &self.process.host.name, seam, universe.now(), &mut stream)
         })
     }
 
@@ -156,49 +160,5 @@ impl Backend for SimBackend {
 
     fn exit(&self, status: ExitStatus, why: &str) {
         self.process.end_soon(Cause::Exited(status, why.to_owned()));
-    }
-}
-
-/// Completes when the machine's monotonic clock shows `at`.
-pub struct SimTimer {
-    process: Arc<Process>,
-    at: u64,
-    key: Option<TimerKey>,
-}
-
-impl Future for SimTimer {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = &mut *self;
-        let universe = this.process.universe();
-        let (reached, world_at) = {
-            let clock = lock(&this.process.machine.clock);
-            (clock.local(universe.now()) >= this.at, clock.world(this.at))
-        };
-        if reached {
-            if let Some(key) = this.key.take() {
-                universe.cancel(key);
-            }
-            return Poll::Ready(());
-        }
-        match this.key {
-            Some(key) if key.at == world_at && universe.rewake(key, cx.waker()) => {}
-            other => {
-                if let Some(key) = other {
-                    universe.cancel(key);
-                }
-                this.key = Some(universe.wake_at(world_at, cx.waker()));
-            }
-        }
-        Poll::Pending
-    }
-}
-
-impl Drop for SimTimer {
-    fn drop(&mut self) {
-        if let Some(key) = self.key.take() {
-            self.process.universe().cancel(key);
-        }
     }
 }

@@ -3,7 +3,7 @@
 //! A machine keeps its name, clocks and disk; a process is one start of a program on it and loses
 //! everything but what is on the disk. At most one process per machine.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
 
@@ -11,11 +11,15 @@ use futures::future::BoxFuture;
 use io_backend::{ExitStatus, TaskName};
 
 use super::backend::SimBackend;
-use super::clock::ClockView;
 use super::disk::Device;
+use super::ending::{Cause, Ending};
+use super::host::Host;
 use super::lock;
-use super::process::{Cause, Process, ProcessCounts};
-use super::tasks;
+use super::network::{Network, NetworkCounts};
+use super::observe::observe;
+use super::process::{Keeper, Process};
+use super::runner;
+use super::snapshot::ProcessSnapshot;
 use super::trace::{Event, What};
 use super::universe::Universe;
 
@@ -26,48 +30,38 @@ const FAILED_STARTS_DOUBLE: u32 = 4;
 pub type Program = Arc<dyn Fn(SimBackend) -> BoxFuture<'static, ()> + Send + Sync>;
 
 pub struct Machine {
-    pub name: Arc<str>,
+    pub host: Arc<Host>,
     pub disk: Arc<Device>,
-    pub(super) clock: Mutex<ClockView>,
-    universe: Arc<Universe>,
+    network: Arc<Network>,
+    /// How processes ended so far, those of other machines included.
+    endings: Arc<Mutex<Vec<Ending>>>,
     program: Mutex<Option<Program>>,
     process: Mutex<Option<Arc<Process>>>,
     starts: AtomicU64,
-    /// Pauses in force.
-    pauses: AtomicU32,
-    powered: AtomicBool,
     /// Nanoseconds after which a supervisor starts an ended process again.
     supervised: Mutex<Option<u64>>,
     /// Processes in a row that ended by themselves before they served.
     failed_starts: AtomicU32,
     waiting_for_change: Mutex<Vec<Waker>>,
-    peaks: Mutex<Peaks>,
-}
-
-/// The most that one process of a machine had, of those that have ended.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Peaks {
-    pub(super) memory: u64,
-    pub(super) sockets: u64,
 }
 
 impl Machine {
-    pub(super) fn new(universe: &Arc<Universe>, name: &str) -> Arc<Machine> {
-        let name: Arc<str> = Arc::from(name);
+    pub(super) fn new(
+        host: Arc<Host>,
+        network: &Arc<Network>,
+        endings: &Arc<Mutex<Vec<Ending>>>,
+    ) -> Arc<Machine> {
         Arc::new(Machine {
-            disk: Device::new(universe, name.clone()),
-            name,
-            clock: Mutex::default(),
-            universe: universe.clone(),
+            disk: Device::new(host.universe(), host.name.clone()),
+            host,
+            network: network.clone(),
+            endings: endings.clone(),
             program: Mutex::default(),
             process: Mutex::default(),
             starts: AtomicU64::new(0),
-            pauses: AtomicU32::new(0),
-            powered: AtomicBool::new(true),
             supervised: Mutex::default(),
             failed_starts: AtomicU32::new(0),
             waiting_for_change: Mutex::default(),
-            peaks: Mutex::default(),
         })
     }
 
@@ -82,7 +76,7 @@ impl Machine {
     }
 
     pub fn universe(&self) -> &Arc<Universe> {
-        &self.universe
+        self.host.universe()
     }
 
     /// The running process.
@@ -90,21 +84,18 @@ impl Machine {
         lock(&self.process).clone()
     }
 
-    pub(super) fn peaks(&self) -> Peaks {
-        *lock(&self.peaks)
+    /// The backend of a process of this machine.
+    pub(super) fn backend_of(&self, process: Arc<Process>) -> SimBackend {
+        SimBackend::new(process, &self.disk, &self.network)
     }
 
-    /// A process ends: what it had at most is remembered.
-    pub(super) fn keep_peaks(&self, counts: ProcessCounts) {
-        *lock(&self.peaks) = Peaks { memory: counts.memory_peak, sockets: counts.sockets_peak };
+    pub(super) fn connections(&self) -> NetworkCounts {
+        self.network.counts(&self.host.name)
     }
 
-    pub fn is_powered(&self) -> bool {
-        self.powered.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn local_now(&self) -> u64 {
-        lock(&self.clock).local(self.universe.now())
+    /// Who waits for what in the running process.
+    pub(super) fn snapshot(&self) -> Option<ProcessSnapshot> {
+        self.process().map(|process| observe(&process, &self.disk))
     }
 
     pub fn set_program(&self, program: Program) {
@@ -117,14 +108,14 @@ impl Machine {
 
     /// Starts a process with no program of its own (a client's).
     pub(super) fn start_bare(self: &Arc<Machine>) -> SimBackend {
-        self.powered.store(true, Ordering::Relaxed);
+        self.host.set_powered(true);
         let incarnation = self.starts.fetch_add(1, Ordering::Relaxed) + 1;
-        let process = Process::new(self, incarnation);
+        let process = Process::new(&self.host, self.clone(), incarnation);
         *lock(&self.process) = Some(process.clone());
-        self.universe.event(
-            Event::new(What::ProcessStart).numbers(process.number, incarnation).named(self.name.clone()),
+        self.universe().event(
+            Event::new(What::ProcessStart).numbers(process.number, incarnation).named(self.host.name.clone()),
         );
-        SimBackend::new(process)
+        self.backend_of(process)
     }
 
     /// Starts the program if it is not running. False without a program or when one runs.
@@ -137,14 +128,14 @@ impl Machine {
         }
         let backend = self.start_bare();
         let process = backend.process().clone();
-        self.universe.network.machine_changed(&self.universe, &self.name);
+        self.network.machine_changed(&self.host.name);
         let main = process.clone();
         let future = async move {
             program(backend).await;
             main.end_soon(Cause::Exited(ExitStatus::Clean, "returned".to_owned()));
         };
         let runtime = process.runtime.clone();
-        drop(tasks::spawn(&process, &runtime, TaskName::from("main"), future));
+        drop(runner::spawn(&process, &runtime, TaskName::from("main"), future));
         self.changed();
         true
     }
@@ -163,8 +154,8 @@ impl Machine {
     /// The machine loses power: its process vanishes without a word to anyone, its disk keeps what was
     /// synced and some of the rest.
     pub fn power_loss(self: &Arc<Machine>) {
-        self.universe.event(Event::new(What::PowerLoss).named(self.name.clone()));
-        self.powered.store(false, Ordering::Relaxed);
+        self.universe().event(Event::new(What::PowerLoss).named(self.host.name.clone()));
+        self.host.set_powered(false);
         if let Some(process) = self.process() {
             process.vanished.store(true, Ordering::Relaxed);
             process.finish(Cause::PowerLost);
@@ -173,24 +164,16 @@ impl Machine {
     }
 
     pub fn power_on(self: &Arc<Machine>) {
-        self.powered.store(true, Ordering::Relaxed);
-        self.universe.network.machine_changed(&self.universe, &self.name);
-    }
-
-    pub(super) fn pause(&self) {
-        self.pauses.fetch_add(1, Ordering::Relaxed);
+        self.host.set_powered(true);
+        self.network.machine_changed(&self.host.name);
     }
 
     pub(super) fn resume(&self) {
-        if self.pauses.fetch_sub(1, Ordering::Relaxed) == 1
+        if self.host.resume()
             && let Some(process) = self.process()
         {
             process.catch_up();
         }
-    }
-
-    pub(super) fn is_paused(&self) -> bool {
-        self.pauses.load(Ordering::Relaxed) > 0
     }
 
     /// Registers for the next start or end of a process.
@@ -205,29 +188,36 @@ impl Machine {
         }
     }
 
-    /// The process of that number runs no more.
-    pub(super) fn process_ended(&self, number: u64) {
-        let mut running = lock(&self.process);
-        if running.as_ref().is_some_and(|process| process.number == number) {
-            let ended = running.take();
-            drop(running);
-            drop(ended);
-        }
-    }
-
     /// Tells who waits, and the supervisor. One whose process ends again and again before it serves waits longer and
     /// longer.
-    pub(super) fn after_end(self: &Arc<Machine>, cause: &Cause, served: bool) {
+    fn after_end(self: &Arc<Machine>, cause: &Cause, served: bool) {
         if served {
             self.failed_starts.store(0, Ordering::Relaxed);
         }
         if let (Cause::Exited(..), Some(after)) = (cause, *lock(&self.supervised)) {
             let failed = self.failed_starts.fetch_add(1, Ordering::Relaxed);
             let machine = self.clone();
-            self.universe.act_in(after << failed.min(FAILED_STARTS_DOUBLE), move |_| {
+            self.universe().act_in(after << failed.min(FAILED_STARTS_DOUBLE), move || {
                 machine.start();
             });
         }
         self.changed();
+    }
+}
+
+impl Keeper for Machine {
+    fn let_go(self: Arc<Self>, process: &Arc<Process>, cause: Cause) {
+        let ended = lock(&self.process).take_if(|running| running.number == process.number);
+        drop(ended);
+        self.disk.process_ended(process.number);
+        process.kill_all();
+        self.network.process_ended(process);
+        lock(&self.endings).push(Ending {
+            machine: self.host.name.to_string(),
+            incarnation: process.incarnation,
+            at: self.universe().now(),
+            cause: cause.clone(),
+        });
+        self.after_end(&cause, process.is_serving());
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use super::process::Ending;
+use super::ending::Ending;
 use super::spins::Spinner;
 use super::trace::{Event, Keep, Marked};
 use super::waits::Explanation;

@@ -8,39 +8,22 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Wake, Waker};
 
+use io_backend::Moment;
 use io_backend::disk::DiskClass;
 use io_backend::registry::{Entry, Observer, Registry};
-use io_backend::{ExitStatus, Moment};
 
 use super::alloc::{self, Account};
 use super::descriptors::Descriptors;
-use super::disk::Permits;
+use super::ending::Cause;
+use super::host::{Host, Peaks};
 use super::lock;
-use super::machine::Machine;
-use super::tasks::Task;
+use super::permits::Permits;
+use super::task::Task;
 use super::threads::SimThread;
 use super::trace::{Event, What};
 use super::universe::Universe;
 use crate::fault;
 use crate::streams::Stream;
-
-/// How a process ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// Its program returned or called exit.
-    Exited(ExitStatus, String),
-    Killed,
-    PowerLost,
-}
-
-/// One process's end.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ending {
-    pub machine: String,
-    pub incarnation: u64,
-    pub at: u64,
-    pub cause: Cause,
-}
 
 /// Counts of what a process did, for budgets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,10 +41,17 @@ pub struct ProcessCounts {
     pub sockets_peak: u64,
 }
 
+/// Who started a process, and has to do with its end.
+pub(super) trait Keeper: Send + Sync {
+    /// Takes the process from everything that knows it. Called once, when its end can no longer be held up.
+    fn let_go(self: Arc<Self>, process: &Arc<Process>, cause: Cause);
+}
+
 pub struct Process {
     pub number: u64,
     pub incarnation: u64,
-    pub machine: Arc<Machine>,
+    pub host: Arc<Host>,
+    keeper: Arc<dyn Keeper>,
     pub registry: Arc<Registry>,
     pub(super) runtime: Arc<SimThread>,
     threads: Mutex<Vec<Arc<SimThread>>>,
@@ -84,7 +74,7 @@ pub struct Process {
     /// Who was told that a channel is full, and looks again when the fault is over.
     pressed: Mutex<Vec<Waker>>,
     polls: AtomicU64,
-    wakes: AtomicU64,
+    wakes: Arc<AtomicU64>,
     /// Disk operations begun.
     operations: AtomicU64,
     /// Has accepted clients: what it had to recover is recovered.
@@ -92,18 +82,19 @@ pub struct Process {
 }
 
 impl Process {
-    pub(super) fn new(machine: &Arc<Machine>, incarnation: u64) -> Arc<Process> {
-        let universe = machine.universe();
+    pub(super) fn new(host: &Arc<Host>, keeper: Arc<dyn Keeper>, incarnation: u64) -> Arc<Process> {
+        let universe = host.universe();
         let registry = Registry::new();
         registry.observe(Box::new(Recorder { universe: universe.clone() }));
         let runtime = SimThread::new("runtime", universe.options.runtime_threads);
         let stream = |what: &str| {
-            Mutex::new(Stream::new(universe.seed, &format!("{what}/{}/{incarnation}", machine.name)))
+            Mutex::new(Stream::new(universe.seed, &format!("{what}/{}/{incarnation}", host.name)))
         };
         Arc::new(Process {
             number: universe.number(),
             incarnation,
-            machine: machine.clone(),
+            host: host.clone(),
+            keeper,
             registry,
             threads: Mutex::new(vec![runtime.clone()]),
             runtime,
@@ -121,7 +112,7 @@ impl Process {
             stop_wakers: Mutex::default(),
             pressed: Mutex::default(),
             polls: AtomicU64::new(0),
-            wakes: AtomicU64::new(0),
+            wakes: Arc::default(),
             operations: AtomicU64::new(0),
             serving: AtomicBool::new(false),
         })
@@ -149,7 +140,7 @@ impl Process {
     }
 
     pub fn universe(&self) -> &Arc<Universe> {
-        self.machine.universe()
+        self.host.universe()
     }
 
     /// Takes new tasks: not ended, not about to end.
@@ -158,12 +149,12 @@ impl Process {
     }
 
     pub(super) fn is_halted(&self) -> bool {
-        self.dying.load(Ordering::Relaxed) || self.machine.is_paused()
+        self.dying.load(Ordering::Relaxed) || self.host.is_paused()
     }
 
     pub fn counts(&self) -> ProcessCounts {
         let (memory, memory_peak) = alloc::balance(self.account);
-        let before = self.machine.peaks();
+        let before = self.host.peaks();
         ProcessCounts {
             polls: self.polls.load(Ordering::Relaxed),
             wakes: self.wakes.load(Ordering::Relaxed),
@@ -193,8 +184,9 @@ impl Process {
         self.serving.load(Ordering::Relaxed)
     }
 
-    pub(super) fn count_wake(&self) {
-        self.wakes.fetch_add(1, Ordering::Relaxed);
+    /// Counts the wake-ups of its tasks.
+    pub(super) fn wakes(&self) -> &Arc<AtomicU64> {
+        &self.wakes
     }
 
     pub(super) fn tasks(&self) -> Vec<Arc<Task>> {
@@ -204,7 +196,7 @@ impl Process {
     pub(super) fn admit_task(&self, task: Arc<Task>) {
         let universe = self.universe();
         let blocks = universe.with_faults(|faults| {
-            let name = (&*self.machine.name, task.current.name.role, &*task.full_name);
+            let name = (&*self.host.name, task.current.name.role, &*task.full_name);
             fault::task::stops(faults, name.0, name.1, name.2, universe.now())
                 .is_some_and(|id| faults.get(id).kind == fault::FaultKind::ThreadBlocked)
         });
@@ -214,9 +206,51 @@ impl Process {
         lock(&self.tasks).insert(task.number, task);
     }
 
-    pub(super) fn forget_task(&self, number: u64) {
-        let forgotten = lock(&self.tasks).remove(&number);
+    /// Why the task must not be polled now.
+    pub(super) fn stops(&self, task: &Task) -> bool {
+        if self.is_halted() || !task.thread.admits(task.number) {
+            return true;
+        }
+        let universe = self.universe();
+        let mut faults = lock(&universe.faults);
+        let machine = &self.host.name;
+        let stopping =
+            fault::task::stops(&faults, machine, task.current.name.role, &task.full_name, universe.now());
+        if let Some(id) = stopping {
+            faults.hit(id);
+        }
+        stopping.is_some()
+    }
+
+    /// Ends a task at its next await: at once, unless it is being polled.
+    pub(super) fn kill(&self, task: &Task) {
+        if !task.condemn() {
+            return;
+        }
+        if task.drop_future() {
+            self.end(task);
+        }
+        task.wake_runner();
+    }
+
+    /// A task runs no more.
+    pub(super) fn end(&self, task: &Task) {
+        if !task.end() {
+            return;
+        }
+        let forgotten = lock(&self.tasks).remove(&task.number);
         drop(forgotten);
+        if task.thread.unblock(task.number) {
+            self.catch_up();
+        }
+    }
+
+    /// Ends all tasks, and forgets who waits for something of the process.
+    pub(super) fn kill_all(&self) {
+        for task in self.tasks() {
+            self.kill(&task);
+        }
+        self.forget_wakers();
     }
 
     pub(super) fn threads(&self) -> Vec<Arc<SimThread>> {
@@ -288,7 +322,7 @@ impl Process {
         }
         self.dying.store(true, Ordering::Relaxed);
         let process = self.clone();
-        self.universe().act_in(0, move |_| process.end_now(cause));
+        self.universe().act_in(0, move || process.end_now(cause));
     }
 
     /// Ends now, or, when it is beyond killing, as soon as that is over.
@@ -298,7 +332,7 @@ impl Process {
         }
         let universe = self.universe();
         let unkillable = universe.with_faults(|faults| {
-            let id = fault::process::unkillable(faults, &self.machine.name, universe.now());
+            let id = fault::process::unkillable(faults, &self.host.name, universe.now());
             if let Some(id) = id {
                 faults.hit(id);
             }
@@ -320,30 +354,17 @@ impl Process {
         }
     }
 
+    /// Ends, whatever may hold it up.
     pub(super) fn finish(self: &Arc<Process>, cause: Cause) {
         if !self.alive.swap(false, Ordering::Relaxed) {
             return;
         }
-        let universe = self.universe().clone();
-        let machine = &self.machine;
-        universe.event(
-            Event::new(What::ProcessEnd).numbers(self.number, self.incarnation).named(machine.name.clone()),
-        );
-        machine.keep_peaks(self.counts());
-        machine.process_ended(self.number);
-        machine.disk.process_ended(self.number);
-        for task in self.tasks() {
-            task.kill();
-        }
-        self.forget_wakers();
-        universe.network.process_ended(&universe, self);
-        lock(&universe.endings).push(Ending {
-            machine: machine.name.to_string(),
-            incarnation: self.incarnation,
-            at: universe.now(),
-            cause: cause.clone(),
-        });
-        machine.after_end(&cause, self.is_serving());
+        let name = self.host.name.clone();
+        self.universe()
+            .event(Event::new(What::ProcessEnd).numbers(self.number, self.incarnation).named(name));
+        let counts = self.counts();
+        self.host.keep_peaks(Peaks { memory: counts.memory_peak, sockets: counts.sockets_peak });
+        self.keeper.clone().let_go(self, cause);
     }
 }
 

@@ -9,9 +9,10 @@ use std::task::Poll;
 use std::time::Duration;
 
 use super::guard::Patience;
+use super::handle::World;
 use super::outcome::{Options, Outcome, Stop};
 use super::universe::Universe;
-use super::{World, getrandom, lock, logs, panics, tasks};
+use super::{getrandom, logs, panics, runner, task};
 
 /// How long madsim's clock sleeps until it notices that nothing can run. Any length would do that is
 /// longer than its clock advances by polls alone.
@@ -30,8 +31,9 @@ impl World {
         F: Future<Output = T> + 'static,
     {
         let universe = Universe::new(seed, options);
+        let world = World::new(&universe);
         let (sender, receiver) = channel();
-        let inside = universe.clone();
+        let inside = world.clone();
         let spawned =
             std::thread::Builder::new().name(format!("seed {seed}")).stack_size(16 << 20).spawn(move || {
                 let _ = sender.send(live(&inside, main));
@@ -39,7 +41,7 @@ impl World {
         let thread = match spawned {
             Ok(thread) => thread,
             Err(error) => {
-                return outcome(&universe, Err(Stop::Main(format!("no thread for the world: {error}"))));
+                return outcome(&world, Err(Stop::Main(format!("no thread for the world: {error}"))));
             }
         };
         let mut last = None;
@@ -49,10 +51,10 @@ impl World {
             match receiver.recv_timeout(LOOK) {
                 Ok(result) => {
                     let _ = thread.join();
-                    return outcome(&universe, result);
+                    return outcome(&world, result);
                 }
                 Err(RecvTimeoutError::Disconnected) => {
-                    return outcome(&universe, Err(Stop::Main("the world's thread died".to_owned())));
+                    return outcome(&world, Err(Stop::Main("the world's thread died".to_owned())));
                 }
                 Err(RecvTimeoutError::Timeout) => waited += LOOK,
             }
@@ -66,7 +68,7 @@ impl World {
             {
                 explain_from_outside(&universe);
                 universe.guard.condemn();
-                return outcome(&universe, Err(Stop::NeverYields { task: universe.guard.name_of(task) }));
+                return outcome(&world, Err(Stop::NeverYields { task: universe.guard.name_of(task) }));
             }
         }
     }
@@ -95,7 +97,8 @@ fn explain_from_outside(universe: &Arc<Universe>) {
     }
 }
 
-fn outcome<T>(universe: &Universe, result: Result<T, Stop>) -> Outcome<T> {
+fn outcome<T>(world: &World, result: Result<T, Stop>) -> Outcome<T> {
+    let universe = &world.universe;
     let result = result.map_err(|stop| match stop {
         Stop::Busy { polls, .. } => {
             let last = || universe.guard.name_of(universe.guard.last_task());
@@ -113,38 +116,39 @@ fn outcome<T>(universe: &Universe, result: Result<T, Stop>) -> Outcome<T> {
         simulated: universe.elapsed(),
         fault_hits: universe.with_faults(|faults| faults.hits()),
         probes: universe.probes(),
-        endings: lock(&universe.endings).clone(),
+        endings: world.machines.endings(),
         last_events: universe.with_trace(|trace| trace.kept()),
         marked: universe.marked(),
         explanation: universe.stop_explanation(),
     }
 }
 
-fn live<T, M, F>(universe: &Arc<Universe>, main: M) -> Result<T, Stop>
+fn live<T, M, F>(world: &World, main: M) -> Result<T, Stop>
 where
     M: FnOnce(World) -> F,
     F: Future<Output = T> + 'static,
     T: 'static,
 {
+    let universe = &world.universe;
     panics::keep_on_this_thread();
     getrandom::seed_this_thread(universe.seed);
     logs::show_time_of(Some(universe.clone()));
     let runtime = madsim::runtime::Runtime::with_seed_and_config(universe.seed, madsim::Config::default());
     let lived = catch_unwind(AssertUnwindSafe(|| {
         runtime.block_on(async {
-            tasks::found();
+            runner::found();
             drop(madsim::task::spawn(drive(Arc::downgrade(universe))));
-            let result = until_over(universe, main(World { universe: universe.clone() })).await;
+            let result = until_over(universe, main(world.clone())).await;
             // What destructors do now belongs to no run any more.
             universe.close();
-            tasks::clear_table();
+            task::clear_table();
             result
         })
     }));
     universe.close();
-    tasks::clear_table();
-    tasks::leave();
-    universe.dissolve();
+    task::clear_table();
+    runner::leave();
+    world.dissolve();
     drop(runtime);
     logs::show_time_of(None);
     lived.unwrap_or_else(|_| Err(Stop::Main(panics::take_message())))

@@ -3,13 +3,10 @@
 //! Entries are cancelled by key, so a deadline that did not pass leaves nothing behind.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::task::Waker;
 
-use super::universe::Universe;
-
 /// What is done when the time has come.
-pub type Action = Box<dyn FnOnce(&Arc<Universe>) + Send>;
+pub type Action = Box<dyn FnOnce() + Send>;
 
 /// What a timer does when it is due. Actions run with no lock held and no task being polled.
 pub enum Due {

@@ -1,11 +1,14 @@
-//! The state of one simulated universe: its time, timers, trace, faults, machines and probes.
+//! The kernel of a simulated universe: its time, timers, trace, planned faults and probes.
+//!
+//! It knows no machine: what lives in it makes itself known as its [`Residents`], who carry out what faults do and say who
+//! waits for what.
 //!
 //! All of it lives on one thread. Locks here are held for a few moves at a time, and never while a waker is
 //! called, a future polled or dropped, or a timer's action run.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -14,16 +17,14 @@ use io_backend::task::TaskIds;
 use super::alloc;
 use super::guard::{Guard, Patience};
 use super::lock;
-use super::machine::Machine;
-use super::network::Network;
 use super::outcome::{Options, Stop};
-use super::process::Ending;
-use super::snapshot::{self, ProcessSnapshot};
+use super::snapshot::ProcessSnapshot;
 use super::spins::{Spinner, Spins};
 use super::timers::{Due, TimerKey, Timers};
 use super::trace::{Event, Marked, Trace, What};
 use super::waits::{self, Explanation};
-use crate::fault::ActiveFaults;
+use crate::fault::{ActiveFaults, Fault, FaultId, Occasion};
+use crate::probe::Probe;
 
 /// How far the clock moves with each poll of a task, so that a task that yields for ever does not stop time.
 const POLL_NS: u64 = 100;
@@ -31,6 +32,16 @@ const POLL_NS: u64 = 100;
 /// The share of a budget after which it is time to look who uses it up.
 fn nearly(budget: u64) -> u64 {
     budget / 10 * 9
+}
+
+/// What lives in a universe.
+pub(super) trait Residents: Send + Sync {
+    /// The time of a fault has come.
+    fn fault_begins(self: Arc<Self>, id: FaultId);
+    /// The time of a fault is over, or it is healed.
+    fn fault_ends(self: Arc<Self>, id: FaultId);
+    /// Who waits for what in every live process, in order of machines.
+    fn snapshots(&self) -> Vec<ProcessSnapshot>;
 }
 
 pub struct Universe {
@@ -47,8 +58,7 @@ pub struct Universe {
     spins: Mutex<Spins>,
     explanation: Mutex<Option<Explanation>>,
     pub(super) faults: Mutex<ActiveFaults>,
-    pub(super) machines: Mutex<BTreeMap<String, Arc<Machine>>>,
-    pub(super) network: Network,
+    residents: OnceLock<Weak<dyn Residents>>,
     probes: Mutex<BTreeMap<Arc<str>, u64>>,
     pub(super) guard: Arc<Guard>,
     stop: Mutex<Option<Stop>>,
@@ -56,8 +66,7 @@ pub struct Universe {
     root: Mutex<Option<Waker>>,
     pub(super) polls_since_idle: AtomicU64,
     pub(super) task_ids: TaskIds,
-    pub(super) numbers: AtomicU64,
-    pub(super) endings: Mutex<Vec<Ending>>,
+    numbers: AtomicU64,
 }
 
 impl Universe {
@@ -73,8 +82,7 @@ impl Universe {
             spins: Mutex::default(),
             explanation: Mutex::default(),
             faults: Mutex::default(),
-            machines: Mutex::default(),
-            network: Network::default(),
+            residents: OnceLock::new(),
             probes: Mutex::default(),
             guard: Arc::default(),
             stop: Mutex::default(),
@@ -83,9 +91,17 @@ impl Universe {
             polls_since_idle: AtomicU64::new(0),
             task_ids: TaskIds::default(),
             numbers: AtomicU64::new(0),
-            endings: Mutex::default(),
             options,
         })
+    }
+
+    /// Those who live here from now on; the first call counts.
+    pub(super) fn is_home_of(&self, residents: Weak<dyn Residents>) {
+        let _ = self.residents.set(residents);
+    }
+
+    fn residents(&self) -> Option<Arc<dyn Residents>> {
+        self.residents.get().and_then(Weak::upgrade)
     }
 
     /// Nanoseconds since the world began.
@@ -136,6 +152,76 @@ impl Universe {
         answer
     }
 
+    /// Puts a fault into force at its time, or now if that has passed.
+    pub fn inject(self: &Arc<Universe>, fault: &Fault) -> FaultId {
+        let now = self.now();
+        let id = self.with_faults(|faults| faults.add(fault, now));
+        if fault.when.is_none() {
+            self.follow(id);
+        }
+        id
+    }
+
+    /// Carries out beginning and end of a fault whose window is known.
+    fn follow(self: &Arc<Universe>, id: FaultId) {
+        let ((from, until), moment) =
+            self.with_faults(|faults| (faults.window(id), faults.get(id).kind.is_moment()));
+        let universe = self.clone();
+        self.act_at(from, move || universe.begins(id));
+        if !moment && until != u64::MAX {
+            let universe = self.clone();
+            self.act_at(until, move || universe.ends(id));
+        }
+    }
+
+    /// An operation begins on a disk: faults that waited for it begin, those that happen at a moment at `moment`.
+    pub(super) fn occasion(self: &Arc<Universe>, occasion: &Occasion<'_>, moment: u64) {
+        let begun = self.with_faults(|faults| faults.trigger(occasion, self.now(), moment));
+        for id in begun {
+            self.probe(Probe::FaultMetItsState.name());
+            self.follow(id);
+        }
+    }
+
+    /// Ends a fault now. What it did for good stays.
+    pub fn heal(self: &Arc<Universe>, id: FaultId) {
+        let now = self.now();
+        let ended = self.with_faults(|faults| {
+            let running = faults.in_force(id, now);
+            faults.end(id, now);
+            running
+        });
+        if ended {
+            self.ends(id);
+        }
+    }
+
+    /// Ends every fault that is in force and keeps the others from beginning. Operations that are never to complete
+    /// stay as they are; no further ones join them.
+    pub fn heal_all(self: &Arc<Universe>) {
+        let now = self.now();
+        let unfinished = self.with_faults(|faults| faults.unfinished(now));
+        for id in unfinished {
+            if self.with_faults(|faults| faults.get(id).outlives_the_healing()) {
+                self.with_faults(|faults| faults.end(id, now));
+            } else {
+                self.heal(id);
+            }
+        }
+    }
+
+    fn begins(&self, id: FaultId) {
+        if let Some(residents) = self.residents() {
+            residents.fault_begins(id);
+        }
+    }
+
+    fn ends(&self, id: FaultId) {
+        if let Some(residents) = self.residents() {
+            residents.fault_ends(id);
+        }
+    }
+
     /// Something worth reaching was reached.
     pub fn probe(&self, name: &str) {
         debug_assert!(crate::probe::is_known(name), "{name} is no probe");
@@ -162,12 +248,12 @@ impl Universe {
     }
 
     /// Runs `act` at that time, with no lock held and no task being polled.
-    pub(super) fn act_at(&self, at: u64, act: impl FnOnce(&Arc<Universe>) + Send + 'static) -> TimerKey {
+    pub(super) fn act_at(&self, at: u64, act: impl FnOnce() + Send + 'static) -> TimerKey {
         let _world = alloc::as_world();
         lock(&self.timers).add(at.max(self.now()), Due::Act(Box::new(act)))
     }
 
-    pub(super) fn act_in(&self, ns: u64, act: impl FnOnce(&Arc<Universe>) + Send + 'static) -> TimerKey {
+    pub(super) fn act_in(&self, ns: u64, act: impl FnOnce() + Send + 'static) -> TimerKey {
         self.act_at(self.now().saturating_add(ns), act)
     }
 
@@ -181,7 +267,7 @@ impl Universe {
     }
 
     /// One poll's worth of time passes.
-    pub(super) fn tick(self: &Arc<Universe>) {
+    pub(super) fn tick(&self) {
         self.now.fetch_add(POLL_NS, Ordering::Relaxed);
         self.fire_due();
         let polls = self.polls_since_idle.fetch_add(1, Ordering::Relaxed);
@@ -192,7 +278,7 @@ impl Universe {
     }
 
     /// A run always ends: by its budget of events, or, if that is not enough, by real time.
-    fn check_budget(self: &Arc<Universe>, polls: u64) {
+    fn check_budget(&self, polls: u64) {
         let (events, most) = (self.events.load(Ordering::Relaxed), self.options.events_max);
         let patience = self.guard.patience();
         if events >= most {
@@ -232,8 +318,7 @@ impl Universe {
 
     /// Who waits for what in every live process, in order of machines.
     pub fn snapshots(&self) -> Vec<ProcessSnapshot> {
-        let machines: Vec<Arc<Machine>> = lock(&self.machines).values().cloned().collect();
-        machines.iter().filter_map(|machine| machine.process()).map(|p| snapshot::of(&p)).collect()
+        self.residents().map(|residents| residents.snapshots()).unwrap_or_default()
     }
 
     /// Who waits for whom on the nodes: clients only wait for those.
@@ -259,7 +344,7 @@ impl Universe {
     }
 
     /// Nothing can run: time moves to the next timer. False when there is none.
-    pub(super) fn jump(self: &Arc<Universe>) -> bool {
+    pub(super) fn jump(&self) -> bool {
         let polls = self.polls_since_idle.swap(0, Ordering::Relaxed);
         if polls >= nearly(self.options.polls_without_idle) {
             // It was only a busy time.
@@ -274,7 +359,7 @@ impl Universe {
         true
     }
 
-    fn fire_due(self: &Arc<Universe>) {
+    fn fire_due(&self) {
         loop {
             let due = lock(&self.timers).pop_due(self.now());
             match due {
@@ -283,7 +368,7 @@ impl Universe {
                     self.event(Event::new(What::TimerFired).numbers(key.number, 0));
                     waker.wake();
                 }
-                Some((_, Due::Act(act))) => act(self),
+                Some((_, Due::Act(act))) => act(),
             }
         }
     }
@@ -335,11 +420,5 @@ impl Universe {
         let timers = lock(&self.timers).take_all();
         let root = lock(&self.root).take();
         drop((timers, root));
-        let machines = std::mem::take(&mut *lock(&self.machines));
-        for machine in machines.values() {
-            machine.dissolve();
-        }
-        drop(machines);
-        self.network.clear();
     }
 }

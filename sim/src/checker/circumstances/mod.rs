@@ -5,8 +5,8 @@
 //! one that hit nothing excuses nobody. A disk that stands still is no excuse for silence: answering in spite of it
 //! is the point.
 
-pub mod exits;
 mod life;
+pub mod exits;
 mod paths;
 mod times;
 mod ways;

@@ -1,10 +1,10 @@
 //! Clients that do what the protocol allows and no client should. What they are answered is nobody's business: they
 //! are counted, and the other clients tell what they bring about.
 
-mod deserters;
-mod floods;
 mod poisoners;
 mod raw;
+mod deserters;
+mod floods;
 
 use std::time::Duration;
 

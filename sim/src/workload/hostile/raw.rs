@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use io_backend::network::{self, Stream};
+use io_backend::stream::{self, Stream};
 use io_backend::{Backend, Deadline, Moment, Network};
 
 use super::super::Client;
@@ -44,7 +44,7 @@ impl<B: Backend> Raw<B> {
             return Ok(());
         }
         let deadline = Deadline::At(Moment(until));
-        network::write_all(&self.backend, &mut self.stream, bytes, "rude request", deadline).await
+        stream::write_all(&self.backend, &mut self.stream, bytes, "rude request", deadline).await
     }
 
     /// Until the time is over or the connection is; who does not read does not notice its end.
@@ -72,7 +72,7 @@ impl<B: Backend> Raw<B> {
     async fn read_at_most(&mut self, bytes: usize, until: At) -> bool {
         let mut buffer = BytesMut::with_capacity(bytes);
         let deadline = Deadline::At(Moment(until));
-        network::read(&self.backend, &mut self.stream, &mut buffer, "rude answer", deadline)
+        stream::read(&self.backend, &mut self.stream, &mut buffer, "rude answer", deadline)
             .await
             .is_ok_and(|read| read > 0)
     }
@@ -90,7 +90,7 @@ impl<B: Backend> Raw<B> {
             }
             self.input.reserve(4096);
             let read =
-                network::read(&self.backend, &mut self.stream, &mut self.input, "rude answer", deadline);
+                stream::read(&self.backend, &mut self.stream, &mut self.input, "rude answer", deadline);
             if !read.await.is_ok_and(|read| read > 0) {
                 return None;
             }

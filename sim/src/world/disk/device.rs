@@ -16,16 +16,16 @@ use io_backend::registry::InFlight;
 use super::image::Image;
 use super::markers::{MarkerTimes, Markers};
 use super::names::Inode;
-use super::operation::{Outlet, Output, SyncRecord, Target, Work};
+use super::operation::{Closes, Outlet, Output, SyncRecord, Target, Work};
 use super::pages::Pages;
 use super::pages::is_zero;
-use super::permits::Permit;
 use crate::fault::disk::{DiskEffect, DiskFailure, DiskTarget, WriteFate};
 use crate::fault::{self, Fault, FaultId, Occasion, PathClass, PathSelector};
 use crate::probe::Probe;
 use crate::streams::Stream;
 use crate::world::alloc;
 use crate::world::lock;
+use crate::world::permits::Permit;
 use crate::world::process::Process;
 use crate::world::timers::TimerKey;
 use crate::world::trace::{Event, What, digest};
@@ -91,6 +91,7 @@ pub struct DeviceCounts {
 }
 
 pub(super) struct Operation {
+    pub(super) device: Arc<Device>,
     pub(super) process: Arc<Process>,
     pub(super) path: Arc<Path>,
     pub(super) work: Work,
@@ -149,7 +150,7 @@ impl Device {
         }
         let now = self.universe.now();
         let entry = process.registry.operation_at(
-            Moment(process.machine.local_now()),
+            Moment(process.host.local_now()),
             work.kind(),
             work.name(),
             target.text.clone(),
@@ -172,6 +173,7 @@ impl Device {
             None => Some(self.complete_at(number, now + latency)),
         };
         let operation = Operation {
+            device: self.clone(),
             process: process.clone(),
             path: target.path.clone(),
             work,
@@ -249,7 +251,7 @@ impl Device {
 
     fn complete_at(self: &Arc<Device>, number: u64, at: u64) -> TimerKey {
         let device = self.clone();
-        self.universe.act_at(at, move |_| device.complete(number))
+        self.universe.act_at(at, move || device.complete(number))
     }
 
     fn complete(self: &Arc<Device>, number: u64) {
@@ -265,7 +267,7 @@ impl Device {
         if let Some(content) = content(&operation.work, &result) {
             self.universe.event(Event { content, ..Event::new(What::DiskEffect).numbers(number, 0) });
         }
-        let local = Moment(operation.process.machine.local_now());
+        let local = Moment(operation.process.host.local_now());
         operation.entry.end(local);
         if !operation.outlet.put(result) {
             operation.process.registry.count_late_completion();
@@ -407,10 +409,6 @@ impl Device {
         false
     }
 
-    pub(super) fn close(&self, inode: Inode) {
-        lock(&self.state).image.close(inode);
-    }
-
     pub fn counts(&self) -> DeviceCounts {
         lock(&self.state).counts
     }
@@ -472,6 +470,12 @@ impl Device {
 
     pub fn used(&self) -> u64 {
         lock(&self.state).image.used()
+    }
+}
+
+impl Closes for Device {
+    fn close(&self, inode: Inode) {
+        lock(&self.state).image.close(inode);
     }
 }
 

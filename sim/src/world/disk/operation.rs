@@ -14,7 +14,6 @@ use super::names::Inode;
 use crate::fault::Operation;
 use crate::world::descriptors::Descriptor;
 use crate::world::lock;
-use crate::world::process::Process;
 
 #[derive(Clone, Debug)]
 pub enum Work {
@@ -62,17 +61,22 @@ pub enum Output {
     Entries(Vec<DirEntry>),
 }
 
+/// Where a file that was opened is closed.
+pub trait Closes: Send + Sync {
+    fn close(&self, inode: Inode);
+}
+
 /// A file that is open, be it that nobody waits for it any more: dropping it closes it, so it is dropped with no
 /// lock held.
 pub struct Handle {
-    pub process: Arc<Process>,
+    pub of: Arc<dyn Closes>,
     pub inode: Inode,
     pub _descriptor: Descriptor,
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.process.machine.disk.close(self.inode);
+        self.of.close(self.inode);
     }
 }
 

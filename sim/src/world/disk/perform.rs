@@ -69,10 +69,9 @@ impl State {
                 Ok(Output::Done)
             }
             Work::Open(how) => {
-                let process = operation.process.clone();
-                let descriptor = process.descriptors.file()?;
+                let descriptor = operation.process.descriptors.file()?;
                 let inode = self.image.open(path, *how)?;
-                Ok(Output::Opened(Handle { process, inode, _descriptor: descriptor }))
+                Ok(Output::Opened(Handle { of: operation.device.clone(), inode, _descriptor: descriptor }))
             }
             Work::CreateDirAll => self.image.create_dir_all(path).map(|()| Output::Done),
             Work::ReadDir => self.image.read_dir(path).map(Output::Entries),

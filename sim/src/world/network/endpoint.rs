@@ -1,26 +1,27 @@
 //! A process's view of the network: listening and connecting.
 
-use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::panic::Location;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Poll, Waker};
+use std::task::Poll;
 use std::time::Duration;
 
 use io_backend::time::within;
-use io_backend::{Backend, Deadline, WaitKind};
+use io_backend::{Clock, Deadline, WaitKind};
 
-use super::connection::{Connection, End, SimStream};
+use super::connection::{Connection, End};
+use super::hub::Network;
+use super::listening::Listening;
+use super::stream::SimStream;
 use crate::fault;
 use crate::world::alloc;
-use crate::world::backend::SimBackend;
 use crate::world::descriptors::Descriptor;
 use crate::world::lock;
 use crate::world::process::Process;
+use crate::world::timer::SimClock;
 use crate::world::trace::{Event, What};
-use crate::world::universe::Universe;
 
 /// Connections that a listener holds before someone accepts them.
 const BACKLOG: usize = 128;
@@ -29,50 +30,24 @@ const KAFKA_PORT: u16 = 9092;
 /// How often a connect that got no answer tries again.
 const SYN_RETRY: Duration = Duration::from_millis(500);
 
-pub(super) struct Listening {
-    pub(super) process: u64,
-    open: AtomicBool,
-    state: Mutex<Backlog>,
-}
-
-#[derive(Default)]
-pub(super) struct Backlog {
-    waiting: VecDeque<(Arc<Connection>, String)>,
-    acceptor: Option<Waker>,
-}
-
-impl Listening {
-    pub(super) fn close(&self, universe: &Arc<Universe>) {
-        self.open.store(false, Ordering::Relaxed);
-        let (waiting, acceptor) = {
-            let mut backlog = lock(&self.state);
-            (std::mem::take(&mut backlog.waiting), backlog.acceptor.take())
-        };
-        for (connection, _) in waiting {
-            drop(SimStream::new(universe, connection, 1, None));
-        }
-        if let Some(acceptor) = acceptor {
-            acceptor.wake();
-        }
-    }
-}
-
 /// A process's view of the network.
 #[derive(Clone)]
 pub struct SimNetwork {
     process: Arc<Process>,
+    network: Arc<Network>,
+    clock: SimClock,
 }
 
 impl SimNetwork {
-    pub(in crate::world) fn new(process: &Arc<Process>) -> SimNetwork {
-        SimNetwork { process: process.clone() }
+    pub(in crate::world) fn new(process: &Arc<Process>, network: &Arc<Network>) -> SimNetwork {
+        let clock = SimClock::of(&process.host);
+        SimNetwork { process: process.clone(), network: network.clone(), clock }
     }
 
     async fn attempt(&self, address: &str) -> io::Result<SimStream> {
-        let universe = self.process.universe().clone();
-        let own = &self.process.machine.name;
-        let (machine, port) = universe.network.resolve(own, address)?;
-        let backend = SimBackend::new(self.process.clone());
+        let (universe, clock, fabric) = (self.process.universe(), &self.clock, &self.network.net.fabric);
+        let own = &self.process.host.name;
+        let (machine, port) = self.network.resolve(own, address)?;
         let mut descriptor = Some(self.process.descriptors.socket()?);
         loop {
             let hangs = universe.with_faults(|faults| {
@@ -82,33 +57,32 @@ impl SimNetwork {
                 if let Some(id) = blocked {
                     faults.hit(id);
                 }
-                blocked.is_some()
-                    || lock(&universe.network.links).connect_hangs(universe.seed, faults, own, &machine, now)
+                blocked.is_some() || fabric.connect_hangs(faults, own, &machine, now)
             });
-            if hangs || !universe.network.is_up(&universe, &machine) {
-                backend.sleep(SYN_RETRY).await;
+            if hangs || !fabric.is_up(&machine) {
+                clock.sleep(SYN_RETRY).await;
                 continue;
             }
-            let there = universe.network.transit(&universe, own, &machine, 0).latency;
-            let back = universe.network.transit(&universe, &machine, own, 0).latency;
-            backend.sleep(Duration::from_nanos(there)).await;
-            let listening = lock(&universe.network.state).listeners.get(&(machine.clone(), port)).cloned();
+            let there = fabric.transit(own, &machine, 0).latency;
+            let back = fabric.transit(&machine, own, 0).latency;
+            clock.sleep(Duration::from_nanos(there)).await;
+            let listening = lock(&self.network.state).listeners.get(&(machine.clone(), port)).cloned();
             let Some(listening) = listening.filter(|listening| listening.open.load(Ordering::Relaxed)) else {
-                if !universe.network.is_up(&universe, &machine) {
+                if !fabric.is_up(&machine) {
                     continue;
                 }
-                backend.sleep(Duration::from_nanos(back)).await;
+                clock.sleep(Duration::from_nanos(back)).await;
                 return Err(io::Error::new(
                     io::ErrorKind::ConnectionRefused,
                     format!("{address}: connection refused"),
                 ));
             };
             if lock(&listening.state).waiting.len() >= BACKLOG {
-                backend.sleep(SYN_RETRY).await;
+                clock.sleep(SYN_RETRY).await;
                 continue;
             }
             let stream = self.establish(&listening, &machine, port, descriptor.take());
-            backend.sleep(Duration::from_nanos(back)).await;
+            clock.sleep(Duration::from_nanos(back)).await;
             return Ok(stream);
         }
     }
@@ -122,9 +96,9 @@ impl SimNetwork {
     ) -> SimStream {
         let _world = alloc::as_world();
         let universe = self.process.universe();
-        let own = &self.process.machine.name;
+        let own = &self.process.host.name;
         let number = universe.number();
-        let address = format!("{own}:{}", universe.network.free_port());
+        let address = format!("{own}:{}", self.network.free_port());
         let client = End { machine: own.clone(), process: self.process.number, address: address.clone() };
         let server = End {
             machine: machine.clone(),
@@ -134,11 +108,7 @@ impl SimNetwork {
         universe
             .event(Event::new(What::Connect).numbers(number, u64::from(port)).named(client.address.as_str()));
         let connection = Connection::new(number, [client, server]);
-        {
-            let mut state = lock(&universe.network.state);
-            state.opened += 1;
-            state.connections.insert(number, connection.clone());
-        }
+        self.network.net.add(&connection);
         let acceptor = {
             let mut backlog = lock(&listening.state);
             backlog.waiting.push_back((connection.clone(), address));
@@ -147,7 +117,7 @@ impl SimNetwork {
         if let Some(acceptor) = acceptor {
             acceptor.wake();
         }
-        SimStream::new(universe, connection, 0, descriptor)
+        SimStream::new(&self.network.net, connection, 0, descriptor)
     }
 }
 
@@ -155,35 +125,29 @@ impl io_backend::Network for SimNetwork {
     type Listener = SimListener;
 
     async fn listen(&self, address: &str) -> io::Result<SimListener> {
-        let universe = self.process.universe();
-        let own = &self.process.machine.name;
-        let (machine, port) = universe.network.resolve(own, address)?;
+        let own = &self.process.host.name;
+        let (machine, port) = self.network.resolve(own, address)?;
         if machine != *own {
             return Err(io::Error::new(
                 io::ErrorKind::AddrNotAvailable,
                 format!("{address} is not an address of {own}"),
             ));
         }
-        let port = if port == 0 { universe.network.free_port() } else { port };
+        let port = if port == 0 { self.network.free_port() } else { port };
         let host = address.rsplit_once(':').map_or("", |(host, _)| host);
         let listening = Arc::new(Listening {
             process: self.process.number,
             open: AtomicBool::new(true),
             state: Mutex::default(),
         });
-        let mut state = lock(&universe.network.state);
+        let mut state = lock(&self.network.state);
         let key = (own.clone(), port);
         if state.listeners.contains_key(&key) {
             return Err(io::Error::new(io::ErrorKind::AddrInUse, format!("{address}: address in use")));
         }
         state.listeners.insert(key, listening.clone());
         drop(state);
-        Ok(SimListener {
-            backend: SimBackend::new(self.process.clone()),
-            listening,
-            port,
-            address: format!("{host}:{port}"),
-        })
+        Ok(SimListener { of: self.clone(), listening, port, address: format!("{host}:{port}") })
     }
 
     #[track_caller]
@@ -194,12 +158,12 @@ impl io_backend::Network for SimNetwork {
     ) -> impl Future<Output = io::Result<SimStream>> + Send {
         let site = Location::caller();
         async move {
-            let backend = SimBackend::new(self.process.clone());
-            let wait = backend
-                .registry()
-                .waiting(&backend, WaitKind::Connect, "connection", site)
+            let wait = self
+                .process
+                .registry
+                .waiting(&self.clock, WaitKind::Connect, "connection", site)
                 .on(Arc::from(address));
-            within(&backend, deadline, wait.during(self.attempt(address))).await.unwrap_or_else(|_| {
+            within(&self.clock, deadline, wait.during(self.attempt(address))).await.unwrap_or_else(|_| {
                 Err(io::Error::new(
                     io::ErrorKind::TimedOut,
                     format!("{address}: no answer before the deadline"),
@@ -210,7 +174,7 @@ impl io_backend::Network for SimNetwork {
 }
 
 pub struct SimListener {
-    backend: SimBackend,
+    of: SimNetwork,
     listening: Arc<Listening>,
     port: u16,
     address: String,
@@ -223,8 +187,7 @@ impl io_backend::Listener for SimListener {
     fn accept(&self) -> impl Future<Output = io::Result<(SimStream, String)>> + Send {
         let site = Location::caller();
         async move {
-            let universe = self.backend.universe();
-            let process = self.backend.process();
+            let SimNetwork { process, network, clock } = &self.of;
             if self.port == KAFKA_PORT {
                 process.serves();
             }
@@ -234,7 +197,7 @@ impl io_backend::Listener for SimListener {
                 if !backlog.waiting.is_empty() {
                     let descriptor = process.descriptors.socket()?;
                     if let Some((connection, peer)) = backlog.waiting.pop_front() {
-                        let stream = SimStream::new(universe, connection, 1, Some(descriptor));
+                        let stream = SimStream::new(&network.net, connection, 1, Some(descriptor));
                         return Poll::Ready(Ok((stream, peer)));
                     }
                 }
@@ -244,9 +207,9 @@ impl io_backend::Listener for SimListener {
                 backlog.acceptor = Some(cx.waker().clone());
                 Poll::Pending
             });
-            self.backend
-                .registry()
-                .waiting(&self.backend, WaitKind::Accept, "connection", site)
+            process
+                .registry
+                .waiting(clock, WaitKind::Accept, "connection", site)
                 .on(Arc::from(self.local_address()))
                 .unbounded()
                 .during(next)
@@ -261,17 +224,16 @@ impl io_backend::Listener for SimListener {
 
 impl Drop for SimListener {
     fn drop(&mut self) {
-        let universe = self.backend.universe();
-        let own = self.backend.process().machine.name.clone();
-        let closed = lock(&universe.network.state).listeners.remove(&(own, self.port));
+        let SimNetwork { process, network, .. } = &self.of;
+        let key = (process.host.name.clone(), self.port);
+        let closed = lock(&network.state).listeners.remove(&key);
         match closed {
-            Some(closed) if Arc::ptr_eq(&closed, &self.listening) => closed.close(universe),
+            Some(closed) if Arc::ptr_eq(&closed, &self.listening) => closed.close(&network.net),
             // The port is another process's by now.
             Some(other) => {
-                let key = (self.backend.process().machine.name.clone(), self.port);
-                lock(&universe.network.state).listeners.insert(key, other);
+                lock(&network.state).listeners.insert(key, other);
             }
-            None => self.listening.close(universe),
+            None => self.listening.close(&network.net),
         }
     }
 }

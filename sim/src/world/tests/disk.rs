@@ -181,12 +181,12 @@ fn markers_tell_when_a_record_was_durable() {
     let options = Options { marker: Some(*b"CHRONIKR"), ..Options::default() };
     let outcome = World::run(8, options, |world| async move {
         let backend = world.client("node1");
-        let own = backend.clone();
+        let (own, disk) = (backend.clone(), world.node(1).disk().clone());
         on(&backend, async move {
             let file = open(&own, "data/journal").await;
             let record = [b"CHRONIKR".as_slice(), &77u64.to_be_bytes()].concat();
             file.write_at(5, Bytes::from(record), soon(&own)).await.unwrap();
-            assert_eq!(own.process().machine.disk.marker(77).durable, None);
+            assert_eq!(disk.marker(77).durable, None);
             file.sync(soon(&own)).await.unwrap();
         })
         .await;

@@ -10,10 +10,12 @@ mod process;
 mod stopping;
 
 use super::*;
-use crate::fault::{FaultKind, Span};
+use crate::fault::{Fault, FaultKind, Span};
 use bytes::Bytes;
-use io_backend::{Backend, Deadline, Disk, File, Moment, OpenHow};
+use io_backend::{Backend, Clock, Deadline, Disk, File, Moment, OpenHow};
+use std::future::Future;
 use std::path::Path;
+use std::time::Duration;
 
 const MS: Duration = Duration::from_millis(1);
 

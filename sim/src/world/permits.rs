@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
-use crate::world::lock;
+use super::lock;
 
 /// The permits of one process and one class of operations.
 pub struct Permits(Mutex<State>);

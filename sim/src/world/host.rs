@@ -1,0 +1,78 @@
+//! A host: what of a machine everything that runs on it can see.
+//!
+//! Its name, its clock and whether it has power outlive the processes that run on it.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+
+use super::clock::ClockView;
+use super::lock;
+use super::universe::Universe;
+
+pub struct Host {
+    pub name: Arc<str>,
+    pub(super) clock: Mutex<ClockView>,
+    universe: Arc<Universe>,
+    /// Pauses in force.
+    pauses: AtomicU32,
+    powered: AtomicBool,
+    peaks: Mutex<Peaks>,
+}
+
+/// The most that one process of a host had, of those that have ended.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Peaks {
+    pub(super) memory: u64,
+    pub(super) sockets: u64,
+}
+
+impl Host {
+    pub(super) fn new(universe: &Arc<Universe>, name: &str) -> Arc<Host> {
+        Arc::new(Host {
+            name: Arc::from(name),
+            clock: Mutex::default(),
+            universe: universe.clone(),
+            pauses: AtomicU32::new(0),
+            powered: AtomicBool::new(true),
+            peaks: Mutex::default(),
+        })
+    }
+
+    pub fn universe(&self) -> &Arc<Universe> {
+        &self.universe
+    }
+
+    pub(super) fn local_now(&self) -> u64 {
+        lock(&self.clock).local(self.universe.now())
+    }
+
+    pub fn is_powered(&self) -> bool {
+        self.powered.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_powered(&self, powered: bool) {
+        self.powered.store(powered, Ordering::Relaxed);
+    }
+
+    pub(super) fn pause(&self) {
+        self.pauses.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// True when that was the last pause in force.
+    pub(super) fn resume(&self) -> bool {
+        self.pauses.fetch_sub(1, Ordering::Relaxed) == 1
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.pauses.load(Ordering::Relaxed) > 0
+    }
+
+    pub(super) fn peaks(&self) -> Peaks {
+        *lock(&self.peaks)
+    }
+
+    /// A process ends: what it had at most is remembered.
+    pub(super) fn keep_peaks(&self, peaks: Peaks) {
+        *lock(&self.peaks) = peaks;
+    }
+}
