@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::values::{bytes, duration, endpoint, number, shown};
+use super::values::{bytes, duration, endpoint, number, or_none, shown, shown_or};
 use super::{Config, Profile};
 use crate::ids::BrokerId;
 
@@ -69,6 +69,8 @@ pub(super) fn suggest(path: &str) -> Option<String> {
 }
 
 const DAY: Duration = Duration::from_secs(86_400);
+/// The longest time that Kafka's configurations can say.
+const MS_MAX: Duration = Duration::from_millis(i64::MAX as u64);
 const GIB: u64 = 1 << 30;
 
 macro_rules! key {
@@ -289,6 +291,46 @@ pub const KEYS: &[Key] = &[
             Ok(())
         },
         |c| c.log.open_files.to_string()
+    ),
+    key!(
+        "log.retention",
+        "how long records are kept at least, where a topic does not say",
+        "0ms..=9223372036854775807ms, or forever (-1)",
+        |c, v| {
+            c.log.retention = or_none(v, "forever", |v| duration(v, Duration::ZERO, MS_MAX))?;
+            Ok(())
+        },
+        |c| shown_or(c.log.retention.map(shown), "forever")
+    ),
+    key!(
+        "log.retention_bytes",
+        "most bytes kept of a partition, where its topic does not say",
+        "0..=8 EiB, or unlimited (-1)",
+        |c, v| {
+            c.log.retention_bytes = or_none(v, "unlimited", |v| bytes(v, 0, i64::MAX as u64))?;
+            Ok(())
+        },
+        |c| shown_or(c.log.retention_bytes, "unlimited")
+    ),
+    key!(
+        "log.file_delete_delay",
+        "how long the files of a segment outlive it, where a topic does not say",
+        "0ms..=365d",
+        |c, v| {
+            c.log.file_delete_delay = duration(v, Duration::ZERO, 365 * DAY)?;
+            Ok(())
+        },
+        |c| shown(c.log.file_delete_delay)
+    ),
+    key!(
+        "log.retention_check_interval",
+        "how often it is looked for segments that may go",
+        "1ms..=365d",
+        |c, v| {
+            c.log.retention_check_interval = duration(v, Duration::from_millis(1), 365 * DAY)?;
+            Ok(())
+        },
+        |c| shown(c.log.retention_check_interval)
     ),
     key!(
         "topics.auto_create",

@@ -74,6 +74,14 @@ pub struct LogConfig {
     pub index_interval_bytes: usize,
     /// Segment files that stay open for readers, in the whole node.
     pub open_files: usize,
+    /// How long records are kept at least; None: for ever.
+    pub retention: Option<Duration>,
+    /// Most bytes kept of a partition; None: no limit.
+    pub retention_bytes: Option<u64>,
+    /// How long a segment's files outlive the segment.
+    pub file_delete_delay: Duration,
+    /// How often it is looked for what may go.
+    pub retention_check_interval: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,6 +145,10 @@ impl Default for Config {
                 segment_age: Duration::from_secs(30 * 60),
                 index_interval_bytes: 4096,
                 open_files: limits::OPEN_SEGMENT_FILES,
+                retention: Some(Duration::from_secs(7 * 86_400)),
+                retention_bytes: None,
+                file_delete_delay: Duration::from_secs(60),
+                retention_check_interval: Duration::from_secs(5 * 60),
             },
             topics: TopicConfig {
                 auto_create: true,

@@ -57,6 +57,23 @@ pub(super) fn duration(text: &str, least: Duration, most: Duration) -> Result<Du
     Ok(value)
 }
 
+/// A value, or what stands for no bound: its word, or Kafka's -1.
+pub(super) fn or_none<T>(
+    text: &str,
+    none: &str,
+    read: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<Option<T>, String> {
+    match text.trim() {
+        "-1" => Ok(None),
+        word if word == none => Ok(None),
+        text => read(text).map(Some),
+    }
+}
+
+pub(super) fn shown_or(value: Option<impl Display>, none: &str) -> String {
+    value.map_or_else(|| none.to_owned(), |value| value.to_string())
+}
+
 pub(super) fn shown(duration: Duration) -> String {
     let ms = duration.as_millis();
     match ms {
