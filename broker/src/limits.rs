@@ -7,8 +7,8 @@ pub const MIB: usize = 1 << 20;
 
 /// Largest request frame, and so the largest thing the broker ever buffers for one client.
 pub const REQUEST_BYTES_MAX: usize = 100 * MIB;
-/// Largest record batch.
-pub const BATCH_BYTES_MAX: usize = MIB;
+/// Largest record batch, as it ships: Kafka's 1 MiB of records and the overhead of a batch.
+pub const BATCH_BYTES_MAX: usize = MIB + 12;
 /// A journal file; prefilled, so also what a node takes on disk at least (twice, with Raft's).
 pub const JOURNAL_FILE_BYTES: usize = 64 * MIB;
 pub const RAFT_JOURNAL_FILE_BYTES: usize = 8 * MIB;
@@ -118,6 +118,8 @@ pub const ADMIN_WARNINGS_MAX: usize = 20;
 
 /// Kafka's longest topic name.
 pub const TOPIC_NAME_BYTES_MAX: usize = 249;
+/// A value of a configuration that clients set.
+pub const CONFIG_VALUE_BYTES_MAX: usize = 1_024;
 pub const TOPIC_PARTITIONS_MAX: usize = 10_000;
 /// Partitions of a node: each has a task, channels and files.
 pub const PARTITIONS_MAX: usize = 20_000;

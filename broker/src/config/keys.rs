@@ -20,52 +20,13 @@ pub struct Key {
 impl Key {
     /// `journal.max_batch_bytes` -> `CHRONIK_JOURNAL_MAX_BATCH_BYTES`.
     pub fn environment(&self) -> String {
-        format!("CHRONIK_{}", self.path.replace('.', "_").to_uppercase())
+        environment_of(self.path)
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SetError {
-    #[error("unknown key '{key}'{}", .suggestion.as_ref().map(|s| format!(": did you mean '{s}'?")).unwrap_or_default())]
-    Unknown { key: String, suggestion: Option<String> },
-    #[error("{key} = {value}: {why} (legal: {range})")]
-    Invalid { key: &'static str, value: String, why: String, range: &'static str },
-}
-
-impl Config {
-    /// Sets one key from its text.
-    pub fn set(&mut self, path: &str, value: &str) -> Result<(), SetError> {
-        let Some(key) = KEYS.iter().find(|key| key.path == path) else {
-            return Err(SetError::Unknown { key: path.into(), suggestion: suggest(path) });
-        };
-        (key.set)(self, value).map_err(|why| SetError::Invalid {
-            key: key.path,
-            value: value.into(),
-            why,
-            range: key.range,
-        })
-    }
-
-    /// The configuration in effect, as TOML lines.
-    pub fn effective(&self) -> String {
-        KEYS.iter().map(|key| format!("{} = {}\n", key.path, quoted(&(key.show)(self)))).collect()
-    }
-}
-
-fn quoted(value: &str) -> String {
-    if value.parse::<i64>().is_ok() || value.parse::<bool>().is_ok() {
-        value.to_string()
-    } else {
-        format!("{value:?}")
-    }
-}
-
-/// The known key that looks most like this one.
-pub(super) fn suggest(path: &str) -> Option<String> {
-    let best = KEYS
-        .iter()
-        .max_by(|a, b| strsim::jaro_winkler(a.path, path).total_cmp(&strsim::jaro_winkler(b.path, path)))?;
-    (strsim::jaro_winkler(best.path, path) > 0.75).then(|| best.path.to_string())
+/// The variable that sets a key, under whichever of its names.
+pub(super) fn environment_of(name: &str) -> String {
+    format!("CHRONIK_{}", name.replace('.', "_").to_uppercase())
 }
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -295,9 +256,9 @@ pub const KEYS: &[Key] = &[
     key!(
         "log.retention",
         "how long records are kept at least, where a topic does not say",
-        "0ms..=9223372036854775807ms, or forever (-1)",
+        "1ms..=9223372036854775807ms, or forever (-1)",
         |c, v| {
-            c.log.retention = or_none(v, "forever", |v| duration(v, Duration::ZERO, MS_MAX))?;
+            c.log.retention = or_none(v, "forever", |v| duration(v, Duration::from_millis(1), MS_MAX))?;
             Ok(())
         },
         |c| shown_or(c.log.retention.map(shown), "forever")
@@ -331,6 +292,36 @@ pub const KEYS: &[Key] = &[
             Ok(())
         },
         |c| shown(c.log.retention_check_interval)
+    ),
+    key!(
+        "log.timestamp_type",
+        "whose time a record carries, its producer's or the broker's, where a topic does not say",
+        "CreateTime, LogAppendTime",
+        |c, v| {
+            c.log.timestamp_type = v.parse()?;
+            Ok(())
+        },
+        |c| c.log.timestamp_type.name().into()
+    ),
+    key!(
+        "log.timestamp_before_max",
+        "how far a producer's time may lie behind the broker's clock, where a topic does not say",
+        "0ms..=9223372036854775807ms, or unlimited (-1)",
+        |c, v| {
+            c.log.timestamp_before_max = or_none(v, "unlimited", |v| duration(v, Duration::ZERO, MS_MAX))?;
+            Ok(())
+        },
+        |c| shown_or(c.log.timestamp_before_max.map(shown), "unlimited")
+    ),
+    key!(
+        "log.timestamp_after_max",
+        "how far a producer's time may lie ahead of the broker's clock, where a topic does not say",
+        "0ms..=9223372036854775807ms, or unlimited (-1)",
+        |c, v| {
+            c.log.timestamp_after_max = or_none(v, "unlimited", |v| duration(v, Duration::ZERO, MS_MAX))?;
+            Ok(())
+        },
+        |c| shown_or(c.log.timestamp_after_max.map(shown), "unlimited")
     ),
     key!(
         "topics.auto_create",
@@ -373,8 +364,18 @@ pub const KEYS: &[Key] = &[
         |c| c.topics.replication_factor.to_string()
     ),
     key!(
+        "topics.min_insync_replicas",
+        "replicas in sync without which acks=all is refused, where a topic does not say; counts as at most the replication factor",
+        "1..=32",
+        |c, v| {
+            c.topics.min_insync_replicas = number(v, 1, 32)?;
+            Ok(())
+        },
+        |c| c.topics.min_insync_replicas.to_string()
+    ),
+    key!(
         "topics.max_batch_bytes",
-        "largest record batch (max.message.bytes)",
+        "largest record batch (max.message.bytes), where a topic does not say",
         "1 KiB..=7 MiB",
         |c, v| {
             c.topics.max_batch_bytes = bytes(v, 1 << 10, 7 << 20)? as usize;
@@ -555,66 +556,5 @@ impl Profile {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_default_is_legal_and_reads_back_as_itself() {
-        let config = Config::default();
-        let mut again = Config::default();
-        for key in KEYS {
-            let shown = (key.show)(&config);
-            assert_eq!(again.set(key.path, &shown), Ok(()), "{}", key.path);
-        }
-        assert_eq!(again, config);
-        assert_eq!(config.check(), Ok(()));
-    }
-
-    #[test]
-    fn every_profile_is_consistent() {
-        for profile in [Profile::LowLatency, Profile::Balanced, Profile::Throughput] {
-            let mut config = Config::default();
-            config.apply_profile(profile);
-            assert_eq!(config.check(), Ok(()), "{profile:?}");
-        }
-    }
-
-    #[test]
-    fn a_bound_of_memory_sets_its_parts_and_they_add_up_to_it() {
-        for mib in [64usize, 100, 512, 4096] {
-            let mut config = Config::default();
-            assert_eq!(config.set("memory.bytes", &format!("{mib} MiB")), Ok(()));
-            assert_eq!(config.check(), Ok(()), "{mib} MiB");
-            let server = &config.server;
-            let parts = server.request_bytes_in_flight + server.waiting_bytes + server.answer_bytes;
-            assert!(parts + config.tail_bytes_max() <= mib << 20, "{mib} MiB");
-            assert!(parts + config.tail_bytes_max() > (mib << 20) - 16, "{mib} MiB");
-            let journal = config.journal_settings();
-            assert!(journal.unreleased_bytes_max as usize <= config.tail_bytes_max(), "{mib} MiB");
-            assert!(journal.file_bytes <= config.tail_bytes_max() / 4, "{mib} MiB");
-        }
-    }
-
-    #[test]
-    fn a_mistyped_key_gets_a_suggestion() {
-        let error = Config::default().set("journal.max_batch_byte", "1").unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "unknown key 'journal.max_batch_byte': did you mean 'journal.max_batch_bytes'?"
-        );
-    }
-
-    #[test]
-    fn a_value_out_of_range_says_what_is_legal() {
-        let error = Config::default().set("topics.partitions", "0").unwrap_err();
-        assert_eq!(error.to_string(), "topics.partitions = 0: outside 1..=10000 (legal: 1..=10000)");
-    }
-
-    #[test]
-    fn sizes_and_durations_have_units() {
-        assert_eq!(bytes("64 KiB", 0, u64::MAX), Ok(65_536));
-        assert!(bytes("64 kb", 0, u64::MAX).is_err());
-        assert_eq!(duration("250ms", Duration::ZERO, DAY), Ok(Duration::from_millis(250)));
-        assert!(duration("5", Duration::ZERO, DAY).is_err());
-    }
-}
+#[path = "keys_tests.rs"]
+mod tests;

@@ -2,11 +2,17 @@
 
 mod values;
 mod keys;
+mod kafka_refused;
+pub mod kafka;
+pub mod dynamic;
+mod set;
 mod load;
 
-pub use keys::{KEYS, Key, SetError};
+pub use keys::{KEYS, Key};
 pub use load::{ConfigError, Source};
+pub use set::SetError;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -37,6 +43,34 @@ pub struct Config {
     pub topics: TopicConfig,
     pub server: ServerConfig,
     pub stall: StallConfig,
+    /// Keys that were set by a file, a variable or a flag, with the name that this was said under.
+    pub stated: BTreeMap<&'static str, &'static str>,
+}
+
+/// Whose time a record carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimestampType {
+    CreateTime,
+    LogAppendTime,
+}
+
+impl TimestampType {
+    pub fn name(self) -> &'static str {
+        match self {
+            TimestampType::CreateTime => "CreateTime",
+            TimestampType::LogAppendTime => "LogAppendTime",
+        }
+    }
+}
+
+impl std::str::FromStr for TimestampType {
+    type Err = String;
+    fn from_str(text: &str) -> Result<TimestampType, String> {
+        [TimestampType::CreateTime, TimestampType::LogAppendTime]
+            .into_iter()
+            .find(|kind| kind.name() == text)
+            .ok_or_else(|| "neither CreateTime nor LogAppendTime".to_owned())
+    }
 }
 
 /// Presets of the journal's numbers: what is traded is latency at low load against throughput.
@@ -82,6 +116,11 @@ pub struct LogConfig {
     pub file_delete_delay: Duration,
     /// How often it is looked for what may go.
     pub retention_check_interval: Duration,
+    pub timestamp_type: TimestampType,
+    /// How far a producer's time may lie behind the broker's clock; None: no bound.
+    pub timestamp_before_max: Option<Duration>,
+    /// How far it may lie ahead.
+    pub timestamp_after_max: Option<Duration>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +129,7 @@ pub struct TopicConfig {
     pub partitions: i32,
     pub partitions_max: usize,
     pub replication_factor: i16,
+    pub min_insync_replicas: usize,
     pub max_batch_bytes: usize,
 }
 
@@ -149,12 +189,16 @@ impl Default for Config {
                 retention_bytes: None,
                 file_delete_delay: Duration::from_secs(60),
                 retention_check_interval: Duration::from_secs(5 * 60),
+                timestamp_type: TimestampType::CreateTime,
+                timestamp_before_max: None,
+                timestamp_after_max: Some(Duration::from_secs(3_600)),
             },
             topics: TopicConfig {
                 auto_create: true,
                 partitions: 3,
                 partitions_max: limits::PARTITIONS_MAX,
                 replication_factor: 1,
+                min_insync_replicas: 1,
                 max_batch_bytes: limits::BATCH_BYTES_MAX,
             },
             server: ServerConfig {
@@ -176,6 +220,7 @@ impl Default for Config {
                 exit_after: Duration::from_secs(30),
                 sample: Duration::from_millis(100),
             },
+            stated: BTreeMap::new(),
         }
     }
 }
@@ -312,6 +357,15 @@ impl Config {
             return Err("stall.warn_after must be shorter than stall.stalled_after".into());
         }
         Ok(())
+    }
+
+    /// The largest batch that any topic may allow: what an entry of the journal takes, where a smaller journal or
+    /// request does not bound it first.
+    pub fn batch_bytes_largest(&self) -> usize {
+        (limits::JOURNAL_ENTRY_BYTES_MAX - 4096)
+            .min(self.journal.file_bytes / 2)
+            .min(self.journal.queue_bytes / 2)
+            .min(self.server.request_bytes)
     }
 
     pub fn journal_settings(&self) -> JournalSettings {

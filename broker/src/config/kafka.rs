@@ -1,0 +1,421 @@
+//! Kafka's names of a broker's configurations: which of them name a key of ours, which may only have the value that
+//! holds here anyway, and why the others cannot be set.
+//!
+//! Every name that Apache Kafka 4.3 knows is in one of the three, so none is silently ignored. Types and modes are
+//! Kafka's: what may be changed while a broker runs, there as here, is `ClusterWide` or `PerBroker`.
+
+use std::time::Duration;
+
+use super::kafka_refused::REFUSED;
+use super::keys::{KEYS, Key};
+use super::values;
+use super::{Config, SetError};
+
+/// The type of a value, as Kafka names and checks it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Boolean,
+    Text,
+    Int,
+    Long,
+    Double,
+    List,
+}
+
+/// Whether and how a configuration may be changed while brokers run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    ReadOnly,
+    /// For one broker at a time only.
+    PerBroker,
+    /// For one or for all.
+    ClusterWide,
+}
+
+/// How Kafka's text of a value becomes the text of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    Same,
+    Bytes,
+    /// -1: no bound.
+    BytesOrUnlimited,
+    Millis,
+    Hours,
+    /// Below zero: for ever.
+    MillisOrForever,
+    MinutesOrForever,
+    HoursOrForever,
+    /// The largest number: no bound.
+    MillisOrUnlimited,
+    /// One listener, without encryption.
+    Listener,
+    /// One of them.
+    Directory,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// Another name of one of our keys.
+    Key { path: &'static str, unit: Unit },
+    /// Holds as it is; other values are refused with the reason.
+    Fixed { value: &'static str, why: &'static str },
+}
+
+/// One of Kafka's names that means something here.
+#[derive(Clone, Copy, Debug)]
+pub struct KafkaName {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub mode: Mode,
+    pub meaning: Meaning,
+}
+
+const fn key(name: &'static str, kind: Kind, mode: Mode, path: &'static str, unit: Unit) -> KafkaName {
+    KafkaName { name, kind, mode, meaning: Meaning::Key { path, unit } }
+}
+
+const fn fixed(
+    name: &'static str,
+    kind: Kind,
+    mode: Mode,
+    value: &'static str,
+    why: &'static str,
+) -> KafkaName {
+    KafkaName { name, kind, mode, meaning: Meaning::Fixed { value, why } }
+}
+
+/// In order of their names.
+pub const KAFKA_NAMES: &[KafkaName] = &[
+    key("advertised.listeners", Kind::List, Mode::ReadOnly, "advertise", Unit::Listener),
+    key("auto.create.topics.enable", Kind::Boolean, Mode::ReadOnly, "topics.auto_create", Unit::Same),
+    key("broker.id", Kind::Int, Mode::ReadOnly, "node_id", Unit::Same),
+    fixed(
+        "compression.gzip.level",
+        Kind::Int,
+        Mode::ClusterWide,
+        "-1",
+        "batches are stored as their producers compressed them, and never recompressed",
+    ),
+    fixed(
+        "compression.lz4.level",
+        Kind::Int,
+        Mode::ClusterWide,
+        "9",
+        "batches are stored as their producers compressed them, and never recompressed",
+    ),
+    fixed(
+        "compression.type",
+        Kind::Text,
+        Mode::ClusterWide,
+        "producer",
+        "batches are stored as their producers compressed them, and never recompressed",
+    ),
+    fixed(
+        "compression.zstd.level",
+        Kind::Int,
+        Mode::ClusterWide,
+        "3",
+        "batches are stored as their producers compressed them, and never recompressed",
+    ),
+    key("connections.max.idle.ms", Kind::Long, Mode::ReadOnly, "server.idle_timeout", Unit::Millis),
+    key("default.replication.factor", Kind::Int, Mode::ReadOnly, "topics.replication_factor", Unit::Same),
+    fixed("delete.topic.enable", Kind::Boolean, Mode::ReadOnly, "true", "topics can always be deleted"),
+    fixed("fetch.max.bytes", Kind::Int, Mode::ReadOnly, "57671680", "the largest answer to a fetch is fixed"),
+    key("listeners", Kind::List, Mode::PerBroker, "listen", Unit::Listener),
+    fixed(
+        "log.cleaner.delete.retention.ms",
+        Kind::Long,
+        Mode::ClusterWide,
+        "86400000",
+        "there are no compacted topics yet",
+    ),
+    fixed(
+        "log.cleaner.max.compaction.lag.ms",
+        Kind::Long,
+        Mode::ClusterWide,
+        "9223372036854775807",
+        "there are no compacted topics yet",
+    ),
+    fixed(
+        "log.cleaner.min.cleanable.ratio",
+        Kind::Double,
+        Mode::ClusterWide,
+        "0.5",
+        "there are no compacted topics yet",
+    ),
+    fixed(
+        "log.cleaner.min.compaction.lag.ms",
+        Kind::Long,
+        Mode::ClusterWide,
+        "0",
+        "there are no compacted topics yet",
+    ),
+    fixed("log.cleanup.policy", Kind::List, Mode::ClusterWide, "delete", "there are no compacted topics yet"),
+    key("log.dir", Kind::List, Mode::ReadOnly, "data_dir", Unit::Directory),
+    key("log.dirs", Kind::List, Mode::ReadOnly, "data_dir", Unit::Directory),
+    fixed(
+        "log.flush.interval.messages",
+        Kind::Long,
+        Mode::ClusterWide,
+        "9223372036854775807",
+        "every record is synced before it is acknowledged",
+    ),
+    key("log.index.interval.bytes", Kind::Int, Mode::ClusterWide, "log.index_interval_bytes", Unit::Bytes),
+    fixed("log.index.size.max.bytes", Kind::Int, Mode::ClusterWide, "10485760", "indexes grow as needed"),
+    fixed("log.local.retention.bytes", Kind::Long, Mode::ClusterWide, "-2", "there is no tiered storage"),
+    fixed("log.local.retention.ms", Kind::Long, Mode::ClusterWide, "-2", "there is no tiered storage"),
+    key(
+        "log.message.timestamp.after.max.ms",
+        Kind::Long,
+        Mode::ClusterWide,
+        "log.timestamp_after_max",
+        Unit::MillisOrUnlimited,
+    ),
+    key(
+        "log.message.timestamp.before.max.ms",
+        Kind::Long,
+        Mode::ClusterWide,
+        "log.timestamp_before_max",
+        Unit::MillisOrUnlimited,
+    ),
+    key("log.message.timestamp.type", Kind::Text, Mode::ClusterWide, "log.timestamp_type", Unit::Same),
+    fixed(
+        "log.preallocate",
+        Kind::Boolean,
+        Mode::ClusterWide,
+        "false",
+        "the journal is preallocated, segments are not",
+    ),
+    key("log.retention.bytes", Kind::Long, Mode::ClusterWide, "log.retention_bytes", Unit::BytesOrUnlimited),
+    key(
+        "log.retention.check.interval.ms",
+        Kind::Long,
+        Mode::ReadOnly,
+        "log.retention_check_interval",
+        Unit::Millis,
+    ),
+    key("log.retention.hours", Kind::Int, Mode::ReadOnly, "log.retention", Unit::HoursOrForever),
+    key("log.retention.minutes", Kind::Int, Mode::ReadOnly, "log.retention", Unit::MinutesOrForever),
+    key("log.retention.ms", Kind::Long, Mode::ClusterWide, "log.retention", Unit::MillisOrForever),
+    key("log.roll.hours", Kind::Int, Mode::ReadOnly, "log.segment_age", Unit::Hours),
+    fixed(
+        "log.roll.jitter.hours",
+        Kind::Int,
+        Mode::ReadOnly,
+        "0",
+        "segments of several partitions are begun without jitter",
+    ),
+    key("log.roll.ms", Kind::Long, Mode::ClusterWide, "log.segment_age", Unit::Millis),
+    key("log.segment.bytes", Kind::Int, Mode::ClusterWide, "log.segment_bytes", Unit::Bytes),
+    key("log.segment.delete.delay.ms", Kind::Long, Mode::ClusterWide, "log.file_delete_delay", Unit::Millis),
+    key("max.connections", Kind::Int, Mode::ClusterWide, "server.connections", Unit::Same),
+    key("max.connections.per.ip", Kind::Int, Mode::ClusterWide, "server.connections_per_address", Unit::Same),
+    key("message.max.bytes", Kind::Int, Mode::ClusterWide, "topics.max_batch_bytes", Unit::Bytes),
+    key("min.insync.replicas", Kind::Int, Mode::ClusterWide, "topics.min_insync_replicas", Unit::Same),
+    key("node.id", Kind::Int, Mode::ReadOnly, "node_id", Unit::Same),
+    key("num.partitions", Kind::Int, Mode::ReadOnly, "topics.partitions", Unit::Same),
+    fixed(
+        "producer.id.expiration.ms",
+        Kind::Int,
+        Mode::ClusterWide,
+        "86400000",
+        "how long idle producers are remembered is fixed",
+    ),
+    key(
+        "queued.max.request.bytes",
+        Kind::Long,
+        Mode::ReadOnly,
+        "server.request_bytes_in_flight",
+        Unit::Bytes,
+    ),
+    key("queued.max.requests", Kind::Int, Mode::ReadOnly, "server.requests_in_flight", Unit::Same),
+    key("socket.request.max.bytes", Kind::Int, Mode::ReadOnly, "server.request_bytes", Unit::Bytes),
+    fixed(
+        "unclean.leader.election.enable",
+        Kind::Boolean,
+        Mode::ClusterWide,
+        "false",
+        "a replica that misses acknowledged records never leads",
+    ),
+];
+
+/// The name, where it means something here.
+pub fn find(name: &str) -> Option<&'static KafkaName> {
+    let at = KAFKA_NAMES.binary_search_by(|known| known.name.cmp(name)).ok()?;
+    Some(&KAFKA_NAMES[at])
+}
+
+/// Why a name that Kafka knows cannot be set here.
+pub fn refusal(name: &str) -> Option<&'static str> {
+    REFUSED.iter().find(|(_, names)| names.split_whitespace().any(|known| known == name)).map(|(why, _)| *why)
+}
+
+/// Reasons why names cannot be set, each with those.
+pub fn refused() -> impl Iterator<Item = (&'static str, std::str::SplitWhitespace<'static>)> {
+    REFUSED.iter().map(|(why, names)| (*why, names.split_whitespace()))
+}
+
+/// All names that Kafka knows.
+pub fn all_names() -> impl Iterator<Item = &'static str> {
+    let refused = REFUSED.iter().flat_map(|(_, names)| names.split_whitespace());
+    KAFKA_NAMES.iter().map(|known| known.name).chain(refused)
+}
+
+/// Kafka's names of one quantity in several units, the finest first, which there is the one that topics follow.
+const ALTERNATIVES: [&[&str]; 2] = [
+    &["log.retention.ms", "log.retention.minutes", "log.retention.hours"],
+    &["log.roll.ms", "log.roll.hours"],
+];
+
+impl KafkaName {
+    /// Under which names a value of this one may be set, in Kafka's order.
+    pub fn alternatives(&self) -> &[&'static str] {
+        let own = std::slice::from_ref(&self.name);
+        ALTERNATIVES.into_iter().find(|names| names.contains(&self.name)).unwrap_or(own)
+    }
+
+    /// The key of ours.
+    pub fn key(&self) -> Option<&'static Key> {
+        match self.meaning {
+            Meaning::Key { path, .. } => KEYS.iter().find(|key| key.path == path),
+            Meaning::Fixed { .. } => None,
+        }
+    }
+
+    /// Key and text of ours for a value of Kafka's; `None` where the value holds anyway.
+    pub fn read(&self, value: &str) -> Result<Option<(&'static Key, String)>, SetError> {
+        let invalid = |why: String| SetError::Invalid {
+            key: self.name,
+            value: value.to_owned(),
+            why,
+            range: self.key().map_or("", |key| key.range),
+        };
+        self.kind.check(value).map_err(invalid)?;
+        match self.meaning {
+            Meaning::Fixed { value: only, .. } if value.trim().eq_ignore_ascii_case(only) => Ok(None),
+            Meaning::Fixed { value: only, why } => {
+                let why = format!("only {only} is possible: {why}");
+                Err(SetError::Refused { key: self.name.to_owned(), why })
+            }
+            Meaning::Key { unit, .. } => {
+                let text = unit.read(value.trim()).map_err(invalid)?;
+                Ok(self.key().map(|key| (key, text)))
+            }
+        }
+    }
+
+    /// What is in effect, in Kafka's text; `None` where it cannot be said in this unit.
+    pub fn show(&self, config: &Config) -> Option<String> {
+        match self.meaning {
+            Meaning::Fixed { value, .. } => Some(value.to_owned()),
+            Meaning::Key { unit, .. } => unit.show(&(self.key()?.show)(config)),
+        }
+    }
+
+    pub fn about(&self) -> String {
+        match self.meaning {
+            Meaning::Fixed { why, .. } => format!("Cannot be changed: {why}."),
+            Meaning::Key { path, .. } => {
+                format!("{}; the key {path}.", self.key().map_or("", |key| key.about))
+            }
+        }
+    }
+}
+
+impl Kind {
+    /// By Kafka's numbers.
+    pub fn code(self) -> i8 {
+        match self {
+            Kind::Boolean => 1,
+            Kind::Text => 2,
+            Kind::Int => 3,
+            Kind::Long => 5,
+            Kind::Double => 6,
+            Kind::List => 7,
+        }
+    }
+
+    /// Whether a text is of this type, in Kafka's words if not.
+    pub fn check(self, value: &str) -> Result<(), String> {
+        let value = value.trim();
+        let number = |is: bool, of: &str| match is {
+            true => Ok(()),
+            false => Err(format!("Not a number of type {of}")),
+        };
+        match self {
+            Kind::Boolean if ["true", "false"].iter().any(|word| value.eq_ignore_ascii_case(word)) => Ok(()),
+            Kind::Boolean => Err("Expected value to be either true or false".to_owned()),
+            Kind::Int => number(value.parse::<i32>().is_ok(), "INT"),
+            Kind::Long => number(value.parse::<i64>().is_ok(), "LONG"),
+            Kind::Double => number(value.parse::<f64>().is_ok(), "DOUBLE"),
+            Kind::Text | Kind::List => Ok(()),
+        }
+    }
+}
+
+impl Unit {
+    fn read(self, value: &str) -> Result<String, String> {
+        let times = |ms: i64| {
+            let count: i64 = value.parse().map_err(|_| "not a whole number".to_owned())?;
+            let ms = count.checked_mul(ms).ok_or("too long")?;
+            Ok(format!("{ms}ms"))
+        };
+        let or_forever = |ms: i64| match value.starts_with('-') {
+            true => Ok("forever".to_owned()),
+            false => times(ms),
+        };
+        match self {
+            // A word to Kafka is a word in small letters here.
+            Unit::Same if Kind::Boolean.check(value).is_ok() => Ok(value.to_ascii_lowercase()),
+            Unit::Same | Unit::Bytes | Unit::BytesOrUnlimited => Ok(value.to_owned()),
+            Unit::Millis => times(1),
+            Unit::Hours => times(3_600_000),
+            Unit::MillisOrForever => or_forever(1),
+            Unit::MinutesOrForever => or_forever(60_000),
+            Unit::HoursOrForever => or_forever(3_600_000),
+            Unit::MillisOrUnlimited if value.parse() == Ok(i64::MAX) => Ok("unlimited".to_owned()),
+            Unit::MillisOrUnlimited => times(1),
+            Unit::Listener => listener(value),
+            Unit::Directory if value.contains(',') => Err("there is one data directory".to_owned()),
+            Unit::Directory => Ok(value.to_owned()),
+        }
+    }
+
+    fn show(self, ours: &str) -> Option<String> {
+        let in_units_of = |ms: u128| {
+            let time = values::duration(ours, Duration::ZERO, Duration::MAX).ok()?.as_millis();
+            (time % ms == 0).then(|| (time / ms).to_string())
+        };
+        let or = |none: &str, instead: &str, ms: u128| match ours == none {
+            true => Some(instead.to_owned()),
+            false => in_units_of(ms),
+        };
+        match self {
+            Unit::Same | Unit::Bytes | Unit::Directory => Some(ours.to_owned()),
+            Unit::BytesOrUnlimited => Some(if ours == "unlimited" { "-1" } else { ours }.to_owned()),
+            Unit::Millis => in_units_of(1),
+            Unit::Hours => in_units_of(3_600_000),
+            Unit::MillisOrForever => or("forever", "-1", 1),
+            Unit::MinutesOrForever => or("forever", "-1", 60_000),
+            Unit::HoursOrForever => or("forever", "-1", 3_600_000),
+            Unit::MillisOrUnlimited => or("unlimited", "9223372036854775807", 1),
+            Unit::Listener => (!ours.is_empty()).then(|| format!("PLAINTEXT://{ours}")),
+        }
+    }
+}
+
+/// `PLAINTEXT://host:port`; no host means every address.
+fn listener(value: &str) -> Result<String, String> {
+    if value.contains(',') {
+        return Err("there is one listener".to_owned());
+    }
+    let (protocol, endpoint) = value.split_once("://").ok_or("not PLAINTEXT://HOST:PORT")?;
+    if protocol != "PLAINTEXT" {
+        return Err(format!("{protocol} is not served, only PLAINTEXT is"));
+    }
+    Ok(if endpoint.starts_with(':') { format!("0.0.0.0{endpoint}") } else { endpoint.to_owned() })
+}
+
+#[cfg(test)]
+#[path = "kafka_tests.rs"]
+mod tests;
