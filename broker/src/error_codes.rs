@@ -100,7 +100,9 @@ pub fn batch(error: &BatchError) -> ResponseError {
         | BatchError::Crc { .. }
         | BatchError::Framing { .. } => ResponseError::CorruptMessage,
         BatchError::Codec(_) | BatchError::CodecTooNew => ResponseError::UnsupportedCompressionType,
-        BatchError::Timestamp { .. } | BatchError::TimestampType => ResponseError::InvalidTimestamp,
+        BatchError::Timestamp { .. } | BatchError::TimestampOutOfRange { .. } | BatchError::TimestampType => {
+            ResponseError::InvalidTimestamp
+        }
         BatchError::Transactional => ResponseError::InvalidTxnState,
         BatchError::Missing
         | BatchError::Magic(_)

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use broker::config::Config;
+use broker::config::kafka::KAFKA_NAMES;
 use broker::node::Node;
 use broker::parts::Parts;
 use clap::{Args, Parser, Subcommand};
@@ -26,8 +27,12 @@ struct Cli {
 enum Command {
     /// Run a node.
     Serve(Serve),
-    /// Print every configuration key with its default, legal values and environment variable.
-    Keys,
+    /// Print every configuration key with its default, legal values, environment variable and Kafka's names.
+    Keys {
+        /// As docs/configuration.md, with what topics may have and what is refused.
+        #[arg(long)]
+        markdown: bool,
+    },
 }
 
 #[derive(Args)]
@@ -92,7 +97,11 @@ impl Serve {
 
 fn main() -> ExitCode {
     let status = match Cli::parse().command {
-        Command::Keys => {
+        Command::Keys { markdown: true } => {
+            print!("{}", broker::metadata::document());
+            ExitStatus::Clean
+        }
+        Command::Keys { markdown: false } => {
             print_keys();
             ExitStatus::Clean
         }
@@ -114,8 +123,11 @@ fn print_keys() {
     let defaults = Config::default();
     for key in broker::config::KEYS {
         let default = (key.show)(&defaults);
+        let names = KAFKA_NAMES.iter().filter(|known| known.key().is_some_and(|of| of.path == key.path));
+        let names: Vec<&str> = names.map(|known| known.name).collect();
+        let kafka = if names.is_empty() { String::new() } else { format!("; Kafka: {}", names.join(", ")) };
         println!(
-            "{} = {default:?}\n    {}\n    legal: {}; {}",
+            "{} = {default:?}\n    {}\n    legal: {}; {}{kafka}",
             key.path,
             key.about,
             key.range,

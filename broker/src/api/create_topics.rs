@@ -19,8 +19,8 @@ use kafka_protocol::messages::{ApiKey, CreateTopicsRequest, TopicName};
 use uuid::Uuid;
 
 use super::authorization::{Needs, Operation};
+use super::config_entries::Known;
 use super::declaration::{Answer, Api, Call, Declaration, Versions};
-use super::describe_configs;
 #[cfg(test)]
 use super::test_requests;
 use crate::config::Config;
@@ -102,6 +102,7 @@ async fn handle<B: Backend>(
 ) -> CreateTopicsResponse {
     let image = context.metadata.image();
     let doubles = doubles(request.topics.iter().map(|topic| topic.name.as_str()));
+    let config = context.metadata.config();
     let mut room = PARTITIONS_PER_REQUEST_MAX;
     let plans: Vec<Result<NewTopic, Refusal>> = request
         .topics
@@ -109,8 +110,8 @@ async fn handle<B: Backend>(
         .map(|topic| match doubles.contains(topic.name.as_str()) {
             true => Err((ResponseError::InvalidRequest, "Duplicate topic name.".into())),
             false => {
-                within_room(partitions(&context.config, topic), room)?;
-                let plan = plan(&image, &context.config, topic, new_topic_id(&context.backend))?;
+                within_room(partitions(&config, topic), room)?;
+                let plan = plan(&image, &config, topic, new_topic_id(&context.backend))?;
                 room = room.saturating_sub(plan.assignments.len());
                 Ok(plan)
             }
@@ -140,7 +141,7 @@ async fn handle<B: Backend>(
         .topics
         .into_iter()
         .zip(outcomes)
-        .map(|(topic, outcome)| result(&context.config, version, topic.name, outcome));
+        .map(|(topic, outcome)| result(&context, version, topic.name, outcome));
     CreateTopicsResponse::default().with_topics(results.collect())
 }
 
@@ -184,27 +185,29 @@ pub async fn create<B: Backend>(
         .enumerate()
         .partition(|(_, topic)| creating.admit(existing, topic.assignments.len(), max));
     let (numbers, topics): (Vec<usize>, Vec<NewTopic>) = admitted.into_iter().unzip();
-    let why = format!(
-        "This node has {max} partitions at most (topics.partitions_max): delete topics, or raise it."
-    );
+    let why = no_room_on_this_node(max);
     let mut outcomes: BTreeMap<usize, Result<Arc<TopicImage>, Refusal>> =
         refused.into_iter().map(|(n, _)| (n, Err((ResponseError::PolicyViolation, why.clone())))).collect();
     outcomes.extend(numbers.into_iter().zip(propose(context, topics, validate_only, deadline).await));
     outcomes.into_values().collect()
 }
 
+pub(super) fn no_room_on_this_node(max: usize) -> String {
+    format!("This node has {max} partitions at most (topics.partitions_max): delete topics, or raise it.")
+}
+
 /// Partitions that are being created: those of others are counted too, before the image has them.
-struct Creating<'a> {
+pub(super) struct Creating<'a> {
     of_all: &'a AtomicUsize,
     of_this: Cell<usize>,
 }
 
 impl Creating<'_> {
-    fn of(of_all: &AtomicUsize) -> Creating<'_> {
+    pub(super) fn of(of_all: &AtomicUsize) -> Creating<'_> {
         Creating { of_all, of_this: Cell::new(0) }
     }
 
-    fn admit(&self, existing: usize, partitions: usize, max: usize) -> bool {
+    pub(super) fn admit(&self, existing: usize, partitions: usize, max: usize) -> bool {
         let creating = self.of_all.fetch_add(partitions, Ordering::Relaxed);
         let admitted = existing.saturating_add(creating).saturating_add(partitions) <= max;
         match admitted {
@@ -281,12 +284,13 @@ fn plan(
     }
     let mut configs = BTreeMap::new();
     for entry in &topic.configs {
-        // A null value means the default.
-        if let Some(value) = &entry.value {
-            configs.insert(entry.name.to_string(), value.to_string());
-        }
+        let Some(value) = &entry.value else {
+            let why = format!("Null value not supported for topic configs: {}", entry.name);
+            return Err(refused(TopicError::InvalidConfig(why)));
+        };
+        configs.insert(entry.name.to_string(), value.to_string());
     }
-    crate::metadata::configs::validate(&configs).map_err(refused)?;
+    crate::metadata::configs::validate(&configs, config).map_err(refused)?;
     let assignments = match topic.assignments.is_empty() {
         true => assign(image, config, topic)?,
         false => assigned(topic)?,
@@ -353,7 +357,12 @@ fn assigned(topic: &CreatableTopic) -> Result<Vec<Vec<BrokerId>>, Refusal> {
 }
 
 /// Leaders in turn, each followed by its neighbours.
-fn spread(brokers: &[BrokerId], first: usize, partitions: usize, replication: usize) -> Vec<Vec<BrokerId>> {
+pub(super) fn spread(
+    brokers: &[BrokerId],
+    first: usize,
+    partitions: usize,
+    replication: usize,
+) -> Vec<Vec<BrokerId>> {
     if brokers.is_empty() {
         // The proposal says why it cannot be.
         return vec![Vec::new(); partitions];
@@ -365,19 +374,29 @@ fn spread(brokers: &[BrokerId], first: usize, partitions: usize, replication: us
         .collect()
 }
 
-fn doubles<'a>(names: impl Iterator<Item = &'a str>) -> BTreeSet<&'a str> {
+pub(super) fn doubles<'a>(names: impl Iterator<Item = &'a str>) -> BTreeSet<&'a str> {
     let mut seen = BTreeSet::new();
     names.filter(|name| !seen.insert(*name)).collect()
 }
 
 /// A version 4 UUID from the backend's randomness.
 pub fn new_topic_id<B: Backend>(backend: &B) -> TopicId {
-    let random = Uuid::from_u64_pair(backend.random_u64(), backend.random_u64());
-    TopicId(uuid::Builder::from_random_bytes(random.into_bytes()).into_uuid())
+    topic_id(Uuid::from_u64_pair(backend.random_u64(), backend.random_u64()))
 }
 
-fn result(
-    config: &Config,
+fn topic_id(random: Uuid) -> TopicId {
+    let mut bytes = random.into_bytes();
+    if bytes[0] >> 2 == DASH {
+        bytes[0] &= 0x7f;
+    }
+    TopicId(uuid::Builder::from_random_bytes(bytes).into_uuid())
+}
+
+/// In Kafka's base 64, in which an id that begins so is taken for a flag by command lines.
+const DASH: u8 = 62;
+
+fn result<B: Backend>(
+    context: &Context<B>,
     version: i16,
     name: TopicName,
     outcome: Result<Arc<TopicImage>, Refusal>,
@@ -387,12 +406,13 @@ fn result(
         Err((code, why)) => result.with_error_code(code.code()).with_error_message(Some(text(why))),
         Ok(_) if version < 5 => result,
         Ok(topic) => {
-            let configs = describe_configs::of_topic(config, &topic).into_iter().map(|entry| {
+            let known = Known::of(context);
+            let configs = known.of_topic(&topic.configs).into_iter().map(|entry| {
                 CreatableTopicConfigs::default()
+                    .with_config_source(entry.source() as i8)
                     .with_name(text(entry.name))
-                    .with_value(Some(text(entry.value)))
+                    .with_value(entry.value.map(text))
                     .with_read_only(entry.read_only)
-                    .with_config_source(entry.source as i8)
             });
             let replication = topic.partitions.first().map_or(0, |partition| partition.replicas.len());
             let mut result = result

@@ -26,3 +26,10 @@ fn a_request_has_so_many_partitions_in_all_and_no_more() {
     assert_eq!(partitions(&config, &topic.clone().with_num_partitions(-7)), 0);
     assert_eq!(partitions(&config, &topic.with_num_partitions(5)), 5);
 }
+
+#[test]
+fn no_id_of_a_topic_begins_with_a_dash() {
+    let id = topic_id(Uuid::from_u128(0xf9 << 120 | 7));
+    assert_eq!(id.0.as_bytes()[0], 0x79);
+    assert_eq!(topic_id(Uuid::from_u128(0xf4 << 120)).0.as_bytes()[0], 0xf4);
+}

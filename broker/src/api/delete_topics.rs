@@ -1,5 +1,7 @@
 //! DeleteTopics, by name or by id.
 
+use std::collections::BTreeSet;
+
 use io_backend::{Backend, Deadline};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::delete_topics_response::{DeletableTopicResult, DeleteTopicsResponse};
@@ -78,6 +80,7 @@ async fn handle<B: Backend>(
         .chain(request.topics.into_iter().map(|topic| (topic.name, TopicId(topic.topic_id))))
         .map(|(name, id)| resolve(&located, name, id))
         .collect();
+    refuse_doubles(&mut wanted);
 
     let ids: Vec<TopicId> =
         wanted.iter().filter(|topic| topic.outcome.is_ok()).map(|topic| topic.id).collect();
@@ -122,7 +125,26 @@ async fn handle<B: Backend>(
     DeleteTopicsResponse::default().with_responses(responses.collect())
 }
 
+/// What is named twice, by name, by id or by one of each, is not deleted.
+fn refuse_doubles(wanted: &mut [Wanted]) {
+    let found = wanted.iter().filter(|topic| topic.outcome.is_ok()).map(|topic| topic.id);
+    let mut seen = BTreeSet::new();
+    let doubles: BTreeSet<TopicId> = found.filter(|id| !seen.insert(*id)).collect();
+    for topic in wanted.iter_mut().filter(|topic| topic.outcome.is_ok() && doubles.contains(&topic.id)) {
+        let why = "The topic is named more than once.".to_owned();
+        topic.outcome = Err((ResponseError::InvalidRequest, why));
+    }
+}
+
 fn resolve<B: Backend>(located: &Located<B>, name: Option<TopicName>, id: TopicId) -> Wanted {
+    let wrong = match (&name, id == TopicId::NIL) {
+        (Some(_), false) => Some("You may not specify both topic name and topic id."),
+        (None, true) => Some("Neither topic name nor id were specified."),
+        _ => None,
+    };
+    if let Some(why) = wrong {
+        return Wanted { name, id, outcome: Err((ResponseError::InvalidRequest, why.to_owned())) };
+    }
     let found = match &name {
         Some(name) => located.topic(TopicKey::Name(name.as_str())),
         None => located.topic(TopicKey::Id(id)),

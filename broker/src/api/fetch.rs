@@ -326,7 +326,7 @@ impl<B: Backend> Fetch<B> {
         let mut working = Some(budget.requests.take(Class::Essential, 1).await);
         let began = backend.now();
         let deadline = Deadline::At(began + DISK_DEADLINE);
-        let least = context.config.topics.max_batch_bytes;
+        let least = context.metadata.config().topics.max_batch_bytes;
         for slot in self.topics.iter_mut().flat_map(|topic| &mut topic.slots) {
             if slot.error.is_some() || !of_interest(slot) {
                 continue;

@@ -139,6 +139,7 @@ async fn create_missing<B: Backend>(context: &Context<B>, wanted: &[MetadataRequ
     let mut refusals = Refusals::new();
     let mut plans = Vec::new();
     let mut names: Vec<TopicName> = Vec::new();
+    let config = context.metadata.config();
     let mut room = create_topics::PARTITIONS_PER_REQUEST_MAX;
     for name in wanted.iter().filter_map(|topic| topic.name.as_ref()) {
         if image.topics.contains_key(name.as_str()) {
@@ -149,7 +150,7 @@ async fn create_missing<B: Backend>(context: &Context<B>, wanted: &[MetadataRequ
             continue;
         }
         let id = create_topics::new_topic_id(&context.backend);
-        match create_topics::plan_by_default(&image, &context.config, name.as_str(), id) {
+        match create_topics::plan_by_default(&image, &config, name.as_str(), id) {
             Ok(plan) => {
                 if let Err((code, _)) = create_topics::within_room(plan.assignments.len(), room) {
                     refusals.insert(name.clone(), code);

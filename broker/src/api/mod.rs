@@ -14,7 +14,11 @@ pub mod declaration;
 #[cfg(test)]
 pub mod test_requests;
 
+pub mod alter_configs;
 pub mod api_versions;
+mod config_changes;
+mod config_entries;
+pub mod create_partitions;
 pub mod delete_topics;
 pub mod describe_cluster;
 pub mod describe_configs;
@@ -22,7 +26,9 @@ pub mod describe_topic_partitions;
 pub mod create_topics;
 pub mod fetch;
 pub mod find_coordinator;
+pub mod incremental_alter_configs;
 pub mod init_producer_id;
+pub mod list_config_resources;
 pub mod list_offsets;
 pub mod metadata;
 pub mod offset_for_leader_epoch;
@@ -49,7 +55,11 @@ impl<B: Backend> Table<B> {
         Row::of::<init_producer_id::InitProducerId>(),
         Row::of::<offset_for_leader_epoch::OffsetForLeaderEpoch>(),
         Row::of::<describe_configs::DescribeConfigs>(),
+        Row::of::<alter_configs::AlterConfigs>(),
+        Row::of::<create_partitions::CreatePartitions>(),
+        Row::of::<incremental_alter_configs::IncrementalAlterConfigs>(),
         Row::of::<describe_cluster::DescribeCluster>(),
+        Row::of::<list_config_resources::ListConfigResources>(),
         Row::of::<describe_topic_partitions::DescribeTopicPartitions>(),
     ];
 

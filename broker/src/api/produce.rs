@@ -21,7 +21,9 @@ use crate::context::Context;
 use crate::error_codes;
 use crate::ids::{PartitionId, TopicId};
 use crate::journal::SubmitError;
-use crate::log::validate::{self, BatchError};
+use crate::log::batch::CheckedBatch;
+use crate::log::validate::{self, BatchError, TimeLimits};
+use crate::metadata::configs::{TimestampType, TopicSettings};
 use crate::metadata::{MetadataImage, TopicImage};
 use crate::metrics::Counted;
 use crate::partition::{Acks, AppendError, Appended, PendingAppend, Unacknowledged};
@@ -189,7 +191,8 @@ async fn append<B: Backend>(
         partition = data.index,
         leading = partition.is_ok(),
     );
-    let check = || validate::check(data.records.as_ref(), version, batch_bytes_max(context, topic));
+    let settings = TopicSettings::resolve(&topic.configs, &context.metadata.config());
+    let check = || check(context, &settings, data, version);
     let partition = match partition {
         Ok(partition) => partition,
         Err(not_here) => {
@@ -203,6 +206,13 @@ async fn append<B: Backend>(
         }
     };
     let batch = check()?;
+    let replicas = usize::try_from(data.index).ok().and_then(|index| topic.partitions.get(index));
+    if acks == Acks::All
+        && replicas.is_some_and(|p| p.isr.len() < settings.min_insync_replicas.min(p.replicas.len()))
+    {
+        context.first_refused.refused(partition.id(), batch.producer, context.backend.now());
+        return Err(ResponseError::NotEnoughReplicas.into());
+    }
     let (id, producer) = (partition.id(), batch.producer);
     let (records, bytes) = (batch.records, batch.bytes.len());
     context.first_refused.check(id, &batch, context.backend.now())?;
@@ -227,9 +237,23 @@ async fn append<B: Backend>(
     Ok(InLine { append: pending, _counted })
 }
 
-fn batch_bytes_max<B: Backend>(context: &Context<B>, topic: &TopicImage) -> usize {
-    let own = topic.configs.get("max.message.bytes").and_then(|value| value.parse().ok());
-    own.unwrap_or(context.config.topics.max_batch_bytes)
+/// Checks a batch by what its topic allows.
+fn check<B: Backend>(
+    context: &Context<B>,
+    settings: &TopicSettings,
+    data: &PartitionProduceData,
+    version: i16,
+) -> Result<CheckedBatch, BatchError> {
+    let batch = validate::check(data.records.as_ref(), version, settings.max_batch_bytes)?;
+    if settings.timestamps == TimestampType::CreateTime {
+        let limits = TimeLimits {
+            now_ms: context.backend.wall_ms(),
+            before_max: settings.timestamp_before_max,
+            after_max: settings.timestamp_after_max,
+        };
+        validate::check_times(&batch, &limits)?;
+    }
+    Ok(batch)
 }
 
 async fn admit<B: Backend>(

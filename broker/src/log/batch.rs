@@ -48,6 +48,8 @@ pub struct CheckedBatch {
     pub last_offset_delta: i32,
     pub base_timestamp: i64,
     pub max_timestamp: i64,
+    /// The earliest and the latest, of its records where they can be read, of its header where they are compressed.
+    pub times: (i64, i64),
     pub producer: Option<ProducerStamp>,
     pub transactional: bool,
 }

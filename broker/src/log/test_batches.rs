@@ -88,6 +88,7 @@ impl BatchSpec {
             last_offset_delta: self.records - 1,
             base_timestamp: self.timestamp,
             max_timestamp: self.max_timestamp(),
+            times: (self.timestamp, self.max_timestamp()),
             producer: self.producer.map(stamp),
             transactional: false,
         }

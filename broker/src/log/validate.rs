@@ -9,6 +9,8 @@
 //! 43 producer id (8)    51 producer epoch (2) 53 base sequence (4)  57 records (4)  61 records...
 //! ```
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::batch::{self, CheckedBatch, ProducerStamp};
@@ -25,6 +27,9 @@ const ZSTD: i16 = 4;
 const LOG_APPEND_TIME_BIT: i16 = 1 << 3;
 const TRANSACTIONAL_BIT: i16 = 1 << 4;
 const CONTROL_BIT: i16 = 1 << 5;
+
+/// A producer that gives no time says this.
+const NO_TIMESTAMP: i64 = -1;
 
 /// Produce versions from here on may carry zstd.
 const ZSTD_SINCE_VERSION: i16 = 7;
@@ -58,6 +63,12 @@ pub enum BatchError {
     TimestampType,
     #[error("timestamps from {base} to {max}")]
     Timestamp { base: i64, max: i64 },
+    /// In Kafka's words.
+    #[error(
+        "Timestamp {time} of a record is out of range. The timestamp should be within [{from}, {to}] \
+         (message.timestamp.before.max.ms, message.timestamp.after.max.ms)"
+    )]
+    TimestampOutOfRange { time: i64, from: i64, to: i64 },
     #[error("{records} records up to offset delta {last_delta}")]
     Count { records: i32, last_delta: i32 },
     #[error("producer id {id}, epoch {epoch}, sequence {sequence}")]
@@ -107,12 +118,13 @@ pub fn check(records: Option<&Bytes>, version: i16, max_bytes: usize) -> Result<
     let producer = producer(header)?;
     let mut bytes = bytes.clone();
     let mut max_timestamp = max_timestamp;
+    let mut times = (base_timestamp, max_timestamp);
     if attributes & CODEC_BITS == 0 {
-        let latest_delta = walk(&bytes[HEADER_BYTES..], records)?;
+        let (earliest, latest) = walk(&bytes[HEADER_BYTES..], records)?;
+        times = (base_timestamp.saturating_add(earliest), base_timestamp.saturating_add(latest));
         // What a search by time and retention go by is what the records say; -1 stays "none".
-        let latest = base_timestamp.saturating_add(latest_delta);
-        if latest != max_timestamp && max_timestamp >= 0 {
-            max_timestamp = latest.max(base_timestamp);
+        if times.1 != max_timestamp && max_timestamp >= 0 {
+            max_timestamp = times.1.max(base_timestamp);
             bytes = batch::with_max_timestamp(&bytes, max_timestamp);
         }
     }
@@ -122,9 +134,30 @@ pub fn check(records: Option<&Bytes>, version: i16, max_bytes: usize) -> Result<
         last_offset_delta,
         base_timestamp,
         max_timestamp,
+        times,
         producer,
         transactional: false,
     })
+}
+
+/// How far the times of records may lie from the broker's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeLimits {
+    pub now_ms: i64,
+    pub before_max: Option<Duration>,
+    pub after_max: Option<Duration>,
+}
+
+/// Whether a batch's records have times that its topic takes.
+pub fn check_times(batch: &CheckedBatch, limits: &TimeLimits) -> Result<(), BatchError> {
+    let ms = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+    let from = limits.before_max.map_or(i64::MIN, |before| limits.now_ms.saturating_sub(ms(before)));
+    let to = limits.after_max.map_or(i64::MAX, |after| limits.now_ms.saturating_add(ms(after)));
+    let (earliest, latest) = batch.times;
+    match [earliest, latest].into_iter().find(|time| *time != NO_TIMESTAMP && !(from..=to).contains(time)) {
+        Some(time) => Err(BatchError::TimestampOutOfRange { time, from, to }),
+        None => Ok(()),
+    }
 }
 
 /// Too short for a header; an older format may still be told by its magic.
@@ -166,11 +199,11 @@ fn producer(header: &[u8; HEADER_BYTES]) -> Result<Option<ProducerStamp>, BatchE
     }
 }
 
-/// Walks uncompressed records: as many as the header says, in order, and nothing after them. Returns how much later than
-/// the batch's base the latest of them is.
-fn walk(records: &[u8], count: i32) -> Result<i64, BatchError> {
+/// Walks uncompressed records: as many as the header says, in order, and nothing after them. The least and the most that
+/// their times differ from the batch's.
+fn walk(records: &[u8], count: i32) -> Result<(i64, i64), BatchError> {
     let mut rest = records;
-    let mut latest_delta = i64::MIN;
+    let (mut earliest, mut latest) = (i64::MAX, i64::MIN);
     for record in 0..count {
         let wrong = |what: &'static str| BatchError::Framing { record, what };
         let len = varint(&mut rest).ok_or(wrong("its length does not end"))?;
@@ -180,19 +213,20 @@ fn walk(records: &[u8], count: i32) -> Result<i64, BatchError> {
         }
         let (one, after) = rest.split_at(len);
         rest = after;
-        latest_delta = latest_delta.max(walk_one(one, record).map_err(wrong)?);
+        let time = walk_one(one, record).map_err(wrong)?;
+        (earliest, latest) = (earliest.min(time), latest.max(time));
     }
     match rest.is_empty() {
-        true => Ok(latest_delta),
+        true => Ok((earliest, latest)),
         false => Err(BatchError::Framing { record: count, what: "bytes after the last record" }),
     }
 }
 
-/// The record's timestamp, relative to the batch's base.
+/// What its time differs from the batch's.
 fn walk_one(mut record: &[u8], offset_delta: i32) -> Result<i64, &'static str> {
     let rest = &mut record;
     take(rest, 1).ok_or("no attributes")?;
-    let timestamp_delta = varint(rest).ok_or("no timestamp")?;
+    let time = varint(rest).ok_or("no timestamp")?;
     if varint(rest).ok_or("no offset")? != i64::from(offset_delta) {
         return Err("its offset does not follow");
     }
@@ -208,7 +242,7 @@ fn walk_one(mut record: &[u8], offset_delta: i32) -> Result<i64, &'static str> {
         take(rest, key).ok_or("a header key longer than the record")?;
         skip_bytes(rest).ok_or("a wrong header value length")?;
     }
-    if rest.is_empty() { Ok(timestamp_delta) } else { Err("bytes after its end") }
+    if rest.is_empty() { Ok(time) } else { Err("bytes after its end") }
 }
 
 /// Bytes or null (-1).

@@ -61,6 +61,7 @@ fn a_good_batch_passes_as_it_is() {
         last_offset_delta: 2,
         base_timestamp: 1_000,
         max_timestamp: 1_000,
+        times: (1_000, 1_000),
         producer: None,
         transactional: false,
     };
@@ -212,5 +213,30 @@ fn no_flipped_bit_under_a_right_crc_panics() {
         let mut bytes = good.clone();
         bytes[bit / 8] ^= 1 << (bit % 8);
         let _ = checked(sealed(bytes));
+    }
+}
+
+#[test]
+fn times_of_records_lie_within_what_their_topic_takes() {
+    let times = |times| CheckedBatch { times, ..checked(batch(1)).unwrap() };
+    let hour = Some(Duration::from_secs(3_600));
+    let limits = |before_max, after_max| TimeLimits { now_ms: 10_000_000, before_max, after_max };
+    let table = [
+        ((13_600_000, 13_600_000), limits(None, hour), None),
+        ((13_600_000, 13_600_001), limits(None, hour), Some(13_600_001)),
+        ((0, 10_000_000), limits(None, hour), None),
+        ((6_399_999, 10_000_000), limits(hour, hour), Some(6_399_999)),
+        ((6_400_000, 13_600_000), limits(hour, hour), None),
+        ((-1, -1), limits(hour, hour), None),
+        ((i64::MIN, i64::MAX), limits(None, None), None),
+        ((5, i64::MAX), limits(None, Some(Duration::MAX)), None),
+    ];
+    for (of, limits, wrong) in table {
+        let found = match check_times(&times(of), &limits) {
+            Ok(()) => None,
+            Err(BatchError::TimestampOutOfRange { time, .. }) => Some(time),
+            Err(other) => panic!("{other:?}"),
+        };
+        assert_eq!(found, wrong, "{of:?} {limits:?}");
     }
 }

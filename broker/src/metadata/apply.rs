@@ -7,9 +7,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::alter::alter_configs;
 use super::{
-    BrokerRegistration, MetadataCommand, MetadataImage, NewTopic, Outcome, PartitionImage, TopicError,
-    TopicImage, configs,
+    BrokerRegistration, MetadataCommand, MetadataImage, NewPartitions, NewTopic, Outcome, PartitionImage,
+    TopicError, TopicImage,
 };
 use crate::ids::{BrokerId, Incarnation, LeaderEpoch, ProducerId, TopicId};
 use crate::limits;
@@ -30,6 +31,12 @@ pub fn apply(image: &MetadataImage, index: u64, command: &MetadataCommand) -> (M
         }
         MetadataCommand::DeleteTopics { topics } => {
             Outcome::Topics(topics.iter().map(|id| delete_topic(&mut next, *id)).collect())
+        }
+        MetadataCommand::CreatePartitions { topics } => {
+            Outcome::Topics(topics.iter().map(|new| create_partitions(&mut next, new)).collect())
+        }
+        MetadataCommand::AlterConfigs { resources } => {
+            Outcome::Configs(resources.iter().map(|one| alter_configs(&mut next, one)).collect())
         }
         MetadataCommand::AllocateProducerIds { count, .. } => allocate_producer_ids(&mut next, *count),
     };
@@ -123,7 +130,6 @@ fn create_topic(
         )));
     }
     let partitions = check_assignments(image, new)?;
-    configs::validate(&new.configs)?;
     let topic = Arc::new(TopicImage {
         id: new.id,
         name: name.clone(),
@@ -133,6 +139,83 @@ fn create_topic(
     });
     image.insert_topic(topic.clone());
     Ok(topic)
+}
+
+fn create_partitions(image: &mut MetadataImage, new: &NewPartitions) -> Result<Arc<TopicImage>, TopicError> {
+    let topic = image.topic_by_id(new.topic).ok_or(TopicError::Unknown)?;
+    let (existing, total) = (topic.partitions.len(), new.total);
+    if total <= existing {
+        return Err(TopicError::InvalidPartitions(format!(
+            "The topic {} currently has {existing} partition(s); {total} would not be an increase.",
+            topic.name
+        )));
+    }
+    if total > limits::TOPIC_PARTITIONS_MAX {
+        return Err(too_many_partitions(total));
+    }
+    let (more, assigned) = (total - existing, new.assignments.len());
+    if more != assigned {
+        return Err(TopicError::InvalidAssignment(format!(
+            "Attempted to add {more} additional partition(s), but only {assigned} assignment(s) were specified."
+        )));
+    }
+    let replication = topic.partitions.first().map_or(1, |partition| partition.replicas.len());
+    let mut changed = TopicImage::clone(topic);
+    for replicas in &new.assignments {
+        changed.partitions.push(assigned_partition(image, replicas, replication)?);
+    }
+    let topic = Arc::new(changed);
+    image.topics.insert(topic.name.clone(), topic.clone());
+    Ok(topic)
+}
+
+/// In Kafka's words where it cannot be.
+fn assigned_partition(
+    image: &MetadataImage,
+    replicas: &[BrokerId],
+    replication: usize,
+) -> Result<PartitionImage, TopicError> {
+    let invalid = |what: String| {
+        Err(TopicError::InvalidAssignment(format!("The manual partition assignment includes {what}.")))
+    };
+    let Some(leader) = replicas.first() else {
+        return invalid("an empty replica list".to_owned());
+    };
+    let mut seen = BTreeSet::new();
+    for broker in replicas {
+        if !seen.insert(broker) {
+            return invalid(format!("the broker {broker} more than once"));
+        }
+        if !image.brokers.contains_key(broker) {
+            return invalid(format!("broker {broker}, but no such broker is registered"));
+        }
+    }
+    if replicas.len() != replication {
+        return invalid(format!(
+            "a partition with {} replica(s), but this is not consistent with previous partitions, which have \
+             {replication} replica(s)",
+            replicas.len()
+        ));
+    }
+    Ok(begun(image, *leader, replicas))
+}
+
+/// A partition at its beginning.
+fn begun(image: &MetadataImage, leader: BrokerId, replicas: &[BrokerId]) -> PartitionImage {
+    PartitionImage {
+        leader: Some(leader),
+        leader_incarnation: image.brokers[&leader].incarnation,
+        leader_epoch: LeaderEpoch(0),
+        replicas: replicas.to_vec(),
+        isr: replicas.to_vec(),
+    }
+}
+
+fn too_many_partitions(asked: usize) -> TopicError {
+    TopicError::InvalidPartitions(format!(
+        "Number of partitions {asked} is above the limit of {} for one topic.",
+        limits::TOPIC_PARTITIONS_MAX
+    ))
 }
 
 fn delete_topic(image: &mut MetadataImage, id: TopicId) -> Result<Arc<TopicImage>, TopicError> {
@@ -185,11 +268,7 @@ fn check_assignments(image: &MetadataImage, new: &NewTopic) -> Result<Vec<Partit
         return Err(TopicError::InvalidPartitions("Number of partitions must be larger than 0.".to_owned()));
     }
     if new.assignments.len() > limits::TOPIC_PARTITIONS_MAX {
-        return Err(TopicError::InvalidPartitions(format!(
-            "Number of partitions {} is above the limit of {} for one topic.",
-            new.assignments.len(),
-            limits::TOPIC_PARTITIONS_MAX
-        )));
+        return Err(too_many_partitions(new.assignments.len()));
     }
     let replication = new.assignments[0].len();
     let mut partitions = Vec::with_capacity(new.assignments.len());
@@ -208,13 +287,7 @@ fn check_assignments(image: &MetadataImage, new: &NewTopic) -> Result<Vec<Partit
                 "Partition {number} is assigned to broker {unknown}, which is not registered."
             ));
         }
-        partitions.push(PartitionImage {
-            leader: Some(*leader),
-            leader_incarnation: image.brokers[leader].incarnation,
-            leader_epoch: LeaderEpoch(0),
-            replicas: replicas.clone(),
-            isr: replicas.clone(),
-        });
+        partitions.push(begun(image, *leader, replicas));
     }
     Ok(partitions)
 }

@@ -5,6 +5,7 @@ use uuid::Uuid;
 use super::*;
 use crate::ids::{PartitionId, StorageId};
 use crate::metadata::snapshot::{decode_command, decode_image, encode_command, encode_image};
+use crate::metadata::{AlteredConfigs, ConfigChange, ConfigOperation, ConfigResource};
 
 fn broker(id: i32, incarnation: u64, storage: u128) -> BrokerRegistration {
     BrokerRegistration {
@@ -85,10 +86,6 @@ fn what_cannot_be_a_topic_is_refused_with_the_reason_and_changes_nothing() {
         register(1, 1, 1),
         create(vec![new_topic(1, "taken", &[&[1]]), new_topic(2, "a.b", &[&[1]])]),
     ]);
-    let with_config = NewTopic {
-        configs: BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]),
-        ..new_topic(7, "compacted", &[&[1]])
-    };
     let long = "x".repeat(250);
     let table: Vec<(NewTopic, &str)> = vec![
         (new_topic(7, "taken", &[&[1]]), "already exists"),
@@ -105,7 +102,6 @@ fn what_cannot_be_a_topic_is_refused_with_the_reason_and_changes_nothing() {
         (new_topic(7, "uneven", &[&[1], &[1, 2]]), "Inconsistent replication factor"),
         (new_topic(7, "twice", &[&[1, 1]]), "names a broker twice"),
         (new_topic(7, "unknown", &[&[4]]), "broker 4, which is not registered"),
-        (with_config, "compaction is not supported yet"),
     ];
     for (topic, part) in table {
         let name = topic.name.clone();
@@ -275,13 +271,22 @@ fn commands_survive_being_written_down_and_others_are_refused() {
         create(vec![new_topic(1, "t", &[&[1, 2]])]),
         MetadataCommand::DeleteTopics { topics: vec![TopicId(Uuid::from_u128(1))] },
         MetadataCommand::AllocateProducerIds { broker: BrokerId(1), count: 5 },
+        alter(ConfigResource::Topic(TopicId(Uuid::from_u128(1))), &[("a", ConfigOperation::Delete)]),
+        alter(ConfigResource::AllBrokers, &[("a", set("1"))]),
+        MetadataCommand::CreatePartitions {
+            topics: vec![NewPartitions {
+                topic: TopicId(Uuid::from_u128(1)),
+                total: 3,
+                assignments: vec![vec![BrokerId(1)]],
+            }],
+        },
     ] {
         assert_eq!(decode_command(&encode_command(&command)).unwrap(), command);
     }
     let table: [(&[u8], &str); 5] = [
         (b"", "no version"),
         (b"\0{}", "no version"),
-        (b"\x02{}", "start a newer chronik"),
+        (b"\x03{}", "start a newer chronik"),
         (b"\x01{\"command\":\"dance\"}", "unknown variant `dance`"),
         (b"\x01{\"command\":\"delete-topics\"", "EOF"),
     ];
@@ -289,4 +294,88 @@ fn commands_survive_being_written_down_and_others_are_refused() {
         let error = decode_command(bytes).unwrap_err().to_string();
         assert!(error.contains(part), "{error}");
     }
+}
+
+fn set(value: &str) -> ConfigOperation {
+    ConfigOperation::Set(value.to_owned())
+}
+
+fn alter(resource: ConfigResource, operations: &[(&str, ConfigOperation)]) -> MetadataCommand {
+    let operations = operations.iter().map(|(name, operation)| ((*name).to_owned(), operation.clone()));
+    let change = ConfigChange::Alter(operations.collect());
+    MetadataCommand::AlterConfigs { resources: vec![AlteredConfigs { resource, change }] }
+}
+
+fn configs_results(outcome: Outcome) -> Vec<Result<(), TopicError>> {
+    match outcome {
+        Outcome::Configs(results) => results,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn configurations_of_a_topic_change_and_its_partitions_do_not() {
+    let topic = ConfigResource::Topic(TopicId(Uuid::from_u128(1)));
+    let before = image_of(&[register(1, 1, 1), create(vec![new_topic(1, "t", &[&[1]])])]);
+    let (image, outcome) =
+        apply(&before, 3, &alter(topic, &[("retention.ms", set("5")), ("flush.ms", set("1"))]));
+    assert_eq!(configs_results(outcome), [Ok(())]);
+    let (image, _) = apply(
+        &image,
+        4,
+        &alter(topic, &[("flush.ms", ConfigOperation::Delete), ("a", ConfigOperation::Delete)]),
+    );
+    let changed = &image.topics["t"];
+    assert_eq!(changed.configs, BTreeMap::from([("retention.ms".to_owned(), "5".to_owned())]));
+    assert_eq!(changed.partitions, before.topics["t"].partitions);
+    let (same, _) = apply(&image, 5, &alter(topic, &[("retention.ms", set("5"))]));
+    assert!(Arc::ptr_eq(&same.topics["t"], changed), "what says the same changes nothing");
+    let change = ConfigChange::Replace(BTreeMap::from([("segment.ms".to_owned(), "7".to_owned())]));
+    let replace =
+        MetadataCommand::AlterConfigs { resources: vec![AlteredConfigs { resource: topic, change }] };
+    let (image, _) = apply(&image, 6, &replace);
+    assert_eq!(image.topics["t"].configs, BTreeMap::from([("segment.ms".to_owned(), "7".to_owned())]));
+    let gone = ConfigResource::Topic(TopicId(Uuid::from_u128(2)));
+    assert_eq!(
+        configs_results(apply(&image, 7, &alter(gone, &[("a", set("1"))])).1),
+        [Err(TopicError::Unknown)]
+    );
+}
+
+#[test]
+fn configurations_of_brokers_are_kept_for_all_and_for_each() {
+    let before = image_of(&[register(1, 1, 1)]);
+    let (image, _) = apply(&before, 2, &alter(ConfigResource::AllBrokers, &[("a", set("1"))]));
+    let one = ConfigResource::Broker(BrokerId(1));
+    let (image, _) = apply(&image, 3, &alter(one, &[("a", set("2"))]));
+    let of = |value: &str| BTreeMap::from([("a".to_owned(), value.to_owned())]);
+    assert_eq!(image.broker_configs.of_all, of("1"));
+    assert_eq!(image.broker_configs.of_one, BTreeMap::from([(BrokerId(1), of("2"))]));
+    let (image, _) = apply(&image, 4, &alter(one, &[("a", ConfigOperation::Delete)]));
+    assert!(image.broker_configs.of_one.is_empty());
+    let (image, _) = apply(&image, 5, &alter(ConfigResource::AllBrokers, &[("a", ConfigOperation::Delete)]));
+    assert_eq!(image, MetadataImage { index: 5, ..before });
+    let unknown = alter(ConfigResource::Broker(BrokerId(9)), &[("a", set("1"))]);
+    assert!(configs_results(apply(&image, 6, &unknown).1)[0].is_err());
+}
+
+#[test]
+fn an_image_with_configurations_of_brokers_is_of_the_second_version_and_the_first_is_still_read() {
+    let image = image_of(&[
+        register(1, 1, 1),
+        alter(ConfigResource::AllBrokers, &[("log.retention.ms", set("5"))]),
+        alter(ConfigResource::Broker(BrokerId(1)), &[("message.max.bytes", set("6"))]),
+    ]);
+    let bytes = encode_image(&image);
+    assert_eq!(bytes[0], 2);
+    assert!(std::str::from_utf8(&bytes[1..]).unwrap().ends_with(
+        r#""topics":[],"broker_configs":{"of_all":{"log.retention.ms":"5"},"of_one":{"1":{"message.max.bytes":"6"}}}}"#
+    ));
+    assert_eq!(decode_image(&bytes).unwrap(), image);
+    let first =
+        b"\x01{\"index\":2,\"cluster_id\":\"cluster\",\"next_producer_id\":0,\"brokers\":[],\"topics\":[]}";
+    let read = decode_image(first).unwrap();
+    assert_eq!((read.index, &*read.broker_configs), (2, &crate::metadata::BrokerConfigs::default()));
+    assert_eq!(encode_command(&alter(ConfigResource::AllBrokers, &[]))[0], 2);
+    assert_eq!(encode_command(&register(1, 1, 1))[0], 1);
 }

@@ -1,297 +1,436 @@
 //! The configurations a topic may have: names, legal values, and what they come to.
 //!
-//! Names and meanings are Kafka's. A configuration is legal when it is honoured, or when not honouring
-//! it harms nobody; one that would change what a client may rely on, and that we do not honour, is
-//! refused by name. Pure: no I/O, no clock.
+//! Names, types and defaults are Kafka's. Each is honoured, or refused for every value but the default, with the reason:
+//! none is accepted and ignored. Where a topic has no value of its own, the broker's key counts. Pure: no I/O, no clock.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::TopicError;
 use crate::config::Config;
+pub use crate::config::TimestampType;
+use crate::config::kafka::{self, Kind};
 use crate::limits;
-
-/// The type of a value, as DescribeConfigs tells it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SettingKind {
-    Boolean,
-    Int,
-    Long,
-    Text,
-    List,
-}
 
 /// One configuration that a topic may have.
 #[derive(Clone, Copy, Debug)]
 pub struct TopicSetting {
     pub name: &'static str,
-    pub kind: SettingKind,
+    pub kind: Kind,
     pub doc: &'static str,
+    /// Why no value but the default is possible, where that is so.
+    pub only: Option<&'static str>,
     rule: Rule,
     default: Default,
 }
 
+/// Which values of the type are legal.
 #[derive(Clone, Copy, Debug)]
 enum Rule {
-    Range(i64, i64),
+    Any,
+    AtLeast(i64),
+    Between(i64, i64),
+    GzipLevel,
     OneOf(&'static [&'static str]),
-    CleanupPolicy,
-    /// A decimal fraction from zero to one.
+    Policy,
     Ratio,
+    Replicas,
+    BatchBytes,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Default {
     Fixed(&'static str),
-    SegmentBytes,
-    SegmentAge,
-    MaxMessageBytes,
-    IndexInterval,
-    MinInsync,
-}
-
-const fn long(name: &'static str, min: i64, max: i64, default: Default, doc: &'static str) -> TopicSetting {
-    TopicSetting { name, kind: SettingKind::Long, doc, rule: Rule::Range(min, max), default }
-}
-
-const fn int(name: &'static str, min: i64, default: Default, doc: &'static str) -> TopicSetting {
-    TopicSetting { name, kind: SettingKind::Int, doc, rule: Rule::Range(min, i32::MAX as i64), default }
-}
-
-const fn one_of(
-    name: &'static str,
-    kind: SettingKind,
-    values: &'static [&'static str],
-    default: &'static str,
-    doc: &'static str,
-) -> TopicSetting {
-    TopicSetting { name, kind, doc, rule: Rule::OneOf(values), default: Default::Fixed(default) }
+    /// What the broker has under this name of Kafka's.
+    Of(&'static str),
 }
 
 /// All of them, by name.
 pub const TOPIC_SETTINGS: &[TopicSetting] = &[
     TopicSetting {
         name: "cleanup.policy",
-        kind: SettingKind::List,
-        doc: "What happens to old data. Only 'delete' is supported.",
-        rule: Rule::CleanupPolicy,
-        default: Default::Fixed("delete"),
+        kind: Kind::List,
+        rule: Rule::Policy,
+        default: Default::Of("log.cleanup.policy"),
+        only: None,
+        doc: "What happens to old data: `delete` after retention, or nothing where it is empty. `compact` is refused: there are no compacted topics yet.",
     },
-    one_of(
-        "compression.type",
-        SettingKind::Text,
-        &["producer"],
-        "producer",
-        "Batches are stored as their producer compressed them; the broker never recompresses.",
-    ),
-    long(
-        "delete.retention.ms",
-        0,
-        i64::MAX,
-        Default::Fixed("86400000"),
-        "Concerns compacted topics only; without effect.",
-    ),
-    long(
-        "file.delete.delay.ms",
-        0,
-        i64::MAX,
-        Default::Fixed("0"),
-        "Segments are removed at once; without effect.",
-    ),
-    long(
-        "flush.messages",
-        1,
-        i64::MAX,
-        Default::Fixed("1"),
-        "Every record is synced before it is acknowledged; without effect.",
-    ),
-    long(
-        "flush.ms",
-        0,
-        i64::MAX,
-        Default::Fixed("0"),
-        "Every record is synced before it is acknowledged; without effect.",
-    ),
-    int(
-        "index.interval.bytes",
-        0,
-        Default::IndexInterval,
-        "Bytes of log between two entries of the offset index.",
-    ),
+    TopicSetting {
+        name: "compression.gzip.level",
+        kind: Kind::Int,
+        rule: Rule::GzipLevel,
+        default: Default::Of("compression.gzip.level"),
+        only: Some("batches are stored as their producers compressed them, and never recompressed"),
+        doc: "How hard the broker would compress; it never does.",
+    },
+    TopicSetting {
+        name: "compression.lz4.level",
+        kind: Kind::Int,
+        rule: Rule::Between(1, 17),
+        default: Default::Of("compression.lz4.level"),
+        only: Some("batches are stored as their producers compressed them, and never recompressed"),
+        doc: "How hard the broker would compress; it never does.",
+    },
+    TopicSetting {
+        name: "compression.type",
+        kind: Kind::Text,
+        rule: Rule::OneOf(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"]),
+        default: Default::Of("compression.type"),
+        only: Some("batches are stored as their producers compressed them, and never recompressed"),
+        doc: "How batches are stored: as their producers compressed them.",
+    },
+    TopicSetting {
+        name: "compression.zstd.level",
+        kind: Kind::Int,
+        rule: Rule::Between(-131_072, 22),
+        default: Default::Of("compression.zstd.level"),
+        only: Some("batches are stored as their producers compressed them, and never recompressed"),
+        doc: "How hard the broker would compress; it never does.",
+    },
+    TopicSetting {
+        name: "delete.retention.ms",
+        kind: Kind::Long,
+        rule: Rule::AtLeast(0),
+        default: Default::Of("log.cleaner.delete.retention.ms"),
+        only: None,
+        doc: "How long tombstones of compacted topics are kept. Without effect under the policy `delete`, as with Kafka.",
+    },
+    TopicSetting {
+        name: "file.delete.delay.ms",
+        kind: Kind::Long,
+        rule: Rule::AtLeast(0),
+        default: Default::Of("log.segment.delete.delay.ms"),
+        only: None,
+        doc: "How long the files of a segment outlive it.",
+    },
+    TopicSetting {
+        name: "flush.messages",
+        kind: Kind::Long,
+        rule: Rule::AtLeast(1),
+        default: Default::Of("log.flush.interval.messages"),
+        only: None,
+        doc: "Records after which a sync is forced. Every record is synced before it is acknowledged, which is sooner than any value.",
+    },
+    TopicSetting {
+        name: "flush.ms",
+        kind: Kind::Long,
+        rule: Rule::AtLeast(0),
+        default: Default::Fixed("9223372036854775807"),
+        only: None,
+        doc: "Time after which a sync is forced. Every record is synced before it is acknowledged, which is sooner than any value.",
+    },
+    TopicSetting {
+        name: "follower.replication.throttled.replicas",
+        kind: Kind::List,
+        rule: Rule::Replicas,
+        default: Default::Fixed(""),
+        only: Some("replication is not throttled: there is none yet"),
+        doc: "Replicas whose fetching is throttled: none.",
+    },
+    TopicSetting {
+        name: "index.interval.bytes",
+        kind: Kind::Int,
+        rule: Rule::AtLeast(0),
+        default: Default::Of("log.index.interval.bytes"),
+        only: None,
+        doc: "Bytes of log between two entries of the offset index.",
+    },
+    TopicSetting {
+        name: "leader.replication.throttled.replicas",
+        kind: Kind::List,
+        rule: Rule::Replicas,
+        default: Default::Fixed(""),
+        only: Some("replication is not throttled: there is none yet"),
+        doc: "Replicas whose being fetched is throttled: none.",
+    },
+    TopicSetting {
+        name: "local.retention.bytes",
+        kind: Kind::Long,
+        rule: Rule::AtLeast(-2),
+        default: Default::Of("log.local.retention.bytes"),
+        only: Some("there is no tiered storage"),
+        doc: "Most bytes kept locally of a tiered log.",
+    },
+    TopicSetting {
+        name: "local.retention.ms",
+        kind: Kind::Long,
+        rule: Rule::AtLeast(-2),
+        default: Default::Of("log.local.retention.ms"),
+        only: Some("there is no tiered storage"),
+        doc: "How long a tiered log is kept locally.",
+    },
+    TopicSetting {
+        name: "max.compaction.lag.ms",
+        kind: Kind::Long,
+        rule: Rule::AtLeast(1),
+        default: Default::Of("log.cleaner.max.compaction.lag.ms"),
+        only: None,
+        doc: "How long a record may wait for compaction. Without effect under the policy `delete`, as with Kafka.",
+    },
     TopicSetting {
         name: "max.message.bytes",
-        kind: SettingKind::Int,
-        doc: "The largest record batch, in bytes; at most what an entry of the journal takes.",
-        rule: Rule::Range(0, (limits::JOURNAL_ENTRY_BYTES_MAX - 4096) as i64),
-        default: Default::MaxMessageBytes,
+        kind: Kind::Int,
+        rule: Rule::BatchBytes,
+        default: Default::Of("message.max.bytes"),
+        only: None,
+        doc: "The largest record batch; at most what an entry of the journal takes.",
     },
-    long(
-        "message.timestamp.after.max.ms",
-        0,
-        i64::MAX,
-        Default::Fixed("9223372036854775807"),
-        "How far a record's timestamp may lie ahead of the broker's clock; without effect.",
-    ),
-    long(
-        "message.timestamp.before.max.ms",
-        0,
-        i64::MAX,
-        Default::Fixed("9223372036854775807"),
-        "How far a record's timestamp may lie behind the broker's clock; without effect.",
-    ),
-    one_of(
-        "message.timestamp.type",
-        SettingKind::Text,
-        &["CreateTime", "LogAppendTime"],
-        "CreateTime",
-        "Whose time a record carries: its producer's or the broker's.",
-    ),
-    int(
-        "min.insync.replicas",
-        1,
-        Default::MinInsync,
-        "Replicas that must have synced a record before acks=all is answered; counts as at most the replication factor.",
-    ),
-    one_of(
-        "preallocate",
-        SettingKind::Boolean,
-        &["true", "false"],
-        "false",
-        "Durability comes from the preallocated journal; without effect on segments.",
-    ),
-    long(
-        "retention.bytes",
-        -1,
-        i64::MAX,
-        Default::Fixed("-1"),
-        "Most bytes kept of a partition; -1: no limit. Not enforced yet: nothing is removed.",
-    ),
-    long(
-        "retention.ms",
-        -1,
-        i64::MAX,
-        Default::Fixed("604800000"),
-        "How long records are kept at least; -1: for ever. Not enforced yet: nothing is removed.",
-    ),
-    int("segment.bytes", 1 << 14, Default::SegmentBytes, "Size at which a segment is closed."),
-    int("segment.index.bytes", 4, Default::Fixed("10485760"), "Indexes grow as needed; without effect."),
-    long("segment.jitter.ms", 0, i64::MAX, Default::Fixed("0"), "Without effect."),
-    long("segment.ms", 1, i64::MAX, Default::SegmentAge, "Age at which a segment is closed."),
-    one_of(
-        "unclean.leader.election.enable",
-        SettingKind::Boolean,
-        &["false"],
-        "false",
-        "A replica that misses acknowledged records never leads.",
-    ),
-];
-
-/// Known to Kafka, refused here: what the client would rely on is not done.
-const REFUSED: &[(&str, &str)] = &[
-    ("remote.storage.enable", "tiered storage is not supported"),
-    ("local.retention.ms", "tiered storage is not supported"),
-    ("local.retention.bytes", "tiered storage is not supported"),
-    ("remote.copy.disable", "tiered storage is not supported"),
-    ("remote.log.delete.on.disable", "tiered storage is not supported"),
-];
-
-/// Legal wherever compaction is off, which it always is.
-const IGNORED_WITHOUT_COMPACTION: &[TopicSetting] = &[
-    long(
-        "min.compaction.lag.ms",
-        0,
-        i64::MAX,
-        Default::Fixed("0"),
-        "Concerns compacted topics only; without effect.",
-    ),
-    long(
-        "max.compaction.lag.ms",
-        1,
-        i64::MAX,
-        Default::Fixed("9223372036854775807"),
-        "Concerns compacted topics only; without effect.",
-    ),
+    TopicSetting {
+        name: "message.timestamp.after.max.ms",
+        kind: Kind::Long,
+        rule: Rule::AtLeast(0),
+        default: Default::Of("log.message.timestamp.after.max.ms"),
+        only: None,
+        doc: "How far a producer's time may lie ahead of the broker's clock.",
+    },
+    TopicSetting {
+        name: "message.timestamp.before.max.ms",
+        kind: Kind::Long,
+        rule: Rule::AtLeast(0),
+        default: Default::Of("log.message.timestamp.before.max.ms"),
+        only: None,
+        doc: "How far a producer's time may lie behind the broker's clock.",
+    },
+    TopicSetting {
+        name: "message.timestamp.type",
+        kind: Kind::Text,
+        rule: Rule::OneOf(&["CreateTime", "LogAppendTime"]),
+        default: Default::Of("log.message.timestamp.type"),
+        only: None,
+        doc: "Whose time a record carries: its producer's or the broker's.",
+    },
     TopicSetting {
         name: "min.cleanable.dirty.ratio",
-        kind: SettingKind::Text,
-        doc: "Concerns compacted topics only; without effect.",
+        kind: Kind::Double,
         rule: Rule::Ratio,
-        default: Default::Fixed("0.5"),
+        default: Default::Of("log.cleaner.min.cleanable.ratio"),
+        only: None,
+        doc: "When a log is compacted. Without effect under the policy `delete`, as with Kafka.",
+    },
+    TopicSetting {
+        name: "min.compaction.lag.ms",
+        kind: Kind::Long,
+        rule: Rule::AtLeast(0),
+        default: Default::Of("log.cleaner.min.compaction.lag.ms"),
+        only: None,
+        doc: "How long a record is not compacted. Without effect under the policy `delete`, as with Kafka.",
+    },
+    TopicSetting {
+        name: "min.insync.replicas",
+        kind: Kind::Int,
+        rule: Rule::AtLeast(1),
+        default: Default::Of("min.insync.replicas"),
+        only: None,
+        doc: "Replicas in sync without which acks=all is refused; counts as at most the replication factor, as with Kafka.",
+    },
+    TopicSetting {
+        name: "preallocate",
+        kind: Kind::Boolean,
+        rule: Rule::Any,
+        default: Default::Of("log.preallocate"),
+        only: Some("the journal is preallocated, segments are not"),
+        doc: "Whether segment files are preallocated: no.",
+    },
+    TopicSetting {
+        name: "remote.log.copy.disable",
+        kind: Kind::Boolean,
+        rule: Rule::Any,
+        default: Default::Fixed("false"),
+        only: Some("there is no tiered storage"),
+        doc: "Whether a tiered log is copied no more.",
+    },
+    TopicSetting {
+        name: "remote.log.delete.on.disable",
+        kind: Kind::Boolean,
+        rule: Rule::Any,
+        default: Default::Fixed("false"),
+        only: Some("there is no tiered storage"),
+        doc: "Whether remote data goes when tiering ends.",
+    },
+    TopicSetting {
+        name: "remote.storage.enable",
+        kind: Kind::Boolean,
+        rule: Rule::Any,
+        default: Default::Fixed("false"),
+        only: Some("there is no tiered storage"),
+        doc: "Whether the log is tiered.",
+    },
+    TopicSetting {
+        name: "retention.bytes",
+        kind: Kind::Long,
+        rule: Rule::Any,
+        default: Default::Of("log.retention.bytes"),
+        only: None,
+        doc: "Most bytes kept of a partition; below zero: no limit.",
+    },
+    TopicSetting {
+        name: "retention.ms",
+        kind: Kind::Long,
+        rule: Rule::AtLeast(-1),
+        default: Default::Of("log.retention.ms"),
+        only: None,
+        doc: "How long records are kept at least; -1: for ever.",
+    },
+    TopicSetting {
+        name: "segment.bytes",
+        kind: Kind::Int,
+        rule: Rule::AtLeast(1_048_576),
+        default: Default::Of("log.segment.bytes"),
+        only: None,
+        doc: "Size at which a segment is closed.",
+    },
+    TopicSetting {
+        name: "segment.index.bytes",
+        kind: Kind::Int,
+        rule: Rule::AtLeast(4),
+        default: Default::Of("log.index.size.max.bytes"),
+        only: Some("indexes grow as needed"),
+        doc: "Size of an index file.",
+    },
+    TopicSetting {
+        name: "segment.jitter.ms",
+        kind: Kind::Long,
+        rule: Rule::AtLeast(0),
+        default: Default::Fixed("0"),
+        only: Some("segments of several partitions are begun without jitter"),
+        doc: "By how much the age at which segments are closed varies.",
+    },
+    TopicSetting {
+        name: "segment.ms",
+        kind: Kind::Long,
+        rule: Rule::AtLeast(1),
+        default: Default::Of("log.roll.ms"),
+        only: None,
+        doc: "Age at which a segment is closed.",
+    },
+    TopicSetting {
+        name: "unclean.leader.election.enable",
+        kind: Kind::Boolean,
+        rule: Rule::Any,
+        default: Default::Of("unclean.leader.election.enable"),
+        only: Some("a replica that misses acknowledged records never leads"),
+        doc: "Whether a replica that misses acknowledged records may lead: no.",
     },
 ];
+
+/// Known to Kafka, and for its own tests.
+const INTERNAL: &str = "internal.segment.bytes";
 
 /// The setting of that name.
 pub fn setting(name: &str) -> Option<&'static TopicSetting> {
-    TOPIC_SETTINGS.iter().chain(IGNORED_WITHOUT_COMPACTION).find(|setting| setting.name == name)
+    TOPIC_SETTINGS.iter().find(|setting| setting.name == name)
 }
 
-/// Whether a topic may have these configurations.
-pub fn validate(configs: &BTreeMap<String, String>) -> Result<(), TopicError> {
-    for (name, value) in configs {
-        let Some(known) = setting(name) else {
-            let why = REFUSED.iter().find(|(refused, _)| refused == name).map(|(_, why)| *why);
-            return Err(TopicError::InvalidConfig(match why {
-                Some(why) => format!("{name} cannot be set: {why}"),
-                None => format!("Unknown topic config name: {name}"),
-            }));
-        };
-        known.check(value)?;
+fn invalid(why: String) -> TopicError {
+    TopicError::InvalidConfig(why)
+}
+
+/// The setting of that name, or what is said of one that is not there.
+pub fn known(name: &str) -> Result<&'static TopicSetting, TopicError> {
+    setting(name).ok_or_else(|| match name {
+        INTERNAL => invalid(format!("{name} cannot be set: it is for Kafka's own tests")),
+        _ => invalid(format!("Unknown topic config name: {name}")),
+    })
+}
+
+/// Whether a topic of a broker with this configuration may have these.
+pub fn validate(configs: &BTreeMap<String, String>, config: &Config) -> Result<(), TopicError> {
+    for name in configs.keys() {
+        known(name)?;
     }
-    Ok(())
+    configs.iter().try_for_each(|(name, value)| known(name)?.check(value, config))
 }
 
 impl TopicSetting {
+    /// The broker's configuration that counts where a topic has none of its own, by Kafka's name.
+    pub fn of_broker(&self) -> Option<&'static str> {
+        match self.default {
+            Default::Fixed(_) => None,
+            Default::Of(name) => Some(name),
+        }
+    }
+
     /// The value where a topic has none of its own.
     pub fn default_value(&self, config: &Config) -> String {
         match self.default {
             Default::Fixed(value) => value.to_owned(),
-            Default::SegmentBytes => config.log.segment_bytes.to_string(),
-            Default::SegmentAge => config.log.segment_age.as_millis().to_string(),
-            Default::MaxMessageBytes => config.topics.max_batch_bytes.to_string(),
-            Default::IndexInterval => config.log.index_interval_bytes.to_string(),
-            Default::MinInsync => "1".to_owned(),
+            Default::Of(name) => kafka::find(name).and_then(|known| known.show(config)).unwrap_or_default(),
         }
     }
 
-    fn check(&self, value: &str) -> Result<(), TopicError> {
-        let wrong = |what: String| {
-            let name = self.name;
-            Err(TopicError::InvalidConfig(format!("Invalid value {value} for configuration {name}: {what}")))
-        };
-        match self.rule {
-            Rule::Range(min, max) => match value.parse::<i64>() {
-                Ok(number) if (min..=max).contains(&number) => Ok(()),
-                Ok(_) if max == i64::MAX => wrong(format!("Value must be at least {min}")),
-                Ok(_) => wrong(format!("Value must be between {min} and {max}")),
-                Err(_) => wrong("Not a number".to_owned()),
-            },
-            Rule::OneOf([only]) if value != *only => wrong(format!("only '{only}' is supported")),
-            Rule::OneOf(values) if !values.contains(&value) => {
-                wrong(format!("String must be one of: {}", values.join(", ")))
-            }
-            Rule::OneOf(_) => Ok(()),
-            Rule::CleanupPolicy => {
-                let mut policies = value.split(',').map(str::trim);
-                if policies.clone().any(|policy| policy == "compact") {
-                    return wrong("log compaction is not supported yet; use 'delete'".to_owned());
-                }
-                match policies.all(|policy| policy == "delete") {
-                    true => Ok(()),
-                    false => wrong("String must be one of: delete".to_owned()),
-                }
-            }
-            Rule::Ratio => match value.parse::<f64>() {
-                Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(()),
-                _ => wrong("Value must be between 0 and 1".to_owned()),
-            },
+    /// Whether a topic of a broker with this configuration may have this value.
+    pub fn check(&self, value: &str, config: &Config) -> Result<(), TopicError> {
+        let wrong =
+            |why: String| invalid(format!("Invalid value {value} for configuration {}: {why}", self.name));
+        if value.len() > limits::CONFIG_VALUE_BYTES_MAX {
+            let max = limits::CONFIG_VALUE_BYTES_MAX;
+            return Err(invalid(format!("A value of {} has more than {max} bytes", self.name)));
+        }
+        self.kind.check(value).map_err(wrong)?;
+        self.rule.check(value.trim(), config).map_err(wrong)?;
+        let default = || self.default_value(config);
+        match self.only {
+            Some(why) if !value.trim().eq_ignore_ascii_case(&default()) => Err(wrong(why.to_owned())),
+            _ => Ok(()),
         }
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TimestampType {
-    CreateTime,
-    LogAppendTime,
+impl Rule {
+    fn check(self, value: &str, config: &Config) -> Result<(), String> {
+        let within = |min: i64, max: i64| match value.parse::<i64>() {
+            Ok(number) if number < min => Err(format!("Value must be at least {min}")),
+            Ok(number) if number > max => Err(format!("Value must be no more than {max}")),
+            _ => Ok(()),
+        };
+        let one_of = |words: &[&str]| match words.contains(&value) {
+            true => Ok(()),
+            false => Err(format!("String must be one of: {}", words.join(", "))),
+        };
+        match self {
+            Rule::Any => Ok(()),
+            Rule::AtLeast(min) => within(min, i64::MAX),
+            Rule::Between(min, max) => within(min, max),
+            Rule::GzipLevel if value == "-1" || within(1, 9).is_ok() => Ok(()),
+            Rule::GzipLevel => Err("Value must be between 1 and 9 or equal to -1".to_owned()),
+            Rule::OneOf(words) => one_of(words),
+            Rule::Policy => {
+                for policy in elements(value) {
+                    match policy {
+                        "delete" => {}
+                        "compact" => return Err("there are no compacted topics yet".to_owned()),
+                        _ => return Err("String must be one of: compact, delete".to_owned()),
+                    }
+                }
+                Ok(())
+            }
+            Rule::Ratio => match value.parse::<f64>() {
+                Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(()),
+                Ok(ratio) if ratio < 0.0 => Err("Value must be at least 0".to_owned()),
+                _ => Err("Value must be no more than 1".to_owned()),
+            },
+            Rule::Replicas if value == "*" || elements(value).all(is_replica) => Ok(()),
+            Rule::Replicas => Err("neither '*' nor a list of [partitionId]:[brokerId]".to_owned()),
+            Rule::BatchBytes => {
+                within(0, i64::MAX)?;
+                let largest = config.batch_bytes_largest();
+                within(0, largest as i64).map_err(|error| {
+                    format!("{error}: a batch has to fit into an entry of the journal, twice into its files and its \
+                             queue, and into a request (journal.file_bytes, journal.queue_bytes, server.request_bytes)")
+                })
+            }
+        }
+    }
+}
+
+/// Those of a list.
+pub fn elements(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(str::trim).filter(|element| !element.is_empty())
+}
+
+fn is_replica(text: &str) -> bool {
+    text.split_once(':')
+        .is_some_and(|(partition, broker)| partition.parse::<u32>().is_ok() && broker.parse::<u32>().is_ok())
 }
 
 /// What the configurations of one topic come to on this node.
@@ -305,102 +444,54 @@ pub struct TopicSettings {
     pub retention: Option<Duration>,
     /// None: no limit.
     pub retention_bytes: Option<u64>,
+    /// How long a segment's files outlive the segment.
+    pub file_delete_delay: Duration,
     pub timestamps: TimestampType,
+    /// How far a producer's time may lie behind the broker's clock; None: no bound.
+    pub timestamp_before_max: Option<Duration>,
+    pub timestamp_after_max: Option<Duration>,
     pub min_insync_replicas: usize,
 }
 
 impl TopicSettings {
     /// Takes the topic's own value where it has a legal one, the node's default elsewhere.
     pub fn resolve(configs: &BTreeMap<String, String>, config: &Config) -> TopicSettings {
-        let number = |name: &str| configs.get(name).and_then(|value| value.parse::<i64>().ok());
+        let number = |name: &str| configs.get(name).and_then(|value| value.trim().parse::<i64>().ok());
         let unsigned = |name: &str| number(name).and_then(|value| u64::try_from(value).ok());
         let size = |name: &str| number(name).and_then(|value| usize::try_from(value).ok());
-        let retention_ms = number("retention.ms").unwrap_or(604_800_000);
-        let log_append_time =
-            configs.get("message.timestamp.type").is_some_and(|value| value == "LogAppendTime");
+        // What is below zero has no bound.
+        let time_or_none = |name: &str, default: Option<Duration>| match number(name) {
+            Some(value) => u64::try_from(value).ok().map(Duration::from_millis),
+            None => default,
+        };
+        let bounded = |name: &str, default| {
+            time_or_none(name, default).filter(|time| *time < Duration::from_millis(i64::MAX as u64))
+        };
+        // Without a policy nothing is deleted.
+        let deletes =
+            configs.get("cleanup.policy").is_none_or(|policies| elements(policies).next().is_some());
+        let retention_bytes = match number("retention.bytes") {
+            Some(value) => u64::try_from(value).ok(),
+            None => config.log.retention_bytes,
+        };
+        let timestamps = configs.get("message.timestamp.type").and_then(|value| value.trim().parse().ok());
         TopicSettings {
             segment_bytes: unsigned("segment.bytes").unwrap_or(config.log.segment_bytes),
             segment_age: unsigned("segment.ms").map_or(config.log.segment_age, Duration::from_millis),
             index_interval_bytes: size("index.interval.bytes").unwrap_or(config.log.index_interval_bytes),
             max_batch_bytes: size("max.message.bytes").unwrap_or(config.topics.max_batch_bytes),
-            retention: u64::try_from(retention_ms).ok().map(Duration::from_millis),
-            retention_bytes: unsigned("retention.bytes"),
-            timestamps: if log_append_time {
-                TimestampType::LogAppendTime
-            } else {
-                TimestampType::CreateTime
-            },
-            min_insync_replicas: size("min.insync.replicas").unwrap_or(1),
+            retention: time_or_none("retention.ms", config.log.retention).filter(|_| deletes),
+            retention_bytes: retention_bytes.filter(|_| deletes),
+            file_delete_delay: unsigned("file.delete.delay.ms")
+                .map_or(config.log.file_delete_delay, Duration::from_millis),
+            timestamps: timestamps.unwrap_or(config.log.timestamp_type),
+            timestamp_before_max: bounded("message.timestamp.before.max.ms", config.log.timestamp_before_max),
+            timestamp_after_max: bounded("message.timestamp.after.max.ms", config.log.timestamp_after_max),
+            min_insync_replicas: size("min.insync.replicas").unwrap_or(config.topics.min_insync_replicas),
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(name: &str, value: &str) -> Result<(), TopicError> {
-        validate(&BTreeMap::from([(name.to_owned(), value.to_owned())]))
-    }
-
-    #[test]
-    fn legal_values_pass_and_others_say_what_is_wrong() {
-        let table = [
-            ("retention.ms", "-1", None),
-            ("retention.ms", "-2", Some("at least -1")),
-            ("retention.ms", "soon", Some("Not a number")),
-            ("segment.bytes", "1048576", None),
-            ("segment.bytes", "10", Some("between 16384 and 2147483647")),
-            ("cleanup.policy", "delete", None),
-            ("cleanup.policy", "compact", Some("compaction is not supported yet")),
-            ("cleanup.policy", "compact,delete", Some("compaction is not supported yet")),
-            ("cleanup.policy", "keep", Some("one of: delete")),
-            ("cleanup.policy", "", Some("one of: delete")),
-            ("compression.type", "producer", None),
-            ("compression.type", "gzip", Some("only 'producer'")),
-            ("message.timestamp.type", "LogAppendTime", None),
-            ("message.timestamp.type", "logappendtime", Some("one of: CreateTime, LogAppendTime")),
-            ("min.insync.replicas", "0", Some("between 1 and")),
-            ("min.cleanable.dirty.ratio", "0.25", None),
-            ("min.cleanable.dirty.ratio", "NaN", Some("between 0 and 1")),
-            ("unclean.leader.election.enable", "true", Some("only 'false'")),
-            ("remote.storage.enable", "true", Some("tiered storage is not supported")),
-            ("max.message.bytes", "1000000", None),
-            ("max.message.bytes", "100000000", Some("between 0 and 8384512")),
-            ("retention.milliseconds", "1", Some("Unknown topic config name: retention.milliseconds")),
-        ];
-        for (name, value, refusal) in table {
-            match (check(name, value), refusal) {
-                (Ok(()), None) => {}
-                (Err(error), Some(part)) => {
-                    assert!(error.to_string().contains(part), "{name}={value}: {error}");
-                }
-                (got, wanted) => panic!("{name}={value}: {got:?}, wanted {wanted:?}"),
-            }
-        }
-    }
-
-    #[test]
-    fn each_default_is_itself_a_legal_value() {
-        let config = Config::default();
-        for setting in TOPIC_SETTINGS.iter().chain(IGNORED_WITHOUT_COMPACTION) {
-            setting.check(&setting.default_value(&config)).unwrap();
-        }
-    }
-
-    #[test]
-    fn a_topic_overrides_only_what_it_sets() {
-        let config = Config::default();
-        let own = BTreeMap::from([
-            ("retention.ms".to_owned(), "-1".to_owned()),
-            ("segment.bytes".to_owned(), "65536".to_owned()),
-            ("message.timestamp.type".to_owned(), "LogAppendTime".to_owned()),
-        ]);
-        let settings = TopicSettings::resolve(&own, &config);
-        assert_eq!(settings.retention, None);
-        assert_eq!(settings.segment_bytes, 65_536);
-        assert_eq!(settings.timestamps, TimestampType::LogAppendTime);
-        assert_eq!(settings.segment_age, config.log.segment_age);
-        assert_eq!(settings.retention_bytes, None);
-    }
-}
+#[path = "configs_tests.rs"]
+mod tests;

@@ -6,14 +6,16 @@ use io_backend::channel::ReplyError;
 use io_backend::{Backend, Deadline, Published, Sender};
 
 use super::snapshot::encode_command;
-use super::{MetadataCommand, MetadataImage, Outcome, ProposeError};
+use super::{Effective, MetadataCommand, MetadataImage, Outcome, ProposeError};
 use crate::budget::{Account, Class};
+use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::raft::{Proposal, RaftInput, Refusal};
 
 /// Cloneable; reads cost a reference count, writes go through Raft.
 pub struct MetadataHandle<B: Backend> {
     pub(crate) images: Published<MetadataImage>,
+    pub(super) configs: Published<Effective>,
     pub(crate) backend: B,
     pub(super) mailbox: Sender<B, RaftInput<Outcome>>,
     pub(super) metrics: Arc<Metrics>,
@@ -27,6 +29,7 @@ impl<B: Backend> Clone for MetadataHandle<B> {
     fn clone(&self) -> Self {
         MetadataHandle {
             images: self.images.clone(),
+            configs: self.configs.clone(),
             backend: self.backend.clone(),
             mailbox: self.mailbox.clone(),
             metrics: self.metrics.clone(),
@@ -44,6 +47,16 @@ impl<B: Backend> MetadataHandle<B> {
 
     pub fn images(&self) -> &Published<MetadataImage> {
         &self.images
+    }
+
+    /// This node's configuration in effect, and what is set of it while it runs.
+    pub fn effective(&self) -> Arc<Effective> {
+        self.configs.get()
+    }
+
+    /// This node's configuration in effect.
+    pub fn config(&self) -> Arc<Config> {
+        self.configs.get().config.clone()
     }
 
     /// Has a command decided: `Ok` when it is committed, synced and in this node's image.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use im::OrdMap;
 use serde::{Deserialize, Serialize};
 
+use crate::config::dynamic::Overrides;
 use crate::ids::{BrokerId, Incarnation, LeaderEpoch, PartitionId, ProducerId, StorageId, TopicId};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,6 +24,15 @@ pub struct MetadataImage {
     /// Names with '.' and '_' made one, to refuse those that would collide.
     pub(crate) folded_names: OrdMap<String, Arc<str>>,
     pub next_producer_id: ProducerId,
+    pub broker_configs: Arc<BrokerConfigs>,
+}
+
+/// What is set of brokers while they run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BrokerConfigs {
+    pub of_all: Overrides,
+    /// Over those of all. Brokers that have none are not in it.
+    pub of_one: BTreeMap<BrokerId, Overrides>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,14 +84,20 @@ impl MetadataImage {
 }
 
 pub mod configs;
+mod document;
 pub mod apply;
+mod alter;
+mod effective;
 mod snapshot;
 mod handle;
 mod changes;
 mod producer_ids;
 mod start;
 
+pub use alter::altered;
 pub use changes::{ChangeError, Changes};
+pub use document::document;
+pub use effective::Effective;
 pub use handle::MetadataHandle;
 pub use producer_ids::{ProducerIdError, ProducerIds};
 pub use snapshot::SnapshotError;
@@ -107,6 +123,62 @@ pub enum MetadataCommand {
         broker: BrokerId,
         count: i64,
     },
+    AlterConfigs {
+        resources: Vec<AlteredConfigs>,
+    },
+    CreatePartitions {
+        topics: Vec<NewPartitions>,
+    },
+}
+
+/// A change of the configurations of one resource.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlteredConfigs {
+    pub resource: ConfigResource,
+    pub change: ConfigChange,
+}
+
+/// What has configurations that can be changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConfigResource {
+    Topic(TopicId),
+    AllBrokers,
+    Broker(BrokerId),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConfigChange {
+    /// These and no others.
+    Replace(Overrides),
+    Alter(Vec<(String, ConfigOperation)>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConfigOperation {
+    Set(String),
+    Delete,
+    /// Elements that a list has from now on; `default` is what it has where none is set.
+    Append {
+        value: String,
+        default: String,
+    },
+    Subtract {
+        value: String,
+        default: String,
+    },
+}
+
+/// More partitions of a topic.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewPartitions {
+    pub topic: TopicId,
+    /// As many it has then.
+    pub total: usize,
+    /// Replicas of each new one; the first is the preferred leader.
+    pub assignments: Vec<Vec<BrokerId>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,6 +200,8 @@ pub enum Outcome {
         first: ProducerId,
         count: i64,
     },
+    /// Per resource of the command, in its order.
+    Configs(Vec<Result<(), TopicError>>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

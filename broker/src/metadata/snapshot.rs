@@ -2,16 +2,22 @@
 //!
 //! Both begin with a version byte and go on as JSON: rare, small and readable by people in need. In an
 //! image each partition is a short array, so that a hundred thousand of them stay a few megabytes.
+//!
+//! Version 2 has configurations of brokers, and commands that change configurations and partitions. What has none of it
+//! is written as version 1, which every binary reads.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BrokerRegistration, MetadataCommand, MetadataImage, PartitionImage, TopicImage};
+use super::{BrokerConfigs, BrokerRegistration, MetadataCommand, MetadataImage, PartitionImage, TopicImage};
+use crate::config::dynamic::Overrides;
 use crate::ids::{BrokerId, Incarnation, LeaderEpoch, ProducerId, TopicId};
 
-const VERSION: u8 = 1;
+/// The newest.
+const VERSION: u8 = 2;
+const OLDEST: u8 = 1;
 
 /// Bytes that are no image or no command.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +37,14 @@ struct Image {
     next_producer_id: ProducerId,
     brokers: Vec<BrokerRegistration>,
     topics: Vec<Topic>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    broker_configs: Option<Configs>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Configs {
+    of_all: Overrides,
+    of_one: BTreeMap<BrokerId, Overrides>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -61,13 +75,19 @@ pub(crate) fn encode_image(image: &MetadataImage) -> Vec<u8> {
             })
             .collect(),
     };
-    encode(&Image {
+    let configs = &image.broker_configs;
+    let broker_configs = (**configs != BrokerConfigs::default())
+        .then(|| Configs { of_all: configs.of_all.clone(), of_one: configs.of_one.clone() });
+    let version = if broker_configs.is_some() { VERSION } else { OLDEST };
+    let image = Image {
         index: image.index,
         cluster_id: image.cluster_id.clone(),
         next_producer_id: image.next_producer_id,
         brokers: image.brokers.values().cloned().collect(),
         topics: image.topics.values().map(topic).collect(),
-    })
+        broker_configs,
+    };
+    encode(version, &image)
 }
 
 pub(crate) fn decode_image(bytes: &[u8]) -> Result<MetadataImage, SnapshotError> {
@@ -77,6 +97,9 @@ pub(crate) fn decode_image(bytes: &[u8]) -> Result<MetadataImage, SnapshotError>
         cluster_id: stored.cluster_id,
         next_producer_id: stored.next_producer_id,
         brokers: stored.brokers.into_iter().map(|broker| (broker.id, broker)).collect(),
+        broker_configs: Arc::new(stored.broker_configs.map_or_else(BrokerConfigs::default, |configs| {
+            BrokerConfigs { of_all: configs.of_all, of_one: configs.of_one }
+        })),
         ..MetadataImage::default()
     };
     for topic in stored.topics {
@@ -99,15 +122,19 @@ pub(crate) fn decode_image(bytes: &[u8]) -> Result<MetadataImage, SnapshotError>
 }
 
 pub(crate) fn encode_command(command: &MetadataCommand) -> Vec<u8> {
-    encode(command)
+    let version = match command {
+        MetadataCommand::AlterConfigs { .. } | MetadataCommand::CreatePartitions { .. } => VERSION,
+        _ => OLDEST,
+    };
+    encode(version, command)
 }
 
 pub(crate) fn decode_command(bytes: &[u8]) -> Result<MetadataCommand, SnapshotError> {
     decode(bytes)
 }
 
-fn encode(value: &impl Serialize) -> Vec<u8> {
-    let mut bytes = vec![VERSION];
+fn encode(version: u8, value: &impl Serialize) -> Vec<u8> {
+    let mut bytes = vec![version];
     // Maps with text keys, numbers and text: nothing that JSON cannot say.
     serde_json::to_writer(&mut bytes, value).expect("writing JSON into memory");
     bytes
@@ -115,7 +142,7 @@ fn encode(value: &impl Serialize) -> Vec<u8> {
 
 fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, SnapshotError> {
     match bytes.split_first() {
-        Some((&VERSION, json)) => {
+        Some((OLDEST..=VERSION, json)) => {
             serde_json::from_slice(json).map_err(|error| SnapshotError::Unreadable(error.to_string()))
         }
         Some((&version, _)) if version > VERSION => Err(SnapshotError::Newer(version)),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use io_backend::{Backend, Deadline, Disk, ExitStatus, Published, channel};
 
 use super::apply::apply;
+use super::effective::Following;
 use super::snapshot::{decode_command, decode_image, encode_image};
 use super::{MetadataHandle, MetadataImage, Outcome};
 use crate::budget::Account;
@@ -92,12 +93,14 @@ pub async fn start<B: Backend>(
     let entry_bytes_max = settings.file_bytes / 4;
     let bytes_in_flight_max = limits::PROPOSAL_BYTES_IN_FLIGHT_MAX.min(settings.queue_bytes / 2);
     let image = MetadataImage { cluster_id: identity.cluster_id.clone(), ..MetadataImage::default() };
+    let effective = Following::new(config.clone(), identity.node);
+    let configs = effective.published().clone();
     let raft = |source| MetadataStartError::Raft { directory: directory.clone(), source };
     let mut driver = Driver::open(RaftContext {
         backend: backend.clone(),
         id: raft_id(identity.node),
         voters: vec![raft_id(identity.node)],
-        machine: ImageMachine { image, images: images.clone() },
+        machine: ImageMachine { image, images: images.clone(), effective },
         journal: opened.journal.clone(),
         recovered: opened.entries,
         mailbox: receiver,
@@ -112,6 +115,7 @@ pub async fn start<B: Backend>(
     let proposals = Account::new(bytes_in_flight_max, metrics.raft_proposal_bytes.clone());
     let metadata = MetadataHandle {
         images,
+        configs,
         backend,
         mailbox,
         metrics,
@@ -146,6 +150,7 @@ fn broker_id(raft_id: u64) -> Option<BrokerId> {
 struct ImageMachine {
     image: MetadataImage,
     images: Published<MetadataImage>,
+    effective: Following,
 }
 
 impl StateMachine for ImageMachine {
@@ -164,6 +169,8 @@ impl StateMachine for ImageMachine {
 
     fn publish(&mut self, leader: Option<u64>) {
         self.image.controller = leader.and_then(broker_id);
+        // Before the image: whoever sees a change in it finds it in effect.
+        self.effective.follow(&self.image.broker_configs);
         self.images.publish(self.image.clone());
     }
 

@@ -80,6 +80,7 @@ mod tests {
             last_offset_delta: 0,
             base_timestamp: 0,
             max_timestamp: 0,
+            times: (0, 0),
             producer: Some(ProducerStamp { id: ProducerId(id), epoch: 0, base_sequence }),
             transactional: false,
         }

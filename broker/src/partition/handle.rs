@@ -14,9 +14,9 @@ use super::{
 };
 use crate::budget::{Account, Share, charged};
 use crate::ids::{LeaderEpoch, Offset, PartitionId};
-use crate::log::CheckpointMark;
 use crate::log::batch::CheckedBatch;
 use crate::log::read::ReadFailure;
+use crate::log::{CheckpointMark, LogSettings};
 
 /// Cloneable; all clones lead to the same owner.
 pub struct PartitionHandle<B: Backend> {
@@ -227,6 +227,12 @@ impl<B: Backend> PartitionHandle<B> {
             DiskError::new("checkpoint", &*self.name, kind.into())
         };
         self.ask("checkpoint", ask, deadline).await.map_err(unanswered)?
+    }
+
+    /// Keeps its log so from now on.
+    pub async fn configure(&self, settings: LogSettings, deadline: Deadline) -> Result<(), ReadError> {
+        let ask = |reply| PartitionInput::Settings { settings: Box::new(settings), reply };
+        self.question("new settings", ask, deadline).await
     }
 
     /// Answers what waits and ends the owner; `delete` also removes the files.

@@ -212,6 +212,11 @@ impl<T> Machine<T> {
         self.log_start
     }
 
+    /// From the next batch on, records carry the broker's time, or their producers'.
+    pub fn set_log_append_time(&mut self, log_append_time: bool) {
+        self.log_append_time = log_append_time;
+    }
+
     /// Segments hold, synced, everything before `upto`.
     pub fn handle_checkpointed(&mut self, upto: Offset) {
         self.tail.drop_before(upto);

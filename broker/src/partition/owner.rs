@@ -70,6 +70,10 @@ pub enum PartitionInput<B: Backend> {
         deadline: Deadline,
         reply: Replier<Result<CheckpointMark, DiskError>>,
     },
+    Settings {
+        settings: Box<LogSettings>,
+        reply: Replier<()>,
+    },
     Close {
         delete: bool,
         deadline: Deadline,
@@ -346,6 +350,11 @@ impl<B: Backend> Owner<B> {
                     // What is durable now may not be in the running one.
                     self.open.next.push((deadline, reply));
                 }
+            }
+            PartitionInput::Settings { settings, reply } => {
+                self.machine.set_log_append_time(settings.log_append_time);
+                self.settings = *settings;
+                reply.answer(());
             }
             PartitionInput::Close { .. } => {}
         }

@@ -7,8 +7,10 @@ use io_backend::{Backend, Deadline};
 use super::reconcile::Wanted;
 use super::recover::RecoveredReplica;
 use super::{ReplicasContext, rescue};
+use crate::config::Config;
 use crate::log::LogSettings;
 use crate::log::open_files::OpenFiles;
+use crate::metadata::TopicImage;
 use crate::metadata::configs::{TimestampType, TopicSettings};
 use crate::partition::{self, EntriesError, OpenPartition, PartitionHandle, PartitionOpenError};
 
@@ -16,6 +18,7 @@ pub(super) async fn open_replica<B: Backend>(
     context: Arc<ReplicasContext<B>>,
     open_files: OpenFiles<B>,
     wanted: Wanted,
+    config: Arc<Config>,
     recovered: RecoveredReplica,
     deadline: Deadline,
 ) -> Result<PartitionHandle<B>, PartitionOpenError> {
@@ -36,18 +39,13 @@ pub(super) async fn open_replica<B: Backend>(
         all.extend(entries);
         Ok(all)
     });
-    let topic = TopicSettings::resolve(&wanted.topic.configs, &context.config);
+    let settings = log_settings(&wanted.topic, &config);
     partition::open(OpenPartition {
         backend: context.backend.clone(),
         id,
         name,
         replica: wanted.id.replica,
-        settings: LogSettings {
-            segment_bytes: topic.segment_bytes,
-            segment_age: topic.segment_age,
-            index_interval_bytes: topic.index_interval_bytes as u64,
-            log_append_time: topic.timestamps == TimestampType::LogAppendTime,
-        },
+        settings,
         waiting_bytes: context.config.partition_waiting_bytes(),
         open_files,
         directory: context.directory().join(wanted.id.directory()),
@@ -57,4 +55,15 @@ pub(super) async fn open_replica<B: Backend>(
         deadline,
     })
     .await
+}
+
+/// How the partitions of a topic keep their logs on this node.
+pub(super) fn log_settings(topic: &TopicImage, config: &Config) -> LogSettings {
+    let settings = TopicSettings::resolve(&topic.configs, config);
+    LogSettings {
+        segment_bytes: settings.segment_bytes,
+        segment_age: settings.segment_age,
+        index_interval_bytes: settings.index_interval_bytes as u64,
+        log_append_time: settings.timestamps == TimestampType::LogAppendTime,
+    }
 }

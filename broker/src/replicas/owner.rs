@@ -18,11 +18,12 @@ use super::reconcile::{self, ReplicaId, Wanted};
 use super::recover::{self, RecoveredReplica};
 use super::rescue::{self, Rescued};
 use super::{NotLed, NotOpen, Replicas, ReplicasContext, open};
+use crate::config::Config;
 use crate::ids::{LeaderEpoch, Lsn};
 use crate::journal::{EntryKind, SubmitError};
 use crate::limits;
 use crate::log::open_files::OpenFiles;
-use crate::metadata::MetadataImage;
+use crate::metadata::{MetadataImage, TopicImage};
 use crate::partition::PartitionHandle;
 
 /// The first pause before what failed is tried again; doubled with each further failure.
@@ -36,6 +37,10 @@ pub(super) enum ReplicasInput {
 
 struct OpenReplica<B: Backend> {
     partition: PartitionHandle<B>,
+    /// As its partition knows it.
+    topic: Arc<TopicImage>,
+    /// What its partition's settings were made from, beside the topic.
+    config: Arc<Config>,
     /// Under which epoch it leads.
     led: Option<LeaderEpoch>,
 }
@@ -138,6 +143,7 @@ impl<B: Backend> Owner<B> {
         let is_gone = |id: &&ReplicaId| !reconcile::is_wanted(&image, **id, self.context.node);
         gone.extend(self.recovered.keys().filter(is_gone));
         self.delete(gone).await;
+        let configured = self.configure(&image).await;
         self.not_open.clear();
         self.not_led = None;
         let mut failed = 0;
@@ -156,7 +162,7 @@ impl<B: Backend> Owner<B> {
             }
             self.told_failed = failed;
         }
-        if failed == 0 {
+        if failed == 0 && configured {
             self.failures = 0;
             return;
         }
@@ -168,6 +174,29 @@ impl<B: Backend> Owner<B> {
     fn plan(&self, image: &MetadataImage) -> reconcile::Plan {
         let open = self.open.iter().map(|(id, replica)| (*id, replica.led)).collect();
         reconcile::reconcile(image, &open, self.context.node, self.context.incarnation)
+    }
+
+    /// Tells open partitions how their topics are kept from now on; whether all have taken it over.
+    async fn configure(&mut self, image: &MetadataImage) -> bool {
+        let (deadline, config) = (self.context.soon(), self.context.metadata.config());
+        let mut all = true;
+        for (id, replica) in &mut self.open {
+            let Some(topic) = image.topic_by_id(id.partition.topic) else { continue };
+            if Arc::ptr_eq(topic, &replica.topic) && Arc::ptr_eq(&config, &replica.config) {
+                continue;
+            }
+            let settings = open::log_settings(topic, &config);
+            if settings != open::log_settings(&replica.topic, &replica.config)
+                && let Err(error) = replica.partition.configure(settings, deadline).await
+            {
+                tracing::warn!(partition = %id.partition, error = %error, "new settings are not taken over yet");
+                all = false;
+                continue;
+            }
+            replica.topic = topic.clone();
+            replica.config = config.clone();
+        }
+        all
     }
 
     /// Open, never opened, or found in the journal by a start that comes after the end of their topic.
@@ -242,23 +271,27 @@ impl<B: Backend> Owner<B> {
             .collect();
         let opened: Vec<_> = futures::stream::iter(opening)
             .map(|(context, open_files, wanted, recovered)| async move {
-                let (id, name) = (wanted.id, wanted.topic.name.clone());
-                (id, name, open::open_replica(context, open_files, wanted, recovered, deadline).await)
+                let (id, topic) = (wanted.id, wanted.topic.clone());
+                let config = context.metadata.config();
+                let opened =
+                    open::open_replica(context, open_files, wanted, config.clone(), recovered, deadline)
+                        .await;
+                (id, topic, config, opened)
             })
             .buffer_unordered(limits::REPLICAS_OPENED_AT_ONCE)
             .collect()
             .await;
         let mut failed = 0;
         let mut not_opened = Vec::new();
-        for (id, topic, result) in opened {
+        for (id, topic, config, result) in opened {
             match result {
                 Ok(partition) => {
                     self.mended.extend(self.recovered.remove(&id).and_then(|replica| replica.rescued));
-                    self.open.insert(id, OpenReplica { partition, led: None });
+                    self.open.insert(id, OpenReplica { partition, topic, config, led: None });
                 }
                 Err(error) => {
                     failed += 1;
-                    let name = format!("{topic}-{}", id.partition.index);
+                    let name = format!("{}-{}", topic.name, id.partition.index);
                     let why = error.to_string();
                     if self.replicas.not_open.get().get(&name) != Some(&why) {
                         tracing::error!(partition = name, error = why, "partition not opened");

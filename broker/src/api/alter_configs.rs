@@ -1,0 +1,87 @@
+//! AlterConfigs: all configurations of a topic or broker at once. What is not named goes back to its default.
+
+use io_backend::Backend;
+use kafka_protocol::messages::alter_configs_response::AlterConfigsResourceResponse;
+use kafka_protocol::messages::{AlterConfigsRequest, AlterConfigsResponse, ApiKey};
+
+use super::authorization::{Needs, Operation};
+use super::config_changes::{Asked, Verb, Wanted, change};
+use super::declaration::{Answer, Api, Call, Declaration, Versions};
+#[cfg(test)]
+use super::test_requests;
+use crate::context::Context;
+use crate::wire::shape::{Bounds, I8, Kind, Shape, always, plain};
+use crate::wire::text;
+#[cfg(test)]
+use bytes::BytesMut;
+
+pub struct AlterConfigs;
+
+impl Api for AlterConfigs {
+    const DECLARATION: Declaration = Declaration {
+        key: ApiKey::AlterConfigs,
+        versions: Versions::of(0, 2),
+        bounds: Bounds::of_resources(&REQUEST),
+        needs: Needs::OnResources(Operation::AlterConfigs),
+    };
+    type Request = AlterConfigsRequest;
+    type Response = AlterConfigsResponse;
+
+    async fn handle<B: Backend>(call: Call<B>, request: AlterConfigsRequest) -> Answer<AlterConfigsResponse> {
+        handle(&call.context, request).await.into()
+    }
+
+    fn errors(response: &AlterConfigsResponse, each: &mut dyn FnMut(i16)) {
+        response.responses.iter().for_each(|resource| each(resource.error_code));
+    }
+
+    #[cfg(test)]
+    fn filled(version: i16) -> BytesMut {
+        use kafka_protocol::messages::alter_configs_request::{AlterConfigsResource, AlterableConfig};
+
+        test_requests::bytes(version, |_| {
+            let config = AlterableConfig::default()
+                .with_name(test_requests::text())
+                .with_value(Some(test_requests::text()));
+            let resource = AlterConfigsResource::default()
+                .with_resource_name(test_requests::text())
+                .with_configs(vec![config.clone(), config.with_value(None)]);
+            AlterConfigsRequest::default().with_resources(vec![resource.clone(), resource])
+        })
+    }
+}
+
+static REQUEST: Shape = plain(&[always(Kind::Many(&Kind::Struct(&RESOURCE))), always(I8)]);
+static RESOURCE: Shape = plain(&[always(I8), always(Kind::Text), always(Kind::Many(&Kind::Struct(&CONFIG)))]);
+static CONFIG: Shape = plain(&[always(Kind::Text), always(Kind::Text)]);
+
+async fn handle<B: Backend>(context: &Context<B>, request: AlterConfigsRequest) -> AlterConfigsResponse {
+    let asked: Vec<Asked<'_>> = request
+        .resources
+        .iter()
+        .map(|resource| {
+            let set = resource.configs.iter().map(|config| Wanted {
+                name: config.name.as_str(),
+                verb: Verb::Set,
+                value: config.value.as_deref(),
+            });
+            Asked {
+                kind: resource.resource_type,
+                name: resource.resource_name.as_str(),
+                replaces: true,
+                change: Ok(set.collect()),
+            }
+        })
+        .collect();
+    let outcomes = change(context, &asked, request.validate_only).await;
+    let responses = request.resources.iter().zip(outcomes).map(|(resource, outcome)| {
+        let response = AlterConfigsResourceResponse::default()
+            .with_resource_type(resource.resource_type)
+            .with_resource_name(resource.resource_name.clone());
+        match outcome {
+            Ok(()) => response.with_error_message(None),
+            Err((code, why)) => response.with_error_code(code.code()).with_error_message(Some(text(why))),
+        }
+    });
+    AlterConfigsResponse::default().with_responses(responses.collect())
+}

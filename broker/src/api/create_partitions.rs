@@ -1,0 +1,205 @@
+//! CreatePartitions: more partitions of topics that are there.
+//!
+//! All topics of a request are one proposal. The answer waits until this node leads what it is to lead.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use io_backend::{Backend, Deadline};
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
+use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
+use kafka_protocol::messages::{ApiKey, CreatePartitionsRequest, CreatePartitionsResponse};
+
+use super::authorization::{Needs, Operation};
+use super::create_topics::{
+    Creating, PARTITIONS_PER_REQUEST_MAX, Refusal, doubles, no_room_on_this_node, spread, within_room,
+};
+use super::declaration::{Answer, Api, Call, Declaration, Versions};
+#[cfg(test)]
+use super::test_requests;
+use crate::context::Context;
+use crate::error_codes;
+use crate::ids::BrokerId;
+use crate::limits;
+use crate::metadata::apply::apply;
+use crate::metadata::{MetadataCommand, MetadataImage, NewPartitions, Outcome, TopicError, TopicImage};
+use crate::routing::until_led;
+use crate::wire::shape::{Bounds, I8, I32, I32S, Kind, Shape, always, plain};
+use crate::wire::text;
+#[cfg(test)]
+use bytes::BytesMut;
+
+pub struct CreatePartitions;
+
+impl Api for CreatePartitions {
+    const DECLARATION: Declaration = Declaration {
+        key: ApiKey::CreatePartitions,
+        versions: Versions::of(0, 3),
+        bounds: Bounds::of_topics(&REQUEST),
+        needs: Needs::OnTopics(Operation::Alter),
+    };
+    type Request = CreatePartitionsRequest;
+    type Response = CreatePartitionsResponse;
+
+    async fn handle<B: Backend>(
+        call: Call<B>,
+        request: CreatePartitionsRequest,
+    ) -> Answer<CreatePartitionsResponse> {
+        handle(&call.context, request).await.into()
+    }
+
+    fn errors(response: &CreatePartitionsResponse, each: &mut dyn FnMut(i16)) {
+        response.results.iter().for_each(|topic| each(topic.error_code));
+    }
+
+    #[cfg(test)]
+    fn filled(version: i16) -> BytesMut {
+        use kafka_protocol::messages::BrokerId;
+        use kafka_protocol::messages::create_partitions_request::CreatePartitionsAssignment;
+
+        test_requests::bytes(version, |_| {
+            let assignment =
+                CreatePartitionsAssignment::default().with_broker_ids(vec![BrokerId(1), BrokerId(2)]);
+            let topic = CreatePartitionsTopic::default()
+                .with_name(test_requests::topic_name())
+                .with_assignments(Some(vec![assignment.clone(), assignment]));
+            CreatePartitionsRequest::default().with_topics(vec![topic.clone(), topic.with_assignments(None)])
+        })
+    }
+}
+
+static REQUEST: Shape = plain(&[always(Kind::Many(&Kind::Struct(&TOPIC))), always(I32), always(I8)]);
+static TOPIC: Shape =
+    plain(&[always(Kind::Text), always(I32), always(Kind::Many(&Kind::Struct(&ASSIGNMENT)))]);
+static ASSIGNMENT: Shape = plain(&[always(I32S)]);
+
+async fn handle<B: Backend>(
+    context: &Context<B>,
+    request: CreatePartitionsRequest,
+) -> CreatePartitionsResponse {
+    let image = context.metadata.image();
+    let doubles = doubles(request.topics.iter().map(|topic| topic.name.as_str()));
+    let creating = Creating::of(&context.creating);
+    let existing: usize = image.topics.values().map(|topic| topic.partitions.len()).sum();
+    let max = context.config.topics.partitions_max;
+    let mut room = PARTITIONS_PER_REQUEST_MAX;
+    let plans: Vec<Result<NewPartitions, Refusal>> = request
+        .topics
+        .iter()
+        .map(|topic| {
+            if doubles.contains(topic.name.as_str()) {
+                return Err((ResponseError::InvalidRequest, "Duplicate topic name.".into()));
+            }
+            let plan = plan(&image, topic, room)?;
+            if !creating.admit(existing, plan.assignments.len(), max) {
+                return Err((ResponseError::PolicyViolation, no_room_on_this_node(max)));
+            }
+            room = room.saturating_sub(plan.assignments.len());
+            Ok(plan)
+        })
+        .collect();
+
+    let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0).max(1_000));
+    let deadline = context.backend.now() + timeout.min(limits::PROPOSE_DEADLINE);
+    let topics: Vec<NewPartitions> = plans.iter().flatten().cloned().collect();
+    let command = MetadataCommand::CreatePartitions { topics };
+    let mut decided = match request.validate_only {
+        true => outcomes(apply(&image, image.index, &command).1),
+        false => propose(context, command, Deadline::At(deadline)).await,
+    }
+    .into_iter();
+    let mut next = || {
+        let unknown = || Err((ResponseError::UnknownServerError, "the outcome is not known".to_owned()));
+        decided.next().unwrap_or_else(unknown)
+    };
+    let outcomes: Vec<Result<Arc<TopicImage>, Refusal>> =
+        plans.into_iter().map(|plan| plan.and_then(|_| next())).collect();
+    if !request.validate_only {
+        let grown: Vec<Arc<TopicImage>> = outcomes.iter().flatten().cloned().collect();
+        until_led(context, &grown, deadline).await;
+    }
+    let results = request.topics.into_iter().zip(outcomes).map(|(topic, outcome)| {
+        let result = CreatePartitionsTopicResult::default().with_name(topic.name);
+        match outcome {
+            Ok(_) => result.with_error_message(None),
+            Err((code, why)) => result.with_error_code(code.code()).with_error_message(Some(text(why))),
+        }
+    });
+    CreatePartitionsResponse::default().with_results(results.collect())
+}
+
+async fn propose<B: Backend>(
+    context: &Context<B>,
+    command: MetadataCommand,
+    deadline: Deadline,
+) -> Vec<Result<Arc<TopicImage>, Refusal>> {
+    let MetadataCommand::CreatePartitions { topics } = &command else { return Vec::new() };
+    let count = topics.len();
+    if count == 0 {
+        return Vec::new();
+    }
+    match context.changes.propose(command, deadline).await {
+        Ok(outcome) => outcomes(outcome),
+        Err(error) => {
+            let refusal: Refusal = (error_codes::change(&error), error.to_string());
+            vec![Err(refusal); count]
+        }
+    }
+}
+
+fn outcomes(outcome: Outcome) -> Vec<Result<Arc<TopicImage>, Refusal>> {
+    match outcome {
+        Outcome::Topics(outcomes) => outcomes.into_iter().map(|outcome| outcome.map_err(refused)).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn refused(error: TopicError) -> Refusal {
+    (error_codes::topic(&error), error.to_string())
+}
+
+/// In Kafka's words where it cannot be.
+fn plan(image: &MetadataImage, asked: &CreatePartitionsTopic, room: usize) -> Result<NewPartitions, Refusal> {
+    let name = asked.name.as_str();
+    let topic = image.topics.get(name).ok_or_else(|| refused(TopicError::Unknown))?;
+    let existing = topic.partitions.len();
+    let invalid = |why: String| Err((ResponseError::InvalidPartitions, why));
+    let total = match usize::try_from(asked.count) {
+        Ok(total) if total > existing => total,
+        Ok(total) if total == existing => {
+            return invalid(format!("Topic already has {existing} partition(s)."));
+        }
+        _ => {
+            return invalid(format!(
+                "The topic {name} currently has {existing} partition(s); {} would not be an increase.",
+                asked.count
+            ));
+        }
+    };
+    let more = total - existing;
+    if total > limits::TOPIC_PARTITIONS_MAX {
+        let max = limits::TOPIC_PARTITIONS_MAX;
+        return invalid(format!("Number of partitions {total} is above the limit of {max} for one topic."));
+    }
+    within_room(more, room)?;
+    let assignments = match &asked.assignments {
+        Some(assignments) => {
+            assignments.iter().map(|one| one.broker_ids.iter().map(|id| BrokerId(id.0)).collect()).collect()
+        }
+        None => {
+            let brokers: Vec<BrokerId> = image.brokers.keys().copied().collect();
+            let first = topic.partitions.first();
+            let replication = first.map_or(1, |partition| partition.replicas.len());
+            // Goes on where the topic's last partition ended.
+            let begun = first.and_then(|partition| partition.replicas.first());
+            let begun = begun.and_then(|leader| brokers.iter().position(|id| id == leader)).unwrap_or(0);
+            spread(&brokers, begun + existing, more, replication.min(brokers.len().max(1)))
+        }
+    };
+    Ok(NewPartitions { topic: topic.id, total, assignments })
+}
+
+#[cfg(test)]
+#[path = "create_partitions_tests.rs"]
+mod tests;

@@ -1,0 +1,105 @@
+//! IncrementalAlterConfigs: changes of single configurations of topics and brokers.
+
+use io_backend::Backend;
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
+use kafka_protocol::messages::{ApiKey, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
+
+use super::authorization::{Needs, Operation};
+use super::config_changes::{Asked, Verb, Wanted, change};
+use super::declaration::{Answer, Api, Call, Declaration, Versions};
+#[cfg(test)]
+use super::test_requests;
+use crate::context::Context;
+use crate::wire::shape::{Bounds, I8, Kind, Shape, always, plain};
+use crate::wire::text;
+#[cfg(test)]
+use bytes::BytesMut;
+
+pub struct IncrementalAlterConfigs;
+
+impl Api for IncrementalAlterConfigs {
+    const DECLARATION: Declaration = Declaration {
+        key: ApiKey::IncrementalAlterConfigs,
+        versions: Versions::of(0, 1),
+        bounds: Bounds::of_resources(&REQUEST),
+        needs: Needs::OnResources(Operation::AlterConfigs),
+    };
+    type Request = IncrementalAlterConfigsRequest;
+    type Response = IncrementalAlterConfigsResponse;
+
+    async fn handle<B: Backend>(
+        call: Call<B>,
+        request: IncrementalAlterConfigsRequest,
+    ) -> Answer<IncrementalAlterConfigsResponse> {
+        handle(&call.context, request).await.into()
+    }
+
+    fn errors(response: &IncrementalAlterConfigsResponse, each: &mut dyn FnMut(i16)) {
+        response.responses.iter().for_each(|resource| each(resource.error_code));
+    }
+
+    #[cfg(test)]
+    fn filled(version: i16) -> BytesMut {
+        use kafka_protocol::messages::incremental_alter_configs_request::{
+            AlterConfigsResource, AlterableConfig,
+        };
+
+        test_requests::bytes(version, |_| {
+            let config = AlterableConfig::default()
+                .with_name(test_requests::text())
+                .with_value(Some(test_requests::text()));
+            let resource = AlterConfigsResource::default()
+                .with_resource_name(test_requests::text())
+                .with_configs(vec![config.clone(), config.with_value(None)]);
+            IncrementalAlterConfigsRequest::default().with_resources(vec![resource.clone(), resource])
+        })
+    }
+}
+
+static REQUEST: Shape = plain(&[always(Kind::Many(&Kind::Struct(&RESOURCE))), always(I8)]);
+static RESOURCE: Shape = plain(&[always(I8), always(Kind::Text), always(Kind::Many(&Kind::Struct(&CONFIG)))]);
+static CONFIG: Shape = plain(&[always(Kind::Text), always(I8), always(Kind::Text)]);
+
+async fn handle<B: Backend>(
+    context: &Context<B>,
+    request: IncrementalAlterConfigsRequest,
+) -> IncrementalAlterConfigsResponse {
+    let asked: Vec<Asked<'_>> = request
+        .resources
+        .iter()
+        .map(|resource| Asked {
+            kind: resource.resource_type,
+            name: resource.resource_name.as_str(),
+            replaces: false,
+            change: resource
+                .configs
+                .iter()
+                .map(|config| {
+                    let verb = match config.config_operation {
+                        0 => Verb::Set,
+                        1 => Verb::Delete,
+                        2 => Verb::Append,
+                        3 => Verb::Subtract,
+                        other => {
+                            let why = format!("Unknown operation {other} for {}", config.name);
+                            return Err((ResponseError::InvalidRequest, why));
+                        }
+                    };
+                    Ok(Wanted { name: config.name.as_str(), verb, value: config.value.as_deref() })
+                })
+                .collect(),
+        })
+        .collect();
+    let outcomes = change(context, &asked, request.validate_only).await;
+    let responses = request.resources.iter().zip(outcomes).map(|(resource, outcome)| {
+        let response = AlterConfigsResourceResponse::default()
+            .with_resource_type(resource.resource_type)
+            .with_resource_name(resource.resource_name.clone());
+        match outcome {
+            Ok(()) => response.with_error_message(None),
+            Err((code, why)) => response.with_error_code(code.code()).with_error_message(Some(text(why))),
+        }
+    });
+    IncrementalAlterConfigsResponse::default().with_responses(responses.collect())
+}
