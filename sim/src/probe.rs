@@ -25,10 +25,12 @@ pub enum Probe {
     UnreadableBatch,
     SnapshotRecovered,
     PlacesTaken,
+    ConfigsChanged,
+    PartitionsAdded,
 }
 
 impl Probe {
-    pub const ALL: [Probe; 19] = [
+    pub const ALL: [Probe; 21] = [
         Probe::AckedRecords,
         Probe::PowerLossWithUnsyncedBytes,
         Probe::PowerLossWithUnsyncedNames,
@@ -48,6 +50,8 @@ impl Probe {
         Probe::UnreadableBatch,
         Probe::SnapshotRecovered,
         Probe::PlacesTaken,
+        Probe::ConfigsChanged,
+        Probe::PartitionsAdded,
     ];
 
     /// As scenarios require it.
@@ -72,6 +76,8 @@ impl Probe {
             Probe::UnreadableBatch => "batch that cannot be opened",
             Probe::SnapshotRecovered => "metadata recovered from a snapshot",
             Probe::PlacesTaken => "all connections taken",
+            Probe::ConfigsChanged => "configurations changed",
+            Probe::PartitionsAdded => "partitions added",
         }
     }
 
@@ -106,6 +112,8 @@ impl Probe {
             Probe::EpochRaised => "an idempotent producer began anew under its own id",
             Probe::UnreadableBatch => "a client sent a batch that is sound but for its records",
             Probe::PlacesTaken => "a node had as many client connections as it takes",
+            Probe::ConfigsChanged => "a configuration of a topic or of brokers was changed while they ran",
+            Probe::PartitionsAdded => "a topic got a partition more, which was written to at once",
             Probe::SnapshotRecovered => "a start found a snapshot of the metadata image in Raft's journal",
         }
     }

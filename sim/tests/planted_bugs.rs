@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use sim::planted::BUGS;
+use sim::planted::{BUGS, Defect, OF_METADATA};
 use sim::run::{Choice, Order, run};
 use sim::scenario::Shelf;
 
@@ -19,6 +19,7 @@ fn checkers(bug: &str) -> &'static [&'static str] {
         "crc-unchecked" => &["foreign-record", "unreadable", "crash", "duplicate", "inconsistent-offset"],
         "last-group-dropped" => &["lost-write"],
         "directory-not-synced" => &["ack-before-sync"],
+        "configs-misread" => &["lost-config"],
         "producer-state-lost" => &["duplicate", "producer-state", "error-without-cause"],
         other => panic!("{other} has no checker that is there for it"),
     }
@@ -26,8 +27,17 @@ fn checkers(bug: &str) -> &'static [&'static str] {
 
 #[test]
 fn planted_bugs_are_caught_by_their_checkers_and_the_same_seeds_are_clean_without_them() {
-    let scenario = Shelf::find().unwrap().load("safety/power-loss").unwrap();
-    let choices = BUGS.iter().map(|bug| Choice::Part(bug.name.to_owned())).chain([Choice::Production]);
+    caught_in("safety/power-loss", &BUGS);
+}
+
+#[test]
+fn those_of_metadata_are_caught_where_metadata_changes() {
+    caught_in("safety/configurations", &OF_METADATA);
+}
+
+fn caught_in(scenario: &str, bugs: &[Defect]) {
+    let scenario = Shelf::find().unwrap().load(scenario).unwrap();
+    let choices = bugs.iter().map(|bug| Choice::Part(bug.name.to_owned())).chain([Choice::Production]);
     let orders: Vec<Order> = choices
         .flat_map(|choice| (101..=100 + SEEDS).map(move |seed| (choice.clone(), seed)))
         .map(|(choice, seed)| Order { choice, ..Order::new(scenario.clone(), seed) })
@@ -59,7 +69,7 @@ fn planted_bugs_are_caught_by_their_checkers_and_the_same_seeds_are_clean_withou
     for (seed, found) in of(Choice::Production) {
         assert!(found.is_empty(), "our code fails on seed {seed}: {found:?}");
     }
-    for bug in &BUGS {
+    for bug in bugs {
         let wanted = checkers(bug.name);
         let caught = |found: &BTreeSet<String>| wanted.iter().any(|checker| found.contains(*checker));
         let seen: Vec<(u64, &BTreeSet<String>)> = of(Choice::Part(bug.name.to_owned())).collect();

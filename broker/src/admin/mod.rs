@@ -188,7 +188,7 @@ fn route<B: Backend>(context: &Context<B>, readiness: Readiness, path: &str) -> 
             context.backend.now(),
             &context.health,
         )),
-        "/config" => Response::text(200, context.config.effective()),
+        "/config" => Response::text(200, context.metadata.config().effective()),
         _ => Response::text(404, format!("nothing at {path}\n\n{INDEX}")),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use io_backend::Backend;
+use io_backend::{Backend, Clock};
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;

@@ -8,6 +8,7 @@ pub mod budgets;
 pub mod circumstances;
 pub mod answers;
 pub mod causes;
+pub mod configs;
 pub mod corruption;
 pub mod endings;
 pub mod epochs;
@@ -30,7 +31,7 @@ pub(crate) mod stories;
 use reports::{Verdict, Violation};
 
 /// Every checker with what it asks for.
-pub const ALL: [(&str, &str); 34] = [
+pub const ALL: [(&str, &str); 35] = [
     (
         "ack-before-sync",
         "an acknowledgement leaves after the sync that covers the record, in a file whose name is durable",
@@ -57,6 +58,10 @@ pub const ALL: [(&str, &str); 34] = [
     ("left-in-flight", "a process that has stopped waits for nothing any more"),
     ("left-to-do", "a start after a polite stop has nothing to make good"),
     ("livelock", "a run comes to its end"),
+    (
+        "lost-config",
+        "a configuration that was changed is told as it was changed, over restarts and in the end",
+    ),
     ("lost-topic", "a topic whose creation was answered is there in the end"),
     ("lost-write", "what was acknowledged, or read, is there in the end"),
     ("non-monotonic-poll", "a consumer is not led back"),

@@ -322,6 +322,48 @@ pub struct EpochEnd {
     pub end: i64,
 }
 
+/// A configuration of a topic, of a broker or, where that has no name, of all brokers.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ConfigKey {
+    /// Kafka's number of the kind of resource.
+    pub kind: i8,
+    pub resource: String,
+    pub name: &'static str,
+}
+
+impl fmt::Display for ConfigKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.kind, self.resource.as_str()) {
+            (2, topic) => write!(f, "{} of topic {topic}", self.name),
+            (_, "") => write!(f, "{} of all brokers", self.name),
+            (_, broker) => write!(f, "{} of broker {broker}", self.name),
+        }
+    }
+}
+
+/// A configuration was set, or went back to its default; all attempts together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConfigChange {
+    pub key: ConfigKey,
+    /// None: the default.
+    pub value: Option<String>,
+    pub sent: At,
+    /// Attempts of which it is not known whether they took effect, or will.
+    pub unknown_attempts: u32,
+    pub acked: Option<At>,
+}
+
+/// What somebody was told of a configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConfigSeen {
+    pub client: Arc<str>,
+    pub key: ConfigKey,
+    /// None: nothing was set there.
+    pub value: Option<String>,
+    pub sent: At,
+    pub at: At,
+}
+
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct History {
     pub sends: Vec<Send>,
@@ -339,6 +381,9 @@ pub struct History {
     pub topics_in_the_end: Option<BTreeSet<String>>,
     /// Topics whose deletion was asked for, and when first: what is in them is owed to nobody from then on.
     pub deleted: BTreeMap<String, At>,
+    /// In the order in which their one client wanted them.
+    pub config_changes: Vec<ConfigChange>,
+    pub configs_seen: Vec<ConfigSeen>,
     pub complaints: Vec<Complaint>,
     pub health: Vec<HealthCheck>,
     pub watermarks: Vec<Watermark>,

@@ -32,6 +32,10 @@ pub const BUGS: [Defect; 6] = [
     Defect { name: "producer-state-lost", about: "recovery forgets which producer sent what" },
 ];
 
+/// What concerns metadata and not records.
+pub const OF_METADATA: [Defect; 1] =
+    [Defect { name: "configs-misread", about: "recovery misreads the names of configurations" }];
+
 /// What a client can ask for and never gets, without end: for the budget of events.
 pub const SPINNING: [Defect; 1] =
     [Defect { name: "fetch-answers-nothing", about: "every fetch is answered at once and brings nothing" }];
@@ -56,6 +60,7 @@ pub fn parts(name: &str) -> Option<Parts<SimBackend>> {
         "hashmap-order" => hashmap_order::plant(&mut parts),
         "last-group-dropped" => recovery::plant(&mut parts, recovery::Slip::DropsLast),
         "producer-state-lost" => recovery::plant(&mut parts, recovery::Slip::ForgetsProducers),
+        "configs-misread" => recovery::plant_in_metadata(&mut parts),
         _ => return None,
     }
     Some(parts)
@@ -73,5 +78,5 @@ pub fn lie(name: &str) -> Option<Lie> {
 
 /// Everything that is planted.
 pub fn all() -> impl Iterator<Item = &'static Defect> {
-    BUGS.iter().chain(&SPINNING).chain(&NONDETERMINISM)
+    BUGS.iter().chain(&OF_METADATA).chain(&SPINNING).chain(&NONDETERMINISM)
 }

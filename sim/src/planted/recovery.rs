@@ -60,3 +60,24 @@ fn without_producer(mut payload: Bytes) -> Option<Bytes> {
     }
     Some(out.freeze())
 }
+
+/// Configurations that end in `.ms` are found under names that nobody asks for.
+pub(super) fn plant_in_metadata(parts: &mut Parts<SimBackend>) {
+    let inner = std::mem::replace(&mut parts.raft_journal, Box::new(broker::journal::open));
+    parts.raft_journal = Box::new(move |context| {
+        let opening = inner(context);
+        Box::pin(async move {
+            let mut opened = opening.await?;
+            for found in &mut opened.entries {
+                let mut payload = found.entry.payload.to_vec();
+                for at in 0..payload.len().saturating_sub(3) {
+                    if payload[at..].starts_with(b".ms\"") {
+                        payload[at + 2] = b'z';
+                    }
+                }
+                found.entry.payload = payload.into();
+            }
+            Ok(opened)
+        })
+    });
+}

@@ -22,6 +22,8 @@ pub(super) fn of(history: &History) -> u64 {
         topics,
         topics_in_the_end,
         deleted,
+        config_changes,
+        configs_seen,
         complaints,
         health,
         watermarks,
@@ -56,6 +58,12 @@ pub(super) fn of(history: &History) -> u64 {
     digest.show(&(damages, rejections, unreadable, topics, topics_in_the_end, deleted));
     digest.show(&(complaints, health, watermarks, lookups, positions, counts));
     digest.show(&(epochs, misled, epoch_questions, epoch_ends));
+    for change in config_changes {
+        digest.show(change);
+    }
+    for seen in configs_seen {
+        digest.show(seen);
+    }
     digest.finish()
 }
 

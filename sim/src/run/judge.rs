@@ -11,8 +11,8 @@ use super::witness::Witness;
 use crate::checker::budgets::Peaks;
 use crate::checker::circumstances::Circumstances;
 use crate::checker::{
-    self, answers, budgets, causes, corruption, endings, epochs, log, lookups, polls, recovery, refusals,
-    rest, segments, sends, served, syncs, unacknowledged, visibility,
+    self, answers, budgets, causes, configs, corruption, endings, epochs, log, lookups, polls, recovery,
+    refusals, rest, segments, sends, served, syncs, unacknowledged, visibility,
 };
 use crate::fault::{FaultKind, FaultPlan};
 use crate::history::{At, History, RequestEnd, Trade, seconds};
@@ -100,7 +100,7 @@ fn broken(stop: &Stop, at: Duration) -> Violation {
 }
 
 /// What must hold of every moment of a history. What is only owed in the end nobody can say.
-const AT_ALL_TIMES: [fn(&History) -> Vec<Violation>; 9] = [
+const AT_ALL_TIMES: [fn(&History) -> Vec<Violation>; 10] = [
     log::inconsistent_offsets,
     log::foreign_records,
     polls::poll_order,
@@ -110,6 +110,7 @@ const AT_ALL_TIMES: [fn(&History) -> Vec<Violation>; 9] = [
     visibility::high_watermark_back,
     lookups::lookups,
     epochs::epochs,
+    configs::lost_configs,
 ];
 
 /// The history up to a stop of the world, judged by what must hold at all times.

@@ -162,6 +162,8 @@ pub struct Workload {
     pub lookups_every: Option<Span>,
     /// A topic is created, written, read, deleted or created again under its name this often.
     pub churn_topics_every: Option<Span>,
+    /// A configuration is changed, or asked for, or a topic gets one partition more, this often.
+    pub administrate_every: Option<Span>,
     /// Clients that go away in the middle of whatever they do, again and again.
     pub leavers: u32,
     /// Well-behaved clients with small requests and little patience (5 s each); the first one shares the hostile
@@ -240,6 +242,7 @@ impl Default for Workload {
             fetch_by_id: false,
             lookups_every: None,
             churn_topics_every: None,
+            administrate_every: None,
             leavers: 0,
             probes: 0,
             hostile: Hostile::default(),

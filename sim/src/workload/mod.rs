@@ -23,6 +23,7 @@ mod writer;
 mod churner;
 mod hostile;
 mod leavers;
+mod administrator;
 mod probes;
 
 use std::sync::Arc;
@@ -50,6 +51,7 @@ mod numbers {
     pub(super) const FLOODERS: u32 = 4_000;
     pub(super) const DESERTERS: u32 = 5_000;
     pub(super) const POISONERS: u32 = 6_000;
+    pub(super) const ADMINISTRATOR: u32 = 7_000;
 }
 
 /// Who a client is.
@@ -146,6 +148,9 @@ pub fn start<B: Backend>(
     }
     if let Some(every) = load.churn_topics_every {
         churner::start(client(field), every.0, within, Stream::new(seed, "workload churner"));
+    }
+    if let Some(every) = load.administrate_every {
+        administrator::start(client(field), every.0, within, Stream::new(seed, "workload administrator"));
     }
     for index in 0..shape.leavers {
         let stream = Stream::new(seed, &format!("workload leaver {index}"));

@@ -457,6 +457,7 @@ pub(super) fn told_by(error: Option<ResponseError>) -> Told {
         CorruptMessage
         | MessageTooLarge
         | InvalidRecord
+        | InvalidTimestamp
         | InvalidTopicException
         | UnsupportedForMessageFormat
         | UnsupportedCompressionType

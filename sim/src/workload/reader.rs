@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use io_backend::Backend;
 use kafka_protocol::messages::metadata_request::MetadataRequest;
 
-use super::Client;
 use super::connection::{Line, back_off};
 use super::fetcher::{self, FetchTerms};
-use crate::history::{At, Place, Trade, Value};
+use super::{Client, administrator};
+use crate::history::{At, ConfigKey, Place, Trade, Value};
 
 /// Reads from the beginning to the high watermark, trying until `until`. Partitions that could not be read to
 /// their end are left out. Done when the client's task is.
@@ -28,6 +28,7 @@ struct Reader<B: Backend> {
 impl<B: Backend> Reader<B> {
     async fn run(mut self, until: At) {
         self.list_topics(until).await;
+        self.ask_configs(until).await;
         let mut places: Vec<Place> = self.client.field.places.to_vec();
         places.extend(self.client.field.lives.places());
         let mut logs: BTreeMap<usize, Vec<(i64, Value)>> = BTreeMap::new();
@@ -92,6 +93,25 @@ impl<B: Backend> Reader<B> {
             } else {
                 notes.unreadable.push(place);
             }
+        }
+    }
+
+    /// What is set in the end of all that was changed.
+    async fn ask_configs(&mut self, until: At) {
+        let mut keys: Vec<ConfigKey> = {
+            let notes = self.client.field.notes.write();
+            notes.config_changes.iter().map(|change| change.key.clone()).collect()
+        };
+        keys.sort();
+        keys.dedup();
+        let mut failures = 0;
+        while !keys.is_empty() && self.client.now() < until {
+            let within = std::time::Duration::from_secs(10);
+            if administrator::ask(&self.client, &mut self.line, &keys, within).await {
+                return;
+            }
+            failures += 1;
+            back_off(&self.client.backend, failures).await;
         }
     }
 
