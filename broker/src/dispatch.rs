@@ -17,12 +17,13 @@ use crate::api::{Answer, Asked, Finished};
 use crate::budget::{Class, Held};
 use crate::context::Context;
 use crate::limits;
-use crate::session::Control;
+use crate::session::Session;
 use crate::wire::{RequestHead, Response};
 
 /// A request that was read, and when it came with its last byte.
 pub struct Received {
     pub head: RequestHead,
+    pub session: Arc<Session>,
     pub asked: Asked,
     pub at: Moment,
 }
@@ -30,6 +31,7 @@ pub struct Received {
 /// A request whose place among the connection's requests is taken.
 pub struct Started<B: Backend> {
     head: RequestHead,
+    session: Arc<Session>,
     at: Moment,
     work: Work<B>,
 }
@@ -42,21 +44,15 @@ enum Work<B: Backend> {
     Later(BoxFuture<'static, Answer<Response>>),
 }
 
-pub async fn start<B: Backend>(
-    context: &Arc<Context<B>>,
-    received: Received,
-    control: &Arc<Control>,
-) -> Started<B> {
-    let Received { head, asked, at } = received;
+pub async fn start<B: Backend>(context: &Arc<Context<B>>, received: Received) -> Started<B> {
+    let Received { head, session, asked, at } = received;
     let work = match asked {
-        Asked::Produce(request) => {
-            Work::Produce(produce::start(context, head, request, at, control.clone()).await)
-        }
+        Asked::Produce(request) => Work::Produce(produce::start(context, &session, head, request, at).await),
         Asked::Fetch(request) => Work::Fetch(request),
         Asked::Later(handler) => Work::Later(handler),
         Asked::Done(response) => Work::Done(response),
     };
-    Started { head, at, work }
+    Started { head, session, at, work }
 }
 
 impl<B: Backend> Started<B> {
@@ -66,13 +62,8 @@ impl<B: Backend> Started<B> {
 }
 
 /// Called when the request's turn has come: what is worked on counts from here on, a produce from its start.
-pub async fn finish<B: Backend>(
-    context: &Arc<Context<B>>,
-    started: Started<B>,
-    held: Held,
-    control: &Control,
-) -> Finished {
-    let Started { head, at, work } = started;
+pub async fn finish<B: Backend>(context: &Arc<Context<B>>, started: Started<B>, held: Held) -> Finished {
+    let Started { head, session, at, work } = started;
     let finished = match work {
         Work::Done(response) => Finished::Answer { response, room: None, throttle: Duration::ZERO },
         Work::Produce(pending) => {
@@ -81,7 +72,7 @@ pub async fn finish<B: Backend>(
             finished
         }
         Work::Fetch(request) => {
-            let fetched = Box::pin(fetch::handle(context, head.version, *request, held, control)).await;
+            let fetched = Box::pin(fetch::handle(context, &session, head.version, *request, held)).await;
             let Fetched { response, records, room } = fetched;
             let response = Response::fetched(head, response, records);
             Finished::Answer { response, room, throttle: Duration::ZERO }

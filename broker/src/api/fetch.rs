@@ -30,7 +30,7 @@ use crate::ids::{LeaderEpoch, Offset, TopicId};
 use crate::limits::{DISK_DEADLINE, FETCH_BYTES_MAX};
 use crate::partition::{PartitionHandle, PartitionView, ReadError, ReadRequest};
 use crate::routing::{Leader, Located, NotHere, TopicKey};
-use crate::session::Control;
+use crate::session::{Control, Session};
 use crate::wire::shape::{
     Bounds, I8, I32, I32S, I64, Kind, Shape, Tag, UUID, always, between, plain, since, until,
 };
@@ -99,11 +99,12 @@ pub struct Fetched {
 
 pub async fn handle<B: Backend>(
     context: &Context<B>,
+    session: &Session,
     version: i16,
     request: FetchRequest,
     mut held: Held,
-    control: &Control,
 ) -> Fetched {
+    let control = &session.control;
     if let Some(code) = session_error(request.session_id, request.session_epoch) {
         let response = FetchResponse::default().with_error_code(code.code());
         context.requests.count_error(DECLARATION.key as i16, code.code());

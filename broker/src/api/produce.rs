@@ -29,6 +29,7 @@ use crate::metrics::Counted;
 use crate::partition::{Acks, AppendError, Appended, PendingAppend, Unacknowledged};
 use crate::parts::Admit;
 use crate::routing::{Leader, Located, NotHere, TopicKey};
+use crate::session::Session;
 use crate::wire::shape::{Bounds, I16, I32, Kind, Shape, UUID, always, plain, since, until};
 use crate::wire::{RequestHead, Response, WireError, text};
 
@@ -124,13 +125,14 @@ pub fn ask<B: Backend>(call: Call<B>, body: Bytes) -> Result<Asked, WireError> {
 /// Takes places in line. Waiting here is what holds up a connection that produces too fast.
 pub async fn start<B: Backend>(
     context: &Context<B>,
+    session: &Session,
     head: RequestHead,
     request: ProduceRequest,
     received: Moment,
-    unacknowledged: Arc<dyn Unacknowledged>,
 ) -> PendingProduce<B> {
     debug!(
         event = "PRODUCE_START",
+        client_id = %session.client_id,
         correlation = head.correlation,
         acks = request.acks,
         topics = request.topic_data.len(),
@@ -159,7 +161,8 @@ pub async fn start<B: Backend>(
                 (_, None) => Err(ResponseError::InvalidRequiredAcks.into()),
                 (Err(code), _) => Err(code.into()),
                 (Ok(topic), Some(acks)) => {
-                    let told = (acks == Acks::None).then(|| unacknowledged.clone());
+                    let told =
+                        (acks == Acks::None).then(|| session.control.clone() as Arc<dyn Unacknowledged>);
                     append(context, &located, topic, &data, head.version, (acks, told), deadline).await
                 }
             };

@@ -89,11 +89,11 @@ impl<S: AsyncRead + AsyncWrite + Unread + Unpin + Send> ClientStream for S {}
 
 /// Serves one client until it leaves, misbehaves, or the node stops.
 pub async fn run<B: Backend, S: ClientStream>(context: Arc<Context<B>>, stream: S, session: Session) {
-    let (peer, own) = (session.peer.clone(), session.control.clone());
+    let peer = session.peer.clone();
     let end = {
         let mut connection = Connection::new(&context, stream, session);
-        let start = |received| dispatch::start(&context, received, &own);
-        let finish = |started, held| dispatch::finish(&context, started, held, &own);
+        let start = |received| dispatch::start(&context, received);
+        let finish = |started, held| dispatch::finish(&context, started, held);
         let mut starting = pin!(nothing_yet(&start));
         let mut finishing = pin!(nothing_yet(|(started, held)| finish(started, held)));
         poll_fn(|cx| {
@@ -276,7 +276,8 @@ impl<'a, B: Backend, S: ClientStream> Connection<'a, B, S> {
                         // What the client itself asked to wait for, before it, is no time of this request.
                         self.asked_at = self.asked_at.max(self.queue_had_room);
                         self.control.asked();
-                        starting.set(Some(start(Received { head, asked, at: self.asked_at })));
+                        let session = self.session.clone();
+                        starting.set(Some(start(Received { head, session, asked, at: self.asked_at })));
                         // It may be done at once; then its answer may share a write.
                         continue;
                     }
