@@ -21,7 +21,7 @@ impl Api for AlterConfigs {
     const DECLARATION: Declaration = Declaration {
         key: ApiKey::AlterConfigs,
         versions: Versions::of(0, 2),
-        bounds: Bounds::of_resources(&REQUEST),
+        bounds: Bounds::of_topics(&REQUEST),
         needs: Needs::OnResources(Operation::AlterConfigs),
     };
     type Request = AlterConfigsRequest;

@@ -1,5 +1,7 @@
 //! DescribeConfigs: what is in effect for a topic or for this broker, and where it comes from.
 
+use std::collections::BTreeSet;
+
 use io_backend::Backend;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
@@ -63,7 +65,11 @@ static RESOURCE: Shape = plain(&[always(I8), always(Kind::Text), always(TEXTS)])
 fn handle<B: Backend>(context: &Context<B>, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
     let (synonyms, documentation) = (request.include_synonyms, request.include_documentation);
     let known = Known::of(context);
-    let results = request.resources.into_iter().map(|resource| {
+    let mut seen = BTreeSet::new();
+    let mut resources = request.resources;
+    // Each once: a broker named again and again would make an answer of any size.
+    resources.retain(|resource| seen.insert((resource.resource_type, resource.resource_name.clone())));
+    let results = resources.into_iter().map(|resource| {
         let found = find(context, &known, &resource);
         let result = DescribeConfigsResult::default()
             .with_resource_type(resource.resource_type)

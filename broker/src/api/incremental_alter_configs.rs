@@ -22,7 +22,7 @@ impl Api for IncrementalAlterConfigs {
     const DECLARATION: Declaration = Declaration {
         key: ApiKey::IncrementalAlterConfigs,
         versions: Versions::of(0, 1),
-        bounds: Bounds::of_resources(&REQUEST),
+        bounds: Bounds::of_topics(&REQUEST),
         needs: Needs::OnResources(Operation::AlterConfigs),
     };
     type Request = IncrementalAlterConfigsRequest;

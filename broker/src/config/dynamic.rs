@@ -55,7 +55,14 @@ pub enum DynamicError {
 pub fn changeable(name: &str, for_all: bool) -> Result<&'static KafkaName, DynamicError> {
     let Some(known) = kafka::find(name) else {
         if let Some(key) = KEYS.iter().find(|key| key.path == name) {
-            return Err(DynamicError::ReadOnly(format!("{}, of the file", key.path)));
+            let names = kafka::KAFKA_NAMES.iter().filter(|known| is_followed(known));
+            let names = names.filter(|known| known.key().is_some_and(|of| of.path == key.path));
+            let names: Vec<&str> = names.map(|known| known.name).collect();
+            let why = match names.is_empty() {
+                true => "it is read when the broker starts".to_owned(),
+                false => format!("it is set in the file; while the broker runs set {}", names.join(" or ")),
+            };
+            return Err(DynamicError::Refused { name: name.to_owned(), why });
         }
         return Err(match kafka::refusal(name) {
             Some(why) => DynamicError::Refused { name: name.to_owned(), why: why.to_owned() },
@@ -180,6 +187,20 @@ mod tests {
                 "PLAINTEXT://:1",
                 false,
                 Err("listeners cannot be set: it is read when the broker starts"),
+            ),
+            (
+                "log.retention",
+                "5s",
+                true,
+                Err(
+                    "log.retention cannot be set: it is set in the file; while the broker runs set log.retention.ms",
+                ),
+            ),
+            (
+                "memory.bytes",
+                "64 MiB",
+                true,
+                Err("memory.bytes cannot be set: it is read when the broker starts"),
             ),
             (
                 "max.connections",

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use broker::limits::PROPOSE_DEADLINE;
 use io_backend::Backend;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
@@ -17,7 +18,7 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::connection::{CallError, Line, back_off};
+use super::connection::{CallError, Line, Terms, back_off};
 use super::producer::{not_timed_out, produce_request, settles};
 use super::writer::Writer;
 use super::{Client, numbers};
@@ -193,7 +194,9 @@ impl<B: Backend> Administrator<B> {
             let decided = |answer: &IncrementalAlterConfigsResponse| {
                 answer.responses.iter().all(|resource| not_timed_out(resource.error_code))
             };
-            let answer = self.line.call(Trade::Change, &request, 1, self.within, decided).await;
+            // The request says nothing of how long it may take: the broker has its own bound.
+            let terms = Terms { wait: PROPOSE_DEADLINE, within: self.within };
+            let answer = self.line.call_on(Trade::Change, &request, 1, terms, decided).await;
             let code = answer.as_ref().ok().and_then(|answer| Some(answer.responses.first()?.error_code));
             self.client.complain(Trade::Change, None, code.unwrap_or(0), sent);
             let now = self.client.now();
