@@ -7,14 +7,11 @@ mod checksums;
 mod early_ack;
 mod empty_fetches;
 mod hashmap_order;
-mod lying_disk;
 mod recovery;
 
 use broker::parts::Parts;
 
-pub use lying_disk::{Lie, LyingBackend};
-
-use crate::world::SimBackend;
+use crate::world::{SimBackend, SkippedSyncs};
 
 /// A part that is wrong on purpose, by the name that `--part` takes.
 pub struct Defect {
@@ -66,12 +63,12 @@ pub fn parts(name: &str) -> Option<Parts<SimBackend>> {
     Some(parts)
 }
 
-/// A bug of what lies between the broker and its disk or network.
-pub fn lie(name: &str) -> Option<Lie> {
+/// The process as the broker is to see it: with a bug between it and its disk or network where that is what is planted.
+pub fn backend(name: &str, process: &SimBackend) -> Option<SimBackend> {
     match name {
-        "directory-not-synced" => Some(Lie::DirectoriesNotSynced),
-        "sync-skipped" => Some(Lie::NothingSynced),
-        "fetch-answers-nothing" => Some(Lie::FetchesEmptied),
+        "directory-not-synced" => Some(process.skipping(SkippedSyncs::OfDirectories)),
+        "sync-skipped" => Some(process.skipping(SkippedSyncs::All)),
+        "fetch-answers-nothing" => Some(empty_fetches::plant(process)),
         _ => None,
     }
 }

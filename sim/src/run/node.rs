@@ -15,7 +15,7 @@ use io_backend::{Backend, Clock, Deadline};
 use super::witness::{LatestMetrics, Lives};
 use crate::checker::circumstances::Life;
 use crate::museum;
-use crate::planted::{self, LyingBackend};
+use crate::planted;
 use crate::probe::Probe;
 use crate::scenario::{Scenario, Settings, knobs};
 use crate::world::{SimBackend, lock};
@@ -69,9 +69,8 @@ pub(super) async fn live(backend: SimBackend, setup: Setup) {
         backend.probe(Probe::NodeStartedAgain.name());
     }
     match setup.part.as_deref() {
-        Some(name) if let Some(lie) = planted::lie(name) => {
-            let lying = LyingBackend::new(backend.clone(), lie);
-            serve(lying, Parts::production(), backend, setup).await;
+        Some(name) if let Some(seen) = planted::backend(name, &backend) => {
+            serve(seen, Parts::production(), backend, setup).await;
         }
         name => {
             let parts = name.and_then(planted::parts).unwrap_or_else(|| museum::parts(name));
@@ -80,7 +79,7 @@ pub(super) async fn live(backend: SimBackend, setup: Setup) {
     }
 }
 
-async fn serve<B: Backend>(seen: B, parts: Parts<B>, backend: SimBackend, setup: Setup) {
+async fn serve(seen: SimBackend, parts: Parts<SimBackend>, backend: SimBackend, setup: Setup) {
     let batches = JournaledBatches::default();
     let parts = watched(parts, &backend, &setup.lives, batches.clone());
     let node = match Node::start(seen, parts, setup.config).await {

@@ -8,10 +8,10 @@ use io_backend::{
     Backend, Clock, DedicatedLoop, ExitStatus, Moment, Pressure, Registry, Seam, TaskHandle, TaskName,
 };
 
-use super::disk::{Device, SimDedicatedDisk, SimDisk};
+use super::disk::{Device, SimDedicatedDisk, SimDisk, SkippedSyncs};
 use super::ending::Cause;
 use super::lock;
-use super::network::{Network, SimNetwork};
+use super::network::{Network, Rewrites, SimNetwork};
 use super::process::Process;
 use super::runner;
 use super::threads::SimThread;
@@ -53,6 +53,16 @@ impl SimBackend {
     /// name: when `size` of its tasks are in [`SimBackend::blocking`], all the others stop.
     pub fn on_threads(&self, name: &str, size: usize) -> SimBackend {
         SimBackend { thread: self.process.thread(name, size), ..self.clone() }
+    }
+
+    /// The same process on a disk that reports these syncs as done and does not do them.
+    pub fn skipping(&self, skipped: SkippedSyncs) -> SimBackend {
+        SimBackend { disk: self.disk.skipping(skipped), ..self.clone() }
+    }
+
+    /// The same process, but what passes through connections that it accepts is rewritten.
+    pub fn rewriting(&self, rewrites: Rewrites) -> SimBackend {
+        SimBackend { network: self.network.rewriting(rewrites), ..self.clone() }
     }
 
     /// A call that blocks its thread: until `call` is done, one thread less is left for the tasks of this

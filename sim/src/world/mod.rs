@@ -57,14 +57,14 @@ mod run;
 pub use backend::SimBackend;
 pub use disk::{
     Device, DeviceCounts, JournalFailure, MarkerTimes, Pages, SimDedicatedDisk, SimDedicatedFile, SimDisk,
-    SimFile, SyncRecord,
+    SimFile, SkippedSyncs, SyncRecord,
 };
 pub use ending::{Cause, Ending};
 pub use handle::{MachineHandle, World};
 pub use host::Host;
 pub use machine::{Machine, Program};
 pub(crate) use mutex::lock;
-pub use network::{NetworkCounts, SimListener, SimNetwork, SimStream};
+pub use network::{NetworkCounts, Rewrite, Rewrites, SimListener, SimNetwork, SimStream};
 pub use outcome::{Options, Outcome, Stop};
 pub use process::{Process, ProcessCounts};
 pub use spins::Spinner;

@@ -17,4 +17,4 @@ pub use device::{Device, DeviceCounts, JournalFailure};
 pub use markers::MarkerTimes;
 pub use operation::SyncRecord;
 pub use pages::Pages;
-pub use view::{SimDedicatedDisk, SimDedicatedFile, SimDisk, SimFile};
+pub use view::{SimDedicatedDisk, SimDedicatedFile, SimDisk, SimFile, SkippedSyncs};

@@ -14,6 +14,7 @@ use io_backend::{Clock, Deadline, WaitKind};
 use super::connection::{Connection, End};
 use super::hub::Network;
 use super::listening::Listening;
+use super::rewriting::Rewrites;
 use super::stream::SimStream;
 use crate::fault;
 use crate::world::alloc;
@@ -36,12 +37,17 @@ pub struct SimNetwork {
     process: Arc<Process>,
     network: Arc<Network>,
     clock: SimClock,
+    rewrites: Option<Rewrites>,
 }
 
 impl SimNetwork {
     pub(in crate::world) fn new(process: &Arc<Process>, network: &Arc<Network>) -> SimNetwork {
         let clock = SimClock::of(&process.host);
-        SimNetwork { process: process.clone(), network: network.clone(), clock }
+        SimNetwork { process: process.clone(), network: network.clone(), clock, rewrites: None }
+    }
+
+    pub(in crate::world) fn rewriting(&self, rewrites: Rewrites) -> SimNetwork {
+        SimNetwork { rewrites: Some(rewrites), ..self.clone() }
     }
 
     async fn attempt(&self, address: &str) -> io::Result<SimStream> {
@@ -187,7 +193,7 @@ impl io_backend::Listener for SimListener {
     fn accept(&self) -> impl Future<Output = io::Result<(SimStream, String)>> + Send {
         let site = Location::caller();
         async move {
-            let SimNetwork { process, network, clock } = &self.of;
+            let SimNetwork { process, network, clock, rewrites } = &self.of;
             if self.port == KAFKA_PORT {
                 process.serves();
             }
@@ -198,6 +204,7 @@ impl io_backend::Listener for SimListener {
                     let descriptor = process.descriptors.socket()?;
                     if let Some((connection, peer)) = backlog.waiting.pop_front() {
                         let stream = SimStream::new(&network.net, connection, 1, Some(descriptor));
+                        let stream = stream.rewritten(*rewrites);
                         return Poll::Ready(Ok((stream, peer)));
                     }
                 }

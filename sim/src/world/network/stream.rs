@@ -3,7 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use io_backend::network::Unread;
@@ -11,12 +11,18 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connection::{Connection, Connections};
 use super::pipe::Segment;
+use super::rewriting::{Rewrites, Rewriting};
 use crate::world::alloc;
 use crate::world::descriptors::Descriptor;
 use crate::world::lock;
 
 /// One end of a connection.
 pub struct SimStream {
+    socket: Socket,
+    rewriting: Option<Rewriting>,
+}
+
+struct Socket {
     net: Arc<Connections>,
     connection: Arc<Connection>,
     end: usize,
@@ -31,11 +37,24 @@ impl SimStream {
         end: usize,
         descriptor: Option<Descriptor>,
     ) -> SimStream {
-        SimStream { net: net.clone(), connection, end, _descriptor: descriptor }
+        let socket = Socket { net: net.clone(), connection, end, _descriptor: descriptor };
+        SimStream { socket, rewriting: None }
+    }
+
+    pub(super) fn rewritten(self, rewrites: Option<Rewrites>) -> SimStream {
+        SimStream { rewriting: rewrites.map(Rewriting::new), ..self }
+    }
+
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let SimStream { socket, rewriting } = self;
+        match rewriting {
+            Some(rewriting) => rewriting.poll_drain(cx, |cx, bytes| socket.poll_send(cx, bytes)),
+            None => Poll::Ready(Ok(())),
+        }
     }
 }
 
-impl Drop for SimStream {
+impl Drop for Socket {
     fn drop(&mut self) {
         let silently = self.net.is_vanishing(&self.connection.ends[self.end]);
         self.connection.close(&self.net, self.end, silently);
@@ -51,14 +70,8 @@ fn broken(kind: io::ErrorKind) -> io::Error {
     io::Error::new(kind, text)
 }
 
-impl Unread for SimStream {
-    fn unread(&self) -> usize {
-        lock(&self.connection.state).pipes[1 - self.end].readable()
-    }
-}
-
-impl AsyncRead for SimStream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+impl Socket {
+    fn poll_receive(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let mut state = lock(&self.connection.state);
         if let Some(kind) = state.error[self.end] {
             return Poll::Ready(Err(broken(kind)));
@@ -86,10 +99,8 @@ impl AsyncRead for SimStream {
         pipe.reader = Some(cx.waker().clone());
         Poll::Pending
     }
-}
 
-impl AsyncWrite for SimStream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_send(&self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let mut state = lock(&self.connection.state);
         if let Some(kind) = state.error[self.end] {
             return Poll::Ready(Err(broken(kind)));
@@ -112,11 +123,7 @@ impl AsyncWrite for SimStream {
         Poll::Ready(Ok(taken))
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn close(&self) {
         let first = {
             let mut state = lock(&self.connection.state);
             state.error[self.end].is_none() && !std::mem::replace(&mut state.pipes[self.end].fin_sent, true)
@@ -124,6 +131,46 @@ impl AsyncWrite for SimStream {
         if first {
             self.connection.send(&self.net, self.end, Segment::Fin);
         }
+    }
+}
+
+impl Unread for SimStream {
+    fn unread(&self) -> usize {
+        lock(&self.socket.connection.state).pipes[1 - self.socket.end].readable()
+    }
+}
+
+impl AsyncRead for SimStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(self.socket.poll_receive(cx, buf))?;
+        if let Some(rewriting) = &mut self.rewriting {
+            rewriting.received(&buf.filled()[before..]);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for SimStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        let SimStream { socket, rewriting } = &mut *self;
+        match rewriting {
+            Some(rewriting) => rewriting.poll_write(cx, data, |cx, bytes| socket.poll_send(cx, bytes)),
+            None => socket.poll_send(cx, data),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_drain(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_drain(cx))?;
+        self.socket.close();
         Poll::Ready(Ok(()))
     }
 }
