@@ -12,8 +12,10 @@ use clap::{Args, Parser, Subcommand};
 use io_backend::real::{self, MemoryReturn, RealBackend};
 use io_backend::{Deadline, ExitStatus};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::{info, warn};
-use tracing_subscriber::EnvFilter;
+use tracing::{Level, info, warn};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// A message broker that speaks the Kafka protocol; every acknowledged record has been synced to disk.
 #[derive(Parser)]
@@ -138,8 +140,16 @@ fn print_keys() {
 
 /// Filtered by `CHRONIK_LOG`, for example `debug` or `broker::journal=trace`.
 fn log_to_stderr() {
-    let filter = EnvFilter::try_from_env("CHRONIK_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    let asked = std::env::var("CHRONIK_LOG").unwrap_or_else(|_| "info".into());
+    let (filter, error) = match asked.parse::<Targets>() {
+        Ok(filter) => (filter, None),
+        Err(error) => (Targets::new().with_default(Level::INFO), Some(error)),
+    };
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    tracing_subscriber::registry().with(filter).with(lines).init();
+    if let Some(error) = error {
+        warn!(%error, "CHRONIK_LOG=\"{asked}\" is no filter (info, or broker::journal=trace,info): info it is");
+    }
 }
 
 /// A task that panicked has left its state to nobody: a process that served on without it would be half dead and look

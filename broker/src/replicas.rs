@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use im::OrdMap;
+use imbl::OrdMap;
 use io_backend::{Backend, Deadline, Disk, DiskError, ExitStatus, Published, Sender, channel};
 
 use crate::config::Config;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use im::OrdMap;
+use imbl::OrdMap;
 use io_backend::{Backend, Deadline, Moment};
 use kafka_protocol::ResponseError;
 

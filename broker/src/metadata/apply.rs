@@ -101,7 +101,7 @@ fn grant(partition: &mut PartitionImage, broker: BrokerId, incarnation: Incarnat
 fn lose_replica(
     partition: &mut PartitionImage,
     broker: BrokerId,
-    brokers: &im::OrdMap<BrokerId, BrokerRegistration>,
+    brokers: &imbl::OrdMap<BrokerId, BrokerRegistration>,
 ) {
     partition.isr.retain(|member| *member != broker);
     if partition.leader != Some(broker) {
@@ -282,7 +282,7 @@ fn check_assignments(image: &MetadataImage, new: &NewTopic) -> Result<Vec<Partit
         if replicas.iter().collect::<BTreeSet<_>>().len() != replicas.len() {
             return invalid(format!("Partition {number} names a broker twice: {replicas:?}."));
         }
-        if let Some(unknown) = replicas.iter().find(|broker| !image.brokers.contains_key(broker)) {
+        if let Some(unknown) = replicas.iter().find(|broker| !image.brokers.contains_key(*broker)) {
             return invalid(format!(
                 "Partition {number} is assigned to broker {unknown}, which is not registered."
             ));

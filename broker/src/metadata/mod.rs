@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use im::OrdMap;
+use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
 use crate::config::dynamic::Overrides;

@@ -5,10 +5,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use tracing::{Event, Subscriber};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use super::universe::Universe;
 
@@ -47,12 +49,8 @@ where
 
 /// Lets everything at or above the filter (`info`, `broker::journal=debug`) go to stderr, for the whole process.
 pub fn to_stderr(filter: &str) -> Result<(), String> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .event_format(Line)
-        .try_init()
-        .map_err(|error| error.to_string())
+    let filter: Targets = filter.parse().map_err(|error| format!("{error}"))?;
+    let lines =
+        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false).event_format(Line);
+    tracing_subscriber::registry().with(filter).with(lines).try_init().map_err(|error| error.to_string())
 }
