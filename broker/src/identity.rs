@@ -18,17 +18,15 @@ use io_backend::{Backend, Deadline, Disk, DiskError, ExitStatus, File, OpenHow};
 use serde::{Deserialize, Serialize};
 use uuid::{Builder, Uuid};
 
+use crate::formats::{self, IDENTITY};
 use crate::ids::{BrokerId, Incarnation, StorageId};
 
 const FILE: &str = "identity.json";
 const TEMPORARY: &str = "identity.json.new";
 const LOCK: &str = "LOCK";
 const FORMAT: &str = "chronik-data";
-/// From 2 on the incarnation is in a file of its own, from 3 on there is a checksum.
-const VERSION: u32 = 3;
 const CHECKSUM_SINCE: u32 = 3;
 const INCARNATION: &str = "incarnation";
-const SLOT_MAGIC: &[u8; 8] = b"CHRINCAR";
 const SLOT_BYTES: usize = 512;
 const SLOT_FILLED_BYTES: usize = 8 + 8 + 4;
 /// Far above what we write; more is not an identity.
@@ -94,7 +92,7 @@ pub enum IdentityError {
     )]
     Unreadable { path: PathBuf, what: String },
     #[error(
-        "{path} has format version {found}, this binary reads up to {VERSION}: start a newer chronik on it"
+        "{path} has format version {found}, this binary reads up to {IDENTITY}: start a newer chronik on it"
     )]
     Newer { path: PathBuf, found: u32 },
     #[error(
@@ -156,7 +154,7 @@ pub async fn take_directory<B: Backend>(
                 incarnation: Incarnation(next),
             };
             incarnation::write(backend, directory, identity.incarnation, deadline).await?;
-            if stored.format_version < VERSION {
+            if stored.format_version < IDENTITY {
                 match write(backend, directory, &identity, deadline).await {
                     // The old form serves as well, and a start needs no space.
                     Err(error) if error.is_full() => {}
@@ -226,7 +224,7 @@ mod incarnation {
     pub(super) fn encode(incarnation: Incarnation) -> Bytes {
         let mut slot = BytesMut::zeroed(SLOT_BYTES);
         let mut filled = &mut slot[..];
-        filled.put_slice(SLOT_MAGIC);
+        filled.put_slice(formats::INCARNATION);
         filled.put_u64(incarnation.0);
         let crc = crc32c::crc32c(&slot[..SLOT_FILLED_BYTES - 4]);
         (&mut slot[SLOT_FILLED_BYTES - 4..]).put_u32(crc);
@@ -235,8 +233,8 @@ mod incarnation {
 
     fn decode(slot: &[u8]) -> Option<Incarnation> {
         let (body, mut crc) = slot.get(..SLOT_FILLED_BYTES)?.split_at(SLOT_FILLED_BYTES - 4);
-        let sound = body.starts_with(SLOT_MAGIC) && crc.get_u32() == crc32c::crc32c(body);
-        sound.then(|| Incarnation((&body[SLOT_MAGIC.len()..]).get_u64()))
+        let sound = body.starts_with(formats::INCARNATION) && crc.get_u32() == crc32c::crc32c(body);
+        sound.then(|| Incarnation((&body[formats::INCARNATION.len()..]).get_u64()))
     }
 }
 
@@ -275,7 +273,7 @@ fn parse(bytes: &[u8], path: &Path) -> Result<Stored, IdentityError> {
     if header.format != FORMAT {
         return Err(unreadable(format!("its format is '{}' and not '{FORMAT}'", header.format)));
     }
-    if header.format_version > VERSION {
+    if header.format_version > IDENTITY {
         return Err(IdentityError::Newer { path: path.to_owned(), found: header.format_version });
     }
     let stored: Stored = serde_json::from_slice(bytes).map_err(|error| unreadable(error.to_string()))?;
@@ -301,7 +299,7 @@ async fn write<B: Backend>(
 ) -> Result<(), DiskError> {
     let mut stored = Stored {
         format: FORMAT.to_owned(),
-        format_version: VERSION,
+        format_version: IDENTITY,
         storage_id: identity.storage,
         node_id: identity.node,
         cluster_id: identity.cluster_id.clone(),

@@ -3,8 +3,8 @@
 //! The modules stand in layers: each imports only from those before it in this list, which
 //! `tests/architecture.rs` enforces.
 //!
-//! - [`ids`], [`limits`], [`data_dir`] and [`metrics`] are the words, bounds, directories and counters of all;
-//!   [`identity`] says whose data directory this is; [`wire`] turns bytes into requests and answers into bytes.
+//! - [`ids`], [`limits`], [`data_dir`], [`formats`] and [`metrics`] are the words, bounds, directories, versions on disk
+//!   and counters of all; [`identity`] says whose data directory this is; [`wire`] turns bytes into requests and answers into bytes.
 //! - The [`journal`] makes durable. [`config`] is what an operator sets, [`budget`] what a node has to give away.
 //!   [`stall`] judges a stalled disk; [`parts`] are constructors for what stands behind the handles. [`raft`] agrees, by
 //!   way of a journal.
@@ -22,6 +22,7 @@
 pub mod ids;
 pub mod limits;
 pub mod data_dir;
+pub mod formats;
 pub mod metrics;
 pub mod identity;
 pub mod wire;

@@ -22,16 +22,14 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::{EntryKind, JournalEntry, RecoveredEntry};
+use crate::formats;
 use crate::ids::{Incarnation, LeaderEpoch, Lsn, Offset, PartitionId, TopicId};
 
-pub const VERSION: u32 = 1;
 pub const HEADER_BYTES: usize = 4096;
 pub const PAGE_BYTES: usize = 4096;
 pub const GROUP_HEADER_BYTES: usize = 64;
 pub const ENTRY_HEADER_BYTES: usize = 60;
 const HEADER_SECTOR_BYTES: usize = 512;
-const HEADER_MAGIC: &[u8; 8] = b"CHRONIKJ";
-const GROUP_MAGIC: &[u8; 4] = b"CKGR";
 const NAME_BYTES: usize = 16;
 
 /// What a file says of itself.
@@ -116,8 +114,8 @@ pub fn group_bytes_max(file_bytes: u64) -> usize {
 
 pub fn encode_header(header: &FileHeader) -> Vec<u8> {
     let mut block = vec![0; HEADER_BYTES];
-    block[0..8].copy_from_slice(HEADER_MAGIC);
-    block[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    block[0..8].copy_from_slice(formats::JOURNAL_FILE);
+    block[8..12].copy_from_slice(&formats::JOURNAL.to_le_bytes());
     block[16..24].copy_from_slice(&header.sequence.to_le_bytes());
     block[24..32].copy_from_slice(&header.generation.to_le_bytes());
     block[32..40].copy_from_slice(&header.first_lsn.0.to_le_bytes());
@@ -139,14 +137,14 @@ pub fn decode_header(bytes: &[u8]) -> HeaderBlock {
     if sector.iter().all(|byte| *byte == 0) {
         return HeaderBlock::Zero;
     }
-    if &sector[0..8] != HEADER_MAGIC {
+    if &sector[0..8] != formats::JOURNAL_FILE {
         return HeaderBlock::Foreign;
     }
     if u32_at(&sector, 12) != header_crc(&sector) {
         return HeaderBlock::Damaged;
     }
     let version = u32_at(&sector, 8);
-    if version > VERSION {
+    if version > formats::JOURNAL {
         return HeaderBlock::Newer(version);
     }
     let mut name = [0; NAME_BYTES];
@@ -233,7 +231,7 @@ impl GroupEncoder {
             entries: self.entries,
         };
         let mut head = [0; GROUP_HEADER_BYTES];
-        head[0..4].copy_from_slice(GROUP_MAGIC);
+        head[0..4].copy_from_slice(formats::JOURNAL_GROUP);
         head[8..16].copy_from_slice(&header.number.to_le_bytes());
         head[16..24].copy_from_slice(&header.durable_up_to.0.to_le_bytes());
         head[24..32].copy_from_slice(&header.first_lsn.0.to_le_bytes());
@@ -253,7 +251,7 @@ impl GroupEncoder {
 /// The group header at `position`, if one of this generation stands there.
 pub fn decode_group_header(bytes: &[u8], generation: u64, position: u64) -> Option<GroupHeader> {
     let head = bytes.get(..GROUP_HEADER_BYTES)?;
-    if &head[0..4] != GROUP_MAGIC || u32_at(head, 4) != framed_crc(seed(generation), head) {
+    if &head[0..4] != formats::JOURNAL_GROUP || u32_at(head, 4) != framed_crc(seed(generation), head) {
         return None;
     }
     let header = GroupHeader {

@@ -11,7 +11,6 @@ use super::decision::{self, EndVerdict, FileVerdict, Header, HeaderFacts, Spot};
 use super::files::{Place, file_path, slot_of};
 use super::format::{
     self, BodyFault, FileHeader, GROUP_HEADER_BYTES, GroupHeader, HEADER_BYTES, HeaderBlock, PAGE_BYTES,
-    VERSION,
 };
 use super::{JournalOpenError, RecoveredEntry};
 
@@ -78,7 +77,7 @@ fn refuse(path: PathBuf, verdict: FileVerdict, block: &HeaderBlock) -> JournalOp
     match verdict {
         FileVerdict::Newer => {
             let found = if let HeaderBlock::Newer(version) = block { *version } else { 0 };
-            JournalOpenError::Newer { path, found, known: VERSION }
+            JournalOpenError::Newer { path, found, known: crate::formats::JOURNAL }
         }
         FileVerdict::Foreign => {
             JournalOpenError::Foreign { path, what: "it does not begin like one; move it elsewhere".into() }

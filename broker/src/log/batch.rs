@@ -10,6 +10,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::formats::RECORD_BATCH;
 use crate::ids::{LeaderEpoch, Offset, ProducerId};
 
 pub const HEADER_BYTES: usize = 61;
@@ -89,7 +90,7 @@ impl BatchHeader {
             return Err(Damage::Short);
         }
         let magic = bytes[16] as i8;
-        if magic != 2 {
+        if magic != RECORD_BATCH {
             return Err(Damage::Magic(magic));
         }
         let length = i32::from_be_bytes(array(bytes, 8));

@@ -15,9 +15,8 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::producers::RememberedBatch;
+use crate::formats::PRODUCER_SNAPSHOT;
 use crate::ids::{LeaderEpoch, Lsn, Offset, ProducerId};
-
-const MAGIC: &[u8; 8] = b"CHRSNAP1";
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
@@ -41,7 +40,7 @@ pub fn parse_file_name(name: &str) -> Option<Lsn> {
 impl Snapshot {
     pub fn encode(&self) -> Bytes {
         let mut out = BytesMut::new();
-        out.put_slice(MAGIC);
+        out.put_slice(PRODUCER_SNAPSHOT);
         out.put_u64(self.lsn.0);
         out.put_i64(self.log_start.0);
         out.put_i64(self.log_end.0);
@@ -70,10 +69,10 @@ impl Snapshot {
     /// `None`: this is no whole snapshot.
     pub fn decode(bytes: &[u8]) -> Option<Snapshot> {
         let (mut body, mut crc) = bytes.split_at_checked(bytes.len().checked_sub(4)?)?;
-        if crc.get_u32() != crc32c::crc32c(body) || !body.starts_with(MAGIC) {
+        if crc.get_u32() != crc32c::crc32c(body) || !body.starts_with(PRODUCER_SNAPSHOT) {
             return None;
         }
-        body.advance(MAGIC.len());
+        body.advance(PRODUCER_SNAPSHOT.len());
         let mut snapshot = Snapshot {
             lsn: Lsn(body.try_get_u64().ok()?),
             log_start: Offset(body.try_get_i64().ok()?),

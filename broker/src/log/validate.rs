@@ -14,6 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::batch::{self, CheckedBatch, ProducerStamp};
+use crate::formats::RECORD_BATCH;
 use crate::ids::ProducerId;
 
 /// Bytes before the first record.
@@ -86,7 +87,7 @@ pub fn check(records: Option<&Bytes>, version: i16, max_bytes: usize) -> Result<
     };
     let said = i64::from(int(header, 8)) + FRAME_BYTES as i64;
     let magic = header[16] as i8;
-    if magic != 2 {
+    if magic != RECORD_BATCH {
         return Err(BatchError::Magic(magic));
     }
     match usize::try_from(said) {
@@ -163,7 +164,7 @@ pub fn check_times(batch: &CheckedBatch, limits: &TimeLimits) -> Result<(), Batc
 /// Too short for a header; an older format may still be told by its magic.
 fn short(bytes: &Bytes) -> BatchError {
     match bytes.get(16) {
-        Some(magic) if *magic != 2 => BatchError::Magic(*magic as i8),
+        Some(magic) if *magic as i8 != RECORD_BATCH => BatchError::Magic(*magic as i8),
         _ => BatchError::Truncated(bytes.len()),
     }
 }

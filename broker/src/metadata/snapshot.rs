@@ -13,17 +13,17 @@ use serde::{Deserialize, Serialize};
 
 use super::{BrokerConfigs, BrokerRegistration, MetadataCommand, MetadataImage, PartitionImage, TopicImage};
 use crate::config::dynamic::Overrides;
+use crate::formats::METADATA;
 use crate::ids::{BrokerId, Incarnation, LeaderEpoch, ProducerId, TopicId};
 
-/// The newest.
-const VERSION: u8 = 2;
+/// What is read is this and newer, up to [`METADATA`].
 const OLDEST: u8 = 1;
 
 /// Bytes that are no image or no command.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
     #[error(
-        "metadata of version {0}, this binary reads version {VERSION}: start a newer chronik on this directory"
+        "metadata of version {0}, this binary reads version {METADATA}: start a newer chronik on this directory"
     )]
     Newer(u8),
     #[error("metadata that cannot be read: {0}")]
@@ -78,7 +78,7 @@ pub(crate) fn encode_image(image: &MetadataImage) -> Vec<u8> {
     let configs = &image.broker_configs;
     let broker_configs = (**configs != BrokerConfigs::default())
         .then(|| Configs { of_all: configs.of_all.clone(), of_one: configs.of_one.clone() });
-    let version = if broker_configs.is_some() { VERSION } else { OLDEST };
+    let version = if broker_configs.is_some() { METADATA } else { OLDEST };
     let image = Image {
         index: image.index,
         cluster_id: image.cluster_id.clone(),
@@ -123,7 +123,7 @@ pub(crate) fn decode_image(bytes: &[u8]) -> Result<MetadataImage, SnapshotError>
 
 pub(crate) fn encode_command(command: &MetadataCommand) -> Vec<u8> {
     let version = match command {
-        MetadataCommand::AlterConfigs { .. } | MetadataCommand::CreatePartitions { .. } => VERSION,
+        MetadataCommand::AlterConfigs { .. } | MetadataCommand::CreatePartitions { .. } => METADATA,
         _ => OLDEST,
     };
     encode(version, command)
@@ -142,10 +142,10 @@ fn encode(version: u8, value: &impl Serialize) -> Vec<u8> {
 
 fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, SnapshotError> {
     match bytes.split_first() {
-        Some((OLDEST..=VERSION, json)) => {
+        Some((OLDEST..=METADATA, json)) => {
             serde_json::from_slice(json).map_err(|error| SnapshotError::Unreadable(error.to_string()))
         }
-        Some((&version, _)) if version > VERSION => Err(SnapshotError::Newer(version)),
+        Some((&version, _)) if version > METADATA => Err(SnapshotError::Newer(version)),
         _ => Err(SnapshotError::Unreadable("no version".to_owned())),
     }
 }

@@ -12,10 +12,10 @@ use protobuf::Message;
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use raft::{GetEntriesContext, RaftState, StorageError};
 
+use crate::formats::RAFT_SNAPSHOT;
 use crate::ids::{Incarnation, LeaderEpoch, Lsn, Offset, PartitionId};
 use crate::journal::{EntryKind, JournalEntry, RecoveredEntry};
 
-const SNAPSHOT_VERSION: u8 = 1;
 const SNAPSHOT_HEADER_BYTES: usize = 1 + 8 + 8 + 4 + 4;
 
 /// What the journal of a Raft group holds cannot be a Raft log.
@@ -221,9 +221,9 @@ impl SnapshotPiece {
         if payload.len() < SNAPSHOT_HEADER_BYTES {
             return Err(format!("a piece of a snapshot of only {} bytes", payload.len()));
         }
-        if payload[0] != SNAPSHOT_VERSION {
+        if payload[0] != RAFT_SNAPSHOT {
             return Err(format!(
-                "a snapshot of version {}, this binary reads version {SNAPSHOT_VERSION}: start a newer chronik",
+                "a snapshot of version {}, this binary reads version {RAFT_SNAPSHOT}: start a newer chronik",
                 payload[0]
             ));
         }
@@ -247,7 +247,7 @@ pub(super) fn snapshot_entries(snapshot: &Snapshot, piece_bytes: usize) -> Vec<J
         let from = number * piece_bytes;
         let to = snapshot.data.len().min(from + piece_bytes);
         let mut payload = BytesMut::with_capacity(SNAPSHOT_HEADER_BYTES + to - from);
-        payload.put_u8(SNAPSHOT_VERSION);
+        payload.put_u8(RAFT_SNAPSHOT);
         payload.put_u64(metadata.index);
         payload.put_u64(metadata.term);
         payload.put_u32(number as u32);

@@ -11,11 +11,11 @@ use uuid::Uuid;
 
 use super::reconcile::ReplicaId;
 use super::rescue::Rescued;
+use crate::formats::CHECKPOINT_RECORD;
 use crate::ids::{Incarnation, LeaderEpoch, Lsn, Offset, PartitionId, TopicId};
 use crate::journal::{EntryKind, JournalEntry, RecoveredEntry};
 use crate::log::CheckpointMark;
 
-const VERSION: u8 = 1;
 const HEADER_BYTES: usize = 5;
 const MARK_BYTES: usize = 16 + 4 + 8 + 8 + 8 + 8;
 
@@ -149,7 +149,7 @@ fn node_entry(kind: EntryKind, partition: PartitionId, replica: Incarnation, pay
 
 fn encode(marks: &[CheckpointMark]) -> Bytes {
     let mut bytes = BytesMut::with_capacity(HEADER_BYTES + marks.len() * MARK_BYTES);
-    bytes.put_u8(VERSION);
+    bytes.put_u8(CHECKPOINT_RECORD);
     bytes.put_u32(u32::try_from(marks.len()).expect("a record of at most some thousand marks"));
     for mark in marks {
         bytes.put_slice(mark.partition.topic.0.as_bytes());
@@ -168,8 +168,8 @@ fn decode(payload: &Bytes) -> Result<Vec<CheckpointMark>, String> {
         return Err(format!("it has only {} bytes", bytes.len()));
     }
     let version = bytes.get_u8();
-    if version != VERSION {
-        return Err(format!("its version is {version}, this binary reads version {VERSION}"));
+    if version != CHECKPOINT_RECORD {
+        return Err(format!("its version is {version}, this binary reads version {CHECKPOINT_RECORD}"));
     }
     let count = bytes.get_u32() as usize;
     if bytes.len() != count.saturating_mul(MARK_BYTES) {

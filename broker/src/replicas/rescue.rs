@@ -20,13 +20,13 @@ use uuid::Uuid;
 
 use super::reconcile::ReplicaId;
 use super::recover::RecoveredReplica;
+use crate::formats::RESCUED;
 use crate::ids::{Incarnation, LeaderEpoch, Lsn, Offset, PartitionId, TopicId};
 use crate::journal::{EntryKind, JournalEntry, RecoveredEntry};
 use crate::limits;
 use crate::log::CheckpointMark;
 
 const EXTENSION: &str = ".entries";
-const MAGIC: &[u8; 8] = b"CHRRESC1";
 const HEADER_BYTES: usize = 8 + 16 + 4 + 8 + 8 + 8 + 1 + 8 + 8 + 8 + 4;
 const ENTRY_HEADER_BYTES: usize = 4 + 8 + 1 + 4 + 8 + 4;
 
@@ -185,7 +185,7 @@ struct Header {
 
 fn header(id: ReplicaId, last_lsn: Lsn, entries: u64, mark: Option<CheckpointMark>) -> BytesMut {
     let mut out = BytesMut::with_capacity(limits::WRITE_BACK_BYTES);
-    out.put_slice(MAGIC);
+    out.put_slice(RESCUED);
     out.put_slice(id.partition.topic.0.as_bytes());
     out.put_i32(id.partition.index);
     out.put_u64(id.replica.0);
@@ -204,10 +204,10 @@ fn decode_header(path: &Path, bytes: &[u8]) -> Result<Header, RescueError> {
         .get(..HEADER_BYTES)
         .ok_or_else(|| damaged(path, "it has no whole header"))?
         .split_at(HEADER_BYTES - 4);
-    if !body.starts_with(MAGIC) || crc.get_u32() != crc32c::crc32c(body) {
+    if !body.starts_with(RESCUED) || crc.get_u32() != crc32c::crc32c(body) {
         return Err(damaged(path, "its header is damaged"));
     }
-    body.advance(MAGIC.len());
+    body.advance(RESCUED.len());
     let partition = PartitionId { topic: TopicId(Uuid::from_u128(body.get_u128())), index: body.get_i32() };
     let id = ReplicaId { partition, replica: Incarnation(body.get_u64()) };
     let (last_lsn, entries) = (Lsn(body.get_u64()), body.get_u64());
