@@ -29,26 +29,58 @@ pub struct ReasonLabel {
     pub reason: &'static str,
 }
 
-/// Shared by all parts of a node; each field is safe to use from any thread and cheap.
-#[derive(Debug)]
-pub struct Metrics {
-    pub wal_commit_batch_size: Histogram,
-    pub wal_commit_duration_ms: Histogram,
-    pub wal_queue_depth: Gauge,
-    pub wal_stall: Family<RungLabel, Counter>,
-    pub raft_propose_duration_ms: Histogram,
-    pub raft_proposal_bytes: Gauge,
-    pub raft_apply_duration_ms: Histogram,
-    pub produce_partition_concurrency: Gauge,
-    pub produce_end_to_end_latency_ms: Histogram,
-    pub connections: Gauge,
-    pub requests_in_flight: Gauge,
-    pub request_bytes: Gauge,
-    pub waiting_bytes: Gauge,
-    pub answer_bytes: Gauge,
-    pub records_in: Counter,
-    pub bytes_in: Counter,
-    pub bytes_out: Counter,
+/// Declares a metric in one place: its field and type, how it begins, its name and what it tells.
+macro_rules! metrics {
+    ($($field:ident: $kind:ty = $begins:expr, $name:literal, $about:literal;)*) => {
+        /// Shared by all parts of a node; each field is safe to use from any thread and cheap.
+        #[derive(Debug)]
+        pub struct Metrics {
+            $(#[doc = $about] pub $field: $kind,)*
+        }
+
+        impl Default for Metrics {
+            fn default() -> Metrics {
+                Metrics { $($field: $begins,)* }
+            }
+        }
+
+        impl Metrics {
+            /// Each under its name.
+            pub fn register(&self, registry: &mut Registry) {
+                $(registry.register($name, $about, self.$field.clone());)*
+                register_absent(registry);
+            }
+        }
+    };
+}
+
+metrics! {
+    wal_commit_batch_size: Histogram = entries(),
+        "wal_commit_batch_size_histogram", "Entries in a journal commit group";
+    wal_commit_duration_ms: Histogram = milliseconds(),
+        "wal_commit_duration_ms", "Write and sync of a journal commit group, ms";
+    wal_queue_depth: Gauge = Gauge::default(),
+        "wal_queue_depth_gauge", "Entries that wait for the next commit group";
+    wal_stall: Family<RungLabel, Counter> = Family::default(),
+        "wal_stall", "Rungs of the stall ladder reached: warn, stalled, resumed";
+    raft_propose_duration_ms: Histogram = milliseconds(),
+        "raft_propose_duration_ms", "From a metadata proposal to its answer, ms";
+    raft_proposal_bytes: Gauge = Gauge::default(),
+        "raft_proposal_bytes", "Bytes of metadata proposals that are not decided";
+    raft_apply_duration_ms: Histogram = milliseconds(),
+        "raft_apply_duration_ms", "Applying committed entries to the metadata image, ms";
+    produce_partition_concurrency: Gauge = Gauge::default(),
+        "produce_partition_concurrency_gauge", "Appends to partitions that are not answered";
+    produce_end_to_end_latency_ms: Histogram = milliseconds(),
+        "produce_end_to_end_latency_ms", "From a produce request's last byte to its answer, ms";
+    connections: Gauge = Gauge::default(), "connections", "Open client connections";
+    requests_in_flight: Gauge = Gauge::default(), "requests_in_flight", "Requests being worked on";
+    request_bytes: Gauge = Gauge::default(), "request_bytes", "Bytes of requests that arrive or are worked on";
+    waiting_bytes: Gauge = Gauge::default(), "waiting_bytes", "Bytes of requests that wait";
+    answer_bytes: Gauge = Gauge::default(), "answer_bytes", "Bytes of answers not written yet";
+    records_in: Counter = Counter::default(), "records_in", "Records appended";
+    bytes_in: Counter = Counter::default(), "bytes_in", "Bytes of requests";
+    bytes_out: Counter = Counter::default(), "bytes_out", "Bytes of responses";
 }
 
 /// What is counted for each API, by its key.
@@ -215,101 +247,16 @@ impl Drop for Counted {
     }
 }
 
+fn entries() -> Histogram {
+    Histogram::new([1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1e3, 5e3, 1e4])
+}
+
 fn milliseconds() -> Histogram {
     Histogram::new([0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 1e3, 5e3, 3e4])
 }
 
 fn microseconds() -> Histogram {
     Histogram::new([1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6])
-}
-
-impl Default for Metrics {
-    fn default() -> Metrics {
-        let sizes = [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1e3, 5e3, 1e4];
-        Metrics {
-            wal_commit_batch_size: Histogram::new(sizes),
-            wal_commit_duration_ms: milliseconds(),
-            wal_queue_depth: Gauge::default(),
-            wal_stall: Family::default(),
-            raft_propose_duration_ms: milliseconds(),
-            raft_proposal_bytes: Gauge::default(),
-            raft_apply_duration_ms: milliseconds(),
-            produce_partition_concurrency: Gauge::default(),
-            produce_end_to_end_latency_ms: milliseconds(),
-            connections: Gauge::default(),
-            requests_in_flight: Gauge::default(),
-            request_bytes: Gauge::default(),
-            waiting_bytes: Gauge::default(),
-            answer_bytes: Gauge::default(),
-            records_in: Counter::default(),
-            bytes_in: Counter::default(),
-            bytes_out: Counter::default(),
-        }
-    }
-}
-
-impl Metrics {
-    /// Each under its name.
-    pub fn register(&self, registry: &mut Registry) {
-        registry.register(
-            "wal_commit_batch_size_histogram",
-            "Entries in a journal commit group",
-            self.wal_commit_batch_size.clone(),
-        );
-        registry.register(
-            "wal_commit_duration_ms",
-            "Write and sync of a journal commit group, ms",
-            self.wal_commit_duration_ms.clone(),
-        );
-        registry.register(
-            "wal_queue_depth_gauge",
-            "Entries that wait for the next commit group",
-            self.wal_queue_depth.clone(),
-        );
-        registry.register(
-            "wal_stall",
-            "Rungs of the stall ladder reached: warn, stalled, resumed",
-            self.wal_stall.clone(),
-        );
-        registry.register(
-            "raft_propose_duration_ms",
-            "From a metadata proposal to its answer, ms",
-            self.raft_propose_duration_ms.clone(),
-        );
-        registry.register(
-            "raft_proposal_bytes",
-            "Bytes of metadata proposals that are not decided",
-            self.raft_proposal_bytes.clone(),
-        );
-        registry.register(
-            "raft_apply_duration_ms",
-            "Applying committed entries to the metadata image, ms",
-            self.raft_apply_duration_ms.clone(),
-        );
-        registry.register(
-            "produce_partition_concurrency_gauge",
-            "Appends to partitions that are not answered",
-            self.produce_partition_concurrency.clone(),
-        );
-        registry.register(
-            "produce_end_to_end_latency_ms",
-            "From a produce request's last byte to its answer, ms",
-            self.produce_end_to_end_latency_ms.clone(),
-        );
-        registry.register("connections", "Open client connections", self.connections.clone());
-        registry.register("requests_in_flight", "Requests being worked on", self.requests_in_flight.clone());
-        registry.register(
-            "request_bytes",
-            "Bytes of requests that arrive or are worked on",
-            self.request_bytes.clone(),
-        );
-        registry.register("waiting_bytes", "Bytes of requests that wait", self.waiting_bytes.clone());
-        registry.register("answer_bytes", "Bytes of answers not written yet", self.answer_bytes.clone());
-        registry.register("records_in", "Records appended", self.records_in.clone());
-        registry.register("bytes_in", "Bytes of requests", self.bytes_in.clone());
-        registry.register("bytes_out", "Bytes of responses", self.bytes_out.clone());
-        register_absent(registry);
-    }
 }
 
 /// Metrics of causes that this broker does not have.
