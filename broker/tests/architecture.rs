@@ -1,14 +1,19 @@
 //! The shape of the workspace, enforced: who may depend on whom, what must not be said where, and every wait
 //! that has no deadline.
 
+#[path = "architecture/layers.rs"]
+mod layers;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// Crates whose modules stand in layers, in the order in which `lib.rs` names them.
+use layers::Module;
+
+/// Crates whose modules stand in layers, in every directory in the order in which its root file names them.
 const LAYERED: [&str; 4] = ["io-backend", "broker", "reports", "sim"];
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace").to_path_buf()
 }
 
 fn read(path: &Path) -> String {
@@ -88,81 +93,11 @@ fn shipped_sources(directory: &Path) -> Vec<PathBuf> {
     all.into_iter().filter(|path| !is_test(path)).collect()
 }
 
-/// The modules of a crate that a text names: `crate::name` and `crate::{name, ...}`.
-fn modules_named(text: &str) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    for rest in text.split("crate::").skip(1) {
-        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        let Some(group) = rest.strip_prefix('{') else {
-            found.insert(rest.split(|c| !is_name(c)).next().unwrap_or_default().to_owned());
-            continue;
-        };
-        let mut depth = 0;
-        let mut first = String::new();
-        let mut is_first = true;
-        for c in group.chars() {
-            match c {
-                '{' => depth += 1,
-                '}' if depth == 0 => break,
-                '}' => depth -= 1,
-                ',' if depth == 0 => {
-                    found.insert(std::mem::take(&mut first));
-                    is_first = true;
-                }
-                c if depth == 0 && is_first && is_name(c) => first.push(c),
-                ':' if depth == 0 => is_first = false,
-                _ => {}
-            }
-        }
-        found.insert(first);
-    }
-    found
-}
-
-/// `lib.rs` of a crate names its modules in the order of its layers.
-fn layers(source: &Path) -> Vec<String> {
-    each_after(&read(&source.join("lib.rs")), "mod ", &[';', ' ']).map(str::to_owned).collect()
-}
-
-/// What `lib.rs` of a crate re-exports stands for the module that it comes from.
-fn re_exported(source: &Path) -> BTreeMap<String, String> {
-    let lib = read(&source.join("lib.rs"));
-    let mut found = BTreeMap::new();
-    for (module, names) in each_after(&lib, "\npub use ", &[';']).filter_map(|path| path.split_once("::")) {
-        let names =
-            names.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|name| !name.is_empty());
-        found.extend(names.map(|name| (name.to_owned(), module.to_owned())));
-    }
-    found
-}
-
 #[test]
 fn modules_import_only_what_stands_before_them() {
-    for package in LAYERED {
-        let source = root().join(package).join("src");
-        let layers = layers(&source);
-        let lib = source.join("lib.rs");
-        let re_exported = re_exported(&source);
-        let level = |name: &str| layers.iter().position(|layer| layer == name);
-        for path in shipped_sources(&source) {
-            let own =
-                path.strip_prefix(&source).expect("below the source").components().next().expect("a name");
-            let own = Path::new(&own).file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            // The binary is above all; `lib.rs` only names them.
-            let Some(at) = level(&own) else { continue };
-            for imported in modules_named(&shipped_text(&path)) {
-                let imported = re_exported.get(&imported).unwrap_or(&imported);
-                let Some(above) = level(imported).filter(|above| *above > at) else { continue };
-                let other = file_of_module(&lib, &layers[above]).unwrap_or_default();
-                panic!(
-                    "{} imports from {}, which stands above it: see the order in {}",
-                    path.display(),
-                    other.display(),
-                    lib.display()
-                );
-            }
-        }
-    }
+    let crates = LAYERED.map(|package| Module::of_crate(&root().join(package).join("src")));
+    let upward: Vec<String> = crates.iter().flat_map(layers::upward_imports).collect();
+    assert!(upward.is_empty(), "{}", upward.join("\n"));
 }
 
 fn dependencies_of_ours(package: &str) -> BTreeSet<String> {

@@ -14,16 +14,16 @@ pub mod declaration;
 #[cfg(test)]
 pub mod test_requests;
 
+mod config_entries;
+mod config_changes;
 pub mod alter_configs;
 pub mod api_versions;
-mod config_changes;
-mod config_entries;
-pub mod create_partitions;
 pub mod delete_topics;
 pub mod describe_cluster;
 pub mod describe_configs;
 pub mod describe_topic_partitions;
 pub mod create_topics;
+pub mod create_partitions;
 pub mod fetch;
 pub mod find_coordinator;
 pub mod incremental_alter_configs;

@@ -4,13 +4,13 @@ mod values;
 mod keys;
 mod kafka_refused;
 pub mod kafka;
-pub mod dynamic;
 mod set;
+pub mod dynamic;
 mod load;
 
 pub use keys::{KEYS, Key};
 pub use load::{ConfigError, Source};
-pub use set::SetError;
+pub use values::SetError;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

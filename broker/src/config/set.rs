@@ -1,17 +1,8 @@
 //! Setting keys from text, under our names and Kafka's, and what is said where that cannot be.
 
 use super::keys::environment_of;
+use super::values::SetError;
 use super::{Config, KEYS, Key, kafka};
-
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SetError {
-    #[error("unknown key '{key}'{}", .suggestion.as_ref().map(|s| format!(": did you mean '{s}'?")).unwrap_or_default())]
-    Unknown { key: String, suggestion: Option<String> },
-    #[error("{key} = {value}: {why}{}", if range.is_empty() { String::new() } else { format!(" (legal: {range})") })]
-    Invalid { key: &'static str, value: String, why: String, range: &'static str },
-    #[error("{key} cannot be set: {why}")]
-    Refused { key: String, why: String },
-}
 
 /// What a name and a value come to.
 pub(super) struct Setting {

@@ -4,6 +4,17 @@ use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
 
+/// Why a value does not become that of a key.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SetError {
+    #[error("unknown key '{key}'{}", .suggestion.as_ref().map(|s| format!(": did you mean '{s}'?")).unwrap_or_default())]
+    Unknown { key: String, suggestion: Option<String> },
+    #[error("{key} = {value}: {why}{}", if range.is_empty() { String::new() } else { format!(" (legal: {range})") })]
+    Invalid { key: &'static str, value: String, why: String, range: &'static str },
+    #[error("{key} cannot be set: {why}")]
+    Refused { key: String, why: String },
+}
+
 pub(super) fn number<T: FromStr + PartialOrd + Display>(text: &str, least: T, most: T) -> Result<T, String> {
     let value: T = text.trim().parse().map_err(|_| "not a whole number".to_string())?;
     if value < least || value > most {

@@ -50,6 +50,7 @@ use io_backend::time::TimedOut;
 use io_backend::{Backend, Deadline};
 
 pub use inspect::{FileSummary, inspect};
+pub use open::open;
 
 use crate::ids::{Incarnation, LeaderEpoch, Lsn, Offset, PartitionId};
 use crate::metrics::Metrics;
@@ -233,12 +234,4 @@ pub enum JournalOpenError {
     Newer { path: PathBuf, found: u32, known: u32 },
     #[error("{path} is not a journal file: {what}")]
     Foreign { path: PathBuf, what: String },
-}
-
-/// Opens the production journal: recovers what is there, and starts the loop that writes and the task that
-/// prepares files.
-pub fn open<B: Backend>(
-    context: JournalContext<B>,
-) -> BoxFuture<'static, Result<OpenedJournal, JournalOpenError>> {
-    Box::pin(open::open(context))
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use io_backend::{Backend, Disk, DiskError, File, OpenHow, TaskName};
 
 use super::catalogue::{Catalogue, FileWork};
@@ -22,7 +23,15 @@ use super::{
 use crate::ids::Lsn;
 use crate::limits;
 
-pub async fn open<B: Backend>(context: JournalContext<B>) -> Result<OpenedJournal, JournalOpenError> {
+/// Opens the production journal: recovers what is there, and starts the loop that writes and the task that
+/// prepares files.
+pub fn open<B: Backend>(
+    context: JournalContext<B>,
+) -> BoxFuture<'static, Result<OpenedJournal, JournalOpenError>> {
+    Box::pin(opened(context))
+}
+
+async fn opened<B: Backend>(context: JournalContext<B>) -> Result<OpenedJournal, JournalOpenError> {
     let JournalContext { backend, name, directory, settings, metrics } = context;
     let place = Place {
         backend: backend.clone(),

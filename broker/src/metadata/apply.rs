@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::alter::alter_configs;
 use super::{
     BrokerRegistration, MetadataCommand, MetadataImage, NewPartitions, NewTopic, Outcome, PartitionImage,
-    TopicError, TopicImage,
+    TopicError, TopicImage, folded,
 };
 use crate::ids::{BrokerId, Incarnation, LeaderEpoch, ProducerId, TopicId};
 use crate::limits;
@@ -255,11 +255,6 @@ pub fn check_name(name: &str) -> Result<(), TopicError> {
         ));
     }
     Ok(())
-}
-
-/// Names that differ only in '.' and '_' would be one name in metrics: Kafka does not let both exist.
-pub(super) fn folded(name: &str) -> String {
-    name.replace('.', "_")
 }
 
 fn check_assignments(image: &MetadataImage, new: &NewTopic) -> Result<Vec<PartitionImage>, TopicError> {

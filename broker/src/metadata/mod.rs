@@ -66,11 +66,16 @@ pub struct PartitionImage {
     pub isr: Vec<BrokerId>,
 }
 
+/// Names that differ only in '.' and '_' would be one name in metrics: Kafka does not let both exist.
+fn folded(name: &str) -> String {
+    name.replace('.', "_")
+}
+
 impl MetadataImage {
     /// Puts a topic in, with all that leads to it.
     pub(crate) fn insert_topic(&mut self, topic: Arc<TopicImage>) {
         self.topic_names.insert(topic.id, topic.name.clone());
-        self.folded_names.insert(apply::folded(&topic.name), topic.name.clone());
+        self.folded_names.insert(folded(&topic.name), topic.name.clone());
         self.topics.insert(topic.name.clone(), topic);
     }
 
@@ -85,8 +90,8 @@ impl MetadataImage {
 
 pub mod configs;
 mod document;
-pub mod apply;
 mod alter;
+pub mod apply;
 mod effective;
 mod snapshot;
 mod handle;

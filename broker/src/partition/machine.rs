@@ -20,13 +20,12 @@ use crate::log::batch::CheckedBatch;
 use crate::log::epochs::EpochHistory;
 use crate::log::open::RecoveredLog;
 use crate::log::producers::Producers;
-use crate::log::tail::Tail;
+use crate::log::tail::{Chunk, Tail};
 
 mod line;
 mod replay;
 
 pub use line::Refused;
-use line::Staged;
 pub use replay::{ReplayError, Replayed};
 
 /// An append as it waits in line. `T` is what its answer is given to.
@@ -95,6 +94,14 @@ struct Waiting<T> {
     deadline: Deadline,
     answer: Appended,
     ticket: T,
+}
+
+/// What has been given offsets and is about to be submitted.
+#[derive(Debug)]
+struct Staged<T> {
+    base: Offset,
+    entries: Vec<(What, Option<Chunk>)>,
+    appends: Vec<(Append<T>, Appended, Offset)>,
 }
 
 #[derive(Debug)]

@@ -9,7 +9,6 @@
 //! submitted after the round began.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::future::poll_fn;
 use std::panic::Location;
 use std::path::PathBuf;
@@ -24,9 +23,9 @@ use io_backend::channel::ReceiveError;
 use io_backend::progress::Progress;
 use io_backend::{Backend, Deadline, Disk, DiskError, Published, Receiver, Replier, Sender, WaitKind};
 
-use super::Replicas;
 use super::reconcile::ReplicaId;
 use super::recover::checkpoint_entries;
+use super::{HeldBy, Replicas};
 use crate::ids::{Lsn, PartitionId};
 use crate::journal::{JournalEntry, JournalHandle, JournalStatus, SubmitError};
 use crate::limits;
@@ -80,38 +79,6 @@ struct Round {
     held_by: Option<HeldBy>,
     /// Partitions that could not be checkpointed.
     failed: usize,
-}
-
-/// Who needs the oldest entry that the journal keeps.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HeldBy {
-    /// An open partition: its checkpoint failed, and why, or it had entries in flight.
-    Partition(PartitionId, Option<String>),
-    /// A partition that does not open.
-    NotOpen(PartitionId),
-    /// The process ends.
-    Closing,
-}
-
-impl HeldBy {
-    /// Who, without why.
-    fn name(&self) -> String {
-        match self {
-            HeldBy::Partition(id, _) => format!("partition {id}, which is not checkpointed that far"),
-            HeldBy::NotOpen(id) => format!("partition {id}, which does not open"),
-            HeldBy::Closing => "partitions that were closed, for the process ends".to_owned(),
-        }
-    }
-}
-
-impl fmt::Display for HeldBy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name())?;
-        match self {
-            HeldBy::Partition(_, Some(why)) => write!(f, ": {why}"),
-            _ => Ok(()),
-        }
-    }
 }
 
 /// When the next round begins, if nobody asks for one.

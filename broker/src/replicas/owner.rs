@@ -15,8 +15,8 @@ use io_backend::{Backend, Deadline, Disk, DiskError, Moment, Published, Receiver
 
 use super::checkpoint::{CheckpointInput, Pin, Pins, ask_for_checkpoint};
 use super::reconcile::{self, ReplicaId, Wanted};
-use super::recover::{self, RecoveredReplica};
-use super::rescue::{self, Rescued};
+use super::recover::{self, RecoveredReplica, Rescued};
+use super::rescue;
 use super::{NotLed, NotOpen, Replicas, ReplicasContext, open};
 use crate::config::Config;
 use crate::ids::{LeaderEpoch, Lsn};

@@ -5,12 +5,12 @@
 //! mark counts. Entries belong to a replica by identity, so those of a deleted life find nobody.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use uuid::Uuid;
 
 use super::reconcile::ReplicaId;
-use super::rescue::Rescued;
 use crate::formats::CHECKPOINT_RECORD;
 use crate::ids::{Incarnation, LeaderEpoch, Lsn, Offset, PartitionId, TopicId};
 use crate::journal::{EntryKind, JournalEntry, RecoveredEntry};
@@ -18,6 +18,17 @@ use crate::log::CheckpointMark;
 
 const HEADER_BYTES: usize = 5;
 const MARK_BYTES: usize = 16 + 4 + 8 + 8 + 8 + 8;
+
+/// A whole file of rescued entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rescued {
+    pub path: PathBuf,
+    pub last_lsn: Lsn,
+    /// The checkpoint that these entries follow, if there was one.
+    pub mark: Option<CheckpointMark>,
+    /// Its header can be read. Where it cannot the replica does not open, and nothing else is known of the file.
+    pub whole: bool,
+}
 
 /// What one replica recovers from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -19,7 +19,7 @@ use io_backend::{Backend, Deadline, Disk, DiskError, File, OpenHow};
 use uuid::Uuid;
 
 use super::reconcile::ReplicaId;
-use super::recover::RecoveredReplica;
+use super::recover::{RecoveredReplica, Rescued};
 use crate::formats::RESCUED;
 use crate::ids::{Incarnation, LeaderEpoch, Lsn, Offset, PartitionId, TopicId};
 use crate::journal::{EntryKind, JournalEntry, RecoveredEntry};
@@ -29,17 +29,6 @@ use crate::log::CheckpointMark;
 const EXTENSION: &str = ".entries";
 const HEADER_BYTES: usize = 8 + 16 + 4 + 8 + 8 + 8 + 1 + 8 + 8 + 8 + 4;
 const ENTRY_HEADER_BYTES: usize = 4 + 8 + 1 + 4 + 8 + 4;
-
-/// A whole file of rescued entries.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rescued {
-    pub path: PathBuf,
-    pub last_lsn: Lsn,
-    /// The checkpoint that these entries follow, if there was one.
-    pub mark: Option<CheckpointMark>,
-    /// Its header can be read. Where it cannot the replica does not open, and nothing else is known of the file.
-    pub whole: bool,
-}
 
 /// Why rescued entries cannot be written or read back.
 #[derive(Debug, thiserror::Error)]

@@ -12,10 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Deserialize;
 
-pub use pulse::{Pulse, Standstill, Trade};
-
-/// Nanoseconds since the world began.
-pub type At = u64;
+pub use pulse::{At, Pulse, Standstill, Trade};
 
 /// For messages: `12.345 s`.
 pub fn seconds(at: At) -> String {

@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use super::At;
+/// Nanoseconds since the world began.
+pub type At = u64;
 
 /// What a request is for. Each trade can stand still by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

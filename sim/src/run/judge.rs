@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use reports::{FaultHit, Hash64, RunRecord, Verdict, Violation};
 
-use super::Order;
-use super::story::{self, NODE, Story};
+use super::node::NODE;
+use super::order::{Choice, Order};
+use super::story::{self, Story};
 use super::witness::Witness;
 use crate::checker::budgets::Peaks;
 use crate::checker::circumstances::Circumstances;
@@ -35,7 +36,7 @@ pub(super) fn record(
         scenario: order.scenario.id.clone(),
         seed: order.seed,
         part: order.part().map(str::to_owned),
-        production: order.choice == super::Choice::Production,
+        production: order.choice == Choice::Production,
         expected: order.expected(),
         trace_hash: Hash64(outcome.trace_hash),
         plan_hash: Hash64(plan.hash()),

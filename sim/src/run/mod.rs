@@ -4,92 +4,24 @@
 //! wall-clock figure of the record.
 
 mod digest;
-mod judge;
-mod node;
 mod provenance;
-mod story;
-mod twice;
-mod watch;
 mod witness;
+mod node;
+mod order;
+mod watch;
+mod story;
+mod judge;
+mod twice;
 
-use reports::{RunRecord, Verdict};
+use reports::RunRecord;
 use witness::Witness;
 
-use crate::fault::FaultPlan;
-use crate::plan;
-use crate::scenario::{Scenario, Settings, ShelvedScenario};
-use crate::world::trace::{Event, Keep};
+use crate::scenario::{Scenario, Settings};
+use crate::world::trace::Keep;
 use crate::world::{Options, Outcome, World};
 
+pub use order::{Choice, Order};
 pub use twice::{Course, Divergence, divergence, first_divergence, here};
-
-/// Whose code stands behind the handles.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Choice {
-    /// The scenario's part, if it names one.
-    AsTheScenarioSays,
-    Production,
-    Part(String),
-}
-
-/// What to run.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Order {
-    pub scenario: ShelvedScenario,
-    pub seed: u64,
-    pub choice: Choice,
-    /// Instead of the plan that the seed draws.
-    pub plan: Option<FaultPlan>,
-    /// The file that it was read from.
-    pub plan_file: Option<String>,
-    /// Instead of the settings that the seed draws.
-    pub settings: Option<Settings>,
-}
-
-impl Order {
-    pub fn new(scenario: ShelvedScenario, seed: u64) -> Order {
-        Order {
-            scenario,
-            seed,
-            choice: Choice::AsTheScenarioSays,
-            plan: None,
-            plan_file: None,
-            settings: None,
-        }
-    }
-
-    /// The part that is put in, if any.
-    pub fn part(&self) -> Option<&str> {
-        match &self.choice {
-            Choice::AsTheScenarioSays => self.scenario.scenario.part.as_deref(),
-            Choice::Production => None,
-            Choice::Part(part) => Some(part),
-        }
-    }
-
-    /// The scenario's expectation is about its own part: with another, or with none, all should be well.
-    pub fn expected(&self) -> Verdict {
-        let scenario = &self.scenario.scenario;
-        if self.part() == scenario.part.as_deref() { scenario.expect } else { Verdict::Pass }
-    }
-
-    pub fn faults(&self) -> FaultPlan {
-        match &self.plan {
-            Some(plan) => plan.clone(),
-            None => plan::plan(&self.scenario.scenario, self.seed),
-        }
-    }
-
-    /// What the seed drew for nodes and machines.
-    pub fn settings(&self) -> Settings {
-        let scenario = &self.scenario.scenario;
-        let fits = |settings: &Settings| node::config(scenario, settings, 1).check().is_ok();
-        match &self.settings {
-            Some(settings) => settings.clone(),
-            None => scenario.knobs.settings(self.seed, fits),
-        }
-    }
-}
 
 /// The machine's clock, for the figure of how long a run took.
 #[allow(clippy::disallowed_methods, reason = "measures the simulator, which lives in real time")]
@@ -155,13 +87,6 @@ fn missed(listed: &[crate::fault::Fault], outcome: &Outcome<story::Story>) -> Ve
     missed
 }
 
-/// The events of a run with these numbers, counted from 0, and the course that they are of.
-pub(crate) fn window(order: &Order, from: u64, to: u64) -> (Course, Vec<Event>) {
-    let (mut outcome, _) = live(order, Keep::Window(from, to));
-    let events = std::mem::take(&mut outcome.last_events);
-    (Course::of(&outcome), events)
-}
-
 fn live(order: &Order, keep: Keep) -> (Outcome<story::Story>, Witness) {
     if let Some(part) = order.part() {
         crate::planted::prepare(part);
@@ -186,12 +111,6 @@ fn live(order: &Order, keep: Keep) -> (Outcome<story::Story>, Witness) {
     (outcome, witness)
 }
 
-/// How many a process may have.
-fn descriptors(scenario: &Scenario, drawn: &Settings) -> u64 {
-    let drawn = || drawn.get("machine.descriptors").and_then(|value| value.parse().ok());
-    scenario.machine.descriptors.or_else(drawn).unwrap_or(Options::default().descriptors)
-}
-
 /// What the scenario says of its machines, what the seed drew for the rest, and our own wishes.
 fn options(scenario: &Scenario, drawn: &Settings, keep: Keep) -> Options {
     let usual = Options::default();
@@ -205,7 +124,7 @@ fn options(scenario: &Scenario, drawn: &Settings, keep: Keep) -> Options {
         keep,
         marker: Some(crate::workload::payload::MARK),
         runtime_threads: machine.runtime_threads.or_else(threads).unwrap_or(2),
-        descriptors: descriptors(scenario, drawn),
+        descriptors: node::descriptors(scenario, drawn),
         disk_capacity: machine.disk_bytes.or_else(|| number("disk_bytes")).unwrap_or(usual.disk_capacity),
         disk_bytes_per_s: mb_per_s.map_or(usual.disk_bytes_per_s, |mb| mb * 1_000_000),
         disk_sync_ns: sync.map_or(usual.disk_sync_ns, |span| crate::fault::duration::nanos(span.0)),

@@ -18,8 +18,10 @@ use crate::museum;
 use crate::planted;
 use crate::probe::Probe;
 use crate::scenario::{Scenario, Settings, knobs};
-use crate::world::{SimBackend, lock};
+use crate::world::{Options, SimBackend, lock};
 
+/// The node that clients talk to.
+pub(super) const NODE: &str = "node1";
 /// A service manager kills what has not stopped after ten seconds: a node's own deadline is within that.
 const STOP_DEADLINE: Duration = Duration::from_secs(8);
 
@@ -30,6 +32,12 @@ pub(super) struct Setup {
     pub(super) part: Option<String>,
     pub(super) lives: Lives,
     pub(super) metrics: LatestMetrics,
+}
+
+/// How many a process may have.
+pub(super) fn descriptors(scenario: &Scenario, drawn: &Settings) -> u64 {
+    let drawn = || drawn.get("machine.descriptors").and_then(|value| value.parse().ok());
+    scenario.machine.descriptors.or_else(drawn).unwrap_or(Options::default().descriptors)
 }
 
 /// A small configuration, so that files wrap around, segments roll and checkpoints happen in every run; then
@@ -56,7 +64,7 @@ pub(super) fn config(scenario: &Scenario, settings: &Settings, number: u32) -> C
     config.server.request_bytes = 1 << 20;
     config.server.request_bytes_in_flight = 8 << 20;
     knobs::apply(settings, &scenario.cluster.config, &mut config);
-    config.share_descriptors(super::descriptors(scenario, settings));
+    config.share_descriptors(descriptors(scenario, settings));
     config
 }
 

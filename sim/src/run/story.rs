@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use broker::log::segment::SegmentName;
 
-use super::node;
+use super::node::{self, NODE};
 use super::watch::{SETTLE, Sighting, Watch, Why};
 use super::witness::Witness;
 use crate::checker::budgets::{Idle, Peaks};
@@ -26,8 +26,6 @@ use crate::streams::Stream;
 use crate::workload::{self, Client, Field, Schedule, check_health, payload, read_everything};
 use crate::world::{Device, DeviceCounts, MachineHandle, Pages, World};
 
-/// The node that clients talk to.
-pub(super) const NODE: &str = "node1";
 /// The last read, on a healed system.
 const READ_WITHIN: Duration = Duration::from_secs(60);
 /// How long an idle node is watched where the scenario itself leaves no idle time.

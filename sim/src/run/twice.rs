@@ -3,9 +3,11 @@
 //! Neither run is kept. The first pair of digests that differ names a window, and both runs are made once more
 //! to keep that window only.
 
-use super::{Order, story::Story, window};
+use super::live;
+use super::order::Order;
+use super::story::Story;
 use crate::world::Outcome;
-use crate::world::trace::CHUNK;
+use crate::world::trace::{CHUNK, Event, Keep};
 
 /// So many events before the first difference are shown, and so many from it on.
 const BEFORE: usize = 3;
@@ -36,6 +38,13 @@ impl Course {
     fn parts_in(&self, other: &Course) -> u64 {
         self.digests.iter().zip(&other.digests).take_while(|(a, b)| a == b).count() as u64
     }
+}
+
+/// The events of a run with these numbers, counted from 0, and the course that they are of.
+pub(crate) fn window(order: &Order, from: u64, to: u64) -> (Course, Vec<Event>) {
+    let (mut outcome, _) = live(order, Keep::Window(from, to));
+    let events = std::mem::take(&mut outcome.last_events);
+    (Course::of(&outcome), events)
 }
 
 /// The first difference between two runs of the same order.

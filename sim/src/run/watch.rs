@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use reports::{RunRecord, Standstill, Verdict};
 
-use super::node;
-use super::story::NODE;
+use super::node::{self, NODE};
 use super::witness::Witness;
 use crate::checker::budgets::{Idle, Peaks};
 use crate::checker::circumstances::Circumstances;

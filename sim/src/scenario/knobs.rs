@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use broker::config::Config;
 use serde::Deserialize;
 
-use super::load::broker_settings;
+use super::dotted::broker_settings;
 use crate::streams::Stream;
 
 /// What was drawn or fixed, by key; the machine's begin with `machine.`.

@@ -5,6 +5,7 @@ use std::ops::Range;
 use broker::config::Config;
 use reports::Verdict;
 
+use super::dotted::broker_settings;
 use super::model::{OneOrMore, Scenario};
 use crate::{checker, probe};
 
@@ -159,24 +160,6 @@ fn line_with(text: &str, key: &str) -> Option<usize> {
         line == key || line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('='))
     };
     text.lines().position(sets).map(|index| index + 1)
-}
-
-/// Nested tables as the dotted paths that the broker's configuration knows.
-pub fn broker_settings(table: &toml::Table) -> impl Iterator<Item = (String, String)> + use<> {
-    let mut settings = Vec::new();
-    flatten("", table, &mut settings);
-    settings.into_iter()
-}
-
-fn flatten(prefix: &str, table: &toml::Table, settings: &mut Vec<(String, String)>) {
-    for (key, value) in table {
-        let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
-        match value {
-            toml::Value::Table(inner) => flatten(&path, inner, settings),
-            toml::Value::String(text) => settings.push((path, text.clone())),
-            other => settings.push((path, other.to_string())),
-        }
-    }
 }
 
 #[cfg(test)]

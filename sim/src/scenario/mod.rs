@@ -4,9 +4,10 @@
 //! [`knobs`] draws what a seed has of settings.
 //! Everything is checked at loading, so a run never fails for a typo.
 
+mod dotted;
 pub mod knobs;
-pub mod load;
 pub mod model;
+pub mod load;
 pub mod shelf;
 
 pub use knobs::{Knobs, Settings};

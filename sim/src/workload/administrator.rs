@@ -18,10 +18,10 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
+use super::client::{Client, numbers};
 use super::connection::{CallError, Line, Terms, back_off};
 use super::producer::{not_timed_out, produce_request, settles};
 use super::writer::Writer;
-use super::{Client, numbers};
 use crate::history::{AckMode, ConfigChange, ConfigKey, ConfigSeen, Place, Trade};
 use crate::scenario::Compression;
 use crate::streams::Stream;

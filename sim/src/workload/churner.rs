@@ -14,12 +14,13 @@ use kafka_protocol::messages::create_topics_request::{
 use kafka_protocol::messages::{CreateTopicsResponse, DeleteTopicsRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
+use super::client::{Client, numbers};
 use super::connection::{Line, back_off};
 use super::fetcher::{self, FetchTerms};
+use super::lookups;
 use super::producer::{not_timed_out, produce_request, settles, told_by};
 use super::retries::Told;
 use super::writer::Writer;
-use super::{Client, lookups, numbers};
 use crate::history::{AckMode, Damage, LookupQuery, Place, Trade};
 use crate::scenario::Compression;
 use crate::streams::Stream;

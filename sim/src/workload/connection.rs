@@ -21,7 +21,7 @@ use kafka_protocol::protocol::{
 };
 use tokio::io::{AsyncReadExt, AsyncWrite};
 
-use super::Client;
+use super::client::Client;
 use crate::history::{At, Request, RequestEnd, Trade};
 
 /// What a client grants beyond the deadline before it hangs up: late answers are seen as late, not as none.

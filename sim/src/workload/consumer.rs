@@ -9,7 +9,7 @@ use io_backend::Backend;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::FetchRequest;
 
-use super::Client;
+use super::client::Client;
 use super::connection::{Answer, CallError, Line, back_off, ns};
 use super::fetcher::{self, FetchTerms, Fetched, Ids};
 use super::shape::ConsumerShape;

@@ -8,7 +8,7 @@ use kafka_protocol::messages::TopicName;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
 use kafka_protocol::protocol::StrBytes;
 
-use super::Client;
+use super::client::Client;
 use super::connection::{Line, back_off};
 use super::producer::not_timed_out;
 use crate::history::Trade;

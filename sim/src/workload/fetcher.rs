@@ -13,8 +13,9 @@ use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use super::batch::{self, FetchedRecord};
+use super::client::Client;
 use super::connection::{CallError, Line, Terms};
-use super::{Client, wire_name};
+use crate::history::wire_name;
 use crate::history::{At, Damage, Place, Trade, Value};
 
 /// The broker is granted this beyond the wait: a read from a slow disk.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use io_backend::{Backend, Deadline, Network, TaskName, stream};
 
-use super::Client;
+use super::client::Client;
 use crate::history::{HealthCheck, Readiness};
 
 const EVERY: Duration = Duration::from_millis(500);

@@ -10,12 +10,12 @@ use kafka_protocol::messages::ProduceRequest;
 use kafka_protocol::messages::metadata_request::MetadataRequest;
 
 use super::batch::{HEADER_BYTES, RECORD_BYTES_MAX, Wanted};
+use super::client::{Client, numbers};
 use super::connection::{Answer, Connection, Terms, frame};
 use super::fetcher::{self, FetchTerms};
 use super::producer::produce_request;
 use super::shape::Limits;
 use super::writer::{Writer, Written};
-use super::{Client, numbers};
 use crate::history::{AckMode, Trade};
 use crate::scenario::Compression;
 use crate::streams::Stream;

@@ -14,8 +14,9 @@ use kafka_protocol::messages::offset_for_leader_epoch_request::{
 use kafka_protocol::messages::{BrokerId, ListOffsetsRequest, OffsetForLeaderEpochRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
+use super::client::Client;
 use super::connection::{CallError, Line, back_off};
-use super::{Client, wire_name};
+use crate::history::wire_name;
 use crate::history::{
     At, EpochAnswer, EpochEnd, EpochQuestion, Lookup, LookupQuery, Place, Trade, timestamp_of,
 };

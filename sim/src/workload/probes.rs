@@ -8,11 +8,13 @@ use kafka_protocol::messages::metadata_request::{MetadataRequest, MetadataReques
 use kafka_protocol::messages::{ApiVersionsRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
+use super::client::{Client, numbers};
 use super::connection::{CallError, Line};
 use super::fetcher::{self, FetchTerms};
+use super::lookups;
 use super::producer::{produce_request, settles};
 use super::writer::Writer;
-use super::{Client, lookups, numbers, wire_name};
+use crate::history::wire_name;
 use crate::history::{AckMode, LookupQuery, Place, Trade};
 use crate::scenario::Compression;
 use crate::streams::Stream;

@@ -17,10 +17,11 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 
 use super::batch::Wanted;
+use super::client::Client;
 use super::connection::{Answer, Line, Terms, back_off, ns};
 use super::retries::{Flight, Next, Retries, Told};
 use super::shape::ProducerShape;
-use super::{Client, wire_name};
+use crate::history::wire_name;
 use crate::history::{AckMode, At, Outcome, Place, Rejection, Send, Trade};
 use crate::streams::Stream;
 

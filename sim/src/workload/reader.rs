@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use io_backend::Backend;
 use kafka_protocol::messages::metadata_request::MetadataRequest;
 
+use super::administrator;
+use super::client::Client;
 use super::connection::{Line, back_off};
 use super::fetcher::{self, FetchTerms};
-use super::{Client, administrator};
 use crate::history::{At, ConfigKey, Place, Trade, Value};
 
 /// Reads from the beginning to the high watermark, trying until `until`. Partitions that could not be read to

@@ -8,7 +8,8 @@ use kafka_protocol::messages::ProduceResponse;
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 
 use super::batch::{Stamp, Wanted};
-use super::{Client, wire_name};
+use super::client::Client;
+use crate::history::wire_name;
 use crate::history::{AckMode, Outcome, Place, Send};
 use crate::scenario::Compression;
 

@@ -4,7 +4,7 @@
 use bytes::{Bytes, BytesMut};
 use io_backend::{Deadline, Moment};
 
-use super::{Answers, Append, InFlight, Leadership, Machine, Now, Waiting, What};
+use super::{Answers, Append, InFlight, Leadership, Machine, Now, Staged, Waiting, What};
 use crate::ids::{LeaderEpoch, Lsn, Offset};
 use crate::journal::{EntryKind, JournalEntry, SubmitError};
 use crate::limits;
@@ -23,14 +23,6 @@ pub enum Refused {
     Full,
     /// Stage again at once: it will be less.
     TooMuch,
-}
-
-/// What has been given offsets and is about to be submitted.
-#[derive(Debug)]
-pub(super) struct Staged<T> {
-    base: Offset,
-    entries: Vec<(What, Option<Chunk>)>,
-    appends: Vec<(Append<T>, Appended, Offset)>,
 }
 
 impl<T> Machine<T> {

@@ -6,10 +6,10 @@
 //! is the point.
 
 mod life;
-pub mod exits;
 mod paths;
 mod times;
 mod ways;
+pub mod exits;
 
 pub use life::{End, JournalFailures, Life};
 pub use times::Times;

@@ -6,11 +6,11 @@ use bytes::BytesMut;
 use io_backend::Backend;
 
 use super::super::batch::{HEADER_BYTES, RECORD_BYTES_MAX};
+use super::super::client::{Client, numbers};
 use super::super::connection::frame;
 use super::super::producer::produce_request;
 use super::super::shape::Limits;
 use super::super::writer::Writer;
-use super::super::{Client, numbers};
 use super::raw::Raw;
 use crate::history::{AckMode, At};
 use crate::scenario::Compression;

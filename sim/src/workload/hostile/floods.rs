@@ -7,11 +7,11 @@ use io_backend::Backend;
 use kafka_protocol::messages::InitProducerIdResponse;
 use kafka_protocol::protocol::Decodable;
 
+use super::super::client::{Client, numbers};
 use super::super::connection::frame;
 use super::super::producer::{init_producer_id, produce_request};
 use super::super::writer::Writer;
-use super::super::{Client, numbers};
-use super::PAUSE;
+use super::raw::PAUSE;
 use super::raw::Raw;
 use crate::history::{AckMode, At};
 use crate::scenario::Compression;

@@ -1,8 +1,8 @@
 //! Clients that do what the protocol allows and no client should. What they are answered is nobody's business: they
 //! are counted, and the other clients tell what they bring about.
 
-mod poisoners;
 mod raw;
+mod poisoners;
 mod deserters;
 mod floods;
 
@@ -12,11 +12,12 @@ use bytes::{Bytes, BytesMut};
 use io_backend::Backend;
 use kafka_protocol::messages::{ApiKey, FetchRequest};
 
-use self::raw::{Habit, Raw};
+use self::raw::{Habit, PAUSE, Raw};
+use super::Field;
+use super::client::Client;
 use super::connection::{frame, ns};
 use super::fetcher::{self, FetchTerms};
 use super::shape::Limits;
-use super::{Client, Field};
 use crate::history::{AckMode, At};
 use crate::scenario::Hostile;
 use crate::streams::Stream;
@@ -29,8 +30,6 @@ const PIPELINED: i32 = 100;
 /// Fetches whose answers one connection does not read.
 const UNREAD: i32 = 4;
 const LONG_POLL: Duration = Duration::from_secs(600);
-/// After a connection has ended or was refused.
-const PAUSE: Duration = Duration::from_secs(1);
 /// Where they come from; the first probe comes from the first of them.
 pub(super) const MACHINE: &str = "stranger-1";
 

@@ -10,11 +10,10 @@ use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListO
 use kafka_protocol::messages::{BrokerId, ListOffsetsRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
-use super::super::Client;
 use super::super::batch::{HEADER_BYTES, Wanted};
+use super::super::client::{Client, numbers};
 use super::super::codec;
 use super::super::connection::{CallError, Line};
-use super::super::numbers;
 use super::super::producer::produce_request;
 use crate::history::{AckMode, At, Place, Trade, seconds};
 use crate::probe::Probe;

@@ -7,8 +7,11 @@ use bytes::{Buf, Bytes, BytesMut};
 use io_backend::stream::{self, Stream};
 use io_backend::{Backend, Deadline, Moment, Network};
 
-use super::super::Client;
+use super::super::client::Client;
 use crate::history::At;
+
+/// After a connection has ended or was refused.
+pub(super) const PAUSE: Duration = Duration::from_secs(1);
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 

@@ -1,0 +1,79 @@
+//! Who a client is: a machine's backend, a name, and the field it works in.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use io_backend::{Backend, TaskName};
+use kafka_protocol::error::ResponseError;
+
+use super::field::Field;
+use crate::history::{At, Complaint, Place, Trade};
+
+/// Producer numbers of those that are no producers by trade.
+pub(super) mod numbers {
+    pub const CHURNER: u32 = 1_000;
+    pub const LEAVERS: u32 = 2_000;
+    pub const PROBES: u32 = 3_000;
+    pub const FLOODERS: u32 = 4_000;
+    pub const DESERTERS: u32 = 5_000;
+    pub const POISONERS: u32 = 6_000;
+    pub const ADMINISTRATOR: u32 = 7_000;
+}
+
+/// Who a client is.
+#[derive(Clone)]
+pub struct Client<B: Backend> {
+    pub backend: B,
+    pub name: Arc<str>,
+    pub field: Field,
+}
+
+impl<B: Backend> Client<B> {
+    pub fn new(backend: B, name: &str, field: &Field) -> Client<B> {
+        Client { backend, name: name.into(), field: field.clone() }
+    }
+
+    pub(super) fn now(&self) -> At {
+        self.backend.now().0
+    }
+
+    /// Writes down what it was told instead of what it asked for, if `code` is an error.
+    pub(super) fn complain(&self, trade: Trade, place: Option<&Place>, code: i16, sent: At) {
+        self.complain_of(trade, place, code, sent, self.now());
+    }
+
+    pub(super) fn complain_of(&self, trade: Trade, place: Option<&Place>, code: i16, sent: At, at: At) {
+        let Some(error) = ResponseError::try_from_code(code) else { return };
+        self.field.notes.write().complain(Complaint {
+            client: self.name.clone(),
+            trade,
+            place: place.cloned(),
+            error: format!("{error:?}"),
+            sent,
+            at,
+        });
+    }
+
+    /// Starts `work` as a task that [`Field::is_done`] waits for.
+    pub(super) fn begin<F>(&self, role: &'static str, work: F)
+    where
+        F: std::future::Future<Output = ()> + Send + 'static,
+    {
+        let running = self.field.running.clone();
+        running.fetch_add(1, Ordering::SeqCst);
+        // Dropping the task counts as well: a client whose machine dies is done.
+        let leaving = Leaving(running);
+        let _detached = self.backend.spawn(TaskName::of(role, self.name.clone()), async move {
+            let _leaving = leaving;
+            work.await;
+        });
+    }
+}
+
+struct Leaving(Arc<AtomicUsize>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
