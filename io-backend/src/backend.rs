@@ -16,18 +16,24 @@ use crate::time::Clock;
 
 /// A node's handle to everything outside of it; its clock is the backend itself.
 pub trait Backend: Clock + Clone {
+    /// The file system that holds the data directory.
     type Disk: Disk;
+    /// Byte streams to and from other processes.
     type Network: Network;
 
+    /// The disk; the handle is cheap to clone.
     fn disk(&self) -> &Self::Disk;
+    /// The network; the handle is cheap to clone.
     fn network(&self) -> &Self::Network;
 
     /// The wall clock in milliseconds since 1970. May jump either way; used for record timestamps and
     /// for people, never for a decision about order or age.
     fn wall_ms(&self) -> i64;
 
+    /// Uniform over `u64`: for ids and jitter, not for secrets.
     fn random_u64(&self) -> u64;
 
+    /// Everything in flight in this process.
     fn registry(&self) -> &Arc<Registry>;
 
     /// Starts a task. It runs until it returns, is aborted, or the process ends.
@@ -61,19 +67,23 @@ pub trait Backend: Clock + Clone {
 /// The body of a dedicated loop. `disk` performs its operations inline on the loop's thread (or on the
 /// ring that the thread drives); its futures need not be `Send`.
 pub trait DedicatedLoop<B: Backend>: Send + 'static {
+    /// Runs until the loop returns or its [`TaskHandle`] is aborted.
     fn run(self, disk: <B::Disk as Disk>::Dedicated) -> impl Future<Output = ()>;
 }
 
 /// A place where tasks meet.
 #[derive(Clone, Copy, Debug)]
 pub enum Seam<'a> {
+    /// A lock of this name is about to be acquired.
     Lock(&'a str),
+    /// A message is about to be handed to the channel of this name.
     Channel(&'a str),
 }
 
 /// What a seam suffers from other threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pressure {
+    /// Nothing.
     None,
     /// The acquisition or hand-off takes this long although nobody of us holds it.
     Delay(Duration),
@@ -84,10 +94,16 @@ pub enum Pressure {
 /// How a process ends. The numbers are part of the interface to service managers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitStatus {
+    /// It was asked to stop, and did.
     Clean = 0,
+    /// Any other reason.
     Other = 1,
+    /// The command line or the configuration is wrong.
     Configuration = 2,
+    /// The data directory is in use, foreign, newer or damaged.
     DataDirectory = 3,
+    /// An address is in use, or cannot be listened on.
     Network = 4,
+    /// A write or sync failed so that nobody can tell what is durable.
     StorageNotTrusted = 5,
 }

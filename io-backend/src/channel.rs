@@ -79,12 +79,16 @@ impl<T> State<T> {
 /// The message comes back.
 #[derive(Debug, PartialEq, Eq)]
 pub enum SendError<T> {
+    /// There is no room now.
     Full(T),
+    /// There was no room by the deadline.
     TimedOut(T),
+    /// The receiver is gone.
     Closed(T),
 }
 
 impl<T> SendError<T> {
+    /// The message, whatever kept it from being sent.
     pub fn into_message(self) -> T {
         match self {
             SendError::Full(m) | SendError::TimedOut(m) | SendError::Closed(m) => m,
@@ -92,13 +96,16 @@ impl<T> SendError<T> {
     }
 }
 
+/// Why nothing was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReceiveError {
+    /// Nothing came by the deadline.
     TimedOut,
     /// Empty, and all senders are gone.
     Closed,
 }
 
+/// A door to the owner of a channel. Clones are doors to the same; the channel ends with the last of them.
 pub struct Sender<B, T> {
     backend: B,
     shared: Arc<Shared<T>>,
@@ -125,23 +132,31 @@ impl<B, T> Drop for Sender<B, T> {
 }
 
 impl<B: Backend, T: Send> Sender<B, T> {
+    /// What the channel is called in the registry.
     pub fn name(&self) -> &Arc<str> {
         &self.shared.resource.name
     }
 
+    /// Whether the receiver is gone.
     pub fn is_closed(&self) -> bool {
         lock(&self.shared.state).closed
     }
 
+    /// Messages sent and not yet received.
     pub fn len(&self) -> usize {
         lock(&self.shared.state).queue.len()
     }
 
+    /// Whether no message waits to be received.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Hands the message over if there is room now.
+    ///
+    /// # Errors
+    /// [`SendError::Full`] when there is no room, or others wait for it; [`SendError::Closed`] when the
+    /// receiver is gone. The message comes back.
     pub fn try_send(&self, message: T) -> Result<(), SendError<T>> {
         if self.backend.pressure(Seam::Channel(self.name())) == Pressure::Full {
             return Err(SendError::Full(message));
@@ -172,6 +187,10 @@ impl<B: Backend, T: Send> Sender<B, T> {
     }
 
     /// Hands the message over, waiting for room until the deadline.
+    ///
+    /// # Errors
+    /// [`SendError::TimedOut`] when there is no room by the deadline, [`SendError::Closed`] when the receiver
+    /// is gone. The message comes back.
     #[track_caller]
     pub fn send(
         &self,
@@ -307,6 +326,7 @@ impl<T> Drop for Place<'_, T> {
     }
 }
 
+/// The owner's end of a channel. Dropping it closes the channel, and drops what is in it.
 pub struct Receiver<B, T> {
     backend: B,
     shared: Arc<Shared<T>>,
@@ -315,6 +335,10 @@ pub struct Receiver<B, T> {
 
 impl<B: Backend, T: Send> Receiver<B, T> {
     /// The next message.
+    ///
+    /// # Errors
+    /// [`ReceiveError::TimedOut`] when nothing comes by the deadline, [`ReceiveError::Closed`] when all
+    /// senders are gone and everything was received.
     #[track_caller]
     pub fn receive(&mut self, deadline: Deadline) -> impl Future<Output = Result<T, ReceiveError>> + Send {
         let site = Location::caller();
@@ -322,6 +346,9 @@ impl<B: Backend, T: Send> Receiver<B, T> {
     }
 
     /// Waits for a message and takes all that are there, at most `limit`.
+    ///
+    /// # Errors
+    /// As of [`receive`](Self::receive).
     #[track_caller]
     pub fn receive_many(
         &mut self,

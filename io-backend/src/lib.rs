@@ -17,10 +17,12 @@
 //!   every operation for as long as it lasts.
 //! - The [`disk`] and the [`network`] say what implementations owe to callers; the [`backend`] is all that a node sees
 //!   of the outside. A [`stream`] is read and written with a deadline.
-//! - How tasks wait for one another: a [`reply`] answers one request, a [`channel`] carries them to the owner of a state, a
-//!   [`lock`] may be held across an await, a [`published`] state is read by many, and [`progress`] is a number that
-//!   grows.
+//! - How tasks wait for one another: a [`reply`] answers one request, a [`channel`](mod@channel) carries them to the owner
+//!   of a state, a [`lock`] may be held across an await, a [`published`] state is read by many, and [`progress`] is a
+//!   number that grows.
 //! - [`real`] is the implementation for production, and [`conformance`] the suite that any implementation passes.
+
+#![warn(missing_docs, clippy::missing_errors_doc)]
 
 pub(crate) mod mutex;
 pub mod time;

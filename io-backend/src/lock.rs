@@ -24,6 +24,7 @@ use crate::time::{Deadline, TimedOut, within};
 )]
 type Slot<T> = tokio::sync::Mutex<T>;
 
+/// A named lock around a value, that may be held across an await.
 pub struct Lock<B, T> {
     backend: B,
     level: Level,
@@ -41,6 +42,7 @@ struct Queue {
 }
 
 impl<B: Backend, T: Send> Lock<B, T> {
+    /// A lock of this level around `value`. `name` is what the registry and assertions call it.
     pub fn new(backend: &B, name: impl Into<Arc<str>>, level: Level, value: T) -> Lock<B, T> {
         Lock {
             backend: backend.clone(),
@@ -51,6 +53,7 @@ impl<B: Backend, T: Send> Lock<B, T> {
         }
     }
 
+    /// What the lock is called.
     pub fn name(&self) -> &Arc<str> {
         &self.resource.name
     }
@@ -72,6 +75,10 @@ impl<B: Backend, T: Send> Lock<B, T> {
         Some(self.guard(site))
     }
 
+    /// The lock, once all that asked before have had it.
+    ///
+    /// # Errors
+    /// When the deadline passed before the lock was free; the place in line is given up.
     #[track_caller]
     pub fn lock(&self, deadline: Deadline) -> impl Future<Output = Result<Guard<'_, B, T>, TimedOut>> + Send
     where

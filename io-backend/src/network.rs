@@ -12,12 +12,22 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::time::Deadline;
 
+/// The network of one node.
 pub trait Network: Clone + Send + Sync + 'static {
+    /// What listening gives.
     type Listener: Listener;
 
     /// Listens on `HOST:PORT`; port 0 picks a free one.
+    ///
+    /// # Errors
+    /// `AddrInUse` when someone listens there, `AddrNotAvailable` and others when it is no address of this
+    /// machine.
     fn listen(&self, address: &str) -> impl Future<Output = io::Result<Self::Listener>> + Send;
     /// Connects, or fails with `TimedOut` at the deadline.
+    ///
+    /// # Errors
+    /// `TimedOut` at the deadline, `ConnectionRefused` when nobody listens there, and whatever else the
+    /// system says.
     #[track_caller]
     fn connect(
         &self,
@@ -26,11 +36,16 @@ pub trait Network: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = io::Result<<Self::Listener as Listener>::Stream>> + Send;
 }
 
+/// Takes connections at one address, until it is dropped.
 pub trait Listener: Send + Sync + 'static {
+    /// A connection.
     type Stream: AsyncRead + AsyncWrite + Unread + Unpin + Send + 'static;
 
     /// The next connection, and a text that names its peer. Errors are of this one attempt
     /// (no descriptor free, say): the caller pauses and goes on.
+    ///
+    /// # Errors
+    /// The system's reason why this one connection was not taken.
     #[track_caller]
     fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, String)>> + Send;
     /// The address it really listens on, `HOST:PORT`.

@@ -8,6 +8,7 @@ use std::task::{Context, Waker};
 
 use crate::mutex::lock;
 
+/// How far something has come. One task tells, one waits.
 #[derive(Debug, Default)]
 pub struct Progress {
     reached: AtomicU64,
@@ -17,10 +18,12 @@ pub struct Progress {
 }
 
 impl Progress {
+    /// Progress that begins at `reached`.
     pub fn at(reached: u64) -> Progress {
         Progress { reached: AtomicU64::new(reached), ..Progress::default() }
     }
 
+    /// The highest number that has been reached.
     pub fn reached(&self) -> u64 {
         self.reached.load(Ordering::Acquire)
     }

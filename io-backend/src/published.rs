@@ -49,6 +49,7 @@ impl<T> Clone for Published<T> {
 }
 
 impl<T: Send + Sync> Published<T> {
+    /// A state with its first value. `name` is what waits for it are called in the registry.
     pub fn new(name: &'static str, value: T) -> Published<T> {
         let shared = Shared { value: Arc::new(value), version: 0, waiting: BTreeMap::new(), numbers: 0 };
         Published { name, shared: Arc::new(Mutex::new(shared)) }
@@ -59,6 +60,7 @@ impl<T: Send + Sync> Published<T> {
         lock(&self.shared).value.clone()
     }
 
+    /// How often the value has been replaced.
     pub fn version(&self) -> u64 {
         lock(&self.shared).version
     }
@@ -83,6 +85,9 @@ impl<T: Send + Sync> Published<T> {
     }
 
     /// Waits until `wanted` holds of the latest value, and returns that value.
+    ///
+    /// # Errors
+    /// When the deadline passed before `wanted` held.
     #[track_caller]
     pub fn until<'a, B: Backend>(
         &'a self,

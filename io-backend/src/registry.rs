@@ -23,15 +23,23 @@ use crate::time::{Clock, Deadline, Moment};
 /// What is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum WaitKind {
+    /// A read of a file.
     DiskRead,
+    /// A write to a file.
     DiskWrite,
+    /// A sync of a file, or a write that includes it.
     DiskSync,
     /// Open, rename, remove, list and the like.
     DiskName,
+    /// Bytes from a peer.
     NetworkRead,
+    /// Room for bytes to a peer.
     NetworkWrite,
+    /// A connection from a peer.
     Accept,
+    /// A connection to a peer.
     Connect,
+    /// A lock that another task holds.
     Lock,
     /// Room in a full channel.
     Send,
@@ -46,6 +54,7 @@ pub enum WaitKind {
 }
 
 impl WaitKind {
+    /// In words, as reports have it.
     pub fn name(self) -> &'static str {
         match self {
             WaitKind::DiskRead => "read",
@@ -65,6 +74,7 @@ impl WaitKind {
         }
     }
 
+    /// Whether it is an operation of the disk.
     pub fn is_disk(self) -> bool {
         matches!(self, WaitKind::DiskRead | WaitKind::DiskWrite | WaitKind::DiskSync | WaitKind::DiskName)
     }
@@ -73,6 +83,7 @@ impl WaitKind {
 /// Something that one task holds and others wait for: a lock and its holder, a channel and its reader.
 #[derive(Debug)]
 pub struct Resource {
+    /// What it is called in reports.
     pub name: Arc<str>,
     holder: Mutex<Option<Holder>>,
 }
@@ -80,24 +91,31 @@ pub struct Resource {
 /// Who holds a resource, since when, and from which line of source.
 #[derive(Clone, Debug)]
 pub struct Holder {
+    /// None for what holds it outside of any task.
     pub task: Option<Arc<CurrentTask>>,
+    /// On the clock of the process.
     pub since: Moment,
+    /// The line that took it.
     pub site: &'static Location<'static>,
 }
 
 impl Resource {
+    /// A resource that nobody holds.
     pub fn new(name: impl Into<Arc<str>>) -> Arc<Resource> {
         Arc::new(Resource { name: name.into(), holder: Mutex::new(None) })
     }
 
+    /// Who holds it now.
     pub fn holder(&self) -> Option<Holder> {
         lock(&self.holder).clone()
     }
 
+    /// It is held from now on.
     pub fn held_by(&self, holder: Holder) {
         *lock(&self.holder) = Some(holder);
     }
 
+    /// Nobody holds it any more.
     pub fn released(&self) {
         *lock(&self.holder) = None;
     }
@@ -108,12 +126,17 @@ impl Resource {
 pub struct Entry {
     /// Order of entering, unique in the registry.
     pub number: u64,
+    /// What is waited for, or done.
     pub kind: WaitKind,
+    /// The same in words.
     pub what: &'static str,
     /// The file, lock or channel.
     pub target: Option<Arc<str>>,
+    /// Who waits or began it; none outside of any task.
     pub task: Option<Arc<CurrentTask>>,
+    /// When it began, on the clock of the process.
     pub since: Moment,
+    /// The line that waits or began it.
     pub site: &'static Location<'static>,
     /// Whose doing ends the wait; none means the outside: a device, the network, time.
     pub resource: Option<Arc<Resource>>,
@@ -125,12 +148,15 @@ pub struct Entry {
 
 /// Told of each entry. Called with no lock held; must not wait.
 pub trait Observer: Send + Sync + 'static {
+    /// An entry has come in.
     fn began(&self, entry: &Entry);
+    /// An entry has left; `now` is the moment it ended, as far as that is known.
     fn ended(&self, entry: &Entry, now: Moment);
 }
 
 const SHARDS: usize = 16;
 
+/// What is in flight in one process.
 #[derive(Default)]
 pub struct Registry {
     shards: [Mutex<Shard>; SHARDS],
@@ -146,6 +172,7 @@ struct Shard {
 }
 
 impl Registry {
+    /// An empty registry.
     pub fn new() -> Arc<Registry> {
         Arc::new(Registry::default())
     }
@@ -289,6 +316,7 @@ impl Registry {
             .min_by_key(|entry| (entry.since, entry.number))
     }
 
+    /// Nothing is in flight.
     pub fn is_empty(&self) -> bool {
         self.shards.iter().all(|shard| lock(shard).slots.iter().all(Option::is_none))
     }
@@ -298,6 +326,7 @@ impl Registry {
         self.late.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Operations that completed after their waiters had given up, so far.
     pub fn late_completions(&self) -> u64 {
         self.late.load(Ordering::Relaxed)
     }
@@ -343,11 +372,13 @@ pub struct Wait<'a, C> {
 }
 
 impl<'a, C: Clock> Wait<'a, C> {
+    /// What is waited on: a file, a lock, a channel.
     pub fn on(mut self, target: Arc<str>) -> Self {
         self.target = Some(target);
         self
     }
 
+    /// Whose doing ends the wait.
     pub fn held(self, resource: Arc<Resource>) -> Self {
         self.held_by_any(Some(resource))
     }

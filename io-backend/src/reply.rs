@@ -57,8 +57,10 @@ impl<A> Drop for Replier<A> {
     }
 }
 
+/// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplyError {
+    /// It did not come by the deadline.
     TimedOut,
     /// The replier was dropped unanswered: its owner is gone.
     Dropped,
@@ -73,6 +75,11 @@ pub struct Reply<B, A> {
 }
 
 impl<B: Backend, A: Send> Reply<B, A> {
+    /// The answer.
+    ///
+    /// # Errors
+    /// [`ReplyError::TimedOut`] when the answer is not there by the deadline, [`ReplyError::Dropped`] when it
+    /// never comes.
     #[track_caller]
     pub fn wait(self, deadline: Deadline) -> impl Future<Output = Result<A, ReplyError>> + Send {
         let site = Location::caller();

@@ -14,6 +14,9 @@ use crate::time::{Deadline, within};
 pub type Stream<B> = <<<B as Backend>::Network as Network>::Listener as Listener>::Stream;
 
 /// Reads some bytes into `buffer`'s spare room (it must have some); 0 is the end of the stream.
+///
+/// # Errors
+/// `TimedOut` at the deadline, with nothing read; otherwise the stream's own error.
 #[track_caller]
 pub fn read<'a, B: Backend, S: AsyncRead + Unpin>(
     backend: &'a B,
@@ -33,6 +36,9 @@ pub fn read<'a, B: Backend, S: AsyncRead + Unpin>(
 }
 
 /// Writes all of `data` and flushes.
+///
+/// # Errors
+/// `TimedOut` at the deadline, with some first part written; otherwise the stream's own error.
 #[track_caller]
 pub fn write_all<'a, B: Backend, S: AsyncWrite + Unpin>(
     backend: &'a B,

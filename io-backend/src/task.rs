@@ -18,11 +18,14 @@ pub struct TaskId(pub u64);
 /// What a task is called: the role, and what it serves (`partition` `orders-3`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskName {
+    /// What kind of task it is: the same for all tasks of one kind.
     pub role: &'static str,
+    /// What it serves, where there are many of its kind.
     pub instance: Option<Arc<str>>,
 }
 
 impl TaskName {
+    /// A task of that role for that instance.
     pub fn of(role: &'static str, instance: impl Into<Arc<str>>) -> TaskName {
         TaskName { role, instance: Some(instance.into()) }
     }
@@ -58,7 +61,9 @@ pub(crate) struct Held {
 /// The task a thread is polling right now.
 #[derive(Debug)]
 pub struct CurrentTask {
+    /// Its number.
     pub id: TaskId,
+    /// Its name.
     pub name: TaskName,
     /// The locks it holds. Of the task and not of the thread: a task that holds a lock across an await
     /// may be polled by another thread afterwards.
@@ -84,6 +89,7 @@ pub fn current_id() -> TaskId {
 pub struct TaskIds(AtomicU64);
 
 impl TaskIds {
+    /// The next task, which is to be run in a [`Named`].
     pub fn next(&self, name: TaskName) -> Arc<CurrentTask> {
         let id = TaskId(self.0.fetch_add(1, Ordering::Relaxed) + 1);
         Arc::new(CurrentTask { id, name, held: Mutex::new(Vec::new()) })
@@ -101,6 +107,7 @@ pin_project_lite::pin_project! {
 }
 
 impl<F: Future> Named<F> {
+    /// `future`, run as this task.
     pub fn new(task: Arc<CurrentTask>, future: F) -> Named<F> {
         Named { task: Some(task), future }
     }
@@ -137,6 +144,7 @@ pub struct TaskHandle {
 }
 
 impl TaskHandle {
+    /// A task that `abort` ends at its next await and of which `finished` tells whether it has ended.
     pub fn new(
         abort: impl FnOnce() + Send + Sync + 'static,
         finished: impl Fn() -> bool + Send + Sync + 'static,
@@ -144,12 +152,14 @@ impl TaskHandle {
         TaskHandle { abort: Some(Box::new(abort)), finished: Box::new(finished) }
     }
 
+    /// Ends the task at its next await; what it owns is dropped then.
     pub fn abort(mut self) {
         if let Some(abort) = self.abort.take() {
             abort();
         }
     }
 
+    /// Whether the task has returned or was ended.
     pub fn is_finished(&self) -> bool {
         (self.finished)()
     }

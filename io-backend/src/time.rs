@@ -14,8 +14,10 @@ use std::time::Duration;
 pub struct Moment(pub u64);
 
 impl Moment {
+    /// The moment at which the backend was made.
     pub const ZERO: Moment = Moment(0);
 
+    /// The time from `earlier` to this moment; zero when that is later.
     pub fn since(self, earlier: Moment) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
@@ -55,12 +57,14 @@ pub trait Clock: Send + Sync + 'static {
 /// Until when a wait may last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deadline {
+    /// Until this moment.
     At(Moment),
     /// No bound, and the reason why none is needed (who else ends this wait).
     Unbounded(&'static str),
 }
 
 impl Deadline {
+    /// That long from now.
     pub fn after<C: Clock>(clock: &C, duration: Duration) -> Deadline {
         Deadline::At(clock.now() + duration)
     }
@@ -96,6 +100,9 @@ impl std::error::Error for TimedOut {}
 
 /// Polls `future` until it is done or the deadline has passed. The timer is made only when the future
 /// was not ready at its first poll, so the path that need not wait costs nothing.
+///
+/// # Errors
+/// [`TimedOut`] when the deadline passed first; the future is dropped with what is returned here.
 pub fn within<C: Clock, F: Future>(
     clock: &C,
     deadline: Deadline,

@@ -29,21 +29,26 @@ const CHECK_TIME_MAX: Duration = Duration::from_secs(60);
 /// What became of each check.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
+    /// In the order in which they ran.
     pub checks: Vec<Check>,
 }
 
+/// One check, and what became of it.
 #[derive(Clone, Debug)]
 pub struct Check {
+    /// The sentence that is checked, as the name of its function.
     pub name: &'static str,
     /// What was broken, if anything.
     pub broken: Option<String>,
 }
 
 impl Report {
+    /// Whether there were checks and all of them held.
     pub fn passed(&self) -> bool {
         !self.checks.is_empty() && self.broken().next().is_none()
     }
 
+    /// The checks that did not hold.
     pub fn broken(&self) -> impl Iterator<Item = &Check> {
         self.checks.iter().filter(|check| check.broken.is_some())
     }

@@ -25,9 +25,11 @@ use crate::disk::{DedicatedDisk, DedicatedFile, DiskResult};
 /// What was chosen, and on which figures. Displays as `threads (sync p50 131 us, uring 335 us)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskReport {
+    /// The disk that the node uses.
     pub chosen: DiskKind,
     /// Median of a durable write of 4 KiB; none if it was not measured or did not answer in time.
     pub threads_p50_us: Option<u64>,
+    /// Likewise, of `uring`.
     pub uring_p50_us: Option<u64>,
     /// Why io_uring is not available, and what to do about it.
     pub uring_refused: Option<String>,

@@ -107,6 +107,7 @@ async fn caught(future: impl Future<Output = ()>) -> Result<(), Box<dyn Any + Se
     .await
 }
 
+/// The disk of a dedicated loop: calls that block its thread, or its own ring.
 pub struct RealDedicatedDisk {
     core: Arc<Core>,
     /// Of the thread's ring, if it has one.
@@ -144,6 +145,7 @@ impl RealDedicatedDisk {
     }
 }
 
+/// An open file of a dedicated loop.
 pub struct RealDedicatedFile {
     core: Arc<Core>,
     path: PathBuf,

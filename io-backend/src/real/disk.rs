@@ -21,6 +21,7 @@ use crate::disk::{DirEntry, Disk, DiskClass, DiskResult, File, OpenHow};
 use crate::registry::WaitKind;
 use crate::time::Deadline;
 
+/// The disk for everything but the commit path: calls on threads that may block, or a shared ring.
 #[derive(Clone)]
 pub struct RealDisk {
     core: Arc<Core>,

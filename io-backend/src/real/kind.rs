@@ -6,9 +6,12 @@ use std::str::FromStr;
 /// What the operator asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DiskChoice {
+    /// The faster of the two, measured on the data directory.
     #[default]
     Auto,
+    /// io_uring.
     Uring,
+    /// Blocking calls.
     Threads,
 }
 
@@ -38,7 +41,9 @@ impl fmt::Display for DiskChoice {
 /// What is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DiskKind {
+    /// io_uring, driven by threads of its own.
     Uring,
+    /// Blocking calls on threads that may block.
     Threads,
 }
 

@@ -27,6 +27,7 @@ struct Shared {
 }
 
 impl MemoryReturn {
+    /// Starts the thread that gives memory back, if the allocator's usage can be read here.
     pub fn start() -> MemoryReturn {
         if usage().is_none() {
             return MemoryReturn(None);

@@ -65,6 +65,10 @@ struct Parts {
 impl RealBackend {
     /// Call it inside the tokio runtime that is to run the node. Makes `data_dir` when it is missing and
     /// measures the disk there, which blocks the calling thread for some tenths of a second.
+    ///
+    /// # Errors
+    /// Without a runtime, when the directory cannot be made or written, or when the chosen disk is not
+    /// available here.
     pub fn start(choice: DiskChoice, data_dir: &Path) -> io::Result<(RealBackend, DiskReport)> {
         let runtime = tokio::runtime::Handle::try_current().map_err(io::Error::other)?;
         let core = Core::new(runtime);
@@ -73,6 +77,9 @@ impl RealBackend {
     }
 
     /// Takes this disk, whatever it is worth here. Like [`start`](Self::start) to be called inside a runtime.
+    ///
+    /// # Errors
+    /// Without a runtime; `Unsupported` with the reason where io_uring is asked for and refused.
     pub fn with_disk(kind: DiskKind) -> io::Result<RealBackend> {
         let runtime = tokio::runtime::Handle::try_current().map_err(io::Error::other)?;
         if kind == DiskKind::Uring

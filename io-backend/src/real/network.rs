@@ -17,6 +17,7 @@ use crate::network::{Listener, Network, Unread};
 use crate::registry::WaitKind;
 use crate::time::Deadline;
 
+/// TCP.
 #[derive(Clone)]
 pub struct RealNetwork {
     core: Arc<Core>,
@@ -57,6 +58,7 @@ impl Network for RealNetwork {
     }
 }
 
+/// A listening TCP socket.
 pub struct RealListener {
     _watched: Watched,
     listener: TcpListener,
@@ -84,6 +86,7 @@ impl Listener for RealListener {
     }
 }
 
+/// A TCP connection, with keep-alive and without Nagle's delay.
 pub struct RealStream {
     _watched: Watched,
     stream: TcpStream,

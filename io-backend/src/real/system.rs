@@ -4,6 +4,9 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
 /// Raises the limit of open descriptors to the hard limit; tells what it is now.
+///
+/// # Errors
+/// Of the system, which did not tell or set the limit.
 pub fn raise_descriptor_limit() -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is a valid rlimit for the kernel to fill.

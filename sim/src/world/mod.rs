@@ -3,23 +3,23 @@
 //! [`World::run`] builds one on a fresh OS thread and runs a future in it that starts programs, injects
 //! faults and judges. madsim gives the executor and its random choice of who runs next; disk, network, clocks,
 //! timers, tasks and processes are ours. Nothing here reads real time, the environment or the
-//! machine, except the [`guard`], which only ends runs that would never end.
+//! machine, except the `guard`, which only ends runs that would never end.
 //!
 //! The modules stand in layers: each imports only from those before it in this list, which the broker's
 //! `tests/architecture.rs` enforces.
 //!
-//! - Of the thread: [`mutex`] guards, [`alloc`] accounts for memory, [`getrandom`] answers those who ask the system for
-//!   randomness, [`panics`] are kept, the [`guard`] looks at real time.
-//! - Pure parts: the [`clock`] that a machine shows, [`descriptors`] and [`permits`] of a process, its groups of
-//!   [`threads`], [`timers`] in order, the [`trace`] of all that happens, [`spins`] of a run that does not end, the
-//!   [`ending`] of a process; a [`snapshot`] says who waits for what, [`waits`] why, and the [`outcome`] is what is left.
-//! - The [`universe`] is the kernel: time, faults, trace, and no machine. [`logs`] show its time.
-//! - A [`host`] has a name and a clock; a [`task`] runs in a [`process`] on it, with the host's clock as its [`timer`]. The
-//!   [`disk`] and the [`network`] are what it sees of the outside.
-//! - The [`runner`] polls tasks, the [`backend`] is what a program is given. [`observe`] takes snapshots.
-//! - A [`machine`] is a host with a disk and a program; the [`machines`] are all of them, and [`inject`] does to them
+//! - Of the thread: `mutex` guards, `alloc` accounts for memory, `getrandom` answers those who ask the system for
+//!   randomness, `panics` are kept, the `guard` looks at real time.
+//! - Pure parts: the `clock` that a machine shows, `descriptors` and `permits` of a process, its groups of
+//!   `threads`, `timers` in order, the [`trace`] of all that happens, `spins` of a run that does not end, the
+//!   `ending` of a process; a [`snapshot`] says who waits for what, [`waits`] why, and the `outcome` is what is left.
+//! - The `universe` is the kernel: time, faults, trace, and no machine. [`logs`] show its time.
+//! - A `host` has a name and a clock; a `task` runs in a `process` on it, with the host's clock as its `timer`. The
+//!   `disk` and the `network` are what it sees of the outside.
+//! - The `runner` polls tasks, the `backend` is what a program is given. `observe` takes snapshots.
+//! - A `machine` is a host with a disk and a program; the `machines` are all of them, and `inject` does to them
 //!   what faults do.
-//! - The [`handle`] is how a world is driven, and [`run`] drives its time.
+//! - The `handle` is how a world is driven, and `run` drives its time.
 
 mod mutex;
 mod alloc;
