@@ -2,7 +2,7 @@
 //!
 //! Clients reach an exhibit by real requests through the real front; only what stands behind the journal's
 //! handle (and before it, where requests waited) is the old code. What the exhibits have in common and did
-//! right is in [`frame`] and [`ledger`].
+//! right is in `frame` and `ledger`.
 
 mod frame;
 mod ledger;
