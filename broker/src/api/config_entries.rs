@@ -150,7 +150,7 @@ impl Known {
             value: Some(value.clone()),
             read_only: true,
             kind: kind.code(),
-            about: key.about.to_owned(),
+            about: format!("A key of Chronik's own: {}.", key.about),
             synonyms: vec![Synonym { name: key.path.to_owned(), value, source }],
         }
     }
