@@ -15,7 +15,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use io_backend::registry::{Entry, Registry};
-use io_backend::{Backend, Deadline, ExitStatus, Moment};
+use io_backend::{Backend, Deadline, ExitStatus, Moment, invariants};
 use tracing::{info, warn};
 
 use crate::config::StallConfig;
@@ -114,6 +114,22 @@ impl Ladder {
     /// Takes in what is in flight now. Completions have been drained before: an operation that is over
     /// is not in the registry any more.
     pub fn handle_sample(&mut self, now: Moment, oldest: Option<InFlightCommit>) -> Option<Change> {
+        let change = self.judge(now, oldest);
+        self.check_invariants();
+        change
+    }
+
+    fn check_invariants(&self) {
+        if invariants::are_checked() && self.stalled {
+            let watched = self.watched.expect("what stands still is watched");
+            assert!(
+                watched.warned && watched.age >= self.stalled_after,
+                "what stands still is old, and was told of"
+            );
+        }
+    }
+
+    fn judge(&mut self, now: Moment, oldest: Option<InFlightCommit>) -> Option<Change> {
         let before = self.watched;
         let Some(commit) = oldest else {
             self.watched = None;

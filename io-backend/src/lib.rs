@@ -12,7 +12,8 @@
 //! The modules stand in layers: each imports only from those before it in this list, which the broker's
 //! `tests/architecture.rs` enforces.
 //!
-//! - `mutex` guards the short critical sections of this crate. [`time`] is a node's clock, and the deadline of every
+//! - `mutex` guards the short critical sections of this crate; [`invariants`] says whether state machines look through
+//!   themselves. [`time`] is a node's clock, and the deadline of every
 //!   wait on it; a [`task`] is who waits, with its name and the locks it holds; the [`registry`] has every wait and
 //!   every operation for as long as it lasts.
 //! - The [`disk`] and the [`network`] say what implementations owe to callers; the [`backend`] is all that a node sees
@@ -25,6 +26,7 @@
 #![warn(missing_docs, clippy::missing_errors_doc)]
 
 pub(crate) mod mutex;
+pub mod invariants;
 pub mod time;
 pub mod task;
 pub mod registry;

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+use io_backend::invariants;
 use prometheus_client::metrics::gauge::Gauge;
 
 /// Which line a wish stands in, and how far it may fill the account.
@@ -47,6 +48,25 @@ impl State {
     /// The first in each line: there may be room for one.
     fn first(&self) -> [Option<Waker>; 3] {
         [0, 1, 2].map(|class: usize| self.lines[class].first_key_value().map(|(_, waker)| waker.clone()))
+    }
+}
+
+impl State {
+    fn check_invariants(&self) {
+        if !invariants::are_checked() {
+            return;
+        }
+        for line in &self.lines {
+            let last = line.last_key_value();
+            assert!(
+                last.is_none_or(|(last, _)| *last <= self.numbers),
+                "who stands in line was given a number"
+            );
+        }
+        let [large, common, essential] = &self.lines;
+        let first = large.keys().next();
+        let twice = first.is_some_and(|number| common.contains_key(number) || essential.contains_key(number));
+        assert!(!twice, "one wish stands in one line");
     }
 }
 
@@ -95,6 +115,7 @@ impl Account {
                 state.lines[class as usize].remove(&number);
             }
             state.taken += amount;
+            state.check_invariants();
             let next = state.first();
             drop(state);
             wake(next);
@@ -104,6 +125,7 @@ impl Account {
             .entry(number)
             .and_modify(|waker| waker.clone_from(cx.waker()))
             .or_insert_with(|| cx.waker().clone());
+        state.check_invariants();
         if !place.is_in_line() {
             *place = Place { number: Some(number), class, of: Some(self.clone()) };
         }
@@ -151,7 +173,8 @@ impl Account {
 
     fn give_back(&self, amount: usize) {
         let mut state = self.state();
-        state.taken -= amount;
+        state.taken = state.taken.checked_sub(amount).expect("what comes back was taken");
+        state.check_invariants();
         let next = state.first();
         drop(state);
         wake(next);

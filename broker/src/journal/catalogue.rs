@@ -4,7 +4,9 @@
 //! entries are released, and removed only when a durable header says that it is not needed; a
 //! file that failed once is never written again; the file being written is in nobody's list.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
+
+use io_backend::invariants;
 
 use super::machine::{Prepared, Sealed};
 use crate::ids::Lsn;
@@ -61,7 +63,7 @@ impl Catalogue {
     pub fn new(file_bytes: u64, found: Found) -> Catalogue {
         let next_sequence = found.last_sequence + 1;
         let waiting = found.spares.front().map_or(next_sequence, |spare| spare.sequence);
-        Catalogue {
+        let catalogue = Catalogue {
             file_bytes,
             sealed: found.sealed,
             spares: found.spares,
@@ -71,7 +73,26 @@ impl Catalogue {
             // LSNs begin with 1: a file that holds none is released.
             released_before: Lsn(1),
             said_oldest: found.said_oldest,
+        };
+        catalogue.check_invariants();
+        catalogue
+    }
+
+    fn check_invariants(&self) {
+        if !invariants::are_checked() {
+            return;
         }
+        let sealed = self.sealed.iter().map(|file| (file.sequence, file.slot));
+        let spares = self.spares.iter().map(|file| (file.sequence, file.slot));
+        let files: Vec<(u64, u32)> = sealed.chain(spares).collect();
+        assert!(
+            files.is_sorted_by(|one, two| one.0 < two.0),
+            "files are in order of sequence, spares last: {files:?}"
+        );
+        assert!(files.last().is_none_or(|last| last.0 < self.next_sequence), "no sequence is given twice");
+        let slots: BTreeSet<u32> = files.iter().map(|(_, slot)| *slot).collect();
+        assert_eq!(slots.len(), files.len(), "each file has a slot of its own: {files:?}");
+        assert!(slots.last().is_none_or(|last| *last < self.next_slot), "a new slot is free");
     }
 
     pub fn has_spare(&self) -> bool {
@@ -81,12 +102,14 @@ impl Catalogue {
     pub fn take_spare(&mut self) -> Option<Prepared> {
         let spare = self.spares.pop_front()?;
         self.current_sequence = spare.sequence;
+        self.check_invariants();
         Some(spare)
     }
 
     pub fn handle_sealed(&mut self, file: Sealed) {
         self.sealed.push_back(file);
         self.current_sequence = file.sequence + 1;
+        self.check_invariants();
     }
 
     pub fn handle_released(&mut self, before: Lsn) {
@@ -129,16 +152,19 @@ impl Catalogue {
         self.next_sequence = file.sequence + 1;
         self.said_oldest = self.said_oldest.max(plan.oldest_sequence);
         self.spares.push_back(file);
+        self.check_invariants();
     }
 
     /// A file whose new life did not begin: what its header says now is not known. It waits for removal.
     pub fn handle_recycling_failed(&mut self, from: Sealed) {
         let at = self.sealed.iter().position(|file| file.sequence > from.sequence);
         self.sealed.insert(at.unwrap_or(self.sealed.len()), Sealed { trusted: false, ..from });
+        self.check_invariants();
     }
 
     pub fn handle_removed(&mut self, file: Sealed) {
         self.sealed.retain(|other| other.sequence != file.sequence);
+        self.check_invariants();
     }
 
     /// How many sealed files, the oldest, hold nothing that is needed.

@@ -93,12 +93,9 @@ impl<B: Backend> Writer<B> {
                 return true;
             }
         };
-        let Some((generation, last)) =
-            self.settings.machine.active().map(|a| a.file.generation).zip(group.back())
-        else {
-            return true;
-        };
-        let last_lsn = last.last_lsn();
+        let active = self.settings.machine.active().expect("a group that has its place has a file");
+        let generation = active.file.generation;
+        let last_lsn = group.back().expect("a group that has its place has entries").last_lsn();
         let mut encoder = GroupEncoder::new(std::mem::take(&mut self.buffer), generation);
         let mut entries = 0;
         for submission in group.iter() {

@@ -3,9 +3,8 @@
 //! The first judges a file by its header block, the second the place in a file where the sound groups end.
 //! What makes damage a torn tail is that nothing durable can have been there: one group is in flight at a time,
 //! so a later group, in this file or in a later one, proves by its "durable up to" what came before it.
-//! In doubt the node stops: cutting is for tails, never for the middle.
-
-use std::fmt;
+//! In doubt the node stops: cutting is for tails, never for the middle. Each row has its cause in words, which is what
+//! people are told.
 
 use super::format::HeaderBlock;
 
@@ -56,6 +55,26 @@ pub enum FileVerdict {
     Foreign,
     OtherJournal,
     Newer,
+}
+
+impl FileVerdict {
+    /// What was found, in words; whose file it is follows.
+    pub fn cause(self) -> &'static str {
+        match self {
+            FileVerdict::Use => "its header is sound, and all that it promises is there",
+            FileVerdict::Unprepared => {
+                "it is blank from its beginning: its preparation never ended, so it held nothing"
+            }
+            FileVerdict::Shortened => "the file is shorter than its header says",
+            FileVerdict::HeaderLost => "the file's header is gone, and something is below it",
+            FileVerdict::HeaderDamaged => "the file's header is damaged",
+            FileVerdict::Foreign => "it does not begin like one; move it elsewhere",
+            FileVerdict::OtherJournal => {
+                "it belongs to another journal of the node; move it back to that directory"
+            }
+            FileVerdict::Newer => "its header is of a format that this version does not know",
+        }
+    }
 }
 
 pub fn judge_file(facts: HeaderFacts) -> FileVerdict {
@@ -125,37 +144,66 @@ pub enum Corruption {
     UnknownEntryKind,
 }
 
-impl fmt::Display for Corruption {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Corruption::DamagedGroup => {
-                "a group of entries that a later one proves to have been synced is damaged"
-            }
-            Corruption::MissingGroup => {
-                "a group of entries that a later one proves to have been synced is missing"
-            }
-            Corruption::GroupOutOfOrder => "a group of entries does not follow the one before it",
-            Corruption::UnknownEntryKind => {
-                "an entry is sound, but of a kind that this version does not know"
-            }
-        })
-    }
+/// A row of the second table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    pub verdict: EndVerdict,
+    /// Why that follows from what was found.
+    pub cause: &'static str,
 }
 
-pub fn judge_end(spot: Spot, later: Later) -> EndVerdict {
+pub fn judge_end(spot: Spot, later: Later) -> End {
     use EndVerdict::*;
-    match (spot, later) {
-        (Spot::UnknownKind, _) => Corrupt(Corruption::UnknownEntryKind),
-        (Spot::OutOfOrder, _) => Corrupt(Corruption::GroupOutOfOrder),
-
-        (Spot::FileEnd | Spot::Blank, Later::Nothing) => End,
-        (Spot::Debris | Spot::TornGroup, Later::Nothing) => CutTornTail,
-
-        (Spot::TornGroup, Later::SameFile | Later::ProvesMore) => Corrupt(Corruption::DamagedGroup),
-        (_, Later::SameFile | Later::ProvesMore) => Corrupt(Corruption::MissingGroup),
-
+    let (verdict, cause) = match (spot, later) {
+        (Spot::UnknownKind, _) => (
+            Corrupt(Corruption::UnknownEntryKind),
+            "an entry is sound, but of a kind that this version does not know",
+        ),
+        (Spot::OutOfOrder, _) => (
+            Corrupt(Corruption::GroupOutOfOrder),
+            "a group of entries is sound and does not follow the one before it",
+        ),
+        (Spot::FileEnd, Later::Nothing) => (End, "the file is full, and nothing was written after it"),
+        (Spot::Blank, Later::Nothing) => {
+            (End, "the file is blank from here on, and nothing was written after it")
+        }
+        (Spot::Debris, Later::Nothing) => (
+            CutTornTail,
+            "bytes without a group's header stand at the very end: the group was being written, so it was never \
+             acknowledged",
+        ),
+        (Spot::TornGroup, Later::Nothing) => (
+            CutTornTail,
+            "the very last group is damaged: it was being written, so it was never acknowledged",
+        ),
+        (Spot::TornGroup, Later::SameFile) => (
+            Corrupt(Corruption::DamagedGroup),
+            "a group of entries is damaged, and a later one in the same file proves that it was synced",
+        ),
+        (Spot::TornGroup, Later::ProvesMore) => (
+            Corrupt(Corruption::DamagedGroup),
+            "a group of entries is damaged, and one in a later file proves that it was synced",
+        ),
+        (_, Later::SameFile) => (
+            Corrupt(Corruption::MissingGroup),
+            "a group of entries is missing, and a later one in the same file proves that it was synced",
+        ),
+        (_, Later::ProvesMore) => (
+            Corrupt(Corruption::MissingGroup),
+            "a group of entries is missing, and one in a later file proves that it was synced",
+        ),
+        (Spot::FileEnd | Spot::Blank, Later::ProvesThis) => {
+            (NextFile, "the journal goes on in a later file exactly where this one ends")
+        }
         // A file is given up when a write to it fails: whatever the last one left is not needed.
-        (_, Later::ProvesThis) => NextFile,
-        (_, Later::ProvesLess) => DropFailedGroups,
-    }
+        (_, Later::ProvesThis) => (
+            NextFile,
+            "the journal goes on in a later file exactly there: what this one has behind it had failed",
+        ),
+        (_, Later::ProvesLess) => (
+            DropFailedGroups,
+            "a later file was begun when less was durable: what exceeds that had failed, and was said to have",
+        ),
+    };
+    self::End { verdict, cause }
 }

@@ -6,6 +6,11 @@ use super::decision::*;
 const HEADERS: [Header; 6] =
     [Header::Good, Header::Other, Header::Zero, Header::Foreign, Header::Newer, Header::Damaged];
 
+const SPOTS: [Spot; 6] =
+    [Spot::FileEnd, Spot::Blank, Spot::Debris, Spot::TornGroup, Spot::OutOfOrder, Spot::UnknownKind];
+const LATERS: [Later; 5] =
+    [Later::Nothing, Later::SameFile, Later::ProvesMore, Later::ProvesThis, Later::ProvesLess];
+
 #[test]
 fn each_file_is_judged_by_its_header() {
     use FileVerdict::*;
@@ -30,10 +35,9 @@ fn each_file_is_judged_by_its_header() {
 fn each_end_of_a_file_is_judged_by_what_comes_later() {
     use Corruption::*;
     use EndVerdict::*;
-    let laters = [Later::Nothing, Later::SameFile, Later::ProvesMore, Later::ProvesThis, Later::ProvesLess];
     let missing = Corrupt(MissingGroup);
     let damaged = Corrupt(DamagedGroup);
-    // One line for each place where the sound groups end, one column for each of `laters`.
+    // One line for each place where the sound groups end, one column for each of `LATERS`.
     let table = [
         (Spot::FileEnd, [End, missing, missing, NextFile, DropFailedGroups]),
         (Spot::Blank, [End, missing, missing, NextFile, DropFailedGroups]),
@@ -43,19 +47,71 @@ fn each_end_of_a_file_is_judged_by_what_comes_later() {
         (Spot::UnknownKind, [Corrupt(UnknownEntryKind); 5]),
     ];
     for (spot, expected) in table {
-        let found = laters.map(|later| judge_end(spot, later));
+        let found = LATERS.map(|later| judge_end(spot, later).verdict);
         assert_eq!(found, expected, "{spot:?}");
     }
 }
 
 #[test]
 fn only_the_very_end_is_ever_cut() {
-    let spots =
-        [Spot::FileEnd, Spot::Blank, Spot::Debris, Spot::TornGroup, Spot::OutOfOrder, Spot::UnknownKind];
-    for spot in spots {
+    for spot in SPOTS {
         for later in [Later::SameFile, Later::ProvesMore, Later::ProvesThis, Later::ProvesLess] {
-            assert_ne!(judge_end(spot, later), EndVerdict::CutTornTail);
-            assert_ne!(judge_end(spot, later), EndVerdict::End);
+            assert_ne!(judge_end(spot, later).verdict, EndVerdict::CutTornTail);
+            assert_ne!(judge_end(spot, later).verdict, EndVerdict::End);
         }
     }
+}
+
+/// One line for each cause, and before it the rows that have it.
+#[test]
+fn each_row_says_its_cause() {
+    let mut causes: Vec<(&str, Vec<String>)> = Vec::new();
+    for (spot, later) in SPOTS.iter().flat_map(|spot| LATERS.map(|later| (*spot, later))) {
+        let End { cause, .. } = judge_end(spot, later);
+        let row = format!("{spot:?}/{later:?}");
+        match causes.iter_mut().find(|(known, _)| *known == cause) {
+            Some((_, rows)) => rows.push(row),
+            None => causes.push((cause, vec![row])),
+        }
+    }
+    let told: Vec<String> =
+        causes.iter().map(|(cause, rows)| format!("{}: {cause}", rows.join(" "))).collect();
+    let expected = [
+        "FileEnd/Nothing: the file is full, and nothing was written after it",
+        "FileEnd/SameFile Blank/SameFile Debris/SameFile: a group of entries is missing, and a later one in the same file proves that it was synced",
+        "FileEnd/ProvesMore Blank/ProvesMore Debris/ProvesMore: a group of entries is missing, and one in a later file proves that it was synced",
+        "FileEnd/ProvesThis Blank/ProvesThis: the journal goes on in a later file exactly where this one ends",
+        "FileEnd/ProvesLess Blank/ProvesLess Debris/ProvesLess TornGroup/ProvesLess: a later file was begun when less was durable: what exceeds that had failed, and was said to have",
+        "Blank/Nothing: the file is blank from here on, and nothing was written after it",
+        "Debris/Nothing: bytes without a group's header stand at the very end: the group was being written, so it was never acknowledged",
+        "Debris/ProvesThis TornGroup/ProvesThis: the journal goes on in a later file exactly there: what this one has behind it had failed",
+        "TornGroup/Nothing: the very last group is damaged: it was being written, so it was never acknowledged",
+        "TornGroup/SameFile: a group of entries is damaged, and a later one in the same file proves that it was synced",
+        "TornGroup/ProvesMore: a group of entries is damaged, and one in a later file proves that it was synced",
+        "OutOfOrder/Nothing OutOfOrder/SameFile OutOfOrder/ProvesMore OutOfOrder/ProvesThis OutOfOrder/ProvesLess: a group of entries is sound and does not follow the one before it",
+        "UnknownKind/Nothing UnknownKind/SameFile UnknownKind/ProvesMore UnknownKind/ProvesThis UnknownKind/ProvesLess: an entry is sound, but of a kind that this version does not know",
+    ];
+    assert_eq!(told, expected);
+    let files = [
+        FileVerdict::Use,
+        FileVerdict::Unprepared,
+        FileVerdict::Shortened,
+        FileVerdict::HeaderLost,
+        FileVerdict::HeaderDamaged,
+        FileVerdict::Foreign,
+        FileVerdict::OtherJournal,
+        FileVerdict::Newer,
+    ];
+    let told: Vec<String> = files.iter().map(|verdict| format!("{verdict:?}: {}", verdict.cause())).collect();
+    let expected = [
+        "Use: its header is sound, and all that it promises is there",
+        "Unprepared: it is blank from its beginning: its preparation never ended, so it held nothing",
+        "Shortened: the file is shorter than its header says",
+        "HeaderLost: the file's header is gone, and something is below it",
+        "HeaderDamaged: the file's header is damaged",
+        "Foreign: it does not begin like one; move it elsewhere",
+        "OtherJournal: it belongs to another journal of the node; move it back to that directory",
+        "Newer: its header is of a format that this version does not know",
+    ];
+    assert_eq!(told, expected);
 }

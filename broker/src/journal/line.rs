@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use io_backend::invariants;
 use io_backend::progress::Progress;
 
 use super::format::entry_bytes;
@@ -46,6 +47,7 @@ impl Amount {
         Amount { entries: self.entries + more.entries, bytes: self.bytes + more.bytes }
     }
 
+    /// Nothing where there is less than that.
     fn minus(self, less: Amount) -> Amount {
         Amount {
             entries: self.entries.saturating_sub(less.entries),
@@ -124,6 +126,10 @@ impl Line {
     }
 
     pub fn join(&mut self, submission: Submission) {
+        assert!(!submission.entries.is_empty(), "who joins the line has entries");
+        if let Some(last) = self.waiting.back() {
+            assert!(last.last_lsn() < submission.first_lsn, "the line is in the order of LSNs");
+        }
         let amount = Amount { entries: submission.entries.len(), bytes: submission.bytes };
         self.held = self.held.plus(amount);
         for run in submission.entries.chunk_by(|a, b| a.partition == b.partition) {
@@ -132,6 +138,26 @@ impl Line {
             *share = share.plus(taken);
         }
         self.waiting.push_back(submission);
+        self.check_invariants();
+    }
+
+    /// The sums are looked through only while the line is short: a long one would be looked through for each that joins.
+    fn check_invariants(&self) {
+        const SHORT: usize = 64;
+        if !invariants::are_checked() || self.waiting.len() > SHORT {
+            return;
+        }
+        let mut held = Amount::default();
+        let mut shares: BTreeMap<PartitionId, usize> = BTreeMap::new();
+        for submission in &self.waiting {
+            held = held.plus(Amount { entries: submission.entries.len(), bytes: submission.bytes });
+            for entry in &submission.entries {
+                *shares.entry(entry.partition).or_default() += 1;
+            }
+        }
+        assert_eq!(self.held, held, "the line holds what waits in it");
+        let entries = self.shares.iter().map(|(partition, share)| (*partition, share.entries));
+        assert!(entries.eq(shares), "each partition's share is what it has in line");
     }
 
     /// Moves the next group into `group` (empty): from the front, at least one entry, within the bound
@@ -141,6 +167,7 @@ impl Line {
             std::mem::swap(&mut self.waiting, group);
             self.held = Amount::default();
             self.shares.clear();
+            self.check_invariants();
             return;
         }
         let mut taken = Amount::default();
@@ -159,6 +186,7 @@ impl Line {
             if !first.entries.is_empty() {
                 self.waiting.push_front(first);
             }
+            self.check_invariants();
             return;
         }
     }
@@ -172,10 +200,12 @@ impl Line {
 
     fn leave(&mut self, submission: &Submission) {
         let amount = Amount { entries: submission.entries.len(), bytes: submission.bytes };
+        assert!(amount.fits(self.held), "what leaves the line was in it");
         self.held = self.held.minus(amount);
         for run in submission.entries.chunk_by(|a, b| a.partition == b.partition) {
             let partition = run[0].partition;
-            let left = self.shares.get(&partition).map_or(Amount::default(), |s| s.minus(Amount::of(run)));
+            let share = self.shares.get(&partition).expect("who has entries in line has a share");
+            let left = share.minus(Amount::of(run));
             if left.entries == 0 {
                 self.shares.remove(&partition);
             } else {

@@ -3,6 +3,8 @@
 //! Invariants: one group is in flight at a time; a file whose write or sync failed is never written again;
 //! group numbers rise by one with each durable group; LSNs are the queue's and pass through unchanged.
 
+use io_backend::invariants;
+
 use super::format::{GroupPlace, HEADER_BYTES, PAGE_BYTES, padded};
 use crate::ids::Lsn;
 use crate::limits;
@@ -138,7 +140,7 @@ impl StartAt {
 
 impl Machine {
     pub fn new(after_failure: AfterFailure, start: StartAt) -> Machine {
-        Machine {
+        let machine = Machine {
             after_failure,
             active: start.active,
             next_number: start.next_number.max(1),
@@ -147,7 +149,26 @@ impl Machine {
             unproven: false,
             in_flight: None,
             failures: 0,
+        };
+        machine.check_invariants();
+        machine
+    }
+
+    fn check_invariants(&self) {
+        if !invariants::are_checked() {
+            return;
         }
+        assert!(self.next_number > 0, "group numbers begin with 1");
+        assert!(!self.unproven || self.durable > Lsn(0), "an unproven group has entries");
+        let Some(Active { file, position }) = self.active else {
+            assert!(self.in_flight.is_none(), "a group is written to a file");
+            return;
+        };
+        assert!(position >= HEADER_BYTES as u64, "groups stand below the header");
+        assert!(file.sequence >= self.durable_file, "groups go to no file before that of the last one");
+        let end = position + self.in_flight.map_or(0, |group| group.bytes);
+        assert!(end <= file.file_bytes, "a group at {position} up to {end} leaves its file");
+        assert!(self.in_flight.is_none_or(|group| group.last_lsn >= self.durable), "LSNs rise");
     }
 
     pub fn active(&self) -> Option<Active> {
@@ -199,6 +220,7 @@ impl Machine {
     pub fn handle_file(&mut self, file: Prepared) {
         assert!(self.in_flight.is_none(), "a file is left only between groups");
         self.active = Some(Active { file, position: HEADER_BYTES as u64 });
+        self.check_invariants();
     }
 
     /// The group is handed to the disk: `bytes` padded, ending with `last_lsn`.
@@ -207,6 +229,7 @@ impl Machine {
         assert!(self.active.is_some(), "a group is written to a file");
         assert!(last_lsn >= self.durable, "LSNs rise");
         self.in_flight = Some(InFlight { bytes: bytes as u64, last_lsn });
+        self.check_invariants();
     }
 
     /// The disk has answered.
@@ -221,6 +244,7 @@ impl Machine {
             self.durable = flown.last_lsn;
             self.durable_file = active.file.sequence;
             self.failures = 0;
+            self.check_invariants();
             return Verdict::Durable;
         }
         if outcome == Outcome::Failed {

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use io_backend::invariants;
 use io_backend::progress::Progress;
 use io_backend::registry::{Holder, Resource};
 use io_backend::time::{TimedOut, within};
@@ -73,6 +74,15 @@ pub(super) struct State {
     /// What is submitted must not fail for want of space, only wait for it: Raft cannot take back what it said.
     holds_on: bool,
     closed: Vec<Waker>,
+}
+
+impl State {
+    fn check_invariants(&self) {
+        if invariants::are_checked() {
+            assert!(self.durable < self.next_lsn, "only what has an LSN is durable");
+            assert!(self.last_entry <= self.durable, "an entry that was committed is durable");
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -196,6 +206,7 @@ impl<B: Backend> Queue<B> {
         let progress = progress.clone();
         state.line.join(Submission { first_lsn, entries, bytes: amount.bytes, progress });
         self.depth(&state);
+        state.check_invariants();
         let last_lsn = Lsn(state.next_lsn.0 - 1);
         let committer = match state.lingers_for {
             Some(bound) if !state.line.fills(bound) => None,
@@ -261,8 +272,10 @@ impl<B: Backend> Queue<B> {
     pub fn take_group(&self, bound: Amount, group: &mut VecDeque<Submission>) {
         let mut state = self.state();
         state.line.take(bound, group);
+        assert!(!state.in_flight, "one group is in flight at a time");
         state.in_flight = !group.is_empty();
         self.depth(&state);
+        state.check_invariants();
         let room = std::mem::take(&mut state.room);
         drop(state);
         wake(room);
@@ -270,14 +283,16 @@ impl<B: Backend> Queue<B> {
 
     /// The group is durable: says so to everyone who waits for part of it, and empties it.
     pub fn complete(&self, group: &mut VecDeque<Submission>, bytes: u64, room_left: u64) {
-        let (Some(first), Some(last)) = (group.front(), group.back()) else { return };
+        let (first, last) = group.front().zip(group.back()).expect("a group that was written has entries");
         let (first_lsn, last_lsn) = (first.first_lsn, last.last_lsn());
         let mut state = self.state();
+        assert!(first_lsn > state.durable, "groups become durable in order");
         state.in_flight = false;
         state.durable = last_lsn;
         state.last_entry = last_lsn;
         state.room_left = room_left;
         state.stream.write(first_lsn, bytes);
+        state.check_invariants();
         let unreleased = state.stream.unreleased();
         let mut crossed: Vec<Waker> =
             state.unreleased.extract_if(.., |(bound, _)| unreleased > *bound).map(|(_, w)| w).collect();

@@ -128,7 +128,8 @@ fn judge<B: Backend>(
         if let (Some(expected), Some((first, _))) = (number, file.groups.first())
             && first.number != expected
         {
-            return Err(corrupt(place, file, HEADER_BYTES as u64, Corruption::GroupOutOfOrder));
+            let cause = "the first group of the file does not follow the last one of the file before it";
+            return Err(corrupt(place, file, HEADER_BYTES as u64, Corruption::GroupOutOfOrder, cause));
         }
         let sound = |file: &ScannedFile<B>| file.groups.last().map(|(header, _)| header.last_lsn);
         let later = match (file.later, next) {
@@ -149,9 +150,9 @@ fn judge<B: Backend>(
         };
         durable = sound(file).or(durable);
         number = file.groups.last().map(|(header, _)| header.number + 1).or(number);
-        let verdict = decision::judge_end(file.spot, later);
+        let decision::End { verdict, cause } = decision::judge_end(file.spot, later);
         if let EndVerdict::Corrupt(corruption) = verdict {
-            return Err(corrupt(place, file, file.end, corruption));
+            return Err(corrupt(place, file, file.end, corruption, cause));
         }
         file.verdict = Some(verdict);
     }
@@ -163,6 +164,7 @@ fn corrupt<B: Backend>(
     file: &ScannedFile<B>,
     position: u64,
     corruption: Corruption,
+    cause: &str,
 ) -> JournalOpenError {
     let advice = match corruption {
         Corruption::UnknownEntryKind => "Start a newer chronik on this directory",
@@ -171,7 +173,7 @@ fn corrupt<B: Backend>(
     JournalOpenError::Corrupt {
         path: file_path(&place.directory, file.found.slot),
         position,
-        what: corruption.to_string(),
+        what: cause.to_owned(),
         advice: advice.into(),
     }
 }

@@ -68,29 +68,17 @@ pub(super) async fn list<B: Backend>(place: &Place<B>) -> Result<Listed<B>, Jour
 }
 
 fn refuse(path: PathBuf, verdict: FileVerdict, block: &HeaderBlock) -> JournalOpenError {
-    let corrupt = |path, what: &str| JournalOpenError::Corrupt {
-        path,
-        position: 0,
-        what: what.into(),
-        advice: ADVICE.into(),
-    };
+    let what = verdict.cause().to_owned();
     match verdict {
         FileVerdict::Newer => {
             let found = if let HeaderBlock::Newer(version) = block { *version } else { 0 };
             JournalOpenError::Newer { path, found, known: crate::formats::JOURNAL }
         }
-        FileVerdict::Foreign => {
-            JournalOpenError::Foreign { path, what: "it does not begin like one; move it elsewhere".into() }
+        FileVerdict::Foreign | FileVerdict::OtherJournal => JournalOpenError::Foreign { path, what },
+        FileVerdict::Shortened | FileVerdict::HeaderLost | FileVerdict::HeaderDamaged => {
+            JournalOpenError::Corrupt { path, position: 0, what, advice: ADVICE.into() }
         }
-        FileVerdict::OtherJournal => JournalOpenError::Foreign {
-            path,
-            what: "it belongs to another journal of the node; move it back to that directory".into(),
-        },
-        FileVerdict::Shortened => corrupt(path, "the file is shorter than its header says"),
-        FileVerdict::HeaderLost => corrupt(path, "the file's header is gone, and something is below it"),
-        FileVerdict::HeaderDamaged | FileVerdict::Use | FileVerdict::Unprepared => {
-            corrupt(path, "the file's header is damaged")
-        }
+        FileVerdict::Use | FileVerdict::Unprepared => unreachable!("{}: {what}", path.display()),
     }
 }
 

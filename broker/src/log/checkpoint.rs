@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use io_backend::invariants;
 use io_backend::{Backend, Deadline, Disk, DiskError, File, OpenHow};
 
 use super::batch::{BatchHeader, Batches};
@@ -77,6 +78,17 @@ impl<B: Backend> LogFiles<B> {
     }
 }
 
+impl<B: Backend> LogFiles<B> {
+    /// To be called by whoever changes what files there are.
+    pub fn check_invariants(&self) {
+        if invariants::are_checked() {
+            let rise = self.segments.iter().is_sorted_by(|one, two| one.end() <= two.base);
+            assert!(rise, "segments rise in offset");
+            assert!(self.snapshots.iter().is_sorted_by(|one, two| one < two), "snapshots rise in LSN");
+        }
+    }
+}
+
 /// What a checkpoint is to do.
 pub struct Checkpoint<B: Backend> {
     pub backend: B,
@@ -133,6 +145,7 @@ impl<B: Backend> Checkpoint<B> {
                 }
             }
         }
+        files.check_invariants();
         Checkpointed { files, outcome }
     }
 }

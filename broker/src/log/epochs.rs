@@ -2,6 +2,8 @@
 //!
 //! Both numbers rise strictly from entry to entry. An epoch ends where the next one begins.
 
+use io_backend::invariants;
+
 use crate::ids::{LeaderEpoch, Offset};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,6 +30,14 @@ impl EpochHistory {
         self.entries.last().map_or(LeaderEpoch::NONE, |(epoch, _)| *epoch)
     }
 
+    fn check_invariants(&self) {
+        if invariants::are_checked() {
+            let rise =
+                |one: &(LeaderEpoch, Offset), two: &(LeaderEpoch, Offset)| one.0 < two.0 && one.1 < two.1;
+            assert!(self.entries.is_sorted_by(rise), "epochs and their beginnings rise: {:?}", self.entries);
+        }
+    }
+
     /// `epoch` begins at `start`. Entries it contradicts, and epochs without a record, give way.
     pub fn begin(&mut self, epoch: LeaderEpoch, start: Offset) {
         while let Some((last, from)) = self.entries.last()
@@ -36,6 +46,7 @@ impl EpochHistory {
             self.entries.pop();
         }
         self.entries.push((epoch, start));
+        self.check_invariants();
     }
 
     /// The log ends at `end` now.
@@ -54,6 +65,7 @@ impl EpochHistory {
         if let Some(first) = self.entries.first_mut() {
             first.1 = first.1.max(start);
         }
+        self.check_invariants();
     }
 
     /// The epoch of the record at `offset`.

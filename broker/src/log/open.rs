@@ -100,6 +100,7 @@ pub async fn open<B: Backend>(
         .await?;
     let start = mark.map_or(Offset::ZERO, |mark| mark.log_start);
     files.segments = open_segments(&files, backend, settings, &names, start, vouched, deadline).await?;
+    files.check_invariants();
     files.directory_made = mark.is_some() && !found.is_empty();
     let recovered = match mark {
         Some(mark) => found_on(directory, &files, &snapshots, mark, deadline).await?,

@@ -12,7 +12,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use io_backend::Moment;
+use io_backend::{Moment, invariants};
 
 use super::batch::ProducerStamp;
 use crate::ids::{Offset, ProducerId};
@@ -50,6 +50,20 @@ impl Producer {
     fn trim(&mut self, settled: Offset) {
         let done = self.batches.partition_point(|batch| batch.end <= settled);
         self.batches.drain(..done.saturating_sub(REMEMBERED));
+    }
+
+    fn check_invariants(&self) {
+        if !invariants::are_checked() {
+            return;
+        }
+        let rises =
+            self.batches.iter().is_sorted_by(|one, two| one.end <= two.base_offset && one.epoch <= two.epoch);
+        assert!(rises, "a producer's batches rise: {:?}", self.batches);
+        let nothing_known = self.batches.is_empty();
+        assert!(
+            nothing_known || self.rolled_back.is_none(),
+            "only who has nothing was rolled back to its beginning"
+        );
     }
 
     /// Nothing of it can be rolled back.
@@ -145,6 +159,7 @@ impl Producers {
         producer.rolled_back = None;
         producer.batches.push_back(batch);
         producer.trim(settled);
+        producer.check_invariants();
         if let Some(now) = now
             && self.known.len() > limits::PRODUCERS_PER_PARTITION_KEPT
             && self.look_again.is_none_or(|then| then <= now)
@@ -213,6 +228,7 @@ impl Producers {
         if !producer.batches.is_empty() {
             producer.rolled_back = None;
         }
+        producer.check_invariants();
     }
 
     /// Takes back everything from `to` on.

@@ -28,7 +28,7 @@ pub struct Tail {
 
 impl Tail {
     pub fn push(&mut self, chunk: Chunk) {
-        debug_assert!(chunk.base < chunk.end, "a chunk holds a batch");
+        assert!(chunk.base < chunk.end, "a chunk holds a batch");
         if let Some(last) = self.chunks.back() {
             assert_eq!(last.end, chunk.base, "the tail has no holes");
             assert!(last.lsn <= chunk.lsn, "the tail is in the journal's order");
@@ -43,6 +43,11 @@ impl Tail {
     /// The first offset held, if any.
     pub fn start(&self) -> Option<Offset> {
         self.chunks.front().map(|chunk| chunk.base)
+    }
+
+    /// The offset after the last one held, if any.
+    pub fn end(&self) -> Option<Offset> {
+        self.chunks.back().map(|chunk| chunk.end)
     }
 
     pub fn chunks(&self) -> impl Iterator<Item = &Chunk> {
@@ -99,6 +104,7 @@ impl Tail {
         while let Some(last) = self.chunks.back()
             && last.end > to
         {
+            assert!(last.base >= to, "the tail is cut between chunks");
             self.chunks.pop_back();
         }
     }

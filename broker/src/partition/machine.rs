@@ -22,6 +22,7 @@ use crate::log::open::RecoveredLog;
 use crate::log::producers::Producers;
 use crate::log::tail::{Chunk, Tail};
 
+mod invariants;
 mod line;
 mod replay;
 
@@ -227,6 +228,7 @@ impl<T> Machine<T> {
     /// Segments hold, synced, everything before `upto`.
     pub fn handle_checkpointed(&mut self, upto: Offset) {
         self.tail.drop_before(upto);
+        self.check_invariants();
     }
 
     /// Leadership under `epoch` was granted to this process.
@@ -249,6 +251,7 @@ impl<T> Machine<T> {
                 self.leadership = Leadership::Owed(epoch);
             }
         }
+        self.check_invariants();
     }
 
     /// Another broker leads, or nobody: appends are refused from now on.
@@ -257,6 +260,7 @@ impl<T> Machine<T> {
             answers.led.push((epoch, Err(AppendError::NotLeader(self.id))));
         }
         self.leadership = Leadership::No;
+        self.check_invariants();
     }
 
     /// Records before `start` are to be deleted; takes effect once that is durable.
@@ -264,6 +268,7 @@ impl<T> Machine<T> {
         if start > self.log_start && start <= self.high_watermark {
             self.owed_log_start = Some(self.owed_log_start.map_or(start, |owed| owed.max(start)));
         }
+        self.check_invariants();
     }
 
     /// The journal is durable up to `reached`, and nothing of ours from `failed_from` on will ever be.
@@ -293,6 +298,7 @@ impl<T> Machine<T> {
             self.give_up_from(first_lost, answers);
         }
         self.advance(answers);
+        self.check_invariants();
     }
 
     /// Entries in flight from the nth on are lost, or will be taken for lost.
@@ -332,12 +338,14 @@ impl<T> Machine<T> {
         let known = self.followers.entry(follower).or_insert(offset);
         *known = offset.max(*known);
         self.advance(answers);
+        self.check_invariants();
     }
 
     /// A follower has left those in sync.
     pub fn handle_follower_left(&mut self, follower: BrokerId, answers: &mut Answers<T>) {
         self.followers.remove(&follower);
         self.advance(answers);
+        self.check_invariants();
     }
 
     /// The high watermark: what all in sync have synced. It never falls.
@@ -361,6 +369,7 @@ impl<T> Machine<T> {
             answers.appends.push((append.ticket, Err(AppendError::Gone)));
         }
         self.handle_resign(answers);
+        self.check_invariants();
     }
 
     fn begin_log_at(&mut self, start: Offset) {

@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use io_backend::invariants;
 use protobuf::Message;
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use raft::{GetEntriesContext, RaftState, StorageError};
@@ -85,6 +86,22 @@ impl Store {
         Ok(Some(store))
     }
 
+    fn check_invariants(&self) {
+        if !invariants::are_checked() {
+            return;
+        }
+        let indexes = self.entries.iter().map(|entry| entry.index);
+        assert!(indexes.eq(self.first()..=self.last()), "the Raft log follows its snapshot without a gap");
+        let terms = || self.entries.iter().map(|entry| entry.term);
+        let before = self.snapshot.get_metadata().term;
+        assert!(terms().is_sorted() && terms().next().is_none_or(|term| term >= before), "terms never fall");
+        assert!(self.lsns.len() <= self.entries.len(), "only entries that are there stand in the journal");
+        assert!(
+            self.lsns.iter().is_sorted_by(|one, two| one < two),
+            "entries stand in the journal in their order"
+        );
+    }
+
     fn recover_entry(&mut self, entry: Entry, lsn: Lsn) -> Result<(), String> {
         if entry.index <= self.snapshot.get_metadata().index {
             return Ok(());
@@ -122,6 +139,7 @@ impl Store {
         );
         self.cut_from(first.index);
         self.entries.extend(entries.iter().cloned());
+        self.check_invariants();
     }
 
     fn cut_from(&mut self, index: u64) {
@@ -142,6 +160,7 @@ impl Store {
                 self.lsns.push_back(lsn);
             }
         }
+        self.check_invariants();
     }
 
     /// Puts a snapshot of everything up to `index` in the place of the entries.
@@ -152,6 +171,7 @@ impl Store {
         self.entries.drain(..cut);
         self.lsns.drain(..cut.min(self.lsns.len()));
         self.snapshot = snapshot;
+        self.check_invariants();
     }
 
     /// Where the first entry that no snapshot holds stands in the journal, if it has been submitted.

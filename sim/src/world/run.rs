@@ -30,6 +30,7 @@ impl World {
         M: FnOnce(World) -> F + Send + 'static,
         F: Future<Output = T> + 'static,
     {
+        io_backend::invariants::check();
         let universe = Universe::new(seed, options);
         let world = World::new(&universe);
         let (sender, receiver) = channel();

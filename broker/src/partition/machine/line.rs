@@ -250,7 +250,7 @@ impl<T> Machine<T> {
 
     /// The journal has taken what [`Self::stage`] returned; its entries have consecutive LSNs up to `last`.
     pub fn handle_submitted(&mut self, last: Lsn, answers: &mut Answers<T>) {
-        let Some(staged) = self.staged.take() else { return };
+        let staged = self.staged.take().expect("what the journal took was staged");
         let first = last.0 + 1 - staged.entries.len() as u64;
         for (lsn, (what, chunk)) in (first..).zip(staged.entries) {
             if let Some(chunk) = chunk {
@@ -267,11 +267,12 @@ impl<T> Machine<T> {
         for (append, answer, end) in staged.appends {
             self.wait(append, answer, end, answers);
         }
+        self.check_invariants();
     }
 
     /// The journal took nothing.
     pub fn handle_refused(&mut self, error: SubmitError, answers: &mut Answers<T>) -> Refused {
-        let Some(staged) = self.staged.take() else { return Refused::Told };
+        let staged = self.staged.take().expect("what the journal refused was staged");
         self.log_end = staged.base;
         for (append, ..) in &staged.appends {
             for stamp in append.batches.iter().filter_map(|batch| batch.producer) {
@@ -293,6 +294,7 @@ impl<T> Machine<T> {
             for (append, ..) in staged.appends.into_iter().rev() {
                 self.line.push_front(append);
             }
+            self.check_invariants();
             return again;
         }
         for (append, ..) in staged.appends {
@@ -303,6 +305,7 @@ impl<T> Machine<T> {
             answers.led.push((epoch, Err(AppendError::Storage(error))));
         }
         self.owed_log_start = None;
+        self.check_invariants();
         Refused::Told
     }
 

@@ -65,6 +65,7 @@ impl<T> Machine<T> {
         self.synced = self.log_end;
         // Nothing is in sync but what is here, until followers tell.
         self.high_watermark = self.log_end;
+        self.check_invariants();
         Ok(done)
     }
 
