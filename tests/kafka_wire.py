@@ -6,8 +6,11 @@ Old, non-flexible versions on purpose: their bytes can be read in a trace and da
 import io
 import socket
 import struct
+import time
 
 PRODUCE, FETCH, LIST_OFFSETS, METADATA, CREATE_TOPICS, DELETE_TOPICS, API_VERSIONS = 0, 1, 2, 3, 19, 20, 18
+DELETE_RECORDS, DESCRIBE_LOG_DIRS = 21, 35
+OFFSET_OUT_OF_RANGE = 1
 # Error codes that a client tries again after: what it sent is not there, or nobody knows yet.
 RETRIABLE = {
     5: "LEADER_NOT_AVAILABLE", 6: "NOT_LEADER_OR_FOLLOWER", 7: "REQUEST_TIMED_OUT", 19: "NOT_ENOUGH_REPLICAS",
@@ -51,8 +54,9 @@ def array(items):
     return struct.pack(">i", len(items)) + b"".join(items)
 
 
-def batch(values, timestamp_ms=1_700_000_000_000, count=None, crc=None, length=None, magic=2, last_delta=None):
-    """A v2 record batch of `values`; the keyword arguments tell lies in its header."""
+def batch(values, timestamp_ms=None, count=None, crc=None, length=None, magic=2, last_delta=None):
+    """A v2 record batch of `values`, of now; the keyword arguments tell lies in its header."""
+    timestamp_ms = int(time.time() * 1000) if timestamp_ms is None else timestamp_ms
     records = b""
     for delta, value in enumerate(values):
         record = b"\0" + varint(0) + varint(delta) + varint(-1) + varint(len(value)) + value + varint(0)
@@ -152,8 +156,9 @@ class Connection:
         return code, {key: (low, high) for key, low, high in reader.array(
             lambda: (reader.number("h"), reader.number("h"), reader.number("h")))}
 
-    def create_topics(self, names, partitions=3):
-        topics = array([string(name) + struct.pack(">ih", partitions, 1) + array([]) + array([]) for name in names])
+    def create_topics(self, names, partitions=3, configs=None):
+        own = array([string(key) + string(str(value)) for key, value in (configs or {}).items()])
+        topics = array([string(name) + struct.pack(">ih", partitions, 1) + array([]) + own for name in names])
         reader = self.call(CREATE_TOPICS, 2, topics + struct.pack(">ib", 30_000, 0))
         reader.number("i")
         answers = reader.array(lambda: (reader.string(), reader.number("h"), reader.string()))
@@ -200,8 +205,39 @@ class Connection:
         reader.number("i")
         return reader.number("h"), reader.number("q")
 
-    def end_offset(self, topic, partition):
-        body = struct.pack(">i", -1) + array([string(topic) + array([struct.pack(">iq", partition, -1)])])
+    def delete_records(self, topic, partition, before, timeout_ms=10_000):
+        """(low watermark, error code)"""
+        wanted = array([string(topic) + array([struct.pack(">iq", partition, before)])])
+        reader = self.call(DELETE_RECORDS, 0, wanted + struct.pack(">i", timeout_ms))
+        reader.number("i")
+        reader.number("i")
+        reader.string()
+        reader.number("i")
+        reader.number("i")
+        return reader.number("q"), reader.number("h")
+
+    def log_sizes(self):
+        """{(topic, partition): bytes}"""
+        reader = self.call(DESCRIBE_LOG_DIRS, 1, struct.pack(">i", -1))
+        reader.number("i")
+        sizes = {}
+        for _ in range(reader.number("i")):
+            reader.number("h")
+            reader.string()
+            for _ in range(reader.number("i")):
+                topic = reader.string()
+                for _ in range(reader.number("i")):
+                    partition, size = reader.number("i"), reader.number("q")
+                    reader.number("q")
+                    reader.number("b")
+                    sizes[topic, partition] = size
+        return sizes
+
+    def start_offset(self, topic, partition):
+        return self.end_offset(topic, partition, -2)
+
+    def end_offset(self, topic, partition, which=-1):
+        body = struct.pack(">i", -1) + array([string(topic) + array([struct.pack(">iq", partition, which)])])
         reader = self.call(LIST_OFFSETS, 1, body)
         reader.number("i")
         reader.string()

@@ -8,7 +8,7 @@ use kafka_protocol::ResponseError;
 use crate::journal::SubmitError;
 use crate::log::validate::BatchError;
 use crate::metadata::{ChangeError, ProducerIdError, ProposeError, TopicError};
-use crate::partition::{AppendError, ReadError};
+use crate::partition::{AppendError, DeleteRecordsError, ReadError};
 
 /// Kafka's "no error".
 pub const NONE: i16 = 0;
@@ -47,6 +47,16 @@ pub fn read(error: &ReadError) -> ResponseError {
         ReadError::Storage(_) => ResponseError::KafkaStorageError,
         ReadError::Corrupt(_) => ResponseError::CorruptMessage,
         ReadError::Gone => ResponseError::UnknownTopicOrPartition,
+    }
+}
+
+pub fn delete_records(error: &DeleteRecordsError) -> ResponseError {
+    match error {
+        DeleteRecordsError::NotLeader => ResponseError::NotLeaderOrFollower,
+        DeleteRecordsError::OutOfRange(..) => ResponseError::OffsetOutOfRange,
+        DeleteRecordsError::NotMoved(error) => append(error),
+        DeleteRecordsError::TimedOut => ResponseError::RequestTimedOut,
+        DeleteRecordsError::Gone => ResponseError::UnknownTopicOrPartition,
     }
 }
 

@@ -27,6 +27,7 @@ mod recover;
 mod rescue;
 mod checkpoint;
 mod open;
+mod retention;
 mod owner;
 mod start;
 

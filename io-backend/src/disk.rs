@@ -156,6 +156,15 @@ pub struct DirEntry {
     pub len: u64,
 }
 
+/// What a volume holds, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// All of it, used or not.
+    pub total: u64,
+    /// What this process may still use.
+    pub usable: u64,
+}
+
 /// The node's file system. For everything but the journal's commit path.
 pub trait Disk: Clone + Send + Sync + 'static {
     /// An open file of this disk.
@@ -238,6 +247,9 @@ pub trait Disk: Clone + Send + Sync + 'static {
     /// complete.
     #[track_caller]
     fn lock_dir(&self, path: &Path, deadline: Deadline) -> impl Future<Output = DiskResult<()>> + Send;
+    /// Of the volume that a directory is on.
+    #[track_caller]
+    fn space(&self, path: &Path, deadline: Deadline) -> impl Future<Output = DiskResult<Space>> + Send;
 }
 
 /// An open file; clones share it.

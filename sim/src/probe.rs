@@ -27,10 +27,13 @@ pub enum Probe {
     PlacesTaken,
     ConfigsChanged,
     PartitionsAdded,
+    RecordsDeleted,
+    ConsumerFellOut,
+    LogStartRecovered,
 }
 
 impl Probe {
-    pub const ALL: [Probe; 21] = [
+    pub const ALL: [Probe; 24] = [
         Probe::AckedRecords,
         Probe::PowerLossWithUnsyncedBytes,
         Probe::PowerLossWithUnsyncedNames,
@@ -52,6 +55,9 @@ impl Probe {
         Probe::PlacesTaken,
         Probe::ConfigsChanged,
         Probe::PartitionsAdded,
+        Probe::RecordsDeleted,
+        Probe::ConsumerFellOut,
+        Probe::LogStartRecovered,
     ];
 
     /// As scenarios require it.
@@ -78,6 +84,9 @@ impl Probe {
             Probe::PlacesTaken => "all connections taken",
             Probe::ConfigsChanged => "configurations changed",
             Probe::PartitionsAdded => "partitions added",
+            Probe::RecordsDeleted => "records deleted on request",
+            Probe::ConsumerFellOut => "consumer fell out of range",
+            Probe::LogStartRecovered => "log start recovered from a journal",
         }
     }
 
@@ -111,6 +120,11 @@ impl Probe {
             Probe::SequenceGap => "an idempotent producer had more on its way when a batch failed",
             Probe::EpochRaised => "an idempotent producer began anew under its own id",
             Probe::UnreadableBatch => "a client sent a batch that is sound but for its records",
+            Probe::RecordsDeleted => "a client asked for records to be deleted, and was told that they are",
+            Probe::ConsumerFellOut => "a consumer was behind what was deleted, and began again",
+            Probe::LogStartRecovered => {
+                "a start found in the data journal that a log had begun to start later"
+            }
             Probe::PlacesTaken => "a node had as many client connections as it takes",
             Probe::ConfigsChanged => "a configuration of a topic or of brokers was changed while they ran",
             Probe::PartitionsAdded => "a topic got a partition more, which was written to at once",

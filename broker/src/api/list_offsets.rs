@@ -29,8 +29,12 @@ const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
 /// KIP-405: the earliest on local disks, which is all there is.
 const EARLIEST_LOCAL: i64 = -4;
-/// The latest in remote storage, which there is not.
+/// KIP-1005: the latest in remote storage, which there is not.
 const LATEST_TIERED: i64 = -5;
+/// The first versions that know them.
+const MAX_TIMESTAMP_SINCE: i16 = 7;
+const EARLIEST_LOCAL_SINCE: i16 = 8;
+const LATEST_TIERED_SINCE: i16 = 9;
 
 const NOTHING: OffsetFound =
     OffsetFound { offset: crate::ids::Offset(-1), timestamp: -1, leader_epoch: LeaderEpoch::NONE };
@@ -89,7 +93,7 @@ async fn handle<B: Backend>(
         for partition in topic.partitions {
             let index = partition.partition_index;
             let answer = match found {
-                Ok(topic) => one(&located, topic, &partition, read_committed, deadline).await,
+                Ok(topic) => one(&located, version, topic, &partition, read_committed, deadline).await,
                 Err(code) => Err(code.into()),
             };
             let response = ListOffsetsPartitionResponse::default().with_partition_index(index);
@@ -108,6 +112,7 @@ async fn handle<B: Backend>(
 
 async fn one<B: Backend>(
     located: &Located<B>,
+    version: i16,
     topic: &TopicImage,
     asked: &ListOffsetsPartition,
     read_committed: bool,
@@ -116,11 +121,12 @@ async fn one<B: Backend>(
     let partition = located.partition(topic, asked.partition_index)?;
     let query = match asked.timestamp {
         LATEST => OffsetQuery::Latest { read_committed },
-        EARLIEST | EARLIEST_LOCAL => OffsetQuery::Earliest,
-        MAX_TIMESTAMP => OffsetQuery::MaxTimestamp,
-        LATEST_TIERED => return Ok(NOTHING),
+        EARLIEST => OffsetQuery::Earliest,
+        EARLIEST_LOCAL if version >= EARLIEST_LOCAL_SINCE => OffsetQuery::Earliest,
+        MAX_TIMESTAMP if version >= MAX_TIMESTAMP_SINCE => OffsetQuery::MaxTimestamp,
+        LATEST_TIERED if version >= LATEST_TIERED_SINCE => return Ok(NOTHING),
         timestamp if timestamp >= 0 => OffsetQuery::Timestamp(timestamp),
-        _ => return Err(ResponseError::InvalidRequest.into()),
+        _ => return Err(ResponseError::UnsupportedVersion.into()),
     };
     match partition.offset(query, epoch(asked.current_leader_epoch), deadline).await {
         Ok(found) => Ok(found.unwrap_or(NOTHING)),

@@ -18,9 +18,11 @@ mod config_entries;
 mod config_changes;
 pub mod alter_configs;
 pub mod api_versions;
+pub mod delete_records;
 pub mod delete_topics;
 pub mod describe_cluster;
 pub mod describe_configs;
+pub mod describe_log_dirs;
 pub mod describe_topic_partitions;
 pub mod create_topics;
 pub mod create_partitions;
@@ -52,10 +54,12 @@ impl<B: Backend> Table<B> {
         api_versions::row(|call, body| api_versions::ask(call, body, rows())),
         Row::of::<create_topics::CreateTopics>(),
         Row::of::<delete_topics::DeleteTopics>(),
+        Row::of::<delete_records::DeleteRecords>(),
         Row::of::<init_producer_id::InitProducerId>(),
         Row::of::<offset_for_leader_epoch::OffsetForLeaderEpoch>(),
         Row::of::<describe_configs::DescribeConfigs>(),
         Row::of::<alter_configs::AlterConfigs>(),
+        Row::of::<describe_log_dirs::DescribeLogDirs>(),
         Row::of::<create_partitions::CreatePartitions>(),
         Row::of::<incremental_alter_configs::IncrementalAlterConfigs>(),
         Row::of::<describe_cluster::DescribeCluster>(),

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Wake, Waker};
 
 use bytes::Bytes;
-use io_backend::disk::{DirEntry, DiskResult};
+use io_backend::disk::{DirEntry, DiskResult, Space};
 use io_backend::real::RealStream;
 use io_backend::task::{Named, TaskIds};
 use io_backend::{
@@ -26,6 +26,8 @@ const SECTOR: usize = 512;
 #[derive(Default)]
 pub struct World {
     now: u64,
+    /// The wall clock stands still.
+    pub wall_ms: i64,
     random: u64,
     timers: Vec<(u64, Waker)>,
     pub files: BTreeMap<PathBuf, Stored>,
@@ -209,7 +211,7 @@ impl Backend for Fake {
     }
 
     fn wall_ms(&self) -> i64 {
-        0
+        self.world().wall_ms
     }
 
     fn random_u64(&self) -> u64 {
@@ -370,6 +372,11 @@ impl Disk for FakeDisk {
             world.files.remove(from).ok_or_else(|| failure("rename", from, io::ErrorKind::NotFound))?;
         world.files.insert(to.into(), moved);
         Ok(())
+    }
+
+    async fn space(&self, _: &Path, _: Deadline) -> DiskResult<Space> {
+        let used: usize = self.world().files.values().map(|stored| stored.now.len()).sum();
+        Ok(Space { total: 1 << 30, usable: (1 << 30) - used as u64 })
     }
 
     async fn remove_file(&self, path: &Path, _: Deadline) -> DiskResult<()> {

@@ -5,6 +5,9 @@
 //! the mark returned that allows the journal to let go. Until the owner has the result, readers are
 //! served from the tail.
 //!
+//! What ends at the log's start or before is not written on: the next batch begins a new file, and so does one that does not
+//! follow the last segment, for what was between them was deleted before it came into a file.
+//!
 //! A file whose sync failed, or on which an operation did not end in time, is left as it is: its synced
 //! beginning stays, and the next attempt writes the rest, still in the tail, to a new file.
 
@@ -14,12 +17,12 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use io_backend::invariants;
-use io_backend::{Backend, Deadline, Disk, DiskError, File, OpenHow};
+use io_backend::{Backend, Deadline, Disk, DiskError, File, Moment, OpenHow};
 
 use super::batch::{BatchHeader, Batches};
 use super::index::{self, OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES};
 use super::open_files::{OpenFiles, SegmentFile};
-use super::segment::{Segment, SegmentName};
+use super::segment::{Begun, Segment, SegmentName};
 use super::snapshot::{self, Snapshot};
 use super::tail::Chunk;
 use super::{CheckpointMark, LogSettings};
@@ -38,7 +41,7 @@ const SNAPSHOTS_KEPT: usize = 2;
 pub struct LogFiles<B: Backend> {
     pub directory: PathBuf,
     pub open_files: OpenFiles<B>,
-    /// Rising in offset, without holes.
+    /// Rising in offset, without holes but before the log's start.
     pub segments: Segments<B>,
     /// LSNs of the snapshot files, rising.
     pub snapshots: Vec<Lsn>,
@@ -113,7 +116,7 @@ impl<B: Backend> Checkpoint<B> {
         let Checkpoint { backend, settings, mut files, chunks, snapshot, mark, deadline } = self;
         let mut work =
             Work { backend: &backend, settings, files: &files, deadline, made: Vec::new(), spent: false };
-        let written = work.write_segments(&chunks).await;
+        let written = work.write_segments(&chunks, mark.log_start).await;
         let (mut made, spent) = (work.made, work.spent);
         let outcome = match written {
             Ok(segments) => {
@@ -240,13 +243,18 @@ impl<B: Backend> Work<'_, B> {
     }
 
     /// Writes and syncs; returns what the segments are then.
-    async fn write_segments(&mut self, chunks: &[Chunk]) -> Result<Segments<B>, DiskError> {
+    async fn write_segments(
+        &mut self,
+        chunks: &[Chunk],
+        log_start: Offset,
+    ) -> Result<Segments<B>, DiskError> {
         let mut segments = self.files.segments.clone();
         let mut current: Option<Writing<B>> = None;
-        if !chunks.is_empty()
+        if let Some(next) = chunks.first()
             && let Some(last) = segments.last()
             && !last.spent
-            && self.backend.now().since(last.begun) < self.settings.segment_age
+            && last.end() == next.base
+            && last.end() > log_start
         {
             let path = self.files.directory.join(last.name.file("log"));
             let opened = self.files.open_files.open(&path, OpenHow::Existing, self.soon()).await;
@@ -258,6 +266,7 @@ impl<B: Backend> Work<'_, B> {
             current = Some(Writing::on((**last).clone(), file));
             segments.pop();
         }
+        let now = self.backend.now();
         for chunk in chunks {
             for batch in Batches::new(&chunk.bytes) {
                 let (at, header) = batch.map_err(|damage| {
@@ -265,7 +274,7 @@ impl<B: Backend> Work<'_, B> {
                     DiskError::new("write back", &self.files.directory, std::io::Error::other(what))
                 })?;
                 let writing = match current.take() {
-                    Some(writing) if !writing.must_roll(&header, &self.settings) => writing,
+                    Some(writing) if !writing.must_roll(&header, &self.settings, now) => writing,
                     full => {
                         if let Some(full) = full {
                             segments.push(Arc::new(self.seal(full).await?));
@@ -296,7 +305,7 @@ impl<B: Backend> Work<'_, B> {
         self.made.push(path.clone());
         let file = self.files.open_files.open(&path, OpenHow::CreateNew, self.soon()).await?;
         let read = self.files.open_files.file(path);
-        Ok(Writing::on(Segment::empty(name, read, self.backend.now()), file))
+        Ok(Writing::on(Segment::empty(name, read, Begun::now(self.backend)), file))
     }
 
     /// Writes what is buffered; now and then syncs, so that no sync has much to do.
@@ -406,11 +415,24 @@ impl<B: Backend> Writing<B> {
     }
 
     /// Whether the batch belongs in the next file.
-    fn must_roll(&self, header: &BatchHeader, settings: &LogSettings) -> bool {
+    fn must_roll(&self, header: &BatchHeader, settings: &LogSettings, now: Moment) -> bool {
         let grown = self.bytes() + header.bytes as u64;
         let span = header.end().0 - self.segment.base.0;
         self.bytes() > 0
-            && (grown > settings.segment_bytes.min(u64::from(u32::MAX)) || span > i64::from(i32::MAX))
+            && (grown > settings.segment_bytes.min(u64::from(u32::MAX))
+                || span > i64::from(i32::MAX)
+                || self.is_aged(header, settings.segment_age, now))
+    }
+
+    /// As Kafka has it: by the times of records, or it would depend on when they are brought here.
+    fn is_aged(&self, header: &BatchHeader, age: Duration, now: Moment) -> bool {
+        match self.segment.state.first_timestamp {
+            first if first >= 0 => {
+                let age_ms = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+                header.max_timestamp.saturating_sub(first) > age_ms
+            }
+            _ => now.since(self.segment.begun.moment) >= age,
+        }
     }
 
     fn put(&mut self, header: &BatchHeader, batch: &[u8], settings: &LogSettings) {

@@ -3,7 +3,8 @@
 //! A record batch is durable in the journal first and stays in the [`tail`] in memory until a
 //! [`checkpoint`] has brought it into a [`segment`] file and synced that. Segments are written only by
 //! a checkpoint, so they need no recovery of their own: at start they are cut back to the last recorded
-//! checkpoint and the journal is replayed on top ([`open`]).
+//! checkpoint and the journal is replayed on top ([`open`]). What [`retention`] lets go of leaves at the beginning, by
+//! whole segments.
 //!
 //! Invariants: bytes of a segment beyond its synced length are never served; a file whose sync failed
 //! or did not end in time is never written again; indexes can be rebuilt from the segments; a batch read
@@ -16,6 +17,7 @@ pub mod index;
 pub mod open_files;
 pub mod producers;
 pub mod records;
+pub mod retention;
 pub mod segment;
 pub mod snapshot;
 pub mod tail;
@@ -37,12 +39,30 @@ use crate::ids::{Incarnation, Lsn, Offset, PartitionId};
 pub struct LogSettings {
     /// A new segment file begins when the current one would grow beyond this.
     pub segment_bytes: u64,
-    /// A new segment file begins when the current one is older than this.
+    /// A new segment file begins with a record that is so much newer than the first one of the current file; where records
+    /// have no times, when the current file is older than this.
     pub segment_age: Duration,
     /// Bytes between two entries of an index file.
     pub index_interval_bytes: u64,
     /// Records carry the broker's time instead of the producer's (`message.timestamp.type`).
     pub log_append_time: bool,
+    pub retention: Retention,
+}
+
+/// How long and how much a partition keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// None: for ever.
+    pub time: Option<Duration>,
+    /// None: no limit.
+    pub bytes: Option<u64>,
+    /// How long a segment's files outlive the segment.
+    pub file_delete_delay: Duration,
+}
+
+impl Retention {
+    /// Everything stays.
+    pub const FOREVER: Retention = Retention { time: None, bytes: None, file_delete_delay: Duration::ZERO };
 }
 
 impl Default for LogSettings {
@@ -52,12 +72,13 @@ impl Default for LogSettings {
             segment_age: Duration::from_secs(30 * 60),
             index_interval_bytes: 4096,
             log_append_time: false,
+            retention: Retention::FOREVER,
         }
     }
 }
 
 /// What a checkpoint says of one partition: everything up to `lsn` is in its segments, which end at
-/// `log_end`. Replay begins after it.
+/// `log_end`, and no segment is needed that ends at `log_start` or before. Replay begins after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct CheckpointMark {
     pub partition: PartitionId,

@@ -1,5 +1,8 @@
 //! Opening a partition's directory: what a checkpoint vouches for is taken over, the rest removed.
 //!
+//! Segments that end at the mark's log start or before are not needed: what an interrupted deletion left of them, or a
+//! power loss brought back, any of their files and whichever of the segments, is removed.
+//!
 //! Everything after the mark comes from the journal, so segments are cut back to it, whatever a crash
 //! left of them. Indexes are loaded as far as they are sound and completed from the segments. The
 //! snapshot gives producers and epochs; where none fits the mark they are rebuilt by a walk over the
@@ -11,12 +14,13 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use io_backend::{Backend, Deadline, Disk, DiskError, File, OpenHow};
 
+use super::batch::{BatchHeader, HEADER_BYTES};
 use super::checkpoint::{FileOf, LogFiles, Segments};
 use super::epochs::EpochHistory;
 use super::index::{self, IndexPoint, OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES};
 use super::open_files::OpenFiles;
 use super::producers::{Producers, RememberedBatch, sequence_after};
-use super::segment::{Scan, ScanError, Segment, SegmentDamage, SegmentName, Summary};
+use super::segment::{Begun, Scan, ScanError, Segment, SegmentDamage, SegmentName, Summary};
 use super::snapshot::{self, Snapshot};
 use super::{CheckpointMark, LogSettings};
 use crate::ids::{Lsn, Offset, ProducerId};
@@ -95,10 +99,11 @@ pub async fn open<B: Backend>(
         }
     }
     names.sort_unstable();
+    let start = mark.map_or(Offset::ZERO, |mark| mark.log_start);
+    forget_dead(&mut names, start, vouched);
     snapshots.sort_unstable();
     remove_others(backend, directory, found.iter().map(|entry| &*entry.name), &names, &snapshots, deadline)
         .await?;
-    let start = mark.map_or(Offset::ZERO, |mark| mark.log_start);
     files.segments = open_segments(&files, backend, settings, &names, start, vouched, deadline).await?;
     files.check_invariants();
     files.directory_made = mark.is_some() && !found.is_empty();
@@ -108,6 +113,16 @@ pub async fn open<B: Backend>(
     };
     files.snapshots = snapshots;
     Ok(OpenedLog { files, recovered })
+}
+
+/// Leaves out segments without a record from `start` on. Only the one that holds `start`, and those behind it, have to
+/// follow one another.
+fn forget_dead(names: &mut Vec<SegmentName>, start: Offset, vouched: Offset) {
+    let dead = match start < vouched {
+        true => names.partition_point(|name| name.base <= start).saturating_sub(1),
+        false => names.len(),
+    };
+    names.drain(..dead);
 }
 
 async fn remove_others<B: Backend>(
@@ -149,7 +164,14 @@ async fn open_segments<B: Backend>(
     let mut segments = Segments::<B>::new();
     for (nth, name) in names.iter().enumerate() {
         let ends = names.get(nth + 1).map_or(vouched, |next| next.base);
-        segments.push(Arc::new(open_segment(files, backend, settings, *name, ends, deadline).await?));
+        let mut segment = open_segment(files, backend, settings, *name, ends, deadline).await?;
+        if nth + 1 == names.len() {
+            // The one that is written on: its age counts from its first batch.
+            let header = segment.file.read_at(0, HEADER_BYTES, deadline).await?;
+            segment.state.first_timestamp =
+                BatchHeader::read(&header).map_or(-1, |first| first.max_timestamp);
+        }
+        segments.push(Arc::new(segment));
     }
     Ok(segments)
 }
@@ -172,7 +194,7 @@ async fn open_segment<B: Backend>(
     let mut points = index::decode(name.base, &offsets, &times, len);
     let relative_end = u32::try_from(ends.0 - name.base.0).unwrap_or(u32::MAX);
     points.truncate(points.partition_point(|point| point.offset < relative_end));
-    let begun = backend.now();
+    let begun = Begun::now(backend);
     let mut segment = Segment::empty(name, file, begun);
     let loaded = match complete(&mut segment, points, settings, ends, len, deadline).await {
         // The index leads astray: it is of another life of the file.
@@ -225,6 +247,7 @@ async fn complete<F: File>(
         next = segment.base.plus(i64::from(point.offset));
         segment.state = Summary {
             end: next,
+            first_timestamp: -1,
             max_timestamp: point.max_timestamp,
             max_timestamp_at: segment.base.plus(i64::from(point.max_timestamp_offset)),
             indexed_at: position,
@@ -305,11 +328,14 @@ async fn found_on<B: Backend>(
         let bytes = read_index(&files.open_files, &path, deadline).await?;
         match Snapshot::decode(&bytes) {
             Some(snapshot) if snapshot.log_end == mark.log_end => {
+                let log_start = snapshot.log_start.max(mark.log_start);
+                let mut epochs = EpochHistory::restored(snapshot.epochs);
+                epochs.forget_before(log_start);
                 return Ok(RecoveredLog {
-                    log_start: snapshot.log_start.max(mark.log_start),
+                    log_start,
                     log_end: mark.log_end,
                     lsn: mark.lsn,
-                    epochs: EpochHistory::restored(snapshot.epochs),
+                    epochs,
                     producers: Producers::restored(snapshot.producers),
                 });
             }
@@ -348,5 +374,6 @@ async fn found_on<B: Backend>(
             }
         }
     }
+    recovered.epochs.forget_before(mark.log_start);
     Ok(recovered)
 }

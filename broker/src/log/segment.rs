@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use bytes::{Buf, Bytes};
-use io_backend::{Deadline, DiskError, File, Moment};
+use io_backend::{Backend, Deadline, DiskError, File, Moment};
 
 use super::batch::{BatchHeader, Damage, HEADER_BYTES};
 use super::index::{IndexPoint, SparseIndex};
@@ -28,10 +28,23 @@ pub struct Segment<F> {
     pub index: SparseIndex,
     /// Entries in each of the index files.
     pub index_entries: u64,
-    /// When this process began to write it.
-    pub begun: Moment,
+    /// When this process began to write it, or opened it.
+    pub begun: Begun,
     /// A sync of the file failed or did not end: it is never written again.
     pub spent: bool,
+}
+
+/// A moment by both clocks: the file's age, and where its records have no times theirs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Begun {
+    pub moment: Moment,
+    pub wall_ms: i64,
+}
+
+impl Begun {
+    pub fn now(backend: &impl Backend) -> Begun {
+        Begun { moment: backend.now(), wall_ms: backend.wall_ms() }
+    }
 }
 
 /// What is known of the batches of a segment from its beginning to some point.
@@ -39,6 +52,9 @@ pub struct Segment<F> {
 pub struct Summary {
     /// The offset after the last record.
     pub end: Offset,
+    /// Largest timestamp of the first batch: the segment's age counts from it. -1 where there is none, or where it is of
+    /// no interest any more.
+    pub first_timestamp: i64,
     /// Largest timestamp, -1 where there is none, and the base offset of the first batch that has it.
     pub max_timestamp: i64,
     pub max_timestamp_at: Offset,
@@ -48,7 +64,7 @@ pub struct Summary {
 
 impl Summary {
     pub fn empty(base: Offset) -> Summary {
-        Summary { end: base, max_timestamp: -1, max_timestamp_at: base, indexed_at: 0 }
+        Summary { end: base, first_timestamp: -1, max_timestamp: -1, max_timestamp_at: base, indexed_at: 0 }
     }
 
     /// Takes in the batch at `position`; returns the index entry that points to it, if one is due.
@@ -70,6 +86,9 @@ impl Summary {
         if due {
             self.indexed_at = position;
         }
+        if position == 0 {
+            self.first_timestamp = header.max_timestamp;
+        }
         if header.max_timestamp > self.max_timestamp {
             self.max_timestamp = header.max_timestamp;
             self.max_timestamp_at = header.base_offset;
@@ -81,7 +100,7 @@ impl Summary {
 
 impl<F: File> Segment<F> {
     /// A segment without a byte.
-    pub fn empty(name: SegmentName, file: F, begun: Moment) -> Segment<F> {
+    pub fn empty(name: SegmentName, file: F, begun: Begun) -> Segment<F> {
         Segment {
             base: name.base,
             name,
@@ -97,6 +116,14 @@ impl<F: File> Segment<F> {
 
     pub fn end(&self) -> Offset {
         self.state.end
+    }
+
+    /// What retention goes by: the largest time of its records, or when it was found where they have none.
+    pub fn newest_ms(&self) -> i64 {
+        match self.state.max_timestamp {
+            newest if newest >= 0 => newest,
+            _ => self.begun.wall_ms,
+        }
     }
 
     /// Where to begin to read so that the batch that holds `offset` is met.

@@ -24,6 +24,7 @@ pub struct Chunk {
 #[derive(Debug, Default)]
 pub struct Tail {
     chunks: VecDeque<Chunk>,
+    bytes: u64,
 }
 
 impl Tail {
@@ -33,7 +34,13 @@ impl Tail {
             assert_eq!(last.end, chunk.base, "the tail has no holes");
             assert!(last.lsn <= chunk.lsn, "the tail is in the journal's order");
         }
+        self.bytes += chunk.bytes.len() as u64;
         self.chunks.push_back(chunk);
+    }
+
+    /// Bytes of all batches in it.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     pub fn is_empty(&self) -> bool {
@@ -50,7 +57,7 @@ impl Tail {
         self.chunks.back().map(|chunk| chunk.end)
     }
 
-    pub fn chunks(&self) -> impl Iterator<Item = &Chunk> {
+    pub fn chunks(&self) -> impl Iterator<Item = &Chunk> + Clone {
         self.chunks.iter()
     }
 
@@ -105,15 +112,17 @@ impl Tail {
             && last.end > to
         {
             assert!(last.base >= to, "the tail is cut between chunks");
+            self.bytes -= last.bytes.len() as u64;
             self.chunks.pop_back();
         }
     }
 
-    /// Forgets what ends at or before `upto`: it is in a synced segment.
+    /// Forgets what ends at or before `upto`: it is in a synced segment, or nobody may read it any more.
     pub fn drop_before(&mut self, upto: Offset) {
         while let Some(first) = self.chunks.front()
             && first.end <= upto
         {
+            self.bytes -= first.bytes.len() as u64;
             self.chunks.pop_front();
         }
     }

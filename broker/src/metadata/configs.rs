@@ -446,6 +446,8 @@ pub struct TopicSettings {
     pub retention_bytes: Option<u64>,
     /// How long a segment's files outlive the segment.
     pub file_delete_delay: Duration,
+    /// Its records may be deleted, by age, size or request: it has a policy.
+    pub deletes: bool,
     pub timestamps: TimestampType,
     /// How far a producer's time may lie behind the broker's clock; None: no bound.
     pub timestamp_before_max: Option<Duration>,
@@ -482,6 +484,7 @@ impl TopicSettings {
             max_batch_bytes: size("max.message.bytes").unwrap_or(config.topics.max_batch_bytes),
             retention: time_or_none("retention.ms", config.log.retention).filter(|_| deletes),
             retention_bytes: retention_bytes.filter(|_| deletes),
+            deletes,
             file_delete_delay: unsigned("file.delete.delay.ms")
                 .map_or(config.log.file_delete_delay, Duration::from_millis),
             timestamps: timestamps.unwrap_or(config.log.timestamp_type),

@@ -8,6 +8,7 @@ use io_backend::{Backend, Deadline, DiskError, Published, Replier, Reply, Sender
 
 use super::machine::Append;
 use super::owner::{Looked, PartitionInput, Ticket};
+use super::retention::{DeadFiles, DeleteRecordsError, Retained};
 use super::{
     Acks, AppendError, Appended, OffsetFound, OffsetQuery, PartitionView, ReadError, ReadOutcome,
     ReadRequest, Unacknowledged,
@@ -155,11 +156,19 @@ impl<B: Backend> PartitionHandle<B> {
 
     /// Whole batches in order from the one that holds the offset; each piece holds one or more.
     pub async fn read(&self, request: ReadRequest, deadline: Deadline) -> Result<ReadOutcome, ReadError> {
+        let from = request.from;
         let ask = |reply| PartitionInput::Read { request, reply };
         let planned = self.question("read plan", ask, deadline).await??;
         match planned.plan.execute(deadline).await {
             Ok(batches) => Ok(ReadOutcome { view: planned.view, batches }),
-            Err(failure) => Err(self.read_error(failure)),
+            Err(failure) => {
+                let now = self.views.get();
+                // Deleted while it was read: what cannot be read is not there any more.
+                if from < now.log_start {
+                    return Err(ReadError::OutOfRange(from, now.log_start, now.high_watermark));
+                }
+                Err(self.read_error(failure))
+            }
         }
     }
 
@@ -170,17 +179,25 @@ impl<B: Backend> PartitionHandle<B> {
         current_epoch: Option<LeaderEpoch>,
         deadline: Deadline,
     ) -> Result<Option<OffsetFound>, ReadError> {
-        let ask = |reply| PartitionInput::Offset { query, current_epoch, reply };
-        match self.question("offset", ask, deadline).await?? {
-            Looked::Found(found) => Ok(Some(found)),
-            Looked::Nothing => Ok(None),
-            Looked::Search(plan) => {
-                let found = plan.execute(deadline).await.map_err(|failure| self.read_error(failure))?;
-                Ok(found.map(|found| OffsetFound {
-                    offset: found.offset,
-                    timestamp: found.timestamp,
-                    leader_epoch: found.leader_epoch,
-                }))
+        loop {
+            let ask = |reply| PartitionInput::Offset { query, current_epoch, reply };
+            let plan = match self.question("offset", ask, deadline).await?? {
+                Looked::Found(found) => return Ok(Some(found)),
+                Looked::Nothing => return Ok(None),
+                Looked::Search(plan) => plan,
+            };
+            let log_start = plan.log_start;
+            match plan.execute(deadline).await {
+                Ok(found) => {
+                    return Ok(found.map(|found| OffsetFound {
+                        offset: found.offset,
+                        timestamp: found.timestamp,
+                        leader_epoch: found.leader_epoch,
+                    }));
+                }
+                // Deleted while it was searched: the answer is in what is left.
+                Err(_) if self.views.get().log_start > log_start && !deadline.has_passed(&self.backend) => {}
+                Err(failure) => return Err(self.read_error(failure)),
             }
         }
     }
@@ -233,6 +250,35 @@ impl<B: Backend> PartitionHandle<B> {
     pub async fn configure(&self, settings: LogSettings, deadline: Deadline) -> Result<(), ReadError> {
         let ask = |reply| PartitionInput::Settings { settings: Box::new(settings), reply };
         self.question("new settings", ask, deadline).await
+    }
+
+    /// Moves the log's start past what may go. Answered when that is durable, or does not come to pass.
+    pub async fn retain(&self, deadline: Deadline) -> Result<Retained, ReadError> {
+        self.question("what may go", |reply| PartitionInput::Retain { reply }, deadline).await
+    }
+
+    /// Deletes all records before an offset, or before the high watermark. Where the log starts then, durably.
+    pub async fn delete_records(
+        &self,
+        before: Option<Offset>,
+        deadline: Deadline,
+    ) -> Result<Offset, DeleteRecordsError> {
+        let ask = |reply| PartitionInput::DeleteRecords { before, reply };
+        match self.question("deletion of records", ask, deadline).await {
+            Ok(outcome) => outcome,
+            Err(ReadError::Gone) => Err(DeleteRecordsError::Gone),
+            Err(_) => Err(DeleteRecordsError::TimedOut),
+        }
+    }
+
+    /// A recorded checkpoint vouches that the log starts at `start`: segments before it are not needed any more.
+    pub async fn forget_before(&self, start: Offset, deadline: Deadline) -> Result<DeadFiles, ReadError> {
+        self.question("dead segments", |reply| PartitionInput::ForgetBefore { start, reply }, deadline).await
+    }
+
+    /// Bytes of all records it holds, in segments or not.
+    pub async fn bytes(&self, deadline: Deadline) -> Result<u64, ReadError> {
+        self.question("size", |reply| PartitionInput::Size { reply }, deadline).await
     }
 
     /// Answers what waits and ends the owner; `delete` also removes the files.

@@ -55,11 +55,13 @@ pub struct Now {
 pub struct Answers<T> {
     pub appends: Vec<(T, Result<Appended, AppendError>)>,
     pub led: Vec<(LeaderEpoch, Result<(), AppendError>)>,
+    /// The log's start does not move as it should have.
+    pub start_stays: Option<AppendError>,
 }
 
 impl<T> Default for Answers<T> {
     fn default() -> Self {
-        Answers { appends: Vec::new(), led: Vec::new() }
+        Answers { appends: Vec::new(), led: Vec::new(), start_stays: None }
     }
 }
 
@@ -220,6 +222,10 @@ impl<T> Machine<T> {
         self.log_start
     }
 
+    pub fn high_watermark(&self) -> Offset {
+        self.high_watermark
+    }
+
     /// From the next batch on, records carry the broker's time, or their producers'.
     pub fn set_log_append_time(&mut self, log_append_time: bool) {
         self.log_append_time = log_append_time;
@@ -263,12 +269,19 @@ impl<T> Machine<T> {
         self.check_invariants();
     }
 
-    /// Records before `start` are to be deleted; takes effect once that is durable.
+    /// Records before `start` are to be deleted; takes effect once that is durable. What becomes of it:
+    /// [`Self::moves_log_start_to`].
     pub fn handle_log_start(&mut self, start: Offset) {
-        if start > self.log_start && start <= self.high_watermark {
-            self.owed_log_start = Some(self.owed_log_start.map_or(start, |owed| owed.max(start)));
+        if start > self.log_start && start <= self.high_watermark && !self.moves_log_start_to(start) {
+            self.owed_log_start = Some(start);
         }
         self.check_invariants();
+    }
+
+    /// Whether the log's start is on its way to `start` or beyond.
+    pub fn moves_log_start_to(&self, start: Offset) -> bool {
+        let moves = |entry: &InFlight| matches!(entry.what, What::LogStart { start: to } if to >= start);
+        self.owed_log_start.is_some_and(|owed| owed >= start) || self.in_flight.iter().any(moves)
     }
 
     /// The journal is durable up to `reached`, and nothing of ours from `failed_from` on will ever be.
@@ -309,6 +322,10 @@ impl<T> Machine<T> {
             {
                 self.leadership = Leadership::No;
                 answers.led.push((epoch, Err(AppendError::Unknown)));
+            }
+            if let What::LogStart { .. } = lost.what {
+                // A restart may find it after all, and then it holds: whoever asked for it is not told that it does not.
+                answers.start_stays = Some(AppendError::Unknown);
             }
         }
         let survivor = |entry: &InFlight| match entry.what {
@@ -372,9 +389,11 @@ impl<T> Machine<T> {
         self.check_invariants();
     }
 
+    /// Producers stay as they are remembered: they go when they have been silent for long, whatever becomes of their records.
     fn begin_log_at(&mut self, start: Offset) {
         self.log_start = self.log_start.max(start);
         self.epochs.forget_before(self.log_start);
+        self.tail.drop_before(self.log_start);
     }
 }
 

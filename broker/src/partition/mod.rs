@@ -8,6 +8,8 @@ use crate::ids::{LeaderEpoch, Offset, PartitionId, ProducerId};
 use crate::log::producers::SequenceError;
 
 mod first_refused;
+mod schedule;
+mod retention;
 pub mod machine;
 mod owner;
 mod handle;
@@ -19,6 +21,8 @@ pub use first_refused::FirstRefused;
 pub use handle::{PartitionHandle, PendingAppend};
 pub use open::{EntriesError, OpenPartition, PartitionOpenError, open};
 pub use owner::PartitionInput;
+pub use retention::{DeadFiles, DeleteRecordsError, Retained};
+pub use schedule::{Due, RetentionSchedule};
 
 /// When an append is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +134,7 @@ pub enum ReadError {
 /// Which offset is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OffsetQuery {
+    /// Where the log starts, on local disks and at all: there are no others.
     Earliest,
     Latest {
         read_committed: bool,

@@ -11,9 +11,10 @@ use io_backend::{Backend, Deadline, Published, TaskName, channel};
 
 use prometheus_client::metrics::gauge::Gauge;
 
-use super::PartitionHandle;
 use super::machine::{Machine, ReplayError};
 use super::owner::{Owner, Waits};
+use super::retention::Retaining;
+use super::{PartitionHandle, RetentionSchedule};
 use crate::budget::Account;
 use crate::ids::{Incarnation, Lsn, Offset, PartitionId};
 use crate::journal::{JournalHandle, RecoveredEntry};
@@ -33,6 +34,7 @@ pub struct OpenPartition<B: Backend> {
     /// Of the appends that wait in its mailbox and line.
     pub waiting_bytes: usize,
     pub open_files: OpenFiles<B>,
+    pub schedule: RetentionSchedule,
     /// Of this replica alone, and of this life of it. Made when there is something to keep in it.
     pub directory: PathBuf,
     pub journal: JournalHandle,
@@ -72,6 +74,7 @@ pub async fn open<B: Backend>(with: OpenPartition<B>) -> Result<PartitionHandle<
         mark,
         recovered,
         deadline,
+        schedule,
         ..
     } = with;
     let mark = mark.filter(|mark| mark.partition == id && mark.replica == replica);
@@ -94,7 +97,7 @@ pub async fn open<B: Backend>(with: OpenPartition<B>) -> Result<PartitionHandle<
         last = *lsn;
     }
     let room = Account::new(waiting_bytes, Gauge::default());
-    Ok(start(backend, id, name, replica, settings, room, journal, machine, opened.files, last))
+    Ok(start(backend, id, name, replica, settings, room, schedule, journal, machine, opened.files, last))
 }
 
 #[expect(clippy::too_many_arguments, reason = "the owner's fields, once")]
@@ -105,6 +108,7 @@ fn start<B: Backend>(
     replica: Incarnation,
     settings: LogSettings,
     room: Arc<Account>,
+    schedule: RetentionSchedule,
     journal: JournalHandle,
     machine: Machine<super::owner::Ticket>,
     files: log::checkpoint::LogFiles<B>,
@@ -139,6 +143,8 @@ fn start<B: Backend>(
         questions,
         own,
         open: Waits::default(),
+        schedule,
+        retaining: Retaining::default(),
     };
     backend.spawn(TaskName::of("partition", name), owner.run());
     handle

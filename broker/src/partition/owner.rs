@@ -20,6 +20,8 @@ use io_backend::{
 };
 
 use super::machine::{Answers, Append, Machine, Now, Refused};
+use super::retention::{DeadFiles, DeleteReply, Retained, Retaining};
+use super::schedule::RetentionSchedule;
 use super::{
     AppendError, Appended, OffsetFound, OffsetQuery, PartitionView, ReadError, ReadRequest, Unacknowledged,
 };
@@ -31,6 +33,8 @@ use crate::log::read::ReadPlan;
 use crate::log::search::{SearchPlan, largest_timestamp};
 use crate::log::snapshot::Snapshot;
 use crate::log::{CheckpointMark, LogSettings};
+
+mod beginning;
 
 /// How long to leave the journal alone when the room it told of was gone at once.
 const ROOM_RETRY: Duration = Duration::from_millis(1);
@@ -70,9 +74,23 @@ pub enum PartitionInput<B: Backend> {
         deadline: Deadline,
         reply: Replier<Result<CheckpointMark, DiskError>>,
     },
+    Retain {
+        reply: Replier<Retained>,
+    },
+    DeleteRecords {
+        before: Option<Offset>,
+        reply: DeleteReply,
+    },
+    ForgetBefore {
+        start: Offset,
+        reply: Replier<DeadFiles>,
+    },
     Settings {
         settings: Box<LogSettings>,
         reply: Replier<()>,
+    },
+    Size {
+        reply: Replier<u64>,
     },
     Close {
         delete: bool,
@@ -112,6 +130,8 @@ pub(super) struct Owner<B: Backend> {
     /// To make replies of our own.
     pub(super) own: Sender<B, ()>,
     pub(super) open: Waits<B>,
+    pub(super) schedule: RetentionSchedule,
+    pub(super) retaining: Retaining,
 }
 
 /// What the owner waits for beside its mailboxes.
@@ -156,6 +176,7 @@ impl<B: Backend> Owner<B> {
         let mut answers = Answers::default();
         self.appends.claim();
         self.questions.claim();
+        self.reschedule();
         loop {
             let woken = self.wait(&mut appends, &mut questions).await;
             // First what is durable, so that whoever asks now sees it.
@@ -182,6 +203,7 @@ impl<B: Backend> Owner<B> {
             self.submit(&mut answers);
             self.answer(&mut answers);
             self.publish();
+            self.reschedule_if_grown();
             if woken.abandoned {
                 return;
             }
@@ -309,6 +331,7 @@ impl<B: Backend> Owner<B> {
                 reply.answer(result.clone());
             }
         }
+        self.answer_moves(answers);
     }
 
     /// Wakes readers only for what they may see.
@@ -351,13 +374,24 @@ impl<B: Backend> Owner<B> {
                     self.open.next.push((deadline, reply));
                 }
             }
+            PartitionInput::Retain { reply } => self.retain(reply),
+            PartitionInput::DeleteRecords { before, reply } => self.delete_records(before, reply),
+            PartitionInput::ForgetBefore { start, reply } => {
+                self.forget_before(start, reply);
+                self.reschedule();
+            }
             PartitionInput::Settings { settings, reply } => {
-                self.machine.set_log_append_time(settings.log_append_time);
-                self.settings = *settings;
+                self.set_settings(*settings);
+                self.reschedule();
                 reply.answer(());
             }
+            PartitionInput::Size { reply } => reply.answer(self.log_bytes()),
             PartitionInput::Close { .. } => {}
         }
+    }
+
+    pub(super) fn has_checkpoint(&self) -> bool {
+        self.open.checkpoint.is_some()
     }
 
     fn epoch_is_current(&self, view: &PartitionView, current: Option<LeaderEpoch>) -> Result<(), ReadError> {
@@ -483,8 +517,12 @@ impl<B: Backend> Owner<B> {
         if let Some((deadline, _)) = next.first() {
             let deadline = *deadline;
             self.open.running.extend(next.into_iter().map(|(_, reply)| reply));
+            // Before it copies what there is.
+            self.forget_dead();
             self.begin_checkpoint(deadline);
         }
+        self.forget_dead();
+        self.reschedule();
     }
 
     fn gone(&self, operation: &'static str) -> DiskError {
@@ -502,6 +540,7 @@ impl<B: Backend> Owner<B> {
         self.machine.handle_close(&mut answers);
         self.answer(&mut answers);
         self.publish();
+        self.close_retaining();
         if let Some(checkpoint) = self.open.checkpoint.take() {
             // Its files must not be removed under it.
             if let Ok(done) = within(&self.backend, deadline, checkpoint).await {

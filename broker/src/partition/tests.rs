@@ -14,9 +14,10 @@ use crate::journal::fake::Fake;
 use crate::journal::{self, JournalContext, JournalHandle, JournalSettings};
 use crate::log::batch::{Batches, verify};
 use crate::log::test_batches::BatchSpec;
-use crate::log::{CheckpointMark, LogSettings};
+use crate::log::{CheckpointMark, LogSettings, Retention};
 
 mod checkpoints;
+mod retention;
 mod segments;
 
 const ID: PartitionId = PartitionId { topic: TopicId(Uuid::from_u128(9)), index: 4 };
@@ -30,6 +31,7 @@ const SETTINGS: LogSettings = LogSettings {
     segment_age: Duration::from_secs(3600),
     index_interval_bytes: 150,
     log_append_time: false,
+    retention: Retention::FOREVER,
 };
 
 fn directory() -> PathBuf {
@@ -67,6 +69,7 @@ async fn try_start(fake: &Fake, mark: Option<CheckpointMark>) -> Result<Replica,
         replica: REPLICA,
         settings: SETTINGS,
         waiting_bytes: WAITING_BYTES,
+        schedule: RetentionSchedule::default(),
         directory: directory(),
         journal: opened.journal.clone(),
         mark,

@@ -26,7 +26,7 @@ use io_backend::{Backend, Deadline, Disk, DiskError, Published, Receiver, Replie
 use super::reconcile::ReplicaId;
 use super::recover::checkpoint_entries;
 use super::{HeldBy, Replicas};
-use crate::ids::{Lsn, PartitionId};
+use crate::ids::{Lsn, Offset, PartitionId};
 use crate::journal::{JournalEntry, JournalHandle, JournalStatus, SubmitError};
 use crate::limits;
 use crate::log::CheckpointMark;
@@ -55,6 +55,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 pub(super) enum CheckpointInput {
     Now(Replier<Result<(), CheckpointFailed>>),
+    /// Records that these logs start there, which their owners have made durable, without writing any segment: where
+    /// space is short, that is what makes some. Answers what the record vouches for.
+    Vouch(Vec<(PartitionId, Offset)>, Replier<Result<Vec<(PartitionId, Offset)>, CheckpointFailed>>),
 }
 
 /// Why a round did not end with a record.
@@ -162,10 +165,18 @@ impl<B: Backend> Checkpointer<B> {
             let asked = {
                 let asked = pin!(self.mailbox.receive(MAILBOX));
                 match select(asked, pin!(due(&self.backend, &self.journal, next))).await {
-                    Either::Left((Ok(CheckpointInput::Now(replier)), _)) => Some(replier),
+                    Either::Left((Ok(input), _)) => Some(input),
                     Either::Left((Err(ReceiveError::Closed | ReceiveError::TimedOut), _)) => return,
                     Either::Right(_) => None,
                 }
+            };
+            let asked = match asked {
+                Some(CheckpointInput::Vouch(starts, replier)) => {
+                    replier.answer(self.vouch(starts).await);
+                    continue;
+                }
+                Some(CheckpointInput::Now(replier)) => Some(replier),
+                None => None,
             };
             let began = self.backend.now();
             let result = self.round().await;
@@ -294,6 +305,30 @@ impl<B: Backend> Checkpointer<B> {
     }
 }
 
+impl<B: Backend> Checkpointer<B> {
+    /// Repeats the last marks of these with later starts.
+    async fn vouch(
+        &mut self,
+        starts: Vec<(PartitionId, Offset)>,
+    ) -> Result<Vec<(PartitionId, Offset)>, CheckpointFailed> {
+        let mut marks = Vec::new();
+        for (id, start) in starts {
+            // Without a mark there is no segment that a start would open, and nothing to vouch for.
+            let Some(mark) = self.marks.get_mut(&id) else { continue };
+            mark.log_start = mark.log_start.max(start.min(mark.log_end));
+            marks.push(*mark);
+        }
+        if !marks.is_empty() {
+            let deadline = Deadline::after(&self.backend, limits::CHECKPOINT_DEADLINE);
+            // A mark of a round that was not recorded may be the first to name its partition's directory.
+            self.backend.disk().sync_dir(&self.directory, deadline).await?;
+            let entries = checkpoint_entries(&marks, self.entry_bytes);
+            write_durably(&self.backend, &self.journal, entries, deadline).await?;
+        }
+        Ok(marks.into_iter().map(|mark| (mark.partition, mark.log_start)).collect())
+    }
+}
+
 /// Until the next round is due.
 async fn due<B: Backend>(backend: &B, journal: &JournalHandle, next: Next) {
     const GROWTH: Deadline = Deadline::Unbounded("a checkpoint begins when the journal has grown");
@@ -303,6 +338,17 @@ async fn due<B: Backend>(backend: &B, journal: &JournalHandle, next: Next) {
         }
         Next::After(pause) => backend.sleep(pause).await,
     }
+}
+
+pub(super) async fn ask_to_vouch<B: Backend>(
+    checkpoints: &Sender<B, CheckpointInput>,
+    starts: Vec<(PartitionId, Offset)>,
+    deadline: Deadline,
+) -> Result<Vec<(PartitionId, Offset)>, CheckpointFailed> {
+    let (replier, reply) = checkpoints.reply("record of the logs' starts");
+    let asked = checkpoints.send(CheckpointInput::Vouch(starts, replier), deadline).await;
+    asked.map_err(|_| CheckpointFailed::NotDurable)?;
+    reply.wait(deadline).await.unwrap_or(Err(CheckpointFailed::NotDurable))
 }
 
 pub(super) async fn ask_for_checkpoint<B: Backend>(

@@ -8,15 +8,18 @@ use super::reconcile::Wanted;
 use super::recover::RecoveredReplica;
 use super::{ReplicasContext, rescue};
 use crate::config::Config;
-use crate::log::LogSettings;
 use crate::log::open_files::OpenFiles;
+use crate::log::{LogSettings, Retention};
 use crate::metadata::TopicImage;
 use crate::metadata::configs::{TimestampType, TopicSettings};
-use crate::partition::{self, EntriesError, OpenPartition, PartitionHandle, PartitionOpenError};
+use crate::partition::{
+    self, EntriesError, OpenPartition, PartitionHandle, PartitionOpenError, RetentionSchedule,
+};
 
 pub(super) async fn open_replica<B: Backend>(
     context: Arc<ReplicasContext<B>>,
     open_files: OpenFiles<B>,
+    schedule: RetentionSchedule,
     wanted: Wanted,
     config: Arc<Config>,
     recovered: RecoveredReplica,
@@ -48,6 +51,7 @@ pub(super) async fn open_replica<B: Backend>(
         settings,
         waiting_bytes: context.config.partition_waiting_bytes(),
         open_files,
+        schedule,
         directory: context.directory().join(wanted.id.directory()),
         journal: context.journal.clone(),
         mark: recovered.mark,
@@ -60,10 +64,16 @@ pub(super) async fn open_replica<B: Backend>(
 /// How the partitions of a topic keep their logs on this node.
 pub(super) fn log_settings(topic: &TopicImage, config: &Config) -> LogSettings {
     let settings = TopicSettings::resolve(&topic.configs, config);
+    let retention = Retention {
+        time: settings.retention,
+        bytes: settings.retention_bytes,
+        file_delete_delay: settings.file_delete_delay,
+    };
     LogSettings {
         segment_bytes: settings.segment_bytes,
         segment_age: settings.segment_age,
         index_interval_bytes: settings.index_interval_bytes as u64,
         log_append_time: settings.timestamps == TimestampType::LogAppendTime,
+        retention,
     }
 }

@@ -11,12 +11,15 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::future::{Either, select};
 use io_backend::progress::Progress;
-use io_backend::{Backend, Deadline, Disk, DiskError, Moment, Published, Receiver, Replier, Sender};
+use io_backend::{
+    Backend, Deadline, Disk, DiskError, Moment, Published, Receiver, Replier, Sender, TaskHandle,
+};
 
 use super::checkpoint::{CheckpointInput, Pin, Pins, ask_for_checkpoint};
 use super::reconcile::{self, ReplicaId, Wanted};
 use super::recover::{self, RecoveredReplica, Rescued};
 use super::rescue;
+use super::retention::Retention;
 use super::{NotLed, NotOpen, Replicas, ReplicasContext, open};
 use crate::config::Config;
 use crate::ids::{LeaderEpoch, Lsn};
@@ -24,7 +27,7 @@ use crate::journal::{EntryKind, SubmitError};
 use crate::limits;
 use crate::log::open_files::OpenFiles;
 use crate::metadata::{MetadataImage, TopicImage};
-use crate::partition::PartitionHandle;
+use crate::partition::{PartitionHandle, RetentionSchedule};
 
 /// The first pause before what failed is tried again; doubled with each further failure.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
@@ -50,6 +53,9 @@ pub(super) struct Owner<B: Backend> {
     replicas: Replicas<B>,
     /// The segment files of all of them.
     open_files: OpenFiles<B>,
+    schedule: RetentionSchedule,
+    /// The task that deletes what is old.
+    retention: Option<TaskHandle>,
     pins: Published<Pins>,
     mailbox: Receiver<B, ReplicasInput>,
     checkpoints: Sender<B, CheckpointInput>,
@@ -84,6 +90,8 @@ impl<B: Backend> Owner<B> {
             open_files: OpenFiles::new(context.backend.clone(), context.config.log.open_files),
             context,
             replicas,
+            schedule: RetentionSchedule::default(),
+            retention: None,
             pins,
             mailbox,
             checkpoints,
@@ -99,8 +107,11 @@ impl<B: Backend> Owner<B> {
         }
     }
 
-    /// The task `replicas`.
+    /// The task `replicas`, and `retention` beside it.
     pub(super) async fn run(mut self) {
+        let (context, schedule) = (self.context.clone(), self.schedule.clone());
+        let retention = Retention::new(context, self.replicas.clone(), self.checkpoints.clone(), schedule);
+        self.retention = Some(self.context.backend.spawn("retention", retention.run()));
         loop {
             match self.next_input().await {
                 Some(ReplicasInput::Close(deadline, replier)) => {
@@ -266,16 +277,23 @@ impl<B: Backend> Owner<B> {
             .into_iter()
             .map(|wanted| {
                 let recovered = self.recovered.get(&wanted.id).cloned().unwrap_or_default();
-                (self.context.clone(), self.open_files.clone(), wanted, recovered)
+                (self.context.clone(), self.open_files.clone(), self.schedule.clone(), wanted, recovered)
             })
             .collect();
         let opened: Vec<_> = futures::stream::iter(opening)
-            .map(|(context, open_files, wanted, recovered)| async move {
+            .map(|(context, open_files, schedule, wanted, recovered)| async move {
                 let (id, topic) = (wanted.id, wanted.topic.clone());
                 let config = context.metadata.config();
-                let opened =
-                    open::open_replica(context, open_files, wanted, config.clone(), recovered, deadline)
-                        .await;
+                let opened = open::open_replica(
+                    context,
+                    open_files,
+                    schedule,
+                    wanted,
+                    config.clone(),
+                    recovered,
+                    deadline,
+                )
+                .await;
                 (id, topic, config, opened)
             })
             .buffer_unordered(limits::REPLICAS_OPENED_AT_ONCE)
@@ -455,6 +473,9 @@ impl<B: Backend> Owner<B> {
     }
 
     async fn close(&mut self, deadline: Deadline) {
+        if let Some(retention) = self.retention.take() {
+            retention.abort();
+        }
         let journal = self.context.journal.status();
         let again = journal.durable < journal.submitted;
         let mut checkpoint = ask_for_checkpoint(&self.checkpoints, deadline).await;

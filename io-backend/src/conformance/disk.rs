@@ -151,6 +151,14 @@ pub(super) async fn a_directory_lists_what_it_holds_by_name<B: Backend>(backend:
     Ok(())
 }
 
+pub(super) async fn a_volume_tells_its_space<B: Backend>(backend: &B, dir: &Path) -> Outcome {
+    let space = backend.disk().space(dir, soon(backend)).await?;
+    ensure!(0 < space.usable && space.usable <= space.total, "{space:?}");
+    let missing = backend.disk().space(&dir.join("x"), soon(backend)).await;
+    ensure!(missing.is_err_and(|e| e.kind() == ErrorKind::NotFound), "a missing directory has space");
+    Ok(())
+}
+
 pub(super) async fn a_directory_can_be_synced_if_it_is_there<B: Backend>(backend: &B, dir: &Path) -> Outcome {
     make(backend, &dir.join("f"), pattern(1, 10)).await?;
     backend.disk().sync_dir(dir, soon(backend)).await?;

@@ -89,6 +89,7 @@ pub async fn all<B: Backend>(backend: &B, dir: &Path) -> Report {
         disk::a_rename_replaces_and_open_files_stay,
         disk::a_file_can_be_removed_once,
         disk::a_directory_lists_what_it_holds_by_name,
+        disk::a_volume_tells_its_space,
         disk::a_directory_can_be_synced_if_it_is_there,
         disk::a_directory_is_taken_once,
         disk::writes_at_distinct_positions_do_not_disturb_each_other,

@@ -17,7 +17,7 @@ use super::dedicated::RealDedicatedDisk;
 use super::kind::DiskKind;
 use super::ring::{Ring, RingDescriptor};
 use super::system;
-use crate::disk::{DirEntry, Disk, DiskClass, DiskResult, File, OpenHow};
+use crate::disk::{DirEntry, Disk, DiskClass, DiskResult, File, OpenHow, Space};
 use crate::registry::WaitKind;
 use crate::time::Deadline;
 
@@ -211,6 +211,11 @@ impl Disk for RealDisk {
             crate::mutex::lock(&core.taken).push(file);
             Ok(())
         })
+    }
+
+    #[track_caller]
+    fn space(&self, path: &Path, deadline: Deadline) -> impl Future<Output = DiskResult<Space>> + Send {
+        self.named("ask the space of", Location::caller(), path, deadline, system::space)
     }
 }
 

@@ -1,7 +1,13 @@
 //! The few system calls that std does not offer. All `unsafe` of the process and thread kind is here.
 
+use std::ffi::CString;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use crate::disk::Space;
 
 /// Raises the limit of open descriptors to the hard limit; tells what it is now.
 ///
@@ -29,6 +35,18 @@ pub fn exit_now(status: i32) -> ! {
 pub(super) fn take(file: &std::fs::File) -> io::Result<()> {
     // SAFETY: the descriptor is open for as long as `file` is borrowed.
     check(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) })
+}
+
+/// Of the volume that `path` is on.
+pub(super) fn space(path: &Path) -> io::Result<Space> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut told = MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: the path ends with a zero byte, and the kernel fills `told`.
+    check(unsafe { libc::statvfs(path.as_ptr(), told.as_mut_ptr()) })?;
+    // SAFETY: it was filled, for the call succeeded.
+    let told = unsafe { told.assume_init() };
+    let bytes = |blocks| told.f_frsize.saturating_mul(blocks);
+    Ok(Space { total: bytes(told.f_blocks), usable: bytes(told.f_bavail) })
 }
 
 /// Has the kernel ask a silent peer whether it is still there: one that is gone without a word is noticed after

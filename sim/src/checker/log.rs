@@ -23,7 +23,12 @@ pub fn lost_writes(history: &History) -> Vec<Violation> {
             continue;
         }
         let Some(kept) = kept.get(&send.place) else { continue };
+        let start = history.start_of(&send.place);
         for (index, value) in send.values().enumerate() {
+            // What is deleted is judged by where logs start.
+            if base.map_or(start > 0, |base| base + (index as i64) < start) {
+                continue;
+            }
             if !kept.contains(&value) {
                 let offset =
                     base.map(|base| format!(" at offset {}", base + index as i64)).unwrap_or_default();
@@ -37,7 +42,8 @@ pub fn lost_writes(history: &History) -> Vec<Violation> {
     }
     for poll in &history.polls {
         let Some(kept) = kept.get(&poll.place) else { continue };
-        for (offset, value) in &poll.records {
+        let start = history.start_of(&poll.place);
+        for (offset, value) in poll.records.iter().filter(|(offset, _)| *offset >= start) {
             if !kept.contains(value) {
                 findings.add(format!(
                     "{value} was read by consumer {} at offset {offset} of {} at {} and is not there in the end",
@@ -179,7 +185,7 @@ pub fn unreadable(history: &History) -> Vec<Violation> {
     findings.all()
 }
 
-/// Offsets of a log are consecutive: nothing here compacts or deletes.
+/// Offsets of a log are consecutive: nothing here compacts, and what is deleted is a beginning.
 pub fn gaps(history: &History) -> Vec<Violation> {
     let mut findings = Findings::of("gap", Verdict::Safety);
     for (place, log) in &history.last_read {

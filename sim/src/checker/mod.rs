@@ -4,6 +4,7 @@
 //! each has a test in which it rejects a bad history. A checker that finds nothing has a name that says what
 //! was looked for, so that a passing run says what it passed.
 
+pub mod beginnings;
 pub mod budgets;
 pub mod circumstances;
 pub mod answers;
@@ -31,7 +32,7 @@ pub(crate) mod stories;
 use reports::{Verdict, Violation};
 
 /// Every checker with what it asks for.
-pub const ALL: [(&str, &str); 35] = [
+pub const ALL: [(&str, &str); 39] = [
     (
         "ack-before-sync",
         "an acknowledgement leaves after the sync that covers the record, in a file whose name is durable",
@@ -48,6 +49,7 @@ pub const ALL: [(&str, &str); 35] = [
     ),
     ("budget", "a limit that the scenario names is kept"),
     ("crash", "no process panics, or ends by itself without a fault on its machine that explains its status"),
+    ("deleted-too-early", "what a log does not have any more was old, too much, or asked to be deleted"),
     ("duplicate", "no record stands in a log more often than its attempts explain"),
     ("error-without-cause", "an error that a client is told has a cause that was there"),
     ("fired-and-lost", "when nothing is broken, what is sent with acks=0 gets there"),
@@ -58,6 +60,7 @@ pub const ALL: [(&str, &str); 35] = [
     ("left-in-flight", "a process that has stopped waits for nothing any more"),
     ("left-to-do", "a start after a polite stop has nothing to make good"),
     ("livelock", "a run comes to its end"),
+    ("log-start-back", "a log that was told to start at an offset never starts before it again"),
     (
         "lost-config",
         "a configuration that was changed is told as it was changed, over restarts and in the end",
@@ -66,10 +69,15 @@ pub const ALL: [(&str, &str); 35] = [
     ("lost-write", "what was acknowledged, or read, is there in the end"),
     ("non-monotonic-poll", "a consumer is not led back"),
     ("non-monotonic-send", "a producer is told offsets in the order of what it sent"),
+    ("out-of-range", "an offset is out of range only where the log starts behind it"),
     ("poll-skip", "a consumer is not led past records"),
     ("polite-stop", "a process that is asked to stop does so within its bound, each of them"),
     ("producer-state", "an idempotent producer that left nothing out is not told that it did"),
     ("reads-only-durable", "a record is read only once it is durable"),
+    (
+        "retained-files",
+        "when all is quiet, the files of a partition are what is to be kept and a segment more, each of them a segment's",
+    ),
     ("refused-at-once", "while the disk stands still, who is refused is refused at once"),
     ("segment-files", "segments keep their bounds, and their indexes say what is in them"),
     ("served-beside-others", "a client that asks little is answered within seconds whatever others do"),

@@ -1,6 +1,6 @@
 //! What consumers saw on their way: every record once, in order, none skipped, and in the end all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use reports::{Verdict, Violation};
 
@@ -12,10 +12,17 @@ pub fn poll_order(history: &History) -> Vec<Violation> {
     let mut skipped = Findings::of("poll-skip", Verdict::Safety);
     let mut backwards = Findings::of("non-monotonic-poll", Verdict::Safety);
     let mut expected: BTreeMap<(u32, &Place), (u32, i64)> = BTreeMap::new();
+    let resets: BTreeSet<(u32, &Place, i64)> =
+        history.resets.iter().map(|reset| (reset.consumer, &reset.place, reset.to)).collect();
     for poll in &history.polls {
         let key = (poll.consumer, &poll.place);
         let mut next = match expected.get(&key) {
-            Some((round, next)) if *round == poll.round => *next,
+            // It fell out, and begins again where the log starts.
+            Some((round, next))
+                if *round == poll.round && !resets.contains(&(poll.consumer, &poll.place, poll.from)) =>
+            {
+                *next
+            }
             _ => poll.from,
         };
         if poll.again > 0 {

@@ -1,7 +1,8 @@
 //! What lies on a disk when its node has stopped politely: segments within their bounds, and indexes that say what is
 //! in them. Nobody needs an index to be right about records, so no reader would ever tell.
 
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use broker::ids::Offset;
 use broker::log::batch::{BatchHeader, HEADER_BYTES};
@@ -35,6 +36,35 @@ pub fn segments(files: &[SegmentFiles], bounds: SegmentBounds) -> Vec<Violation>
         let next = files.get(at + 1).filter(|next| next.path.parent() == segment.path.parent());
         if let Some(what) = wrong(segment, next.map(|next| next.base), bounds) {
             findings.add(format!("{}: {what}", segment.path.display()));
+        }
+    }
+    findings.all()
+}
+
+/// What lies in the directories of partitions when all is quiet. By their paths.
+pub fn retained(files: &[(PathBuf, u64)], most: Option<u64>, bounds: SegmentBounds) -> Vec<Violation> {
+    let mut findings = Findings::of("retained-files", Verdict::Budget);
+    let names: BTreeSet<&Path> = files.iter().map(|(path, _)| &**path).collect();
+    let mut sizes: BTreeMap<&Path, u64> = BTreeMap::new();
+    for (path, bytes) in files {
+        let is = |extension: &str| path.extension().is_some_and(|known| known == extension);
+        if (is("index") || is("timeindex")) && !names.contains(&*path.with_extension("log")) {
+            findings.add(format!("{} is left of a segment that is gone", path.display()));
+        }
+        if is("new") {
+            findings.add(format!("{} was never put in its place", path.display()));
+        }
+        if is("log")
+            && let Some(directory) = path.parent()
+        {
+            *sizes.entry(directory).or_default() += bytes;
+        }
+    }
+    // What is written on, and what is as large as may be before it goes.
+    if let Some(most) = most.map(|most| most + 2 * bounds.segment) {
+        for (directory, bytes) in sizes.into_iter().filter(|(_, bytes)| *bytes > most) {
+            findings
+                .add(format!("{} has {bytes} bytes of records, and should have {most}", directory.display()));
         }
     }
     findings.all()
@@ -190,6 +220,21 @@ mod tests {
         let mut elsewhere = segment(3, 1, &[]);
         elsewhere.path = "/data/t-1/00000000000000000003.log".into();
         assert_eq!(found(&[segment(0, 2, &[]), elsewhere]), 0);
+    }
+
+    #[test]
+    fn files_beyond_what_is_kept_and_files_of_nobody_are_found() {
+        let found = |files: &[(&str, u64)], most| {
+            let files: Vec<_> =
+                files.iter().map(|(name, bytes)| (format!("/data/t-0/{name}").into(), *bytes)).collect();
+            retained(&files, most, BOUNDS).len()
+        };
+        let sound = [("00.log", 1_000), ("00.index", 12), ("00.timeindex", 16), ("00.snapshot", 9)];
+        assert_eq!(found(&sound, Some(500)), 0);
+        assert_eq!(found(&[("00.log", 2_501)], Some(500)), 1);
+        assert_eq!(found(&[("00.log", 2_501)], None), 0);
+        assert_eq!(found(&[("00.log", 1_300), ("01.log", 1_300)], Some(500)), 1);
+        assert_eq!(found(&[("00.index", 1), ("01.snapshot.0.new", 1)], None), 2);
     }
 
     #[test]

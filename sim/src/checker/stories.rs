@@ -23,6 +23,7 @@ pub(crate) fn acked(number: u64, offset: i64) -> Send {
         sent: None,
         unknown_attempts: 0,
         timestamp_ms: 1_000 + number as i64,
+        bytes: 100,
         visible: 1,
         pipelined: false,
         abandoned: false,

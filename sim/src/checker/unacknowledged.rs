@@ -29,6 +29,9 @@ pub fn fired_and_lost(history: &History, circumstances: &Circumstances) -> Vec<V
     for send in history.sends.iter().filter(|send| send.acks == AckMode::None && !send.abandoned) {
         let Outcome::Acked { at, .. } = send.outcome else { continue };
         let Some(there) = in_the_end.get(&send.place) else { continue };
+        if history.start_of(&send.place) > 0 {
+            continue;
+        }
         let created = history.topics.get(&*send.place.topic).copied().unwrap_or(0);
         if at.saturating_add(ON_ITS_WAY) > circumstances.until() || at < created.saturating_add(LED_WITHIN) {
             continue;

@@ -25,6 +25,8 @@ pub enum When {
     RaftGroupInFlight,
     /// A segment's file is opened.
     OpenSegment,
+    /// Records are being deleted: a file of theirs is about to be removed.
+    Deletion,
     /// So many writes of the machine have begun, counted from `at`.
     Write(u64),
 }
@@ -57,6 +59,7 @@ impl When {
             When::OpenSegment => {
                 occasion.operations == [Operation::Open] && PathClass::of(occasion.path) == PathClass::Segment
             }
+            When::Deletion => occasion.role == "retention",
             When::Write(_) => occasion.operations.contains(&Operation::Write),
         }
     }
@@ -70,6 +73,7 @@ impl fmt::Display for When {
             When::GroupInFlight => f.write_str("group-in-flight"),
             When::RaftGroupInFlight => f.write_str("raft-group-in-flight"),
             When::OpenSegment => f.write_str("open-segment"),
+            When::Deletion => f.write_str("deletion"),
             When::Write(number) => write!(f, "write:{number}"),
         }
     }
@@ -77,7 +81,8 @@ impl fmt::Display for When {
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
-    "{text:?} is no state: write recovery, checkpoint, group-in-flight, raft-group-in-flight, open-segment or write:N"
+    "{text:?} is no state: write recovery, checkpoint, group-in-flight, raft-group-in-flight, open-segment, deletion or \
+     write:N"
 )]
 pub struct WhenError {
     text: String,
@@ -94,6 +99,7 @@ impl FromStr for When {
             "group-in-flight" => When::GroupInFlight,
             "raft-group-in-flight" => When::RaftGroupInFlight,
             "open-segment" => When::OpenSegment,
+            "deletion" => When::Deletion,
             other => {
                 let number = other.strip_prefix("write:").ok_or_else(wrong)?;
                 When::Write(number.parse().ok().filter(|number| *number > 0).ok_or_else(wrong)?)
@@ -122,6 +128,8 @@ mod tests {
             (When::RaftGroupInFlight, "data/raft/1.journal", group, "commit", None, true),
             (When::OpenSegment, "data/p/0.log", &[Operation::Open], "checkpoint", None, true),
             (When::OpenSegment, "data/p/0.index", &[Operation::Open], "checkpoint", None, false),
+            (When::Deletion, "data/p/0.log", &[Operation::Name], "retention", None, true),
+            (When::Deletion, "data/p/0.log", &[Operation::Name], "checkpoint", None, false),
             (When::Write(3), "data/p/0.log", &[Operation::Write], "checkpoint", None, true),
             (When::Write(3), "data/p/0.log", &[Operation::Sync], "checkpoint", None, false),
         ] {
@@ -132,9 +140,15 @@ mod tests {
 
     #[test]
     fn a_state_is_written_as_it_is_read() {
-        for text in
-            ["recovery", "checkpoint", "group-in-flight", "raft-group-in-flight", "open-segment", "write:7"]
-        {
+        for text in [
+            "recovery",
+            "checkpoint",
+            "group-in-flight",
+            "raft-group-in-flight",
+            "open-segment",
+            "deletion",
+            "write:7",
+        ] {
             assert_eq!(text.parse::<When>().unwrap().to_string(), text);
         }
         for text in ["", "recover", "write", "write:", "write:0", "write:x"] {

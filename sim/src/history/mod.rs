@@ -105,6 +105,8 @@ pub struct Send {
     /// Create time of its first record, in the producer's wall-clock milliseconds; the others' follow from it
     /// ([`timestamp_of`]).
     pub timestamp_ms: i64,
+    /// What the batch takes, at most, wherever it is stored.
+    pub bytes: u64,
     /// How many of its records, from the first, show their number to a disk: in a compressed batch not all do.
     pub visible: u32,
     /// Others of the same producer may be on their way to the same partition at the same time: unless it is idempotent,
@@ -276,6 +278,50 @@ pub struct Lookup {
     pub timestamp: i64,
 }
 
+/// One request to delete all records of a partition before an offset.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Deletion {
+    pub client: Arc<str>,
+    pub place: Place,
+    /// `None`: all that is there, up to the high watermark.
+    pub before: Option<i64>,
+    pub sent: At,
+    /// When it was answered; absent: it never was, and may come to pass.
+    pub answered: Option<At>,
+    pub told: Deleted,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deleted {
+    /// The log starts there.
+    From(i64),
+    /// It was refused for good.
+    Refused,
+    Unknown,
+}
+
+/// Where a log starts, as somebody was told; noted when it differs from what the same client was told before.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogStart {
+    pub client: Arc<str>,
+    pub place: Place,
+    pub start: i64,
+    pub sent: At,
+    pub at: At,
+    /// By the wall clock, which all machines share.
+    pub wall_ms: i64,
+}
+
+/// A consumer was told that its offset is out of range, and began again where the log starts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reset {
+    pub consumer: u32,
+    pub place: Place,
+    pub from: i64,
+    pub at: At,
+    pub to: i64,
+}
+
 /// Where a consumer was when it left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
@@ -389,6 +435,11 @@ pub struct History {
     pub misled: Vec<String>,
     pub epoch_questions: Vec<EpochQuestion>,
     pub epoch_ends: Vec<EpochEnd>,
+    pub deletions: Vec<Deletion>,
+    pub log_starts: Vec<LogStart>,
+    pub resets: Vec<Reset>,
+    /// Where the last read of each partition began.
+    pub last_start: BTreeMap<Place, i64>,
     /// Where each consumer got to in its last round.
     pub positions: BTreeMap<(u32, Place), Position>,
     /// What fetches brought first, per place and offset.
@@ -433,6 +484,11 @@ impl History {
         poll.again = u32::try_from(again).unwrap_or(u32::MAX);
         poll.records.drain(..again);
         self.polls.push(poll);
+    }
+
+    /// Where a partition started when it was read last: what stood before was deleted, rightly or not.
+    pub fn start_of(&self, place: &Place) -> i64 {
+        self.last_start.get(place).copied().unwrap_or(0)
     }
 
     pub fn acked_records(&self) -> u64 {

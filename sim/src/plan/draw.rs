@@ -191,6 +191,39 @@ fn aim_at_a_state(fault: &mut Fault, node: u32, stream: &mut Stream, faults: &mu
     }
 }
 
+/// A fault that waits for a step of a deletion of records: its entry in the journal, the record that vouches for it, the
+/// removal of a file, and what the next start makes of the directory.
+pub(super) fn at_a_deletion(place: &Place, stream: &mut Stream, faults: &mut Vec<Fault>) {
+    let kinds = [
+        FaultKind::PowerLoss,
+        FaultKind::PowerLoss,
+        FaultKind::Kill,
+        FaultKind::DiskError,
+        FaultKind::DiskStall,
+    ];
+    let kind = *pick(stream, &kinds);
+    let mut fault = Fault::new(kind).on(1);
+    fault.at = Span::millis(stream.between(ms(place.duration) / 12, ms(place.duration) * 10 / 12));
+    let when = *pick(
+        stream,
+        &[When::Deletion, When::Deletion, When::Deletion, When::GroupInFlight, When::Checkpoint],
+    );
+    fault.when = Some(when);
+    fault.nth = Some(stream.between(1, 6));
+    match kind {
+        FaultKind::DiskError | FaultKind::DiskStall => {
+            fault.for_ = Extent::For(length(place.longest / 4, stream));
+            fault.path = Some(match when {
+                When::GroupInFlight => PathSelector::Class(PathClass::Journal),
+                _ => PathSelector::Class(*pick(stream, &[PathClass::Segment, PathClass::Index])),
+            });
+            fault.operation = Some(if when == When::Deletion { Operation::Name } else { Operation::Any });
+        }
+        _ => fault.for_ = Extent::For(log_uniform(stream, 50, 3_000).0),
+    }
+    faults.push(fault);
+}
+
 /// A few operations that never complete, of files that can be done without: nothing may depend on them.
 fn hang_for_good(fault: &mut Fault, stream: &mut Stream) {
     use Operation::{Any, Name, Open, Sync, Write};

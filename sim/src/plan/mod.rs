@@ -32,6 +32,12 @@ pub fn plan(scenario: &Scenario, seed: u64) -> FaultPlan {
             let Some(kind) = climate.kind(&mut stream) else { break };
             draw::fault(kind, &place, &mut stream, &mut faults);
         }
+        if swarm.at_deletions {
+            let mut stream = Stream::new(seed, "plan deletions");
+            for _ in 0..stream.between(1, 4) {
+                draw::at_a_deletion(&place, &mut stream, &mut faults);
+            }
+        }
         faults.sort_by_key(|fault| fault.at);
     }
     for fault in &mut faults {

@@ -4,6 +4,7 @@
 //! day. Each wraps the production part, so everything else is the code that ships.
 
 mod checksums;
+mod beginnings;
 mod early_ack;
 mod empty_fetches;
 mod hashmap_order;
@@ -12,6 +13,8 @@ mod recovery;
 use broker::parts::Parts;
 
 use crate::world::{SimBackend, SkippedSyncs};
+
+const HOUR_MS: i64 = 3_600_000;
 
 /// A part that is wrong on purpose, by the name that `--part` takes.
 pub struct Defect {
@@ -32,6 +35,15 @@ pub const BUGS: [Defect; 6] = [
 /// What concerns metadata and not records.
 pub const OF_METADATA: [Defect; 1] =
     [Defect { name: "configs-misread", about: "recovery misreads the names of configurations" }];
+/// Slips in deleting records, for a scenario in which records are deleted.
+pub const DELETIONS: [Defect; 3] = [
+    Defect {
+        name: "log-start-not-durable",
+        about: "files go although nothing of the new log start is on the disk",
+    },
+    Defect { name: "log-start-forgotten", about: "recovery leaves out where logs start" },
+    Defect { name: "expired-too-early", about: "records are an hour older for retention than they are" },
+];
 
 /// What a client can ask for and never gets, without end: for the budget of events.
 pub const SPINNING: [Defect; 1] =
@@ -55,6 +67,8 @@ pub fn parts(name: &str) -> Option<Parts<SimBackend>> {
         "ack-before-sync" => early_ack::plant(&mut parts),
         "crc-unchecked" => checksums::plant(&mut parts),
         "hashmap-order" => hashmap_order::plant(&mut parts),
+        "log-start-not-durable" => beginnings::plant(&mut parts),
+        "log-start-forgotten" => recovery::plant(&mut parts, recovery::Slip::ForgetsLogStarts),
         "last-group-dropped" => recovery::plant(&mut parts, recovery::Slip::DropsLast),
         "producer-state-lost" => recovery::plant(&mut parts, recovery::Slip::ForgetsProducers),
         "configs-misread" => recovery::plant_in_metadata(&mut parts),
@@ -69,11 +83,12 @@ pub fn backend(name: &str, process: &SimBackend) -> Option<SimBackend> {
         "directory-not-synced" => Some(process.skipping(SkippedSyncs::OfDirectories)),
         "sync-skipped" => Some(process.skipping(SkippedSyncs::All)),
         "fetch-answers-nothing" => Some(empty_fetches::plant(process)),
+        "expired-too-early" => Some(process.with_clock_ahead(HOUR_MS)),
         _ => None,
     }
 }
 
 /// Everything that is planted.
 pub fn all() -> impl Iterator<Item = &'static Defect> {
-    BUGS.iter().chain(&OF_METADATA).chain(&SPINNING).chain(&NONDETERMINISM)
+    BUGS.iter().chain(&OF_METADATA).chain(&DELETIONS).chain(&SPINNING).chain(&NONDETERMINISM)
 }

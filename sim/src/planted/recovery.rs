@@ -14,6 +14,7 @@ use crate::world::SimBackend;
 pub(super) enum Slip {
     DropsLast,
     ForgetsProducers,
+    ForgetsLogStarts,
 }
 
 pub(super) fn plant(parts: &mut Parts<SimBackend>, slip: Slip) {
@@ -25,6 +26,9 @@ pub(super) fn plant(parts: &mut Parts<SimBackend>, slip: Slip) {
             match slip {
                 Slip::DropsLast => drop_last(&mut opened),
                 Slip::ForgetsProducers => forget_producers(&mut opened),
+                Slip::ForgetsLogStarts => {
+                    opened.entries.retain(|found| found.entry.kind != EntryKind::LogStart);
+                }
             }
             Ok(opened)
         })

@@ -31,6 +31,10 @@ pub(super) fn of(history: &History) -> u64 {
         misled,
         epoch_questions,
         epoch_ends,
+        deletions,
+        log_starts,
+        resets,
+        last_start,
         positions,
         pulse: _,
         counts,
@@ -64,6 +68,7 @@ pub(super) fn of(history: &History) -> u64 {
     for seen in configs_seen {
         digest.show(seen);
     }
+    digest.show(&(deletions, log_starts, resets, last_start));
     digest.finish()
 }
 

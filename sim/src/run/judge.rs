@@ -12,10 +12,10 @@ use super::witness::Witness;
 use crate::checker::budgets::Peaks;
 use crate::checker::circumstances::Circumstances;
 use crate::checker::{
-    self, answers, budgets, causes, configs, corruption, endings, epochs, log, lookups, polls, recovery,
-    refusals, rest, segments, sends, served, syncs, unacknowledged, visibility,
+    self, answers, beginnings, budgets, causes, configs, corruption, endings, epochs, log, lookups, polls,
+    recovery, refusals, rest, segments, sends, served, syncs, unacknowledged, visibility,
 };
-use crate::fault::{FaultKind, FaultPlan};
+use crate::fault::{Family, FaultKind, FaultPlan};
 use crate::history::{At, History, RequestEnd, Trade, seconds};
 use crate::probe::Probe;
 use crate::scenario::Scenario;
@@ -101,7 +101,7 @@ fn broken(stop: &Stop, at: Duration) -> Violation {
 }
 
 /// What must hold of every moment of a history. What is only owed in the end nobody can say.
-const AT_ALL_TIMES: [fn(&History) -> Vec<Violation>; 10] = [
+const AT_ALL_TIMES: [fn(&History) -> Vec<Violation>; 12] = [
     log::inconsistent_offsets,
     log::foreign_records,
     polls::poll_order,
@@ -109,6 +109,8 @@ const AT_ALL_TIMES: [fn(&History) -> Vec<Violation>; 10] = [
     sends::rejections,
     unacknowledged::refused_and_read,
     visibility::high_watermark_back,
+    beginnings::log_start_back,
+    beginnings::out_of_range,
     lookups::lookups,
     epochs::epochs,
     configs::lost_configs,
@@ -151,6 +153,7 @@ fn judge(record: &mut RunRecord, scenario: &Scenario, circumstances: &Circumstan
     let found = &mut record.violations;
     found.extend(AT_ALL_TIMES.iter().flat_map(|check| check(history)));
     found.extend(log::duplicates(history));
+    found.extend(beginnings::deleted_too_early(history, story.kept));
     let mut missing: Vec<Violation> =
         [log::lost_writes, log::gaps, log::lost_topics, log::unreadable, polls::unseen]
             .iter()
@@ -193,6 +196,10 @@ fn judge(record: &mut RunRecord, scenario: &Scenario, circumstances: &Circumstan
         |kind: FaultKind| kind.destroys_data() || matches!(kind, FaultKind::DiskError | FaultKind::DiskFull);
     if circumstances.faults_of(NODE, spoils).next().is_none() {
         found.extend(segments::segments(&story.segments, story.segment_bounds));
+    }
+    let disturbed = |kind: FaultKind| kind.family() == Family::Disk;
+    if circumstances.faults_of(NODE, disturbed).next().is_none() {
+        found.extend(segments::retained(&story.files_at_rest, story.kept.bytes, story.segment_bounds));
     }
     let raft_replayed = circumstances.lives(NODE).map(|life| life.raft_replayed).max().unwrap_or(0);
     let peaks = Peaks { raft_replayed, ..story.peaks };

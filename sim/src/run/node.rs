@@ -156,6 +156,9 @@ fn watched<B: Backend>(
             if opened.entries.iter().any(|recovered| recovered.entry.kind == EntryKind::Batch) {
                 backend.probe(Probe::RecordsRecovered.name());
             }
+            if opened.entries.iter().any(|recovered| recovered.entry.kind == EntryKind::LogStart) {
+                backend.probe(Probe::LogStartRecovered.name());
+            }
             let process = backend.process();
             lives.note(&process.host.name, process.incarnation, |life| {
                 life.torn_tail |= opened.torn_tail.is_some();

@@ -9,11 +9,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use broker::data_dir;
 use broker::log::segment::SegmentName;
 
 use super::node::{self, NODE};
 use super::watch::{SETTLE, Sighting, Watch, Why};
 use super::witness::Witness;
+use crate::checker::beginnings::Kept;
 use crate::checker::budgets::{Idle, Peaks};
 use crate::checker::circumstances;
 use crate::checker::rest::Rest;
@@ -63,6 +65,10 @@ pub(super) struct Story {
     pub(super) disk: DeviceCounts,
     pub(super) segments: Vec<SegmentFiles>,
     pub(super) segment_bounds: SegmentBounds,
+    /// What a partition keeps.
+    pub(super) kept: Kept,
+    /// The files of all partitions, with their sizes, when all was quiet.
+    pub(super) files_at_rest: Vec<(PathBuf, u64)>,
     pub(super) probes: BTreeMap<String, u64>,
     pub(super) failed_syncs: u64,
 }
@@ -93,6 +99,10 @@ pub(super) async fn tell(world: World, script: Script) -> Story {
     };
     let (places, places_of_an_address) =
         (config.server.connections as u64, config.server.connections_per_address as u64);
+    let kept = Kept {
+        ms: config.log.retention.and_then(|time| i64::try_from(time.as_millis()).ok()),
+        bytes: config.log.retention_bytes,
+    };
     let tails = 2 * config.journal.checkpoint_bytes + 2 * config.journal.max_batch_bytes as u64;
     let setup = node::Setup { config, part, lives: witness.lives.clone(), metrics: witness.metrics.clone() };
     let machine = world.node(1);
@@ -126,6 +136,7 @@ pub(super) async fn tell(world: World, script: Script) -> Story {
         tails,
         silenced: circumstances::hide_ends(&world.fault_hits(), NODE, ns(world.now())),
     });
+    let files_at_rest = if machine.is_running() { partition_files(machine.disk()) } else { Vec::new() };
     if scenario.workload.stop_after.is_none() && scenario.budget.is_of_idle_time() {
         watch.idle_from(world.now(), world.now() + IDLE).await;
     }
@@ -167,6 +178,8 @@ pub(super) async fn tell(world: World, script: Script) -> Story {
         disk,
         segments,
         segment_bounds,
+        kept,
+        files_at_rest,
         probes,
         failed_syncs,
     }
@@ -192,6 +205,12 @@ fn segments(disk: &Device) -> Vec<SegmentFiles> {
         Some(SegmentFiles { path: path.clone(), base: name.base.0, log: log.clone(), index, timeindex })
     };
     files.iter().filter_map(segment).collect()
+}
+
+fn partition_files(disk: &Device) -> Vec<(PathBuf, u64)> {
+    let of_partitions = |path: &Path| path.components().any(|part| part.as_os_str() == data_dir::PARTITIONS);
+    let files = disk.current_files().into_iter().filter(|(path, _)| of_partitions(path));
+    files.map(|(path, pages)| (path, pages.len())).collect()
 }
 
 /// Those that stay when the load is over.

@@ -164,6 +164,10 @@ pub struct Workload {
     pub churn_topics_every: Option<Span>,
     /// A configuration is changed, or asked for, or a topic gets one partition more, this often.
     pub administrate_every: Option<Span>,
+    /// Records may be deleted for their age or size, or on request: who is behind begins again where the log starts.
+    pub falls_out: bool,
+    /// Records up to some offset are deleted (DeleteRecords) this often.
+    pub delete_records_every: Option<Span>,
     /// Clients that go away in the middle of whatever they do, again and again.
     pub leavers: u32,
     /// Well-behaved clients with small requests and little patience (5 s each); the first one shares the hostile
@@ -243,6 +247,8 @@ impl Default for Workload {
             lookups_every: None,
             churn_topics_every: None,
             administrate_every: None,
+            falls_out: false,
+            delete_records_every: None,
             leavers: 0,
             probes: 0,
             hostile: Hostile::default(),
@@ -262,6 +268,8 @@ pub struct Swarm {
     pub kinds: BTreeMap<FaultKind, u32>,
     /// Scales how long faults last.
     pub longest: Span,
+    /// Some faults more, each aimed at a step of a deletion of records.
+    pub at_deletions: bool,
     /// Faults that damage what is stored may be drawn on a single node, too: the checkers know how to judge what it
     /// makes of that.
     pub corrupting: bool,
@@ -274,6 +282,7 @@ impl Default for Swarm {
             families: BTreeMap::new(),
             kinds: BTreeMap::new(),
             longest: Span::secs(10),
+            at_deletions: false,
             corrupting: false,
         }
     }

@@ -38,6 +38,12 @@ impl Wanted {
         u32::try_from(self.sizes.len()).unwrap_or(u32::MAX)
     }
 
+    /// What it takes however it is packed; codecs add little to what does not shrink.
+    pub(super) fn bytes_max(&self) -> u64 {
+        let records: usize = self.sizes.iter().map(|size| payload::bytes(*size) + RECORD_BYTES_MAX).sum();
+        (2 * (HEADER_BYTES + records)) as u64
+    }
+
     /// Of how many records, from the first, a disk sees the number although they may be compressed.
     ///
     /// Snappy and lz4 keep bytes that they have not met before as they are, so the first mark shows as a rule. gzip gets

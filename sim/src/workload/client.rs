@@ -7,7 +7,7 @@ use io_backend::{Backend, TaskName};
 use kafka_protocol::error::ResponseError;
 
 use super::field::Field;
-use crate::history::{At, Complaint, Place, Trade};
+use crate::history::{At, Complaint, LogStart, Place, Trade};
 
 /// Producer numbers of those that are no producers by trade.
 pub(super) mod numbers {
@@ -35,6 +35,13 @@ impl<B: Backend> Client<B> {
 
     pub(super) fn now(&self) -> At {
         self.backend.now().0
+    }
+
+    /// Writes down where it was told that a log starts.
+    pub(super) fn note_log_start(&self, place: &Place, start: i64, sent: At) {
+        let (client, at, wall_ms) = (self.name.clone(), self.now(), self.backend.wall_ms());
+        let place = place.clone();
+        self.field.notes.write().log_starts.push(LogStart { client, place, start, sent, at, wall_ms });
     }
 
     /// Writes down what it was told instead of what it asked for, if `code` is an error.

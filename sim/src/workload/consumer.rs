@@ -12,8 +12,9 @@ use kafka_protocol::messages::FetchRequest;
 use super::client::Client;
 use super::connection::{Answer, CallError, Line, back_off, ns};
 use super::fetcher::{self, FetchTerms, Fetched, Ids};
+use super::lookups::{self, Question};
 use super::shape::ConsumerShape;
-use crate::history::{At, Damage, Poll, Position, Trade, Watermark};
+use crate::history::{At, Damage, LookupQuery, Poll, Position, Reset, Trade, Watermark};
 use crate::streams::Stream;
 
 /// Who does not want the broker to wait comes back after this if there was nothing.
@@ -31,6 +32,9 @@ pub(super) fn start<B: Backend>(client: Client<B>, shape: ConsumerShape, stream:
         positions: vec![0; places],
         looked: vec![0; places],
         watermarks: vec![-1; places],
+        log_starts: vec![0; places],
+        fallen: BTreeMap::new(),
+        looking: Line::new(&client),
         groups: (0..groups).map(|group| (group..places).step_by(groups).collect()).collect(),
         asked: BTreeMap::new(),
         ids: None,
@@ -52,6 +56,11 @@ struct Consumer<B: Backend> {
     looked: Vec<At>,
     /// As last told.
     watermarks: Vec<i64>,
+    log_starts: Vec<i64>,
+    /// Places whose offset is out of range, with the offset: it is to be asked where they start.
+    fallen: BTreeMap<usize, i64>,
+    /// To ask it on.
+    looking: Line<B>,
     /// Places that are fetched together.
     groups: Vec<Vec<usize>>,
     /// What the requests on the wire are about, by number.
@@ -97,8 +106,9 @@ impl<B: Backend> Consumer<B> {
                 self.round += 1;
                 started = now;
                 self.positions.fill(0);
+                self.fallen.clear();
                 self.client.field.notes.write().count("consumer started over");
-            } else if !starts_over && self.ask().await.is_err() {
+            } else if !starts_over && (self.get_up().await.is_err() || self.ask().await.is_err()) {
                 self.lost();
                 failures += 1;
                 back_off(&backend, failures).await;
@@ -159,6 +169,10 @@ impl<B: Backend> Consumer<B> {
             }
             let mut from: Vec<(usize, i64)> =
                 self.groups[group].iter().map(|index| (*index, self.positions[*index])).collect();
+            from.retain(|(index, _)| !self.fallen.contains_key(index));
+            if from.is_empty() {
+                continue;
+            }
             if self.shape.subsets && from.len() > 1 && self.stream.per_mille(250) {
                 let left_out = self.stream.below(from.len() as u64) as usize;
                 from.remove(left_out);
@@ -168,6 +182,24 @@ impl<B: Backend> Consumer<B> {
             let connection = self.line.connected().await?;
             let number = connection.ask(Trade::Consume, &request, version, terms.terms())?;
             self.asked.insert(number, Fetching { group, from, version, ids: ids.clone() });
+        }
+        Ok(())
+    }
+
+    /// Begins again at the start of the logs in which it was out of range.
+    async fn get_up(&mut self) -> Result<(), CallError> {
+        while let Some((index, from)) = self.fallen.first_key_value().map(|(index, from)| (*index, *from)) {
+            let place = self.client.field.places[index].clone();
+            let question = Question { place: &place, query: LookupQuery::Earliest, epoch: None };
+            let found = lookups::find(&self.client, &mut self.looking, question, lookups::WITHIN).await?;
+            let Some(found) = found else { return Err(CallError::Unreadable("no offset".into())) };
+            let to = found.offset;
+            let mut notes = self.client.field.notes.write();
+            notes.resets.push(Reset { consumer: self.shape.number, place, from, at: found.at, to });
+            notes.count("consumer fell out of range");
+            drop(notes);
+            self.positions[index] = to;
+            self.fallen.remove(&index);
         }
         Ok(())
     }
@@ -220,6 +252,10 @@ impl<B: Backend> Consumer<B> {
     fn note(&mut self, mut fetch: Fetched, sent: At) -> Came {
         let place = self.client.field.places[fetch.index].clone();
         let at = self.client.now();
+        if fetch.error == Some(ResponseError::OffsetOutOfRange) && self.client.field.deletes {
+            self.fallen.insert(fetch.index, fetch.from);
+            return Came::Nothing;
+        }
         if fetch.error == Some(ResponseError::OffsetOutOfRange) {
             let what = format!(
                 "consumer {} had read up to offset {}, and that is now out of range",
@@ -234,6 +270,10 @@ impl<B: Backend> Consumer<B> {
         }
         self.looked[fetch.index] = sent;
         fetch.note_damages(&self.client, &place);
+        if self.log_starts[fetch.index] != fetch.log_start {
+            self.log_starts[fetch.index] = fetch.log_start;
+            self.client.note_log_start(&place, fetch.log_start, sent);
+        }
         let mut notes = self.client.field.notes.write();
         if self.watermarks[fetch.index] != fetch.high_watermark {
             self.watermarks[fetch.index] = fetch.high_watermark;

@@ -56,6 +56,7 @@ pub(super) struct Fetched {
     pub(super) from: i64,
     pub(super) error: Option<ResponseError>,
     pub(super) high_watermark: i64,
+    pub(super) log_start: i64,
     pub(super) records: Vec<(i64, Value)>,
     /// The leader epochs of the records, each with the first of them that has it.
     pub(super) epochs: Vec<(i64, i32)>,
@@ -125,6 +126,7 @@ pub(super) fn sort_out(
             from: *offset,
             error: Some(error),
             high_watermark: -1,
+            log_start: -1,
             records: Vec::new(),
             epochs: Vec::new(),
             append_times: Vec::new(),
@@ -155,6 +157,7 @@ fn one(partition: PartitionData, index: usize, from: i64) -> Fetched {
         from,
         error: ResponseError::try_from_code(partition.error_code),
         high_watermark: partition.high_watermark,
+        log_start: partition.log_start_offset,
         records: Vec::new(),
         epochs: Vec::new(),
         append_times: Vec::new(),
@@ -217,7 +220,9 @@ pub(super) async fn fetch<B: Backend>(
 
 pub(super) fn complain<B: Backend>(client: &Client<B>, fetched: &[Fetched], places: &[Place], sent: At) {
     for one in fetched {
-        if let Some(error) = one.error {
+        // Where records are deleted, whoever is behind begins again.
+        let falls_out = client.field.deletes && one.error == Some(ResponseError::OffsetOutOfRange);
+        if let Some(error) = one.error.filter(|_| !falls_out) {
             client.complain(Trade::Consume, Some(&places[one.index]), error.code(), sent);
         }
     }

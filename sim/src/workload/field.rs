@@ -15,6 +15,8 @@ pub struct Field {
     pub places: Arc<Vec<Place>>,
     /// So many answers wait in a connection of the broker before it reads another request.
     pub answers_queued: usize,
+    /// Records are deleted while clients work.
+    pub deletes: bool,
     pub schedule: Schedule,
     pub notes: Notes,
     pub(super) owed: Owed,
@@ -36,6 +38,7 @@ impl Field {
             owed: Owed::of(places.len()),
             places: Arc::new(places),
             answers_queued: usize::MAX,
+            deletes: scenario.workload.falls_out,
             schedule,
             notes: Notes::default(),
             lives: Lives::default(),

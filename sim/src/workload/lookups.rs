@@ -227,6 +227,9 @@ pub(super) async fn find<B: Backend>(
     let answer = line.call(Trade::Look, &request, VERSION, within, |_| true).await?;
     let partition = answer.topics.iter().flat_map(|topic| &topic.partitions).next();
     let served = partition.filter(|partition| told(client, place, epoch, partition.error_code, sent));
+    if let (Some(partition), LookupQuery::Earliest) = (served, query) {
+        client.note_log_start(place, partition.offset, sent);
+    }
     Ok(served.map(|partition| Lookup {
         client: client.name.clone(),
         place: place.clone(),

@@ -24,6 +24,7 @@ mod churner;
 mod hostile;
 mod leavers;
 mod administrator;
+mod deleter;
 mod reader;
 mod probes;
 
@@ -79,6 +80,9 @@ pub fn start<B: Backend>(
     }
     if let Some(every) = load.administrate_every {
         administrator::start(client(field), every.0, within, Stream::new(seed, "workload administrator"));
+    }
+    if let Some(every) = load.delete_records_every {
+        deleter::start(client(field), every.0, Stream::new(seed, "workload deleter"));
     }
     for index in 0..shape.leavers {
         let stream = Stream::new(seed, &format!("workload leaver {index}"));

@@ -170,6 +170,7 @@ impl<B: Backend> Producer<B> {
             sent: None,
             unknown_attempts: 0,
             timestamp_ms: wanted.timestamp_ms,
+            bytes: wanted.bytes_max(),
             visible: wanted.visible(),
             pipelined: self.shape.in_flight > 1,
             abandoned: false,

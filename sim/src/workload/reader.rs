@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 
 use io_backend::Backend;
+use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::metadata_request::MetadataRequest;
 
 use super::administrator;
 use super::client::Client;
 use super::connection::{Line, back_off};
 use super::fetcher::{self, FetchTerms};
-use crate::history::{At, ConfigKey, Place, Trade, Value};
+use super::lookups::{self, Question};
+use crate::history::{At, ConfigKey, LookupQuery, Place, Trade, Value};
 
 /// Reads from the beginning to the high watermark, trying until `until`. Partitions that could not be read to
 /// their end are left out. Done when the client's task is.
@@ -35,6 +37,7 @@ impl<B: Backend> Reader<B> {
         let mut logs: BTreeMap<usize, Vec<(i64, Value)>> = BTreeMap::new();
         let mut epochs: BTreeMap<usize, Vec<(i64, i32)>> = BTreeMap::new();
         let mut positions: Vec<i64> = vec![0; places.len()];
+        let mut starts: Vec<i64> = vec![0; places.len()];
         let mut done = vec![false; places.len()];
         let mut failures = 0;
         while done.iter().any(|done| !done) && self.client.now() < until {
@@ -62,6 +65,18 @@ impl<B: Backend> Reader<B> {
             let (mut troubled, mut came) = (false, false);
             for mut fetch in fetched {
                 let index = fetch.index;
+                if fetch.error == Some(ResponseError::OffsetOutOfRange) && self.client.field.deletes {
+                    // What was read of it is not all that there is any more.
+                    if let Some(start) = self.start_of(&places[index]).await {
+                        positions[index] = start;
+                        starts[index] = start;
+                        logs.remove(&index);
+                        epochs.remove(&index);
+                        came = true;
+                    }
+                    troubled = true;
+                    continue;
+                }
                 if fetch.error.is_some() {
                     troubled = true;
                     continue;
@@ -90,6 +105,7 @@ impl<B: Backend> Reader<B> {
         for (index, place) in places.into_iter().enumerate() {
             if done[index] {
                 notes.epochs.insert(place.clone(), epochs.remove(&index).unwrap_or_default());
+                notes.last_start.insert(place.clone(), starts[index]);
                 notes.last_read.insert(place, logs.remove(&index).unwrap_or_default());
             } else {
                 notes.unreadable.push(place);
@@ -114,6 +130,13 @@ impl<B: Backend> Reader<B> {
             failures += 1;
             back_off(&self.client.backend, failures).await;
         }
+    }
+
+    /// Where a log starts, if it was told.
+    async fn start_of(&mut self, place: &Place) -> Option<i64> {
+        let question = Question { place, query: LookupQuery::Earliest, epoch: None };
+        let found = lookups::find(&self.client, &mut self.line, question, lookups::WITHIN).await.ok()??;
+        Some(found.offset)
     }
 
     /// Which topics are there in the end.

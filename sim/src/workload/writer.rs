@@ -65,6 +65,7 @@ impl<B: Backend> Writer<B> {
             sent: None,
             unknown_attempts: 0,
             timestamp_ms: wanted.timestamp_ms,
+            bytes: wanted.bytes_max(),
             visible: wanted.visible(),
             pipelined: self.abandons,
             abandoned: self.abandons,

@@ -28,6 +28,8 @@ pub struct SimBackend {
     clock: SimClock,
     disk: SimDisk,
     network: SimNetwork,
+    /// So much is its wall clock ahead of its machine's.
+    ahead_ms: i64,
 }
 
 impl SimBackend {
@@ -37,6 +39,7 @@ impl SimBackend {
             clock: SimClock::of(&process.host),
             disk: SimDisk::new(&process, device),
             network: SimNetwork::new(&process, network),
+            ahead_ms: 0,
             process,
         }
     }
@@ -63,6 +66,11 @@ impl SimBackend {
     /// The same process, but what passes through connections that it accepts is rewritten.
     pub fn rewriting(&self, rewrites: Rewrites) -> SimBackend {
         SimBackend { network: self.network.rewriting(rewrites), ..self.clone() }
+    }
+
+    /// The same process, but its wall clock is ahead of what its machine's says.
+    pub fn with_clock_ahead(&self, ahead_ms: i64) -> SimBackend {
+        SimBackend { ahead_ms, ..self.clone() }
     }
 
     /// A call that blocks its thread: until `call` is done, one thread less is left for the tasks of this
@@ -130,7 +138,7 @@ impl Backend for SimBackend {
     }
 
     fn wall_ms(&self) -> i64 {
-        lock(&self.process.host.clock).wall_ms(self.universe().now())
+        lock(&self.process.host.clock).wall_ms(self.universe().now()) + self.ahead_ms
     }
 
     fn random_u64(&self) -> u64 {

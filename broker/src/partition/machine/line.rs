@@ -71,9 +71,12 @@ impl<T> Machine<T> {
             staged.entries.push((What::EpochStart { epoch, start: self.log_end }, None));
         }
         if let Some(start) = self.owed_log_start {
+            // By itself: the journal takes it where it takes no records, as on a full disk, which it may relieve.
             staged.entries.push((What::LogStart { start }, None));
         }
-        while let Some(append) = self.line.pop_front() {
+        while self.owed_log_start.is_none()
+            && let Some(append) = self.line.pop_front()
+        {
             let size = append.bytes();
             if bytes > 0 && bytes + size > self.submit_bytes_max {
                 self.line.push_front(append);
@@ -304,7 +307,9 @@ impl<T> Machine<T> {
             self.leadership = Leadership::No;
             answers.led.push((epoch, Err(AppendError::Storage(error))));
         }
-        self.owed_log_start = None;
+        if self.owed_log_start.take().is_some() {
+            answers.start_stays = Some(AppendError::Storage(error));
+        }
         self.check_invariants();
         Refused::Told
     }

@@ -19,6 +19,11 @@ pub enum ReplayError {
     Gap { partition: PartitionId, lsn: Lsn, known: Offset, found: Offset },
     #[error("journal entry {lsn} cuts {partition} to {to:?}, before its checkpoint at {checkpoint:?}")]
     TruncateBeforeCheckpoint { partition: PartitionId, lsn: Lsn, to: Offset, checkpoint: Offset },
+    #[error(
+        "journal entry {lsn} has {partition} begin at {start:?}, behind its end at {end:?}: entries in between are \
+         missing. Restore the data directory from a copy"
+    )]
+    StartBehindEnd { partition: PartitionId, lsn: Lsn, start: Offset, end: Offset },
 }
 
 /// What replaying an entry did.
@@ -56,7 +61,12 @@ impl<T> Machine<T> {
                 Replayed::Applied
             }
             EntryKind::LogStart => {
-                self.begin_log_at(entry.base_offset);
+                let start = entry.base_offset;
+                if start > self.log_end {
+                    let (partition, end) = (self.id, self.log_end);
+                    return Err(ReplayError::StartBehindEnd { partition, lsn, start, end });
+                }
+                self.begin_log_at(start);
                 Replayed::Applied
             }
             _ => Replayed::Known,

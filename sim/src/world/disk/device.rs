@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use io_backend::Moment;
+use io_backend::disk::Space;
 use io_backend::registry::InFlight;
 
 use super::image::Image;
@@ -470,6 +471,11 @@ impl Device {
 
     pub fn used(&self) -> u64 {
         lock(&self.state).image.used()
+    }
+
+    pub fn space(&self) -> Space {
+        let total = self.universe.options.disk_capacity;
+        Space { total, usable: total.saturating_sub(self.used()) }
     }
 }
 

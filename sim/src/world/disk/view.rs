@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use io_backend::disk::{DirEntry, DiskClass, DiskResult};
+use io_backend::disk::{DirEntry, DiskClass, DiskResult, Space};
 use io_backend::time::within;
 use io_backend::{Deadline, DedicatedDisk, DedicatedFile, Disk, DiskError, File, OpenHow};
 
@@ -208,6 +208,16 @@ impl Disk for SimDisk {
     #[track_caller]
     fn lock_dir(&self, path: &Path, deadline: Deadline) -> impl Future<Output = DiskResult<()>> + Send {
         self.done(path, Work::LockDir, deadline, Location::caller())
+    }
+
+    #[track_caller]
+    fn space(&self, path: &Path, deadline: Deadline) -> impl Future<Output = DiskResult<Space>> + Send {
+        let site = Location::caller();
+        async move {
+            // It has to find the directory, and takes as long.
+            self.run(&Target::new(path), Work::ReadDir, Some(deadline), site).await?;
+            Ok(self.device.space())
+        }
     }
 }
 

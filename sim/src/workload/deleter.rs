@@ -1,0 +1,124 @@
+//! A client that deletes records (DeleteRecords): mostly up to an offset that it knows to be there, now and then all that
+//! is there.
+
+use std::time::Duration;
+
+use io_backend::Backend;
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::delete_records_request::{
+    DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
+};
+use kafka_protocol::messages::{DeleteRecordsResponse, TopicName};
+use kafka_protocol::protocol::StrBytes;
+
+use super::client::Client;
+use super::connection::{Line, back_off};
+use super::producer::not_timed_out;
+use crate::history::{Deleted, Deletion, LogStart, Outcome, Place, Trade, wire_name};
+use crate::streams::Stream;
+
+const VERSION: i16 = 2;
+/// One in so many asks for everything up to the high watermark.
+const ALL_ONE_IN: u64 = 8;
+
+pub(super) fn start<B: Backend>(client: Client<B>, every: Duration, stream: Stream) {
+    let deleter = Deleter { line: Line::new(&client), client: client.clone(), stream };
+    client.begin("deleter", deleter.run(every));
+}
+
+struct Deleter<B: Backend> {
+    client: Client<B>,
+    line: Line<B>,
+    stream: Stream,
+}
+
+impl<B: Backend> Deleter<B> {
+    async fn run(mut self, every: Duration) {
+        let backend = self.client.backend.clone();
+        let mut failures = 0;
+        loop {
+            backend.sleep(every).await;
+            if self.client.now() >= self.client.field.schedule.produce_until {
+                return;
+            }
+            let Some((place, before)) = self.draw() else { continue };
+            if self.delete(place, before).await {
+                failures = 0;
+            } else {
+                failures += 1;
+                back_off(&backend, failures).await;
+            }
+        }
+    }
+
+    /// Up to somewhere in a batch that was acknowledged, or to its end.
+    fn draw(&mut self) -> Option<(Place, Option<i64>)> {
+        let all = self.stream.below(ALL_ONE_IN) == 0;
+        let which = self.stream.below(1 << 32);
+        let within = self.stream.below(1 << 32);
+        let notes = self.client.field.notes.write();
+        let places = &self.client.field.places;
+        // The later ones rarely: consumers are to have something to read.
+        let sends = (notes.sends.len() as u64 * 3).div_ceil(4);
+        let send = notes.sends.get(usize::try_from(which.checked_rem(sends)?).ok()?)?;
+        let Outcome::Acked { base: Some(base), .. } = send.outcome else { return None };
+        if !places.contains(&send.place) {
+            return None;
+        }
+        let before = base + i64::try_from(within % (u64::from(send.count) + 1)).ok()?;
+        Some((send.place.clone(), (!all).then_some(before)))
+    }
+
+    /// Whether it was answered.
+    async fn delete(&mut self, place: Place, before: Option<i64>) -> bool {
+        let within = Duration::from_millis(self.stream.between(500, 5_000));
+        let partition = DeleteRecordsPartition::default()
+            .with_partition_index(place.partition)
+            .with_offset(before.unwrap_or(-1));
+        let topic = DeleteRecordsTopic::default()
+            .with_name(TopicName(StrBytes::from_string(wire_name(&place.topic).to_owned())))
+            .with_partitions(vec![partition]);
+        let request = DeleteRecordsRequest::default()
+            .with_topics(vec![topic])
+            .with_timeout_ms(i32::try_from(within.as_millis()).unwrap_or(i32::MAX));
+        let sent = self.client.now();
+        let deletion = Deletion {
+            client: self.client.name.clone(),
+            place: place.clone(),
+            before,
+            sent,
+            answered: None,
+            told: Deleted::Unknown,
+        };
+        let nth = {
+            let mut notes = self.client.field.notes.write();
+            notes.deletions.push(deletion);
+            notes.deletions.len() - 1
+        };
+        let decided = |answer: &DeleteRecordsResponse| {
+            answer.topics.iter().flat_map(|topic| &topic.partitions).all(|one| not_timed_out(one.error_code))
+        };
+        let answer = self.line.call(Trade::Produce, &request, VERSION, within, decided).await;
+        let Ok(answer) = answer else { return false };
+        let Some(result) = answer.topics.iter().flat_map(|topic| &topic.partitions).next() else {
+            return false;
+        };
+        let at = self.client.now();
+        let (low, code) = (result.low_watermark, result.error_code);
+        self.client.complain(Trade::Produce, Some(&place), code, sent);
+        let mut notes = self.client.field.notes.write();
+        let deletion = &mut notes.deletions[nth];
+        deletion.answered = Some(at);
+        deletion.told = match ResponseError::try_from_code(code) {
+            None => Deleted::From(low),
+            Some(ResponseError::RequestTimedOut) => Deleted::Unknown,
+            Some(_) => Deleted::Refused,
+        };
+        if deletion.told == Deleted::From(low) {
+            let (client, wall_ms) = (self.client.name.clone(), self.client.backend.wall_ms());
+            notes.log_starts.push(LogStart { client, place, start: low, sent, at, wall_ms });
+            notes.count("records deleted on request");
+        }
+        true
+    }
+}
