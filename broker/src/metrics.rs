@@ -78,9 +78,94 @@ metrics! {
     request_bytes: Gauge = Gauge::default(), "request_bytes", "Bytes of requests that arrive or are worked on";
     waiting_bytes: Gauge = Gauge::default(), "waiting_bytes", "Bytes of requests that wait";
     answer_bytes: Gauge = Gauge::default(), "answer_bytes", "Bytes of answers not written yet";
-    records_in: Counter = Counter::default(), "records_in", "Records appended";
-    bytes_in: Counter = Counter::default(), "bytes_in", "Bytes of requests";
-    bytes_out: Counter = Counter::default(), "bytes_out", "Bytes of responses";
+    records_in: Counter = Counter::default(),
+        "records_in", "Records that partitions took, repetitions of idempotent producers not among them";
+    bytes_in: Counter = Counter::default(), "bytes_in", "Bytes of the record batches that partitions took";
+    records_out: Counter = Counter::default(), "records_out", "Records in answers to fetches";
+    bytes_out: Counter = Counter::default(), "bytes_out", "Bytes of record batches in answers to fetches";
+    topic_records_in: Family<TopicLabel, Counter> = Family::default(),
+        "topic_records_in", "The same as records_in, by topic";
+    topic_bytes_in: Family<TopicLabel, Counter> = Family::default(),
+        "topic_bytes_in", "The same as bytes_in, by topic";
+    topic_records_out: Family<TopicLabel, Counter> = Family::default(),
+        "topic_records_out", "The same as records_out, by topic";
+    topic_bytes_out: Family<TopicLabel, Counter> = Family::default(),
+        "topic_bytes_out", "The same as bytes_out, by topic";
+}
+
+/// The name of a topic that has partitions here.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct TopicLabel {
+    topic: Arc<str>,
+}
+
+/// How much, in records and in bytes of their batches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Volume {
+    pub records: u64,
+    pub bytes: u64,
+}
+
+impl Volume {
+    pub fn add(&mut self, more: Volume) {
+        self.records += more.records;
+        self.bytes += more.bytes;
+    }
+}
+
+/// What is counted for a topic, and for all of them, as a partition holds it.
+#[derive(Clone, Debug, Default)]
+pub struct TopicCounters {
+    records_in: [Counter; 2],
+    bytes_in: [Counter; 2],
+    records_out: [Counter; 2],
+    bytes_out: [Counter; 2],
+}
+
+impl TopicCounters {
+    /// A partition took records.
+    pub fn took(&self, taken: Volume) {
+        count(&self.records_in, taken.records);
+        count(&self.bytes_in, taken.bytes);
+    }
+
+    /// A reader is given records.
+    pub fn gave(&self, given: Volume) {
+        count(&self.records_out, given.records);
+        count(&self.bytes_out, given.bytes);
+    }
+}
+
+fn count(counters: &[Counter], more: u64) {
+    for counter in counters {
+        counter.inc_by(more);
+    }
+}
+
+impl Metrics {
+    /// The counters of a topic, for each of its partitions that opens here.
+    pub fn of_topic(&self, topic: &Arc<str>) -> TopicCounters {
+        let label = TopicLabel { topic: topic.clone() };
+        let both = |all: &Counter, by_topic: &Family<TopicLabel, Counter>| {
+            [all.clone(), by_topic.get_or_create(&label).clone()]
+        };
+        TopicCounters {
+            records_in: both(&self.records_in, &self.topic_records_in),
+            bytes_in: both(&self.bytes_in, &self.topic_bytes_in),
+            records_out: both(&self.records_out, &self.topic_records_out),
+            bytes_out: both(&self.bytes_out, &self.topic_bytes_out),
+        }
+    }
+
+    /// A topic has no partition here any more.
+    pub fn forget_topic(&self, topic: &str) {
+        let label = TopicLabel { topic: topic.into() };
+        for family in
+            [&self.topic_records_in, &self.topic_bytes_in, &self.topic_records_out, &self.topic_bytes_out]
+        {
+            family.remove(&label);
+        }
+    }
 }
 
 /// What is counted for each API, by its key.

@@ -28,6 +28,8 @@ use crate::context::Context;
 use crate::error_codes;
 use crate::ids::{LeaderEpoch, Offset, TopicId};
 use crate::limits::{DISK_DEADLINE, FETCH_BYTES_MAX};
+use crate::log::batch::Batches;
+use crate::metrics::Volume;
 use crate::partition::{PartitionHandle, PartitionView, ReadError, ReadRequest};
 use crate::routing::{Leader, Located, NotHere, TopicKey};
 use crate::session::{Control, Session};
@@ -268,6 +270,17 @@ impl<B: Backend> Slot<B> {
     }
 }
 
+/// What chunks of whole batches hold.
+fn volume(chunks: &[Bytes]) -> Volume {
+    let mut volume = Volume::default();
+    for chunk in chunks {
+        volume.bytes += chunk.len() as u64;
+        let batches = Batches::new(chunk).map_while(Result::ok);
+        volume.records += batches.map(|(_, header)| u64::from(header.records.unsigned_abs())).sum::<u64>();
+    }
+    volume
+}
+
 /// The offset after a chunk of one or more whole batches.
 fn offset_after(chunk: &[u8]) -> Option<Offset> {
     let mut rest = chunk;
@@ -468,6 +481,9 @@ impl<B: Backend> Fetch<B> {
                 let batches = std::mem::take(&mut slot.batches);
                 let has_records = !batches.is_empty();
                 if has_records {
+                    if let Some(partition) = &slot.partition {
+                        partition.counters().gave(volume(&batches));
+                    }
                     records.push(batches);
                 }
                 partitions.push(partition_data(slot, has_records, version, self.read_committed, leader));

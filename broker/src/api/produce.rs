@@ -217,7 +217,7 @@ async fn append<B: Backend>(
         return Err(ResponseError::NotEnoughReplicas.into());
     }
     let (id, producer) = (partition.id(), batch.producer);
-    let (records, bytes) = (batch.records, batch.bytes.len());
+    let bytes = batch.bytes.len();
     context.first_refused.check(id, &batch, context.backend.now())?;
     let appended = async {
         admit(context, id, bytes, deadline).await?;
@@ -234,8 +234,6 @@ async fn append<B: Backend>(
         }
     };
     context.first_refused.came_through(id, producer);
-    context.metrics.records_in.inc_by(records as u64);
-    context.metrics.bytes_in.inc_by(bytes as u64);
     let _counted = Counted::among(&context.metrics.produce_partition_concurrency);
     Ok(InLine { append: pending, _counted })
 }

@@ -82,7 +82,6 @@ impl<B: Backend, S: ClientStream> Connection<'_, B, S> {
                     self.wrote_at = self.context.backend.now();
                     self.out_written += written;
                     self.charge_out();
-                    self.context.metrics.bytes_out.inc_by(written as u64);
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending if self.out.len() < before => return Poll::Ready(Ok(true)),

@@ -18,6 +18,7 @@ use crate::ids::{LeaderEpoch, Offset, PartitionId};
 use crate::log::batch::CheckedBatch;
 use crate::log::read::ReadFailure;
 use crate::log::{CheckpointMark, LogSettings};
+use crate::metrics::TopicCounters;
 
 /// Cloneable; all clones lead to the same owner.
 pub struct PartitionHandle<B: Backend> {
@@ -30,6 +31,7 @@ pub struct PartitionHandle<B: Backend> {
     pub(super) appends: Sender<B, Append<Ticket>>,
     pub(super) mailbox: Sender<B, PartitionInput<B>>,
     pub(super) views: Published<PartitionView>,
+    pub(super) counters: TopicCounters,
     /// Offset of the damage that was told last, so that each is told once.
     pub(super) told_damage: Arc<AtomicI64>,
 }
@@ -44,6 +46,7 @@ impl<B: Backend> Clone for PartitionHandle<B> {
             appends: self.appends.clone(),
             mailbox: self.mailbox.clone(),
             views: self.views.clone(),
+            counters: self.counters.clone(),
             told_damage: self.told_damage.clone(),
         }
     }
@@ -81,6 +84,16 @@ impl<B: Backend> PartitionHandle<B> {
 
     pub fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// `<topic>` of its name.
+    pub fn topic_name(&self) -> Option<&str> {
+        self.name.rsplit_once('-').map(|(topic, _)| topic)
+    }
+
+    /// What is counted for its topic.
+    pub fn counters(&self) -> &TopicCounters {
+        &self.counters
     }
 
     /// What readers may see now, and a way to wait for more. The log's end in it is as of the last time

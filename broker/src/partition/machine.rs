@@ -21,6 +21,7 @@ use crate::log::epochs::EpochHistory;
 use crate::log::open::RecoveredLog;
 use crate::log::producers::Producers;
 use crate::log::tail::{Chunk, Tail};
+use crate::metrics::Volume;
 
 mod invariants;
 mod line;
@@ -57,11 +58,13 @@ pub struct Answers<T> {
     pub led: Vec<(LeaderEpoch, Result<(), AppendError>)>,
     /// The log's start does not move as it should have.
     pub start_stays: Option<AppendError>,
+    /// What the journal has taken since this was looked at.
+    pub taken: Volume,
 }
 
 impl<T> Default for Answers<T> {
     fn default() -> Self {
-        Answers { appends: Vec::new(), led: Vec::new(), start_stays: None }
+        Answers { appends: Vec::new(), led: Vec::new(), start_stays: None, taken: Volume::default() }
     }
 }
 

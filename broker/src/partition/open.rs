@@ -21,6 +21,7 @@ use crate::journal::{JournalHandle, RecoveredEntry};
 use crate::limits;
 use crate::log::open_files::OpenFiles;
 use crate::log::{self, CheckpointMark, LogSettings, open::LogOpenError};
+use crate::metrics::TopicCounters;
 
 /// What a replica is opened with.
 pub struct OpenPartition<B: Backend> {
@@ -38,6 +39,7 @@ pub struct OpenPartition<B: Backend> {
     /// Of this replica alone, and of this life of it. Made when there is something to keep in it.
     pub directory: PathBuf,
     pub journal: JournalHandle,
+    pub counters: TopicCounters,
     /// The last recorded checkpoint.
     pub mark: Option<CheckpointMark>,
     /// What survived in the journal, in LSN order. Entries of others and those the mark covers are skipped.
@@ -71,6 +73,7 @@ pub async fn open<B: Backend>(with: OpenPartition<B>) -> Result<PartitionHandle<
         waiting_bytes,
         directory,
         journal,
+        counters,
         mark,
         recovered,
         deadline,
@@ -97,7 +100,20 @@ pub async fn open<B: Backend>(with: OpenPartition<B>) -> Result<PartitionHandle<
         last = *lsn;
     }
     let room = Account::new(waiting_bytes, Gauge::default());
-    Ok(start(backend, id, name, replica, settings, room, schedule, journal, machine, opened.files, last))
+    Ok(start(
+        backend,
+        id,
+        name,
+        replica,
+        settings,
+        room,
+        schedule,
+        journal,
+        counters,
+        machine,
+        opened.files,
+        last,
+    ))
 }
 
 #[expect(clippy::too_many_arguments, reason = "the owner's fields, once")]
@@ -110,6 +126,7 @@ fn start<B: Backend>(
     room: Arc<Account>,
     schedule: RetentionSchedule,
     journal: JournalHandle,
+    counters: TopicCounters,
     machine: Machine<super::owner::Ticket>,
     files: log::checkpoint::LogFiles<B>,
     last: Lsn,
@@ -126,6 +143,7 @@ fn start<B: Backend>(
         appends: append_sender,
         mailbox,
         views: views.clone(),
+        counters: counters.clone(),
         told_damage: Arc::new(AtomicI64::new(Offset(-1).0)),
     };
     let owner = Owner {
@@ -135,6 +153,7 @@ fn start<B: Backend>(
         replica,
         settings,
         journal,
+        counters,
         progress: Arc::new(Progress::at(last.0)),
         machine,
         files,

@@ -33,6 +33,7 @@ use crate::log::read::ReadPlan;
 use crate::log::search::{SearchPlan, largest_timestamp};
 use crate::log::snapshot::Snapshot;
 use crate::log::{CheckpointMark, LogSettings};
+use crate::metrics::TopicCounters;
 
 mod beginning;
 
@@ -121,6 +122,7 @@ pub(super) struct Owner<B: Backend> {
     pub(super) replica: Incarnation,
     pub(super) settings: LogSettings,
     pub(super) journal: JournalHandle,
+    pub(super) counters: TopicCounters,
     pub(super) progress: Arc<Progress>,
     pub(super) machine: Machine<Ticket>,
     pub(super) files: LogFiles<B>,
@@ -316,6 +318,10 @@ impl<B: Backend> Owner<B> {
     }
 
     fn answer(&mut self, answers: &mut Answers<Ticket>) {
+        let taken = std::mem::take(&mut answers.taken);
+        if taken.records > 0 {
+            self.counters.took(taken);
+        }
         for (ticket, answer) in answers.appends.drain(..) {
             match (ticket, answer) {
                 (Ticket::Reply(reply), answer) => reply.answer(answer),

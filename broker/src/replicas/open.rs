@@ -54,6 +54,7 @@ pub(super) async fn open_replica<B: Backend>(
         schedule,
         directory: context.directory().join(wanted.id.directory()),
         journal: context.journal.clone(),
+        counters: context.metrics.of_topic(&wanted.topic.name),
         mark: recovered.mark,
         recovered: recovered_entries,
         deadline,

@@ -219,6 +219,12 @@ impl<B: Backend> Owner<B> {
             ids.iter().map(|id| (*id, self.open.remove(id), self.recovered.remove(id))).collect();
         // Nobody finds it any more before its files go.
         self.publish();
+        let image = self.context.metadata.image();
+        for topic in gone.iter().filter_map(|(_, open, _)| open.as_ref()?.partition.topic_name()) {
+            if !image.topics.contains_key(topic) {
+                self.context.metrics.forget_topic(topic);
+            }
+        }
         if let Err(error) = self.journal_lives(EntryKind::ReplicaDelete, &ids) {
             // The image says so, too, and is what counts at the next start.
             tracing::debug!(error = %error, "deletion of replicas not journaled");

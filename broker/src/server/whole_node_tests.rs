@@ -503,6 +503,49 @@ fn only_the_first_batch_of_a_fetch_may_be_larger_than_what_it_asks_for() {
 }
 
 #[test]
+fn a_topic_counts_what_it_took_and_gave_and_is_forgotten_when_it_is_deleted() {
+    with_whole_node(
+        |_| {},
+        async |door, node| {
+            let metrics = node.context().metrics.clone();
+            let counted = || {
+                let mut registry = prometheus_client::registry::Registry::default();
+                metrics.register(&mut registry);
+                let mut text = String::new();
+                prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+                let of_topic = text.lines().filter(|line| line.contains("{topic=\"orders\"}"));
+                let records = of_topic.filter(|line| line.contains("records"));
+                records.map(str::to_owned).collect::<Vec<_>>()
+            };
+            let mut client = door.connect().await;
+            let topic = create(&mut client, "orders").await;
+            let data = |stamp| {
+                let batch = BatchSpec::records(3).producer(7, 0, stamp).build();
+                let data = PartitionProduceData::default().with_records(Some(batch));
+                let topic = TopicProduceData::default().with_topic_id(topic).with_partition_data(vec![data]);
+                ProduceRequest::default().with_acks(-1).with_timeout_ms(20_000).with_topic_data(vec![topic])
+            };
+            // The second repeats the first, the third is out of order.
+            for (stamp, code) in [(0, 0), (0, 0), (9, 45)] {
+                client.send(1, ApiKey::Produce, PRODUCE, data(stamp).into()).await;
+                assert_eq!(produced(&mut client).await.1, code);
+            }
+            client.send(1, ApiKey::Fetch, FETCH, fetch(topic, 0, 0, 1)).await;
+            assert_eq!(fetched(&mut client).await.1, 3);
+            assert_eq!(
+                counted(),
+                ["topic_records_in_total{topic=\"orders\"} 3", "topic_records_out_total{topic=\"orders\"} 3",]
+            );
+            let gone =
+                DeleteTopicsRequest::default().with_topic_names(vec![name("orders")]).with_timeout_ms(20_000);
+            client.send(1, ApiKey::DeleteTopics, 5, gone.into()).await;
+            client.message(ApiKey::DeleteTopics, 5).await;
+            soon(door, "the topic is forgotten", || counted().is_empty()).await;
+        },
+    );
+}
+
+#[test]
 fn a_stop_answers_a_fetch_that_waits() {
     with_whole_node(
         |_| {},

@@ -12,6 +12,7 @@ use crate::log::batch;
 use crate::log::batch::CheckedBatch;
 use crate::log::producers::{RememberedBatch, Sequenced, sequence_after};
 use crate::log::tail::Chunk;
+use crate::metrics::Volume;
 use crate::partition::{Acks, AppendError, Appended};
 
 /// What follows a refusal.
@@ -268,6 +269,11 @@ impl<T> Machine<T> {
             self.in_flight.push_back(InFlight { lsn: Lsn(lsn), what });
         }
         for (append, answer, end) in staged.appends {
+            if !answer.duplicate {
+                let records =
+                    append.batches.iter().map(|batch| u64::from(batch.records.unsigned_abs())).sum();
+                answers.taken.add(Volume { records, bytes: append.bytes() as u64 });
+            }
             self.wait(append, answer, end, answers);
         }
         self.check_invariants();
