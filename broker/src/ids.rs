@@ -40,17 +40,23 @@ number!(
     /// Number of a process start of a node, rising.
     Incarnation(u64)
 );
-number!(ProducerId(i64));
+number!(
+    /// Kafka's producer id, given to an idempotent producer by InitProducerId; -1 where a producer has none.
+    ProducerId(i64)
+);
 
 impl Offset {
+    /// The offset of the first record that a partition ever had.
     pub const ZERO: Offset = Offset(0);
 
+    /// The offset that lies so many records behind this one.
     pub fn plus(self, records: i64) -> Offset {
         Offset(self.0 + records)
     }
 }
 
 impl LeaderEpoch {
+    /// Kafka's epoch of who names none: no leader has been granted one yet, or a client does not know it.
     pub const NONE: LeaderEpoch = LeaderEpoch(-1);
 }
 
@@ -60,6 +66,7 @@ impl LeaderEpoch {
 pub struct TopicId(pub Uuid);
 
 impl TopicId {
+    /// Kafka's zero id, which stands for no topic: no topic has it.
     pub const NIL: TopicId = TopicId(Uuid::nil());
 }
 
@@ -77,7 +84,9 @@ pub struct StorageId(pub Uuid);
 /// A partition by identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PartitionId {
+    /// The topic that it belongs to; [`TopicId::NIL`] in [`PartitionId::NODE`] only.
     pub topic: TopicId,
+    /// Kafka's partition number, from 0; -1 in [`PartitionId::NODE`] only.
     pub index: i32,
 }
 

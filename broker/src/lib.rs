@@ -19,30 +19,32 @@
 //!
 //! Nothing here touches the outside but through `io_backend::Backend`.
 
+#![warn(missing_docs)]
+
 pub mod ids;
 pub mod limits;
-pub mod data_dir;
-pub mod formats;
+pub(crate) mod data_dir;
+pub(crate) mod formats;
 pub mod metrics;
-pub mod identity;
-pub mod wire;
+pub(crate) mod identity;
+pub(crate) mod wire;
 pub mod journal;
 pub mod config;
-pub mod budget;
-pub mod stall;
+pub(crate) mod budget;
+pub(crate) mod stall;
 pub mod parts;
-pub mod raft;
+pub(crate) mod raft;
 pub mod log;
-pub mod partition;
+pub(crate) mod partition;
 pub mod metadata;
 pub mod replicas;
-pub mod session;
-pub mod error_codes;
-pub mod context;
-pub mod routing;
-pub mod api;
-pub mod dispatch;
-pub mod connection;
-pub mod server;
-pub mod admin;
+pub(crate) mod session;
+pub(crate) mod error_codes;
+pub(crate) mod context;
+pub(crate) mod routing;
+pub(crate) mod api;
+pub(crate) mod dispatch;
+pub(crate) mod connection;
+pub(crate) mod server;
+pub(crate) mod admin;
 pub mod node;

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+/// A mebibyte, in bytes.
 pub const MIB: usize = 1 << 20;
 
 /// Largest request frame, and so the largest thing the broker ever buffers for one client.
@@ -11,6 +12,7 @@ pub const REQUEST_BYTES_MAX: usize = 100 * MIB;
 pub const BATCH_BYTES_MAX: usize = MIB + 12;
 /// A journal file; prefilled, so also what a node takes on disk at least (twice, with Raft's).
 pub const JOURNAL_FILE_BYTES: usize = 64 * MIB;
+/// A file of Raft's journal; prefilled.
 pub const RAFT_JOURNAL_FILE_BYTES: usize = 8 * MIB;
 /// Largest journal entry: a batch and its frame, or a checkpoint record.
 pub const JOURNAL_ENTRY_BYTES_MAX: usize = 8 * MIB;
@@ -23,9 +25,13 @@ pub const JOURNAL_FAILURES_MAX: u32 = 3;
 pub const JOURNAL_RELEASED_FILES_MAX: usize = 4;
 /// A round of checkpoints begins when the journal has grown by this.
 pub const CHECKPOINT_BYTES: u64 = 64 << 20;
+/// Bytes that wait for a journal's next commit group at most (`journal.queue_bytes`, as it ships).
 pub const JOURNAL_QUEUE_BYTES: usize = 64 * MIB;
+/// Entries that wait for it at most (`journal.queue_records`).
 pub const JOURNAL_QUEUE_ENTRIES: usize = 50_000;
+/// Bytes of a commit group, which is written as one piece, at most (`journal.max_batch_bytes`).
 pub const JOURNAL_GROUP_BYTES: usize = 4 * MIB;
+/// Entries of a commit group at most (`journal.max_batch_records`).
 pub const JOURNAL_GROUP_ENTRIES: usize = 10_000;
 
 /// Requests that wait in a partition's mailbox before connections stop being read.
@@ -49,19 +55,24 @@ pub const FIRST_REFUSED_MAX: usize = 4_096;
 pub const PRODUCERS_LOOKED_THROUGH_EVERY: Duration = Duration::from_secs(1);
 /// What a partition puts in the journal's line at once, and one entry of it.
 pub const PARTITION_SUBMIT_BYTES: usize = 4 * MIB;
+/// Bytes that a checkpoint writes to a segment between two syncs: a disk never has more of it to write back
+/// at once.
 pub const PARTITION_ENTRY_BYTES: usize = MIB;
 /// What a checkpoint writes at once, and between two syncs.
 pub const WRITE_BACK_BYTES: usize = MIB;
+/// Client connections open at a time, in the node (`server.connections`).
 pub const WRITE_BACK_SYNC_BYTES: usize = 16 * MIB;
 /// Segment files that stay open for readers.
 pub const OPEN_SEGMENT_FILES: usize = 1_024;
 /// Which share of the process's descriptors they may take at most: 1 / this.
 pub const OPEN_SEGMENT_FILES_SHARE: u64 = 4;
+/// Client connections open at a time from one address: the rest is for others.
 pub const CONNECTIONS_MAX: usize = 10_000;
 /// Which share of the process's descriptors they may take at most: 1 / this.
 pub const CONNECTIONS_SHARE: u64 = 2;
 /// From one address: the rest is for others.
 pub const CONNECTIONS_PER_ADDRESS_MAX: usize = connections_per_address(CONNECTIONS_MAX);
+/// How many of so many connections one address may have: three quarters.
 pub const fn connections_per_address(connections: usize) -> usize {
     connections - connections / 4
 }
@@ -77,9 +88,12 @@ pub const MEMORY_BYTES: usize = 512 * MIB;
 pub const MEMORY_BYTES_MIN: usize = 64 * MIB;
 /// Responses queued behind one slow reader.
 pub const RESPONSES_QUEUED_MAX: usize = 100;
+/// A connection's buffer to read into while no larger request is on its way; what fits is not charged to an
+/// account.
 pub const READ_BUFFER_BYTES: usize = 8 * 1024;
 /// Answers are added to what a connection has yet to write only below this.
 pub const WRITE_BUFFER_BYTES: usize = 64 * 1024;
+/// Records that one Fetch answer carries, in bytes, at most: Kafka's `fetch.max.bytes`, as it ships.
 pub const FETCH_BYTES_MAX: usize = 55 * MIB;
 /// An answer that is not a fetch's waits for room of this size; what it is larger is charged when it is known.
 pub const ANSWER_BYTES_LEAST: usize = 4 * 1024;
@@ -111,7 +125,9 @@ pub const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
 
 /// A request to the admin port and its answer take no longer than this.
 pub const ADMIN_DEADLINE: Duration = Duration::from_secs(5);
+/// Head of a request to the admin port, in bytes, at most.
 pub const ADMIN_HEAD_BYTES_MAX: usize = 8 * 1024;
+/// Requests to the admin port at a time; more connections are closed at once.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 /// Lines of `/health/ready` beside the state itself.
 pub const ADMIN_WARNINGS_MAX: usize = 20;
@@ -120,6 +136,7 @@ pub const ADMIN_WARNINGS_MAX: usize = 20;
 pub const TOPIC_NAME_BYTES_MAX: usize = 249;
 /// A value of a configuration that clients set.
 pub const CONFIG_VALUE_BYTES_MAX: usize = 1_024;
+/// Partitions of one topic.
 pub const TOPIC_PARTITIONS_MAX: usize = 10_000;
 /// Partitions of a node: each has a task, channels and files.
 pub const PARTITIONS_MAX: usize = 20_000;
@@ -141,6 +158,7 @@ pub const SNAPSHOT_EVERY_BYTES: usize = 4 * MIB;
 
 /// Partitions that are opened, or checkpointed, at the same time.
 pub const REPLICAS_OPENED_AT_ONCE: usize = 32;
+/// Partitions that are checkpointed at the same time.
 pub const CHECKPOINTS_AT_ONCE: usize = 16;
 /// Bound on one disk operation while the journals are opened: a disk that stands still for less only delays the start.
 pub const START_DISK_DEADLINE: Duration = Duration::from_secs(60);

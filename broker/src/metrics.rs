@@ -14,8 +14,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+/// The label of a count per rung of the stall ladder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RungLabel {
+    /// `warn`, `stalled` or `resumed`.
     pub rung: &'static str,
 }
 
@@ -24,8 +26,10 @@ struct LockLabel {
     lock_name: &'static str,
 }
 
+/// The label of a count per reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ReasonLabel {
+    /// In the words of dashboards: `storage_stalled`.
     pub reason: &'static str,
 }
 
@@ -280,6 +284,7 @@ impl RequestMetrics {
         }
     }
 
+    /// An answer was encoded, so large with its header and length.
     pub fn count_response(&self, key: i16, bytes: usize) {
         if let Some(api) = self.of(key) {
             api.response_bytes.inc_by(bytes as u64);
@@ -320,6 +325,7 @@ impl RequestMetrics {
 pub struct Counted(Gauge);
 
 impl Counted {
+    /// Counts one more in `gauge` until it is dropped.
     pub fn among(gauge: &Gauge) -> Counted {
         gauge.inc();
         Counted(gauge.clone())

@@ -53,31 +53,59 @@ const REGISTER_DEADLINE: Duration = Duration::from_secs(60);
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// An address cannot be listened on.
     #[error(
         "cannot listen on {address} for {purpose}: {why}. Choose another address with {flag}, or stop what uses it"
     )]
-    Listen { address: String, purpose: &'static str, flag: &'static str, why: std::io::Error },
+    Listen {
+        /// `HOST:PORT`, as it was configured.
+        address: String,
+        /// Who was to connect to it, for the message.
+        purpose: &'static str,
+        /// The flag that sets it.
+        flag: &'static str,
+        /// What the system says.
+        why: std::io::Error,
+    },
+    /// The data directory is in use, foreign, newer or damaged, or cannot be written.
     #[error("{0}")]
     Identity(#[from] IdentityError),
+    /// The metadata cannot be read back, or its group did not get a leader.
     #[error("{0}")]
     Metadata(#[from] MetadataStartError),
+    /// The journal of all partitions does not open.
     #[error("{0}")]
     Journal(#[from] JournalOpenError),
+    /// The partitions cannot be told from the journal, or did not open within the deadline.
     #[error("{0}")]
     Replicas(#[from] ReplicasStartError),
+    /// The directory's identity is not the one that its metadata knows this node by.
     #[error(
         "{directory} says that this is storage {found}, and the metadata in it was written by storage {known}, under which \
          this node leads its partitions: what is in the directory does not belong together. Restore its identity.json \
          from a backup"
     )]
-    OtherStorage { directory: PathBuf, found: Uuid, known: Uuid },
+    OtherStorage {
+        /// The data directory.
+        directory: PathBuf,
+        /// The storage id in its `identity.json`.
+        found: Uuid,
+        /// The storage id that the metadata has.
+        known: Uuid,
+    },
+    /// The address that clients would be told has no port, or none that there is.
     #[error("clients cannot be told to connect to {address}: set --advertise to HOST:PORT")]
-    Advertised { address: String },
+    Advertised {
+        /// The address.
+        address: String,
+    },
+    /// The metadata group did not take the registration of this process start.
     #[error("this node cannot register with its metadata: {0}")]
     Register(#[from] ProposeError),
 }
 
 impl StartError {
+    /// What the process ends with.
     pub fn exit_status(&self) -> ExitStatus {
         match self {
             StartError::Listen { .. } => ExitStatus::Network,
@@ -202,6 +230,7 @@ impl<B: Backend> Node<B> {
         })
     }
 
+    /// What those that serve requests share; for who looks into a running node.
     pub fn context(&self) -> &Arc<Context<B>> {
         &self.context
     }
@@ -211,6 +240,7 @@ impl<B: Backend> Node<B> {
         &self.kafka_address
     }
 
+    /// Where the admin port is really served, `HOST:PORT`.
     pub fn admin_address(&self) -> &str {
         &self.admin_address
     }

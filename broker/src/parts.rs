@@ -12,14 +12,18 @@ use crate::ids::PartitionId;
 use crate::journal::{self, JournalContext, JournalOpenError, OpenedJournal, SubmitError};
 use crate::stall::{Health, StorageHealth};
 
+/// Opens a journal and reads back what it holds. [`journal::open`] is the one that ships.
 pub type OpenJournal<B> =
     Box<dyn FnOnce(JournalContext<B>) -> BoxFuture<'static, Result<OpenedJournal, JournalOpenError>> + Send>;
 
+/// Makes who admits, told of how the storage does.
 pub type MakeAdmission = Box<dyn FnOnce(StorageHealth) -> Arc<dyn Admission> + Send>;
 
+/// What a node is made of, where it can be replaced; one for each process start.
 pub struct Parts<B: Backend> {
     /// The journal of all partitions.
     pub journal: OpenJournal<B>,
+    /// The journal of the metadata's Raft group.
     pub raft_journal: OpenJournal<B>,
     /// Who decides whether a request that ends in the journal may begin.
     pub admission: MakeAdmission,
@@ -28,6 +32,7 @@ pub struct Parts<B: Backend> {
 }
 
 impl<B: Backend> Parts<B> {
+    /// What the binary runs with.
     pub fn production() -> Parts<B> {
         Parts {
             journal: Box::new(journal::open),
@@ -40,6 +45,7 @@ impl<B: Backend> Parts<B> {
 
 /// Whether work that ends in the journal may begin.
 pub enum Admit {
+    /// It may, at once.
     Now,
     /// Nothing was or will be written.
     Refused(SubmitError),
@@ -50,6 +56,8 @@ pub enum Admit {
 /// Asked once for each partition of a produce request, and with [`PartitionId::NODE`] for each change
 /// of metadata, before anything of it is put in line.
 pub trait Admission: Send + Sync + 'static {
+    /// Decides about `bytes` of records for `partition`; for a change of metadata `bytes` is 0. It is called
+    /// on the tasks that serve requests and must not block.
     fn admit(&self, partition: PartitionId, bytes: usize) -> Admit;
 }
 

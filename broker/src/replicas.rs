@@ -31,11 +31,11 @@ mod retention;
 mod owner;
 mod start;
 
-pub use checkpoint::CheckpointFailed;
-pub use reconcile::{ReplicaId, Wanted};
+pub(crate) use checkpoint::CheckpointFailed;
+pub(crate) use reconcile::{ReplicaId, Wanted};
 pub use recover::{CheckpointError, RecoveredReplica, RecoveredReplicas, split};
-pub use rescue::RescueError;
-pub use start::{ReplicasControl, ReplicasStartError, StartedReplicas, start};
+pub(crate) use rescue::RescueError;
+pub(crate) use start::{ReplicasControl, ReplicasStartError, StartedReplicas, start};
 
 /// The partitions that this node has; cloneable.
 pub struct Replicas<B: Backend> {

@@ -15,8 +15,16 @@ pub struct Session {
     /// The client's address, `HOST:PORT`.
     pub peer: Arc<str>,
     /// Name of the listener that it came through.
+    #[allow(
+        dead_code,
+        reason = "an authorizer asks for it, and there is none: who connects may do everything"
+    )]
     pub listener: &'static str,
     /// Who the client is, as far as it has proved that: `User:NAME`.
+    #[allow(
+        dead_code,
+        reason = "an authorizer asks for it, and there is none: who connects may do everything"
+    )]
     pub principal: Arc<str>,
     /// What the client calls itself in the header of its requests; empty where it does not say.
     pub client_id: Arc<str>,
@@ -49,6 +57,11 @@ impl Session {
         Session { client_id: client_id.into(), ..self.clone() }
     }
 
+    /// What the client said of its library in ApiVersions (KIP-511); `None` before that, or where it said nothing.
+    #[allow(
+        dead_code,
+        reason = "who works for a client may ask; nobody here behaves differently for a library"
+    )]
     pub fn software(&self) -> Option<&ClientSoftware> {
         self.software.get()
     }

@@ -23,7 +23,6 @@ use crate::stall::writes::{Refusal, Refusing};
 /// What the node tells of itself besides its [`Context`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readiness {
-    Starting,
     Serving,
     Stopping,
 }
@@ -197,7 +196,6 @@ fn route<B: Backend>(context: &Context<B>, readiness: Readiness, path: &str) -> 
 fn ready<B: Backend>(context: &Context<B>, readiness: Readiness) -> Response {
     let writes = context.health.writes.get();
     match (readiness, context.health.get()) {
-        (Readiness::Starting, _) => return Response::text(503, "starting: reading the journal\n"),
         (Readiness::Stopping, _) => return Response::text(503, "stopping\n"),
         (Readiness::Serving, Health::Failed) => {
             return Response::text(503, "the storage has failed: see the log\n");

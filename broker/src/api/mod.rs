@@ -36,7 +36,7 @@ pub mod metadata;
 pub mod offset_for_leader_epoch;
 pub mod produce;
 
-pub use declaration::{Answer, Api, Asked, Call, Declaration, Finished};
+pub use declaration::{Answer, Asked, Call, Finished};
 
 use declaration::Row;
 

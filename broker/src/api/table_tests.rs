@@ -4,6 +4,7 @@ use bytes::{Bytes, BytesMut};
 use io_backend::real::RealBackend;
 use kafka_protocol::messages::RequestKind;
 
+use super::declaration::Declaration;
 use super::*;
 use crate::wire::shape::{Bounds, ShapeError, walk};
 

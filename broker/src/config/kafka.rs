@@ -14,17 +14,24 @@ use super::{Config, SetError};
 /// The type of a value, as Kafka names and checks it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
+    /// `true` or `false`, in letters of any size.
     Boolean,
+    /// Kafka's `STRING`.
     Text,
+    /// A whole number of 32 bits.
     Int,
+    /// A whole number of 64 bits.
     Long,
+    /// A number with a fraction.
     Double,
+    /// Texts with commas between them.
     List,
 }
 
 /// Whether and how a configuration may be changed while brokers run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
+    /// Only before a broker starts.
     ReadOnly,
     /// For one broker at a time only.
     PerBroker,
@@ -35,15 +42,21 @@ pub enum Mode {
 /// How Kafka's text of a value becomes the text of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
+    /// Both have the same text.
     Same,
+    /// A number of bytes.
     Bytes,
     /// -1: no bound.
     BytesOrUnlimited,
+    /// Milliseconds.
     Millis,
+    /// Hours.
     Hours,
     /// Below zero: for ever.
     MillisOrForever,
+    /// Minutes; below zero: for ever.
     MinutesOrForever,
+    /// Hours; below zero: for ever.
     HoursOrForever,
     /// The largest number: no bound.
     MillisOrUnlimited,
@@ -53,20 +66,35 @@ pub enum Unit {
     Directory,
 }
 
+/// What one of Kafka's names comes to here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meaning {
     /// Another name of one of our keys.
-    Key { path: &'static str, unit: Unit },
+    Key {
+        /// The key, as in [`Key::path`].
+        path: &'static str,
+        /// How its text is read and shown under Kafka's name.
+        unit: Unit,
+    },
     /// Holds as it is; other values are refused with the reason.
-    Fixed { value: &'static str, why: &'static str },
+    Fixed {
+        /// The one value, in Kafka's text.
+        value: &'static str,
+        /// The reason that there is no other, in words.
+        why: &'static str,
+    },
 }
 
 /// One of Kafka's names that means something here.
 #[derive(Clone, Copy, Debug)]
 pub struct KafkaName {
+    /// Kafka's name of it, `log.retention.ms`.
     pub name: &'static str,
+    /// The type that Kafka gives it.
     pub kind: Kind,
+    /// Whether Kafka lets it be changed while brokers run, and so do we.
     pub mode: Mode,
+    /// What it comes to here.
     pub meaning: Meaning,
 }
 
@@ -312,6 +340,7 @@ impl KafkaName {
         }
     }
 
+    /// What it is, for people: the documentation that DescribeConfigs gives.
     pub fn about(&self) -> String {
         match self.meaning {
             Meaning::Fixed { why, .. } => format!("Cannot be changed: {why}."),

@@ -9,11 +9,16 @@ use crate::ids::BrokerId;
 
 /// One key. Its default is what [`Config::default`] shows.
 pub struct Key {
+    /// Its name in the file, with dots: `journal.linger`.
     pub path: &'static str,
+    /// What it is, for people: the text of `chronik keys` and of DescribeConfigs.
     pub about: &'static str,
     /// Legal values, for people.
     pub range: &'static str,
+    /// Reads a text into the configuration, with all that follows from it; an error says what is wrong with
+    /// the text.
     pub set: fn(&mut Config, &str) -> Result<(), String>,
+    /// What is in effect, in the text that `set` reads.
     pub show: fn(&Config) -> String,
 }
 
@@ -40,6 +45,7 @@ macro_rules! key {
     };
 }
 
+/// Every key, in the order in which it is shown.
 pub const KEYS: &[Key] = &[
     key!(
         "node_id",
@@ -546,6 +552,7 @@ impl std::str::FromStr for Profile {
 }
 
 impl Profile {
+    /// The word that the key `journal.profile` has for it.
     pub fn name(self) -> &'static str {
         match self {
             Profile::LowLatency => "low-latency",

@@ -11,8 +11,16 @@ use super::{Config, SetError};
 /// Where a value came from, for the message when it is wrong. A later one is over those before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    File { path: PathBuf, line: usize },
+    /// The configuration file.
+    File {
+        /// Its path, as it was given.
+        path: PathBuf,
+        /// The line that sets the value, from 1.
+        line: usize,
+    },
+    /// A variable of the environment, by its name.
     Environment(String),
+    /// A flag, `--data-dir`.
     CommandLine(String),
 }
 
@@ -26,19 +34,46 @@ impl std::fmt::Display for Source {
     }
 }
 
+/// Why a configuration cannot be put together. Nothing has been started then.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
+    /// The file is there and cannot be read, or is not there.
     #[error("cannot read the configuration {}: {why}", path.display())]
-    Unreadable { path: PathBuf, why: String },
+    Unreadable {
+        /// Its path, as it was given.
+        path: PathBuf,
+        /// What the system says.
+        why: String,
+    },
+    /// The file is no TOML, or a value in it is a list, a date or a fraction.
     #[error("{}: {why}", path.display())]
-    Syntax { path: PathBuf, why: String },
+    Syntax {
+        /// Its path, as it was given.
+        path: PathBuf,
+        /// What is wrong, and where.
+        why: String,
+    },
+    /// A key or its value is wrong.
     #[error("{place}: {error}")]
-    Set { place: Box<Source>, error: SetError },
+    Set {
+        /// Where it was said.
+        place: Box<Source>,
+        /// What is wrong with it.
+        error: SetError,
+    },
+    /// One source sets one key twice, under two of its names and to different values, and neither is over the
+    /// other.
     #[error(
         "{}: {} = {}, and {}: {} = {}: two names of one key, and different values",
         first.place, first.name, first.value, second.place, second.name, second.value
     )]
-    Contradiction { first: Box<Said>, second: Box<Said> },
+    Contradiction {
+        /// The earlier of them.
+        first: Box<Said>,
+        /// The later of them.
+        second: Box<Said>,
+    },
+    /// Each value is legal, and together they are not; the text names the keys.
     #[error("{0}")]
     Inconsistent(String),
 }

@@ -5,7 +5,7 @@ mod keys;
 mod kafka_refused;
 pub mod kafka;
 mod set;
-pub mod dynamic;
+pub(crate) mod dynamic;
 mod load;
 
 pub use keys::{KEYS, Key};
@@ -22,9 +22,13 @@ use crate::ids::BrokerId;
 use crate::journal::JournalSettings;
 use crate::limits;
 
+/// What a node is set to. [`Default`] is what ships; [`Config::assemble`] reads it from file, environment and
+/// command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
+    /// Number of the node in its cluster: Kafka's `broker.id`.
     pub node_id: BrokerId,
+    /// Directory of all data; belongs to one process.
     pub data_dir: PathBuf,
     /// Where the Kafka protocol is served, `HOST:PORT`.
     pub listen: String,
@@ -32,16 +36,23 @@ pub struct Config {
     pub advertise: Option<String>,
     /// Where other nodes connect to. Served from the first day a cluster has two nodes.
     pub cluster: String,
+    /// Where metrics, health and stalls are served over HTTP, `HOST:PORT`.
     pub admin: String,
     /// Which real disk to use.
     pub disk: DiskChoice,
     /// Bound of all that grows with load; the log's tails and the accounts of the front are shares of it.
     pub memory_bytes: usize,
+    /// How records are made durable.
     pub journal: JournalConfig,
+    /// The Raft group of the metadata.
     pub metadata: MetadataConfig,
+    /// Segments, and what topics that do not say so themselves do with records.
     pub log: LogConfig,
+    /// What topics may be, and what is made where a client does not say.
     pub topics: TopicConfig,
+    /// What clients may take of the node.
     pub server: ServerConfig,
+    /// When the disk counts as standing still.
     pub stall: StallConfig,
     /// Keys that were set by a file, a variable or a flag, with the name that this was said under.
     pub stated: BTreeMap<&'static str, &'static str>,
@@ -50,11 +61,14 @@ pub struct Config {
 /// Whose time a record carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimestampType {
+    /// The producer's, as the record came.
     CreateTime,
+    /// The broker's, as it was appended.
     LogAppendTime,
 }
 
 impl TimestampType {
+    /// Kafka's word for it, as `message.timestamp.type` has it.
     pub fn name(self) -> &'static str {
         match self {
             TimestampType::CreateTime => "CreateTime",
@@ -76,33 +90,48 @@ impl std::str::FromStr for TimestampType {
 /// Presets of the journal's numbers: what is traded is latency at low load against throughput.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Profile {
+    /// A commit never waits: groups are as large as what came meanwhile.
     LowLatency,
+    /// A commit lingers 1 ms for more.
     Balanced,
+    /// A commit lingers 5 ms for more, and groups and queue are larger.
     Throughput,
 }
 
+/// The numbers of the journal; Raft's has the same but for the size of its files and `linger`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JournalConfig {
+    /// The preset that the others come from, where they are not set themselves.
     pub profile: Profile,
+    /// Size of a file, in bytes; two are prefilled at the first start.
     pub file_bytes: usize,
+    /// Entries of one commit group at most. An entry is one or more whole batches.
     pub max_batch_records: usize,
+    /// Bytes of one commit group at most.
     pub max_batch_bytes: usize,
+    /// Entries that wait for a commit at most.
     pub queue_records: usize,
+    /// Bytes that wait for a commit at most.
     pub queue_bytes: usize,
+    /// How long a commit waits for company; zero: not at all.
     pub linger: Duration,
     /// A checkpoint begins when more than this has been written since the last.
     pub checkpoint_bytes: u64,
 }
 
+/// What the metadata's group does with its log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MetadataConfig {
     /// Entries of the Raft log after which a snapshot is taken, however small they are.
     pub snapshot_entries: u64,
 }
 
+/// How logs are kept, where a topic has no configuration of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogConfig {
+    /// Size at which a new segment begins: Kafka's `log.segment.bytes`.
     pub segment_bytes: u64,
+    /// Age at which a new segment begins: Kafka's `log.roll.ms`.
     pub segment_age: Duration,
     /// Bytes between two entries of an offset index.
     pub index_interval_bytes: usize,
@@ -116,6 +145,7 @@ pub struct LogConfig {
     pub file_delete_delay: Duration,
     /// How often it is looked for what may go.
     pub retention_check_interval: Duration,
+    /// Whose time records carry: Kafka's `log.message.timestamp.type`.
     pub timestamp_type: TimestampType,
     /// How far a producer's time may lie behind the broker's clock; None: no bound.
     pub timestamp_before_max: Option<Duration>,
@@ -123,37 +153,64 @@ pub struct LogConfig {
     pub timestamp_after_max: Option<Duration>,
 }
 
+/// Topics: how they are made, and what bounds them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicConfig {
+    /// Whether asking for an unknown topic creates it (`auto.create.topics.enable`); the client has to agree.
     pub auto_create: bool,
+    /// Partitions of a topic for which nobody says how many (`num.partitions`).
     pub partitions: i32,
+    /// Partitions of the node, of all topics.
     pub partitions_max: usize,
+    /// Replicas of a partition for which nobody says how many (`default.replication.factor`).
     pub replication_factor: i16,
+    /// Replicas that have to be in sync for a produce with acks=all (`min.insync.replicas`), where a topic
+    /// does not say.
     pub min_insync_replicas: usize,
+    /// Largest record batch, header included, in bytes (`message.max.bytes`), where a topic does not say.
     pub max_batch_bytes: usize,
 }
 
+/// What clients may take of the node. All of it is about the Kafka port; the admin port has bounds of its
+/// own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerConfig {
+    /// Open connections at most (`max.connections`).
     pub connections: usize,
+    /// Those of one address at most (`max.connections.per.ip`).
     pub connections_per_address: usize,
+    /// A connection without a request for so long is closed (`connections.max.idle.ms`).
     pub idle_timeout: Duration,
+    /// Requests being worked on at most, of all connections.
     pub requests_in_flight: usize,
+    /// Largest request, in bytes without its length (`socket.request.max.bytes`).
     pub request_bytes: usize,
+    /// Bytes of requests that arrive or are worked on at most (`queued.max.request.bytes`).
     pub request_bytes_in_flight: usize,
+    /// Bytes of requests that wait for their turn or for records at most; above it fetches are answered at
+    /// once.
     pub waiting_bytes: usize,
+    /// Bytes of answers that are not written yet at most.
     pub answer_bytes: usize,
+    /// Answers queued behind one slow reader before its requests wait.
     pub responses_queued: usize,
+    /// A fetch waits for records no longer than this; the client's `max_wait_ms` counts where shorter.
     pub fetch_wait_max: Duration,
+    /// A produce is answered by then; the client's `timeout_ms` counts where shorter.
     pub produce_deadline: Duration,
 }
 
+/// The rungs of the stall ladder: the age of a disk operation that a commit waits for, at which something is
+/// done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StallConfig {
+    /// It is logged and counted.
     pub warn_after: Duration,
+    /// Nothing new is taken, and what waits is refused.
     pub stalled_after: Duration,
     /// Only where a peer has taken over.
     pub exit_after: Duration,
+    /// How often the age is looked at while an operation is in flight.
     pub sample: Duration,
 }
 
@@ -244,6 +301,7 @@ fn file_bytes_for_groups(max_batch_bytes: usize) -> usize {
 }
 
 impl MemoryShares {
+    /// Divides `bytes`.
     pub fn of(bytes: usize) -> MemoryShares {
         let sixteenth = bytes / 16;
         MemoryShares {
@@ -368,6 +426,7 @@ impl Config {
             .min(self.server.request_bytes)
     }
 
+    /// The numbers of the journal of all partitions.
     pub fn journal_settings(&self) -> JournalSettings {
         JournalSettings {
             file_bytes: self.journal.file_bytes,

@@ -7,12 +7,34 @@ use std::time::Duration;
 /// Why a value does not become that of a key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SetError {
+    /// No key of ours and no name of Kafka's is called so.
     #[error("unknown key '{key}'{}", .suggestion.as_ref().map(|s| format!(": did you mean '{s}'?")).unwrap_or_default())]
-    Unknown { key: String, suggestion: Option<String> },
+    Unknown {
+        /// The name, as it was said.
+        key: String,
+        /// The known name that looks most like it, where one does.
+        suggestion: Option<String>,
+    },
+    /// The value is not one that the key can have.
     #[error("{key} = {value}: {why}{}", if range.is_empty() { String::new() } else { format!(" (legal: {range})") })]
-    Invalid { key: &'static str, value: String, why: String, range: &'static str },
+    Invalid {
+        /// The name that it was said under, ours or Kafka's.
+        key: &'static str,
+        /// The value, as it was said.
+        value: String,
+        /// What is wrong with it, in words.
+        why: String,
+        /// Legal values, for people; empty where `why` has said it all.
+        range: &'static str,
+    },
+    /// Kafka knows the name, and it means nothing here, or only one value holds.
     #[error("{key} cannot be set: {why}")]
-    Refused { key: String, why: String },
+    Refused {
+        /// Kafka's name.
+        key: String,
+        /// The reason, in words.
+        why: String,
+    },
 }
 
 pub(super) fn number<T: FromStr + PartialOrd + Display>(text: &str, least: T, most: T) -> Result<T, String> {

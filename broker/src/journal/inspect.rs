@@ -16,17 +16,23 @@ use crate::limits;
 /// One file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileSummary {
+    /// Where it is.
     pub path: PathBuf,
+    /// Its place in the order of the journal's files, rising; each life of a file has a new one.
     pub sequence: u64,
+    /// How often the file has been used, this time included.
     pub lives: u32,
     /// Its entries are kept elsewhere; the file waits for its next life.
     pub released: bool,
+    /// Sound commit groups.
     pub groups: usize,
+    /// Entries in them.
     pub entries: usize,
     /// First and last LSN of its entries.
     pub lsns: Option<(Lsn, Lsn)>,
     /// Where the sound groups end, of how many bytes.
     pub end: u64,
+    /// Length of the file; what it is larger than `end` is zeros, bytes of an earlier life, or `remark`.
     pub file_bytes: u64,
     /// What stands at the end, if it is more than nothing.
     pub remark: Option<&'static str>,

@@ -59,6 +59,7 @@ use crate::metrics::Metrics;
 pub const COMMIT_TASK: &str = "commit";
 /// Role of the task that prepares a journal's files, and what the commit loop calls its wait for one.
 pub const FILES_TASK: &str = "journal-files";
+/// What the commit loop calls its wait for a file that [`FILES_TASK`] prepares.
 pub const FILE_WAIT: &str = "a prepared journal file";
 
 /// Name of Raft's journal. A failed write ends it at once: votes and terms must not be in doubt.
@@ -70,50 +71,74 @@ pub const RAFT: &str = "raft";
 pub enum EntryKind {
     /// One or more record batches, stored as they are served.
     Batch = 1,
+    /// The log of the replica ends at the base offset: records that stood behind it are gone, since their
+    /// write failed.
     Truncate = 2,
     /// Leadership under a new epoch begins at the base offset.
     EpochStart = 3,
+    /// The log of the replica begins at the base offset: earlier records are deleted.
     LogStart = 4,
+    /// The replica has come to this node; its life, from which entries count, begins.
     ReplicaCreate = 5,
+    /// The replica has left this node: earlier entries of it are read no more.
     ReplicaDelete = 6,
     /// Up to where each partition's segments hold its log.
     Checkpoint = 7,
     /// A Raft log entry, hard state, configuration state, snapshot (the Raft journal only).
     RaftEntry = 16,
+    /// Raft's term, vote and commit index; of several the last holds (the Raft journal only).
     RaftHardState = 17,
+    /// Raft's voters and learners; of several the last holds (the Raft journal only).
     RaftConfState = 18,
+    /// A piece of a Raft snapshot (the Raft journal only).
     RaftSnapshot = 19,
 }
 
 /// What is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JournalEntry {
+    /// What its payload means.
     pub kind: EntryKind,
+    /// Whose log it belongs to; [`PartitionId::NODE`] where it is the node's.
     pub partition: PartitionId,
     /// Which life of the replica it belongs to: a topic deleted and made anew never reads old entries.
     pub replica: Incarnation,
+    /// The epoch that it was appended under; Raft's term in the Raft journal.
     pub leader_epoch: LeaderEpoch,
+    /// The offset of its first record, or the one that its kind speaks of; Raft's index in the Raft journal.
     pub base_offset: Offset,
+    /// In the form of its kind: record batches, JSON, Raft's messages. Not all kinds have one.
     pub payload: Bytes,
 }
 
 /// Why entries were not taken. Nothing of the submission was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
+    /// The entries do not fit into the queue now, or records have to wait for checkpoints; [`Journal::room`]
+    /// waits for it.
     #[error("the journal's queue is full")]
     Full,
+    /// Others share what the queue has left, and this partition holds its part of it already.
     #[error("the share of this partition in the journal's queue is used up")]
     ShareExhausted,
+    /// The operation in flight is older than `stall.stalled_after`; nothing is taken until it ends.
     #[error("the disk under the journal stands still")]
     Stalled,
+    /// No records are taken, for the journal found no place for them for seconds; metadata and checkpoints
+    /// are.
     #[error("the journal has had no room for records for long: /health/ready says why")]
     NoRoom,
+    /// No records are taken until there is space; a checkpoint's record is.
     #[error("the disk under the journal is full")]
     DiskFull,
+    /// What is on the disk is in doubt. This does not end but with the process.
     #[error("the journal failed and takes nothing")]
     Failed,
+    /// [`Journal::close`] was called.
     #[error("the journal is closed")]
     Closed,
+    /// An entry, or a submission, of so many bytes fits into no file or never into the queue: trying again is
+    /// of no use.
     #[error("an entry of {0} bytes is larger than the journal takes")]
     TooLarge(usize),
 }
@@ -125,11 +150,15 @@ pub struct JournalStatus {
     pub durable: Lsn,
     /// The last LSN given out.
     pub submitted: Lsn,
+    /// Entries that wait for a commit group or are in one.
     pub queued_entries: usize,
+    /// Their bytes, as they are written.
     pub queued_bytes: usize,
     /// Bytes written since the oldest entry that has not been released.
     pub unreleased_bytes: u64,
+    /// The journal is lost to this process ([`SubmitError::Failed`]).
     pub failed: bool,
+    /// The last write found no space; no records are taken before one succeeds.
     pub disk_full: bool,
     /// No records are taken until checkpoints have released some of it.
     pub holds_too_much: bool,
@@ -144,6 +173,7 @@ pub struct JournalStatus {
 /// Why the commit loop has no file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoFile {
+    /// [`FILES_TASK`] is at work on one.
     BeingPrepared,
     /// Preparing one failed, for another reason than want of space; it is tried again.
     Failed,
@@ -165,6 +195,7 @@ pub trait Journal: Send + Sync + 'static {
     ) -> BoxFuture<'static, Result<(), TimedOut>>;
     /// Entries before `lsn` are kept elsewhere, durably: their files may be used again.
     fn release_before(&self, lsn: Lsn);
+    /// How the journal does now; takes no time.
     fn status(&self) -> JournalStatus;
     /// What those who wait for progress wait on; its holder is who commits.
     fn resource(&self) -> Option<Arc<Resource>> {
@@ -182,25 +213,37 @@ pub trait Journal: Send + Sync + 'static {
     fn close(&self, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>>;
 }
 
+/// A journal, shared by all who write to it.
 pub type JournalHandle = Arc<dyn Journal>;
 
 /// What a journal needs to open.
 pub struct JournalContext<B: Backend> {
+    /// What its tasks, its disk and its time come from.
     pub backend: B,
     /// `journal` or `raft`: names the task, the metrics and the operations in the registry.
     pub name: &'static str,
+    /// Where its files are; made where it is missing. No other process or journal may use it.
     pub directory: PathBuf,
+    /// Sizes and bounds.
     pub settings: JournalSettings,
+    /// Where it counts its commits.
     pub metrics: Arc<Metrics>,
 }
 
+/// The numbers of a journal, as the configuration has them. All of them are above zero, but for `linger`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JournalSettings {
+    /// Size of a new file, in bytes; prefilled with zeros. A commit group has to fit into it.
     pub file_bytes: usize,
+    /// Entries of a commit group at most.
     pub group_entries: usize,
+    /// Bytes of a commit group at most.
     pub group_bytes: usize,
+    /// Entries that wait or are in flight at most.
     pub queue_entries: usize,
+    /// Bytes that wait or are in flight at most.
     pub queue_bytes: usize,
+    /// How long a commit waits for company, where its group is not full; zero commits at once.
     pub linger: Duration,
     /// No more records are taken while more than this waits for checkpoints.
     pub unreleased_bytes_max: u64,
@@ -209,13 +252,17 @@ pub struct JournalSettings {
 /// One entry that survived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecoveredEntry {
+    /// Its position in the journal.
     pub lsn: Lsn,
+    /// What was submitted.
     pub entry: JournalEntry,
 }
 
 /// An opened journal and what was in it, in LSN order.
 pub struct OpenedJournal {
+    /// The handle to write with; the journal's tasks run.
     pub journal: JournalHandle,
+    /// What is durable and not released, rising in LSN; all of it is in memory.
     pub entries: Vec<RecoveredEntry>,
     /// Bytes of a torn tail that were cut.
     pub torn_tail: Option<String>,
@@ -224,14 +271,39 @@ pub struct OpenedJournal {
 /// Why a journal does not open.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalOpenError {
+    /// An operation on the directory or a file failed, or did not end within the deadline.
     #[error("{0}")]
     Disk(#[from] io_backend::DiskError),
+    /// What was durable cannot be read. The node must not go on without it.
     #[error("{path} is damaged at byte {position}: {what}. {advice}")]
-    Corrupt { path: PathBuf, position: u64, what: String, advice: String },
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// Where in it, in bytes from its beginning.
+        position: u64,
+        /// What is wrong with it.
+        what: String,
+        /// What a person can do.
+        advice: String,
+    },
+    /// A file was written by a later release.
     #[error(
         "{path} has format version {found}, this binary reads up to {known}: start a newer chronik on it"
     )]
-    Newer { path: PathBuf, found: u32, known: u32 },
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its format version.
+        found: u32,
+        /// The latest that this binary reads.
+        known: u32,
+    },
+    /// A file in the journal's directory belongs to another journal, or to none.
     #[error("{path} is not a journal file: {what}")]
-    Foreign { path: PathBuf, what: String },
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// By what it was told.
+        what: String,
+    },
 }

@@ -11,21 +11,21 @@
 //! from disk is served only when its checksum holds.
 
 pub mod batch;
-pub mod codec;
-pub mod epochs;
+pub(crate) mod codec;
+pub(crate) mod epochs;
 pub mod index;
-pub mod open_files;
-pub mod producers;
-pub mod records;
-pub mod retention;
+pub(crate) mod open_files;
+pub(crate) mod producers;
+pub(crate) mod records;
+pub(crate) mod retention;
 pub mod segment;
-pub mod snapshot;
-pub mod tail;
-pub mod checkpoint;
-pub mod open;
-pub mod read;
-pub mod search;
-pub mod validate;
+pub(crate) mod snapshot;
+pub(crate) mod tail;
+pub(crate) mod checkpoint;
+pub(crate) mod open;
+pub(crate) mod read;
+pub(crate) mod search;
+pub(crate) mod validate;
 
 #[cfg(test)]
 pub(crate) mod test_batches;

@@ -18,7 +18,6 @@ mod driver;
 
 pub(crate) use driver::{Driver, RaftContext};
 pub use driver::{RaftError, RaftStartError};
-pub use store::RaftRecoveryError;
 
 /// What committed entries are applied to.
 pub(crate) trait StateMachine: Send + 'static {
