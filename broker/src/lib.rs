@@ -19,7 +19,7 @@
 //!
 //! Nothing here touches the outside but through `io_backend::Backend`.
 
-#![warn(missing_docs)]
+#![warn(missing_docs, clippy::missing_errors_doc)]
 
 pub mod ids;
 pub mod limits;

@@ -122,6 +122,11 @@ impl StartError {
 
 impl<B: Backend> Node<B> {
     /// Opens the data directory, recovers, and serves. Returns once clients can connect.
+    ///
+    /// # Errors
+    ///
+    /// The data directory, an address, the metadata, the journal or a partition is not fit for it. What was
+    /// opened is dropped, not closed: the process is to end with [`StartError::exit_status`].
     pub async fn start(backend: B, parts: Parts<B>, config: Config) -> Result<Node<B>, StartError> {
         let config = Arc::new(config);
         let metrics = Arc::new(Metrics::default());

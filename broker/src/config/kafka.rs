@@ -311,6 +311,11 @@ impl KafkaName {
     }
 
     /// Key and text of ours for a value of Kafka's; `None` where the value holds anyway.
+    ///
+    /// # Errors
+    ///
+    /// The value is not one of Kafka's type, cannot be said in our unit, or is not the only one that is
+    /// possible.
     pub fn read(&self, value: &str) -> Result<Option<(&'static Key, String)>, SetError> {
         let invalid = |why: String| SetError::Invalid {
             key: self.name,
@@ -365,6 +370,10 @@ impl Kind {
     }
 
     /// Whether a text is of this type, in Kafka's words if not.
+    ///
+    /// # Errors
+    ///
+    /// It is not; the text is Kafka's.
     pub fn check(self, value: &str) -> Result<(), String> {
         let value = value.trim();
         let number = |is: bool, of: &str| match is {

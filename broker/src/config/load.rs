@@ -93,6 +93,10 @@ const PRESETS: [&str; 3] = ["journal.profile", "memory.bytes", "server.connectio
 
 impl Config {
     /// Puts together the text of a file (with its path), environment variables and command line values.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that is wrong, with where it was said.
     pub fn assemble(
         file: Option<(PathBuf, &str)>,
         environment: impl Iterator<Item = (String, String)>,

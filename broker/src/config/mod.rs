@@ -374,6 +374,10 @@ impl Config {
     }
 
     /// Relations between keys that no single key can check.
+    ///
+    /// # Errors
+    ///
+    /// The first relation that does not hold, with the keys to change.
     pub fn check(&self) -> Result<(), String> {
         let journal = &self.journal;
         if journal.max_batch_bytes * 2 > journal.file_bytes {

@@ -67,6 +67,10 @@ impl Setting {
 
 impl Config {
     /// Sets one key from its text.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is called `name`, or `value` is not legal for it.
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), SetError> {
         find(name, value)?.map_or(Ok(()), |setting| setting.apply(self))
     }

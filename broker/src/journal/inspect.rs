@@ -80,6 +80,11 @@ impl fmt::Display for FileSummary {
 }
 
 /// The files of a journal in their order. `name` is the journal's, as in [`super::JournalContext`].
+///
+/// # Errors
+///
+/// The directory or one of its files cannot be read within [`limits::START_DISK_DEADLINE`], or has a file of
+/// another journal, of a later format or with a damaged header.
 pub async fn inspect<B: Backend>(
     backend: &B,
     directory: PathBuf,

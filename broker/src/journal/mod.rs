@@ -185,6 +185,10 @@ pub enum NoFile {
 pub trait Journal: Send + Sync + 'static {
     /// Puts entries in line, in order and without waiting, and returns the LSN of the last. `progress` is
     /// moved to it once it is durable, or told that it failed.
+    ///
+    /// # Errors
+    ///
+    /// A [`SubmitError`] for all of them: nothing of the submission was or will be written.
     fn submit(&self, entries: Vec<JournalEntry>, progress: &Arc<Progress>) -> Result<Lsn, SubmitError>;
     /// Waits until the queue has room for `bytes` more of this partition.
     fn room(

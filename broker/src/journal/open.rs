@@ -24,7 +24,11 @@ use crate::ids::Lsn;
 use crate::limits;
 
 /// Opens the production journal: recovers what is there, and starts the loop that writes and the task that
-/// prepares files.
+/// prepares files. With time for whole files: each operation on the disk has [`limits::START_DISK_DEADLINE`].
+///
+/// # Errors
+///
+/// What was durable cannot be read, or the disk does not do what is asked of it: see [`JournalOpenError`].
 pub fn open<B: Backend>(
     context: JournalContext<B>,
 ) -> BoxFuture<'static, Result<OpenedJournal, JournalOpenError>> {
