@@ -422,8 +422,8 @@ mod tests {
             epoch: 0,
             base_sequence: sequence,
             last_sequence: sequence,
-            base_offset: Offset(0),
-            end: Offset(1),
+            base_offset: Offset(sequence.into()),
+            end: Offset(sequence.into()).plus(1),
             append_time_ms: -1,
         }
     }
