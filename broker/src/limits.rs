@@ -170,6 +170,13 @@ pub const RESCUE_DEADLINE: Duration = Duration::from_secs(60);
 pub const CHECKPOINT_ENTRY_BYTES: usize = MIB;
 /// Bound on what a round of checkpoints asks of partitions, and then on its record.
 pub const CHECKPOINT_DEADLINE: Duration = Duration::from_secs(120);
+/// Partitions that a round of retention asks to let go of what they may, and at the same time.
+pub const RETENTION_PARTITIONS_PER_ROUND: usize = 256;
+pub const RETENTION_ASKED_AT_ONCE: usize = 16;
+/// Segments whose files are removed between two looks at what else may go.
+pub const RETENTION_SEGMENTS_PER_ROUND: usize = 16;
+/// Partitions of one DeleteRecords or DescribeLogDirs request that are asked at the same time.
+pub const PARTITIONS_ASKED_AT_ONCE: usize = 64;
 /// Partitions whose leadership begins at the same time: their epoch starts share a journal group.
 pub const LEADERSHIPS_AT_ONCE: usize = 4_096;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use sim::planted::{BUGS, Defect, OF_METADATA};
+use sim::planted::{BUGS, DELETIONS, Defect, OF_METADATA};
 use sim::run::{Choice, Order, run};
 use sim::scenario::Shelf;
 
@@ -21,6 +21,10 @@ fn checkers(bug: &str) -> &'static [&'static str] {
         "directory-not-synced" => &["ack-before-sync"],
         "configs-misread" => &["lost-config"],
         "producer-state-lost" => &["duplicate", "producer-state", "error-without-cause"],
+        // Files are gone, and the record that a start goes by needs them; or nothing was gone yet, and all is back.
+        "log-start-not-durable" => &["log-start-back", "unreadable", "error-without-cause"],
+        "log-start-forgotten" => &["log-start-back"],
+        "expired-too-early" => &["deleted-too-early"],
         other => panic!("{other} has no checker that is there for it"),
     }
 }
@@ -33,6 +37,11 @@ fn planted_bugs_are_caught_by_their_checkers_and_the_same_seeds_are_clean_withou
 #[test]
 fn those_of_metadata_are_caught_where_metadata_changes() {
     caught_in("safety/configurations", &OF_METADATA);
+}
+
+#[test]
+fn those_of_deletions_are_caught_where_records_are_deleted() {
+    caught_in("safety/retention", &DELETIONS);
 }
 
 fn caught_in(scenario: &str, bugs: &[Defect]) {

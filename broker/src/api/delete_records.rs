@@ -18,6 +18,7 @@ use super::test_requests;
 use crate::context::Context;
 use crate::error_codes;
 use crate::ids::Offset;
+use crate::limits;
 use crate::metadata::TopicImage;
 use crate::metadata::configs::TopicSettings;
 use crate::routing::{Located, TopicKey};
@@ -70,8 +71,6 @@ static PARTITION: Shape = plain(&[always(I32), always(I64)]);
 const HIGH_WATERMARK: i64 = -1;
 /// What is answered where nothing was deleted.
 const NO_LOW_WATERMARK: i64 = -1;
-/// Partitions of one request that are worked on at the same time.
-const AT_ONCE: usize = 64;
 
 async fn handle<B: Backend>(context: &Context<B>, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
     let located = &Located::now(context);
@@ -99,7 +98,7 @@ async fn handle<B: Backend>(context: &Context<B>, request: DeleteRecordsRequest)
                 .with_error_code(code);
             (nth, result)
         })
-        .buffered(AT_ONCE);
+        .buffered(limits::PARTITIONS_ASKED_AT_ONCE);
     while let Some((nth, result)) = answered.next().await {
         results[nth].partitions.push(result);
     }

@@ -67,8 +67,6 @@ static TOPIC: Shape = plain(&[always(Kind::Text), always(I32S)]);
 
 /// What of a volume nobody can tell.
 const UNKNOWN: i64 = -1;
-/// Partitions that are asked at the same time.
-const AT_ONCE: usize = 64;
 const SPACE_SINCE: i16 = 4;
 
 async fn handle<B: Backend>(
@@ -105,7 +103,7 @@ async fn handle<B: Backend>(
             let bytes = partition.bytes(deadline).await.ok()?;
             Some((topic, partition.id().index, bytes))
         })
-        .buffered(AT_ONCE);
+        .buffered(limits::PARTITIONS_ASKED_AT_ONCE);
     let mut topics: BTreeMap<Arc<str>, BTreeMap<i32, u64>> = BTreeMap::new();
     while let Some(size) = sizes.next().await {
         // One that was deleted meanwhile, or does not answer, is left out.

@@ -22,11 +22,6 @@ use crate::limits;
 use crate::log::segment::SegmentName;
 use crate::partition::{DeadFiles, Due, RetentionSchedule};
 
-/// Partitions that a round asks, and at the same time.
-const PARTITIONS_PER_ROUND: usize = 256;
-const ASKED_AT_ONCE: usize = 16;
-/// Segments whose files are removed between two looks at what else is due.
-const SEGMENTS_PER_ROUND: usize = 16;
 /// A partition that has let something go for its size is not asked again sooner.
 const PAUSE_BY_SIZE: Duration = Duration::from_millis(100);
 /// The pause after a failure, doubled with each further one.
@@ -142,7 +137,7 @@ impl<B: Backend> Retention<B> {
                     pause.max(self.by_age).max(now + Duration::from_millis(left_ms).min(SLEEP_MAX))
                 }
             };
-            let is_taken = at <= now && due.len() < PARTITIONS_PER_ROUND;
+            let is_taken = at <= now && due.len() < limits::RETENTION_PARTITIONS_PER_ROUND;
             if is_taken {
                 due.push(*id);
             } else {
@@ -177,7 +172,7 @@ impl<B: Backend> Retention<B> {
         }
         let answers: Vec<_> = futures::stream::iter(asked)
             .map(|partition| async move { (partition.id(), partition.retain(deadline).await) })
-            .buffer_unordered(ASKED_AT_ONCE)
+            .buffer_unordered(limits::RETENTION_ASKED_AT_ONCE)
             .collect()
             .await;
         let mut starts = Vec::new();
@@ -266,7 +261,7 @@ impl<B: Backend> Retention<B> {
             return Some(pause);
         }
         let is_full = self.context.journal.status().disk_full;
-        let mut left = SEGMENTS_PER_ROUND;
+        let mut left = limits::RETENTION_SEGMENTS_PER_ROUND;
         while let Some(nth) = self.dead.iter().position(|dead| is_full || dead.from <= now)
             && left > 0
         {
