@@ -23,7 +23,7 @@
 
 pub mod ids;
 pub mod limits;
-pub(crate) mod data_dir;
+pub mod data_dir;
 pub(crate) mod formats;
 pub mod metrics;
 pub(crate) mod identity;

@@ -22,8 +22,9 @@ fn checkers(bug: &str) -> &'static [&'static str] {
         "configs-misread" => &["lost-config"],
         "producer-state-lost" => &["duplicate", "producer-state", "error-without-cause"],
         // Files are gone, and the record that a start goes by needs them; or nothing was gone yet, and all is back.
-        "log-start-not-durable" => &["log-start-back", "unreadable", "error-without-cause"],
-        "log-start-forgotten" => &["log-start-back"],
+        "log-start-not-durable" | "log-start-forgotten" => {
+            &["log-start-back", "unreadable", "error-without-cause"]
+        }
         "expired-too-early" => &["deleted-too-early"],
         other => panic!("{other} has no checker that is there for it"),
     }

@@ -21,7 +21,7 @@ pub use first_refused::FirstRefused;
 pub use handle::{PartitionHandle, PendingAppend};
 pub use open::{EntriesError, OpenPartition, PartitionOpenError, open};
 pub use owner::PartitionInput;
-pub use retention::{DeadFiles, DeleteRecordsError, Retained};
+pub use retention::{DeadFiles, DeleteRecordsError};
 pub use schedule::{Due, RetentionSchedule};
 
 /// When an append is answered.

@@ -33,7 +33,8 @@ pub(super) fn plant(parts: &mut Parts<SimBackend>) {
 
 struct NoStarts(JournalHandle);
 
-fn without_starts(payload: &Bytes) -> Bytes {
+/// A checkpoint record as it would be if every log started at its very beginning.
+pub(super) fn without_starts(payload: &Bytes) -> Bytes {
     let mut payload = BytesMut::from(&payload[..]);
     for mark in payload[HEADER_BYTES..].chunks_exact_mut(MARK_BYTES) {
         mark[LOG_START_AT..LOG_START_AT + 8].fill(0);

@@ -8,6 +8,7 @@ use kafka_protocol::records::{
     RecordEncodeOptions,
 };
 
+use super::beginnings::without_starts;
 use crate::world::SimBackend;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,11 @@ pub(super) fn plant(parts: &mut Parts<SimBackend>, slip: Slip) {
                 Slip::ForgetsProducers => forget_producers(&mut opened),
                 Slip::ForgetsLogStarts => {
                     opened.entries.retain(|found| found.entry.kind != EntryKind::LogStart);
+                    for found in &mut opened.entries {
+                        if found.entry.kind == EntryKind::Checkpoint {
+                            found.entry.payload = without_starts(&found.entry.payload);
+                        }
+                    }
                 }
             }
             Ok(opened)
