@@ -31,11 +31,8 @@ mod retention;
 mod owner;
 mod start;
 
-pub(crate) use checkpoint::CheckpointFailed;
-pub(crate) use reconcile::{ReplicaId, Wanted};
 pub use recover::{CheckpointError, RecoveredReplica, RecoveredReplicas, split};
-pub(crate) use rescue::RescueError;
-pub(crate) use start::{ReplicasControl, ReplicasStartError, StartedReplicas, start};
+pub(crate) use start::{ReplicasControl, ReplicasStartError, start};
 
 /// The partitions that this node has; cloneable.
 pub struct Replicas<B: Backend> {
@@ -51,6 +48,7 @@ pub type NotOpen = BTreeMap<String, String>;
 /// Partitions of this node that could not begin to serve for reasons that are not their own, at the last try.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotLed {
+    /// How many there are.
     pub partitions: usize,
     /// Of one of them.
     pub why: String,
@@ -118,14 +116,17 @@ impl<B: Backend> Clone for Replicas<B> {
 }
 
 impl<B: Backend> Replicas<B> {
+    /// The open partition with this id; `None` where this node has no replica of it, or it is not open.
     pub fn get(&self, id: PartitionId) -> Option<PartitionHandle<B>> {
         self.open.get().get(&id).cloned()
     }
 
+    /// Those that do not open, until they do or are deleted.
     pub fn not_open(&self) -> Arc<NotOpen> {
         self.not_open.get()
     }
 
+    /// Those that are open and do not serve; `None` where all do.
     pub fn not_led(&self) -> Option<NotLed> {
         (*self.not_led.get()).clone()
     }
@@ -141,15 +142,22 @@ impl<B: Backend> Replicas<B> {
     }
 }
 
+/// The open partitions of a moment.
 pub type OpenReplicas<B> = Arc<OrdMap<PartitionId, PartitionHandle<B>>>;
 
 /// What the replicas of a node need.
 pub struct ReplicasContext<B: Backend> {
+    /// What disk, time and tasks come from.
     pub backend: B,
+    /// The configuration of the process.
     pub config: Arc<Config>,
+    /// Where opened partitions count.
     pub metrics: Arc<Metrics>,
+    /// This node.
     pub node: BrokerId,
+    /// This process start; leaderships granted to earlier ones are not taken up.
     pub incarnation: Incarnation,
+    /// Where the image comes from that says what is to be open, and who leads.
     pub metadata: MetadataHandle<B>,
     /// The journal of all partitions.
     pub journal: JournalHandle,

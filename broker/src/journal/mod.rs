@@ -80,7 +80,7 @@ pub enum EntryKind {
     LogStart = 4,
     /// The replica has come to this node; its life, from which entries count, begins.
     ReplicaCreate = 5,
-    /// The replica has left this node: earlier entries of it are read no more.
+    /// The replica has left this node: no entry of it is read any more.
     ReplicaDelete = 6,
     /// Up to where each partition's segments hold its log.
     Checkpoint = 7,

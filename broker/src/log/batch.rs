@@ -13,6 +13,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crate::formats::RECORD_BATCH;
 use crate::ids::{LeaderEpoch, Offset, ProducerId};
 
+/// Length of a batch's header, in bytes; no batch is shorter.
 pub const HEADER_BYTES: usize = 61;
 /// Bytes before what the length field counts.
 const BEFORE_LENGTH: usize = 12;
@@ -25,17 +26,30 @@ const COMPRESSION_BITS: i16 = 0x07;
 /// What a header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchHeader {
+    /// The offset of its first record; 0 as producers send it.
     pub base_offset: Offset,
     /// Of the whole batch, header included.
     pub bytes: usize,
+    /// The epoch in which the leader appended it; of no meaning as producers send it.
     pub leader_epoch: LeaderEpoch,
+    /// Kafka's bits: 0-2 compression, 3 time of the append, 4 transactional, 5 control batch, 6 delete
+    /// horizon.
     pub attributes: i16,
+    /// The last record's offset from `base_offset`: batches that were compacted have fewer records than
+    /// offsets.
     pub last_offset_delta: i32,
+    /// The time that its records' times count from, in milliseconds since 1970.
     pub base_timestamp: i64,
+    /// The latest of its records' times, in milliseconds since 1970, as the producer says; the broker's where
+    /// bit 3 is set.
     pub max_timestamp: i64,
+    /// Who sent it; -1 without idempotence.
     pub producer_id: ProducerId,
+    /// The producer's epoch; -1 without idempotence.
     pub producer_epoch: i16,
+    /// The producer's sequence number of the first record; -1 without idempotence.
     pub base_sequence: i32,
+    /// Number of records.
     pub records: i32,
 }
 
@@ -45,36 +59,61 @@ pub struct BatchHeader {
 pub struct CheckedBatch {
     /// The whole batch as it was sent, header included.
     pub bytes: Bytes,
+    /// Number of records; above zero.
     pub records: i32,
+    /// The last record's offset from the first one's.
     pub last_offset_delta: i32,
+    /// The header's, in milliseconds since 1970.
     pub base_timestamp: i64,
+    /// The header's, in milliseconds since 1970.
     pub max_timestamp: i64,
     /// The earliest and the latest, of its records where they can be read, of its header where they are compressed.
     pub times: (i64, i64),
+    /// Who sent it, and as which in its order; `None` without idempotence.
     pub producer: Option<ProducerStamp>,
+    /// Whether it belongs to a transaction (bit 4 of the attributes): never, for such a batch is refused.
     pub transactional: bool,
 }
 
+/// Where a batch of an idempotent producer stands in the order of what it sends (KIP-98).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProducerStamp {
+    /// The producer.
     pub id: ProducerId,
+    /// Which of its lives: a later one fences earlier ones.
     pub epoch: i16,
+    /// The sequence number of the first record; after 2147483647 comes 0.
     pub base_sequence: i32,
 }
 
 /// Why bytes are not the batch that should be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Damage {
+    /// There are fewer bytes than the header says, or than a header has.
     #[error("it ends in the middle of a batch")]
     Short,
+    /// The format is another, of this magic byte.
     #[error("the magic byte is {0}, not 2")]
     Magic(i8),
+    /// The length field says less than a header takes, or the header counts no offset.
     #[error("the batch length {0} cannot be")]
     Length(i32),
+    /// It is a batch, and not the one that comes next.
     #[error("the batch is at offset {found}, where {expected} belongs")]
-    Offset { expected: Offset, found: Offset },
+    Offset {
+        /// Where the next one begins.
+        expected: Offset,
+        /// Where this one begins.
+        found: Offset,
+    },
+    /// The bytes are not those that the checksum was made of.
     #[error("the checksum is {found:#010x}, the bytes add up to {computed:#010x}")]
-    Checksum { found: u32, computed: u32 },
+    Checksum {
+        /// What the header says.
+        found: u32,
+        /// What the bytes come to (CRC-32C).
+        computed: u32,
+    },
 }
 
 fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
@@ -85,6 +124,11 @@ fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
 
 impl BatchHeader {
     /// Reads the header that `bytes` begin with; the rest of the batch need not be there.
+    ///
+    /// # Errors
+    ///
+    /// The bytes are too short for a header, of another format, or of a length that cannot be: a [`Damage`]
+    /// other than `Offset` and `Checksum`, which the caller finds out.
     pub fn read(bytes: &[u8]) -> Result<BatchHeader, Damage> {
         if bytes.len() < HEADER_BYTES {
             return Err(Damage::Short);
@@ -125,12 +169,18 @@ impl BatchHeader {
         self.attributes & COMPRESSION_BITS
     }
 
+    /// Whether its records carry the broker's time (bit 3 of the attributes).
     pub fn log_append_time(&self) -> bool {
         self.attributes & APPEND_TIME_BIT != 0
     }
 }
 
 /// Whether a whole batch is what its producer sent.
+///
+/// # Errors
+///
+/// The bytes are too short for a header ([`Damage::Short`]) or not those that the checksum in it was made of
+/// ([`Damage::Checksum`]).
 pub fn verify(batch: &[u8]) -> Result<(), Damage> {
     if batch.len() < HEADER_BYTES {
         return Err(Damage::Short);
@@ -178,6 +228,7 @@ pub struct Batches<'a> {
 }
 
 impl<'a> Batches<'a> {
+    /// Walks `bytes` from their beginning.
     pub fn new(bytes: &'a [u8]) -> Batches<'a> {
         Batches { bytes, position: 0 }
     }

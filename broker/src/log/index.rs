@@ -14,7 +14,9 @@ use bytes::{Buf, BufMut, BytesMut};
 
 use crate::ids::Offset;
 
+/// Size of an entry of an `.index` file, its checksum included.
 pub const OFFSET_ENTRY_BYTES: usize = 12;
+/// Size of an entry of a `.timeindex` file, its checksum included.
 pub const TIME_ENTRY_BYTES: usize = 16;
 /// Memory holds one of so many entries of the files.
 const THINNING: u64 = 8;
@@ -24,6 +26,7 @@ const THINNING: u64 = 8;
 pub struct IndexPoint {
     /// Base offset of the batch at `position`, relative to the segment's.
     pub offset: u32,
+    /// Where the batch begins in the segment, in bytes.
     pub position: u32,
     /// Largest timestamp of all batches before it; -1 where there is none.
     pub max_timestamp: i64,
@@ -58,10 +61,12 @@ impl SparseIndex {
         self.points.get(after.checked_sub(1)?)
     }
 
+    /// The last point kept; `None` where the segment is short.
     pub fn last(&self) -> Option<&IndexPoint> {
         self.points.last()
     }
 
+    /// The points kept, rising.
     pub fn points(&self) -> &[IndexPoint] {
         &self.points
     }

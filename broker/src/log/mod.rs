@@ -46,6 +46,7 @@ pub struct LogSettings {
     pub index_interval_bytes: u64,
     /// Records carry the broker's time instead of the producer's (`message.timestamp.type`).
     pub log_append_time: bool,
+    /// What may be deleted, and when (`retention.ms`, `retention.bytes`, `file.delete.delay.ms`).
     pub retention: Retention,
 }
 
@@ -81,9 +82,14 @@ impl Default for LogSettings {
 /// `log_end`, and no segment is needed that ends at `log_start` or before. Replay begins after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct CheckpointMark {
+    /// Whose segments.
     pub partition: PartitionId,
+    /// Which life of its replica.
     pub replica: Incarnation,
+    /// The journal's last entry that has gone into them.
     pub lsn: Lsn,
+    /// The first offset that can be read: Kafka's log start offset.
     pub log_start: Offset,
+    /// The offset after the last record in them.
     pub log_end: Offset,
 }

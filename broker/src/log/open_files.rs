@@ -78,6 +78,7 @@ impl<B: Backend> OpenFiles<B> {
         self.shared.open(path, how, deadline).await
     }
 
+    #[cfg(test)]
     pub fn open_now(&self) -> usize {
         self.shared.state().open.len()
     }

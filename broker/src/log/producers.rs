@@ -104,10 +104,12 @@ pub fn sequence_after(sequence: i32, by: i32) -> i32 {
 }
 
 impl Producers {
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.known.len()
     }
 
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.known.is_empty()
     }

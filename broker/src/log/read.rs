@@ -69,11 +69,6 @@ impl<F: File> ReadPlan<F> {
         plan
     }
 
-    /// Whether the disk is needed.
-    pub fn touches_disk(&self) -> bool {
-        !self.segments.is_empty()
-    }
-
     pub async fn execute(self, deadline: Deadline) -> Result<Vec<Bytes>, ReadFailure> {
         if self.segments.is_empty() {
             return Ok(self.tail);

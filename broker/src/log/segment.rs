@@ -16,15 +16,20 @@ use crate::ids::Offset;
 /// How much of a segment is read at once while it is scanned.
 const SCAN_BYTES: usize = 256 * 1024;
 
+/// A stretch of a partition's log in one file, as readers see it. Cheap to clone: the file is shared.
 #[derive(Clone, Debug)]
 pub struct Segment<F> {
+    /// The offset that its first record has or had.
     pub base: Offset,
+    /// What its files are called.
     pub name: SegmentName,
     /// To read from.
     pub file: F,
     /// Synced bytes; what lies beyond is nobody's.
     pub bytes: u64,
+    /// What its synced batches add up to.
     pub state: Summary,
+    /// Where to jump into it.
     pub index: SparseIndex,
     /// Entries in each of the index files.
     pub index_entries: u64,
@@ -37,11 +42,14 @@ pub struct Segment<F> {
 /// A moment by both clocks: the file's age, and where its records have no times theirs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Begun {
+    /// By the clock that only goes forward.
     pub moment: Moment,
+    /// By the clock on the wall, in milliseconds since 1970.
     pub wall_ms: i64,
 }
 
 impl Begun {
+    /// This moment.
     pub fn now(backend: &impl Backend) -> Begun {
         Begun { moment: backend.now(), wall_ms: backend.wall_ms() }
     }
@@ -57,12 +65,14 @@ pub struct Summary {
     pub first_timestamp: i64,
     /// Largest timestamp, -1 where there is none, and the base offset of the first batch that has it.
     pub max_timestamp: i64,
+    /// The base offset of the batch that has `max_timestamp`; the segment's where there is none.
     pub max_timestamp_at: Offset,
     /// Position of the last entry of the index files.
     pub indexed_at: u64,
 }
 
 impl Summary {
+    /// No batch, in a segment that begins at `base`.
     pub fn empty(base: Offset) -> Summary {
         Summary { end: base, first_timestamp: -1, max_timestamp: -1, max_timestamp_at: base, indexed_at: 0 }
     }
@@ -114,6 +124,7 @@ impl<F: File> Segment<F> {
         }
     }
 
+    /// The offset after its last synced record.
     pub fn end(&self) -> Offset {
         self.state.end
     }
@@ -147,11 +158,14 @@ impl<F: File> Segment<F> {
 /// in flight; of several attempts at one offset the last is the segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SegmentName {
+    /// The base offset of the segment.
     pub base: Offset,
+    /// How many earlier attempts there were; 0 is not part of the name.
     pub attempt: u32,
 }
 
 impl SegmentName {
+    /// The name of its file of this kind: `log`, `index` or `timeindex`.
     pub fn file(self, extension: &str) -> String {
         match self.attempt {
             0 => format!("{:020}.{extension}", self.base.0),
@@ -174,10 +188,13 @@ impl SegmentName {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{} is damaged at byte {position} (offset {offset}): {damage}", path.display())]
 pub struct SegmentDamage {
+    /// The segment's file.
     pub path: PathBuf,
+    /// Where in it, in bytes.
     pub position: u64,
     /// What should have been there.
     pub offset: Offset,
+    /// What was found there.
     pub damage: Damage,
 }
 
@@ -189,10 +206,13 @@ impl SegmentDamage {
     }
 }
 
+/// Why a segment cannot be walked on.
 #[derive(Debug, thiserror::Error)]
 pub enum ScanError {
+    /// The file cannot be read, or not within the deadline.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// There are bytes that are no batch, or not the next one.
     #[error(transparent)]
     Damaged(#[from] SegmentDamage),
 }
@@ -214,11 +234,17 @@ impl<'a, F: File> Scan<'a, F> {
         Scan { file, position, next, ahead: Bytes::new(), len }
     }
 
+    /// Where the next batch begins, in bytes; the end of the stretch when all is read.
     pub fn position(&self) -> u64 {
         self.position
     }
 
     /// The next header and its position; `None` at the end of the bytes. The batch is wholly there.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or what stands at [`Scan::position`] is not the next batch, wholly there. The
+    /// scan stays where it is.
     pub async fn next_batch(&mut self, deadline: Deadline) -> Result<Option<(u64, BatchHeader)>, ScanError> {
         if self.position >= self.len {
             return Ok(None);
@@ -251,6 +277,7 @@ impl<'a, F: File> Scan<'a, F> {
     }
 }
 
+/// What was found in the file `path` at byte `position`, where `offset` should have been.
 pub fn damage_at(path: &Path, position: u64, offset: Offset, damage: Damage) -> SegmentDamage {
     SegmentDamage { path: path.to_path_buf(), position, offset, damage }
 }

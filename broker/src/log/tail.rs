@@ -43,6 +43,7 @@ impl Tail {
         self.bytes
     }
 
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.chunks.is_empty()
     }

@@ -28,7 +28,7 @@ mod line;
 mod replay;
 
 pub use line::Refused;
-pub use replay::{ReplayError, Replayed};
+pub use replay::ReplayError;
 
 /// An append as it waits in line. `T` is what its answer is given to.
 #[derive(Debug)]
@@ -354,6 +354,10 @@ impl<T> Machine<T> {
     }
 
     /// A follower has synced everything before `offset`; the first call puts it among those in sync.
+    #[allow(
+        dead_code,
+        reason = "its node is the only replica: the rule of the high watermark is whole, and nobody follows yet"
+    )]
     pub fn handle_follower_synced(&mut self, follower: BrokerId, offset: Offset, answers: &mut Answers<T>) {
         let known = self.followers.entry(follower).or_insert(offset);
         *known = offset.max(*known);
@@ -362,6 +366,10 @@ impl<T> Machine<T> {
     }
 
     /// A follower has left those in sync.
+    #[allow(
+        dead_code,
+        reason = "its node is the only replica: the rule of the high watermark is whole, and nobody follows yet"
+    )]
     pub fn handle_follower_left(&mut self, follower: BrokerId, answers: &mut Answers<T>) {
         self.followers.remove(&follower);
         self.advance(answers);

@@ -20,7 +20,6 @@ mod tests;
 pub use first_refused::FirstRefused;
 pub use handle::{PartitionHandle, PendingAppend};
 pub use open::{EntriesError, OpenPartition, PartitionOpenError, open};
-pub use owner::PartitionInput;
 pub use retention::{DeadFiles, DeleteRecordsError};
 pub use schedule::{Due, RetentionSchedule};
 

@@ -69,20 +69,28 @@ impl RecoveredReplica {
 /// The journal's entries, by replica.
 #[derive(Debug, Default)]
 pub struct RecoveredReplicas {
+    /// Each replica that the journal says anything of, and has not been deleted.
     pub replicas: BTreeMap<ReplicaId, RecoveredReplica>,
 }
 
+/// A checkpoint record of the journal has a sound checksum, and says nothing that this binary can read.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the journal's checkpoint record {lsn} cannot be read: {what}. Restore the data directory from a backup, or start \
      the version of chronik that wrote it"
 )]
 pub struct CheckpointError {
+    /// The record.
     pub lsn: Lsn,
+    /// What is wrong with it.
     pub what: String,
 }
 
 /// Splits what the journal holds into what each replica needs.
+///
+/// # Errors
+///
+/// A checkpoint record cannot be read, or the journal holds entries that belong into Raft's.
 pub fn split(entries: Vec<RecoveredEntry>) -> Result<RecoveredReplicas, CheckpointError> {
     let mut replicas: BTreeMap<ReplicaId, RecoveredReplica> = BTreeMap::new();
     let mut deleted = BTreeSet::new();

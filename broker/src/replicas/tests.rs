@@ -7,6 +7,8 @@ use io_backend::real::{DiskChoice, RealBackend};
 use io_backend::{Clock, ExitStatus};
 use uuid::Uuid;
 
+use super::reconcile::ReplicaId;
+use super::start::StartedReplicas;
 use super::*;
 use crate::identity::take_directory;
 use crate::ids::{LeaderEpoch, Lsn, Offset, TopicId};

@@ -1,3 +1,4 @@
+use super::replay::Replayed;
 use super::*;
 use crate::ids::{ProducerId, TopicId};
 use crate::journal::{EntryKind, JournalEntry, SubmitError};
