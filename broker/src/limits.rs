@@ -172,6 +172,7 @@ pub const CHECKPOINT_ENTRY_BYTES: usize = MIB;
 pub const CHECKPOINT_DEADLINE: Duration = Duration::from_secs(120);
 /// Partitions that a round of retention asks to let go of what they may, and at the same time.
 pub const RETENTION_PARTITIONS_PER_ROUND: usize = 256;
+/// Partitions that are asked at the same time.
 pub const RETENTION_ASKED_AT_ONCE: usize = 16;
 /// Segments whose files are removed between two looks at what else may go.
 pub const RETENTION_SEGMENTS_PER_ROUND: usize = 16;

@@ -106,11 +106,14 @@ pub struct TopicLabel {
 /// How much, in records and in bytes of their batches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Volume {
+    /// Records in them.
     pub records: u64,
+    /// Bytes of the batches, headers included.
     pub bytes: u64,
 }
 
 impl Volume {
+    /// Takes in `more`.
     pub fn add(&mut self, more: Volume) {
         self.records += more.records;
         self.bytes += more.bytes;
