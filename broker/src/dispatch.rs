@@ -36,7 +36,6 @@ pub struct Started<B: Backend> {
     work: Work<B>,
 }
 
-#[expect(clippy::large_enum_variant, reason = "boxing it would cost an allocation per request")]
 enum Work<B: Backend> {
     Done(Response),
     Produce(PendingProduce<B>),

@@ -141,7 +141,7 @@ async fn handle<B: Backend>(
         .topics
         .into_iter()
         .zip(outcomes)
-        .map(|(topic, outcome)| result(&context, version, topic.name, outcome));
+        .map(|(topic, outcome)| result(context, version, topic.name, outcome));
     CreateTopicsResponse::default().with_topics(results.collect())
 }
 

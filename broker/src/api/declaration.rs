@@ -93,7 +93,6 @@ pub trait Api: 'static {
 }
 
 /// A request that has been decoded; nothing has been done about it.
-#[expect(clippy::large_enum_variant, reason = "boxing it would cost an allocation per request")]
 pub enum Asked {
     /// Takes its place in line when it is started, and is answered when its turn has come.
     Produce(ProduceRequest),
@@ -106,7 +105,6 @@ pub enum Asked {
 }
 
 /// What a connection does with a finished request.
-#[expect(clippy::large_enum_variant, reason = "boxing it would cost an allocation per request")]
 pub enum Finished {
     Answer {
         response: Response,

@@ -94,7 +94,7 @@ pub async fn run<B: Backend, S: ClientStream>(context: Arc<Context<B>>, stream: 
         let mut connection = Connection::new(&context, stream, session);
         let start = |received| dispatch::start(&context, received);
         let finish = |started, held| dispatch::finish(&context, started, held);
-        let mut starting = pin!(nothing_yet(&start));
+        let mut starting = pin!(nothing_yet(start));
         let mut finishing = pin!(nothing_yet(|(started, held)| finish(started, held)));
         poll_fn(|cx| {
             let polled = connection.poll(cx, starting.as_mut(), finishing.as_mut(), start, finish);

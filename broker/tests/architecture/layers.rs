@@ -96,12 +96,12 @@ impl Module {
                 }
                 _ => Vec::new(),
             };
-            found.extend(path.into_iter().map(|path| self.from_the_root(&path)));
+            found.extend(path.into_iter().map(|path| self.rooted(&path)));
         }
         found
     }
 
-    fn from_the_root(&self, path: &[String]) -> Vec<String> {
+    fn rooted(&self, path: &[String]) -> Vec<String> {
         let mut from = self.path.clone();
         for (index, segment) in path.iter().enumerate() {
             match segment.as_str() {
