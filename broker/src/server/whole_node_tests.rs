@@ -589,13 +589,13 @@ fn a_directory_whose_identity_is_not_that_of_its_metadata_is_refused() {
         );
         std::fs::write(home.path().join("data/identity.json"), identity).unwrap();
         // Tasks that were told to end let go of the directory when they are polled for the last time.
-        let mut started = start().await.0;
+        let (mut started, mut backend) = start().await;
         for _ in 0..1_000 {
             if !matches!(&started, Err(StartError::Identity(IdentityError::Locked(_)))) {
                 break;
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-            started = start().await.0;
+            backend.sleep(Duration::from_millis(10)).await;
+            (started, backend) = start().await;
         }
         let Err(error) = started else { panic!("it started") };
         assert!(matches!(error, StartError::OtherStorage { found, .. } if found == other), "{error}");

@@ -92,7 +92,7 @@ pub fn deleted_too_early(history: &History, kept: Kept) -> Vec<Violation> {
                 let asked = |deletion: &&Deletion| {
                     deletion.sent <= one.at && deleted_by(deletion, *base, send, one.start)
                 };
-                if deletions.iter().any(|deletion| asked(&deletion)) {
+                if deletions.iter().any(asked) {
                     continue;
                 }
                 let last = (one.start - base).min(i64::from(send.count)) as usize;
