@@ -17,24 +17,35 @@ use crate::stall::StorageHealth;
 
 /// One for a node, from when it can serve until it has stopped.
 pub struct Context<B: Backend> {
+    /// What disk, network, time and tasks come from.
     pub backend: B,
+    /// The configuration of the process; what is changed while it runs is in [`MetadataHandle::config`].
     pub config: Arc<Config>,
+    /// What the node counts.
     pub metrics: Arc<Metrics>,
     /// What is counted for each API.
     pub requests: RequestMetrics,
+    /// This node.
     pub node: BrokerId,
+    /// This process start.
     pub incarnation: Incarnation,
+    /// The metadata image, and the way to change it.
     pub metadata: MetadataHandle<B>,
     /// The way for changes of metadata that clients ask for.
     pub changes: Changes<B>,
+    /// Ids for idempotent producers.
     pub producer_ids: ProducerIds<B>,
+    /// The partitions that are open here.
     pub replicas: Replicas<B>,
+    /// Whether the storage stands still or has failed, and what keeps records from being taken.
     pub health: StorageHealth,
     /// Asked before a request that ends in the journal takes its place in line.
     pub admission: Arc<dyn Admission>,
     /// Partitions of topics that are being created.
     pub creating: Arc<AtomicUsize>,
+    /// First batches of producers that were refused before they came to their partitions.
     pub first_refused: FirstRefused,
+    /// Accounts of requests and bytes.
     pub budget: Budget,
     /// Connections that were closed for what their clients did or did not do.
     pub closed: AtomicU64,

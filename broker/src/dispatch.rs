@@ -22,9 +22,13 @@ use crate::wire::{RequestHead, Response};
 
 /// A request that was read, and when it came with its last byte.
 pub struct Received {
+    /// API, version and correlation id.
     pub head: RequestHead,
+    /// The client.
     pub session: Arc<Session>,
+    /// What it asks.
     pub asked: Asked,
+    /// When its last byte came, or reading stopped: deadlines count from it.
     pub at: Moment,
 }
 
@@ -43,6 +47,7 @@ enum Work<B: Backend> {
     Later(BoxFuture<'static, Answer<Response>>),
 }
 
+/// Takes the request's place; a produce waits until its partitions' mailboxes have taken it.
 pub async fn start<B: Backend>(context: &Arc<Context<B>>, received: Received) -> Started<B> {
     let Received { head, session, asked, at } = received;
     let work = match asked {
@@ -55,6 +60,7 @@ pub async fn start<B: Backend>(context: &Arc<Context<B>>, received: Received) ->
 }
 
 impl<B: Backend> Started<B> {
+    /// Whether it has been started with a produce: what is left to wait for is its partitions' answers.
     pub fn is_produce(&self) -> bool {
         matches!(self.work, Work::Produce(_))
     }

@@ -13,6 +13,7 @@ use crate::partition::{AppendError, DeleteRecordsError, ReadError};
 /// Kafka's "no error".
 pub const NONE: i16 = 0;
 
+/// For one partition of a produce.
 pub fn append(error: &AppendError) -> ResponseError {
     match error {
         AppendError::NotLeader(_) => ResponseError::NotLeaderOrFollower,
@@ -25,6 +26,7 @@ pub fn append(error: &AppendError) -> ResponseError {
     }
 }
 
+/// For what a journal did not take: never submitted, so it may be sent again.
 pub fn submit(error: SubmitError) -> ResponseError {
     match error {
         SubmitError::TooLarge(_) => ResponseError::MessageTooLarge,
@@ -38,6 +40,7 @@ pub fn submit(error: SubmitError) -> ResponseError {
     }
 }
 
+/// For one partition of a fetch, of ListOffsets and of OffsetForLeaderEpoch.
 pub fn read(error: &ReadError) -> ResponseError {
     match error {
         ReadError::OutOfRange(..) => ResponseError::OffsetOutOfRange,
@@ -50,6 +53,7 @@ pub fn read(error: &ReadError) -> ResponseError {
     }
 }
 
+/// For one partition of DeleteRecords.
 pub fn delete_records(error: &DeleteRecordsError) -> ResponseError {
     match error {
         DeleteRecordsError::NotLeader => ResponseError::NotLeaderOrFollower,
@@ -60,6 +64,7 @@ pub fn delete_records(error: &DeleteRecordsError) -> ResponseError {
     }
 }
 
+/// For a change of metadata that was not decided.
 pub fn propose(error: &ProposeError) -> ResponseError {
     match error {
         // The admin clients look the controller up again and retry.
@@ -72,6 +77,7 @@ pub fn propose(error: &ProposeError) -> ResponseError {
     }
 }
 
+/// For a change of metadata that a client asked for.
 pub fn change(error: &ChangeError) -> ResponseError {
     match error {
         ChangeError::Refused(error) => submit(*error),
@@ -79,6 +85,7 @@ pub fn change(error: &ChangeError) -> ResponseError {
     }
 }
 
+/// For InitProducerId.
 pub fn producer_id(error: &ProducerIdError) -> ResponseError {
     match error {
         ProducerIdError::Busy => ResponseError::CoordinatorNotAvailable,
@@ -91,6 +98,7 @@ pub fn producer_id(error: &ProducerIdError) -> ResponseError {
     }
 }
 
+/// For one topic, or one resource, of a change of metadata.
 pub fn topic(error: &TopicError) -> ResponseError {
     match error {
         TopicError::AlreadyExists(_) => ResponseError::TopicAlreadyExists,
@@ -102,6 +110,7 @@ pub fn topic(error: &TopicError) -> ResponseError {
     }
 }
 
+/// For a batch that was not taken to its partition.
 pub fn batch(error: &BatchError) -> ResponseError {
     match error {
         BatchError::TooLarge { .. } => ResponseError::MessageTooLarge,

@@ -35,8 +35,11 @@ const BYTES_MAX: usize = 64 * 1024;
 /// Who this process is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
+    /// Which data directory this is: drawn when it was made, the same for ever.
     pub storage: StorageId,
+    /// The node that it belongs to.
     pub node: BrokerId,
+    /// Kafka's cluster id, 22 characters; drawn with the directory.
     pub cluster_id: String,
     /// Of this process start.
     pub incarnation: Incarnation,
@@ -79,27 +82,33 @@ struct Header {
 /// Why this process cannot have the directory.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
+    /// Another process holds the lock of this directory.
     #[error("{0} is in use by another process: stop that process, or start this one with another --data-dir")]
     Locked(PathBuf),
+    /// The directory holds something, by this name, and no identity.
     #[error(
         "{directory} is not a chronik data directory: it holds '{found}' and no {FILE}. Nothing was changed; choose an \
          empty or a new directory with --data-dir"
     )]
     Foreign { directory: PathBuf, found: String },
+    /// The identity or the count of starts is damaged.
     #[error(
         "{path} cannot be read: {what}. Nothing was changed; restore the file from a backup, or move the directory away \
          to begin with an empty one (its data is not served then)"
     )]
     Unreadable { path: PathBuf, what: String },
+    /// A later release wrote the identity.
     #[error(
         "{path} has format version {found}, this binary reads up to {IDENTITY}: start a newer chronik on it"
     )]
     Newer { path: PathBuf, found: u32 },
+    /// The directory is another node's.
     #[error(
         "{directory} belongs to node {found}, and this process is node {configured}: start it with --node-id {found}, or \
          with the data directory of node {configured}"
     )]
     OtherNode { directory: PathBuf, found: BrokerId, configured: BrokerId },
+    /// An operation on the disk failed, or did not end in time.
     #[error(
         "the data directory cannot be used: {0}. Check that it exists, is writable and its disk is sound"
     )]
@@ -107,6 +116,7 @@ pub enum IdentityError {
 }
 
 impl IdentityError {
+    /// What the process ends with.
     pub fn exit_status(&self) -> ExitStatus {
         ExitStatus::DataDirectory
     }

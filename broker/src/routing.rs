@@ -15,12 +15,15 @@ use crate::partition::PartitionHandle;
 /// How a request names a topic.
 #[derive(Clone, Copy, Debug)]
 pub enum TopicKey<'a> {
+    /// As all requests did before topics had ids.
     Name(&'a str),
+    /// By identity (KIP-516), which a topic of the same name made later does not have.
     Id(TopicId),
 }
 
 /// One moment's view of topics and replicas, for the time of a request.
 pub struct Located<B: Backend> {
+    /// The metadata of that moment.
     pub image: Arc<MetadataImage>,
     replicas: Arc<OrdMap<PartitionId, PartitionHandle<B>>>,
     node: BrokerId,
@@ -29,7 +32,9 @@ pub struct Located<B: Backend> {
 /// Who leads instead of us, as far as known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Leader {
+    /// The broker.
     pub id: BrokerId,
+    /// The epoch that it leads in.
     pub epoch: LeaderEpoch,
 }
 
@@ -41,7 +46,9 @@ pub fn epoch(from_wire: i32) -> Option<LeaderEpoch> {
 /// Why a partition cannot be served here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotHere {
+    /// What the client is told.
     pub code: ResponseError,
+    /// Whom to ask instead (KIP-951).
     pub leader: Option<Leader>,
 }
 
@@ -52,6 +59,7 @@ impl From<ResponseError> for NotHere {
 }
 
 impl<B: Backend> Located<B> {
+    /// What is there now; takes no time.
     pub fn now(context: &Context<B>) -> Located<B> {
         Located {
             image: context.metadata.image(),
@@ -60,6 +68,11 @@ impl<B: Backend> Located<B> {
         }
     }
 
+    /// The topic.
+    ///
+    /// # Errors
+    ///
+    /// `UNKNOWN_TOPIC_OR_PARTITION` for a name, `UNKNOWN_TOPIC_ID` for an id that does not exist.
     pub fn topic(&self, key: TopicKey<'_>) -> Result<&Arc<TopicImage>, ResponseError> {
         match key {
             TopicKey::Name(name) => self.image.topics.get(name).ok_or(ResponseError::UnknownTopicOrPartition),
@@ -81,6 +94,7 @@ impl<B: Backend> Located<B> {
         self.replicas.get(&PartitionId { topic: topic.id, index }).ok_or_else(not_here)
     }
 
+    /// Who leads this partition; `None` where nobody does, or there is no such partition.
     pub fn leader(&self, topic: &TopicImage, index: i32) -> Option<Leader> {
         let partition = topic.partitions.get(usize::try_from(index).ok()?)?;
         Some(Leader { id: partition.leader?, epoch: partition.leader_epoch })

@@ -30,17 +30,21 @@ pub struct Session {
     pub client_id: Arc<str>,
     /// Said in ApiVersions, for the connection as a whole.
     software: Arc<OnceLock<ClientSoftware>>,
+    /// How the connection is told of its end, and what it tells of itself.
     pub control: Arc<Control>,
 }
 
 /// Which client library speaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientSoftware {
+    /// `apache-kafka-java`.
     pub name: String,
+    /// As the library writes it: `4.1.0`.
     pub version: String,
 }
 
 impl Session {
+    /// A client of whom nothing is known but where it comes from.
     pub fn new(peer: Arc<str>, listener: &'static str, control: Arc<Control>) -> Session {
         Session {
             peer,

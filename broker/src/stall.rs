@@ -34,15 +34,19 @@ pub struct StorageHealth {
     pub writes: Writes,
 }
 
+/// How the storage does, as far as it concerns new work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Health {
+    /// Work is taken.
     Good,
     /// An operation is in flight for longer than a disk takes: nothing new is taken.
     Stalled,
+    /// A journal is lost to this process, which ends.
     Failed,
 }
 
 impl StorageHealth {
+    /// The latest judgement; one load.
     pub fn get(&self) -> Health {
         match self.level.load(Ordering::Acquire) {
             0 => Health::Good,
@@ -51,6 +55,7 @@ impl StorageHealth {
         }
     }
 
+    /// To be called by who judges: the watchdog, and whoever finds a journal failed.
     pub fn set(&self, health: Health) {
         self.level.store(health as u8, Ordering::Release);
     }
@@ -59,23 +64,21 @@ impl StorageHealth {
 /// A commit operation in flight, as the registry knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InFlightCommit {
+    /// The operation's number in the registry; a later operation has a larger one.
     pub number: u64,
+    /// Since when it is in flight, or its file waited for.
     pub since: Moment,
 }
 
 /// What a sample changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    Warned {
-        age: Duration,
-    },
-    Stalled {
-        age: Duration,
-    },
+    /// The operation has come to `stall.warn_after`.
+    Warned { age: Duration },
+    /// The operation has come to `stall.stalled_after`.
+    Stalled { age: Duration },
     /// The operation that stalled is over, after this long.
-    Resumed {
-        after: Duration,
-    },
+    Resumed { after: Duration },
 }
 
 /// The judgement on one journal.
@@ -97,6 +100,7 @@ struct Sampled {
 }
 
 impl Ladder {
+    /// Begins with nothing in flight.
     pub fn new(config: &StallConfig) -> Ladder {
         Ladder {
             warn_after: config.warn_after,
@@ -107,6 +111,7 @@ impl Ladder {
         }
     }
 
+    /// Whether nothing new is to be taken.
     pub fn is_stalled(&self) -> bool {
         self.stalled
     }
@@ -168,15 +173,20 @@ impl Ladder {
 
 /// One journal under watch.
 pub struct Watch {
+    /// The journal that is told.
     pub journal: JournalHandle,
+    /// Where its files are: operations on them are its operations.
     pub directory: PathBuf,
     /// What goes through it.
     pub of: Watched,
 }
 
+/// What a journal is for, which says who is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Watched {
+    /// Records of partitions.
     Records,
+    /// Changes of metadata.
     Metadata,
 }
 

@@ -23,7 +23,9 @@ use crate::stall::writes::{Refusal, Refusing};
 /// What the node tells of itself besides its [`Context`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readiness {
+    /// Clients are served.
     Serving,
+    /// Clients are answered and let go; a load balancer is to look elsewhere.
     Stopping,
 }
 

@@ -6,15 +6,25 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Operation {
+    /// Fetch, and reading group offsets.
     Read = 3,
+    /// Produce.
     Write = 4,
+    /// Create topics.
     Create = 5,
+    /// Delete topics, groups or records.
     Delete = 6,
+    /// Change partitions and assignments.
     Alter = 7,
+    /// Look at what is there.
     Describe = 8,
+    /// What brokers ask of brokers.
     ClusterAction = 9,
+    /// Look at configurations.
     DescribeConfigs = 10,
+    /// Change configurations.
     AlterConfigs = 11,
+    /// Take a producer id. Kafka does not ask for it any more where writing to a topic is allowed (KIP-679).
     IdempotentWrite = 12,
 }
 
@@ -26,7 +36,9 @@ use Operation::{
 /// On what an operation has to be allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Needs {
+    /// Everybody may ask, who he is being unknown: ApiVersions.
     Nothing,
+    /// On the cluster as a whole.
     OnCluster(Operation),
     /// On each topic that the request names.
     OnTopics(Operation),

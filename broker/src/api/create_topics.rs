@@ -41,6 +41,7 @@ pub const PARTITIONS_PER_REQUEST_MAX: usize = limits::TOPIC_PARTITIONS_MAX;
 /// Why a topic was not created: the code, and a sentence.
 pub type Refusal = (ResponseError, String);
 
+/// CreateTopics.
 pub struct CreateTopics;
 
 impl Api for CreateTopics {

@@ -23,17 +23,21 @@ use crate::wire::{Message, RequestHead, Response, WireError, decode_body};
 /// The versions of an API, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Versions {
+    /// The first that is served.
     pub min: i16,
+    /// The last that is served.
     pub max: i16,
     /// What ApiVersions says is the first; it differs from `min` only where a client needs to be told so.
     pub advertised_min: i16,
 }
 
 impl Versions {
+    /// Those from `min` to `max`, advertised as they are.
     pub const fn of(min: i16, max: i16) -> Versions {
         Versions { min, max, advertised_min: min }
     }
 
+    /// Whether this version is served.
     pub fn contain(&self, version: i16) -> bool {
         (self.min..=self.max).contains(&version)
     }
@@ -42,9 +46,13 @@ impl Versions {
 /// What is known of an API without asking its handler.
 #[derive(Clone, Copy, Debug)]
 pub struct Declaration {
+    /// Kafka's number and name of it.
     pub key: ApiKey,
+    /// The versions that are served.
     pub versions: Versions,
+    /// What a request may be made of, and how much of it.
     pub bounds: Bounds,
+    /// What its client has to be allowed.
     #[allow(
         dead_code,
         reason = "an authorizer asks for it, and there is none: who connects may do everything"
@@ -55,15 +63,20 @@ pub struct Declaration {
 /// A request on its way to its handler.
 #[derive(Clone)]
 pub struct Call<B: Backend> {
+    /// What all handlers share.
     pub context: Arc<Context<B>>,
+    /// The client, as it was when the request came.
     pub session: Arc<Session>,
+    /// API, version and correlation id.
     pub head: RequestHead,
 }
 
 /// An answer, and for how long nothing more is read from who asked (a quota was exceeded).
 #[derive(Debug)]
 pub struct Answer<M> {
+    /// The response, in the codec's form.
     pub message: M,
+    /// Zero where no quota was exceeded.
     pub throttle: Duration,
 }
 
@@ -75,10 +88,14 @@ impl<M> From<M> for Answer<M> {
 
 /// An API whose requests are answered by one message.
 pub trait Api: 'static {
+    /// Its row in the table.
     const DECLARATION: Declaration;
+    /// What is asked.
     type Request: Decodable + Send + 'static;
+    /// What is answered.
     type Response: Message + Send + 'static;
 
+    /// Answers the request; errors are codes in the answer, never an end of the connection.
     fn handle<B: Backend>(
         call: Call<B>,
         request: Self::Request,
@@ -106,7 +123,9 @@ pub enum Asked {
 
 /// What a connection does with a finished request.
 pub enum Finished {
+    /// It is written when its turn has come.
     Answer {
+        /// The answer, encoded when it is written.
         response: Response,
         /// What is taken for it.
         room: Option<Share>,
@@ -124,7 +143,9 @@ pub type Ask<B> = fn(Call<B>, Bytes) -> Result<Asked, WireError>;
 
 /// A row of the table of APIs.
 pub struct Row<B: Backend> {
+    /// What is known of the API.
     pub declaration: Declaration,
+    /// Decodes a request of it.
     pub ask: Ask<B>,
     /// For tests: a request of a version with two of everything, in bytes.
     #[cfg(test)]
@@ -132,6 +153,7 @@ pub struct Row<B: Backend> {
 }
 
 impl<B: Backend> Row<B> {
+    /// The row of an API.
     pub const fn of<A: Api>() -> Row<B> {
         Row {
             declaration: A::DECLARATION,
@@ -143,6 +165,11 @@ impl<B: Backend> Row<B> {
 }
 
 impl Declaration {
+    /// Decodes what follows the header, within the API's bounds.
+    ///
+    /// # Errors
+    ///
+    /// It is malformed, or has more elements than the API has use for.
     pub fn decode<R: Decodable>(&self, version: i16, body: Bytes) -> Result<R, WireError> {
         decode_body(self.key, version, self.bounds, body)
     }

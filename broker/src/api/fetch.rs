@@ -47,6 +47,7 @@ const LEADERS_SINCE: i16 = 12;
 const ENDPOINTS_SINCE: i16 = 16;
 const PREFERRED_REPLICA_SINCE: i16 = 11;
 
+/// Fetch, from version 4 on: topics by id from version 13 (KIP-516).
 pub const DECLARATION: Declaration = Declaration {
     key: ApiKey::Fetch,
     versions: Versions::of(4, 18),
@@ -88,17 +89,27 @@ static PARTITION: Shape = Shape {
 static FORGOTTEN_TOPIC: Shape = plain(&[between(7, 12, Kind::Text), since(13, UUID), always(I32S)]);
 static REPLICA_STATE: Shape = plain(&[always(I32), always(I64)]);
 
+/// Decodes; what is asked for is looked for when the request's turn has come.
+///
+/// # Errors
+///
+/// It is malformed.
 pub fn ask<B: Backend>(call: Call<B>, body: Bytes) -> Result<Asked, WireError> {
     Ok(Asked::Fetch(Box::new(DECLARATION.decode(call.head.version, body)?)))
 }
 
 /// A fetch's answer: the response with markers for the records, the records, and the room that is taken for them.
 pub struct Fetched {
+    /// The answer without its records.
     pub response: FetchResponse,
+    /// The records of each partition of the answer, in order: whole batches, in the buffers they were read
+    /// into.
     pub records: Vec<Vec<Bytes>>,
+    /// What the records take, given back when they are written.
     pub room: Option<Share>,
 }
 
+/// Answers: at once where there is enough, otherwise when there is, by the client's deadline.
 pub async fn handle<B: Backend>(
     context: &Context<B>,
     session: &Session,

@@ -32,6 +32,7 @@ use bytes::BytesMut;
 /// Topics that a mention creates: a client that waits longer asks again.
 const CREATION_DEADLINE: Duration = Duration::from_secs(5);
 
+/// Metadata: brokers, topics, who leads; creates topics that are asked for where that is allowed.
 pub struct Metadata;
 
 impl Api for Metadata {

@@ -82,6 +82,7 @@ impl<B: Backend> Table<B> {
 /// More than the largest key.
 const KEYS: usize = 128;
 
+/// The table, in the order in which clients print it.
 pub fn rows<B: Backend>() -> &'static [Row<B>] {
     Table::<B>::ROWS
 }

@@ -94,6 +94,7 @@ impl From<AppendError> for Refusal {
     }
 }
 
+/// Produce, from version 3 on: versions 0 to 2 are only advertised.
 pub const DECLARATION: Declaration = Declaration {
     key: ApiKey::Produce,
     // Older librdkafka silently gives up compression when version 0 is not on offer; it never sends it.
@@ -118,6 +119,11 @@ static TOPIC: Shape =
     plain(&[until(12, Kind::Text), since(13, UUID), always(Kind::Many(&Kind::Struct(&PARTITION)))]);
 static PARTITION: Shape = plain(&[always(I32), always(Kind::Blob)]);
 
+/// Decodes; the batches are checked when it is started.
+///
+/// # Errors
+///
+/// It is malformed.
 pub fn ask<B: Backend>(call: Call<B>, body: Bytes) -> Result<Asked, WireError> {
     DECLARATION.decode(call.head.version, body).map(Asked::Produce)
 }

@@ -28,6 +28,7 @@ pub enum Class {
 /// One part in this many of an account is one of its two reserves.
 const RESERVED: usize = 16;
 
+/// So much of something, shared by those who use it.
 pub struct Account {
     /// By class.
     limits: [usize; 3],
@@ -77,12 +78,14 @@ fn wake(wakers: [Option<Waker>; 3]) {
 }
 
 impl Account {
+    /// An account of `limit`; `gauge` shows what is taken of it.
     pub fn new(limit: usize, gauge: Gauge) -> Arc<Account> {
         let reserve = limit / RESERVED;
         let limits = [limit - 2 * reserve, limit - reserve, limit];
         Arc::new(Account { limits, state: Mutex::default(), gauge })
     }
 
+    /// All of it, reserves included.
     pub fn limit(&self) -> usize {
         self.limits[Class::Essential as usize]
     }
@@ -202,6 +205,7 @@ impl Default for Place {
 }
 
 impl Place {
+    /// Whether it waits.
     pub fn is_in_line(&self) -> bool {
         self.of.is_some()
     }
@@ -225,6 +229,7 @@ pub struct Share {
 }
 
 impl Share {
+    /// How much it is.
     pub fn amount(&self) -> usize {
         self.amount
     }

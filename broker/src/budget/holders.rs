@@ -14,9 +14,11 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// A connection that may be cut off for those who wait. Must not wait.
 pub trait CutOff: Send + Sync + 'static {
+    /// Ends the connection, and with it what it holds.
     fn cut_off(&self);
 }
 
+/// All who hold much of one account.
 #[derive(Default)]
 pub struct Holders {
     state: Mutex<State>,
@@ -37,6 +39,7 @@ struct Holder {
 /// How a holder does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Holds {
+    /// What it holds.
     pub bytes: usize,
     /// When it last got further.
     pub since: Moment,
@@ -61,6 +64,7 @@ impl Holders {
         number
     }
 
+    /// The holder of this number has given back what it held.
     pub fn leave(&self, number: u64) {
         self.state().holders.remove(&number);
     }

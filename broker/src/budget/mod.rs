@@ -24,6 +24,7 @@ pub use holders::{CutOff, Holders, Holds};
 pub struct Held {
     /// While it is worked on; a produce from its start on, everything else when its turn has come.
     pub request: Option<Share>,
+    /// Its bytes, as it is when decoded; given back with `request`.
     pub bytes: Option<Share>,
     /// While it waits, instead of both.
     pub waiting: Option<Share>,
@@ -67,6 +68,7 @@ pub struct Budget {
 }
 
 impl Budget {
+    /// The accounts as the configuration bounds them, each shown by its gauge.
     pub fn new(server: &ServerConfig, metrics: &Metrics) -> Budget {
         Budget {
             requests: Account::new(server.requests_in_flight, metrics.requests_in_flight.clone()),

@@ -14,7 +14,9 @@ pub type Overrides = BTreeMap<String, String>;
 /// Those of this node: what is set for it is over what is set for all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dynamic {
+    /// Set for all brokers.
     pub of_all: Overrides,
+    /// Set for this one.
     pub of_this: Overrides,
 }
 
@@ -36,17 +38,22 @@ const FOLLOWED: &[&str] = &[
 /// Why a configuration of a broker cannot be changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DynamicError {
+    /// Neither Kafka nor we have such a name.
     #[error("Unknown broker config name: {name}{}", .suggestion.as_ref().map(|s| format!(": did you mean '{s}'?")).unwrap_or_default())]
     Unknown { name: String, suggestion: Option<String> },
+    /// Kafka has the name, and what would be set would not be honoured.
     #[error("{name} cannot be set: {why}")]
     Refused { name: String, why: String },
     /// Kafka's own words.
     #[error("Cannot update these configs dynamically: [{0}]")]
     ReadOnly(String),
+    /// Kafka's own words: the name is of one broker only.
     #[error("Cannot update these configs at default cluster level, broker id must be specified: [{0}]")]
     PerBroker(String),
+    /// Kafka's own words.
     #[error("Invalid value {value} for configuration {name}: {why}")]
     Invalid { name: String, value: String, why: String },
+    /// The value is legal by itself, and not beside the others.
     #[error("{0}")]
     Inconsistent(String),
 }

@@ -26,12 +26,15 @@ pub enum Next {
 /// Why the bytes cannot be Kafka requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
+    /// The size is negative, or less than a header takes.
     #[error(
         "it announced a request of {0} bytes: this is not the Kafka protocol, or the stream is out of step"
     )]
     Impossible(i32),
+    /// The request is larger than allowed; nothing of it is read.
     #[error("it announced a request of {size} bytes, {max} are allowed (server.request_bytes)")]
     TooLarge { size: usize, max: usize },
+    /// The first bytes are those of another protocol, which it names.
     #[error("it speaks {0}; this port serves the Kafka protocol in plain text")]
     OtherProtocol(&'static str),
 }

@@ -57,15 +57,15 @@ pub struct BatchHeader {
 /// these facts read from its header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckedBatch {
-    /// The whole batch as it was sent, header included.
+    /// The whole batch as it was sent, header included; only its largest timestamp may have been put right.
     pub bytes: Bytes,
     /// Number of records; above zero.
     pub records: i32,
     /// The last record's offset from the first one's.
     pub last_offset_delta: i32,
-    /// The header's, in milliseconds since 1970.
+    /// The header's, in milliseconds since 1970; -1 where the producer gave none.
     pub base_timestamp: i64,
-    /// The header's, in milliseconds since 1970.
+    /// The header's, put right where the records can be read; in milliseconds since 1970, -1 where there is none.
     pub max_timestamp: i64,
     /// The earliest and the latest, of its records where they can be read, of its header where they are compressed.
     pub times: (i64, i64),

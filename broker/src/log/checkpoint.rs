@@ -29,9 +29,11 @@ use super::{CheckpointMark, LogSettings};
 use crate::ids::{Lsn, Offset};
 use crate::limits;
 
+/// A segment's file as readers have it: opened on demand, closed when others need the descriptor.
 pub type FileOf<B> = SegmentFile<B>;
 /// A file as the disk gives it.
 pub type RawFileOf<B> = <<B as Backend>::Disk as Disk>::File;
+/// The segments of a partition, rising in offset.
 pub type Segments<B> = Vec<Arc<Segment<FileOf<B>>>>;
 
 /// Snapshot files that are kept.
@@ -39,7 +41,9 @@ const SNAPSHOTS_KEPT: usize = 2;
 
 /// What the files of a partition hold, as its owner knows them.
 pub struct LogFiles<B: Backend> {
+    /// The partition's own; only it has files there.
     pub directory: PathBuf,
+    /// The node's open segment files.
     pub open_files: OpenFiles<B>,
     /// Rising in offset, without holes but before the log's start.
     pub segments: Segments<B>,
@@ -68,6 +72,7 @@ impl<B: Backend> Clone for LogFiles<B> {
 }
 
 impl<B: Backend> LogFiles<B> {
+    /// No file, in a directory that need not be there.
     pub fn none(directory: PathBuf, open_files: OpenFiles<B>) -> LogFiles<B> {
         LogFiles {
             directory,
@@ -94,24 +99,32 @@ impl<B: Backend> LogFiles<B> {
 
 /// What a checkpoint is to do.
 pub struct Checkpoint<B: Backend> {
+    /// What disk and time come from.
     pub backend: B,
+    /// When segments end, and how dense their indexes are.
     pub settings: LogSettings,
+    /// The files to go on with.
     pub files: LogFiles<B>,
     /// What is durable and not in segments yet.
     pub chunks: Vec<Chunk>,
     /// Absent when nothing has changed since the last one.
     pub snapshot: Option<Snapshot>,
+    /// What to vouch for when all is durable.
     pub mark: CheckpointMark,
+    /// For the whole of it; an operation under way then is given up, with its file.
     pub deadline: Deadline,
 }
 
 /// What became of it: the files as they are now, and the mark if all of it is durable.
 pub struct Checkpointed<B: Backend> {
+    /// What readers use from now on, whether all went well or not.
     pub files: LogFiles<B>,
+    /// The mark to be recorded; or what went wrong, in which case the marks before it hold.
     pub outcome: Result<CheckpointMark, DiskError>,
 }
 
 impl<B: Backend> Checkpoint<B> {
+    /// Writes, in the order of durability that the module tells.
     pub async fn run(self) -> Checkpointed<B> {
         let Checkpoint { backend, settings, mut files, chunks, snapshot, mark, deadline } = self;
         let mut work =

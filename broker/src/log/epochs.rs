@@ -6,6 +6,7 @@ use io_backend::invariants;
 
 use crate::ids::{LeaderEpoch, Offset};
 
+/// The leader epochs of a log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EpochHistory {
     entries: Vec<(LeaderEpoch, Offset)>,
@@ -21,6 +22,7 @@ impl EpochHistory {
         history
     }
 
+    /// Each epoch and the offset of its first record, both rising.
     pub fn entries(&self) -> &[(LeaderEpoch, Offset)] {
         &self.entries
     }

@@ -28,10 +28,13 @@ use crate::ids::{Lsn, Offset, ProducerId};
 /// Why a partition's directory cannot be taken over.
 #[derive(Debug, thiserror::Error)]
 pub enum LogOpenError {
+    /// The directory or a file in it cannot be read or written, or not within the deadline.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// Bytes before the mark are no batch, or not the next one.
     #[error("{0}. What the checkpoint vouches for is not there: restore the file from a copy")]
     Damaged(#[from] SegmentDamage),
+    /// No segment has records that are before the mark and not deleted.
     #[error(
         "{}: records from {from} to {to} are missing, which the checkpoint vouches for: restore the segment from \
          a copy", directory.display()
@@ -51,16 +54,23 @@ impl From<ScanError> for LogOpenError {
 /// What a replica starts from: its last checkpoint, or nothing.
 #[derive(Clone, Debug, Default)]
 pub struct RecoveredLog {
+    /// Where the log starts.
     pub log_start: Offset,
+    /// Where the segments end; the journal goes on from there.
     pub log_end: Offset,
+    /// The journal's last entry that is in them.
     pub lsn: Lsn,
+    /// Which leader epoch began where, up to there.
     pub epochs: EpochHistory,
+    /// What is known of idempotent producers, up to there.
     pub producers: Producers,
 }
 
 /// What was found.
 pub struct OpenedLog<B: Backend> {
+    /// The files, as a checkpoint goes on with them.
     pub files: LogFiles<B>,
+    /// What their contents come to.
     pub recovered: RecoveredLog,
 }
 

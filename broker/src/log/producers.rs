@@ -18,11 +18,16 @@ use super::batch::ProducerStamp;
 use crate::ids::{Offset, ProducerId};
 use crate::limits::{self, PRODUCER_BATCHES_REMEMBERED as REMEMBERED};
 
+/// A batch of an idempotent producer that is in the log, as far as its repetition must be known again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RememberedBatch {
+    /// The producer's epoch.
     pub epoch: i16,
+    /// Sequence number of the first record.
     pub base_sequence: i32,
+    /// Sequence number of the last record.
     pub last_sequence: i32,
+    /// Offset of the first record.
     pub base_offset: Offset,
     /// The offset after the last record.
     pub end: Offset,
@@ -75,6 +80,7 @@ impl Producer {
 /// Whether a batch is to be appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sequenced {
+    /// It follows what is known of its producer, or nothing is.
     Next,
     /// It is there already: this one.
     Duplicate(RememberedBatch),
@@ -83,14 +89,19 @@ pub enum Sequenced {
 /// Why a batch of an idempotent producer is not to be appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SequenceError {
+    /// The batch does not follow the last one, which ends before `expected`, and is not one that is
+    /// remembered.
     #[error("sequence {found} of producer {producer} does not follow {expected}")]
     OutOfOrder { producer: ProducerId, expected: i32, found: i32 },
+    /// A later epoch of the producer has been seen.
     #[error("epoch {found} of producer {producer} is older than {current}")]
     Fenced { producer: ProducerId, current: i16, found: i16 },
+    /// The new producer has to wait until somebody can be forgotten.
     #[error("too many producers are remembered, and each may still retry")]
     TooManyProducers,
 }
 
+/// What one partition remembers of idempotent producers.
 #[derive(Clone, Debug, Default)]
 pub struct Producers {
     known: BTreeMap<ProducerId, Producer>,
@@ -114,6 +125,12 @@ impl Producers {
         self.known.is_empty()
     }
 
+    /// Whether the batch that begins at `stamp` and spans so many more sequence numbers is to be appended
+    /// now.
+    ///
+    /// # Errors
+    ///
+    /// It does not follow, comes from an earlier life of its producer, or its producer finds no place.
     pub fn check(
         &self,
         stamp: ProducerStamp,
@@ -252,6 +269,7 @@ impl Producers {
         self.known.iter().filter_map(of_one).collect()
     }
 
+    /// From what a snapshot holds. When they were last heard of is not known.
     pub fn restored(all: impl IntoIterator<Item = (ProducerId, Vec<RememberedBatch>)>) -> Producers {
         let one = |(id, batches): (ProducerId, Vec<RememberedBatch>)| {
             (id, Producer { batches: batches.into(), rolled_back: None, active: None })

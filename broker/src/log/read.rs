@@ -22,18 +22,24 @@ const READ_BYTES_MAX: usize = 4 << 20;
 /// What to read: batches from the one that holds `from`, none that ends after `limit`.
 #[derive(Clone, Debug)]
 pub struct ReadPlan<F> {
+    /// The first offset that is wanted.
     pub from: Offset,
+    /// The high watermark, or the last stable offset.
     pub limit: Offset,
+    /// Bytes of batches at most.
     pub max_bytes: usize,
     /// The first batch is given even where it is larger than `max_bytes`.
     pub at_least_one: bool,
+    /// Those that hold what the tail does not, as far as `max_bytes` goes.
     pub segments: Vec<Arc<Segment<F>>>,
     /// From the tail, and the offset it begins at: the segments planned for may end before.
     pub tail: Vec<Bytes>,
+    /// Where `tail` begins; `limit` where the tail is empty.
     pub tail_start: Offset,
 }
 
 impl<F: File> ReadPlan<F> {
+    /// Plans with what the owner knows now; takes no time.
     pub fn new(
         segments: &[Arc<Segment<F>>],
         tail: &Tail,
@@ -69,6 +75,11 @@ impl<F: File> ReadPlan<F> {
         plan
     }
 
+    /// Reads. Fewer bytes than there are may come, but the first batch where it is asked for.
+    ///
+    /// # Errors
+    ///
+    /// Nothing sound could be read before the disk failed, or before damage.
     pub async fn execute(self, deadline: Deadline) -> Result<Vec<Bytes>, ReadFailure> {
         if self.segments.is_empty() {
             return Ok(self.tail);
@@ -227,8 +238,10 @@ impl Out {
     }
 }
 
+/// Why a read from segments gives nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadFailure {
+    /// The disk failed, or did not answer within the deadline.
     #[error(transparent)]
     Disk(#[from] DiskError),
     /// Below the high watermark there is something that was never written there.

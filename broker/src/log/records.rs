@@ -20,6 +20,7 @@ const START_BYTES_MAX: usize = 31;
 /// The outcome of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
+    /// It is not found yet, and there is more to look at.
     More,
     /// The first record that answers, with its timestamp, if there is one.
     Done(Option<(Offset, i64)>),
@@ -43,6 +44,7 @@ pub struct RecordSearch<'a> {
 }
 
 impl<'a> RecordSearch<'a> {
+    /// Begins with the batch of this header; nothing is opened yet.
     pub fn new(header: &'a BatchHeader, batch: &'a [u8], wanted: i64, from: Offset) -> RecordSearch<'a> {
         let opened = match header.log_append_time() || header.end() <= from {
             true => None,
@@ -62,6 +64,7 @@ impl<'a> RecordSearch<'a> {
         }
     }
 
+    /// Looks on, for about a millisecond at most.
     pub fn step(&mut self) -> Step {
         if self.header.end() <= self.from {
             return Step::Done(None);

@@ -11,7 +11,9 @@ use crate::ids::Offset;
 /// Records that go together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unit {
+    /// The offset after its last record.
     pub end: Offset,
+    /// What it takes on the disk, or in the tail.
     pub bytes: u64,
     /// Largest timestamp; negative where nobody knows how old the records are.
     pub newest_ms: i64,

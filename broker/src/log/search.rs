@@ -16,13 +16,18 @@ use super::records::{RecordSearch, Step};
 use super::segment::{Scan, ScanError, Segment, damage_at};
 use crate::ids::{LeaderEpoch, Offset};
 
+/// The record that a search found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found {
+    /// Its offset.
     pub offset: Offset,
+    /// Its time, in milliseconds since 1970.
     pub timestamp: i64,
+    /// The epoch in which it was appended.
     pub leader_epoch: LeaderEpoch,
 }
 
+/// Where to search: shared segments, shared bytes of the tail.
 #[derive(Clone, Debug)]
 pub struct SearchPlan<F> {
     /// The timestamp that is looked for.
@@ -31,6 +36,7 @@ pub struct SearchPlan<F> {
     pub log_start: Offset,
     /// Records from here on are not told.
     pub limit: Offset,
+    /// All of them, rising; those that cannot answer are passed over.
     pub segments: Vec<Arc<Segment<F>>>,
     /// What follows the segments and may answer.
     pub tail: Vec<Bytes>,
@@ -42,6 +48,11 @@ pub fn largest_timestamp<F>(segments: &[Arc<Segment<F>>]) -> Option<i64> {
 }
 
 impl<F: File> SearchPlan<F> {
+    /// Searches; `None`: no record that may be told is as late.
+    ///
+    /// # Errors
+    ///
+    /// The disk failed, or there is damage where the answer would be.
     pub async fn execute(self, deadline: Deadline) -> Result<Option<Found>, ReadFailure> {
         let first = self.first(deadline).await?;
         Ok(first.filter(|found| found.offset < self.limit))

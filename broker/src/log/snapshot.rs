@@ -18,12 +18,18 @@ use super::producers::RememberedBatch;
 use crate::formats::PRODUCER_SNAPSHOT;
 use crate::ids::{LeaderEpoch, Lsn, Offset, ProducerId};
 
+/// Producers and leader epochs of a partition at a point of its log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
+    /// The journal's last entry that is in it.
     pub lsn: Lsn,
+    /// Where the log starts.
     pub log_start: Offset,
+    /// Where what is in segments ends.
     pub log_end: Offset,
+    /// Leader epochs, and where each began.
     pub epochs: Vec<(LeaderEpoch, Offset)>,
+    /// Idempotent producers, and what is remembered of each, rising in offset.
     pub producers: Vec<(ProducerId, Vec<RememberedBatch>)>,
 }
 
@@ -32,12 +38,14 @@ pub fn file_name(lsn: Lsn) -> String {
     format!("{:020}.snapshot", lsn.0)
 }
 
+/// The LSN in the name of a snapshot file, if it is one.
 pub fn parse_file_name(name: &str) -> Option<Lsn> {
     let digits = name.strip_suffix(".snapshot")?;
     (digits.len() == 20).then(|| digits.parse().ok().map(Lsn))?
 }
 
 impl Snapshot {
+    /// The bytes of the file.
     pub fn encode(&self) -> Bytes {
         let mut out = BytesMut::new();
         out.put_slice(PRODUCER_SNAPSHOT);

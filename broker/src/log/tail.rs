@@ -10,17 +10,22 @@ use bytes::Bytes;
 use super::batch::Batches;
 use crate::ids::{Lsn, Offset};
 
+/// Batches that came in one journal entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chunk {
+    /// The entry.
     pub lsn: Lsn,
+    /// The offset of the first record.
     pub base: Offset,
     /// The offset after the last record.
     pub end: Offset,
     /// Whole batches, stamped.
     pub bytes: Bytes,
+    /// The largest timestamp of its batches; -1 where there is none.
     pub max_timestamp: i64,
 }
 
+/// The chunks of one partition that segments do not hold yet.
 #[derive(Debug, Default)]
 pub struct Tail {
     chunks: VecDeque<Chunk>,
@@ -28,6 +33,7 @@ pub struct Tail {
 }
 
 impl Tail {
+    /// Puts a chunk at the end, where it has to follow.
     pub fn push(&mut self, chunk: Chunk) {
         assert!(chunk.base < chunk.end, "a chunk holds a batch");
         if let Some(last) = self.chunks.back() {
@@ -58,6 +64,7 @@ impl Tail {
         self.chunks.back().map(|chunk| chunk.end)
     }
 
+    /// All chunks, rising.
     pub fn chunks(&self) -> impl Iterator<Item = &Chunk> + Clone {
         self.chunks.iter()
     }

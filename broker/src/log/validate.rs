@@ -38,30 +38,43 @@ const ZSTD_SINCE_VERSION: i16 = 7;
 /// What is wrong with the bytes of a partition in a produce request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BatchError {
+    /// The field is null or empty.
     #[error("no record batch was sent")]
     Missing,
+    /// Larger than `max.message.bytes`, header included.
     #[error("a batch of {size} bytes, {max} are allowed (max.message.bytes)")]
     TooLarge { size: usize, max: usize },
+    /// Fewer bytes than a header has.
     #[error("the batch ends after {0} bytes, in the middle of its header")]
     Truncated(usize),
+    /// The length field does not fit what was sent.
     #[error("the batch says it has {said} bytes, {found} were sent")]
     Length { said: i64, found: usize },
+    /// Bytes follow that the batch's length does not count.
     #[error("one batch for each partition is allowed in a request, more were sent")]
     SeveralBatches,
+    /// Formats 0 and 1 are not taken any more, by Kafka 4 neither.
     #[error("message format {0}: only record batches (format 2) are supported")]
     Magic(i8),
+    /// The checksum is not that of the bytes.
     #[error("CRC-32C is {found:08x}, the batch says {said:08x}: its bytes were damaged on the way")]
     Crc { said: u32, found: u32 },
+    /// A codec that Kafka does not have.
     #[error("compression codec {0} is not known")]
     Codec(i16),
+    /// Kafka's clients do not send zstd under a version that old consumers read (KIP-110).
     #[error("zstd needs a newer version of the produce request")]
     CodecTooNew,
+    /// Only brokers write control batches.
     #[error("clients do not send control batches")]
     Control,
+    /// The batch belongs to a transaction.
     #[error("transactions are not supported by this broker yet")]
     Transactional,
+    /// The bit for the time of the append is set by its producer.
     #[error("the broker decides whether it stamps records with its own time, not the producer")]
     TimestampType,
+    /// The header's largest timestamp is before its first, or one is below -1.
     #[error("timestamps from {base} to {max}")]
     Timestamp { base: i64, max: i64 },
     /// In Kafka's words.
@@ -70,10 +83,13 @@ pub enum BatchError {
          (message.timestamp.before.max.ms, message.timestamp.after.max.ms)"
     )]
     TimestampOutOfRange { time: i64, from: i64, to: i64 },
+    /// The header counts no record, or not as many as it has offsets.
     #[error("{records} records up to offset delta {last_delta}")]
     Count { records: i32, last_delta: i32 },
+    /// Only some of producer id, epoch and sequence are set.
     #[error("producer id {id}, epoch {epoch}, sequence {sequence}")]
     Producer { id: i64, epoch: i16, sequence: i32 },
+    /// A record does not have the shape of one, or records do not fill the batch; `record` counts from 0.
     #[error("record {record} is malformed: {what}")]
     Framing { record: i32, what: &'static str },
 }
@@ -144,8 +160,12 @@ pub fn check(records: Option<&Bytes>, version: i16, max_bytes: usize) -> Result<
 /// How far the times of records may lie from the broker's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeLimits {
+    /// The broker's clock, in milliseconds since 1970.
     pub now_ms: i64,
+    /// How far behind it a record's time may be (`message.timestamp.before.max.ms`); `None`: as far as it
+    /// will.
     pub before_max: Option<Duration>,
+    /// How far ahead of it (`message.timestamp.after.max.ms`).
     pub after_max: Option<Duration>,
 }
 

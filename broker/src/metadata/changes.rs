@@ -12,8 +12,10 @@ use crate::parts::{Admission, Admit};
 /// Why a change did not happen, or is not known to have happened.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
+    /// It was not admitted: nothing was proposed.
     #[error("{0}")]
     Refused(#[from] SubmitError),
+    /// It was proposed, and not decided, or refused.
     #[error("{0}")]
     Proposal(#[from] ProposeError),
 }
@@ -36,10 +38,16 @@ impl<B: Backend> Clone for Changes<B> {
 }
 
 impl<B: Backend> Changes<B> {
+    /// Asks `admission` before each proposal.
     pub fn new(backend: B, metadata: MetadataHandle<B>, admission: Arc<dyn Admission>) -> Changes<B> {
         Changes { backend, metadata, admission }
     }
 
+    /// Proposes, and waits until it is applied here.
+    ///
+    /// # Errors
+    ///
+    /// See [`ChangeError`]; only a [`ProposeError::TimedOut`] may still take effect.
     pub async fn propose(
         &self,
         command: MetadataCommand,

@@ -15,8 +15,11 @@ use crate::limits;
 /// One configuration that a topic may have.
 #[derive(Clone, Copy, Debug)]
 pub struct TopicSetting {
+    /// Kafka's name of it.
     pub name: &'static str,
+    /// The type that Kafka gives it.
     pub kind: Kind,
+    /// What it is, for people: the documentation that DescribeConfigs gives.
     pub doc: &'static str,
     /// Why no value but the default is possible, where that is so.
     pub only: Option<&'static str>,
@@ -436,9 +439,13 @@ fn is_replica(text: &str) -> bool {
 /// What the configurations of one topic come to on this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicSettings {
+    /// Size at which a new segment begins (`segment.bytes`).
     pub segment_bytes: u64,
+    /// Age at which a new segment begins (`segment.ms`).
     pub segment_age: Duration,
+    /// Bytes between two index entries (`index.interval.bytes`).
     pub index_interval_bytes: usize,
+    /// Largest record batch, in bytes (`max.message.bytes`).
     pub max_batch_bytes: usize,
     /// None: for ever.
     pub retention: Option<Duration>,
@@ -448,10 +455,14 @@ pub struct TopicSettings {
     pub file_delete_delay: Duration,
     /// Its records may be deleted, by age, size or request: it has a policy.
     pub deletes: bool,
+    /// Whose time records carry (`message.timestamp.type`).
     pub timestamps: TimestampType,
     /// How far a producer's time may lie behind the broker's clock; None: no bound.
     pub timestamp_before_max: Option<Duration>,
+    /// How far a producer's time may lie ahead of the broker's clock (`message.timestamp.after.max.ms`);
+    /// `None`: no bound.
     pub timestamp_after_max: Option<Duration>,
+    /// Replicas that have to be in sync for acks=all (`min.insync.replicas`).
     pub min_insync_replicas: usize,
 }
 

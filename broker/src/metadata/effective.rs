@@ -12,7 +12,9 @@ use crate::ids::BrokerId;
 /// Read anew for each use: it may change at any time.
 #[derive(Clone, Debug)]
 pub struct Effective {
+    /// The process's configuration with what is set in the metadata over it.
     pub config: Arc<Config>,
+    /// What is set in the metadata, for DescribeConfigs to tell where a value comes from.
     pub dynamic: Arc<Dynamic>,
 }
 

@@ -45,6 +45,7 @@ impl<B: Backend> MetadataHandle<B> {
         self.images.get()
     }
 
+    /// The image, and a way to wait for its changes.
     pub fn images(&self) -> &Published<MetadataImage> {
         &self.images
     }

@@ -13,10 +13,13 @@ const LEVEL: Level = Level(100);
 /// Why there is no producer id.
 #[derive(Debug, thiserror::Error)]
 pub enum ProducerIdError {
+    /// Its client asks again.
     #[error("others have waited for a block of them for too long")]
     Busy,
+    /// The metadata group did not give a block.
     #[error("{0}")]
     Change(#[from] ChangeError),
+    /// It answered something else: a defect of ours, which only this request hears of.
     #[error("the metadata group gave none, but {0}")]
     Answer(String),
 }
@@ -35,11 +38,17 @@ struct Block {
 }
 
 impl<B: Backend> ProducerIds<B> {
+    /// Begins without a block: the first producer asks for one.
     pub fn new(node: BrokerId, changes: Changes<B>) -> ProducerIds<B> {
         let block = Lock::new(&changes.backend, "producer ids", LEVEL, Block::default());
         ProducerIds { node, changes, block }
     }
 
+    /// An id that nobody has been given.
+    ///
+    /// # Errors
+    ///
+    /// No block came within [`limits::PROPOSE_DEADLINE`].
     pub async fn next(&self) -> Result<ProducerId, ProducerIdError> {
         let deadline = Deadline::after(&self.changes.backend, limits::PROPOSE_DEADLINE);
         let mut block = self.block.lock(deadline).await.map_err(|_| ProducerIdError::Busy)?;

@@ -25,10 +25,15 @@ use crate::raft::{Driver, RaftContext, RaftError, RaftStartError, StateMachine};
 
 /// What the metadata group of a node needs to start.
 pub struct MetadataContext<B: Backend> {
+    /// What disk, time and tasks come from.
     pub backend: B,
+    /// The configuration of the process.
     pub config: Arc<Config>,
+    /// Where proposals and their application are counted.
     pub metrics: Arc<Metrics>,
+    /// Whose data directory it is.
     pub identity: Identity,
+    /// The part that opens Raft's journal.
     pub open_journal: OpenJournal<B>,
 }
 
@@ -38,14 +43,19 @@ pub struct StartedMetadata<B: Backend> {
     pub journal: JournalHandle,
 }
 
+/// Why the metadata cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum MetadataStartError {
+    /// Raft's journal does not open.
     #[error("{0}")]
     Journal(#[from] JournalOpenError),
+    /// The data directory cannot be looked at.
     #[error("{0}")]
     Disk(#[from] io_backend::DiskError),
+    /// What is in Raft's journal cannot be used, or the group does not get a leader.
     #[error("{directory}: {source}. Restore the data directory from a backup, or start on an empty one")]
     Raft { directory: PathBuf, source: RaftStartError },
+    /// Raft's journal is empty beside partitions that are not.
     #[error(
         "{directory} is empty, but {partitions} holds partitions: the metadata that says what they are is gone. Restore \
          {directory} from a backup, or move the data directory away and start on an empty one"
@@ -54,6 +64,7 @@ pub enum MetadataStartError {
 }
 
 impl MetadataStartError {
+    /// What the process ends with.
     pub fn exit_status(&self) -> ExitStatus {
         match self {
             MetadataStartError::Raft {

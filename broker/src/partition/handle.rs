@@ -78,10 +78,12 @@ impl<B: Backend> PendingAppend<B> {
 }
 
 impl<B: Backend> PartitionHandle<B> {
+    /// Which partition it is.
     pub fn id(&self) -> PartitionId {
         self.id
     }
 
+    /// `<topic>-<index>`, for people.
     pub fn name(&self) -> &Arc<str> {
         &self.name
     }

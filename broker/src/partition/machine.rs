@@ -33,9 +33,13 @@ pub use replay::ReplayError;
 /// An append as it waits in line. `T` is what its answer is given to.
 #[derive(Debug)]
 pub struct Append<T> {
+    /// In the order in which they get offsets; all of one request.
     pub batches: Vec<CheckedBatch>,
+    /// When it is answered.
     pub acks: Acks,
+    /// Until then it waits; after that it is answered as not written, or as unknown once it is submitted.
     pub deadline: Deadline,
+    /// Who is answered.
     pub ticket: T,
 }
 
@@ -45,16 +49,21 @@ impl<T> Append<T> {
     }
 }
 
+/// The time by both clocks, as decisions need it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
+    /// For deadlines and ages: it only goes forward.
     pub moment: Moment,
+    /// For records: milliseconds since 1970.
     pub wall_ms: i64,
 }
 
 /// What callers are to be told.
 #[derive(Debug)]
 pub struct Answers<T> {
+    /// Appends that are decided.
     pub appends: Vec<(T, Result<Appended, AppendError>)>,
+    /// Grants of leadership that have come into force, or will not.
     pub led: Vec<(LeaderEpoch, Result<(), AppendError>)>,
     /// The log's start does not move as it should have.
     pub start_stays: Option<AppendError>,
@@ -110,6 +119,7 @@ struct Staged<T> {
     appends: Vec<(Append<T>, Appended, Offset)>,
 }
 
+/// What one partition is and does next; it does no I/O. The owner task feeds it and carries out what it says.
 #[derive(Debug)]
 pub struct Machine<T> {
     id: PartitionId,
@@ -142,6 +152,8 @@ pub struct Machine<T> {
 }
 
 impl<T> Machine<T> {
+    /// Begins from what segments hold; the journal's entries after that are replayed on top. It does not
+    /// lead.
     pub fn new(
         id: PartitionId,
         replica: Incarnation,
@@ -174,6 +186,7 @@ impl<T> Machine<T> {
         }
     }
 
+    /// What readers may see now.
     pub fn view(&self) -> PartitionView {
         let (leading, leader_epoch) = match self.leadership {
             Leadership::Leading(epoch) => (true, epoch),
@@ -189,14 +202,17 @@ impl<T> Machine<T> {
         }
     }
 
+    /// Batches that segments do not have yet.
     pub fn tail(&self) -> &Tail {
         &self.tail
     }
 
+    /// Which leader epoch began where.
     pub fn epochs(&self) -> &EpochHistory {
         &self.epochs
     }
 
+    /// What is known of idempotent producers.
     pub fn producers(&self) -> &Producers {
         &self.producers
     }
@@ -221,10 +237,12 @@ impl<T> Machine<T> {
         self.in_flight.front().map(|entry| entry.lsn)
     }
 
+    /// Where the log starts, durably.
     pub fn log_start(&self) -> Offset {
         self.log_start
     }
 
+    /// The high watermark.
     pub fn high_watermark(&self) -> Offset {
         self.high_watermark
     }

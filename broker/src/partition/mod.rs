@@ -26,19 +26,26 @@ pub use schedule::{Due, RetentionSchedule};
 /// When an append is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acks {
+    /// Kafka's acks=0: the client is told nothing, and does not wait.
     None,
+    /// Kafka's acks=1: when this node has synced the records.
     Leader,
+    /// Kafka's acks=all (-1): when all in sync have, and the high watermark is behind them.
     All,
 }
 
 /// Who is told of what fails although no acknowledgement was asked for. Must not wait.
 pub trait Unacknowledged: Send + Sync {
+    /// An append with acks=0 came to nothing, or nobody knows; Kafka closes the connection then.
     fn failed(&self, error: &AppendError);
 }
 
+/// Where an append's records stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Appended {
+    /// The offset of the first record; -1 where the client asked for no answer.
     pub base_offset: Offset,
+    /// Where the log starts, as of the answer; -1 where the client asked for no answer.
     pub log_start: Offset,
     /// The broker's time, for topics with `LogAppendTime`; -1 otherwise.
     pub log_append_time_ms: i64,
@@ -49,8 +56,10 @@ pub struct Appended {
 /// Why records were not appended, or not known to be. Mapped to Kafka's codes in `wire`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
+    /// Another broker leads, or none yet. Nothing was written.
     #[error("this node does not lead {0}")]
     NotLeader(PartitionId),
+    /// The journal or the admission refused it. Nothing was written.
     #[error("the storage takes nothing now: {0}")]
     Storage(crate::journal::SubmitError),
     /// Nothing was written.
@@ -59,10 +68,14 @@ pub enum AppendError {
     /// It was submitted; whether it is or will be durable is not known.
     #[error("the outcome is not known within the deadline")]
     Unknown,
+    /// An idempotent producer's batch does not follow its last one, at whose end `expected` comes (KIP-98).
+    /// Nothing was written.
     #[error("sequence {found} of producer {producer} does not follow {expected}")]
     OutOfOrderSequence { producer: ProducerId, expected: i32, found: i32 },
+    /// A later life of the producer, `current`, has been seen here (KIP-98). Nothing was written.
     #[error("epoch {found} of producer {producer} is older than {current}")]
     ProducerFenced { producer: ProducerId, current: i16, found: i16 },
+    /// The partition was closed: its topic is deleted, or the node stops. Nothing was written.
     #[error("the partition is gone")]
     Gone,
 }
@@ -84,17 +97,27 @@ impl From<SequenceError> for AppendError {
 /// What readers may see, published after each change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PartitionView {
+    /// Whether this node leads, under an epoch granted to this process: only then it takes and serves
+    /// records.
     pub leading: bool,
+    /// The epoch in which it leads; where it does not, the latest that the log knows.
     pub leader_epoch: LeaderEpoch,
+    /// Kafka's log start offset: earlier records are deleted.
     pub log_start: Offset,
+    /// Kafka's high watermark: consumers see records before it.
     pub high_watermark: Offset,
+    /// Kafka's last stable offset: readers of committed transactions see records before it.
     pub last_stable: Offset,
+    /// Kafka's log end offset: what the next record gets.
     pub log_end: Offset,
 }
 
+/// What a fetch wants of one partition.
 #[derive(Clone, Debug)]
 pub struct ReadRequest {
+    /// The first offset that is wanted; the batch that has it is given whole.
     pub from: Offset,
+    /// Bytes of batches at most.
     pub max_bytes: usize,
     /// The first batch is given even where it is larger than `max_bytes`.
     pub at_least_one: bool,
@@ -104,28 +127,38 @@ pub struct ReadRequest {
     pub current_epoch: Option<LeaderEpoch>,
 }
 
+/// What a fetch is given of one partition.
 #[derive(Clone, Debug)]
 pub struct ReadOutcome {
+    /// As of when the read was planned.
     pub view: PartitionView,
     /// Whole batches, in order.
     pub batches: Vec<Bytes>,
 }
 
+/// Why a read, or a search, gives nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
+    /// The offset asked for is before the log's start or behind its end: what was asked for, and both of
+    /// these.
     #[error("offset {0:?} is out of range {1:?}..={2:?}")]
     OutOfRange(Offset, Offset, Offset),
+    /// Another broker leads, or none yet.
     #[error("this node does not lead the partition")]
     NotLeader,
+    /// Kafka's fencing (KIP-320): the client has not heard of the latest leader, and asks for metadata anew.
     #[error("the client's leader epoch is older than ours")]
     FencedEpoch,
+    /// Kafka's fencing (KIP-320): this node has not heard of the latest leader, and the client asks again.
     #[error("the client's leader epoch is newer than ours")]
     UnknownEpoch,
+    /// It may be asked for again; what is in memory is served all the same.
     #[error("the disk did not answer in time, or failed: {0}")]
     Storage(String),
     /// Damage below the high watermark: said, and never served.
     #[error("{0}")]
     Corrupt(String),
+    /// The partition was closed, or its owner did not answer in time.
     #[error("the partition is gone")]
     Gone,
 }
@@ -135,18 +168,21 @@ pub enum ReadError {
 pub enum OffsetQuery {
     /// Where the log starts, on local disks and at all: there are no others.
     Earliest,
-    Latest {
-        read_committed: bool,
-    },
+    /// The end of what readers see: the high watermark, or the last stable offset with `read_committed`.
+    Latest { read_committed: bool },
+    /// The record with the largest timestamp (KIP-734).
     MaxTimestamp,
     /// The first record whose timestamp is not older.
     Timestamp(i64),
 }
 
+/// An answer to an [`OffsetQuery`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OffsetFound {
+    /// The offset.
     pub offset: Offset,
     /// -1 where there is none.
     pub timestamp: i64,
+    /// The epoch in which the record there was appended.
     pub leader_epoch: LeaderEpoch,
 }

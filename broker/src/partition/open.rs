@@ -25,26 +25,34 @@ use crate::metrics::TopicCounters;
 
 /// What a replica is opened with.
 pub struct OpenPartition<B: Backend> {
+    /// What disk, time and tasks come from.
     pub backend: B,
+    /// The partition.
     pub id: PartitionId,
     /// `<topic>-<index>`, for people.
     pub name: Arc<str>,
     /// Which life of the replica this is. A mark and entries of another one are ignored.
     pub replica: Incarnation,
+    /// How it keeps its log.
     pub settings: LogSettings,
     /// Of the appends that wait in its mailbox and line.
     pub waiting_bytes: usize,
+    /// The node's open segment files, of which it takes its part.
     pub open_files: OpenFiles<B>,
+    /// Whom it tells when something of it may be deleted.
     pub schedule: RetentionSchedule,
     /// Of this replica alone, and of this life of it. Made when there is something to keep in it.
     pub directory: PathBuf,
+    /// Where its records are made durable.
     pub journal: JournalHandle,
+    /// What it counts, by topic.
     pub counters: TopicCounters,
     /// The last recorded checkpoint.
     pub mark: Option<CheckpointMark>,
     /// What survived in the journal, in LSN order. Entries of others and those the mark covers are skipped.
     /// Asked for when the files are found sound.
     pub recovered: BoxFuture<'static, Result<Vec<RecoveredEntry>, EntriesError>>,
+    /// For all operations on the disk together; where it passes, the replica does not open.
     pub deadline: Deadline,
 }
 
@@ -54,10 +62,13 @@ pub type EntriesError = Box<dyn std::error::Error + Send + Sync>;
 /// Why a replica does not open. The node serves the others.
 #[derive(Debug, thiserror::Error)]
 pub enum PartitionOpenError {
+    /// Its segments are not what the mark vouches for, or cannot be read.
     #[error("{name}: {error}")]
     Log { name: Arc<str>, error: LogOpenError },
+    /// The entries behind the mark cannot be had.
     #[error("{name}: {error}")]
     Entries { name: Arc<str>, error: EntriesError },
+    /// The entries behind the mark do not follow from what the segments hold.
     #[error("{name}: {error}")]
     Journal { name: Arc<str>, error: ReplayError },
 }

@@ -23,15 +23,19 @@ use crate::log::segment::SegmentName;
 /// Why records are not deleted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeleteRecordsError {
+    /// Another broker leads, or none yet.
     #[error("this node does not lead the partition")]
     NotLeader,
+    /// The offset asked for, and the high watermark: what is not readable yet cannot be deleted.
     #[error("offset {0} is behind the high watermark, {1}")]
     OutOfRange(Offset, Offset),
+    /// The journal did not take the new start; nothing is deleted.
     #[error("{0}")]
     NotMoved(AppendError),
     /// Whether they are is not known.
     #[error("the outcome is not known within the deadline")]
     TimedOut,
+    /// The partition was closed.
     #[error("the partition is gone")]
     Gone,
 }
@@ -50,8 +54,11 @@ pub struct Retained {
 /// Segments that are not needed any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadFiles {
+    /// Where they are.
     pub directory: PathBuf,
+    /// Those whose files are to go.
     pub segments: Vec<SegmentName>,
+    /// Of their `.log` files.
     pub bytes: u64,
     /// How long their files stay.
     pub delay: Duration,

@@ -14,6 +14,7 @@ use crate::ids::PartitionId;
 /// When something of a partition may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Due {
+    /// As soon as somebody looks.
     Now,
     /// By the wall clock, as the times of records are.
     AtMs(i64),

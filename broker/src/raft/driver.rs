@@ -57,14 +57,19 @@ pub(crate) struct RaftContext<B: Backend, M: StateMachine> {
 /// Why a group does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum RaftStartError {
+    /// What the journal holds is no Raft log.
     #[error("{0}")]
     Recovery(#[from] RaftRecoveryError),
+    /// The snapshot is of a later release, or damaged.
     #[error("the metadata snapshot cannot be used: {0}")]
     Snapshot(String),
+    /// The Raft crate refuses the log.
     #[error("the Raft log cannot be used: {0}")]
     Log(String),
+    /// The group ended before it had a leader.
     #[error("{0}")]
     Running(#[from] RaftError),
+    /// No leader by the deadline.
     #[error(
         "this node did not become leader of its group in time: the disk under the Raft journal does not answer"
     )]
@@ -74,10 +79,13 @@ pub enum RaftStartError {
 /// Why a running group ends.
 #[derive(Debug, thiserror::Error)]
 pub enum RaftError {
+    /// A vote, a term or an entry may not be on the disk; this is final.
     #[error("the Raft journal failed ({0}): what this node voted and agreed to may not be on its disk")]
     Journal(String),
+    /// A committed entry is of a later release or damaged; what this node knows ends before it.
     #[error("entry {index} of the metadata log cannot be applied: {what}")]
     Apply { index: u64, what: String },
+    /// The Raft crate reports an error; this is final.
     #[error("the Raft state machine refused: {0}")]
     Raft(String),
 }

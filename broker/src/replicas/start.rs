@@ -29,12 +29,16 @@ pub struct ReplicasControl<B: Backend> {
 /// Why replicas do not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplicasStartError {
+    /// A checkpoint record in the journal cannot be read.
     #[error("{0}")]
     Checkpoint(#[from] CheckpointError),
+    /// A directory cannot be read or made, or not within the deadline.
     #[error("{0}")]
     Disk(#[from] DiskError),
+    /// A file with entries that were set aside for a partition cannot be read.
     #[error("{0}")]
     Rescued(#[from] RescueError),
+    /// A partition has segments, and the journal has never heard of it.
     #[error(
         "the journal knows nothing of {partition}, whose records are in {directory}: it cannot say which of them are \
          whole and acknowledged. Restore the journal with the rest of the data directory from a backup; or, to give \
@@ -44,6 +48,7 @@ pub enum ReplicasStartError {
 }
 
 impl ReplicasStartError {
+    /// What the process ends with.
     pub fn exit_status(&self) -> ExitStatus {
         ExitStatus::DataDirectory
     }

@@ -15,6 +15,7 @@ use crate::partition::{AppendError, Unacknowledged};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Closing {
+    /// It goes on.
     No = 0,
     /// No new request; close when the last answer is written.
     WhenAnswered = 1,
@@ -22,6 +23,7 @@ pub enum Closing {
     ForRoom = 2,
     /// Nothing is asked on it, and somebody else wants its place.
     ForNewcomer = 3,
+    /// It ends at once, whatever is unanswered.
     Now = 4,
 }
 
@@ -58,6 +60,7 @@ impl Control {
         self.hurried.load(Ordering::Relaxed)
     }
 
+    /// Whether its requests are to be answered with what there is: others need the room.
     pub fn hurry(&self, hurried: bool) {
         self.hurried.store(hurried, Ordering::Relaxed);
     }
@@ -67,11 +70,13 @@ impl Control {
         self.failure.get()
     }
 
+    /// A request has begun to come.
     pub fn asked(&self) {
         self.idle_since.store(0, Ordering::Relaxed);
         self.has_asked.store(true, Ordering::Relaxed);
     }
 
+    /// Nothing is asked on it since this moment.
     pub fn idle(&self, since: Moment) {
         self.idle_since.store(since.0.max(1), Ordering::Relaxed);
     }
@@ -83,6 +88,7 @@ impl Control {
         idle.then(|| (self.has_asked.load(Ordering::Relaxed), since))
     }
 
+    /// Tells it to end in this way. Of several the most urgent holds.
     pub fn close(&self, how: Closing) {
         self.closing.fetch_max(how as u8, Ordering::AcqRel);
         self.waker.wake();

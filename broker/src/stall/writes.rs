@@ -39,6 +39,7 @@ impl Refusal {
     pub const NAMES: [&str; 5] =
         ["journal_failed", "storage_stalled", "disk_full", "no_journal_file", "checkpoints_behind"];
 
+    /// Its name in metrics, one of [`Refusal::NAMES`].
     pub fn name(&self) -> &'static str {
         Refusal::NAMES[match self {
             Refusal::Failed => 0,
@@ -130,13 +131,16 @@ impl fmt::Display for Refusal {
 /// A refusal that lasts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusing {
+    /// Why.
     pub reason: Refusal,
+    /// Since when it has been so, without an end in between.
     pub since: Moment,
 }
 
 /// What lasts now, of each journal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WriteState {
+    /// Of the journal of all partitions; `None`: records are taken.
     pub records: Option<Refusing>,
     /// Topics, configurations and registrations: what goes through Raft's journal.
     pub metadata: Option<Refusing>,
@@ -159,6 +163,7 @@ impl fmt::Debug for Writes {
 }
 
 impl Writes {
+    /// What lasts now.
     pub fn get(&self) -> WriteState {
         (*self.0.get()).clone()
     }

@@ -10,8 +10,11 @@ use super::shape::{self, Bounds, ShapeError};
 /// The fixed part of a request header: eight bytes that every request has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestHead {
+    /// The API, by Kafka's number.
     pub key: i16,
+    /// Its version.
     pub version: i16,
+    /// Kafka's correlation id: the answer carries it back.
     pub correlation: i32,
 }
 
@@ -21,14 +24,18 @@ const HEAD_BYTES: usize = 8;
 /// Why a frame is not a request that can be answered. The connection that sent it cannot be trusted to be in step.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
+    /// So few bytes.
     #[error("a frame of {0} bytes is shorter than a request header")]
     NoHead(usize),
+    /// An API or a version that is not in the table; ApiVersions is answered whatever its version.
     #[error(
         "API key {key} (version {version}) is not served: no form of an answer is known that its sender could read"
     )]
     NotServed { key: i16, version: i16 },
+    /// What follows the fixed part of the header.
     #[error("the header of the {key:?} request is malformed: {what}")]
     Head { key: ApiKey, what: String },
+    /// What follows the header.
     #[error("the {key:?} request (version {version}) is malformed: {what}")]
     Body { key: ApiKey, version: i16, what: String },
 }

@@ -18,6 +18,7 @@ const BUFFER_BYTES_KEPT: usize = 8 * 1024;
 /// Pieces that leave in one write.
 const SLICES: usize = 16;
 
+/// What a connection has to write, in order.
 #[derive(Debug, Default)]
 pub struct Outgoing {
     /// What leaves first.
@@ -34,6 +35,7 @@ impl Outgoing {
         self.in_pieces + self.buffer.len() - self.written
     }
 
+    /// Whether nothing is to be written.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -43,6 +45,7 @@ impl Outgoing {
         &mut self.buffer
     }
 
+    /// Puts a piece behind all that is there; a small one is copied.
     pub fn push(&mut self, piece: Bytes) {
         if piece.len() < PIECE_BYTES_MIN {
             self.buffer.extend_from_slice(&piece);

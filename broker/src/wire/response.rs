@@ -13,6 +13,7 @@ use super::records;
 /// An answer on its way out.
 #[derive(Debug)]
 pub struct Response {
+    /// Of the request that is answered.
     pub head: RequestHead,
     header_version: i16,
     /// In which the body is written.

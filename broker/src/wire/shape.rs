@@ -12,6 +12,7 @@ const HEADER_TAGS_MAX: usize = 100;
 /// What a field is made of.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
+    /// A number, or an id, of so many bytes.
     Fixed(usize),
     /// A string or null.
     Text,
@@ -19,6 +20,7 @@ pub enum Kind {
     Blob,
     /// An array or null of elements of this kind.
     Many(&'static Kind),
+    /// Fields one behind the other.
     Struct(&'static Shape),
     /// A byte, and a structure where it is 1.
     Nullable(&'static Shape),
@@ -27,30 +29,45 @@ pub enum Kind {
 /// A field, and the versions that have it.
 #[derive(Clone, Copy, Debug)]
 pub struct Field {
+    /// The first version that has it.
     pub since: i16,
+    /// The last version that has it.
     pub until: i16,
+    /// What it is made of.
     pub kind: Kind,
 }
 
 /// A tagged field that the codec looks into.
 #[derive(Clone, Copy, Debug)]
 pub struct Tag {
+    /// Kafka's number of it.
     pub tag: u32,
+    /// What it is made of.
     pub kind: Kind,
 }
 
+/// A structure of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
+    /// In the order of the bytes.
     pub fields: &'static [Field],
+    /// Those that the codec reads; others are passed over by their size.
     pub tags: &'static [Tag],
 }
 
+/// Kafka's INT8 and BOOLEAN.
 pub const I8: Kind = Kind::Fixed(1);
+/// Kafka's INT16.
 pub const I16: Kind = Kind::Fixed(2);
+/// Kafka's INT32.
 pub const I32: Kind = Kind::Fixed(4);
+/// Kafka's INT64.
 pub const I64: Kind = Kind::Fixed(8);
+/// Kafka's UUID.
 pub const UUID: Kind = Kind::Fixed(16);
+/// An array of strings.
 pub const TEXTS: Kind = Kind::Many(&Kind::Text);
+/// An array of INT32.
 pub const I32S: Kind = Kind::Many(&I32);
 
 /// A field of all versions.
@@ -81,6 +98,7 @@ pub const fn plain(fields: &'static [Field]) -> Shape {
 /// How a request of one API is bounded.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
+    /// What a request of this API is made of.
     pub shape: &'static Shape,
     /// Elements of all arrays, and tagged fields, in one request.
     pub elements_max: usize,
@@ -108,16 +126,22 @@ impl Bounds {
 /// Why bytes are not a request of the shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ShapeError {
+    /// So many more bytes must be there.
     #[error("it ends in the middle of a field, {0} bytes short")]
     Short(usize),
+    /// An array announces so many elements, and so many bytes are left.
     #[error("an array of {0} elements cannot be in the {1} bytes that are left")]
     ArrayTooLong(u64, usize),
+    /// A length below -1, or -1 where nothing may be null.
     #[error("a length of {0}")]
     NegativeLength(i64),
+    /// A variable-length number that does not end within its type.
     #[error("a number of more than five bytes")]
     LongNumber,
+    /// A tagged field of one size announces another.
     #[error("a tagged field says it has {0} bytes and has {1}")]
     TagSize(usize, usize),
+    /// There are more elements and tags than this.
     #[error("more than {0} elements")]
     TooManyElements(usize),
 }

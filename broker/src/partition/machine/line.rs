@@ -27,6 +27,7 @@ pub enum Refused {
 }
 
 impl<T> Machine<T> {
+    /// Puts an append behind those that wait.
     pub fn enqueue(&mut self, append: Append<T>) {
         self.line.push_back(append);
     }

@@ -10,15 +10,19 @@ use crate::log::tail::Chunk;
 /// Why an entry of the journal cannot be applied.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReplayError {
+    /// The entry's checksum is sound, and its payload is no row of batches.
     #[error("journal entry {lsn} of {partition}: {damage}")]
     Damaged { partition: PartitionId, lsn: Lsn, damage: batch::Damage },
+    /// A batch does not begin where the log ends.
     #[error(
         "journal entry {lsn} of {partition} begins at offset {found}, but what is known ends at {known}: entries in \
          between are missing. Restore the data directory from a copy"
     )]
     Gap { partition: PartitionId, lsn: Lsn, known: Offset, found: Offset },
+    /// A truncation would take records that segments hold: a checkpoint had moved what was not settled.
     #[error("journal entry {lsn} cuts {partition} to {to:?}, before its checkpoint at {checkpoint:?}")]
     TruncateBeforeCheckpoint { partition: PartitionId, lsn: Lsn, to: Offset, checkpoint: Offset },
+    /// The log's start would be behind its end.
     #[error(
         "journal entry {lsn} has {partition} begin at {start:?}, behind its end at {end:?}: entries in between are \
          missing. Restore the data directory from a copy"
