@@ -17,6 +17,8 @@
 //!
 //! What grows with load is charged to the [`budget`].
 //!
+//! Public is what the binary uses, and who runs a node with other parts and looks at what it leaves: all of that is documented.
+//!
 //! Nothing here touches the outside but through `io_backend::Backend`.
 
 #![warn(missing_docs, clippy::missing_errors_doc)]

@@ -15,6 +15,8 @@ use crate::wire::text;
 #[cfg(test)]
 use bytes::BytesMut;
 
+/// AlterConfigs, key 33 (KIP-133). IncrementalAlterConfigs took its place (KIP-339); old tools still ask in
+/// this way.
 pub struct AlterConfigs;
 
 impl Api for AlterConfigs {

@@ -17,6 +17,7 @@ use crate::session::ClientSoftware;
 use crate::wire::shape::{Bounds, Kind, Shape, plain, since};
 use crate::wire::{RequestHead, Response, StrBytes, WireError};
 
+/// ApiVersions, key 18 (KIP-35), with the client's software (KIP-511) and features (KIP-584).
 pub const DECLARATION: Declaration = Declaration {
     key: ApiKey::ApiVersions,
     versions: Versions::of(0, 4),

@@ -30,6 +30,7 @@ use crate::wire::text;
 #[cfg(test)]
 use bytes::BytesMut;
 
+/// CreatePartitions, key 37 (KIP-195).
 pub struct CreatePartitions;
 
 impl Api for CreatePartitions {

@@ -41,7 +41,7 @@ pub const PARTITIONS_PER_REQUEST_MAX: usize = limits::TOPIC_PARTITIONS_MAX;
 /// Why a topic was not created: the code, and a sentence.
 pub type Refusal = (ResponseError, String);
 
-/// CreateTopics.
+/// CreateTopics, key 19 (KIP-4; defaults where the client does not say: KIP-464).
 pub struct CreateTopics;
 
 impl Api for CreateTopics {

@@ -26,6 +26,7 @@ use crate::wire::shape::{Bounds, I32, I64, Kind, Shape, always, plain};
 #[cfg(test)]
 use bytes::BytesMut;
 
+/// DeleteRecords, key 21 (KIP-107).
 pub struct DeleteRecords;
 
 impl Api for DeleteRecords {

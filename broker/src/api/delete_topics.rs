@@ -29,6 +29,7 @@ struct Wanted {
     outcome: Result<(), (ResponseError, String)>,
 }
 
+/// DeleteTopics, key 20 (KIP-4; by id: KIP-516).
 pub struct DeleteTopics;
 
 impl Api for DeleteTopics {

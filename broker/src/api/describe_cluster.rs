@@ -18,6 +18,7 @@ use bytes::BytesMut;
 /// KIP-919's endpoint types.
 const BROKERS: i8 = 1;
 
+/// DescribeCluster, key 60 (KIP-700).
 pub struct DescribeCluster;
 
 impl Api for DescribeCluster {

@@ -24,6 +24,7 @@ use crate::wire::text;
 #[cfg(test)]
 use bytes::BytesMut;
 
+/// DescribeConfigs, key 32 (KIP-133; synonyms: KIP-226; documentation: KIP-569).
 pub struct DescribeConfigs;
 
 impl Api for DescribeConfigs {

@@ -25,6 +25,7 @@ use crate::wire::text;
 #[cfg(test)]
 use bytes::BytesMut;
 
+/// DescribeLogDirs, key 35 (KIP-113; the volume: KIP-827).
 pub struct DescribeLogDirs;
 
 impl Api for DescribeLogDirs {

@@ -28,6 +28,7 @@ use crate::wire::text;
 /// Kafka's `max.request.partition.size.limit`: partitions in one answer at most.
 const PAGE_PARTITIONS_MAX: usize = 2_000;
 
+/// DescribeTopicPartitions, key 75 (KIP-966).
 pub struct DescribeTopicPartitions;
 
 impl Api for DescribeTopicPartitions {

@@ -35,6 +35,7 @@ fn verdict(key_type: i8) -> (ResponseError, &'static str) {
 /// Also said by InitProducerId.
 pub const TRANSACTIONS: &str = "transactions are not supported by this broker yet";
 
+/// FindCoordinator, key 10 (several keys at once: KIP-699).
 pub struct FindCoordinator;
 
 impl Api for FindCoordinator {

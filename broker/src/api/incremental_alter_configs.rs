@@ -16,6 +16,7 @@ use crate::wire::text;
 #[cfg(test)]
 use bytes::BytesMut;
 
+/// IncrementalAlterConfigs, key 44 (KIP-339).
 pub struct IncrementalAlterConfigs;
 
 impl Api for IncrementalAlterConfigs {

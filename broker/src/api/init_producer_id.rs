@@ -16,6 +16,7 @@ use crate::wire::shape::{Bounds, I16, I32, I64, Kind, Shape, always, plain, sinc
 #[cfg(test)]
 use bytes::BytesMut;
 
+/// InitProducerId, key 22 (KIP-98).
 pub struct InitProducerId;
 
 impl Api for InitProducerId {

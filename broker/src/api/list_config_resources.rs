@@ -16,6 +16,7 @@ use crate::wire::text;
 #[cfg(test)]
 use bytes::BytesMut;
 
+/// ListConfigResources, key 74 (KIP-1142).
 pub struct ListConfigResources;
 
 impl Api for ListConfigResources {

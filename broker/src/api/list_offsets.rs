@@ -39,6 +39,7 @@ const LATEST_TIERED_SINCE: i16 = 9;
 const NOTHING: OffsetFound =
     OffsetFound { offset: crate::ids::Offset(-1), timestamp: -1, leader_epoch: LeaderEpoch::NONE };
 
+/// ListOffsets, key 2 (by time: KIP-79; the largest time: KIP-734).
 pub struct ListOffsets;
 
 impl Api for ListOffsets {

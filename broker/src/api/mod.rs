@@ -1,7 +1,7 @@
 //! What clients can ask for, a file for each, and the table of all of them.
 //!
 //! The table is what ApiVersions tells, what bytes are decoded by, what is counted by name, and who handles what. An API is
-//! added by a file of its own, which implements [`Api`], and a row here.
+//! added by a file of its own, which implements [`declaration::Api`], and a row here.
 
 use bytes::Bytes;
 use io_backend::Backend;

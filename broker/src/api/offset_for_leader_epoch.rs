@@ -21,6 +21,7 @@ use crate::wire::shape::{Bounds, I32, Kind, Shape, always, plain, since};
 #[cfg(test)]
 use bytes::BytesMut;
 
+/// OffsetForLeaderEpoch, key 23 (KIP-101, KIP-320).
 pub struct OffsetForLeaderEpoch;
 
 impl Api for OffsetForLeaderEpoch {

@@ -1,4 +1,4 @@
-//! Reading a journal back: gathers the facts that [`decision`](super::decision) judges, and mends the tail.
+//! Reading a journal back: gathers the facts that [`super::decision`] judges, and mends the tail.
 //!
 //! Nothing is changed before everything has been judged. What no later group proves to have been synced (the
 //! last group, the headers of spare files, the names in the directory) is written again and synced before it

@@ -1,6 +1,6 @@
 //! Reading the files of a journal: which there are, what groups they hold, and what stands behind the last.
 //!
-//! Reads only; gathers facts and leaves their meaning to [`decision`](super::decision).
+//! Reads only; gathers facts and leaves their meaning to [`super::decision`].
 
 use std::path::PathBuf;
 
