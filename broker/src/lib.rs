@@ -17,7 +17,8 @@
 //!
 //! What grows with load is charged to the [`budget`].
 //!
-//! Public is what the binary uses, and who runs a node with other parts and looks at what it leaves: all of that is documented.
+//! Public, and documented, is what the binary uses, and what is needed to run a node with other parts and to look at what
+//! it leaves behind.
 //!
 //! Nothing here touches the outside but through `io_backend::Backend`.
 

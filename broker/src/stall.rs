@@ -55,7 +55,7 @@ impl StorageHealth {
         }
     }
 
-    /// To be called by who judges: the watchdog, and whoever finds a journal failed.
+    /// To be called by the watchdog, which judges.
     pub fn set(&self, health: Health) {
         self.level.store(health as u8, Ordering::Release);
     }

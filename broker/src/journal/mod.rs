@@ -128,10 +128,11 @@ pub enum SubmitError {
     /// are.
     #[error("the journal has had no room for records for long: /health/ready says why")]
     NoRoom,
-    /// No records are taken until there is space; a checkpoint's record is.
+    /// No records are taken until there is space; other entries are, a checkpoint's mark above all.
     #[error("the disk under the journal is full")]
     DiskFull,
-    /// What is on the disk is in doubt. This does not end but with the process.
+    /// The journal is lost to this process; or something that the same owner submitted before has failed, and it has
+    /// not looked yet.
     #[error("the journal failed and takes nothing")]
     Failed,
     /// [`Journal::close`] was called.

@@ -53,7 +53,7 @@ pub struct Appended {
     pub duplicate: bool,
 }
 
-/// Why records were not appended, or not known to be. Mapped to Kafka's codes in `wire`.
+/// Why records were not appended, or not known to be. Mapped to Kafka's codes in `error_codes`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
     /// Another broker leads, or none yet. Nothing was written.
@@ -152,13 +152,13 @@ pub enum ReadError {
     /// Kafka's fencing (KIP-320): this node has not heard of the latest leader, and the client asks again.
     #[error("the client's leader epoch is newer than ours")]
     UnknownEpoch,
-    /// It may be asked for again; what is in memory is served all the same.
+    /// The owner or the disk did not answer in time, or the disk failed. It may be asked for again.
     #[error("the disk did not answer in time, or failed: {0}")]
     Storage(String),
     /// Damage below the high watermark: said, and never served.
     #[error("{0}")]
     Corrupt(String),
-    /// The partition was closed, or its owner did not answer in time.
+    /// The partition was closed: its topic is deleted, or the node stops.
     #[error("the partition is gone")]
     Gone,
 }
