@@ -39,7 +39,7 @@ pub struct Context<B: Backend> {
     pub replicas: Replicas<B>,
     /// Whether the storage stands still or has failed, and what keeps records from being taken.
     pub health: StorageHealth,
-    /// Asked before a request that ends in the journal takes its place in line.
+    /// Asked before a request that ends in the journal is queued.
     pub admission: Arc<dyn Admission>,
     /// Partitions of topics that are being created.
     pub creating: Arc<AtomicUsize>,

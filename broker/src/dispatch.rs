@@ -1,6 +1,6 @@
 //! From a request to its answer, in two phases.
 //!
-//! [`start`] runs in the order of the connection's requests and is where a produce takes its place in line;
+//! [`start`] runs in the order of the connection's requests and is where a produce is queued at its partitions;
 //! [`finish`] is awaited in the same order and gives the answer. Whatever is not a produce does
 //! all of its work in the second phase.
 
@@ -14,7 +14,7 @@ use kafka_protocol::messages::FetchRequest;
 use crate::api::fetch::{self, Fetched};
 use crate::api::produce::{self, PendingProduce};
 use crate::api::{Answer, Asked, Finished};
-use crate::budget::{Class, Held};
+use crate::budget::{Held, RequestClass};
 use crate::context::Context;
 use crate::limits;
 use crate::session::Session;
@@ -95,13 +95,14 @@ async fn later<B: Backend>(
 ) -> Finished {
     let (backend, budget) = (&context.backend, &context.budget);
     let deadline = backend.now() + limits::DISK_DEADLINE;
-    let room = budget.room_for_answer(backend, Class::Essential, limits::ANSWER_BYTES_LEAST, deadline).await;
+    let room =
+        budget.room_for_answer(backend, RequestClass::Essential, limits::ANSWER_BYTES_LEAST, deadline).await;
     if room.is_none() {
         return Finished::Close("there was no room for its answer".into());
     }
     let working = match held.request.take() {
         Some(working) => working,
-        None => budget.requests.take(Class::Essential, 1).await,
+        None => budget.requests.take(RequestClass::Essential, 1).await,
     };
     let Answer { message: response, throttle } = handler.await;
     drop((working, held));

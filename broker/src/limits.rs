@@ -53,7 +53,7 @@ pub const PRODUCER_RETRIES_WITHIN: Duration = Duration::from_secs(5 * 60);
 pub const FIRST_REFUSED_MAX: usize = 4_096;
 /// How often a partition with many producers looks for some to forget.
 pub const PRODUCERS_LOOKED_THROUGH_EVERY: Duration = Duration::from_secs(1);
-/// What a partition puts in the journal's line at once, and one entry of it.
+/// What a partition puts in the journal's queue at once, and one entry of it.
 pub const PARTITION_SUBMIT_BYTES: usize = 4 * MIB;
 /// Bytes that a checkpoint writes to a segment between two syncs: a disk never has more of it to write back
 /// at once.
@@ -119,7 +119,7 @@ pub const SMALL_REQUEST_BYTES: usize = 64 * 1024;
 /// Room for a large request is asked for in steps of at most this.
 pub const REQUEST_STEP_BYTES: usize = MIB;
 /// Who has waited for room for so long has those looked for that hold it.
-pub const ROOM_PATIENCE: Duration = Duration::from_secs(1);
+pub const ROOM_TIMEOUT: Duration = Duration::from_secs(1);
 /// What is in flight at a clean stop has this long to be answered; the last checkpoint follows.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
 

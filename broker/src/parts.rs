@@ -54,7 +54,7 @@ pub enum Admit {
 }
 
 /// Asked once for each partition of a produce request, and with [`PartitionId::NODE`] for each change
-/// of metadata, before anything of it is put in line.
+/// of metadata, before anything of it is queued.
 pub trait Admission: Send + Sync + 'static {
     /// Decides about `bytes` of records for `partition`; for a change of metadata `bytes` is 0. It is called
     /// on the tasks that serve requests and must not block.

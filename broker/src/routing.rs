@@ -22,7 +22,7 @@ pub enum TopicKey<'a> {
 }
 
 /// One moment's view of topics and replicas, for the time of a request.
-pub struct Located<B: Backend> {
+pub struct RoutingView<B: Backend> {
     /// The metadata of that moment.
     pub image: Arc<MetadataImage>,
     replicas: Arc<OrdMap<PartitionId, PartitionHandle<B>>>,
@@ -45,23 +45,23 @@ pub fn epoch(from_wire: i32) -> Option<LeaderEpoch> {
 
 /// Why a partition cannot be served here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NotHere {
+pub struct RoutingError {
     /// What the client is told.
     pub code: ResponseError,
     /// Whom to ask instead (KIP-951).
     pub leader: Option<Leader>,
 }
 
-impl From<ResponseError> for NotHere {
-    fn from(code: ResponseError) -> NotHere {
-        NotHere { code, leader: None }
+impl From<ResponseError> for RoutingError {
+    fn from(code: ResponseError) -> RoutingError {
+        RoutingError { code, leader: None }
     }
 }
 
-impl<B: Backend> Located<B> {
+impl<B: Backend> RoutingView<B> {
     /// What is there now; takes no time.
-    pub fn now(context: &Context<B>) -> Located<B> {
-        Located {
+    pub fn now(context: &Context<B>) -> RoutingView<B> {
+        RoutingView {
             image: context.metadata.image(),
             replicas: context.replicas.open().get(),
             node: context.node,
@@ -81,17 +81,17 @@ impl<B: Backend> Located<B> {
     }
 
     /// The replica that serves this partition. It may have just ceased to lead; its owner knows.
-    pub fn partition(&self, topic: &TopicImage, index: i32) -> Result<&PartitionHandle<B>, NotHere> {
+    pub fn partition(&self, topic: &TopicImage, index: i32) -> Result<&PartitionHandle<B>, RoutingError> {
         let known = usize::try_from(index).ok().and_then(|index| topic.partitions.get(index));
         let Some(known) = known else {
             return Err(ResponseError::UnknownTopicOrPartition.into());
         };
-        let not_here =
-            || NotHere { code: ResponseError::NotLeaderOrFollower, leader: self.leader(topic, index) };
+        let unroutable =
+            || RoutingError { code: ResponseError::NotLeaderOrFollower, leader: self.leader(topic, index) };
         if known.leader != Some(self.node) {
-            return Err(not_here());
+            return Err(unroutable());
         }
-        self.replicas.get(&PartitionId { topic: topic.id, index }).ok_or_else(not_here)
+        self.replicas.get(&PartitionId { topic: topic.id, index }).ok_or_else(unroutable)
     }
 
     /// Who leads this partition; `None` where nobody does, or there is no such partition.

@@ -1,6 +1,6 @@
 //! A disk that stalls: judged from the age of the operation in flight, never from completions alone.
 //!
-//! [`Ladder`] decides, purely; [`watch`] samples the registry, only while a journal is busy, and acts.
+//! [`StallDetector`] decides, purely; [`watch`] samples the registry, only while a journal is busy, and acts.
 //! An operation's age grows by at most two sample periods from one sample to the next, so a process
 //! that was paused, or whose clock jumped, does not take itself for dead. Only commits count, and the preparation
 //! of a file that one waits for: what checkpoints and readers do has limits of its own and no say here.
@@ -83,7 +83,7 @@ pub enum Change {
 
 /// The judgement on one journal.
 #[derive(Clone, Debug)]
-pub struct Ladder {
+pub struct StallDetector {
     warn_after: Duration,
     stalled_after: Duration,
     sample: Duration,
@@ -99,10 +99,10 @@ struct Sampled {
     warned: bool,
 }
 
-impl Ladder {
+impl StallDetector {
     /// Begins with nothing in flight.
-    pub fn new(config: &StallConfig) -> Ladder {
-        Ladder {
+    pub fn new(config: &StallConfig) -> StallDetector {
+        StallDetector {
             warn_after: config.warn_after,
             stalled_after: config.stalled_after,
             sample: config.sample,
@@ -230,7 +230,7 @@ pub async fn watch<B: Backend>(
     health: StorageHealth,
     metrics: Arc<Metrics>,
 ) {
-    let mut ladders: Vec<Ladder> = watches.iter().map(|_| Ladder::new(&config)).collect();
+    let mut ladders: Vec<StallDetector> = watches.iter().map(|_| StallDetector::new(&config)).collect();
     let mut judges: Vec<WriteJudge> = watches.iter().map(|_| WriteJudge::default()).collect();
     loop {
         until_any_busy(&watches).await;
@@ -269,7 +269,7 @@ pub async fn watch<B: Backend>(
                 give_up(&backend, failed);
                 return;
             }
-            let stalled = ladders.iter().any(Ladder::is_stalled);
+            let stalled = ladders.iter().any(StallDetector::is_stalled);
             health.set(if stalled { Health::Stalled } else { Health::Good });
             if !in_flight && !refusing {
                 break;
@@ -355,8 +355,8 @@ mod tests {
 
     const MS: u64 = 1_000_000;
 
-    fn ladder() -> Ladder {
-        Ladder::new(&crate::config::Config::default().stall)
+    fn ladder() -> StallDetector {
+        StallDetector::new(&crate::config::Config::default().stall)
     }
 
     fn commit(number: u64, since_ms: u64) -> Option<InFlightCommit> {
@@ -364,7 +364,12 @@ mod tests {
     }
 
     /// Samples every 100 ms from `from` to `to` and returns what changed, when.
-    fn run(ladder: &mut Ladder, from: u64, to: u64, oldest: Option<InFlightCommit>) -> Vec<(u64, Change)> {
+    fn run(
+        ladder: &mut StallDetector,
+        from: u64,
+        to: u64,
+        oldest: Option<InFlightCommit>,
+    ) -> Vec<(u64, Change)> {
         (from..=to)
             .step_by(100)
             .filter_map(|ms| ladder.handle_sample(Moment(ms * MS), oldest).map(|change| (ms, change)))
@@ -499,7 +504,8 @@ mod tests {
             fake.sleep(Duration::from_millis(400)).await;
             let refusing = health.writes.get().records.expect("it lasts");
             assert_eq!(refusing.reason.name(), "checkpoints_behind");
-            let room = journal.room(partition, 1, Deadline::after(&fake, Duration::from_secs(30)));
+            let room =
+                journal.wait_for_capacity(partition, 1, Deadline::after(&fake, Duration::from_secs(30)));
             fake.sleep(Duration::from_secs(2)).await;
             room.await.expect("refused by now");
             let late = vec![crate::journal::tests::entry(0, 0, b"late")];

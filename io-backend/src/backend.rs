@@ -48,9 +48,9 @@ pub trait Backend: Clock + Clone {
     /// What other threads of the process do to this seam at this moment: how long they hold it up.
     /// Asked before a lock is acquired and before a message is handed over. On a real machine
     /// the threads themselves do this, and there is nothing to tell.
-    fn pressure(&self, seam: Seam<'_>) -> Pressure {
+    fn interference(&self, seam: SyncPoint<'_>) -> Interference {
         let _ = seam;
-        Pressure::None
+        Interference::None
     }
 
     /// Wakes whoever was told that a channel is full when it may be no more. Waking its task would not be enough: it may
@@ -73,7 +73,7 @@ pub trait DedicatedLoop<B: Backend>: Send + 'static {
 
 /// A place where tasks meet.
 #[derive(Clone, Copy, Debug)]
-pub enum Seam<'a> {
+pub enum SyncPoint<'a> {
     /// A lock of this name is about to be acquired.
     Lock(&'a str),
     /// A message is about to be handed to the channel of this name.
@@ -82,7 +82,7 @@ pub enum Seam<'a> {
 
 /// What a seam suffers from other threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pressure {
+pub enum Interference {
     /// Nothing.
     None,
     /// The acquisition or hand-off takes this long although nobody of us holds it.

@@ -4,7 +4,7 @@
 //! Sending waits for room, receiving for a message, a [`Reply`] for its answer: each with a
 //! deadline and an entry in the registry that names the task on the other side.
 //!
-//! Messages arrive in the order they were sent. Senders that wait for room stand in line, and room goes to the
+//! Messages arrive in the order they were sent. Senders that wait for room are queued, and room goes to the
 //! line first: a newcomer, [`Sender::try_send`] included, finds the channel full as long as the line
 //! needs what room there is.
 
@@ -14,7 +14,7 @@ use std::panic::Location;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker, ready};
 
-use crate::backend::{Backend, Pressure, Seam};
+use crate::backend::{Backend, Interference, SyncPoint};
 use crate::mutex::lock;
 use crate::registry::{Holder, Resource, WaitKind};
 pub use crate::reply::{Replier, Reply, ReplyError};
@@ -105,7 +105,7 @@ pub enum ReceiveError {
     Closed,
 }
 
-/// A door to the owner of a channel. Clones are doors to the same; the channel ends with the last of them.
+/// A handle of the owner of a channel. Clones are handles of the same; the channel ends with the last of them.
 pub struct Sender<B, T> {
     backend: B,
     shared: Arc<Shared<T>>,
@@ -158,7 +158,7 @@ impl<B: Backend, T: Send> Sender<B, T> {
     /// [`SendError::Full`] when there is no room, or others wait for it; [`SendError::Closed`] when the
     /// receiver is gone. The message comes back.
     pub fn try_send(&self, message: T) -> Result<(), SendError<T>> {
-        if self.backend.pressure(Seam::Channel(self.name())) == Pressure::Full {
+        if self.backend.interference(SyncPoint::Channel(self.name())) == Interference::Full {
             return Err(SendError::Full(message));
         }
         self.push(message, None)
@@ -199,16 +199,16 @@ impl<B: Backend, T: Send> Sender<B, T> {
     ) -> impl Future<Output = Result<(), SendError<T>>> + Send {
         let site = Location::caller();
         async move {
-            let message = match self.backend.pressure(Seam::Channel(self.name())) {
-                Pressure::None => match self.push(message, None) {
+            let message = match self.backend.interference(SyncPoint::Channel(self.name())) {
+                Interference::None => match self.push(message, None) {
                     Err(SendError::Full(message)) => message,
                     done => return done,
                 },
-                Pressure::Delay(delay) => {
+                Interference::Delay(delay) => {
                     self.backend.sleep(delay).await;
                     message
                 }
-                Pressure::Full => message,
+                Interference::Full => message,
             };
             self.send_slowly(message, deadline, site).await
         }
@@ -221,12 +221,12 @@ impl<B: Backend, T: Send> Sender<B, T> {
         site: &'static Location<'static>,
     ) -> Result<(), SendError<T>> {
         let mut slot = Some(message);
-        let mut place = Place { shared: &self.shared, number: None };
+        let mut place = Waiter { shared: &self.shared, number: None };
         let waiting = poll_fn(|cx| {
             let Some(message) = slot.take() else {
                 return Poll::Ready(Ok(()));
             };
-            let full = self.backend.pressure(Seam::Channel(self.name())) == Pressure::Full;
+            let full = self.backend.interference(SyncPoint::Channel(self.name())) == Interference::Full;
             if full {
                 self.backend.wake_when_relieved(cx.waker());
             }
@@ -275,7 +275,7 @@ impl<B: Backend, T: Send> Sender<B, T> {
 }
 
 /// A sender's place in the line of those that wait for room.
-struct Place<'a, T> {
+struct Waiter<'a, T> {
     shared: &'a Shared<T>,
     number: Option<u64>,
 }
@@ -287,7 +287,7 @@ enum LinedUp {
     Closed,
 }
 
-impl<T> Place<'_, T> {
+impl<T> Waiter<'_, T> {
     fn line_up(&mut self, waker: &Waker, pressed: bool) -> LinedUp {
         let mut state = lock(&self.shared.state);
         if state.closed {
@@ -312,7 +312,7 @@ impl<T> Place<'_, T> {
     }
 }
 
-impl<T> Drop for Place<'_, T> {
+impl<T> Drop for Waiter<'_, T> {
     fn drop(&mut self) {
         let Some(number) = self.number.take() else { return };
         let mut state = lock(&self.shared.state);

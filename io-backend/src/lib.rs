@@ -44,7 +44,7 @@ pub mod conformance;
 #[cfg(test)]
 mod testing;
 
-pub use backend::{Backend, DedicatedLoop, ExitStatus, Pressure, Seam};
+pub use backend::{Backend, DedicatedLoop, ExitStatus, Interference, SyncPoint};
 pub use channel::{Receiver, Sender, channel};
 pub use disk::{DedicatedDisk, DedicatedFile, Disk, DiskError, File, OpenHow};
 pub use lock::Lock;

@@ -11,7 +11,7 @@ use std::panic::Location;
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 
-use crate::backend::{Backend, Pressure, Seam};
+use crate::backend::{Backend, Interference, SyncPoint};
 use crate::mutex::lock;
 use crate::registry::{Holder, Resource, WaitKind};
 pub use crate::task::Level;
@@ -29,12 +29,12 @@ pub struct Lock<B, T> {
     backend: B,
     level: Level,
     resource: Arc<Resource>,
-    queue: Mutex<Queue>,
+    queue: Mutex<WaitQueue>,
     value: Slot<T>,
 }
 
 #[derive(Default)]
-struct Queue {
+struct WaitQueue {
     held: bool,
     numbers: u64,
     /// First come, first served.
@@ -48,7 +48,7 @@ impl<B: Backend, T: Send> Lock<B, T> {
             backend: backend.clone(),
             level,
             resource: Resource::new(name),
-            queue: Mutex::new(Queue::default()),
+            queue: Mutex::new(WaitQueue::default()),
             value: Slot::new(value),
         }
     }
@@ -63,7 +63,7 @@ impl<B: Backend, T: Send> Lock<B, T> {
     pub fn try_lock(&self) -> Option<Guard<'_, B, T>> {
         let site = Location::caller();
         self.check_level(site);
-        if self.backend.pressure(Seam::Lock(self.name())) != Pressure::None {
+        if self.backend.interference(SyncPoint::Lock(self.name())) != Interference::None {
             return None;
         }
         let mut queue = lock(&self.queue);
@@ -78,7 +78,7 @@ impl<B: Backend, T: Send> Lock<B, T> {
     /// The lock, once all that asked before have had it.
     ///
     /// # Errors
-    /// When the deadline passed before the lock was free; the place in line is given up.
+    /// When the deadline passed before the lock was free; the place in the queue is given up.
     #[track_caller]
     pub fn lock(&self, deadline: Deadline) -> impl Future<Output = Result<Guard<'_, B, T>, TimedOut>> + Send
     where
@@ -87,7 +87,7 @@ impl<B: Backend, T: Send> Lock<B, T> {
         let site = Location::caller();
         async move {
             self.check_level(site);
-            if let Pressure::Delay(delay) = self.backend.pressure(Seam::Lock(self.name())) {
+            if let Interference::Delay(delay) = self.backend.interference(SyncPoint::Lock(self.name())) {
                 self.backend.sleep(delay).await;
             }
             let mut turn = Turn { queue: &self.queue, number: None };
@@ -136,7 +136,7 @@ impl<B: Backend, T: Send> Lock<B, T> {
 
 /// A place in the line for a lock.
 struct Turn<'a> {
-    queue: &'a Mutex<Queue>,
+    queue: &'a Mutex<WaitQueue>,
     number: Option<u64>,
 }
 

@@ -97,7 +97,7 @@ impl<T: Send + Sync> Published<T> {
     ) -> impl Future<Output = Result<Arc<T>, TimedOut>> + Send + 'a {
         let site = Location::caller();
         async move {
-            let mut place = Place { shared: &self.shared, number: None };
+            let mut place = Waiter { shared: &self.shared, number: None };
             let waiting = poll_fn(|cx| {
                 loop {
                     let (value, version) = {
@@ -143,12 +143,12 @@ impl<T> Drop for Watcher<T> {
 }
 
 /// A waiter's place among those to be woken.
-struct Place<'a, T> {
+struct Waiter<'a, T> {
     shared: &'a Mutex<Shared<T>>,
     number: Option<u64>,
 }
 
-impl<T> Place<'_, T> {
+impl<T> Waiter<'_, T> {
     /// False if there is a newer version to look at first.
     fn take(&mut self, seen: u64, waker: &Waker) -> bool {
         let mut shared = lock(self.shared);
@@ -160,7 +160,7 @@ impl<T> Place<'_, T> {
     }
 }
 
-impl<T> Drop for Place<'_, T> {
+impl<T> Drop for Waiter<'_, T> {
     fn drop(&mut self) {
         let Some(own) = self.number else { return };
         lock(self.shared).waiting.remove(&own);

@@ -201,7 +201,7 @@ impl Registry {
         what: &'static str,
         target: Arc<str>,
         site: &'static Location<'static>,
-    ) -> InFlight {
+    ) -> EntryGuard {
         self.operation_at(clock.now(), kind, what, target, site)
     }
 
@@ -213,7 +213,7 @@ impl Registry {
         what: &'static str,
         target: Arc<str>,
         site: &'static Location<'static>,
-    ) -> InFlight {
+    ) -> EntryGuard {
         self.enter(Entry {
             number: 0,
             kind,
@@ -237,7 +237,7 @@ impl Registry {
         target: Arc<str>,
         site: &'static Location<'static>,
         bounded: bool,
-    ) -> InFlight {
+    ) -> EntryGuard {
         self.enter(Entry {
             number: 0,
             kind,
@@ -252,11 +252,11 @@ impl Registry {
         })
     }
 
-    fn enter(self: &Arc<Self>, entry: Entry) -> InFlight {
-        InFlight { place: self.place(entry), registry: self.clone(), ended_at: None }
+    fn enter(self: &Arc<Self>, entry: Entry) -> EntryGuard {
+        EntryGuard { place: self.place(entry), registry: self.clone(), ended_at: None }
     }
 
-    fn place(&self, mut entry: Entry) -> Place {
+    fn place(&self, mut entry: Entry) -> SlotKey {
         entry.number = self.numbers.fetch_add(1, Ordering::Relaxed) + 1;
         if let Some(observer) = self.observer.get() {
             observer.began(&entry);
@@ -274,11 +274,11 @@ impl Registry {
             }
         };
         drop(slots);
-        Place { shard, slot }
+        SlotKey { shard, slot }
     }
 
     /// The clock is read only if somebody wants to know.
-    fn leave(&self, Place { shard, slot }: Place, now: impl FnOnce() -> Option<Moment>) {
+    fn leave(&self, SlotKey { shard, slot }: SlotKey, now: impl FnOnce() -> Option<Moment>) {
         let mut slots = lock(&self.shards[shard]);
         let entry = slots.slots[slot].take();
         slots.free.push(slot);
@@ -334,26 +334,26 @@ impl Registry {
 
 /// Where an entry is.
 #[derive(Clone, Copy)]
-struct Place {
+struct SlotKey {
     shard: usize,
     slot: usize,
 }
 
 /// Keeps an entry in the registry; dropping it takes the entry out.
-pub struct InFlight {
+pub struct EntryGuard {
     registry: Arc<Registry>,
-    place: Place,
+    place: SlotKey,
     ended_at: Option<Moment>,
 }
 
-impl InFlight {
+impl EntryGuard {
     /// Takes the entry out and tells the observer when that was.
     pub fn end(mut self, now: Moment) {
         self.ended_at = Some(now);
     }
 }
 
-impl Drop for InFlight {
+impl Drop for EntryGuard {
     fn drop(&mut self) {
         self.registry.leave(self.place, || self.ended_at);
     }
@@ -406,7 +406,7 @@ impl<'a, C: Clock> Wait<'a, C> {
         During { wait: self, place: None, future }
     }
 
-    fn enter(&mut self) -> Place {
+    fn enter(&mut self) -> SlotKey {
         self.registry.place(Entry {
             number: 0,
             kind: self.kind,
@@ -426,7 +426,7 @@ pin_project_lite::pin_project! {
     /// See [`Wait::during`].
     pub struct During<'a, C, F> {
         wait: Wait<'a, C>,
-        place: Option<Place>,
+        place: Option<SlotKey>,
         #[pin]
         future: F,
     }

@@ -1,4 +1,4 @@
-//! The testbed: the broker's own code in a simulated universe that is broken on purpose.
+//! The testbed: the broker's own code in a simulated kernel that is broken on purpose.
 //!
 //! The modules stand in layers: each imports only from those before it in this list, which the broker's
 //! `tests/architecture.rs` enforces.

@@ -1,11 +1,11 @@
 //! Equal orders are equal runs, to the last event, and two seeds are two runs.
 
 use sim::run::{Choice, Order, divergence, run};
-use sim::scenario::Shelf;
+use sim::scenario::ScenarioDir;
 
 #[test]
 fn the_whole_broker_under_faults_takes_the_same_course_twice() {
-    let shelf = Shelf::find().unwrap();
+    let shelf = ScenarioDir::find().unwrap();
     let mut scenario = shelf.load("safety/everything").unwrap();
     scenario.scenario.duration = sim::fault::Span::secs(15);
     let order = |seed| Order::new(scenario.clone(), seed);
@@ -19,7 +19,7 @@ fn the_whole_broker_under_faults_takes_the_same_course_twice() {
 
 #[test]
 fn a_message_in_the_order_of_a_hash_map_is_found_and_its_first_event_named() {
-    let mut scenario = Shelf::find().unwrap().load("smoke/single-node").unwrap();
+    let mut scenario = ScenarioDir::find().unwrap().load("smoke/single-node").unwrap();
     scenario.scenario.duration = sim::fault::Span::secs(8);
     let mut order = Order::new(scenario, 7);
     assert_eq!(divergence(&order), None);

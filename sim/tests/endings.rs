@@ -3,10 +3,10 @@
 use reports::{RunRecord, Status, Verdict};
 use sim::fault::Span;
 use sim::run::{Choice, Order, run};
-use sim::scenario::Shelf;
+use sim::scenario::ScenarioDir;
 
 fn order(name: &str) -> Order {
-    let mut scenario = Shelf::find().unwrap().load(name).unwrap();
+    let mut scenario = ScenarioDir::find().unwrap().load(name).unwrap();
     scenario.scenario.duration = Span::secs(20);
     Order::new(scenario, 1)
 }

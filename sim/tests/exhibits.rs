@@ -7,10 +7,10 @@ use std::time::Duration;
 use reports::{RunRecord, Status, Verdict};
 use sim::fault::{Extent, FaultKind, Span};
 use sim::run::{Choice, Order, run};
-use sim::scenario::Shelf;
+use sim::scenario::ScenarioDir;
 
 fn order(name: &str) -> Order {
-    let mut shelved = Shelf::find().unwrap().load(name).unwrap();
+    let mut shelved = ScenarioDir::find().unwrap().load(name).unwrap();
     let scenario = &mut shelved.scenario;
     if scenario.duration() > Duration::from_secs(600) {
         scenario.duration = Span::secs(300);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sim::planted::{BUGS, DELETIONS, Defect, OF_METADATA};
 use sim::run::{Choice, Order, run};
-use sim::scenario::Shelf;
+use sim::scenario::ScenarioDir;
 
 const SEEDS: u64 = 5;
 
@@ -46,7 +46,7 @@ fn those_of_deletions_are_caught_where_records_are_deleted() {
 }
 
 fn caught_in(scenario: &str, bugs: &[Defect]) {
-    let scenario = Shelf::find().unwrap().load(scenario).unwrap();
+    let scenario = ScenarioDir::find().unwrap().load(scenario).unwrap();
     let choices = bugs.iter().map(|bug| Choice::Part(bug.name.to_owned())).chain([Choice::Production]);
     let orders: Vec<Order> = choices
         .flat_map(|choice| (101..=100 + SEEDS).map(move |seed| (choice.clone(), seed)))

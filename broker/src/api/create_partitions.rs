@@ -13,7 +13,7 @@ use kafka_protocol::messages::{ApiKey, CreatePartitionsRequest, CreatePartitions
 
 use super::authorization::{Needs, Operation};
 use super::create_topics::{
-    Creating, PARTITIONS_PER_REQUEST_MAX, Refusal, doubles, no_room_on_this_node, spread, within_room,
+    Creating, PARTITIONS_PER_REQUEST_MAX, Refusal, duplicates, no_room_on_this_node, spread, within_room,
 };
 use super::declaration::{Answer, Api, Call, Declaration, Versions};
 #[cfg(test)]
@@ -80,7 +80,7 @@ async fn handle<B: Backend>(
     request: CreatePartitionsRequest,
 ) -> CreatePartitionsResponse {
     let image = context.metadata.image();
-    let doubles = doubles(request.topics.iter().map(|topic| topic.name.as_str()));
+    let duplicates = duplicates(request.topics.iter().map(|topic| topic.name.as_str()));
     let creating = Creating::of(&context.creating);
     let existing: usize = image.topics.values().map(|topic| topic.partitions.len()).sum();
     let max = context.config.topics.partitions_max;
@@ -89,7 +89,7 @@ async fn handle<B: Backend>(
         .topics
         .iter()
         .map(|topic| {
-            if doubles.contains(topic.name.as_str()) {
+            if duplicates.contains(topic.name.as_str()) {
                 return Err((ResponseError::InvalidRequest, "Duplicate topic name.".into()));
             }
             let plan = plan(&image, topic, room)?;

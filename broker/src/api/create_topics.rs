@@ -1,4 +1,4 @@
-//! CreateTopics, and the creation of topics that a client merely mentions.
+//! CreateTopics, and the creation of topics that a client merely names.
 //!
 //! All topics of a request are one proposal. The answer waits until this node leads what it is to lead,
 //! so that the client's next request finds the topic.
@@ -102,13 +102,13 @@ async fn handle<B: Backend>(
     request: CreateTopicsRequest,
 ) -> CreateTopicsResponse {
     let image = context.metadata.image();
-    let doubles = doubles(request.topics.iter().map(|topic| topic.name.as_str()));
+    let duplicates = duplicates(request.topics.iter().map(|topic| topic.name.as_str()));
     let config = context.metadata.config();
     let mut room = PARTITIONS_PER_REQUEST_MAX;
     let plans: Vec<Result<NewTopic, Refusal>> = request
         .topics
         .iter()
-        .map(|topic| match doubles.contains(topic.name.as_str()) {
+        .map(|topic| match duplicates.contains(topic.name.as_str()) {
             true => Err((ResponseError::InvalidRequest, "Duplicate topic name.".into())),
             false => {
                 within_room(partitions(&config, topic), room)?;
@@ -351,7 +351,7 @@ fn assigned(topic: &CreatableTopic) -> Result<Vec<Vec<BrokerId>>, Refusal> {
     match consecutive {
         true => Ok(by_index.into_values().collect()),
         false => {
-            let why = "Assigned partitions must be numbered from 0 without gaps or doubles.";
+            let why = "Assigned partitions must be numbered from 0 without gaps or duplicates.";
             Err((ResponseError::InvalidReplicaAssignment, why.into()))
         }
     }
@@ -375,7 +375,7 @@ pub(super) fn spread(
         .collect()
 }
 
-pub(super) fn doubles<'a>(names: impl Iterator<Item = &'a str>) -> BTreeSet<&'a str> {
+pub(super) fn duplicates<'a>(names: impl Iterator<Item = &'a str>) -> BTreeSet<&'a str> {
     let mut seen = BTreeSet::new();
     names.filter(|name| !seen.insert(*name)).collect()
 }

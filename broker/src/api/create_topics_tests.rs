@@ -12,8 +12,8 @@ fn leaders_take_turns_and_replicas_are_distinct() {
 
 #[test]
 fn a_name_that_comes_twice_is_a_double() {
-    assert_eq!(doubles(["a", "b", "a", "c", "b"].into_iter()), BTreeSet::from(["a", "b"]));
-    assert!(doubles(["a", "b"].into_iter()).is_empty());
+    assert_eq!(duplicates(["a", "b", "a", "c", "b"].into_iter()), BTreeSet::from(["a", "b"]));
+    assert!(duplicates(["a", "b"].into_iter()).is_empty());
 }
 
 #[test]

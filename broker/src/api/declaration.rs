@@ -111,7 +111,7 @@ pub trait Api: 'static {
 
 /// A request that has been decoded; nothing has been done about it.
 pub enum Asked {
-    /// Takes its place in line when it is started, and is answered when its turn has come.
+    /// Is queued at its partitions when it is started, and is answered when its turn has come.
     Produce(ProduceRequest),
     /// Gives back what it holds while it waits for records.
     Fetch(Box<FetchRequest>),

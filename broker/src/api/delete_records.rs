@@ -21,7 +21,7 @@ use crate::ids::Offset;
 use crate::limits;
 use crate::metadata::TopicImage;
 use crate::metadata::configs::TopicSettings;
-use crate::routing::{Located, TopicKey};
+use crate::routing::{RoutingView, TopicKey};
 use crate::wire::shape::{Bounds, I32, I64, Kind, Shape, always, plain};
 #[cfg(test)]
 use bytes::BytesMut;
@@ -74,7 +74,7 @@ const HIGH_WATERMARK: i64 = -1;
 const NO_LOW_WATERMARK: i64 = -1;
 
 async fn handle<B: Backend>(context: &Context<B>, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
-    let located = &Located::now(context);
+    let routing = &RoutingView::now(context);
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
     let deadline = Deadline::after(&context.backend, timeout.min(context.config.server.produce_deadline));
     let mut results: Vec<DeleteRecordsTopicResult> = Vec::with_capacity(request.topics.len());
@@ -85,8 +85,8 @@ async fn handle<B: Backend>(context: &Context<B>, request: DeleteRecordsRequest)
     }
     let mut answered = futures::stream::iter(asked)
         .map(|(nth, name, partition)| async move {
-            let outcome = match located.topic(TopicKey::Name(name.as_str())) {
-                Ok(topic) => one(context, located, topic, &partition, deadline).await,
+            let outcome = match routing.topic(TopicKey::Name(name.as_str())) {
+                Ok(topic) => one(context, routing, topic, &partition, deadline).await,
                 Err(code) => Err(code),
             };
             let (low_watermark, code) = match outcome {
@@ -108,12 +108,12 @@ async fn handle<B: Backend>(context: &Context<B>, request: DeleteRecordsRequest)
 
 async fn one<B: Backend>(
     context: &Context<B>,
-    located: &Located<B>,
+    routing: &RoutingView<B>,
     topic: &TopicImage,
     asked: &DeleteRecordsPartition,
     deadline: Deadline,
 ) -> Result<Offset, ResponseError> {
-    let partition = located.partition(topic, asked.partition_index).map_err(|not_here| not_here.code)?;
+    let partition = routing.partition(topic, asked.partition_index).map_err(|unroutable| unroutable.code)?;
     if !TopicSettings::resolve(&topic.configs, &context.config).deletes {
         return Err(ResponseError::PolicyViolation);
     }

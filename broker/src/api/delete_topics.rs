@@ -16,7 +16,7 @@ use crate::error_codes;
 use crate::ids::TopicId;
 use crate::limits;
 use crate::metadata::{MetadataCommand, Outcome};
-use crate::routing::{Located, TopicKey};
+use crate::routing::{RoutingView, TopicKey};
 use crate::wire::shape::{Bounds, I32, Kind, Shape, TEXTS, UUID, always, plain, since, until};
 use crate::wire::text;
 #[cfg(test)]
@@ -73,13 +73,13 @@ async fn handle<B: Backend>(
     version: i16,
     request: DeleteTopicsRequest,
 ) -> DeleteTopicsResponse {
-    let located = Located::now(context);
+    let routing = RoutingView::now(context);
     let mut wanted: Vec<Wanted> = request
         .topic_names
         .into_iter()
         .map(|name| (Some(name), TopicId::NIL))
         .chain(request.topics.into_iter().map(|topic| (topic.name, TopicId(topic.topic_id))))
-        .map(|(name, id)| resolve(&located, name, id))
+        .map(|(name, id)| resolve(&routing, name, id))
         .collect();
     refuse_doubles(&mut wanted);
 
@@ -130,14 +130,14 @@ async fn handle<B: Backend>(
 fn refuse_doubles(wanted: &mut [Wanted]) {
     let found = wanted.iter().filter(|topic| topic.outcome.is_ok()).map(|topic| topic.id);
     let mut seen = BTreeSet::new();
-    let doubles: BTreeSet<TopicId> = found.filter(|id| !seen.insert(*id)).collect();
-    for topic in wanted.iter_mut().filter(|topic| topic.outcome.is_ok() && doubles.contains(&topic.id)) {
+    let duplicates: BTreeSet<TopicId> = found.filter(|id| !seen.insert(*id)).collect();
+    for topic in wanted.iter_mut().filter(|topic| topic.outcome.is_ok() && duplicates.contains(&topic.id)) {
         let why = "The topic is named more than once.".to_owned();
         topic.outcome = Err((ResponseError::InvalidRequest, why));
     }
 }
 
-fn resolve<B: Backend>(located: &Located<B>, name: Option<TopicName>, id: TopicId) -> Wanted {
+fn resolve<B: Backend>(routing: &RoutingView<B>, name: Option<TopicName>, id: TopicId) -> Wanted {
     let wrong = match (&name, id == TopicId::NIL) {
         (Some(_), false) => Some("You may not specify both topic name and topic id."),
         (None, true) => Some("Neither topic name nor id were specified."),
@@ -147,8 +147,8 @@ fn resolve<B: Backend>(located: &Located<B>, name: Option<TopicName>, id: TopicI
         return Wanted { name, id, outcome: Err((ResponseError::InvalidRequest, why.to_owned())) };
     }
     let found = match &name {
-        Some(name) => located.topic(TopicKey::Name(name.as_str())),
-        None => located.topic(TopicKey::Id(id)),
+        Some(name) => routing.topic(TopicKey::Name(name.as_str())),
+        None => routing.topic(TopicKey::Id(id)),
     };
     match found {
         Ok(topic) => {

@@ -19,7 +19,7 @@ use crate::context::Context;
 use crate::ids::PartitionId;
 use crate::limits;
 use crate::partition::PartitionHandle;
-use crate::routing::{Located, TopicKey};
+use crate::routing::{RoutingView, TopicKey};
 use crate::wire::shape::{Bounds, I32S, Kind, Shape, always, plain};
 use crate::wire::text;
 #[cfg(test)]
@@ -75,13 +75,13 @@ async fn handle<B: Backend>(
     version: i16,
     request: DescribeLogDirsRequest,
 ) -> DescribeLogDirsResponse {
-    let located = Located::now(context);
+    let routing = RoutingView::now(context);
     let open = context.replicas.open().get();
     let mut asked: Vec<(Arc<str>, PartitionHandle<B>)> = Vec::new();
     match request.topics {
         None => {
             for partition in open.values() {
-                if let Some(topic) = located.image.topic_by_id(partition.id().topic) {
+                if let Some(topic) = routing.image.topic_by_id(partition.id().topic) {
                     asked.push((topic.name.clone(), partition.clone()));
                 }
             }
@@ -89,7 +89,7 @@ async fn handle<B: Backend>(
         Some(topics) => {
             // What is not here is left out, as Kafka does.
             for wanted in topics {
-                let Ok(topic) = located.topic(TopicKey::Name(wanted.topic.as_str())) else { continue };
+                let Ok(topic) = routing.topic(TopicKey::Name(wanted.topic.as_str())) else { continue };
                 let here = wanted.partitions.iter().filter_map(|index| {
                     let partition = open.get(&PartitionId { topic: topic.id, index: *index })?;
                     Some((topic.name.clone(), partition.clone()))

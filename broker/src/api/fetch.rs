@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use super::authorization::{Needs, Operation};
 use super::declaration::{Asked, Call, Declaration, Row, Versions};
-use crate::budget::{Class, Held, Share};
+use crate::budget::{Held, RequestClass, Share};
 use crate::context::Context;
 use crate::error_codes;
 use crate::ids::{LeaderEpoch, Offset, TopicId};
@@ -31,7 +31,7 @@ use crate::limits::{DISK_DEADLINE, FETCH_BYTES_MAX};
 use crate::log::batch::Batches;
 use crate::metrics::Volume;
 use crate::partition::{PartitionHandle, PartitionView, ReadError, ReadRequest};
-use crate::routing::{Leader, Located, NotHere, TopicKey};
+use crate::routing::{Leader, RoutingError, RoutingView, TopicKey};
 use crate::session::{Control, Session};
 use crate::wire::shape::{
     Bounds, I8, I32, I32S, I64, Kind, Shape, Tag, UUID, always, between, plain, since, until,
@@ -136,7 +136,8 @@ pub async fn handle<B: Backend>(
     fetch.gather(context, |_| true).await;
     while !fetch.is_enough(min_bytes) && backend.now() < until && !control.is_hurried() {
         if held.waiting.is_none() {
-            let Some(waiting) = budget.waiting_bytes.try_take(Class::Essential, held.waiting_amount(false))
+            let Some(waiting) =
+                budget.waiting_bytes.try_take(RequestClass::Essential, held.waiting_amount(false))
             else {
                 break;
             };
@@ -204,13 +205,18 @@ struct Slot<B: Backend> {
     view: PartitionView,
     batches: Vec<Bytes>,
     bytes: usize,
-    error: Option<NotHere>,
+    error: Option<RoutingError>,
 }
 
 impl<B: Backend> Slot<B> {
-    fn new(located: &Located<B>, key: TopicKey<'_>, asked: &FetchPartition, read_committed: bool) -> Slot<B> {
-        let found = located.topic(key).map_err(NotHere::from);
-        let found = found.and_then(|topic| located.partition(topic, asked.partition));
+    fn new(
+        routing: &RoutingView<B>,
+        key: TopicKey<'_>,
+        asked: &FetchPartition,
+        read_committed: bool,
+    ) -> Slot<B> {
+        let found = routing.topic(key).map_err(RoutingError::from);
+        let found = found.and_then(|topic| routing.partition(topic, asked.partition));
         let (partition, error) = match found {
             Ok(partition) => (Some(partition.clone()), None),
             Err(error) => (None, Some(error)),
@@ -308,14 +314,14 @@ fn offset_after(chunk: &[u8]) -> Option<Offset> {
 
 impl<B: Backend> Fetch<B> {
     fn new(context: &Context<B>, version: i16, request: FetchRequest, max_bytes: usize) -> Fetch<B> {
-        let located = Located::now(context);
+        let routing = RoutingView::now(context);
         let read_committed = request.isolation_level == 1;
         let topics = request.topics.into_iter().map(|topic| {
             let key = match version >= TOPIC_IDS_SINCE {
                 true => TopicKey::Id(TopicId(topic.topic_id)),
                 false => TopicKey::Name(topic.topic.as_str()),
             };
-            let slots = topic.partitions.iter().map(|asked| Slot::new(&located, key, asked, read_committed));
+            let slots = topic.partitions.iter().map(|asked| Slot::new(&routing, key, asked, read_committed));
             let slots: Vec<Slot<B>> = slots.collect();
             Topic { id: topic.topic_id, slots, name: topic.topic }
         });
@@ -348,7 +354,7 @@ impl<B: Backend> Fetch<B> {
 
     async fn gather(&mut self, context: &Context<B>, of_interest: impl Fn(&Slot<B>) -> bool) {
         let (backend, budget) = (&context.backend, &context.budget);
-        let mut working = Some(budget.requests.take(Class::Essential, 1).await);
+        let mut working = Some(budget.requests.take(RequestClass::Essential, 1).await);
         let began = backend.now();
         let deadline = Deadline::At(began + DISK_DEADLINE);
         let least = context.metadata.config().topics.max_batch_bytes;
@@ -379,8 +385,8 @@ impl<B: Backend> Fetch<B> {
                 // other half of the time.
                 drop(working.take());
                 let until = began + DISK_DEADLINE / 2;
-                more = budget.room_for_answer(backend, Class::Common, least.min(wanted), until).await;
-                working = Some(budget.requests.take(Class::Essential, 1).await);
+                more = budget.room_for_answer(backend, RequestClass::Common, least.min(wanted), until).await;
+                working = Some(budget.requests.take(RequestClass::Essential, 1).await);
             }
             let Some(more) = more else {
                 self.short = true;
@@ -457,7 +463,7 @@ impl<B: Backend> Fetch<B> {
     }
 
     fn into_fetched(self, context: &Context<B>, version: i16) -> Fetched {
-        let located = Located::now(context);
+        let routing = RoutingView::now(context);
         let mut endpoints: Vec<NodeEndpoint> = Vec::new();
         let mut topics = Vec::with_capacity(self.topics.len());
         let mut records = Vec::new();
@@ -466,17 +472,17 @@ impl<B: Backend> Fetch<B> {
                 true => TopicKey::Id(TopicId(topic.id)),
                 false => TopicKey::Name(topic.name.as_str()),
             };
-            let image = located.topic(key).ok();
+            let image = routing.topic(key).ok();
             let mut partitions = Vec::with_capacity(topic.slots.len());
             for mut slot in topic.slots {
                 let leader = slot
                     .error
                     .filter(|error| tells_leader(error.code))
-                    .and_then(|error| error.leader.or_else(|| located.leader(image?, slot.index)));
+                    .and_then(|error| error.leader.or_else(|| routing.leader(image?, slot.index)));
                 if let Some(leader) = leader
                     && version >= ENDPOINTS_SINCE
                     && !endpoints.iter().any(|known| known.node_id.0 == leader.id.0)
-                    && let Some(broker) = located.image.brokers.get(&leader.id)
+                    && let Some(broker) = routing.image.brokers.get(&leader.id)
                 {
                     endpoints.push(
                         NodeEndpoint::default()

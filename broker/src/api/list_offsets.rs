@@ -18,7 +18,7 @@ use crate::ids::LeaderEpoch;
 use crate::limits;
 use crate::metadata::TopicImage;
 use crate::partition::{OffsetFound, OffsetQuery};
-use crate::routing::{Located, NotHere, TopicKey, epoch};
+use crate::routing::{RoutingError, RoutingView, TopicKey, epoch};
 use crate::wire::shape::{Bounds, I8, I32, I64, Kind, Shape, always, plain, since};
 #[cfg(test)]
 use bytes::BytesMut;
@@ -84,17 +84,17 @@ async fn handle<B: Backend>(
     version: i16,
     request: ListOffsetsRequest,
 ) -> ListOffsetsResponse {
-    let located = Located::now(context);
+    let routing = RoutingView::now(context);
     let read_committed = request.isolation_level == 1;
     let deadline = Deadline::after(&context.backend, limits::ASK_DEADLINE);
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
-        let found = located.topic(TopicKey::Name(topic.name.as_str()));
+        let found = routing.topic(TopicKey::Name(topic.name.as_str()));
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for partition in topic.partitions {
             let index = partition.partition_index;
             let answer = match found {
-                Ok(topic) => one(&located, version, topic, &partition, read_committed, deadline).await,
+                Ok(topic) => one(&routing, version, topic, &partition, read_committed, deadline).await,
                 Err(code) => Err(code.into()),
             };
             let response = ListOffsetsPartitionResponse::default().with_partition_index(index);
@@ -103,7 +103,7 @@ async fn handle<B: Backend>(
                     .with_offset(found.offset.0)
                     .with_timestamp(found.timestamp)
                     .with_leader_epoch(if version >= 4 { found.leader_epoch.0 } else { -1 }),
-                Err(not_here) => response.with_error_code(not_here.code.code()),
+                Err(unroutable) => response.with_error_code(unroutable.code.code()),
             });
         }
         topics.push(ListOffsetsTopicResponse::default().with_name(topic.name).with_partitions(partitions));
@@ -112,14 +112,14 @@ async fn handle<B: Backend>(
 }
 
 async fn one<B: Backend>(
-    located: &Located<B>,
+    routing: &RoutingView<B>,
     version: i16,
     topic: &TopicImage,
     asked: &ListOffsetsPartition,
     read_committed: bool,
     deadline: Deadline,
-) -> Result<OffsetFound, NotHere> {
-    let partition = located.partition(topic, asked.partition_index)?;
+) -> Result<OffsetFound, RoutingError> {
+    let partition = routing.partition(topic, asked.partition_index)?;
     let query = match asked.timestamp {
         LATEST => OffsetQuery::Latest { read_committed },
         EARLIEST => OffsetQuery::Earliest,

@@ -29,7 +29,7 @@ use crate::wire::text;
 #[cfg(test)]
 use bytes::BytesMut;
 
-/// Topics that a mention creates: a client that waits longer asks again.
+/// Topics that are auto-created: a client that waits longer asks again.
 const CREATION_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Metadata: brokers, topics, who leads; creates topics that are asked for where that is allowed.
@@ -77,7 +77,7 @@ async fn handle<B: Backend>(
     request: MetadataRequest,
 ) -> MetadataResponse {
     // In version 0 an empty list means all, afterwards null does.
-    let wanted = request.topics.filter(|topics| version > 0 || !topics.is_empty()).map(without_doubles);
+    let wanted = request.topics.filter(|topics| version > 0 || !topics.is_empty()).map(without_duplicates);
     let may_create = context.config.topics.auto_create && (version < 4 || request.allow_auto_topic_creation);
     let mut refusals = Refusals::new();
     if let Some(wanted) = &wanted
@@ -126,7 +126,7 @@ fn find<'a>(image: &'a MetadataImage, asked: &MetadataRequestTopic) -> Option<&'
 }
 
 /// Each topic once: a large topic named again and again would make an answer of any size.
-fn without_doubles(mut topics: Vec<MetadataRequestTopic>) -> Vec<MetadataRequestTopic> {
+fn without_duplicates(mut topics: Vec<MetadataRequestTopic>) -> Vec<MetadataRequestTopic> {
     let mut seen = BTreeSet::new();
     topics.retain(|topic| seen.insert((topic.name.clone(), topic.topic_id)));
     topics
@@ -175,7 +175,7 @@ async fn create_missing<B: Backend>(context: &Context<B>, wanted: &[MetadataRequ
     for (name, outcome) in names.into_iter().zip(outcomes) {
         match outcome {
             Ok(topic) => made.push(topic),
-            // Another client's mention was quicker.
+            // Another client that named it was quicker.
             Err((ResponseError::TopicAlreadyExists, _)) => {
                 made.extend(context.metadata.image().topics.get(name.as_str()).cloned());
             }
@@ -256,7 +256,7 @@ mod tests {
         };
         let by_id = MetadataRequestTopic::default().with_name(None).with_topic_id(Uuid::from_u128(7));
         let asked = vec![by_name("a"), by_id.clone(), by_name("b"), by_name("a"), by_id.clone()];
-        assert_eq!(without_doubles(asked), [by_name("a"), by_id, by_name("b")]);
+        assert_eq!(without_duplicates(asked), [by_name("a"), by_id, by_name("b")]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::error_codes;
 use crate::ids::{LeaderEpoch, Offset};
 use crate::limits;
 use crate::metadata::TopicImage;
-use crate::routing::{Located, NotHere, TopicKey, epoch};
+use crate::routing::{RoutingError, RoutingView, TopicKey, epoch};
 use crate::wire::shape::{Bounds, I32, Kind, Shape, always, plain, since};
 #[cfg(test)]
 use bytes::BytesMut;
@@ -67,21 +67,21 @@ async fn handle<B: Backend>(
     context: &Context<B>,
     request: OffsetForLeaderEpochRequest,
 ) -> OffsetForLeaderEpochResponse {
-    let located = Located::now(context);
+    let routing = RoutingView::now(context);
     let deadline = Deadline::after(&context.backend, limits::ASK_DEADLINE);
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
-        let found = located.topic(TopicKey::Name(topic.topic.as_str()));
+        let found = routing.topic(TopicKey::Name(topic.topic.as_str()));
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for partition in topic.partitions {
             let end = match found {
-                Ok(topic) => epoch_end(&located, topic, &partition, deadline).await,
+                Ok(topic) => epoch_end(&routing, topic, &partition, deadline).await,
                 Err(code) => Err(code.into()),
             };
             let response = EpochEndOffset::default().with_partition(partition.partition);
             partitions.push(match end {
                 Ok((epoch, end)) => response.with_leader_epoch(epoch.0).with_end_offset(end.0),
-                Err(not_here) => response.with_error_code(not_here.code.code()),
+                Err(unroutable) => response.with_error_code(unroutable.code.code()),
             });
         }
         topics
@@ -91,12 +91,12 @@ async fn handle<B: Backend>(
 }
 
 async fn epoch_end<B: Backend>(
-    located: &Located<B>,
+    routing: &RoutingView<B>,
     topic: &TopicImage,
     asked: &OffsetForLeaderPartition,
     deadline: Deadline,
-) -> Result<(LeaderEpoch, Offset), NotHere> {
-    let partition = located.partition(topic, asked.partition)?;
+) -> Result<(LeaderEpoch, Offset), RoutingError> {
+    let partition = routing.partition(topic, asked.partition)?;
     partition
         .epoch_end(LeaderEpoch(asked.leader_epoch), epoch(asked.current_leader_epoch), deadline)
         .await

@@ -1,4 +1,4 @@
-//! Produce: batches are checked and put in their partitions' lines in the order of the connection's
+//! Produce: batches are checked and put in their partitions' queues in the order of the connection's
 //! requests; the answer is given when each partition has said what became of its batch.
 
 use std::sync::Arc;
@@ -28,7 +28,7 @@ use crate::metadata::{MetadataImage, TopicImage};
 use crate::metrics::Counted;
 use crate::partition::{Acks, AppendError, Appended, PendingAppend, Unacknowledged};
 use crate::parts::Admit;
-use crate::routing::{Leader, Located, NotHere, TopicKey};
+use crate::routing::{Leader, RoutingError, RoutingView, TopicKey};
 use crate::session::Session;
 use crate::wire::shape::{Bounds, I16, I32, Kind, Shape, UUID, always, plain, since, until};
 use crate::wire::{RequestHead, Response, WireError, text};
@@ -39,7 +39,7 @@ const TOPIC_IDS_SINCE: i16 = 13;
 const LEADERS_SINCE: i16 = 10;
 const MESSAGES_SINCE: i16 = 8;
 
-/// A produce request whose batches are in line.
+/// A produce request whose batches are queued.
 pub struct PendingProduce<B: Backend> {
     acks: Option<Acks>,
     received: Moment,
@@ -76,9 +76,9 @@ impl From<ResponseError> for Refusal {
     }
 }
 
-impl From<NotHere> for Refusal {
-    fn from(not_here: NotHere) -> Refusal {
-        Refusal { code: not_here.code, leader: not_here.leader, why: None }
+impl From<RoutingError> for Refusal {
+    fn from(unroutable: RoutingError) -> Refusal {
+        Refusal { code: unroutable.code, leader: unroutable.leader, why: None }
     }
 }
 
@@ -128,7 +128,7 @@ pub fn ask<B: Backend>(call: Call<B>, body: Bytes) -> Result<Asked, WireError> {
     DECLARATION.decode(call.head.version, body).map(Asked::Produce)
 }
 
-/// Takes places in line. Waiting here is what holds up a connection that produces too fast.
+/// Queues the batches at their partitions. Waiting here is what holds up a connection that produces too fast.
 pub async fn start<B: Backend>(
     context: &Context<B>,
     session: &Session,
@@ -153,14 +153,14 @@ pub async fn start<B: Backend>(
     let ours = context.config.server.produce_deadline;
     let theirs = u64::try_from(request.timeout_ms).ok().filter(|ms| *ms > 0).map(Duration::from_millis);
     let deadline = Deadline::At(received + theirs.unwrap_or(ours).min(ours));
-    let located = Located::now(context);
+    let routing = RoutingView::now(context);
     let mut topics = Vec::with_capacity(request.topic_data.len());
     for topic in request.topic_data {
         let key = match head.version >= TOPIC_IDS_SINCE {
             true => TopicKey::Id(TopicId(topic.topic_id)),
             false => TopicKey::Name(topic.name.as_str()),
         };
-        let found = located.topic(key);
+        let found = routing.topic(key);
         let mut partitions = Vec::with_capacity(topic.partition_data.len());
         for data in topic.partition_data {
             let append = match (found, acks) {
@@ -169,7 +169,7 @@ pub async fn start<B: Backend>(
                 (Ok(topic), Some(acks)) => {
                     let told =
                         (acks == Acks::None).then(|| session.control.clone() as Arc<dyn Unacknowledged>);
-                    append(context, &located, topic, &data, head.version, (acks, told), deadline).await
+                    append(context, &routing, topic, &data, head.version, (acks, told), deadline).await
                 }
             };
             partitions.push(PendingPartition { index: data.index, append });
@@ -186,14 +186,14 @@ fn size(data: &PartitionProduceData) -> usize {
 
 async fn append<B: Backend>(
     context: &Context<B>,
-    located: &Located<B>,
+    routing: &RoutingView<B>,
     topic: &TopicImage,
     data: &PartitionProduceData,
     version: i16,
     (acks, told): (Acks, Option<Arc<dyn Unacknowledged>>),
     deadline: Deadline,
 ) -> Result<InLine<B>, Refusal> {
-    let partition = located.partition(topic, data.index);
+    let partition = routing.partition(topic, data.index);
     debug!(
         event = "LEADERSHIP_CHECK",
         topic = %topic.name,
@@ -204,14 +204,14 @@ async fn append<B: Backend>(
     let check = || check(context, &settings, data, version);
     let partition = match partition {
         Ok(partition) => partition,
-        Err(not_here) => {
-            if not_here.leader.is_some_and(|leader| leader.id == context.node)
+        Err(unroutable) => {
+            if unroutable.leader.is_some_and(|leader| leader.id == context.node)
                 && let Ok(batch) = check()
             {
                 let id = PartitionId { topic: topic.id, index: data.index };
                 context.first_refused.refused(id, batch.producer, context.backend.now());
             }
-            return Err(not_here.into());
+            return Err(unroutable.into());
         }
     };
     let batch = check()?;
@@ -343,8 +343,8 @@ pub async fn finish<B: Backend>(
 fn after_append<B: Backend>(context: &Context<B>, error: AppendError) -> Refusal {
     let leader = match error {
         AppendError::NotLeader(id) => {
-            let located = Located::now(context);
-            located.topic(TopicKey::Id(id.topic)).ok().and_then(|topic| located.leader(topic, id.index))
+            let routing = RoutingView::now(context);
+            routing.topic(TopicKey::Id(id.topic)).ok().and_then(|topic| routing.leader(topic, id.index))
         }
         _ => None,
     };

@@ -1,6 +1,6 @@
 //! An account: so much of something, taken in shares that come back when they are dropped.
 //!
-//! Whoever finds too little waits in line, first come, first served, so that a large wish is not starved by
+//! Whoever finds too little is queued, first come, first served, so that a large wish is not starved by
 //! small ones. Who takes in pieces keeps the place of its first one: were each piece to come last, all would hold
 //! some and none ever enough. Each class has a line of its own and fills the account up to a limit of its own, so that what
 //! is essential still finds room while what is large stands still. Each step costs O(log n) of those that wait.
@@ -16,7 +16,7 @@ use prometheus_client::metrics::gauge::Gauge;
 
 /// Which line a wish stands in, and how far it may fill the account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
+pub enum RequestClass {
     /// Leaves both reserves alone.
     Large = 0,
     /// Leaves the last reserve alone.
@@ -87,34 +87,34 @@ impl Account {
 
     /// All of it, reserves included.
     pub fn limit(&self) -> usize {
-        self.limits[Class::Essential as usize]
+        self.limits[RequestClass::Essential as usize]
     }
 
     /// What the common line may still take.
     pub fn free(&self) -> usize {
-        self.limits[Class::Common as usize].saturating_sub(self.state().taken)
+        self.limits[RequestClass::Common as usize].saturating_sub(self.state().taken)
     }
 
-    /// A share of `amount`, or a place in line. A wish larger than the whole account is granted when nothing
+    /// A share of `amount`, or a place in the queue. A wish larger than the whole account is granted when nothing
     /// else is taken.
     pub fn poll_take(
         self: &Arc<Self>,
-        place: &mut Place,
-        class: Class,
+        waiter: &mut Waiter,
+        class: RequestClass,
         amount: usize,
         cx: &Context<'_>,
     ) -> Poll<Share> {
         // Who stands in a line stays in it.
-        let class = if place.is_in_line() { place.class } else { class };
+        let class = if waiter.is_in_line() { waiter.class } else { class };
         let mut state = self.state();
-        let number = *place.number.get_or_insert_with(|| {
+        let number = *waiter.number.get_or_insert_with(|| {
             state.numbers += 1;
             state.numbers
         });
         let line = &state.lines[class as usize];
         let first = line.first_key_value().is_none_or(|(first, _)| number <= *first);
         if first && self.fits(&state, class, amount) {
-            if place.of.take().is_some() {
+            if waiter.of.take().is_some() {
                 state.lines[class as usize].remove(&number);
             }
             state.taken += amount;
@@ -129,20 +129,20 @@ impl Account {
             .and_modify(|waker| waker.clone_from(cx.waker()))
             .or_insert_with(|| cx.waker().clone());
         state.check_invariants();
-        if !place.is_in_line() {
-            *place = Place { number: Some(number), class, of: Some(self.clone()) };
+        if !waiter.is_in_line() {
+            *waiter = Waiter { number: Some(number), class, of: Some(self.clone()) };
         }
         Poll::Pending
     }
 
     /// A share, when it is there. Dropping the future leaves the line.
-    pub async fn take(self: &Arc<Self>, class: Class, amount: usize) -> Share {
-        let mut place = Place::default();
-        poll_fn(|cx| self.poll_take(&mut place, class, amount, cx)).await
+    pub async fn take(self: &Arc<Self>, class: RequestClass, amount: usize) -> Share {
+        let mut waiter = Waiter::default();
+        poll_fn(|cx| self.poll_take(&mut waiter, class, amount, cx)).await
     }
 
-    /// A share if there is room and nobody stands in line for it.
-    pub fn try_take(self: &Arc<Self>, class: Class, amount: usize) -> Option<Share> {
+    /// A share if there is room and nobody is queued for it.
+    pub fn try_take(self: &Arc<Self>, class: RequestClass, amount: usize) -> Option<Share> {
         let mut state = self.state();
         if !state.lines[class as usize].is_empty() || !self.fits(&state, class, amount) {
             return None;
@@ -154,7 +154,7 @@ impl Account {
 
     /// From `least` to `most`, as much as half of what is free: whoever comes at the same time finds the other
     /// half.
-    pub fn try_take_some(self: &Arc<Self>, class: Class, least: usize, most: usize) -> Option<Share> {
+    pub fn try_take_some(self: &Arc<Self>, class: RequestClass, least: usize, most: usize) -> Option<Share> {
         let free = self.limits[class as usize].saturating_sub(self.state().taken);
         self.try_take(class, most.min(least.max(free / 2)))
     }
@@ -165,7 +165,7 @@ impl Account {
         self.share(amount)
     }
 
-    fn fits(&self, state: &State, class: Class, amount: usize) -> bool {
+    fn fits(&self, state: &State, class: RequestClass, amount: usize) -> bool {
         state.taken == 0 || state.taken.saturating_add(amount) <= self.limits[class as usize]
     }
 
@@ -189,29 +189,29 @@ impl Account {
     }
 }
 
-/// A place in line, kept by who waits, and from one piece to the next; dropping it leaves the line.
-pub struct Place {
+/// A place in the queue, kept by who waits, and from one piece to the next; dropping it leaves the queue.
+pub struct Waiter {
     /// By the time of the first wish.
     number: Option<u64>,
-    class: Class,
+    class: RequestClass,
     /// While it stands in the line.
     of: Option<Arc<Account>>,
 }
 
-impl Default for Place {
-    fn default() -> Place {
-        Place { number: None, class: Class::Essential, of: None }
+impl Default for Waiter {
+    fn default() -> Waiter {
+        Waiter { number: None, class: RequestClass::Essential, of: None }
     }
 }
 
-impl Place {
+impl Waiter {
     /// Whether it waits.
     pub fn is_in_line(&self) -> bool {
         self.of.is_some()
     }
 }
 
-impl Drop for Place {
+impl Drop for Waiter {
     fn drop(&mut self) {
         let (Some(number), Some(of)) = (self.number, &self.of) else { return };
         let mut state = of.state();
@@ -282,12 +282,17 @@ mod tests {
         Account::new(limit, Gauge::default())
     }
 
-    fn take(account: &Arc<Account>, place: &mut Place, amount: usize) -> Option<Share> {
-        take_as(Class::Essential, account, place, amount)
+    fn take(account: &Arc<Account>, waiter: &mut Waiter, amount: usize) -> Option<Share> {
+        take_as(RequestClass::Essential, account, waiter, amount)
     }
 
-    fn take_as(class: Class, account: &Arc<Account>, place: &mut Place, amount: usize) -> Option<Share> {
-        match account.poll_take(place, class, amount, &Context::from_waker(Waker::noop())) {
+    fn take_as(
+        class: RequestClass,
+        account: &Arc<Account>,
+        waiter: &mut Waiter,
+        amount: usize,
+    ) -> Option<Share> {
+        match account.poll_take(waiter, class, amount, &Context::from_waker(Waker::noop())) {
             Poll::Ready(share) => Some(share),
             Poll::Pending => None,
         }
@@ -296,13 +301,13 @@ mod tests {
     #[test]
     fn what_is_taken_is_bounded_and_comes_back() {
         let account = account(100);
-        let a = take(&account, &mut Place::default(), 60);
+        let a = take(&account, &mut Waiter::default(), 60);
         assert!(a.is_some());
-        let mut place = Place::default();
-        assert!(take(&account, &mut place, 60).is_none(), "too much");
+        let mut waiter = Waiter::default();
+        assert!(take(&account, &mut waiter, 60).is_none(), "too much");
         drop(a);
-        let b = take(&account, &mut place, 60);
-        assert!(b.is_some() && !place.is_in_line());
+        let b = take(&account, &mut waiter, 60);
+        assert!(b.is_some() && !waiter.is_in_line());
         assert_eq!(account.gauge.get(), 60);
         drop(b);
         assert_eq!(account.gauge.get(), 0);
@@ -311,11 +316,11 @@ mod tests {
     #[test]
     fn a_small_wish_does_not_overtake_a_large_one_that_waits() {
         let account = account(100);
-        let a = take(&account, &mut Place::default(), 60);
-        let (mut large, mut small) = (Place::default(), Place::default());
+        let a = take(&account, &mut Waiter::default(), 60);
+        let (mut large, mut small) = (Waiter::default(), Waiter::default());
         assert!(take(&account, &mut large, 90).is_none());
         assert!(take(&account, &mut small, 1).is_none());
-        assert!(account.try_take(Class::Essential, 1).is_none());
+        assert!(account.try_take(RequestClass::Essential, 1).is_none());
         drop(large);
         assert!(take(&account, &mut small, 1).is_some(), "who gives up lets the next one in");
         drop(a);
@@ -324,7 +329,7 @@ mod tests {
     #[test]
     fn who_takes_in_pieces_keeps_its_place_until_it_has_them_all() {
         let account = account(100);
-        let (mut older, mut newer, mut fresh) = (Place::default(), Place::default(), Place::default());
+        let (mut older, mut newer, mut fresh) = (Waiter::default(), Waiter::default(), Waiter::default());
         let held = [take(&account, &mut older, 40), take(&account, &mut newer, 40)];
         assert!(take(&account, &mut newer, 30).is_none());
         assert!(take(&account, &mut fresh, 10).is_none(), "one stands in line");
@@ -340,27 +345,30 @@ mod tests {
     #[test]
     fn each_class_leaves_its_reserves_to_what_is_more_essential() {
         let account = account(16);
-        let large = take_as(Class::Large, &account, &mut Place::default(), 14);
-        let mut waits = [Place::default(), Place::default()];
-        assert!(large.is_some() && take_as(Class::Large, &account, &mut waits[0], 1).is_none());
-        let common = take_as(Class::Common, &account, &mut Place::default(), 1);
+        let large = take_as(RequestClass::Large, &account, &mut Waiter::default(), 14);
+        let mut waits = [Waiter::default(), Waiter::default()];
+        assert!(large.is_some() && take_as(RequestClass::Large, &account, &mut waits[0], 1).is_none());
+        let common = take_as(RequestClass::Common, &account, &mut Waiter::default(), 1);
         assert!(common.is_some(), "who stands in one line holds up no other");
-        assert!(take_as(Class::Common, &account, &mut waits[1], 1).is_none());
+        assert!(take_as(RequestClass::Common, &account, &mut waits[1], 1).is_none());
         assert_eq!(account.free(), 0);
-        let essential = take(&account, &mut Place::default(), 1);
+        let essential = take(&account, &mut Waiter::default(), 1);
         assert!(essential.is_some());
         drop((common, essential));
-        assert!(take_as(Class::Essential, &account, &mut waits[1], 1).is_some(), "its place is in its line");
+        assert!(
+            take_as(RequestClass::Essential, &account, &mut waits[1], 1).is_some(),
+            "its place is in its line"
+        );
         drop(large);
-        assert!(take_as(Class::Large, &account, &mut waits[0], 14).is_some());
+        assert!(take_as(RequestClass::Large, &account, &mut waits[0], 14).is_some());
     }
 
     #[test]
     fn a_wish_larger_than_the_account_is_granted_alone() {
         let account = account(100);
-        let all = take(&account, &mut Place::default(), 1_000);
+        let all = take(&account, &mut Waiter::default(), 1_000);
         assert!(all.is_some());
-        assert!(take(&account, &mut Place::default(), 1).is_none());
+        assert!(take(&account, &mut Waiter::default(), 1).is_none());
     }
 
     #[test]
@@ -378,7 +386,7 @@ mod tests {
     fn half_of_what_is_free_is_given_at_once_and_never_less_than_the_least() {
         let account = account(160);
         let taken = |least, most| {
-            account.try_take_some(Class::Large, least, most).map(|share| {
+            account.try_take_some(RequestClass::Large, least, most).map(|share| {
                 let amount = share.amount();
                 std::mem::forget(share);
                 amount
@@ -396,9 +404,9 @@ mod tests {
         let account = account(100);
         let mut share = account.take_anyway(50);
         share.set(150);
-        assert!(account.try_take(Class::Essential, 1).is_none());
+        assert!(account.try_take(RequestClass::Essential, 1).is_none());
         share.set(99);
-        assert!(account.try_take(Class::Essential, 1).is_some());
+        assert!(account.try_take(RequestClass::Essential, 1).is_some());
         assert_eq!(share.amount(), 99);
     }
 }

@@ -1,4 +1,4 @@
-//! What the node has to give away: accounts of requests and of bytes, and who stands in line for them.
+//! What the node has to give away: accounts of requests and of bytes, and who is queued for them.
 //!
 //! Everything that grows with load is charged to one of a few accounts, whose limits are shares of one bound
 //! of memory (`memory.bytes`). Who finds an account empty waits in its line and holds nothing meanwhile, but for the
@@ -10,13 +10,13 @@ use std::sync::Arc;
 use io_backend::{Backend, Deadline, Moment, within};
 
 use crate::config::ServerConfig;
-use crate::limits::ROOM_PATIENCE;
+use crate::limits::ROOM_TIMEOUT;
 use crate::metrics::Metrics;
 
 mod account;
 mod holders;
 
-pub use account::{Account, Class, Place, Share, charged};
+pub use account::{Account, RequestClass, Share, Waiter, charged};
 pub use holders::{CutOff, Holders, Holds};
 
 /// What a request holds of the accounts between its reading and its answer.
@@ -82,7 +82,7 @@ impl Budget {
 
     /// From `least` to `most` bytes for an answer, if there is room.
     pub fn some_for_answer(&self, least: usize, most: usize) -> Option<Share> {
-        self.answer_bytes.try_take_some(Class::Large, least, most)
+        self.answer_bytes.try_take_some(RequestClass::Large, least, most)
     }
 
     /// Room for an answer, waited for until the deadline. Meanwhile those who hold answers and do not read them
@@ -90,7 +90,7 @@ impl Budget {
     pub async fn room_for_answer<B: Backend>(
         &self,
         backend: &B,
-        class: Class,
+        class: RequestClass,
         amount: usize,
         deadline: Moment,
     ) -> Option<Share> {
@@ -101,7 +101,7 @@ impl Budget {
         let mut long = false;
         loop {
             self.unread.make_room(backend.now(), long);
-            let soon = Deadline::At(deadline.min(backend.now() + ROOM_PATIENCE));
+            let soon = Deadline::At(deadline.min(backend.now() + ROOM_TIMEOUT));
             match within(backend, soon, taking.as_mut()).await {
                 Ok(share) => return Some(share),
                 Err(_) if backend.now() >= deadline => return None,

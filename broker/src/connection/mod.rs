@@ -21,13 +21,13 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use io_backend::network::Unread;
-use io_backend::registry::InFlight as Waiting;
+use io_backend::registry::EntryGuard as Waiting;
 use io_backend::{Backend, Moment, WaitKind};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::{debug, warn};
 
 use crate::api::Finished;
-use crate::budget::{Class, Held, Place, Share};
+use crate::budget::{Held, RequestClass, Share, Waiter};
 use crate::context::Context;
 use crate::dispatch::{self, Received, Started};
 use crate::limits::{WRITE_BUFFER_BYTES, WRITE_DEADLINE};
@@ -37,7 +37,7 @@ use crate::wire::outgoing::Outgoing;
 
 mod arrivals;
 pub mod frame;
-mod patience;
+mod timeouts;
 mod reading;
 mod writing;
 
@@ -133,7 +133,7 @@ struct Connection<'a, B: Backend, S> {
     arrivals: Arrivals,
     /// Room for what has come of the request that is being read, or waiting for more of it.
     bytes: Option<Share>,
-    bytes_place: Place,
+    bytes_waiter: Waiter,
     /// Since when it waits for room.
     waits_for_room: Option<Moment>,
     /// Its number among those whose large requests are not whole.
@@ -141,7 +141,7 @@ struct Connection<'a, B: Backend, S> {
     /// How long the client has been waited for in this request, before `awaited`.
     waited: Duration,
     awaited: Option<Moment>,
-    request_place: Place,
+    request_waiter: Waiter,
     /// Started and not finished, in order.
     queue: VecDeque<(Started<B>, Held)>,
     /// As many requests as may be are started, and when they last began to be fewer again.
@@ -170,7 +170,7 @@ struct Connection<'a, B: Backend, S> {
     read_at: Moment,
     wrote_at: Moment,
     /// Runs while a request is incomplete or an answer unwritten.
-    patience: Option<(Moment, Pin<Box<B::Timer>>)>,
+    timeout: Option<(Moment, Pin<Box<B::Timer>>)>,
     waiting: Option<Waiting>,
 }
 
@@ -184,12 +184,12 @@ impl<'a, B: Backend, S: ClientStream> Connection<'a, B, S> {
             input: BytesMut::new(),
             arrivals: Arrivals::default(),
             bytes: None,
-            bytes_place: Place::default(),
+            bytes_waiter: Waiter::default(),
             waits_for_room: None,
             arriving: None,
             waited: Duration::ZERO,
             awaited: None,
-            request_place: Place::default(),
+            request_waiter: Waiter::default(),
             queue: VecDeque::new(),
             queue_is_full: false,
             queue_had_room: Moment::ZERO,
@@ -207,7 +207,7 @@ impl<'a, B: Backend, S: ClientStream> Connection<'a, B, S> {
             asked_at: context.backend.now(),
             read_at: Moment::ZERO,
             wrote_at: Moment::ZERO,
-            patience: None,
+            timeout: None,
             waiting: None,
         }
     }
@@ -312,7 +312,7 @@ impl<'a, B: Backend, S: ClientStream> Connection<'a, B, S> {
             }
             if !moved {
                 let idle = starting.is_none() && finishing.is_none() && self.queue.is_empty();
-                return self.poll_patience(idle, cx);
+                return self.poll_timeouts(idle, cx);
             }
         }
         // Still busy: others get their turn, and the client what is ready.
@@ -345,7 +345,7 @@ impl<'a, B: Backend, S: ClientStream> Connection<'a, B, S> {
         if others_first || !self.queue.is_empty() {
             let produce = started.is_produce();
             let account = &self.context.budget.waiting_bytes;
-            match account.try_take(Class::Essential, held.waiting_amount(produce)) {
+            match account.try_take(RequestClass::Essential, held.waiting_amount(produce)) {
                 Some(waiting) => {
                     held.waiting = Some(waiting);
                     held.request = None;
@@ -379,7 +379,7 @@ impl<'a, B: Backend, S: ClientStream> Connection<'a, B, S> {
         };
         if self.waiting.is_none() {
             let backend = &self.context.backend;
-            let bounded = self.patience.is_some();
+            let bounded = self.timeout.is_some();
             let peer = self.session.peer.clone();
             let site = Location::caller();
             let waiting = backend.registry().wait_at(backend.now(), kind, what, peer, site, bounded);

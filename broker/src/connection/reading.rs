@@ -14,8 +14,8 @@ use tokio::io::AsyncReadExt;
 use super::frame::{self, Next, SIZE_BYTES};
 use super::{ClientStream, Connection, End};
 use crate::api::{self, Asked, Call};
-use crate::budget::{self, Class, Held, Holds, Place, Share};
-use crate::limits::{READ_BUFFER_BYTES, ROOM_PATIENCE, SMALL_REQUEST_BYTES};
+use crate::budget::{self, Held, Holds, RequestClass, Share, Waiter};
+use crate::limits::{READ_BUFFER_BYTES, ROOM_TIMEOUT, SMALL_REQUEST_BYTES};
 use crate::wire::{RequestHead, WireError, read_head};
 
 impl<B: Backend, S: ClientStream> Connection<'_, B, S> {
@@ -33,7 +33,7 @@ impl<B: Backend, S: ClientStream> Connection<'_, B, S> {
                         false => budget::decoded_bytes(size, self.context.config.server.request_bytes),
                     };
                     ready!(self.poll_bytes(size, amount, cx));
-                    self.bytes_place = Place::default();
+                    self.bytes_waiter = Waiter::default();
                     self.leave_arriving();
                     let request = ready!(self.poll_enter(cx));
                     let mut held = Held { request, bytes: self.bytes.take(), waiting: None };
@@ -48,7 +48,7 @@ impl<B: Backend, S: ClientStream> Connection<'_, B, S> {
                     return Poll::Ready(Ok((head, asked, held)));
                 }
                 // What fits the read buffer is charged when it is whole; of what is larger, what comes as it comes.
-                // What is only announced takes nobody's place.
+                // What is only announced takes nobody's waiter.
                 Next::Partial(size) => {
                     let mut room = READ_BUFFER_BYTES;
                     if size > READ_BUFFER_BYTES {
@@ -86,9 +86,9 @@ impl<B: Backend, S: ClientStream> Connection<'_, B, S> {
     fn poll_bytes(&mut self, size: usize, amount: usize, cx: &Context<'_>) -> Poll<()> {
         let charged = self.bytes.as_ref().map_or(0, Share::amount);
         if charged < amount {
-            let class = if size > SMALL_REQUEST_BYTES { Class::Large } else { self.class() };
+            let class = if size > SMALL_REQUEST_BYTES { RequestClass::Large } else { self.class() };
             let account = &self.context.budget.request_bytes;
-            let Poll::Ready(more) = account.poll_take(&mut self.bytes_place, class, amount - charged, cx)
+            let Poll::Ready(more) = account.poll_take(&mut self.bytes_waiter, class, amount - charged, cx)
             else {
                 return self.wait_for_room();
             };
@@ -111,7 +111,7 @@ impl<B: Backend, S: ClientStream> Connection<'_, B, S> {
         if self.bytes.is_some() {
             self.note_arriving(since, true);
         }
-        let long = now.since(since) >= ROOM_PATIENCE;
+        let long = now.since(since) >= ROOM_TIMEOUT;
         self.context.budget.arriving.make_room(now, long);
         Poll::Pending
     }
@@ -133,14 +133,14 @@ impl<B: Backend, S: ClientStream> Connection<'_, B, S> {
             return Poll::Ready(None);
         }
         let class = self.class();
-        let share = ready!(self.context.budget.requests.poll_take(&mut self.request_place, class, 1, cx));
-        self.request_place = Place::default();
+        let share = ready!(self.context.budget.requests.poll_take(&mut self.request_waiter, class, 1, cx));
+        self.request_waiter = Waiter::default();
         Poll::Ready(Some(share))
     }
 
     /// Produces wait for the disk: whoever asks something else is answered while they stand still.
-    fn class(&self) -> Class {
-        if frame::is_produce(&self.input) { Class::Common } else { Class::Essential }
+    fn class(&self) -> RequestClass {
+        if frame::is_produce(&self.input) { RequestClass::Common } else { RequestClass::Essential }
     }
 
     fn take_frame(&mut self, size: usize) -> BytesMut {

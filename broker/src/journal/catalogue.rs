@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use io_backend::invariants;
 
-use super::machine::{Prepared, Sealed};
+use super::commit_state::{Prepared, Sealed};
 use crate::ids::Lsn;
 use crate::limits;
 

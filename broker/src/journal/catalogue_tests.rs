@@ -2,7 +2,7 @@
 
 #[cfg(test)]
 use super::catalogue::*;
-use super::machine::{Prepared, Sealed};
+use super::commit_state::{Prepared, Sealed};
 use crate::ids::Lsn;
 
 const BYTES: u64 = 4096;

@@ -1,6 +1,6 @@
-//! The commit loop: carries out what the [`Machine`] decides, one group at a time.
+//! The commit loop: carries out what the [`CommitState`] decides, one group at a time.
 //!
-//! A dedicated loop, since a synced write blocks its thread. It sleeps while nothing is in line, commits at
+//! A dedicated loop, since a synced write blocks its thread. It sleeps while nothing is queued, commits at
 //! once when something is, and what arrives meanwhile is the next group. It has no timers unless a linger is configured,
 //! which a full group ends, and no deadlines: the age of its operation in the registry is watched instead.
 
@@ -14,11 +14,11 @@ use io_backend::{Backend, DedicatedDisk, DedicatedFile, DedicatedLoop, Disk, Dis
 use tracing::{debug, error, warn};
 
 use super::EntryKind;
+use super::commit_state::{CommitState, Holds, Placement, WriteOutcome, WriteVerdict};
 use super::files::file_path;
 use super::format::{GROUP_HEADER_BYTES, GroupEncoder, GroupPlace};
-use super::line::{Amount, Submission};
-use super::machine::{Holds, Machine, Outcome, Placement, Verdict};
-use super::queue::{Failure, NextFile, Queue, Work};
+use super::shared::{CommitFailure, JournalShared, NextFile, Work};
+use super::submission_queue::{Amount, Submission};
 use crate::ids::Lsn;
 use crate::metrics::Metrics;
 
@@ -28,8 +28,8 @@ const DESCRIPTOR_RETRY: Duration = Duration::from_millis(100);
 pub struct CommitLoop<B: Backend> {
     pub name: &'static str,
     pub directory: PathBuf,
-    pub queue: Arc<Queue<B>>,
-    pub machine: Machine,
+    pub queue: Arc<JournalShared<B>>,
+    pub machine: CommitState,
     /// What one group may hold, its own header not counted.
     pub group_bound: Amount,
     pub linger: Duration,
@@ -84,8 +84,8 @@ impl<B: Backend> Writer<B> {
         let holds = if group.iter().any(records) { Holds::Records } else { Holds::NoRecords };
         let place = match self.place(bytes, holds).await {
             Ok(place) => place,
-            Err(Failure::Stopped) => {
-                queue.fail(group, Failure::Stopped);
+            Err(CommitFailure::Stopped) => {
+                queue.fail(group, CommitFailure::Stopped);
                 return false;
             }
             Err(failure) => {
@@ -113,7 +113,7 @@ impl<B: Backend> Writer<B> {
             Ok(()) => queue.complete(group, written as u64, self.settings.machine.room()),
             Err(failure) => {
                 queue.fail(group, failure);
-                return failure != Failure::Stopped;
+                return failure != CommitFailure::Stopped;
             }
         }
         if let Some(metrics) = &self.settings.metrics {
@@ -146,8 +146,13 @@ impl<B: Backend> Writer<B> {
         let _ = self.write(&place, encoded, last_lsn).await;
     }
 
-    async fn write(&mut self, place: &GroupPlace, encoded: Vec<u8>, last_lsn: Lsn) -> Result<(), Failure> {
-        let Some(file) = &self.file else { return Err(Failure::Stopped) };
+    async fn write(
+        &mut self,
+        place: &GroupPlace,
+        encoded: Vec<u8>,
+        last_lsn: Lsn,
+    ) -> Result<(), CommitFailure> {
+        let Some(file) = &self.file else { return Err(CommitFailure::Stopped) };
         self.settings.machine.handle_started(encoded.len(), last_lsn);
         let (result, buffer) = file.write_durable(place.position, encoded).await;
         self.buffer = buffer;
@@ -155,32 +160,32 @@ impl<B: Backend> Writer<B> {
             self.buffer = Vec::new();
         }
         let outcome = match &result {
-            Ok(()) => Outcome::Durable,
-            Err(error) if error.is_full() => Outcome::Full,
-            Err(_) => Outcome::Failed,
+            Ok(()) => WriteOutcome::Durable,
+            Err(error) if error.is_full() => WriteOutcome::Full,
+            Err(_) => WriteOutcome::Failed,
         };
         let verdict = self.settings.machine.handle_written(outcome);
         let Err(error) = result else { return Ok(()) };
         self.file = None;
         match verdict {
-            Verdict::MovedOn(sealed) => {
+            WriteVerdict::MovedOn(sealed) => {
                 warn!(
                     journal = self.settings.name,
                     group = place.number,
                     "{error}: the group was not taken; the journal goes on in a new file"
                 );
                 self.settings.queue.sealed(sealed);
-                Err(Failure::MovedOn)
+                Err(CommitFailure::MovedOn)
             }
-            Verdict::Stopped | Verdict::Durable => {
+            WriteVerdict::Stopped | WriteVerdict::Durable => {
                 self.stopped(&error);
-                Err(Failure::Stopped)
+                Err(CommitFailure::Stopped)
             }
         }
     }
 
     /// Where a group of so many bytes goes; opens the file.
-    async fn place(&mut self, bytes: usize, holds: Holds) -> Result<GroupPlace, Failure> {
+    async fn place(&mut self, bytes: usize, holds: Holds) -> Result<GroupPlace, CommitFailure> {
         loop {
             match self.settings.machine.handle_group(bytes, holds) {
                 Placement::Here(place) => {
@@ -201,7 +206,7 @@ impl<B: Backend> Writer<B> {
                                 journal = self.settings.name,
                                 "no room for another journal file: nothing is taken until there is"
                             );
-                            return Err(Failure::NoSpace);
+                            return Err(CommitFailure::NoSpace);
                         }
                     }
                 }
@@ -209,8 +214,8 @@ impl<B: Backend> Writer<B> {
         }
     }
 
-    async fn open(&mut self) -> Result<(), Failure> {
-        let Some(active) = self.settings.machine.active() else { return Err(Failure::Stopped) };
+    async fn open(&mut self) -> Result<(), CommitFailure> {
+        let Some(active) = self.settings.machine.active() else { return Err(CommitFailure::Stopped) };
         let path = file_path(&self.settings.directory, active.file.slot);
         let mut told = false;
         loop {
@@ -233,7 +238,7 @@ impl<B: Backend> Writer<B> {
                 }
                 Err(error) => {
                     self.stopped(&error);
-                    return Err(Failure::Stopped);
+                    return Err(CommitFailure::Stopped);
                 }
             }
         }

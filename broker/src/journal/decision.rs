@@ -63,7 +63,7 @@ impl FileVerdict {
         match self {
             FileVerdict::Use => "its header is sound, and all that it promises is there",
             FileVerdict::Unprepared => {
-                "it is blank from its beginning: its preparation never ended, so it held nothing"
+                "it is blank from its initial: its preparation never ended, so it held nothing"
             }
             FileVerdict::Shortened => "the file is shorter than its header says",
             FileVerdict::HeaderLost => "the file's header is gone, and something is below it",
@@ -77,7 +77,7 @@ impl FileVerdict {
     }
 }
 
-pub fn judge_file(facts: HeaderFacts) -> FileVerdict {
+pub fn classify_file(facts: HeaderFacts) -> FileVerdict {
     match facts {
         HeaderFacts { header: Header::Good, whole: true, .. } => FileVerdict::Use,
         HeaderFacts { header: Header::Good, whole: false, .. } => FileVerdict::Shortened,
@@ -92,7 +92,7 @@ pub fn judge_file(facts: HeaderFacts) -> FileVerdict {
 
 /// Where the sound groups of a file end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Spot {
+pub enum TailState {
     /// No room for another group.
     FileEnd,
     /// No group of this life, and as far as can be told nothing of one.
@@ -109,7 +109,7 @@ pub enum Spot {
 
 /// What comes after that place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Later {
+pub enum LaterEvidence {
     Nothing,
     /// A group further on in the same file.
     SameFile,
@@ -123,7 +123,7 @@ pub enum Later {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EndVerdict {
+pub enum TailVerdict {
     /// The journal ends here.
     End,
     /// The journal ends here; what follows is a group that was being written, and is wiped.
@@ -147,60 +147,62 @@ pub enum Corruption {
 /// A row of the second table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct End {
-    pub verdict: EndVerdict,
+    pub verdict: TailVerdict,
     /// Why that follows from what was found.
     pub cause: &'static str,
 }
 
-pub fn judge_end(spot: Spot, later: Later) -> End {
-    use EndVerdict::*;
+pub fn classify_tail(spot: TailState, later: LaterEvidence) -> End {
+    use TailVerdict::*;
     let (verdict, cause) = match (spot, later) {
-        (Spot::UnknownKind, _) => (
+        (TailState::UnknownKind, _) => (
             Corrupt(Corruption::UnknownEntryKind),
             "an entry is sound, but of a kind that this version does not know",
         ),
-        (Spot::OutOfOrder, _) => (
+        (TailState::OutOfOrder, _) => (
             Corrupt(Corruption::GroupOutOfOrder),
             "a group of entries is sound and does not follow the one before it",
         ),
-        (Spot::FileEnd, Later::Nothing) => (End, "the file is full, and nothing was written after it"),
-        (Spot::Blank, Later::Nothing) => {
+        (TailState::FileEnd, LaterEvidence::Nothing) => {
+            (End, "the file is full, and nothing was written after it")
+        }
+        (TailState::Blank, LaterEvidence::Nothing) => {
             (End, "the file is blank from here on, and nothing was written after it")
         }
-        (Spot::Debris, Later::Nothing) => (
+        (TailState::Debris, LaterEvidence::Nothing) => (
             CutTornTail,
             "bytes without a group's header stand at the very end: the group was being written, so it was never \
              acknowledged",
         ),
-        (Spot::TornGroup, Later::Nothing) => (
+        (TailState::TornGroup, LaterEvidence::Nothing) => (
             CutTornTail,
             "the very last group is damaged: it was being written, so it was never acknowledged",
         ),
-        (Spot::TornGroup, Later::SameFile) => (
+        (TailState::TornGroup, LaterEvidence::SameFile) => (
             Corrupt(Corruption::DamagedGroup),
             "a group of entries is damaged, and a later one in the same file proves that it was synced",
         ),
-        (Spot::TornGroup, Later::ProvesMore) => (
+        (TailState::TornGroup, LaterEvidence::ProvesMore) => (
             Corrupt(Corruption::DamagedGroup),
             "a group of entries is damaged, and one in a later file proves that it was synced",
         ),
-        (_, Later::SameFile) => (
+        (_, LaterEvidence::SameFile) => (
             Corrupt(Corruption::MissingGroup),
             "a group of entries is missing, and a later one in the same file proves that it was synced",
         ),
-        (_, Later::ProvesMore) => (
+        (_, LaterEvidence::ProvesMore) => (
             Corrupt(Corruption::MissingGroup),
             "a group of entries is missing, and one in a later file proves that it was synced",
         ),
-        (Spot::FileEnd | Spot::Blank, Later::ProvesThis) => {
+        (TailState::FileEnd | TailState::Blank, LaterEvidence::ProvesThis) => {
             (NextFile, "the journal goes on in a later file exactly where this one ends")
         }
         // A file is given up when a write to it fails: whatever the last one left is not needed.
-        (_, Later::ProvesThis) => (
+        (_, LaterEvidence::ProvesThis) => (
             NextFile,
             "the journal goes on in a later file exactly there: what this one has behind it had failed",
         ),
-        (_, Later::ProvesLess) => (
+        (_, LaterEvidence::ProvesLess) => (
             DropFailedGroups,
             "a later file was begun when less was durable: what exceeds that had failed, and was said to have",
         ),

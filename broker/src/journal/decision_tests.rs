@@ -6,10 +6,21 @@ use super::decision::*;
 const HEADERS: [Header; 6] =
     [Header::Good, Header::Other, Header::Zero, Header::Foreign, Header::Newer, Header::Damaged];
 
-const SPOTS: [Spot; 6] =
-    [Spot::FileEnd, Spot::Blank, Spot::Debris, Spot::TornGroup, Spot::OutOfOrder, Spot::UnknownKind];
-const LATERS: [Later; 5] =
-    [Later::Nothing, Later::SameFile, Later::ProvesMore, Later::ProvesThis, Later::ProvesLess];
+const SPOTS: [TailState; 6] = [
+    TailState::FileEnd,
+    TailState::Blank,
+    TailState::Debris,
+    TailState::TornGroup,
+    TailState::OutOfOrder,
+    TailState::UnknownKind,
+];
+const LATERS: [LaterEvidence; 5] = [
+    LaterEvidence::Nothing,
+    LaterEvidence::SameFile,
+    LaterEvidence::ProvesMore,
+    LaterEvidence::ProvesThis,
+    LaterEvidence::ProvesLess,
+];
 
 #[test]
 fn each_file_is_judged_by_its_header() {
@@ -26,7 +37,7 @@ fn each_file_is_judged_by_its_header() {
     assert_eq!(table.map(|(header, _)| header), HEADERS);
     for (header, expected) in table {
         let found = [(true, false), (true, true), (false, false), (false, true)]
-            .map(|(whole, body)| judge_file(HeaderFacts { header, whole, body }));
+            .map(|(whole, body)| classify_file(HeaderFacts { header, whole, body }));
         assert_eq!(found, expected, "{header:?}");
     }
 }
@@ -34,20 +45,20 @@ fn each_file_is_judged_by_its_header() {
 #[test]
 fn each_end_of_a_file_is_judged_by_what_comes_later() {
     use Corruption::*;
-    use EndVerdict::*;
+    use TailVerdict::*;
     let missing = Corrupt(MissingGroup);
     let damaged = Corrupt(DamagedGroup);
     // One line for each place where the sound groups end, one column for each of `LATERS`.
     let table = [
-        (Spot::FileEnd, [End, missing, missing, NextFile, DropFailedGroups]),
-        (Spot::Blank, [End, missing, missing, NextFile, DropFailedGroups]),
-        (Spot::Debris, [CutTornTail, missing, missing, NextFile, DropFailedGroups]),
-        (Spot::TornGroup, [CutTornTail, damaged, damaged, NextFile, DropFailedGroups]),
-        (Spot::OutOfOrder, [Corrupt(GroupOutOfOrder); 5]),
-        (Spot::UnknownKind, [Corrupt(UnknownEntryKind); 5]),
+        (TailState::FileEnd, [End, missing, missing, NextFile, DropFailedGroups]),
+        (TailState::Blank, [End, missing, missing, NextFile, DropFailedGroups]),
+        (TailState::Debris, [CutTornTail, missing, missing, NextFile, DropFailedGroups]),
+        (TailState::TornGroup, [CutTornTail, damaged, damaged, NextFile, DropFailedGroups]),
+        (TailState::OutOfOrder, [Corrupt(GroupOutOfOrder); 5]),
+        (TailState::UnknownKind, [Corrupt(UnknownEntryKind); 5]),
     ];
     for (spot, expected) in table {
-        let found = LATERS.map(|later| judge_end(spot, later).verdict);
+        let found = LATERS.map(|later| classify_tail(spot, later).verdict);
         assert_eq!(found, expected, "{spot:?}");
     }
 }
@@ -55,9 +66,14 @@ fn each_end_of_a_file_is_judged_by_what_comes_later() {
 #[test]
 fn only_the_very_end_is_ever_cut() {
     for spot in SPOTS {
-        for later in [Later::SameFile, Later::ProvesMore, Later::ProvesThis, Later::ProvesLess] {
-            assert_ne!(judge_end(spot, later).verdict, EndVerdict::CutTornTail);
-            assert_ne!(judge_end(spot, later).verdict, EndVerdict::End);
+        for later in [
+            LaterEvidence::SameFile,
+            LaterEvidence::ProvesMore,
+            LaterEvidence::ProvesThis,
+            LaterEvidence::ProvesLess,
+        ] {
+            assert_ne!(classify_tail(spot, later).verdict, TailVerdict::CutTornTail);
+            assert_ne!(classify_tail(spot, later).verdict, TailVerdict::End);
         }
     }
 }
@@ -67,7 +83,7 @@ fn only_the_very_end_is_ever_cut() {
 fn each_row_says_its_cause() {
     let mut causes: Vec<(&str, Vec<String>)> = Vec::new();
     for (spot, later) in SPOTS.iter().flat_map(|spot| LATERS.map(|later| (*spot, later))) {
-        let End { cause, .. } = judge_end(spot, later);
+        let End { cause, .. } = classify_tail(spot, later);
         let row = format!("{spot:?}/{later:?}");
         match causes.iter_mut().find(|(known, _)| *known == cause) {
             Some((_, rows)) => rows.push(row),
@@ -105,7 +121,7 @@ fn each_row_says_its_cause() {
     let told: Vec<String> = files.iter().map(|verdict| format!("{verdict:?}: {}", verdict.cause())).collect();
     let expected = [
         "Use: its header is sound, and all that it promises is there",
-        "Unprepared: it is blank from its beginning: its preparation never ended, so it held nothing",
+        "Unprepared: it is blank from its initial: its preparation never ended, so it held nothing",
         "Shortened: the file is shorter than its header says",
         "HeaderLost: the file's header is gone, and something is below it",
         "HeaderDamaged: the file's header is damaged",

@@ -14,9 +14,9 @@ use io_backend::{Backend, Deadline, Disk, DiskError, File, OpenHow};
 use tracing::warn;
 
 use super::catalogue::{FileWork, Plan};
+use super::commit_state::Prepared;
 use super::format::{FileHeader, HEADER_BYTES, HeaderBlock, decode_header, encode_header};
-use super::machine::Prepared;
-use super::queue::Queue;
+use super::shared::JournalShared;
 use crate::ids::Lsn;
 
 /// Zeros are written, and synced, in pieces of this size: a large sync would hold up the commits beside it.
@@ -37,24 +37,24 @@ pub fn slot_of(name: &str) -> Option<u32> {
 
 /// Whose files, and where.
 #[derive(Clone)]
-pub struct Place<B: Backend> {
+pub struct JournalDir<B: Backend> {
     pub backend: B,
     pub directory: PathBuf,
     /// As in the headers.
     pub name: [u8; 16],
     /// Bound on each operation, where somebody waits for it.
-    pub patience: Option<Duration>,
+    pub operation_timeout: Option<Duration>,
 }
 
-impl<B: Backend> Place<B> {
+impl<B: Backend> JournalDir<B> {
     /// Commits wait for what happens here, so that nothing else may take its room.
     pub fn disk(&self) -> B::Disk {
         self.backend.disk().preparing()
     }
 
     pub fn deadline(&self) -> Deadline {
-        match self.patience {
-            Some(patience) => Deadline::after(&self.backend, patience),
+        match self.operation_timeout {
+            Some(operation_timeout) => Deadline::after(&self.backend, operation_timeout),
             None => Deadline::Unbounded(
                 "nobody waits for a file prepared ahead; a second try beside a stuck one would double the harm",
             ),
@@ -134,37 +134,37 @@ impl<B: Backend> Place<B> {
 }
 
 /// The task `journal-files`: does one thing after the other, until the journal ends.
-pub async fn keep_prepared<B: Backend>(place: Place<B>, queue: Arc<Queue<B>>) {
+pub async fn keep_prepared<B: Backend>(dir: JournalDir<B>, queue: Arc<JournalShared<B>>) {
     while let Some(work) = queue.file_work().await {
         let outcome = match work {
             FileWork::Create(plan) => {
-                let made = place.create(&plan, queue.next_lsn(), || !queue.has_ended()).await;
+                let made = dir.create(&plan, queue.next_lsn(), || !queue.has_ended()).await;
                 if made.is_err() {
                     // Whatever part of it is there takes room. Should it stay: without a header it is nothing.
-                    let _ = place.remove(plan.slot).await;
+                    let _ = dir.remove(plan.slot).await;
                 }
                 made.map(|made| made.into_iter().for_each(|file| queue.prepared(file, &plan)))
             }
             FileWork::Recycle { plan, .. } => {
-                let made = place.recycle(&plan, queue.next_lsn()).await;
+                let made = dir.recycle(&plan, queue.next_lsn()).await;
                 made.map(|file| queue.prepared(file, &plan))
             }
             FileWork::Remove(file) => {
                 // One that is not removed now is met again at the next start.
                 queue.removed(file);
-                place.remove(file.slot).await
+                dir.remove(file.slot).await
             }
         };
         if let Err(error) = outcome {
             warn!("{error}: preparing a journal file failed; next try in {RETRY_AFTER:?}");
             queue.preparation_failed(work, error.is_full());
-            pause(&place.backend, &queue).await;
+            pause(&dir.backend, &queue).await;
         }
     }
     queue.files_ended();
 }
 
 /// Waits a while, or until the journal ends.
-async fn pause<B: Backend>(backend: &B, queue: &Queue<B>) {
+async fn pause<B: Backend>(backend: &B, queue: &JournalShared<B>) {
     let _ = queue.until_ended(Deadline::after(backend, RETRY_AFTER)).await;
 }

@@ -12,13 +12,13 @@ use io_backend::time::TimedOut;
 use io_backend::{Backend, Deadline, WaitKind};
 
 use super::format::entry_bytes;
-use super::line::Amount;
-use super::queue::{Queue, State, remember, wake};
+use super::shared::{JournalShared, State, remember, wake};
+use super::submission_queue::Amount;
 use super::{Journal, JournalEntry, JournalStatus, SubmitError};
 use crate::ids::{Lsn, PartitionId};
 
-/// Dropping it ends the journal once what is in line is written.
-pub struct Handle<B: Backend>(pub Arc<Queue<B>>);
+/// Dropping it ends the journal once what is queued is written.
+pub struct Handle<B: Backend>(pub Arc<JournalShared<B>>);
 
 impl<B: Backend> Drop for Handle<B> {
     fn drop(&mut self) {
@@ -61,7 +61,7 @@ impl<B: Backend> Journal for Handle<B> {
     }
 
     #[track_caller]
-    fn room(
+    fn wait_for_capacity(
         &self,
         partition: PartitionId,
         bytes: usize,
@@ -79,8 +79,8 @@ impl<B: Backend> Journal for Handle<B> {
             let takes_none = records && (state.disk_full || state.refuses(true).is_some());
             let refuses = state.closing || state.failed || takes_none;
             let held_up = state.refuses(records).is_some() || (records && state.holds_too_much());
-            let wanted = state.line.at_most(wanted);
-            let admits = state.line.admit_one(partition, wanted).is_ok() && !held_up;
+            let wanted = state.submissions.at_most(wanted);
+            let admits = state.submissions.admit_one(partition, wanted).is_ok() && !held_up;
             if !refuses && !admits {
                 remember(&mut state.room, cx);
             }
@@ -104,7 +104,7 @@ impl<B: Backend> Journal for Handle<B> {
 
     fn status(&self) -> JournalStatus {
         let state = self.0.state();
-        let held = state.line.held();
+        let held = state.submissions.held();
         JournalStatus {
             durable: state.durable,
             submitted: Lsn(state.next_lsn.0 - 1),

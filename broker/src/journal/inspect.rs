@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use io_backend::Backend;
 
 use super::JournalOpenError;
-use super::decision::Spot;
-use super::files::Place;
+use super::decision::TailState;
+use super::files::JournalDir;
 use super::format::journal_name;
 use super::scan::{ScannedFile, list, scan};
 use crate::ids::Lsn;
@@ -42,10 +42,10 @@ impl<B: Backend> From<(ScannedFile<B>, bool)> for FileSummary {
     fn from((file, released): (ScannedFile<B>, bool)) -> FileSummary {
         let entries = || file.groups.iter().flat_map(|(_, entries)| entries);
         let remark = match (file.spot, file.later.is_some()) {
-            (Spot::FileEnd | Spot::Blank, false) => None,
-            (Spot::Debris | Spot::TornGroup, false) => Some("then a group that is not whole"),
-            (Spot::OutOfOrder, _) => Some("then a group out of order"),
-            (Spot::UnknownKind, _) => Some("then an entry of an unknown kind"),
+            (TailState::FileEnd | TailState::Blank, false) => None,
+            (TailState::Debris | TailState::TornGroup, false) => Some("then a group that is not whole"),
+            (TailState::OutOfOrder, _) => Some("then a group out of order"),
+            (TailState::UnknownKind, _) => Some("then an entry of an unknown kind"),
             (_, true) => Some("then damage, with a sound group behind it"),
         };
         FileSummary {
@@ -90,18 +90,18 @@ pub async fn inspect<B: Backend>(
     directory: PathBuf,
     name: &str,
 ) -> Result<Vec<FileSummary>, JournalOpenError> {
-    let place = Place {
+    let dir = JournalDir {
         backend: backend.clone(),
         directory,
         name: journal_name(name),
-        patience: Some(limits::START_DISK_DEADLINE),
+        operation_timeout: Some(limits::START_DISK_DEADLINE),
     };
-    let listed = list(&place).await?;
+    let listed = list(&dir).await?;
     let oldest = listed.files.iter().map(|file| file.header.oldest_sequence).max().unwrap_or(0);
     let mut summaries = Vec::with_capacity(listed.files.len());
     for file in listed.files {
         let released = file.header.sequence < oldest;
-        summaries.push(FileSummary::from((scan(&place, file).await?, released)));
+        summaries.push(FileSummary::from((scan(&dir, file).await?, released)));
     }
     Ok(summaries)
 }

@@ -3,11 +3,11 @@
 
 mod format;
 mod decision;
-mod line;
-mod machine;
+mod submission_queue;
+mod commit_state;
 mod catalogue;
 mod stream;
-mod queue;
+mod shared;
 mod files;
 mod commit;
 mod handle;
@@ -26,9 +26,9 @@ pub(crate) mod fake;
 #[cfg(test)]
 mod format_tests;
 #[cfg(test)]
-mod line_tests;
+mod submission_queue_tests;
 #[cfg(test)]
-mod machine_tests;
+mod commit_state_tests;
 #[cfg(test)]
 mod open_tests;
 #[cfg(test)]
@@ -182,9 +182,9 @@ pub enum NoFile {
     NoDescriptor,
 }
 
-/// The one door to a journal.
+/// The one handle of a journal.
 pub trait Journal: Send + Sync + 'static {
-    /// Puts entries in line, in order and without waiting, and returns the LSN of the last. `progress` is
+    /// Queues entries, in order and without waiting, and returns the LSN of the last. `progress` is
     /// moved to it once it is durable, or told that it failed.
     ///
     /// # Errors
@@ -192,7 +192,7 @@ pub trait Journal: Send + Sync + 'static {
     /// A [`SubmitError`] for all of them: nothing of the submission was or will be written.
     fn submit(&self, entries: Vec<JournalEntry>, progress: &Arc<Progress>) -> Result<Lsn, SubmitError>;
     /// Waits until the queue has room for `bytes` more of this partition.
-    fn room(
+    fn wait_for_capacity(
         &self,
         partition: PartitionId,
         bytes: usize,
@@ -209,7 +209,7 @@ pub trait Journal: Send + Sync + 'static {
     /// What the stall watchdog has found: [`SubmitError::Stalled`], and nothing is taken; [`SubmitError::NoRoom`], and no
     /// records are. Who waits with records for room is told at once, and holds no memory any longer.
     fn set_refusing(&self, why: Option<SubmitError>);
-    /// Waits until something is in line or in flight, or nothing is taken; for the stall watchdog, which sleeps
+    /// Waits until something is queued or in flight, or nothing is taken; for the stall watchdog, which sleeps
     /// while the journal is idle.
     fn until_busy(&self, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>>;
     /// Waits until more than `bytes` are unreleased, or until what can be released is wanted, for the disk is full.
@@ -284,7 +284,7 @@ pub enum JournalOpenError {
     Corrupt {
         /// The file.
         path: PathBuf,
-        /// Where in it, in bytes from its beginning.
+        /// Where in it, in bytes from its initial.
         position: u64,
         /// What is wrong with it.
         what: String,

@@ -7,16 +7,16 @@ use io_backend::{Backend, Disk, DiskError, File, OpenHow, TaskName};
 
 use super::catalogue::{Catalogue, FileWork};
 use super::commit::CommitLoop;
-use super::files::{self, Place};
+use super::commit_state::{Active, CommitState, FailurePolicy, Prepared, ResumePoint, kept_back};
+use super::files::{self, JournalDir};
 use super::format::{
     ENTRY_HEADER_BYTES, GROUP_HEADER_BYTES, GroupEncoder, HEADER_BYTES, PAGE_BYTES, group_bytes_max,
     journal_name,
 };
 use super::handle::Handle;
-use super::line::Amount;
-use super::machine::{Active, AfterFailure, Machine, Prepared, StartAt, kept_back};
-use super::queue::{Beginning, Queue};
 use super::recovery::{self, LSN_GAP};
+use super::shared::{InitialState, JournalShared};
+use super::submission_queue::Amount;
 use super::{
     COMMIT_TASK, FILES_TASK, JournalContext, JournalOpenError, JournalSettings, OpenedJournal, RAFT,
 };
@@ -37,26 +37,26 @@ pub fn open<B: Backend>(
 
 async fn opened<B: Backend>(context: JournalContext<B>) -> Result<OpenedJournal, JournalOpenError> {
     let JournalContext { backend, name, directory, settings, metrics } = context;
-    let place = Place {
+    let dir = JournalDir {
         backend: backend.clone(),
         directory: directory.clone(),
         name: journal_name(name),
-        patience: Some(limits::START_DISK_DEADLINE),
+        operation_timeout: Some(limits::START_DISK_DEADLINE),
     };
-    backend.disk().create_dir_all(&directory, place.deadline()).await?;
+    backend.disk().create_dir_all(&directory, dir.deadline()).await?;
     if let Some(parent) = directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        backend.disk().sync_dir(parent, place.deadline()).await?;
+        backend.disk().sync_dir(parent, dir.deadline()).await?;
     }
-    let recovered = recovery::recover(&place).await?;
+    let recovered = recovery::recover(&dir).await?;
     let bounds = Bounds::of(&settings);
     let mut catalogue = Catalogue::new(bounds.file_bytes, recovered.found);
-    let start = begin(&place, &mut catalogue, recovered.start, recovered.given_out).await?;
-    let after_failure = if name == RAFT { AfterFailure::Stop } else { AfterFailure::MoveOn };
+    let start = begin(&dir, &mut catalogue, recovered.start, recovered.given_out).await?;
+    let failure_policy = if name == RAFT { FailurePolicy::Stop } else { FailurePolicy::MoveOn };
     let metrics = (name != RAFT).then_some(metrics);
-    let beginning = Beginning {
+    let initial = InitialState {
         name,
         directory: directory.to_string_lossy().into(),
-        bound: bounds.line,
+        bound: bounds.submissions,
         payload_bytes_max: bounds.payload_bytes,
         given_out: recovered.given_out,
         last_entry: recovered.entries.last().map_or(Lsn(0), |entry| entry.lsn),
@@ -66,8 +66,8 @@ async fn opened<B: Backend>(context: JournalContext<B>) -> Result<OpenedJournal,
         kept_back: kept_back(bounds.file_bytes),
         holds_on: name == RAFT,
     };
-    let machine = Machine::new(after_failure, start);
-    let queue = Queue::new(backend.clone(), beginning, metrics.clone());
+    let machine = CommitState::new(failure_policy, start);
+    let queue = JournalShared::new(backend.clone(), initial, metrics.clone());
     let commit_loop = CommitLoop {
         name,
         directory,
@@ -78,7 +78,7 @@ async fn opened<B: Backend>(context: JournalContext<B>) -> Result<OpenedJournal,
         metrics,
     };
     backend.spawn_dedicated(TaskName::of(COMMIT_TASK, name), commit_loop);
-    let unhurried = Place { patience: None, ..place };
+    let unhurried = JournalDir { operation_timeout: None, ..dir };
     backend.spawn(TaskName::of(FILES_TASK, name), files::keep_prepared(unhurried, queue.clone()));
     Ok(OpenedJournal {
         journal: Arc::new(Handle(queue)),
@@ -90,11 +90,11 @@ async fn opened<B: Backend>(context: JournalContext<B>) -> Result<OpenedJournal,
 /// Writes the group that records this start. It proves that what recovery found is durable, settles what it
 /// did not find, and covers all LSNs that may have been given out before, so that none is given out twice.
 async fn begin<B: Backend>(
-    place: &Place<B>,
+    dir: &JournalDir<B>,
     catalogue: &mut Catalogue,
-    mut start: StartAt,
+    mut start: ResumePoint,
     given_out: Lsn,
-) -> Result<StartAt, DiskError> {
+) -> Result<ResumePoint, DiskError> {
     if let Some(Active { file, position }) = start.active
         && position + PAGE_BYTES as u64 > file.file_bytes
     {
@@ -104,7 +104,7 @@ async fn begin<B: Backend>(
     let active = match start.active {
         Some(active) => active,
         None => {
-            let file = first_file(place, catalogue, Lsn(given_out.0 + 1)).await?;
+            let file = first_file(dir, catalogue, Lsn(given_out.0 + 1)).await?;
             Active { file, position: HEADER_BYTES as u64 }
         }
     };
@@ -117,11 +117,11 @@ async fn begin<B: Backend>(
     encoder.cover(given_out);
     let group = encoder.finish(&start.place(&active));
     let position = active.position + group.len() as u64;
-    let path = files::file_path(&place.directory, active.file.slot);
-    let file = place.disk().open(&path, OpenHow::Existing, place.deadline()).await?;
-    file.write_at(active.position, group.into(), place.deadline()).await?;
-    file.sync(place.deadline()).await?;
-    Ok(StartAt {
+    let path = files::file_path(&dir.directory, active.file.slot);
+    let file = dir.disk().open(&path, OpenHow::Existing, dir.deadline()).await?;
+    file.write_at(active.position, group.into(), dir.deadline()).await?;
+    file.sync(dir.deadline()).await?;
+    Ok(ResumePoint {
         active: Some(Active { position, ..active }),
         next_number: start.next_number.max(1) + 1,
         durable: given_out,
@@ -131,7 +131,7 @@ async fn begin<B: Backend>(
 
 /// The file to begin with: the spare that is there, or one made now.
 async fn first_file<B: Backend>(
-    place: &Place<B>,
+    dir: &JournalDir<B>,
     catalogue: &mut Catalogue,
     next_lsn: Lsn,
 ) -> Result<Prepared, DiskError> {
@@ -141,12 +141,12 @@ async fn first_file<B: Backend>(
         }
         match catalogue.next_work() {
             Some(FileWork::Create(plan)) => {
-                if let Some(file) = place.create(&plan, next_lsn, || true).await? {
+                if let Some(file) = dir.create(&plan, next_lsn, || true).await? {
                     catalogue.handle_prepared(file, &plan);
                 }
             }
             Some(FileWork::Recycle { plan, .. }) => {
-                catalogue.handle_prepared(place.recycle(&plan, next_lsn).await?, &plan);
+                catalogue.handle_prepared(dir.recycle(&plan, next_lsn).await?, &plan);
             }
             Some(FileWork::Remove(_)) | None => unreachable!("without a spare, preparing one comes first"),
         }
@@ -159,7 +159,7 @@ pub struct Bounds {
     pub file_bytes: u64,
     /// Largest payload of an entry: with its frame it fits an empty file and an empty queue.
     pub payload_bytes: usize,
-    pub line: Amount,
+    pub submissions: Amount,
     /// What a group may hold without its header. It fits an empty file.
     pub group: Amount,
 }
@@ -172,7 +172,10 @@ impl Bounds {
         Bounds {
             file_bytes: settings.file_bytes as u64,
             payload_bytes: entry.saturating_sub(ENTRY_HEADER_BYTES),
-            line: Amount { entries: settings.queue_entries.min(entries_max), bytes: settings.queue_bytes },
+            submissions: Amount {
+                entries: settings.queue_entries.min(entries_max),
+                bytes: settings.queue_bytes,
+            },
             group: Amount {
                 entries: settings.group_entries.clamp(1, entries_max),
                 bytes: settings.group_bytes.min(room),

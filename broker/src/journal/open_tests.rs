@@ -15,8 +15,11 @@ fn relations_hold(settings: &JournalSettings, largest_payload: usize) {
     assert!(bounds.payload_bytes >= largest_payload, "{} are taken", bounds.payload_bytes);
     assert!(fits_a_file(entry_bytes(bounds.payload_bytes)), "the largest entry fits a file");
     assert!(fits_a_file(bounds.group.bytes), "the largest group fits a file");
-    assert!(entry_bytes(bounds.payload_bytes) <= bounds.line.bytes, "the largest entry fits the queue");
-    let given_out = bounds.line.entries + bounds.group.entries;
+    assert!(
+        entry_bytes(bounds.payload_bytes) <= bounds.submissions.bytes,
+        "the largest entry fits the queue"
+    );
+    let given_out = bounds.submissions.entries + bounds.group.entries;
     assert!(2 * (given_out as u64) < LSN_GAP, "a start skips more LSNs than can be lost without a trace");
 }
 

@@ -11,10 +11,10 @@ use bytes::Bytes;
 use io_backend::{Backend, Disk, DiskError, File};
 
 use super::catalogue::Found;
-use super::decision::{self, Corruption, EndVerdict, Later};
-use super::files::{Place, file_path};
+use super::commit_state::{Active, Prepared, ResumePoint, Sealed};
+use super::decision::{self, Corruption, LaterEvidence, TailVerdict};
+use super::files::{JournalDir, file_path};
 use super::format::{HEADER_BYTES, PAGE_BYTES};
-use super::machine::{Active, Prepared, Sealed, StartAt};
 use super::scan::{ADVICE, FileOf, FoundFile, ScannedFile, WINDOW_BYTES, list, scan};
 use super::{JournalOpenError, RecoveredEntry};
 use crate::ids::Lsn;
@@ -28,44 +28,44 @@ pub struct Recovered {
     pub torn_tail: Option<String>,
     /// LSNs up to here may have been given out; this start gives out later ones.
     pub given_out: Lsn,
-    pub start: StartAt,
+    pub start: ResumePoint,
     pub found: Found,
     /// First LSN and bytes of each file with groups.
     pub unreleased: Vec<(Lsn, u64)>,
 }
 
-pub async fn recover<B: Backend>(place: &Place<B>) -> Result<Recovered, JournalOpenError> {
-    let mut listed = list(place).await?;
+pub async fn recover<B: Backend>(dir: &JournalDir<B>) -> Result<Recovered, JournalOpenError> {
+    let mut listed = list(dir).await?;
     let oldest = listed.files.iter().map(|file| file.header.oldest_sequence).max().unwrap_or(0);
     let needed = listed.files.iter().position(|file| file.header.sequence >= oldest);
     let current = listed.files.split_off(needed.unwrap_or(listed.files.len()));
     let mut scanned = Vec::with_capacity(current.len());
     for file in current {
-        scanned.push(scan(place, file).await?);
+        scanned.push(scan(dir, file).await?);
     }
-    let leftovers = drop_leftovers(place, &mut scanned)?;
-    check_sequence(place, oldest, &scanned)?;
-    let ending = judge(place, &mut scanned, oldest)?;
+    let leftovers = drop_leftovers(dir, &mut scanned)?;
+    check_sequence(dir, oldest, &scanned)?;
+    let ending = judge(dir, &mut scanned, oldest)?;
 
     // From here on the journal is known to be sound, and files are changed.
     for slot in listed.unprepared.into_iter().chain(leftovers) {
-        place.remove(slot).await?;
+        dir.remove(slot).await?;
     }
     let torn_tail = match ending {
-        Some(last) => mend(place, &scanned[..=last]).await?,
+        Some(last) => repair_tail(dir, &scanned[..=last]).await?,
         None => None,
     };
     for file in scanned.iter().filter(|file| !file.has_traces()) {
-        rewrite(place, &file.found.file, 0, HEADER_BYTES).await?;
+        rewrite(dir, &file.found.file, 0, HEADER_BYTES).await?;
     }
-    place.backend.disk().sync_dir(&place.directory, place.deadline()).await?;
+    dir.backend.disk().sync_dir(&dir.directory, dir.deadline()).await?;
     Ok(summarise(listed.last_slot, listed.files, scanned, ending, oldest, torn_tail))
 }
 
 /// A preparation that failed may have left its header in one file and been done again in another: the
 /// file without a trace of a group is the leftover.
 fn drop_leftovers<B: Backend>(
-    place: &Place<B>,
+    dir: &JournalDir<B>,
     scanned: &mut Vec<ScannedFile<B>>,
 ) -> Result<Vec<u32>, JournalOpenError> {
     let mut leftovers = Vec::new();
@@ -78,7 +78,7 @@ fn drop_leftovers<B: Backend>(
         } else if !scanned[at - 1].has_traces() {
             leftovers.push(scanned.remove(at - 1).found.slot);
         } else {
-            let other = file_path(&place.directory, scanned[at - 1].found.slot);
+            let other = file_path(&dir.directory, scanned[at - 1].found.slot);
             return Err(JournalOpenError::Corrupt {
                 path: scanned[at].found.path.clone(),
                 position: 0,
@@ -91,14 +91,14 @@ fn drop_leftovers<B: Backend>(
 }
 
 fn check_sequence<B: Backend>(
-    place: &Place<B>,
+    dir: &JournalDir<B>,
     oldest: u64,
     scanned: &[ScannedFile<B>],
 ) -> Result<(), JournalOpenError> {
     for (expected, file) in (oldest..).zip(scanned) {
         if file.sequence() != expected {
             return Err(JournalOpenError::Corrupt {
-                path: place.directory.clone(),
+                path: dir.directory.clone(),
                 position: 0,
                 what: format!(
                     "the file number {expected} of the journal is missing (number {} is {})",
@@ -115,7 +115,7 @@ fn check_sequence<B: Backend>(
 /// Judges the end of every file, drops the groups that failed, and returns the file that the
 /// journal ends in: the last one with a trace of a group.
 fn judge<B: Backend>(
-    place: &Place<B>,
+    dir: &JournalDir<B>,
     scanned: &mut [ScannedFile<B>],
     oldest: u64,
 ) -> Result<Option<usize>, JournalOpenError> {
@@ -129,12 +129,12 @@ fn judge<B: Backend>(
             && first.number != expected
         {
             let cause = "the first group of the file does not follow the last one of the file before it";
-            return Err(corrupt(place, file, HEADER_BYTES as u64, Corruption::GroupOutOfOrder, cause));
+            return Err(corrupt(dir, file, HEADER_BYTES as u64, Corruption::GroupOutOfOrder, cause));
         }
         let sound = |file: &ScannedFile<B>| file.groups.last().map(|(header, _)| header.last_lsn);
         let later = match (file.later, next) {
-            (Some(_), _) => Later::SameFile,
-            (None, None) => Later::Nothing,
+            (Some(_), _) => LaterEvidence::SameFile,
+            (None, None) => LaterEvidence::Nothing,
             (None, Some(next)) => {
                 let before = file.groups.len();
                 file.groups.retain(|(header, _)| header.last_lsn <= next.durable_up_to);
@@ -142,17 +142,17 @@ fn judge<B: Backend>(
                 let unknown = if next.previous_file < oldest { next.durable_up_to } else { Lsn(0) };
                 let kept = sound(file).or(durable).unwrap_or(unknown);
                 match kept < next.durable_up_to {
-                    true => Later::ProvesMore,
-                    false if file.groups.len() < before => Later::ProvesLess,
-                    false => Later::ProvesThis,
+                    true => LaterEvidence::ProvesMore,
+                    false if file.groups.len() < before => LaterEvidence::ProvesLess,
+                    false => LaterEvidence::ProvesThis,
                 }
             }
         };
         durable = sound(file).or(durable);
         number = file.groups.last().map(|(header, _)| header.number + 1).or(number);
-        let decision::End { verdict, cause } = decision::judge_end(file.spot, later);
-        if let EndVerdict::Corrupt(corruption) = verdict {
-            return Err(corrupt(place, file, file.end, corruption, cause));
+        let decision::End { verdict, cause } = decision::classify_tail(file.spot, later);
+        if let TailVerdict::Corrupt(corruption) = verdict {
+            return Err(corrupt(dir, file, file.end, corruption, cause));
         }
         file.verdict = Some(verdict);
     }
@@ -160,7 +160,7 @@ fn judge<B: Backend>(
 }
 
 fn corrupt<B: Backend>(
-    place: &Place<B>,
+    dir: &JournalDir<B>,
     file: &ScannedFile<B>,
     position: u64,
     corruption: Corruption,
@@ -171,7 +171,7 @@ fn corrupt<B: Backend>(
         _ => ADVICE,
     };
     JournalOpenError::Corrupt {
-        path: file_path(&place.directory, file.found.slot),
+        path: file_path(&dir.directory, file.found.slot),
         position,
         what: cause.to_owned(),
         advice: advice.into(),
@@ -179,14 +179,17 @@ fn corrupt<B: Backend>(
 }
 
 /// Makes the last group durable and wipes a torn tail. `scanned` ends with the file that the journal ends in.
-async fn mend<B: Backend>(place: &Place<B>, scanned: &[ScannedFile<B>]) -> Result<Option<String>, DiskError> {
+async fn repair_tail<B: Backend>(
+    dir: &JournalDir<B>,
+    scanned: &[ScannedFile<B>],
+) -> Result<Option<String>, DiskError> {
     if let Some((file, group)) = scanned.iter().rev().find_map(|file| Some((file, file.groups.last()?.0))) {
-        rewrite(place, &file.found.file, group.position, group.file_bytes() as usize).await?;
+        rewrite(dir, &file.found.file, group.position, group.file_bytes() as usize).await?;
     }
     match scanned.last() {
-        Some(file) if file.verdict == Some(EndVerdict::CutTornTail) => {
-            wipe(place, file).await?;
-            Ok(Some(file.describe_torn_tail(place)))
+        Some(file) if file.verdict == Some(TailVerdict::CutTornTail) => {
+            wipe(dir, file).await?;
+            Ok(Some(file.describe_torn_tail(dir)))
         }
         _ => Ok(None),
     }
@@ -195,28 +198,28 @@ async fn mend<B: Backend>(place: &Place<B>, scanned: &[ScannedFile<B>]) -> Resul
 /// Overwrites a torn tail with zeros, so that it never reads as valid later: all but its first page, which
 /// the group that records this start replaces. Until then that page proves what this start has seen: were it
 /// wiped, groups that failed before it would come back.
-async fn wipe<B: Backend>(place: &Place<B>, file: &ScannedFile<B>) -> Result<(), DiskError> {
+async fn wipe<B: Backend>(dir: &JournalDir<B>, file: &ScannedFile<B>) -> Result<(), DiskError> {
     let handle = &file.found.file;
     let zeros = Bytes::from(vec![0; WINDOW_BYTES]);
     let mut position = file.end + PAGE_BYTES as u64;
     while position < file.torn_end() {
         let piece = (file.torn_end() - position).min(WINDOW_BYTES as u64);
-        handle.write_at(position, zeros.slice(..piece as usize), place.deadline()).await?;
+        handle.write_at(position, zeros.slice(..piece as usize), dir.deadline()).await?;
         position += piece;
     }
-    handle.sync(place.deadline()).await
+    handle.sync(dir.deadline()).await
 }
 
 /// Makes durable what was read, whatever the process before us did about it.
 async fn rewrite<B: Backend>(
-    place: &Place<B>,
+    dir: &JournalDir<B>,
     file: &FileOf<B>,
     position: u64,
     len: usize,
 ) -> Result<(), DiskError> {
-    let bytes = file.read_at(position, len, place.deadline()).await?;
-    file.write_at(position, bytes, place.deadline()).await?;
-    file.sync(place.deadline()).await
+    let bytes = file.read_at(position, len, dir.deadline()).await?;
+    file.write_at(position, bytes, dir.deadline()).await?;
+    file.sync(dir.deadline()).await
 }
 
 fn summarise<B: Backend>(
@@ -241,7 +244,7 @@ fn summarise<B: Backend>(
         sealed: released.iter().map(|file| sealed_of(file, Lsn(0))).collect::<VecDeque<_>>(),
         ..Found::default()
     };
-    let mut start = StartAt::default();
+    let mut start = ResumePoint::default();
     let mut entries = Vec::new();
     let mut unreleased = Vec::new();
     let mut seen = Lsn(0);

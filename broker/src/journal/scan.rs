@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use io_backend::{Backend, Disk, DiskError, File, OpenHow};
 
-use super::decision::{self, EndVerdict, FileVerdict, Header, HeaderFacts, Spot};
-use super::files::{Place, file_path, slot_of};
+use super::decision::{self, FileVerdict, Header, HeaderFacts, TailState, TailVerdict};
+use super::files::{JournalDir, file_path, slot_of};
 use super::format::{
     self, BodyFault, FileHeader, GROUP_HEADER_BYTES, GroupHeader, HEADER_BYTES, HeaderBlock, PAGE_BYTES,
 };
@@ -35,19 +35,19 @@ pub(super) struct FoundFile<B: Backend> {
     pub(super) header: FileHeader,
 }
 
-pub(super) async fn list<B: Backend>(place: &Place<B>) -> Result<Listed<B>, JournalOpenError> {
-    let disk = place.backend.disk();
+pub(super) async fn list<B: Backend>(dir: &JournalDir<B>) -> Result<Listed<B>, JournalOpenError> {
+    let disk = dir.backend.disk();
     let mut listed = Listed { files: Vec::new(), unprepared: Vec::new(), last_slot: 0 };
-    for entry in disk.read_dir(&place.directory, place.deadline()).await? {
+    for entry in disk.read_dir(&dir.directory, dir.deadline()).await? {
         let Some(slot) = slot_of(&entry.name).filter(|_| !entry.is_dir) else { continue };
         listed.last_slot = listed.last_slot.max(slot);
-        let path = file_path(&place.directory, slot);
-        let file = disk.open(&path, OpenHow::Existing, place.deadline()).await?;
-        let head = file.read_at(0, HEADER_BYTES + PAGE_BYTES, place.deadline()).await?;
+        let path = file_path(&dir.directory, slot);
+        let file = disk.open(&path, OpenHow::Existing, dir.deadline()).await?;
+        let head = file.read_at(0, HEADER_BYTES + PAGE_BYTES, dir.deadline()).await?;
         let block = format::decode_header(&head[..head.len().min(HEADER_BYTES)]);
-        let other = matches!(&block, HeaderBlock::Good(header) if header.name != place.name);
+        let other = matches!(&block, HeaderBlock::Good(header) if header.name != dir.name);
         let whole = match &block {
-            HeaderBlock::Good(header) => file.len(place.deadline()).await? >= header.file_bytes,
+            HeaderBlock::Good(header) => file.len(dir.deadline()).await? >= header.file_bytes,
             _ => true,
         };
         let facts = HeaderFacts {
@@ -55,7 +55,7 @@ pub(super) async fn list<B: Backend>(place: &Place<B>) -> Result<Listed<B>, Jour
             whole,
             body: head.get(HEADER_BYTES..).is_some_and(|body| body.iter().any(|byte| *byte != 0)),
         };
-        match (decision::judge_file(facts), block) {
+        match (decision::classify_file(facts), block) {
             (FileVerdict::Use, HeaderBlock::Good(header)) => {
                 listed.files.push(FoundFile { slot, path, file, header });
             }
@@ -88,13 +88,13 @@ pub(super) struct ScannedFile<B: Backend> {
     pub(super) groups: Vec<(GroupHeader, Vec<RecoveredEntry>)>,
     /// Where the sound groups end, and how.
     pub(super) end: u64,
-    pub(super) spot: Spot,
+    pub(super) spot: TailState,
     pub(super) torn: Option<GroupHeader>,
     /// The first group further on.
     pub(super) later: Option<GroupHeader>,
     /// What is not zero ends here, in a file that was zeros.
     pub(super) debris_end: u64,
-    pub(super) verdict: Option<EndVerdict>,
+    pub(super) verdict: Option<TailVerdict>,
 }
 
 impl<B: Backend> ScannedFile<B> {
@@ -109,7 +109,7 @@ impl<B: Backend> ScannedFile<B> {
     }
 
     pub(super) fn has_traces(&self) -> bool {
-        self.evidence().is_some() || self.spot == Spot::Debris
+        self.evidence().is_some() || self.spot == TailState::Debris
     }
 
     pub(super) fn torn_end(&self) -> u64 {
@@ -121,8 +121,8 @@ impl<B: Backend> ScannedFile<B> {
         self.torn_end().saturating_sub(self.end)
     }
 
-    pub(super) fn describe_torn_tail(&self, place: &Place<B>) -> String {
-        let path = file_path(&place.directory, self.found.slot);
+    pub(super) fn describe_torn_tail(&self, dir: &JournalDir<B>) -> String {
+        let path = file_path(&dir.directory, self.found.slot);
         let what = match self.torn {
             Some(torn) => format!("group {} (LSN {} to {})", torn.number, torn.first_lsn, torn.last_lsn),
             None => "a group without its header".into(),
@@ -133,7 +133,7 @@ impl<B: Backend> ScannedFile<B> {
 }
 
 pub(super) async fn scan<B: Backend>(
-    place: &Place<B>,
+    dir: &JournalDir<B>,
     found: FoundFile<B>,
 ) -> Result<ScannedFile<B>, DiskError> {
     let header = found.header;
@@ -142,55 +142,55 @@ pub(super) async fn scan<B: Backend>(
         found,
         groups: Vec::new(),
         end: HEADER_BYTES as u64,
-        spot: Spot::FileEnd,
+        spot: TailState::FileEnd,
         torn: None,
         later: None,
         debris_end: 0,
         verdict: None,
     };
     while scanned.end < header.file_bytes {
-        let head = window.get(place, scanned.end, GROUP_HEADER_BYTES).await?;
+        let head = window.get(dir, scanned.end, GROUP_HEADER_BYTES).await?;
         let Some(group) = format::decode_group_header(&head, header.generation, scanned.end) else {
-            scanned.spot = Spot::Blank;
+            scanned.spot = TailState::Blank;
             break;
         };
         if let Some((before, _)) = scanned.groups.last()
             && (group.number != before.number + 1 || group.durable_up_to != before.last_lsn)
         {
-            scanned.spot = Spot::OutOfOrder;
+            scanned.spot = TailState::OutOfOrder;
             break;
         }
-        let bytes = window.get(place, scanned.end, GROUP_HEADER_BYTES + group.body_bytes as usize).await?;
+        let bytes = window.get(dir, scanned.end, GROUP_HEADER_BYTES + group.body_bytes as usize).await?;
         match format::decode_entries(&group, &bytes, header.generation) {
             Ok(entries) => {
                 scanned.end += group.file_bytes();
                 scanned.groups.push((group, entries));
             }
             Err(BodyFault::Damaged { .. }) => {
-                scanned.spot = Spot::TornGroup;
+                scanned.spot = TailState::TornGroup;
                 scanned.torn = Some(group);
                 break;
             }
             Err(BodyFault::UnknownKind { .. }) => {
-                scanned.spot = Spot::UnknownKind;
+                scanned.spot = TailState::UnknownKind;
                 break;
             }
         }
     }
-    look_beyond(place, &mut window, &mut scanned).await?;
+    look_beyond(dir, &mut window, &mut scanned).await?;
     Ok(scanned)
 }
 
 /// Whatever stands behind the last sound group: a later group, or bytes where zeros should be.
 async fn look_beyond<B: Backend>(
-    place: &Place<B>,
+    dir: &JournalDir<B>,
     window: &mut Window<B>,
     scanned: &mut ScannedFile<B>,
 ) -> Result<(), DiskError> {
     let header = scanned.found.header;
     let mut position = scanned.end;
     while position < header.file_bytes {
-        let page = window.get(place, position, PAGE_BYTES).await?;
+        let page = window.get(dir, position, PAGE_BYTES).await?;
         if position > scanned.end
             && let Some(group) = format::decode_group_header(&page, header.generation, position)
         {
@@ -202,8 +202,8 @@ async fn look_beyond<B: Backend>(
         }
         position += PAGE_BYTES as u64;
     }
-    if scanned.spot == Spot::Blank && scanned.debris_end > 0 {
-        scanned.spot = Spot::Debris;
+    if scanned.spot == TailState::Blank && scanned.debris_end > 0 {
+        scanned.spot = TailState::Debris;
     }
     Ok(())
 }
@@ -221,13 +221,13 @@ impl<B: Backend> Window<B> {
     }
 
     /// `len` bytes from `position`, fewer only at the end of the file.
-    async fn get(&mut self, place: &Place<B>, position: u64, len: usize) -> Result<Bytes, DiskError> {
+    async fn get(&mut self, dir: &JournalDir<B>, position: u64, len: usize) -> Result<Bytes, DiskError> {
         let left = usize::try_from(self.file_bytes.saturating_sub(position)).unwrap_or(usize::MAX);
         let len = len.min(left);
         let end = position + len as u64;
         if position < self.start || end > self.start + self.bytes.len() as u64 {
             let ahead = len.max(WINDOW_BYTES.min(left));
-            self.bytes = self.file.read_at(position, ahead, place.deadline()).await?;
+            self.bytes = self.file.read_at(position, ahead, dir.deadline()).await?;
             self.start = position;
         }
         let from = (position - self.start) as usize;

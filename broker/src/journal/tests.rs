@@ -426,11 +426,11 @@ fn a_stalled_journal_takes_nothing_and_room_is_waited_for_with_a_deadline() {
         journal.set_refusing(Some(SubmitError::Stalled));
         assert_eq!(journal.submit(vec![entry(0, 1, b"a")], &progress), Err(SubmitError::Stalled));
         // Who comes with records is told why at once; a checkpoint waits until it may.
-        journal.room(entry(0, 0, b"").partition, 1, soon(&fake)).await.expect("to be refused");
-        assert!(journal.room(PartitionId::NODE, 1, soon(&fake)).await.is_err());
+        journal.wait_for_capacity(entry(0, 0, b"").partition, 1, soon(&fake)).await.expect("to be refused");
+        assert!(journal.wait_for_capacity(PartitionId::NODE, 1, soon(&fake)).await.is_err());
         journal.set_refusing(None);
         fake.let_go();
-        journal.room(entry(0, 0, b"").partition, 1, soon(&fake)).await.expect("room");
+        journal.wait_for_capacity(entry(0, 0, b"").partition, 1, soon(&fake)).await.expect("room");
         commit(journal, &progress, 1, 10).await;
         assert_eq!(progress.failed_from(), None);
     });
@@ -470,9 +470,12 @@ fn records_wait_while_checkpoints_are_far_behind_and_what_belongs_to_the_node_do
         let lsn = journal.submit(vec![record], &progress).expect("a checkpoint record is always taken");
         until_reached(&progress, lsn).await;
         journal.release_before(Lsn(lsn.0 + 1));
-        journal.room(entry(0, 0, b"").partition, 10, soon(&fake)).await.expect("there is room again");
+        journal
+            .wait_for_capacity(entry(0, 0, b"").partition, 10, soon(&fake))
+            .await
+            .expect("there is room again");
         let more = settings().queue_bytes + 1;
-        let room = journal.room(entry(0, 0, b"").partition, more, soon(&fake)).await;
+        let room = journal.wait_for_capacity(entry(0, 0, b"").partition, more, soon(&fake)).await;
         room.expect("what is more than the queue holds comes in parts");
         assert!(journal.submit(vec![entry(0, offset, b"again")], &progress).is_ok());
     });

@@ -168,7 +168,7 @@ impl<B: Backend> Checkpoint<B> {
 
 /// How long one operation is waited for: one that never completes must not hold the round, and with it the journal of the
 /// whole node, and the next attempt goes to other files. Where that fails again and again, the disk is only slow.
-fn patience<B: Backend>(files: &LogFiles<B>) -> Duration {
+fn operation_timeout<B: Backend>(files: &LogFiles<B>) -> Duration {
     limits::DISK_DEADLINE * (1 << files.given_up_in_row.saturating_sub(2).min(4))
 }
 
@@ -181,7 +181,7 @@ async fn finish<B: Backend>(
     deadline: Deadline,
 ) -> Result<(), DiskError> {
     let disk = backend.disk();
-    let deadline = Deadline::after(backend, patience(files)).earlier(deadline);
+    let deadline = Deadline::after(backend, operation_timeout(files)).earlier(deadline);
     let files_made = !made.is_empty();
     if snapshot.is_some() || files_made {
         make_directory::<B>(disk, files, deadline).await?;
@@ -252,7 +252,7 @@ struct Work<'a, B: Backend> {
 impl<B: Backend> Work<'_, B> {
     /// The bound on the next operation.
     fn soon(&self) -> Deadline {
-        Deadline::after(self.backend, patience(self.files)).earlier(self.deadline)
+        Deadline::after(self.backend, operation_timeout(self.files)).earlier(self.deadline)
     }
 
     /// Writes and syncs; returns what the segments are then.

@@ -1,4 +1,4 @@
-//! The door to the metadata group.
+//! The handle of the metadata group.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use io_backend::{Backend, Deadline, Published, Sender};
 
 use super::snapshot::encode_command;
 use super::{Effective, MetadataCommand, MetadataImage, Outcome, ProposeError};
-use crate::budget::{Account, Class};
+use crate::budget::{Account, RequestClass};
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::raft::{Proposal, RaftInput, Refusal};
@@ -86,7 +86,8 @@ impl<B: Backend> MetadataHandle<B> {
         if bytes > self.proposal_bytes_max {
             return Err(ProposeError::TooLarge { bytes, limit: self.proposal_bytes_max });
         }
-        let share = self.proposals.try_take(Class::Essential, bytes).ok_or(ProposeError::Overloaded)?;
+        let share =
+            self.proposals.try_take(RequestClass::Essential, bytes).ok_or(ProposeError::Overloaded)?;
         let (replier, reply) = self.mailbox.reply("decision of the metadata group");
         let until = match deadline {
             Deadline::At(at) => Some(at),

@@ -1,4 +1,4 @@
-//! Starting the metadata group: recovers the image, becomes leader, hands out the door.
+//! Starting the metadata group: recovers the image, becomes leader, hands out the handle.
 //!
 //! The state machine behind the Raft task is here too: it applies commands to its image and publishes
 //! each batch's result once.

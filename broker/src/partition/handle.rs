@@ -1,4 +1,4 @@
-//! The door to a partition's owner task.
+//! The handle of a partition's owner task.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use io_backend::channel::{ReplyError, SendError};
 use io_backend::{Backend, Deadline, DiskError, Published, Replier, Reply, Sender};
 
-use super::machine::Append;
 use super::owner::{Looked, PartitionInput, Ticket};
+use super::replica_state::Append;
 use super::retention::{DeadFiles, DeleteRecordsError, Retained};
 use super::{
     Acks, AppendError, Appended, OffsetFound, OffsetQuery, PartitionView, ReadError, ReadOutcome,
@@ -52,7 +52,7 @@ impl<B: Backend> Clone for PartitionHandle<B> {
     }
 }
 
-/// An append that is in line: where it stands among others is settled, its outcome is not.
+/// An append that is queued: where it stands among others is settled, its outcome is not.
 pub struct PendingAppend<B: Backend> {
     pub(super) reply: Option<Reply<B, Result<Appended, AppendError>>>,
     pub(super) deadline: Deadline,
@@ -104,7 +104,7 @@ impl<B: Backend> PartitionHandle<B> {
         &self.views
     }
 
-    /// Puts batches in line. Returns as soon as they have a place in the mailbox (waiting for one is
+    /// Queues batches. Returns as soon as they have a place in the mailbox (waiting for one is
     /// what holds up a connection that produces too fast); appends of one caller keep their order.
     pub async fn append(
         &self,
@@ -123,7 +123,7 @@ impl<B: Backend> PartitionHandle<B> {
         Ok(PendingAppend { reply, deadline })
     }
 
-    /// Puts batches in line whose producer asks for no acknowledgement; `told` hears if they fail there.
+    /// Queues batches whose producer asks for no acknowledgement; `told` hears if they fail there.
     pub async fn append_unacknowledged(
         &self,
         batches: Vec<CheckedBatch>,
@@ -158,7 +158,7 @@ impl<B: Backend> PartitionHandle<B> {
 
     /// Room for an append, waited for until the deadline.
     async fn take_room(&self, bytes: usize, deadline: Deadline) -> Result<Share, AppendError> {
-        let class = crate::budget::Class::Essential;
+        let class = crate::budget::RequestClass::Essential;
         if let Some(share) = self.room.try_take(class, bytes) {
             return Ok(share);
         }

@@ -1,6 +1,6 @@
 //! The partition: gives records their offsets, decides when they are acknowledged, serves readers.
 //!
-//! Hot state has one owner, the task `partition[<topic>-<index>]`; [`PartitionHandle`] is its only door.
+//! Hot state has one owner, the task `partition[<topic>-<index>]`; [`PartitionHandle`] is its only handle.
 
 use bytes::Bytes;
 
@@ -10,7 +10,7 @@ use crate::log::producers::SequenceError;
 mod first_refused;
 mod schedule;
 mod retention;
-pub mod machine;
+pub mod replica_state;
 mod owner;
 mod handle;
 mod open;

@@ -11,8 +11,8 @@ use io_backend::{Backend, Deadline, Published, TaskName, channel};
 
 use prometheus_client::metrics::gauge::Gauge;
 
-use super::machine::{Machine, ReplayError};
 use super::owner::{Owner, Waits};
+use super::replica_state::{ReplayError, ReplicaState};
 use super::retention::Retaining;
 use super::{PartitionHandle, RetentionSchedule};
 use crate::budget::Account;
@@ -99,7 +99,7 @@ pub async fn open<B: Backend>(with: OpenPartition<B>) -> Result<PartitionHandle<
         recovered.await.map_err(|error| PartitionOpenError::Entries { name: name.clone(), error })?;
     let checkpoint = opened.recovered.log_end;
     let covered = opened.recovered.lsn;
-    let mut machine = Machine::new(id, replica, settings.log_append_time, opened.recovered);
+    let mut machine = ReplicaState::new(id, replica, settings.log_append_time, opened.recovered);
     let mut last = covered;
     for RecoveredEntry { lsn, entry } in &recovered {
         if entry.partition != id || entry.replica != replica || *lsn <= covered {
@@ -138,7 +138,7 @@ fn start<B: Backend>(
     schedule: RetentionSchedule,
     journal: JournalHandle,
     counters: TopicCounters,
-    machine: Machine<super::owner::Ticket>,
+    machine: ReplicaState<super::owner::Ticket>,
     files: log::checkpoint::LogFiles<B>,
     last: Lsn,
 ) -> PartitionHandle<B> {

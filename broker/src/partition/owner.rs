@@ -1,6 +1,6 @@
 //! The owner task `partition[<topic>-<index>]`: the one place where a partition's hot state changes.
 //!
-//! It waits for appends, questions, progress of the journal, room in the journal's line and the end of a
+//! It waits for appends, questions, progress of the journal, room in the journal's queue and the end of a
 //! checkpoint, all at once, and never for anything else: while appends wait for room it goes on
 //! answering. Appends have a mailbox of their own, which is not emptied while some of them wait, so
 //! a full journal holds up producers and not readers. All appends found at once go to the journal
@@ -19,7 +19,7 @@ use io_backend::{
     WaitKind, within,
 };
 
-use super::machine::{Answers, Append, Machine, Now, Refused};
+use super::replica_state::{Answers, Append, Now, Refused, ReplicaState};
 use super::retention::{DeadFiles, DeleteReply, Retained, Retaining};
 use super::schedule::RetentionSchedule;
 use super::{
@@ -124,7 +124,7 @@ pub(super) struct Owner<B: Backend> {
     pub(super) journal: JournalHandle,
     pub(super) counters: TopicCounters,
     pub(super) progress: Arc<Progress>,
-    pub(super) machine: Machine<Ticket>,
+    pub(super) machine: ReplicaState<Ticket>,
     pub(super) files: LogFiles<B>,
     pub(super) views: Published<PartitionView>,
     pub(super) appends: Receiver<B, Append<Ticket>>,
@@ -284,9 +284,9 @@ impl<B: Backend> Owner<B> {
         }
     }
 
-    /// Brings everything in line to the journal, or as much as it has room for.
+    /// Brings everything that is queued to the journal, or as much as it has room for.
     fn submit(&mut self, answers: &mut Answers<Ticket>) {
-        while self.open.room.is_none() && self.machine.has_line() {
+        while self.open.room.is_none() && self.machine.has_queued() {
             let now = Now { moment: self.backend.now(), wall_ms: self.backend.wall_ms() };
             let Some(entries) = self.machine.stage(now, answers) else { continue };
             match self.journal.submit(entries, &self.progress) {
@@ -297,9 +297,9 @@ impl<B: Backend> Owner<B> {
                 Err(error) => {
                     if self.machine.handle_refused(error, answers) == Refused::Full {
                         let otherwise = Deadline::after(&self.backend, limits::PRODUCE_DEADLINE);
-                        let (bytes, deadline) = self.machine.line_wants(otherwise);
+                        let (bytes, deadline) = self.machine.queue_wants(otherwise);
                         self.open.room = Some(match std::mem::replace(&mut self.open.waited, false) {
-                            false => self.journal.room(self.id, bytes, deadline),
+                            false => self.journal.wait_for_capacity(self.id, bytes, deadline),
                             // Others were faster, or time was up: not again at once.
                             true => self.pause(),
                         });

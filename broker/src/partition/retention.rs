@@ -1,6 +1,6 @@
 //! How a partition's beginning goes: the steps of its owner, and what is told of them.
 //!
-//! 1. The start of the log moves in the journal: an entry of its own, synced ([`super::machine`]). Only then it is
+//! 1. The start of the log moves in the journal: an entry of its own, synced ([`super::replica_state`]). Only then it is
 //!    published, and whoever asked is answered. A crash before leaves all as it was; after it, replay moves it again.
 //! 2. A checkpoint record vouches for the new start ([`super::PartitionHandle::forget_before`] is called with what it says). A
 //!    crash before: the next start opens all segments, which are all there, and the journal moves the log's start again.

@@ -362,7 +362,7 @@ fn appends_that_are_left_behind_are_bounded_by_their_bytes() {
         let spec = BatchSpec::records(1).value_bytes(60_000);
         let one = spec.build().len();
         let mut taken = 0;
-        // Nobody waits for them: each is forgotten as soon as it is in line.
+        // Nobody waits for them: each is forgotten as soon as it is queued.
         let refused = loop {
             match replica.partition.append(vec![spec.checked()], Acks::Leader, replica.soon()).await {
                 Ok(pending) => drop(pending),

@@ -412,7 +412,7 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
         Ok(())
     }
 
-    /// Puts in line what waits for that, in order.
+    /// Queues what waits for that, in order.
     fn submit(&mut self) -> Result<(), RaftError> {
         for persisting in self.persisting.iter_mut().filter(|persisting| persisting.lsn.is_none()) {
             if persisting.entries.is_empty() {

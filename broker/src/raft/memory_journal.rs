@@ -113,7 +113,12 @@ impl Journal for MemoryJournal {
         Ok(last)
     }
 
-    fn room(&self, _: PartitionId, _: usize, _: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
+    fn wait_for_capacity(
+        &self,
+        _: PartitionId,
+        _: usize,
+        _: Deadline,
+    ) -> BoxFuture<'static, Result<(), TimedOut>> {
         Box::pin(async { Ok(()) })
     }
 

@@ -393,7 +393,8 @@ async fn submit(
                 | SubmitError::NoRoom),
             ) => {
                 // Until there is room, and never longer than the round may take.
-                if journal.room(PartitionId::NODE, entry.payload.len(), deadline).await.is_err() {
+                if journal.wait_for_capacity(PartitionId::NODE, entry.payload.len(), deadline).await.is_err()
+                {
                     return Err(error.into());
                 }
             }

@@ -253,7 +253,7 @@ impl<B: Backend> Owner<B> {
             .await;
     }
 
-    /// Puts the beginnings or ends of these in line. Nobody waits for them: what follows of a new replica
+    /// Queues the beginnings or ends of these. Nobody waits for them: what follows of a new replica
     /// stands behind them, and an end is in the image.
     fn journal_lives(&self, kind: EntryKind, ids: &[ReplicaId]) -> Result<(), SubmitError> {
         let at_once = self.context.config.journal_settings().queue_entries.div_ceil(4).max(1);
@@ -272,7 +272,7 @@ impl<B: Backend> Owner<B> {
         let new: Vec<ReplicaId> =
             wanted.iter().map(|wanted| wanted.id).filter(|id| !self.recovered.contains_key(id)).collect();
         self.publish_pins(&wanted.iter().map(|wanted| wanted.id).collect::<Vec<_>>());
-        // Some of them in line without the others is no harm: recovery takes repetitions.
+        // Some of them queued without the others is no harm: recovery takes repetitions.
         if let Err(error) = self.journal_lives(EntryKind::ReplicaCreate, &new) {
             tracing::warn!(error = %error, partitions = wanted.len(), "partitions not opened");
             self.note_not_led(wanted.len(), error.to_string());

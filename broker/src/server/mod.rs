@@ -1,4 +1,4 @@
-//! The door for clients: accepts connections, bounds their number and what they may have in flight, and
+//! The entrance for clients: accepts connections, bounds their number and what they may have in flight, and
 //! lets go of them at the end.
 //!
 //! One task accepts (`kafka listener`), each connection has a task of its own (`connection[PEER]`). Stopping

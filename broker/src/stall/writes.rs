@@ -17,7 +17,7 @@ pub const TOLD_AFTER: Duration = Duration::from_secs(1);
 
 /// Records wait no longer than this for a journal without room: beyond it they, and those that come, are refused at once, so that
 /// what they hold of the node's memory is there for clients who ask for something else.
-pub const NO_ROOM_PATIENCE: Duration = Duration::from_secs(3);
+pub const NO_ROOM_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Why a journal takes nothing, or makes those wait who come with something.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -199,7 +199,7 @@ impl WriteJudge {
 
     /// Whether records have waited for as long as they may.
     pub fn is_beyond_patience(&self, now: Moment) -> bool {
-        self.current.as_ref().is_some_and(|current| now.since(current.since) >= NO_ROOM_PATIENCE)
+        self.current.as_ref().is_some_and(|current| now.since(current.since) >= NO_ROOM_TIMEOUT)
     }
 
     /// One reason may follow another: as long as nothing is taken in between it is one refusal. Checkpoints that make room, and

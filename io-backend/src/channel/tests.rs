@@ -225,7 +225,7 @@ fn room_that_comes_just_before_lining_up_is_not_overlooked() {
         sender.try_send(0).unwrap();
         // Found full; and before the sender stands in the line, the receiver has emptied the channel.
         assert_eq!(receiver.receive(soon(&backend)).await, Ok(0));
-        let mut place = super::Place { shared: &sender.shared, number: None };
+        let mut place = super::Waiter { shared: &sender.shared, number: None };
         assert!(matches!(place.line_up(Waker::noop(), false), super::LinedUp::RoomAfterAll));
         drop(receiver);
         assert!(matches!(place.line_up(Waker::noop(), false), super::LinedUp::Closed));

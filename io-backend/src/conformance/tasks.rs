@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::claim::{Outcome, ensure, eventually, soon};
 use crate::Backend;
-use crate::backend::{Pressure, Seam};
+use crate::backend::{Interference, SyncPoint};
 use crate::channel::channel;
 use crate::task::{self, TaskName};
 use crate::time::{Deadline, within};
@@ -128,9 +128,9 @@ pub(super) async fn a_task_knows_its_name<B: Backend>(backend: &B, _dir: &Path) 
 }
 
 pub(super) async fn nobody_presses_on_a_seam<B: Backend>(backend: &B, _dir: &Path) -> Outcome {
-    for seam in [Seam::Lock("some lock"), Seam::Channel("some channel")] {
-        let pressure = backend.pressure(seam);
-        ensure!(pressure == Pressure::None, "{seam:?} suffers {pressure:?}");
+    for seam in [SyncPoint::Lock("some lock"), SyncPoint::Channel("some channel")] {
+        let pressure = backend.interference(seam);
+        ensure!(pressure == Interference::None, "{seam:?} suffers {pressure:?}");
     }
     Ok(())
 }

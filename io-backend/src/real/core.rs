@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use super::closer::{Closer, elapsed};
 use super::sockets::Sockets;
 use crate::disk::{DiskClass, DiskError, DiskResult};
-use crate::registry::{InFlight, Registry, WaitKind};
+use crate::registry::{EntryGuard, Registry, WaitKind};
 use crate::task::{self, TaskId, TaskIds};
 use crate::time::{Deadline, Moment, TimedOut};
 
@@ -71,7 +71,7 @@ impl Core {
         make()
     }
 
-    pub(super) fn begin(&self, job: &Job) -> InFlight {
+    pub(super) fn begin(&self, job: &Job) -> EntryGuard {
         self.registry.operation_at(self.now(), job.kind, job.what, job.target.clone(), job.site)
     }
 
@@ -140,7 +140,7 @@ impl Core {
 /// The right to run one operation, and the duty to say how it ended.
 pub(super) struct Ticket<T> {
     answer: oneshot::Sender<io::Result<T>>,
-    in_flight: InFlight,
+    in_flight: EntryGuard,
     core: Arc<Core>,
     room: OwnedSemaphorePermit,
 }

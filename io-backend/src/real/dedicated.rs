@@ -23,7 +23,7 @@ use super::kind::DiskKind;
 use super::ring::{self, Operations};
 use super::system;
 use crate::disk::{DedicatedDisk, DedicatedFile, DiskError, DiskResult};
-use crate::registry::{InFlight, WaitKind};
+use crate::registry::{EntryGuard, WaitKind};
 use crate::task::{Named, TaskHandle, TaskName};
 
 /// Starts a loop on a thread of its own.
@@ -159,7 +159,7 @@ enum How {
 }
 
 impl RealDedicatedFile {
-    fn begin(&self, kind: WaitKind, what: &'static str, site: &'static Location<'static>) -> InFlight {
+    fn begin(&self, kind: WaitKind, what: &'static str, site: &'static Location<'static>) -> EntryGuard {
         self.core.begin(&Job { kind, what, target: self.target.clone(), site })
     }
 
@@ -184,7 +184,7 @@ impl RealDedicatedFile {
     async fn on_ring<T: 'static>(
         &self,
         operations: &Operations,
-        running: InFlight,
+        running: EntryGuard,
         operation: impl Future<Output = (io::Result<()>, T)> + 'static,
         lost: T,
     ) -> (io::Result<()>, T) {

@@ -47,7 +47,7 @@ pub(super) fn refused() -> Option<String> {
 const RING_ENTRIES: u32 = 256;
 const _: () = assert!(OPERATIONS_MAX < RING_ENTRIES as usize);
 
-/// The door to the ring thread, which ends with the last door.
+/// The handle of the ring thread, which ends with the last handle.
 #[derive(Clone)]
 pub(super) struct Ring {
     requests: mpsc::UnboundedSender<Request>,
@@ -308,11 +308,11 @@ impl Drop for AbortOnUnwind {
 /// The operations of one ring, each a task of its own.
 #[derive(Clone, Default)]
 pub(super) struct Operations {
-    shared: Rc<InFlight>,
+    shared: Rc<OperationInFlight>,
 }
 
 #[derive(Default)]
-struct InFlight {
+struct OperationInFlight {
     count: Cell<usize>,
     drained: RefCell<Option<Waker>>,
 }
@@ -340,7 +340,7 @@ impl Operations {
     }
 }
 
-struct One(Rc<InFlight>);
+struct One(Rc<OperationInFlight>);
 
 impl Drop for One {
     fn drop(&mut self) {

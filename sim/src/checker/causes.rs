@@ -134,7 +134,7 @@ fn was_there(
         Cause::Work => {
             let held = |kind: FaultKind| matches!(kind, FaultKind::Pause | FaultKind::Unkillable);
             family(Family::Task)
-                || family(Family::Seam)
+                || family(Family::SyncPoint)
                 || circumstances.times_of(node, AFTERWARDS, held).meet(from, to)
         }
         Cause::Start => {

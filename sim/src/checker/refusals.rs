@@ -67,7 +67,7 @@ fn undeclared(
     let (from, to) = (refused[0], refused[refused.len() - 1]);
     // Full queues and stopped tasks refuse here and there: a node has no reason to tell for those.
     let unfelt = |kind: FaultKind| {
-        matches!(kind.family(), Family::Seam | Family::Task | Family::Clock) || kind == FaultKind::Pause
+        matches!(kind.family(), Family::SyncPoint | Family::Task | Family::Clock) || kind == FaultKind::Pause
     };
     if circumstances.times_of(node, AFTERWARDS, unfelt).meet(from, to) {
         return None;
@@ -214,7 +214,7 @@ fn throughout(refused: impl Iterator<Item = At>, acknowledged: &[At]) -> Vec<Vec
 }
 
 /// While a disk stands still and the node has had time to know it, whoever asks and is refused is refused at once and not
-/// after a deadline. What came before may stand in the journal's line, and a request that holds a batch of that waits for it.
+/// after a deadline. What came before may stand in the journal's queue, and a request that holds a batch of that waits for it.
 pub fn refused_at_once(history: &History, circumstances: &Circumstances, node: &str) -> Vec<Violation> {
     let mut findings = Findings::of("refused-at-once", Verdict::Freeze);
     let refused: Vec<&Complaint> = history

@@ -22,7 +22,7 @@ pub fn served_beside_others(
     places_full: bool,
 ) -> Vec<Violation> {
     let mut findings = Findings::of("served-beside-others", Verdict::Freeze);
-    let slows = |kind: FaultKind| matches!(kind.family(), Family::Disk | Family::Seam | Family::Clock);
+    let slows = |kind: FaultKind| matches!(kind.family(), Family::Disk | Family::SyncPoint | Family::Clock);
     let slowed = circumstances.times_of(node, WITHIN, slows);
     for request in history.requests.iter().filter(|request| request.client.starts_with(PROBE)) {
         let asked_for = request.deadline.saturating_sub(request.sent);

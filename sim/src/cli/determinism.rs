@@ -7,14 +7,14 @@ use std::process::Command;
 
 use reports::{Hash64, Status};
 use sim::run::{Choice, Course, Order, first_divergence, here};
-use sim::scenario::Shelf;
+use sim::scenario::ScenarioDir;
 
 use super::seeds::Seeds;
 use super::{CommandError, read, write};
 
 pub(super) fn check(files: &[String], seeds: Seeds, part: Option<String>) -> Result<u8, CommandError> {
     let mut same = true;
-    for scenario in Shelf::find()?.select(files)? {
+    for scenario in ScenarioDir::find()?.select(files)? {
         let mut hashes = BTreeMap::new();
         for seed in seeds.all() {
             let mut order = Order::new(scenario.clone(), seed);
@@ -100,7 +100,7 @@ pub(super) fn trace(
     window: (u64, u64),
     out: &Path,
 ) -> Result<u8, CommandError> {
-    let mut order = Order::new(Shelf::find()?.load(file)?, seed);
+    let mut order = Order::new(ScenarioDir::find()?.load(file)?, seed);
     if let Some(part) = part {
         order.choice = Choice::Part(part);
     }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use sim::scenario::{Shelf, ShelfError};
+use sim::scenario::{ScenarioDir, ShelfError};
 
 use seeds::{Seeds, Shard};
 
@@ -20,7 +20,7 @@ const USAGE: u8 = 2;
 #[command(
     name = "chronik-sim",
     version,
-    about = "Runs the Chronik broker in a simulated universe that is broken on purpose",
+    about = "Runs the Chronik broker in a simulated kernel that is broken on purpose",
     after_help = "Exit status: 0 every verdict is the expected one (a museum scenario expects its failure), 2 usage, \
                   10 safety, 11 freeze, 12 crash, 13 nondeterminism, 14 budget exceeded, 15 an expected failure did \
                   not happen or came from elsewhere, or a listed fault hit nothing, 16 a required probe was missed."
@@ -159,7 +159,7 @@ pub fn main() -> ExitCode {
 #[derive(Debug, thiserror::Error)]
 enum CommandError {
     #[error(transparent)]
-    Shelf(#[from] ShelfError),
+    ScenarioDir(#[from] ShelfError),
     #[error("{}: {source}", path.display())]
     File { path: PathBuf, source: std::io::Error },
     #[error("{}: {what}", path.display())]
@@ -182,7 +182,7 @@ fn write(path: &std::path::Path, text: &str) -> Result<(), CommandError> {
 
 fn list() -> Result<u8, CommandError> {
     let mut folder = String::new();
-    for shelved in Shelf::find()?.all()? {
+    for shelved in ScenarioDir::find()?.all()? {
         let scenario = &shelved.scenario;
         let (inside, name) = shelved.id.rsplit_once('/').unwrap_or(("", &shelved.id));
         if inside != folder {

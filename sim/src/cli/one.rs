@@ -4,7 +4,7 @@ use std::path::Path;
 
 use reports::{RunRecord, Status, render};
 use sim::run::{Choice, Order};
-use sim::scenario::{Shelf, ShelfError, ShelvedScenario};
+use sim::scenario::{ScenarioDir, ShelfError, ShelvedScenario};
 
 use super::{CommandError, known_part, read, write};
 
@@ -12,7 +12,7 @@ pub(super) fn run(arguments: super::Run) -> Result<u8, CommandError> {
     if let Some(filter) = &arguments.log {
         sim::world::logs::to_stderr(filter).map_err(CommandError::Usage)?;
     }
-    let shelved = Shelf::find()?.load(&arguments.file)?;
+    let shelved = ScenarioDir::find()?.load(&arguments.file)?;
     let mut order = Order::new(shelved, arguments.seed);
     order.choice = match (arguments.production, known_part(arguments.part)?) {
         (true, _) => Choice::Production,
@@ -46,14 +46,14 @@ fn heading(order: &Order) -> String {
 
 /// The scenario as it was run: its file may have changed or gone since.
 fn recorded(before: &RunRecord) -> Result<ShelvedScenario, CommandError> {
-    let shelf = Shelf::find();
+    let shelf = ScenarioDir::find();
     if before.scenario_text.is_empty() {
         // Records of the first version hold the name only.
         return Ok(shelf?.load(&before.scenario)?);
     }
     let now = shelf.and_then(|shelf| shelf.load(&before.scenario));
     if now.is_ok_and(|now| now.text == before.scenario_text) {
-        return Ok(Shelf::find()?.load(&before.scenario)?);
+        return Ok(ScenarioDir::find()?.load(&before.scenario)?);
     }
     println!("{} is not what it was: what was recorded is run", before.scenario);
     Ok(ShelvedScenario::from_text(&before.scenario, &before.scenario_text).map_err(ShelfError::from)?)

@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use indicatif::{ProgressBar, ProgressStyle};
 use reports::{RunRecord, Status, SweepRecord, render};
 use sim::run::{Choice, Order};
-use sim::scenario::{Shelf, ShelvedScenario};
+use sim::scenario::{ScenarioDir, ShelvedScenario};
 
 use super::{CommandError, known_part, read, seeds, write};
 
 pub(super) fn sweep(arguments: super::Sweep) -> Result<u8, CommandError> {
-    let shelf = Shelf::find()?;
+    let shelf = ScenarioDir::find()?;
     let scenarios: Vec<ShelvedScenario> =
         if arguments.files.is_empty() { shelf.all()? } else { shelf.select(&arguments.files)? };
     let part = known_part(arguments.part.clone())?;
@@ -66,7 +66,7 @@ pub(super) fn merge(records: &[PathBuf], outputs: Outputs) -> Result<u8, Command
     }
     check_shards(&sweeps).map_err(CommandError::Usage)?;
     let merged = SweepRecord::merged(sweeps);
-    outputs.write(&merged, &Shelf::find()?)?;
+    outputs.write(&merged, &ScenarioDir::find()?)?;
     Ok(merged.status().code())
 }
 
@@ -105,7 +105,7 @@ pub(super) struct Outputs {
 }
 
 impl Outputs {
-    fn write(&self, sweep: &SweepRecord, shelf: &Shelf) -> Result<(), CommandError> {
+    fn write(&self, sweep: &SweepRecord, shelf: &ScenarioDir) -> Result<(), CommandError> {
         print!("{}", render::terminal::sweep(sweep));
         if let Some(path) = &self.json {
             write(path, &sweep.to_json())?;
@@ -123,7 +123,7 @@ impl Outputs {
         Ok(())
     }
 
-    fn page(&self, shelf: &Shelf) -> PathBuf {
+    fn page(&self, shelf: &ScenarioDir) -> PathBuf {
         match &self.html {
             Some(directory) => directory.join("sweep.html"),
             None => {

@@ -14,7 +14,7 @@ pub mod active;
 pub mod disk;
 pub mod network;
 pub mod process;
-pub mod seam;
+pub mod sync_point;
 pub mod task;
 
 pub use active::{ActiveFaults, FaultHits, FaultId};

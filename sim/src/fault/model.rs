@@ -176,7 +176,7 @@ pub enum Family {
     Process,
     Clock,
     Task,
-    Seam,
+    SyncPoint,
 }
 
 impl FaultKind {
@@ -226,7 +226,7 @@ impl FaultKind {
             Kill | PowerLoss | Restart | Pause | Wipe | Unkillable => Family::Process,
             ClockSkew | ClockJump | ClockDrift => Family::Clock,
             TaskStopped | ThreadBlocked => Family::Task,
-            LockDelay | ChannelDelay | ChannelFull => Family::Seam,
+            LockDelay | ChannelDelay | ChannelFull => Family::SyncPoint,
         }
     }
 

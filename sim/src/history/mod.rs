@@ -3,7 +3,7 @@
 //! Written by the workload, read by the checkers and never by the broker. An operation whose outcome the client
 //! does not know stays unknown: a checker must allow both.
 
-mod pulse;
+mod progress_monitor;
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Deserialize;
 
-pub use pulse::{At, Pulse, Standstill, Trade};
+pub use progress_monitor::{At, ProgressMonitor, Standstill, Trade};
 
 /// For messages: `12.345 s`.
 pub fn seconds(at: At) -> String {
@@ -444,7 +444,7 @@ pub struct History {
     pub positions: BTreeMap<(u32, Place), Position>,
     /// What fetches brought first, per place and offset.
     pub seen: Seen,
-    pub pulse: Pulse,
+    pub pulse: ProgressMonitor,
     pub counts: BTreeMap<&'static str, u64>,
 }
 

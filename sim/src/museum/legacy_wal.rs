@@ -2,7 +2,7 @@
 //!
 //! An append takes `pending`, leaves its entry and waits for the worker's reply. The worker and the rotation of segments
 //! take `file` and what follows it: last_fsync, queued_bytes, segment_created_at. None of the waits has a deadline.
-//! What else was wrong with it differs by exhibit: see [`Habits`].
+//! What else was wrong with it differs by exhibit: see [`DefectOptions`].
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -35,7 +35,7 @@ const NO_DEADLINE: Deadline = Deadline::Unbounded("the old log had no time-outs"
 
 /// What an exhibit did its own way.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Habits {
+pub(super) struct DefectOptions {
     /// The worker is told of new entries and commits at once.
     pub(super) listens: bool,
     /// Who appends asks the worker, and waits for as long as it takes to hear from it.
@@ -49,7 +49,7 @@ pub(super) struct Habits {
 pub(super) struct LegacyWal {
     backend: SimBackend,
     directory: PathBuf,
-    habits: Habits,
+    options: DefectOptions,
     ledger: Arc<Ledger>,
     partitions: Mutex<BTreeMap<PartitionId, Arc<PartitionWal>>>,
 }
@@ -75,7 +75,7 @@ struct Appender {
 /// Reads all partition files back and goes on after them.
 pub(super) async fn open(
     context: JournalContext<SimBackend>,
-    habits: Habits,
+    options: DefectOptions,
 ) -> Result<(Arc<LegacyWal>, OpenedJournal), JournalOpenError> {
     let backend = context.backend;
     let deadline = Deadline::after(&backend, OPEN_WITHIN);
@@ -86,14 +86,14 @@ pub(super) async fn open(
         ledger: Arc::new(Ledger::after(&backend, last)),
         backend: backend.clone(),
         directory: context.directory,
-        habits,
+        options,
         partitions: Mutex::default(),
     });
-    if habits.global_worker {
+    if options.global_worker {
         let all = wal.clone();
         let _detached = backend.spawn("wal-global-worker", async move { all.commit_all_for_ever().await });
     }
-    if habits.asks_worker {
+    if options.asks_worker {
         let all = wal.clone();
         let _detached = backend.spawn("wal-rotation", async move { all.rotate_for_ever().await });
     }
@@ -153,7 +153,7 @@ impl LegacyWal {
 
     async fn work(&self, partition: &PartitionWal, mut woken: Receiver<SimBackend, ()>) {
         loop {
-            if self.habits.listens {
+            if self.options.listens {
                 let _ = woken.receive(Deadline::after(&self.backend, TICK)).await;
             } else {
                 self.backend.sleep(TICK).await;
@@ -216,7 +216,7 @@ impl LegacyWal {
             appender.end += length;
         }
         // The partition's file lock is held here, however long the disk takes.
-        if self.habits.blocks_thread {
+        if self.options.blocks_thread {
             self.backend.blocking(appender.file.sync(NO_DEADLINE)).await?;
         } else {
             appender.file.sync(NO_DEADLINE).await?;
@@ -248,7 +248,7 @@ impl LegacyWal {
         let partition = self.partition(id);
         let Ok(mut pending) = partition.pending.lock(NO_DEADLINE).await else { return Ok(()) };
         *pending += 1;
-        if !self.habits.asks_worker {
+        if !self.options.asks_worker {
             return Ok(());
         }
         let (appender, reply) = partition.notify.reply("reply of the commit worker");
@@ -261,7 +261,7 @@ impl LegacyWal {
     }
 }
 
-/// The broker's door to the old log.
+/// The broker's handle of the old log.
 pub(super) struct LegacyJournal(Arc<LegacyWal>);
 
 impl Journal for LegacyJournal {
@@ -281,7 +281,12 @@ impl Journal for LegacyJournal {
         Ok(last)
     }
 
-    fn room(&self, _: PartitionId, _: usize, _: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
+    fn wait_for_capacity(
+        &self,
+        _: PartitionId,
+        _: usize,
+        _: Deadline,
+    ) -> BoxFuture<'static, Result<(), TimedOut>> {
         Box::pin(async { Ok(()) })
     }
 

@@ -16,7 +16,7 @@ use broker::parts::{Admission, Admit, OpenJournal, Parts};
 
 use crate::planted::{self, Defect};
 use crate::world::SimBackend;
-use legacy_wal::{Habits, LegacyWal};
+use legacy_wal::{DefectOptions, LegacyWal};
 
 pub const EXHIBITS: [Defect; 6] = [
     Defect {
@@ -42,19 +42,21 @@ pub fn is_part(name: &str) -> bool {
     part_names().contains(&name)
 }
 
-const LISTENS: Habits =
-    Habits { listens: true, asks_worker: false, global_worker: false, blocks_thread: false };
+const LISTENS: DefectOptions =
+    DefectOptions { listens: true, asks_worker: false, global_worker: false, blocks_thread: false };
 
 /// The broker's parts, with the named one in place of ours. Unknown names are refused before it comes to this.
 pub fn parts(name: Option<&str>) -> Parts<SimBackend> {
     match name {
         Some("fsync-without-deadline") => {
-            with_legacy_wal(Habits { asks_worker: true, ..LISTENS }, Of::DataAndMetadata)
+            with_legacy_wal(DefectOptions { asks_worker: true, ..LISTENS }, Of::DataAndMetadata)
         }
-        Some("interval-only-commit") => with_legacy_wal(Habits { listens: false, ..LISTENS }, Of::Data),
-        Some("idle-thrash") => with_legacy_wal(Habits { global_worker: true, ..LISTENS }, Of::Data),
+        Some("interval-only-commit") => {
+            with_legacy_wal(DefectOptions { listens: false, ..LISTENS }, Of::Data)
+        }
+        Some("idle-thrash") => with_legacy_wal(DefectOptions { global_worker: true, ..LISTENS }, Of::Data),
         Some("blocking-call-in-async") => {
-            with_legacy_wal(Habits { blocks_thread: true, ..LISTENS }, Of::Data)
+            with_legacy_wal(DefectOptions { blocks_thread: true, ..LISTENS }, Of::Data)
         }
         Some("offset-reset") => {
             let mut parts = unwatched();
@@ -84,21 +86,21 @@ enum Of {
     DataAndMetadata,
 }
 
-fn with_legacy_wal(habits: Habits, of: Of) -> Parts<SimBackend> {
+fn with_legacy_wal(options: DefectOptions, of: Of) -> Parts<SimBackend> {
     let door = Door::default();
     let mut parts = unwatched();
-    parts.journal = opens(habits, door.data.clone());
+    parts.journal = opens(options, door.data.clone());
     if of == Of::DataAndMetadata {
-        parts.raft_journal = opens(habits, door.metadata.clone());
+        parts.raft_journal = opens(options, door.metadata.clone());
     }
     parts.admission = Box::new(move |_| Arc::new(door));
     parts
 }
 
-fn opens(habits: Habits, opened: Arc<OnceLock<Arc<LegacyWal>>>) -> OpenJournal<SimBackend> {
+fn opens(options: DefectOptions, opened: Arc<OnceLock<Arc<LegacyWal>>>) -> OpenJournal<SimBackend> {
     Box::new(move |context| {
         Box::pin(async move {
-            let (wal, journal) = legacy_wal::open(context, habits).await?;
+            let (wal, journal) = legacy_wal::open(context, options).await?;
             let _ = opened.set(wal);
             Ok(journal)
         })

@@ -5,7 +5,7 @@
 //! On one node nothing that destroys acknowledged data is drawn, since no copy would be left to recover from, unless
 //! the scenario says that its checkers can judge what a node makes of damage (`corrupting`).
 
-mod climate;
+mod swarm_mix;
 mod draw;
 
 use std::time::Duration;
@@ -19,7 +19,7 @@ pub fn plan(scenario: &Scenario, seed: u64) -> FaultPlan {
     let mut faults = scenario.faults.clone();
     if let Some(swarm) = &scenario.swarm {
         let mut stream = Stream::new(seed, "plan");
-        let climate = climate::Climate::draw(swarm, scenario.cluster.nodes, &mut stream);
+        let swarm_mix = swarm_mix::SwarmMix::draw(swarm, scenario.cluster.nodes, &mut stream);
         let (fewest, most) = swarm.faults;
         let count = stream.between(u64::from(fewest), u64::from(most));
         let place = draw::Place {
@@ -29,7 +29,7 @@ pub fn plan(scenario: &Scenario, seed: u64) -> FaultPlan {
             longest: swarm.longest.0,
         };
         for _ in 0..count {
-            let Some(kind) = climate.kind(&mut stream) else { break };
+            let Some(kind) = swarm_mix.kind(&mut stream) else { break };
             draw::fault(kind, &place, &mut stream, &mut faults);
         }
         if swarm.at_deletions {

@@ -54,13 +54,13 @@ impl Journal for NoStarts {
         self.0.submit(entries, progress)
     }
 
-    fn room(
+    fn wait_for_capacity(
         &self,
         partition: PartitionId,
         bytes: usize,
         deadline: Deadline,
     ) -> BoxFuture<'static, Result<(), TimedOut>> {
-        self.0.room(partition, bytes, deadline)
+        self.0.wait_for_capacity(partition, bytes, deadline)
     }
 
     fn release_before(&self, lsn: Lsn) {

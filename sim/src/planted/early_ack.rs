@@ -1,4 +1,4 @@
-//! Tells of durability when entries are put in line and not when they are synced.
+//! Tells of durability when entries are queued and not when they are synced.
 
 use std::sync::Arc;
 
@@ -33,13 +33,13 @@ impl Journal for EarlyAck {
         Ok(last)
     }
 
-    fn room(
+    fn wait_for_capacity(
         &self,
         partition: PartitionId,
         bytes: usize,
         deadline: Deadline,
     ) -> BoxFuture<'static, Result<(), TimedOut>> {
-        self.0.room(partition, bytes, deadline)
+        self.0.wait_for_capacity(partition, bytes, deadline)
     }
 
     fn release_before(&self, lsn: Lsn) {

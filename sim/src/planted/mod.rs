@@ -68,9 +68,9 @@ pub fn parts(name: &str) -> Option<Parts<SimBackend>> {
         "crc-unchecked" => checksums::plant(&mut parts),
         "hashmap-order" => hashmap_order::plant(&mut parts),
         "log-start-not-durable" => beginnings::plant(&mut parts),
-        "log-start-forgotten" => recovery::plant(&mut parts, recovery::Slip::ForgetsLogStarts),
-        "last-group-dropped" => recovery::plant(&mut parts, recovery::Slip::DropsLast),
-        "producer-state-lost" => recovery::plant(&mut parts, recovery::Slip::ForgetsProducers),
+        "log-start-forgotten" => recovery::plant(&mut parts, recovery::Mutation::ForgetsLogStarts),
+        "last-group-dropped" => recovery::plant(&mut parts, recovery::Mutation::DropsLast),
+        "producer-state-lost" => recovery::plant(&mut parts, recovery::Mutation::ForgetsProducers),
         "configs-misread" => recovery::plant_in_metadata(&mut parts),
         _ => return None,
     }

@@ -12,22 +12,22 @@ use super::beginnings::without_starts;
 use crate::world::SimBackend;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Slip {
+pub(super) enum Mutation {
     DropsLast,
     ForgetsProducers,
     ForgetsLogStarts,
 }
 
-pub(super) fn plant(parts: &mut Parts<SimBackend>, slip: Slip) {
+pub(super) fn plant(parts: &mut Parts<SimBackend>, slip: Mutation) {
     let inner = std::mem::replace(&mut parts.journal, Box::new(broker::journal::open));
     parts.journal = Box::new(move |context| {
         let opening = inner(context);
         Box::pin(async move {
             let mut opened = opening.await?;
             match slip {
-                Slip::DropsLast => drop_last(&mut opened),
-                Slip::ForgetsProducers => forget_producers(&mut opened),
-                Slip::ForgetsLogStarts => {
+                Mutation::DropsLast => drop_last(&mut opened),
+                Mutation::ForgetsProducers => forget_producers(&mut opened),
+                Mutation::ForgetsLogStarts => {
                     opened.entries.retain(|found| found.entry.kind != EntryKind::LogStart);
                     for found in &mut opened.entries {
                         if found.entry.kind == EntryKind::Checkpoint {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use reports::{FaultHit, Hash64, RunRecord, Verdict, Violation};
 
 use super::node::NODE;
+use super::observations::{self, Observations};
 use super::order::{Choice, Order};
-use super::story::{self, Story};
 use super::witness::Witness;
 use crate::checker::budgets::Peaks;
 use crate::checker::circumstances::Circumstances;
@@ -27,7 +27,7 @@ const WAY: At = 35_000;
 pub(super) fn record(
     order: &Order,
     plan: &FaultPlan,
-    outcome: Outcome<Story>,
+    outcome: Outcome<Observations>,
     witness: &Witness,
 ) -> RunRecord {
     let scenario = &order.scenario.scenario;
@@ -127,7 +127,7 @@ fn cut_short(stop: &Stop, circumstances: &Circumstances, witness: &Witness) -> V
     if let Some(disk) = witness.disk()
         && corruption::told(&history, circumstances, NODE).is_none()
     {
-        let durable = story::durable(&history, &disk);
+        let durable = observations::durable(&history, &disk);
         found.extend(early(&history, &durable));
     }
     found
@@ -147,7 +147,7 @@ fn early(
     found
 }
 
-fn judge(record: &mut RunRecord, scenario: &Scenario, circumstances: &Circumstances, story: &Story) {
+fn judge(record: &mut RunRecord, scenario: &Scenario, circumstances: &Circumstances, story: &Observations) {
     let history = &story.history;
     let liveness = &scenario.liveness;
     let found = &mut record.violations;
@@ -211,7 +211,7 @@ fn judge(record: &mut RunRecord, scenario: &Scenario, circumstances: &Circumstan
 }
 
 /// Situations that the world saw, and those that clients did.
-fn probes_of(story: &Story, circumstances: &Circumstances) -> BTreeMap<String, u64> {
+fn probes_of(story: &Observations, circumstances: &Circumstances) -> BTreeMap<String, u64> {
     let mut probes = story.probes.clone();
     let mut add = |probe: Probe, count: u64| {
         if count > 0 {
@@ -238,7 +238,7 @@ fn probes_of(story: &Story, circumstances: &Circumstances) -> BTreeMap<String, u
     probes
 }
 
-fn figures_of(story: &Story, slowest: Option<At>) -> BTreeMap<String, f64> {
+fn figures_of(story: &Observations, slowest: Option<At>) -> BTreeMap<String, f64> {
     let history = &story.history;
     let mut figures = BTreeMap::new();
     let mut put = |name: &str, value: f64| {

@@ -9,7 +9,7 @@ mod witness;
 mod node;
 mod order;
 mod watch;
-mod story;
+mod observations;
 mod judge;
 mod twice;
 
@@ -55,7 +55,7 @@ pub fn run(order: &Order) -> RunRecord {
     record
 }
 
-fn sightings(outcome: &mut Outcome<story::Story>) -> Vec<watch::Sighting> {
+fn sightings(outcome: &mut Outcome<observations::Observations>) -> Vec<watch::Sighting> {
     let stopped = outcome.explanation.take();
     match &mut outcome.result {
         Ok(story) => std::mem::take(&mut story.sightings),
@@ -68,7 +68,7 @@ fn sightings(outcome: &mut Outcome<story::Story>) -> Vec<watch::Sighting> {
 
 /// Faults that the scenario lists and that touched nothing. What happens at a moment counts by being carried out:
 /// a kill that finds no process has done what it says.
-fn missed(listed: &[crate::fault::Fault], outcome: &Outcome<story::Story>) -> Vec<String> {
+fn missed(listed: &[crate::fault::Fault], outcome: &Outcome<observations::Observations>) -> Vec<String> {
     let simulated = u64::try_from(outcome.simulated.as_nanos()).unwrap_or(u64::MAX);
     let mut unclaimed: Vec<_> = outcome.fault_hits.iter().collect();
     let mut missed = Vec::new();
@@ -87,14 +87,14 @@ fn missed(listed: &[crate::fault::Fault], outcome: &Outcome<story::Story>) -> Ve
     missed
 }
 
-fn live(order: &Order, keep: Keep) -> (Outcome<story::Story>, Witness) {
+fn live(order: &Order, keep: Keep) -> (Outcome<observations::Observations>, Witness) {
     if let Some(part) = order.part() {
         crate::planted::prepare(part);
     }
     let witness = Witness::default();
     let settings = order.settings();
     let options = options(&order.scenario.scenario, &settings, keep);
-    let script = story::Script {
+    let script = observations::Inputs {
         scenario: order.scenario.scenario.clone(),
         seed: order.seed,
         plan: order.faults(),
@@ -102,7 +102,7 @@ fn live(order: &Order, keep: Keep) -> (Outcome<story::Story>, Witness) {
         part: order.part().map(str::to_owned),
         witness: witness.clone(),
     };
-    let mut outcome = World::run(order.seed, options, move |world| story::tell(world, script));
+    let mut outcome = World::run(order.seed, options, move |world| observations::tell(world, script));
     if let Ok(story) = &outcome.result {
         // What clients saw is part of the course.
         let both = [outcome.trace_hash.to_le_bytes(), digest::of(&story.history).to_le_bytes()].concat();

@@ -71,7 +71,7 @@ pub(super) fn config(scenario: &Scenario, settings: &Settings, number: u32) -> C
 /// One process: starts the broker and serves until it is asked to stop.
 pub(super) async fn live(backend: SimBackend, setup: Setup) {
     let process = backend.process().clone();
-    setup.lives.began(&process.host.name, process.incarnation, backend.universe().now());
+    setup.lives.began(&process.host.name, process.incarnation, backend.kernel().now());
     setup.metrics.forget();
     if process.incarnation > 1 {
         backend.probe(Probe::NodeStartedAgain.name());
@@ -100,7 +100,7 @@ async fn serve(seen: SimBackend, parts: Parts<SimBackend>, backend: SimBackend, 
     setup.metrics.are(node.context().metrics.clone());
     let process = backend.process().clone();
     let note = |note: &dyn Fn(&mut Life, u64)| {
-        let now = backend.universe().now();
+        let now = backend.kernel().now();
         setup.lives.note(&process.host.name, process.incarnation, |life| note(life, now));
     };
     let image = node.context().metadata.image();

@@ -4,8 +4,8 @@
 //! to keep that window only.
 
 use super::live;
+use super::observations::Observations;
 use super::order::Order;
-use super::story::Story;
 use crate::world::Outcome;
 use crate::world::trace::{CHUNK, Event, Keep};
 
@@ -25,7 +25,7 @@ pub struct Course {
 }
 
 impl Course {
-    pub(super) fn of(outcome: &Outcome<Story>) -> Course {
+    pub(super) fn of(outcome: &Outcome<Observations>) -> Course {
         Course { events: outcome.events, trace_hash: outcome.trace_hash, digests: outcome.digests.clone() }
     }
 

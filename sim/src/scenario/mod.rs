@@ -8,11 +8,11 @@ mod dotted;
 pub mod knobs;
 pub mod model;
 pub mod load;
-pub mod shelf;
+pub mod scenario_dir;
 
 pub use knobs::{Knobs, Settings};
 pub use load::{ScenarioError, parse};
 pub use model::{
     Cluster, Compression, Hostile, Liveness, MachineLimits, OneOrMore, Probes, Scenario, Swarm, Workload,
 };
-pub use shelf::{Shelf, ShelfError, ShelvedScenario};
+pub use scenario_dir::{ScenarioDir, ShelfError, ShelvedScenario};

@@ -257,7 +257,7 @@ impl Default for Workload {
 }
 
 /// Faults that the seed draws. A seed takes a random subset of the families (or kinds) with random weights,
-/// so that each seed is a climate of its own and not the average of all.
+/// so that each seed is a swarm_mix of its own and not the average of all.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Swarm {

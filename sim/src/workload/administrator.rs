@@ -19,7 +19,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 
 use super::client::{Client, numbers};
-use super::connection::{CallError, Line, Terms, back_off};
+use super::connection::{CallError, ClientConnection, Terms, back_off};
 use super::producer::{not_timed_out, produce_request, settles};
 use super::writer::Writer;
 use crate::history::{AckMode, ConfigChange, ConfigKey, ConfigSeen, Place, Trade};
@@ -55,7 +55,7 @@ fn text(text: &str) -> StrBytes {
 
 pub(super) fn start<B: Backend>(client: Client<B>, every: Duration, within: Duration, stream: Stream) {
     let administrator = Administrator {
-        line: Line::new(&client),
+        line: ClientConnection::new(&client),
         writer: Writer::new(&client, numbers::ADMINISTRATOR, false),
         client: client.clone(),
         topic: client.field.lives.begin(TOPIC),
@@ -69,7 +69,7 @@ pub(super) fn start<B: Backend>(client: Client<B>, every: Duration, within: Dura
 
 struct Administrator<B: Backend> {
     client: Client<B>,
-    line: Line<B>,
+    line: ClientConnection<B>,
     writer: Writer<B>,
     topic: Arc<str>,
     partitions: i32,
@@ -285,7 +285,7 @@ impl<B: Backend> Administrator<B> {
 /// Asks once what is set of these, and writes it down; whether there was an answer.
 pub(super) async fn ask<B: Backend>(
     client: &Client<B>,
-    line: &mut Line<B>,
+    line: &mut ClientConnection<B>,
     keys: &[ConfigKey],
     within: Duration,
 ) -> bool {

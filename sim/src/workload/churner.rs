@@ -15,7 +15,7 @@ use kafka_protocol::messages::{CreateTopicsResponse, DeleteTopicsRequest, TopicN
 use kafka_protocol::protocol::StrBytes;
 
 use super::client::{Client, numbers};
-use super::connection::{Line, back_off};
+use super::connection::{ClientConnection, back_off};
 use super::fetcher::{self, FetchTerms};
 use super::lookups;
 use super::producer::{not_timed_out, produce_request, settles, told_by};
@@ -39,8 +39,8 @@ const STAMPED_ONE_IN: u64 = 3;
 
 pub(super) fn start<B: Backend>(client: Client<B>, every: Duration, within: Duration, stream: Stream) {
     let churner = Churner {
-        line: Line::new(&client),
-        rival: Line::new(&client),
+        line: ClientConnection::new(&client),
+        rival: ClientConnection::new(&client),
         writer: Writer::new(&client, numbers::CHURNER, false),
         topics: (0..NAMES).map(|number| Topic { name: format!("churn-{number}"), life: None }).collect(),
         appended: Vec::new(),
@@ -53,8 +53,8 @@ pub(super) fn start<B: Backend>(client: Client<B>, every: Duration, within: Dura
 
 struct Churner<B: Backend> {
     client: Client<B>,
-    line: Line<B>,
-    rival: Line<B>,
+    line: ClientConnection<B>,
+    rival: ClientConnection<B>,
     writer: Writer<B>,
     topics: Vec<Topic>,
     /// In topics with `LogAppendTime`.

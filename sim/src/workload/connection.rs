@@ -1,7 +1,7 @@
 //! One connection to a broker: requests leave without waiting for one another, answers come in their order, and each
 //! request is recorded with when it was due and how it ended.
 //!
-//! One task owns a connection. It puts requests in line with [`Connection::ask`] and then listens; bytes move both
+//! One task owns a connection. It queues requests with [`Connection::ask`] and then listens; bytes move both
 //! ways while it does, so that neither side has to wait for the other to read.
 
 use std::collections::VecDeque;
@@ -156,7 +156,7 @@ impl<B: Backend> Connection<B> {
         self.pending.len()
     }
 
-    /// Puts a request in line; its number.
+    /// Queues a request; its number.
     pub(super) fn ask<R: Api>(
         &mut self,
         trade: Trade,
@@ -457,19 +457,19 @@ fn note<B: Backend>(
 }
 
 /// A connection that is made anew when it has ended.
-pub(super) struct Line<B: Backend> {
+pub(super) struct ClientConnection<B: Backend> {
     client: Client<B>,
     connection: Option<Connection<B>>,
     connect_within: Duration,
 }
 
-impl<B: Backend> Line<B> {
-    pub(super) fn new(client: &Client<B>) -> Line<B> {
-        Line { client: client.clone(), connection: None, connect_within: CONNECT_WITHIN }
+impl<B: Backend> ClientConnection<B> {
+    pub(super) fn new(client: &Client<B>) -> ClientConnection<B> {
+        ClientConnection { client: client.clone(), connection: None, connect_within: CONNECT_WITHIN }
     }
 
-    pub(super) fn connecting_within(self, connect_within: Duration) -> Line<B> {
-        Line { connect_within, ..self }
+    pub(super) fn connecting_within(self, connect_within: Duration) -> ClientConnection<B> {
+        ClientConnection { connect_within, ..self }
     }
 
     /// The connection, made if there is none.

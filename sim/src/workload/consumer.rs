@@ -10,7 +10,7 @@ use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::FetchRequest;
 
 use super::client::Client;
-use super::connection::{Answer, CallError, Line, back_off, ns};
+use super::connection::{Answer, CallError, ClientConnection, back_off, ns};
 use super::fetcher::{self, FetchTerms, Fetched, Ids};
 use super::lookups::{self, Question};
 use super::shape::ConsumerShape;
@@ -28,13 +28,13 @@ pub(super) fn start<B: Backend>(client: Client<B>, shape: ConsumerShape, stream:
     let places = client.field.places.len();
     let groups = shape.fetches_in_flight.min(places).max(1);
     let consumer = Consumer {
-        line: Line::new(&client),
+        line: ClientConnection::new(&client),
         positions: vec![0; places],
         looked: vec![0; places],
         watermarks: vec![-1; places],
         log_starts: vec![0; places],
         fallen: BTreeMap::new(),
-        looking: Line::new(&client),
+        looking: ClientConnection::new(&client),
         groups: (0..groups).map(|group| (group..places).step_by(groups).collect()).collect(),
         asked: BTreeMap::new(),
         ids: None,
@@ -50,7 +50,7 @@ struct Consumer<B: Backend> {
     client: Client<B>,
     shape: ConsumerShape,
     stream: Stream,
-    line: Line<B>,
+    line: ClientConnection<B>,
     positions: Vec<i64>,
     /// When the last fetch of each place that was answered had been sent.
     looked: Vec<At>,
@@ -60,7 +60,7 @@ struct Consumer<B: Backend> {
     /// Places whose offset is out of range, with the offset: it is to be asked where they start.
     fallen: BTreeMap<usize, i64>,
     /// To ask it on.
-    looking: Line<B>,
+    looking: ClientConnection<B>,
     /// Places that are fetched together.
     groups: Vec<Vec<usize>>,
     /// What the requests on the wire are about, by number.

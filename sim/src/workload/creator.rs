@@ -9,7 +9,7 @@ use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreateTopi
 use kafka_protocol::protocol::StrBytes;
 
 use super::client::Client;
-use super::connection::{Line, back_off};
+use super::connection::{ClientConnection, back_off};
 use super::producer::not_timed_out;
 use crate::history::Trade;
 use crate::scenario::Cluster;
@@ -20,13 +20,13 @@ pub(super) fn start<B: Backend>(
     every: Option<Duration>,
     within: Duration,
 ) {
-    let creator = Creator { line: Line::new(&client), client: client.clone(), cluster, within };
+    let creator = Creator { line: ClientConnection::new(&client), client: client.clone(), cluster, within };
     client.begin("creator", creator.run(every));
 }
 
 struct Creator<B: Backend> {
     client: Client<B>,
-    line: Line<B>,
+    line: ClientConnection<B>,
     cluster: Cluster,
     within: Duration,
 }

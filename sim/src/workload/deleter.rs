@@ -12,7 +12,7 @@ use kafka_protocol::messages::{DeleteRecordsResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
 use super::client::Client;
-use super::connection::{Line, back_off};
+use super::connection::{ClientConnection, back_off};
 use super::producer::not_timed_out;
 use crate::history::{Deleted, Deletion, LogStart, Outcome, Place, Trade, wire_name};
 use crate::streams::Stream;
@@ -22,13 +22,13 @@ const VERSION: i16 = 2;
 const ALL_ONE_IN: u64 = 8;
 
 pub(super) fn start<B: Backend>(client: Client<B>, every: Duration, stream: Stream) {
-    let deleter = Deleter { line: Line::new(&client), client: client.clone(), stream };
+    let deleter = Deleter { line: ClientConnection::new(&client), client: client.clone(), stream };
     client.begin("deleter", deleter.run(every));
 }
 
 struct Deleter<B: Backend> {
     client: Client<B>,
-    line: Line<B>,
+    line: ClientConnection<B>,
     stream: Stream,
 }
 

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::batch::{self, FetchedRecord};
 use super::client::Client;
-use super::connection::{CallError, Line, Terms};
+use super::connection::{CallError, ClientConnection, Terms};
 use crate::history::wire_name;
 use crate::history::{At, Damage, Place, Trade, Value};
 
@@ -205,7 +205,7 @@ impl Fetched {
 /// Fetches and waits for the answer.
 pub(super) async fn fetch<B: Backend>(
     client: &Client<B>,
-    line: &mut Line<B>,
+    line: &mut ClientConnection<B>,
     places: &[Place],
     from: &[(usize, i64)],
     terms: FetchTerms,
@@ -231,7 +231,7 @@ pub(super) fn complain<B: Backend>(client: &Client<B>, fetched: &[Fetched], plac
 /// The ids of the topics of `places`; those that cannot be told are missing.
 pub(super) async fn topic_ids<B: Backend>(
     client: &Client<B>,
-    line: &mut Line<B>,
+    line: &mut ClientConnection<B>,
     places: &[Place],
 ) -> Result<Ids, CallError> {
     let mut names: Vec<&str> = places.iter().map(|place| wire_name(&place.topic)).collect();

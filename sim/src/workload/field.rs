@@ -19,7 +19,7 @@ pub struct Field {
     pub deletes: bool,
     pub schedule: Schedule,
     pub notes: Notes,
-    pub(super) owed: Owed,
+    pub(super) owed: PendingCounts,
     pub(super) lives: Lives,
     pub(super) running: Arc<AtomicUsize>,
 }
@@ -35,7 +35,7 @@ impl Field {
             .collect();
         Field {
             bootstrap: bootstrap.into(),
-            owed: Owed::of(places.len()),
+            owed: PendingCounts::of(places.len()),
             places: Arc::new(places),
             answers_queued: usize::MAX,
             deletes: scenario.workload.falls_out,
@@ -59,7 +59,7 @@ impl Field {
 
 /// What consumers have to see before they may leave: counted as it happens, since it is asked after every fetch.
 #[derive(Clone)]
-pub(super) struct Owed(Arc<Mutex<Counts>>);
+pub(super) struct PendingCounts(Arc<Mutex<Counts>>);
 
 struct Counts {
     /// Batches of which it is not known yet whether they count.
@@ -68,9 +68,9 @@ struct Counts {
     ends: Vec<i64>,
 }
 
-impl Owed {
-    fn of(places: usize) -> Owed {
-        Owed(Arc::new(Mutex::new(Counts { open: 0, ends: vec![0; places] })))
+impl PendingCounts {
+    fn of(places: usize) -> PendingCounts {
+        PendingCounts(Arc::new(Mutex::new(Counts { open: 0, ends: vec![0; places] })))
     }
 
     fn counts(&self) -> MutexGuard<'_, Counts> {
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn a_consumer_may_leave_when_nothing_is_open_and_all_is_behind_it() {
-        let owed = Owed::of(2);
+        let owed = PendingCounts::of(2);
         owed.began();
         assert!(!owed.is_seen(&[9, 9]));
         owed.settled(Some((1, 5)));

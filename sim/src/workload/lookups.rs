@@ -15,7 +15,7 @@ use kafka_protocol::messages::{BrokerId, ListOffsetsRequest, OffsetForLeaderEpoc
 use kafka_protocol::protocol::StrBytes;
 
 use super::client::Client;
-use super::connection::{CallError, Line, back_off};
+use super::connection::{CallError, ClientConnection, back_off};
 use crate::history::wire_name;
 use crate::history::{
     At, EpochAnswer, EpochEnd, EpochQuestion, Lookup, LookupQuery, Place, Trade, timestamp_of,
@@ -31,7 +31,7 @@ const EPOCH_END_VERSION: i16 = 4;
 const AHEAD: i32 = 1_000_000;
 
 pub(super) fn start<B: Backend>(client: Client<B>, every: Duration, stream: Stream) {
-    let looker = Looker { line: Line::new(&client), client: client.clone(), stream };
+    let looker = Looker { line: ClientConnection::new(&client), client: client.clone(), stream };
     client.begin("look-ups", looker.run(every));
 }
 
@@ -51,7 +51,7 @@ pub(super) struct Question<'a> {
 
 struct Looker<B: Backend> {
     client: Client<B>,
-    line: Line<B>,
+    line: ClientConnection<B>,
     stream: Stream,
 }
 
@@ -193,7 +193,7 @@ fn told<B: Backend>(client: &Client<B>, place: &Place, epoch: Option<Epoch>, cod
 /// Looks up one offset, without naming an epoch, and notes the answer.
 pub(super) async fn look_up<B: Backend>(
     client: &Client<B>,
-    line: &mut Line<B>,
+    line: &mut ClientConnection<B>,
     place: &Place,
     query: LookupQuery,
     within: Duration,
@@ -206,7 +206,7 @@ pub(super) async fn look_up<B: Backend>(
 /// The look-up that was answered; none when it was refused.
 pub(super) async fn find<B: Backend>(
     client: &Client<B>,
-    line: &mut Line<B>,
+    line: &mut ClientConnection<B>,
     question: Question<'_>,
     within: Duration,
 ) -> Result<Option<Lookup>, CallError> {

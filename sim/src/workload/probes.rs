@@ -9,7 +9,7 @@ use kafka_protocol::messages::{ApiVersionsRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
 use super::client::{Client, numbers};
-use super::connection::{CallError, Line};
+use super::connection::{CallError, ClientConnection};
 use super::fetcher::{self, FetchTerms};
 use super::lookups;
 use super::producer::{produce_request, settles};
@@ -27,7 +27,7 @@ const FRESH: u64 = 6;
 
 pub(super) fn start<B: Backend>(client: Client<B>, number: u32, stream: Stream) {
     let probe = Probe {
-        line: Line::new(&client).connecting_within(WITHIN),
+        line: ClientConnection::new(&client).connecting_within(WITHIN),
         writer: Writer::new(&client, numbers::PROBES + number, false),
         client: client.clone(),
         stream,
@@ -37,7 +37,7 @@ pub(super) fn start<B: Backend>(client: Client<B>, number: u32, stream: Stream) 
 
 struct Probe<B: Backend> {
     client: Client<B>,
-    line: Line<B>,
+    line: ClientConnection<B>,
     writer: Writer<B>,
     stream: Stream,
 }

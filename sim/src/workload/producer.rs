@@ -18,7 +18,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::batch::Wanted;
 use super::client::Client;
-use super::connection::{Answer, Line, Terms, back_off, ns};
+use super::connection::{Answer, ClientConnection, Terms, back_off, ns};
 use super::retries::{Flight, Next, Retries, Told};
 use super::shape::ProducerShape;
 use crate::history::wire_name;
@@ -32,7 +32,7 @@ const BEHIND_MAX: usize = 2;
 pub(super) fn start<B: Backend>(client: Client<B>, shape: ProducerShape, stream: Stream) {
     let lanes = client.field.places.len();
     let producer = Producer {
-        line: Line::new(&client),
+        line: ClientConnection::new(&client),
         retries: Retries::new(lanes, shape.idempotent),
         identity: None,
         wanted: BTreeMap::new(),
@@ -49,7 +49,7 @@ struct Producer<B: Backend> {
     client: Client<B>,
     shape: ProducerShape,
     stream: Stream,
-    line: Line<B>,
+    line: ClientConnection<B>,
     retries: Retries,
     /// Producer id and epoch, for an idempotent one.
     identity: Option<(i64, i16)>,
@@ -234,7 +234,7 @@ impl<B: Backend> Producer<B> {
         }
     }
 
-    /// All in one request, as far as they fit; those that do not go back in line.
+    /// All in one request, as far as they fit; those that do not are queued again.
     fn request(&mut self, flights: &mut Vec<Flight>) -> Option<ProduceRequest> {
         let mut batches: Vec<(Place, Bytes)> = Vec::new();
         let mut bytes = 0;

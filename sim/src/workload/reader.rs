@@ -8,7 +8,7 @@ use kafka_protocol::messages::metadata_request::MetadataRequest;
 
 use super::administrator;
 use super::client::Client;
-use super::connection::{Line, back_off};
+use super::connection::{ClientConnection, back_off};
 use super::fetcher::{self, FetchTerms};
 use super::lookups::{self, Question};
 use crate::history::{At, ConfigKey, LookupQuery, Place, Trade, Value};
@@ -16,7 +16,7 @@ use crate::history::{At, ConfigKey, LookupQuery, Place, Trade, Value};
 /// Reads from the beginning to the high watermark, trying until `until`. Partitions that could not be read to
 /// their end are left out. Done when the client's task is.
 pub fn read_everything<B: Backend>(client: Client<B>, until: At) {
-    let reader = Reader { line: Line::new(&client), client: client.clone() };
+    let reader = Reader { line: ClientConnection::new(&client), client: client.clone() };
     client.begin("last read", reader.run(until));
 }
 
@@ -25,7 +25,7 @@ const AT_ONCE: usize = 32;
 
 struct Reader<B: Backend> {
     client: Client<B>,
-    line: Line<B>,
+    line: ClientConnection<B>,
 }
 
 impl<B: Backend> Reader<B> {

@@ -5,18 +5,19 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use io_backend::{
-    Backend, Clock, DedicatedLoop, ExitStatus, Moment, Pressure, Registry, Seam, TaskHandle, TaskName,
+    Backend, Clock, DedicatedLoop, ExitStatus, Interference, Moment, Registry, SyncPoint, TaskHandle,
+    TaskName,
 };
 
 use super::disk::{Device, SimDedicatedDisk, SimDisk, SkippedSyncs};
 use super::ending::Cause;
+use super::kernel::Kernel;
 use super::lock;
 use super::network::{Network, Rewrites, SimNetwork};
 use super::process::Process;
 use super::runner;
 use super::threads::SimThread;
 use super::timer::{SimClock, SimTimer};
-use super::universe::Universe;
 use crate::fault;
 
 /// A handle to one process of a simulated machine.
@@ -48,8 +49,8 @@ impl SimBackend {
         &self.process
     }
 
-    pub fn universe(&self) -> &Arc<Universe> {
-        self.process.universe()
+    pub fn kernel(&self) -> &Arc<Kernel> {
+        self.process.kernel()
     }
 
     /// The same process, but what is spawned through the handle runs on a group of `size` threads of this
@@ -96,7 +97,7 @@ impl SimBackend {
 
     /// Something worth reaching was reached.
     pub fn probe(&self, name: &str) {
-        self.universe().probe(name);
+        self.kernel().probe(name);
     }
 }
 
@@ -138,11 +139,11 @@ impl Backend for SimBackend {
     }
 
     fn wall_ms(&self) -> i64 {
-        lock(&self.process.host.clock).wall_ms(self.universe().now()) + self.ahead_ms
+        lock(&self.process.host.clock).wall_ms(self.kernel().now()) + self.ahead_ms
     }
 
     fn random_u64(&self) -> u64 {
-        self.universe().guard.check();
+        self.kernel().guard.check();
         lock(&self.process.random).u64()
     }
 
@@ -164,11 +165,11 @@ impl Backend for SimBackend {
         runner::spawn(&self.process, &thread, name, body.run(disk))
     }
 
-    fn pressure(&self, seam: Seam<'_>) -> Pressure {
-        let universe = self.universe();
+    fn interference(&self, seam: SyncPoint<'_>) -> Interference {
+        let kernel = self.kernel();
         let mut stream = lock(&self.process.pressure);
-        universe.with_faults(|faults| {
-            fault::seam::pressure(faults, &self.process.host.name, seam, universe.now(), &mut stream)
+        kernel.with_faults(|faults| {
+            fault::sync_point::interference(faults, &self.process.host.name, seam, kernel.now(), &mut stream)
         })
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::backend::SimBackend;
 use super::disk::Device;
 use super::ending::Ending;
+use super::kernel::Kernel;
 use super::machine::Machine;
 use super::machines::Machines;
 use super::network::NetworkCounts;
@@ -16,48 +17,47 @@ use super::process::ProcessCounts;
 use super::snapshot::ProcessSnapshot;
 use super::timers::TimerKey;
 use super::trace::{Event, What};
-use super::universe::Universe;
 use super::waits::Explanation;
 use crate::fault::{Fault, FaultHits, FaultId};
 use crate::streams::Stream;
 
-/// The handle to a universe, for whoever runs it. Cheap to clone; of use on the universe's thread only.
+/// The handle to a kernel, for whoever runs it. Cheap to clone; of use on the kernel's thread only.
 #[derive(Clone)]
 pub struct World {
-    pub(super) universe: Arc<Universe>,
+    pub(super) kernel: Arc<Kernel>,
     pub(super) machines: Arc<Machines>,
 }
 
 impl World {
-    pub(super) fn new(universe: &Arc<Universe>) -> World {
-        let machines = Machines::new(universe);
+    pub(super) fn new(kernel: &Arc<Kernel>) -> World {
+        let machines = Machines::new(kernel);
         let residents: Weak<Machines> = Arc::downgrade(&machines);
-        universe.is_home_of(residents);
-        World { universe: universe.clone(), machines }
+        kernel.is_home_of(residents);
+        World { kernel: kernel.clone(), machines }
     }
 
     /// Drops whatever could hold the world alive in a circle.
     pub(super) fn dissolve(&self) {
-        self.universe.dissolve();
+        self.kernel.dissolve();
         self.machines.dissolve();
     }
 
     pub fn seed(&self) -> u64 {
-        self.universe.seed
+        self.kernel.seed
     }
 
     /// Time since the world began.
     pub fn now(&self) -> Duration {
-        self.universe.elapsed()
+        self.kernel.elapsed()
     }
 
-    pub fn universe(&self) -> &Arc<Universe> {
-        &self.universe
+    pub fn kernel(&self) -> &Arc<Kernel> {
+        &self.kernel
     }
 
     /// A random stream of its own.
     pub fn stream(&self, name: &str) -> Stream {
-        Stream::new(self.universe.seed, name)
+        Stream::new(self.kernel.seed, name)
     }
 
     /// The machine of that name, made when it is new.
@@ -81,15 +81,15 @@ impl World {
 
     /// Completes after that time of the world.
     pub async fn sleep(&self, duration: Duration) {
-        let at = self.universe.now().saturating_add(crate::fault::duration::nanos(duration));
+        let at = self.kernel.now().saturating_add(crate::fault::duration::nanos(duration));
         self.sleep_until(Duration::from_nanos(at)).await;
     }
 
     pub async fn sleep_until(&self, at: Duration) {
         let at = crate::fault::duration::nanos(at);
-        let mut timer = WorldTimer { universe: &self.universe, key: None };
+        let mut timer = WorldTimer { kernel: &self.kernel, key: None };
         poll_fn(|cx| {
-            if self.universe.now() >= at {
+            if self.kernel.now() >= at {
                 return Poll::Ready(());
             }
             timer.set(at, cx.waker());
@@ -100,35 +100,35 @@ impl World {
 
     /// Puts a fault into force at its time, or now if that has passed.
     pub fn inject(&self, fault: &Fault) -> FaultId {
-        self.universe.inject(fault)
+        self.kernel.inject(fault)
     }
 
     /// Ends a fault now. What it did for good (a reset, a lost page) stays.
     pub fn heal(&self, id: FaultId) {
-        self.universe.heal(id);
+        self.kernel.heal(id);
     }
 
     /// Ends every fault in force and keeps those to come from beginning.
     pub fn heal_all(&self) {
-        self.universe.heal_all();
+        self.kernel.heal_all();
     }
 
     pub fn fault_hits(&self) -> Vec<FaultHits> {
-        self.universe.with_faults(|faults| faults.hits())
+        self.kernel.with_faults(|faults| faults.hits())
     }
 
     /// Something worth reaching was reached.
     pub fn probe(&self, name: &str) {
-        self.universe.probe(name);
+        self.kernel.probe(name);
     }
 
     pub fn probes(&self) -> BTreeMap<String, u64> {
-        self.universe.probes()
+        self.kernel.probes()
     }
 
     /// A remark in the trace.
     pub fn note(&self, text: &str) {
-        self.universe.event(Event::new(What::Note).named(text));
+        self.kernel.event(Event::new(What::Note).named(text));
     }
 
     /// How processes ended so far.
@@ -138,48 +138,48 @@ impl World {
 
     /// Who waits for what in every live process, in order of machines.
     pub fn snapshots(&self) -> Vec<ProcessSnapshot> {
-        self.universe.snapshots()
+        self.kernel.snapshots()
     }
 
     /// Who waits for whom on the nodes, now.
     pub fn explain(&self) -> Explanation {
-        self.universe.explain()
+        self.kernel.explain()
     }
 
     /// Keeps the events around that moment for the outcome, whatever comes after them.
     pub fn mark(&self, at: u64) {
-        self.universe.mark(at);
+        self.kernel.mark(at);
     }
 
     pub fn events(&self) -> u64 {
-        self.universe.with_trace(|trace| trace.count())
+        self.kernel.with_trace(|trace| trace.count())
     }
 
     pub fn trace_hash(&self) -> u64 {
-        self.universe.with_trace(|trace| trace.hash())
+        self.kernel.with_trace(|trace| trace.hash())
     }
 }
 
 struct WorldTimer<'a> {
-    universe: &'a Arc<Universe>,
+    kernel: &'a Arc<Kernel>,
     key: Option<TimerKey>,
 }
 
 impl WorldTimer<'_> {
     fn set(&mut self, at: u64, waker: &std::task::Waker) {
         if let Some(key) = self.key
-            && self.universe.rewake(key, waker)
+            && self.kernel.rewake(key, waker)
         {
             return;
         }
-        self.key = Some(self.universe.wake_at(at, waker));
+        self.key = Some(self.kernel.wake_at(at, waker));
     }
 }
 
 impl Drop for WorldTimer<'_> {
     fn drop(&mut self) {
         if let Some(key) = self.key.take() {
-            self.universe.cancel(key);
+            self.kernel.cancel(key);
         }
     }
 }

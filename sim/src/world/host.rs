@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::clock::ClockView;
+use super::kernel::Kernel;
 use super::lock;
-use super::universe::Universe;
 
 pub struct Host {
     pub name: Arc<str>,
     pub(super) clock: Mutex<ClockView>,
-    universe: Arc<Universe>,
+    kernel: Arc<Kernel>,
     /// Pauses in force.
     pauses: AtomicU32,
     powered: AtomicBool,
@@ -27,23 +27,23 @@ pub(super) struct Peaks {
 }
 
 impl Host {
-    pub(super) fn new(universe: &Arc<Universe>, name: &str) -> Arc<Host> {
+    pub(super) fn new(kernel: &Arc<Kernel>, name: &str) -> Arc<Host> {
         Arc::new(Host {
             name: Arc::from(name),
             clock: Mutex::default(),
-            universe: universe.clone(),
+            kernel: kernel.clone(),
             pauses: AtomicU32::new(0),
             powered: AtomicBool::new(true),
             peaks: Mutex::default(),
         })
     }
 
-    pub fn universe(&self) -> &Arc<Universe> {
-        &self.universe
+    pub fn kernel(&self) -> &Arc<Kernel> {
+        &self.kernel
     }
 
     pub(super) fn local_now(&self) -> u64 {
-        lock(&self.clock).local(self.universe.now())
+        lock(&self.clock).local(self.kernel.now())
     }
 
     pub fn is_powered(&self) -> bool {

@@ -7,18 +7,18 @@
 use std::sync::Arc;
 
 use super::ending::Cause;
+use super::kernel::{Kernel, Residents};
 use super::lock;
 use super::machine::Machine;
 use super::machines::Machines;
 use super::snapshot::ProcessSnapshot;
 use super::trace::{Event, What};
-use super::universe::{Residents, Universe};
 use crate::fault::{self, Extent, Fault, FaultId, FaultKind};
 
 impl Residents for Machines {
     fn fault_begins(self: Arc<Self>, id: FaultId) {
-        let universe = self.universe();
-        let (fault, gone) = universe.with_faults(|faults| {
+        let kernel = self.kernel();
+        let (fault, gone) = kernel.with_faults(|faults| {
             let (from, until) = faults.window(id);
             // Healed before it began.
             (faults.get(id).clone(), until < from || (until == from && !faults.get(id).kind.is_moment()))
@@ -26,7 +26,7 @@ impl Residents for Machines {
         if gone {
             return;
         }
-        universe.event(Event::new(What::FaultBegin).numbers(id.0 as u64, 0).named(fault.kind.name()));
+        kernel.event(Event::new(What::FaultBegin).numbers(id.0 as u64, 0).named(fault.kind.name()));
         let machine = fault.node.as_ref().and_then(|node| self.get(&node.machine()));
         let hit = match fault.kind {
             FaultKind::Reset | FaultKind::Silence => self.network().break_connections(&fault) > 0,
@@ -37,18 +37,18 @@ impl Residents for Machines {
             _ => machine.as_ref().is_some_and(|machine| self.begin_on(machine, &fault, id)),
         };
         if hit {
-            universe.with_faults(|faults| faults.hit(id));
+            kernel.with_faults(|faults| faults.hit(id));
         }
     }
 
     fn fault_ends(self: Arc<Self>, id: FaultId) {
-        let universe = self.universe();
-        let fault = universe.with_faults(|faults| faults.get(id).clone());
-        let ended_before = universe.with_faults(|faults| faults.window(id).1 < universe.now());
+        let kernel = self.kernel();
+        let fault = kernel.with_faults(|faults| faults.get(id).clone());
+        let ended_before = kernel.with_faults(|faults| faults.window(id).1 < kernel.now());
         if ended_before {
             return;
         }
-        universe.event(Event::new(What::FaultEnd).numbers(id.0 as u64, 0).named(fault.kind.name()));
+        kernel.event(Event::new(What::FaultEnd).numbers(id.0 as u64, 0).named(fault.kind.name()));
         let machine = fault.node.as_ref().and_then(|node| self.get(&node.machine()));
         match (fault.kind, machine) {
             (FaultKind::DiskStall, Some(machine)) => machine.disk.stall_ended(id),
@@ -58,7 +58,7 @@ impl Residents for Machines {
                 lock(&machine.host.clock).unskew(fault.by.unwrap_or_default());
             }
             (FaultKind::ClockDrift, Some(machine)) => {
-                lock(&machine.host.clock).drift(universe.now(), 0);
+                lock(&machine.host.clock).drift(kernel.now(), 0);
                 wake_machine(&machine);
             }
             (FaultKind::TaskStopped | FaultKind::ThreadBlocked, Some(machine)) => {
@@ -102,8 +102,8 @@ impl Residents for Machines {
 impl Machines {
     /// True when the fault touched something by beginning.
     fn begin_on(&self, machine: &Arc<Machine>, fault: &Fault, id: FaultId) -> bool {
-        let universe = self.universe();
-        let now = universe.now();
+        let kernel = self.kernel();
+        let now = kernel.now();
         match fault.kind {
             FaultKind::DiskStall => {
                 machine.disk.stall_began(id);
@@ -134,10 +134,10 @@ impl Machines {
                 process.request_stop();
                 // A process that does not stop is killed, as a service manager would.
                 let stubborn = process.clone();
-                universe.act_in(10_000_000_000, move || {
+                kernel.act_in(10_000_000_000, move || {
                     stubborn.end_now(Cause::Killed);
                 });
-                restart_when_ended(universe, machine, process.number);
+                restart_when_ended(kernel, machine, process.number);
                 true
             }
             FaultKind::Pause => {
@@ -179,12 +179,12 @@ impl Machines {
 
     /// Sends again what is stuck each time that a flapping link may have come back.
     fn flap(self: &Arc<Self>, id: FaultId) {
-        let universe = self.universe();
-        let every = universe.with_faults(|faults| fault::network::flap(faults.get(id)));
+        let kernel = self.kernel();
+        let every = kernel.with_faults(|faults| fault::network::flap(faults.get(id)));
         let machines = self.clone();
-        universe.act_in(every, move || {
-            let universe = machines.universe();
-            if universe.with_faults(|faults| faults.in_force(id, universe.now())) {
+        kernel.act_in(every, move || {
+            let kernel = machines.kernel();
+            if kernel.with_faults(|faults| faults.in_force(id, kernel.now())) {
                 machines.network().kick_all();
                 machines.flap(id);
             }
@@ -194,7 +194,7 @@ impl Machines {
     fn start_after(&self, machine: &Arc<Machine>, downtime: Extent) {
         if let Extent::For(length) = downtime {
             let machine = machine.clone();
-            self.universe().act_in(fault::duration::nanos(length), move || {
+            self.kernel().act_in(fault::duration::nanos(length), move || {
                 machine.power_on();
                 machine.start();
             });
@@ -209,9 +209,9 @@ fn wake_machine(machine: &Machine) {
 }
 
 /// Looks every 10 ms whether the process has ended, and starts the next one.
-fn restart_when_ended(universe: &Arc<Universe>, machine: &Arc<Machine>, process: u64) {
-    let (again, machine) = (universe.clone(), machine.clone());
-    universe.act_in(10_000_000, move || match machine.process() {
+fn restart_when_ended(kernel: &Arc<Kernel>, machine: &Arc<Machine>, process: u64) {
+    let (again, machine) = (kernel.clone(), machine.clone());
+    kernel.act_in(10_000_000, move || match machine.process() {
         Some(running) if running.number == process => restart_when_ended(&again, &machine, process),
         Some(_) => {}
         None => {

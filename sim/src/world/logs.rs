@@ -12,15 +12,15 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use super::universe::Universe;
+use super::kernel::Kernel;
 
 thread_local! {
-    static HERE: RefCell<Option<Arc<Universe>>> = const { RefCell::new(None) };
+    static HERE: RefCell<Option<Arc<Kernel>>> = const { RefCell::new(None) };
 }
 
-/// Logs of this thread show this universe's time from now on.
-pub(super) fn show_time_of(universe: Option<Arc<Universe>>) {
-    HERE.with(|here| *here.borrow_mut() = universe);
+/// Logs of this thread show this kernel's time from now on.
+pub(super) fn show_time_of(kernel: Option<Arc<Kernel>>) {
+    HERE.with(|here| *here.borrow_mut() = kernel);
 }
 
 /// Time, level, where, what. The executor's own spans say nothing about the broker and are left out.
@@ -38,7 +38,7 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         HERE.with(|here| match here.borrow().as_ref() {
-            Some(universe) => write!(writer, "{:>12.6} s", universe.now() as f64 / 1e9),
+            Some(kernel) => write!(writer, "{:>12.6} s", kernel.now() as f64 / 1e9),
             None => write!(writer, "{:>14}", "-"),
         })?;
         write!(writer, " {:>5} {}: ", event.metadata().level(), event.metadata().target())?;

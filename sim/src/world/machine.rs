@@ -14,6 +14,7 @@ use super::backend::SimBackend;
 use super::disk::Device;
 use super::ending::{Cause, Ending};
 use super::host::Host;
+use super::kernel::Kernel;
 use super::lock;
 use super::network::{Network, NetworkCounts};
 use super::observe::observe;
@@ -21,7 +22,6 @@ use super::process::{Keeper, Process};
 use super::runner;
 use super::snapshot::ProcessSnapshot;
 use super::trace::{Event, What};
-use super::universe::Universe;
 
 /// So often a supervisor doubles its pause.
 const FAILED_STARTS_DOUBLE: u32 = 4;
@@ -52,7 +52,7 @@ impl Machine {
         endings: &Arc<Mutex<Vec<Ending>>>,
     ) -> Arc<Machine> {
         Arc::new(Machine {
-            disk: Device::new(host.universe(), host.name.clone()),
+            disk: Device::new(host.kernel(), host.name.clone()),
             host,
             network: network.clone(),
             endings: endings.clone(),
@@ -75,8 +75,8 @@ impl Machine {
         self.disk.dissolve();
     }
 
-    pub fn universe(&self) -> &Arc<Universe> {
-        self.host.universe()
+    pub fn kernel(&self) -> &Arc<Kernel> {
+        self.host.kernel()
     }
 
     /// The running process.
@@ -112,7 +112,7 @@ impl Machine {
         let incarnation = self.starts.fetch_add(1, Ordering::Relaxed) + 1;
         let process = Process::new(&self.host, self.clone(), incarnation);
         *lock(&self.process) = Some(process.clone());
-        self.universe().event(
+        self.kernel().event(
             Event::new(What::ProcessStart).numbers(process.number, incarnation).named(self.host.name.clone()),
         );
         self.backend_of(process)
@@ -154,7 +154,7 @@ impl Machine {
     /// The machine loses power: its process vanishes without a word to anyone, its disk keeps what was
     /// synced and some of the rest.
     pub fn power_loss(self: &Arc<Machine>) {
-        self.universe().event(Event::new(What::PowerLoss).named(self.host.name.clone()));
+        self.kernel().event(Event::new(What::PowerLoss).named(self.host.name.clone()));
         self.host.set_powered(false);
         if let Some(process) = self.process() {
             process.vanished.store(true, Ordering::Relaxed);
@@ -197,7 +197,7 @@ impl Machine {
         if let (Cause::Exited(..), Some(after)) = (cause, *lock(&self.supervised)) {
             let failed = self.failed_starts.fetch_add(1, Ordering::Relaxed);
             let machine = self.clone();
-            self.universe().act_in(after << failed.min(FAILED_STARTS_DOUBLE), move || {
+            self.kernel().act_in(after << failed.min(FAILED_STARTS_DOUBLE), move || {
                 machine.start();
             });
         }
@@ -215,7 +215,7 @@ impl Keeper for Machine {
         lock(&self.endings).push(Ending {
             machine: self.host.name.to_string(),
             incarnation: process.incarnation,
-            at: self.universe().now(),
+            at: self.kernel().now(),
             cause: cause.clone(),
         });
         self.after_end(&cause, process.is_serving());

@@ -1,34 +1,34 @@
-//! All machines of a universe, the network between them, and how their processes ended.
+//! All machines of a kernel, the network between them, and how their processes ended.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use super::ending::Ending;
 use super::host::Host;
+use super::kernel::Kernel;
 use super::lock;
 use super::machine::Machine;
 use super::network::Network;
-use super::universe::Universe;
 
 pub struct Machines {
-    universe: Arc<Universe>,
+    kernel: Arc<Kernel>,
     network: Arc<Network>,
     all: Mutex<BTreeMap<String, Arc<Machine>>>,
     endings: Arc<Mutex<Vec<Ending>>>,
 }
 
 impl Machines {
-    pub(super) fn new(universe: &Arc<Universe>) -> Arc<Machines> {
+    pub(super) fn new(kernel: &Arc<Kernel>) -> Arc<Machines> {
         Arc::new(Machines {
-            universe: universe.clone(),
-            network: Network::new(universe),
+            kernel: kernel.clone(),
+            network: Network::new(kernel),
             all: Mutex::default(),
             endings: Arc::default(),
         })
     }
 
-    pub(super) fn universe(&self) -> &Arc<Universe> {
-        &self.universe
+    pub(super) fn kernel(&self) -> &Arc<Kernel> {
+        &self.kernel
     }
 
     pub(super) fn network(&self) -> &Arc<Network> {
@@ -44,7 +44,7 @@ impl Machines {
         if let Some(machine) = self.get(name) {
             return machine;
         }
-        let host = Host::new(&self.universe, name);
+        let host = Host::new(&self.kernel, name);
         let machine = Machine::new(host.clone(), &self.network, &self.endings);
         lock(&self.all).insert(name.to_owned(), machine.clone());
         self.network.join(&host);

@@ -1,4 +1,4 @@
-//! A simulated universe: machines with disks, clocks and a network between them, all of one seed.
+//! A simulated kernel: machines with disks, clocks and a network between them, all of one seed.
 //!
 //! [`World::run`] builds one on a fresh OS thread and runs a future in it that starts programs, injects
 //! faults and judges. madsim gives the executor and its random choice of who runs next; disk, network, clocks,
@@ -13,7 +13,7 @@
 //! - Pure parts: the `clock` that a machine shows, `descriptors` and `permits` of a process, its groups of
 //!   `threads`, `timers` in order, the [`trace`] of all that happens, `spins` of a run that does not end, the
 //!   `ending` of a process; a [`snapshot`] says who waits for what, [`waits`] why, and the `outcome` is what is left.
-//! - The `universe` is the kernel: time, faults, trace, and no machine. [`logs`] show its time.
+//! - The `kernel` is the kernel: time, faults, trace, and no machine. [`logs`] show its time.
 //! - A `host` has a name and a clock; a `task` runs in a `process` on it, with the host's clock as its `timer`. The
 //!   `disk` and the `network` are what it sees of the outside.
 //! - The `runner` polls tasks, the `backend` is what a program is given. `observe` takes snapshots.
@@ -37,7 +37,7 @@ mod ending;
 pub mod snapshot;
 pub mod waits;
 mod outcome;
-mod universe;
+mod kernel;
 pub mod logs;
 mod host;
 mod task;
@@ -62,6 +62,7 @@ pub use disk::{
 pub use ending::{Cause, Ending};
 pub use handle::{MachineHandle, World};
 pub use host::Host;
+pub use kernel::Kernel;
 pub use machine::{Machine, Program};
 pub(crate) use mutex::lock;
 pub use network::{NetworkCounts, Rewrite, Rewrites, SimListener, SimNetwork, SimStream};
@@ -69,7 +70,6 @@ pub use outcome::{Options, Outcome, Stop};
 pub use process::{Process, ProcessCounts};
 pub use spins::Spinner;
 pub use timer::{SimClock, SimTimer};
-pub use universe::Universe;
 
 #[cfg(test)]
 mod tests;

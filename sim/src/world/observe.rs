@@ -52,7 +52,7 @@ pub fn observe(process: &Process, disk: &Device) -> ProcessSnapshot {
     ProcessSnapshot {
         machine: process.host.name.clone(),
         incarnation: process.incarnation,
-        now: Moment(process.universe().now()),
+        now: Moment(process.kernel().now()),
         held: held(process, disk, &entries),
         entries,
         clock,
@@ -65,7 +65,7 @@ pub fn observe(process: &Process, disk: &Device) -> ProcessSnapshot {
 
 /// `fault 2 (disk-stall node1 ...)`, counted from 1 in order of the plan.
 fn named(process: &Process, id: FaultId) -> String {
-    process.universe().with_faults(|faults| format!("{} ({})", id.0 + 1, faults.get(id)))
+    process.kernel().with_faults(|faults| format!("{} ({})", id.0 + 1, faults.get(id)))
 }
 
 fn held(process: &Process, disk: &Device, entries: &[Entry]) -> BTreeMap<u64, String> {
@@ -85,14 +85,14 @@ fn held(process: &Process, disk: &Device, entries: &[Entry]) -> BTreeMap<u64, St
 }
 
 fn stopped(process: &Process, tasks: &[Arc<Task>]) -> Vec<(Arc<CurrentTask>, String)> {
-    let (universe, machine) = (process.universe(), &process.host.name);
+    let (kernel, machine) = (process.kernel(), &process.host.name);
     tasks
         .iter()
         .filter(|task| task.has_missed())
         .filter_map(|task| {
             let role = task.current.name.role;
-            let id = universe.with_faults(|faults| {
-                fault::task::stops(faults, machine, role, &task.full_name, universe.now())
+            let id = kernel.with_faults(|faults| {
+                fault::task::stops(faults, machine, role, &task.full_name, kernel.now())
             })?;
             Some((task.current.clone(), named(process, id)))
         })
@@ -103,14 +103,14 @@ fn paused(process: &Process) -> Option<String> {
     if !process.host.is_paused() {
         return None;
     }
-    let universe = process.universe();
-    let now = universe.now();
+    let kernel = process.kernel();
+    let now = kernel.now();
     let of_this = |hits: &FaultHits| {
         let fault = &hits.fault;
         fault.kind == FaultKind::Pause
             && (hits.from..hits.until).contains(&now)
             && fault.node.as_ref().is_some_and(|node| node.machine() == *process.host.name)
     };
-    let index = universe.with_faults(|faults| faults.hits()).iter().position(of_this);
+    let index = kernel.with_faults(|faults| faults.hits()).iter().position(of_this);
     Some(index.map_or_else(|| "none of the plan's".to_owned(), |index| named(process, FaultId(index))))
 }

@@ -72,7 +72,7 @@ impl Drop for Permit {
 /// Completes when the permit is there.
 pub struct Acquire {
     permits: Arc<Permits>,
-    /// Its place in line, once it has one.
+    /// Its place in the queue, once it has one.
     number: Option<u64>,
 }
 

@@ -16,12 +16,12 @@ use super::alloc::{self, Account};
 use super::descriptors::Descriptors;
 use super::ending::Cause;
 use super::host::{Host, Peaks};
+use super::kernel::Kernel;
 use super::lock;
 use super::permits::Permits;
 use super::task::Task;
 use super::threads::SimThread;
 use super::trace::{Event, What};
-use super::universe::Universe;
 use crate::fault;
 use crate::streams::Stream;
 
@@ -83,15 +83,14 @@ pub struct Process {
 
 impl Process {
     pub(super) fn new(host: &Arc<Host>, keeper: Arc<dyn Keeper>, incarnation: u64) -> Arc<Process> {
-        let universe = host.universe();
+        let kernel = host.kernel();
         let registry = Registry::new();
-        registry.observe(Box::new(Recorder { universe: universe.clone() }));
-        let runtime = SimThread::new("runtime", universe.options.runtime_threads);
-        let stream = |what: &str| {
-            Mutex::new(Stream::new(universe.seed, &format!("{what}/{}/{incarnation}", host.name)))
-        };
+        registry.observe(Box::new(Recorder { kernel: kernel.clone() }));
+        let runtime = SimThread::new("runtime", kernel.options.runtime_threads);
+        let stream =
+            |what: &str| Mutex::new(Stream::new(kernel.seed, &format!("{what}/{}/{incarnation}", host.name)));
         Arc::new(Process {
-            number: universe.number(),
+            number: kernel.number(),
             incarnation,
             host: host.clone(),
             keeper,
@@ -100,7 +99,7 @@ impl Process {
             runtime,
             tasks: Mutex::default(),
             account: alloc::open_account(),
-            descriptors: Descriptors::new(universe.options.descriptors),
+            descriptors: Descriptors::new(kernel.options.descriptors),
             disk_permits: DiskClass::ALL.map(|class| Permits::new(class.operations_max())),
             random: stream("process"),
             pressure: stream("pressure"),
@@ -139,8 +138,8 @@ impl Process {
         }
     }
 
-    pub fn universe(&self) -> &Arc<Universe> {
-        self.host.universe()
+    pub fn kernel(&self) -> &Arc<Kernel> {
+        self.host.kernel()
     }
 
     /// Takes new tasks: not ended, not about to end.
@@ -194,10 +193,10 @@ impl Process {
     }
 
     pub(super) fn admit_task(&self, task: Arc<Task>) {
-        let universe = self.universe();
-        let blocks = universe.with_faults(|faults| {
+        let kernel = self.kernel();
+        let blocks = kernel.with_faults(|faults| {
             let name = (&*self.host.name, task.current.name.role, &*task.full_name);
-            fault::task::stops(faults, name.0, name.1, name.2, universe.now())
+            fault::task::stops(faults, name.0, name.1, name.2, kernel.now())
                 .is_some_and(|id| faults.get(id).kind == fault::FaultKind::ThreadBlocked)
         });
         if blocks {
@@ -211,11 +210,11 @@ impl Process {
         if self.is_halted() || !task.thread.admits(task.number) {
             return true;
         }
-        let universe = self.universe();
-        let mut faults = lock(&universe.faults);
+        let kernel = self.kernel();
+        let mut faults = lock(&kernel.faults);
         let machine = &self.host.name;
         let stopping =
-            fault::task::stops(&faults, machine, task.current.name.role, &task.full_name, universe.now());
+            fault::task::stops(&faults, machine, task.current.name.role, &task.full_name, kernel.now());
         if let Some(id) = stopping {
             faults.hit(id);
         }
@@ -322,7 +321,7 @@ impl Process {
         }
         self.dying.store(true, Ordering::Relaxed);
         let process = self.clone();
-        self.universe().act_in(0, move || process.end_now(cause));
+        self.kernel().act_in(0, move || process.end_now(cause));
     }
 
     /// Ends now, or, when it is beyond killing, as soon as that is over.
@@ -330,9 +329,9 @@ impl Process {
         if !self.alive.load(Ordering::Relaxed) {
             return;
         }
-        let universe = self.universe();
-        let unkillable = universe.with_faults(|faults| {
-            let id = fault::process::unkillable(faults, &self.host.name, universe.now());
+        let kernel = self.kernel();
+        let unkillable = kernel.with_faults(|faults| {
+            let id = fault::process::unkillable(faults, &self.host.name, kernel.now());
             if let Some(id) = id {
                 faults.hit(id);
             }
@@ -360,8 +359,7 @@ impl Process {
             return;
         }
         let name = self.host.name.clone();
-        self.universe()
-            .event(Event::new(What::ProcessEnd).numbers(self.number, self.incarnation).named(name));
+        self.kernel().event(Event::new(What::ProcessEnd).numbers(self.number, self.incarnation).named(name));
         let counts = self.counts();
         self.host.keep_peaks(Peaks { memory: counts.memory_peak, sockets: counts.sockets_peak });
         self.keeper.clone().let_go(self, cause);
@@ -370,7 +368,7 @@ impl Process {
 
 /// Puts what enters and leaves a registry into the trace.
 struct Recorder {
-    universe: Arc<Universe>,
+    kernel: Arc<Kernel>,
 }
 
 impl Recorder {
@@ -379,7 +377,7 @@ impl Recorder {
         let mut event = Event::new(what).task(task).numbers(entry.number, 0);
         event.kind = Some(entry.kind);
         event.name = entry.target.clone();
-        self.universe.event(event);
+        self.kernel.event(event);
     }
 }
 

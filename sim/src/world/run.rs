@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use super::guard::Patience;
 use super::handle::World;
+use super::kernel::Kernel;
 use super::outcome::{Options, Outcome, Stop};
-use super::universe::Universe;
 use super::{getrandom, logs, panics, runner, task};
 
 /// How long madsim's clock sleeps until it notices that nothing can run. Any length would do that is
@@ -22,7 +22,7 @@ const IDLE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(50);
 
 impl World {
-    /// Runs `main` in a universe of this seed, on a thread of its own, and waits for its end. Equal seeds,
+    /// Runs `main` in a kernel of this seed, on a thread of its own, and waits for its end. Equal seeds,
     /// options and futures give equal outcomes.
     pub fn run<T, M, F>(seed: u64, options: Options, main: M) -> Outcome<T>
     where
@@ -31,8 +31,8 @@ impl World {
         F: Future<Output = T> + 'static,
     {
         io_backend::invariants::check();
-        let universe = Universe::new(seed, options);
-        let world = World::new(&universe);
+        let kernel = Kernel::new(seed, options);
+        let world = World::new(&kernel);
         let (sender, receiver) = channel();
         let inside = world.clone();
         let spawned =
@@ -59,17 +59,17 @@ impl World {
                 }
                 Err(RecvTimeoutError::Timeout) => waited += LOOK,
             }
-            universe.guard.set_patience(patience(waited, universe.options.wall_time_max));
-            let polling = universe.guard.polling();
+            kernel.guard.set_patience(patience(waited, kernel.options.wall_time_max));
+            let polling = kernel.guard.polling();
             stands_still =
                 if polling.is_some() && polling == last { stands_still + LOOK } else { Duration::ZERO };
             last = polling;
             if let Some((task, _)) = polling
-                && stands_still >= universe.options.wall_guard
+                && stands_still >= kernel.options.wall_guard
             {
-                explain_from_outside(&universe);
-                universe.guard.condemn();
-                return outcome(&world, Err(Stop::NeverYields { task: universe.guard.name_of(task) }));
+                explain_from_outside(&kernel);
+                kernel.guard.condemn();
+                return outcome(&world, Err(Stop::NeverYields { task: kernel.guard.name_of(task) }));
             }
         }
     }
@@ -86,9 +86,9 @@ fn patience(waited: Duration, most: Duration) -> Patience {
 }
 
 /// The world's thread is in a poll that does not come back, and may hold a lock that this looks behind.
-fn explain_from_outside(universe: &Arc<Universe>) {
+fn explain_from_outside(kernel: &Arc<Kernel>) {
     let (sender, receiver) = channel();
-    let inside = universe.clone();
+    let inside = kernel.clone();
     let looking = std::thread::Builder::new().name("explain".into()).spawn(move || {
         inside.explain_the_stop();
         let _ = sender.send(());
@@ -99,28 +99,28 @@ fn explain_from_outside(universe: &Arc<Universe>) {
 }
 
 fn outcome<T>(world: &World, result: Result<T, Stop>) -> Outcome<T> {
-    let universe = &world.universe;
+    let kernel = &world.kernel;
     let result = result.map_err(|stop| match stop {
         Stop::Busy { polls, .. } => {
-            let last = || universe.guard.name_of(universe.guard.last_task());
-            Stop::Busy { task: universe.busiest().unwrap_or_else(last), polls }
+            let last = || kernel.guard.name_of(kernel.guard.last_task());
+            Stop::Busy { task: kernel.busiest().unwrap_or_else(last), polls }
         }
         other => other,
     });
     Outcome {
         result,
-        trace_hash: universe.with_trace(|trace| trace.hash()),
-        digests: universe.with_trace(|trace| trace.digests().to_vec()),
-        events: universe.with_trace(|trace| trace.count()),
-        events_by_class: universe.with_trace(|trace| trace.counts_by_class()),
-        polls: universe.guard.polls(),
-        simulated: universe.elapsed(),
-        fault_hits: universe.with_faults(|faults| faults.hits()),
-        probes: universe.probes(),
+        trace_hash: kernel.with_trace(|trace| trace.hash()),
+        digests: kernel.with_trace(|trace| trace.digests().to_vec()),
+        events: kernel.with_trace(|trace| trace.count()),
+        events_by_class: kernel.with_trace(|trace| trace.counts_by_class()),
+        polls: kernel.guard.polls(),
+        simulated: kernel.elapsed(),
+        fault_hits: kernel.with_faults(|faults| faults.hits()),
+        probes: kernel.probes(),
         endings: world.machines.endings(),
-        last_events: universe.with_trace(|trace| trace.kept()),
-        marked: universe.marked(),
-        explanation: universe.stop_explanation(),
+        last_events: kernel.with_trace(|trace| trace.kept()),
+        marked: kernel.marked(),
+        explanation: kernel.stop_explanation(),
     }
 }
 
@@ -130,23 +130,23 @@ where
     F: Future<Output = T> + 'static,
     T: 'static,
 {
-    let universe = &world.universe;
+    let kernel = &world.kernel;
     panics::keep_on_this_thread();
-    getrandom::seed_this_thread(universe.seed);
-    logs::show_time_of(Some(universe.clone()));
-    let runtime = madsim::runtime::Runtime::with_seed_and_config(universe.seed, madsim::Config::default());
+    getrandom::seed_this_thread(kernel.seed);
+    logs::show_time_of(Some(kernel.clone()));
+    let runtime = madsim::runtime::Runtime::with_seed_and_config(kernel.seed, madsim::Config::default());
     let lived = catch_unwind(AssertUnwindSafe(|| {
         runtime.block_on(async {
             runner::found();
-            drop(madsim::task::spawn(drive(Arc::downgrade(universe))));
-            let result = until_over(universe, main(world.clone())).await;
+            drop(madsim::task::spawn(drive(Arc::downgrade(kernel))));
+            let result = until_over(kernel, main(world.clone())).await;
             // What destructors do now belongs to no run any more.
-            universe.close();
+            kernel.close();
             task::clear_table();
             result
         })
     }));
-    universe.close();
+    kernel.close();
     task::clear_table();
     runner::leave();
     world.dissolve();
@@ -156,11 +156,11 @@ where
 }
 
 /// The main future, or the reason that ended the world before it was done.
-async fn until_over<T>(universe: &Arc<Universe>, main: impl Future<Output = T>) -> Result<T, Stop> {
+async fn until_over<T>(kernel: &Arc<Kernel>, main: impl Future<Output = T>) -> Result<T, Stop> {
     let mut main = pin!(main);
     poll_fn(|cx| {
-        universe.set_root(cx.waker());
-        if let Some(stop) = universe.stopped() {
+        kernel.set_root(cx.waker());
+        if let Some(stop) = kernel.stopped() {
             return Poll::Ready(Err(stop));
         }
         main.as_mut().poll(cx).map(Ok)
@@ -168,18 +168,18 @@ async fn until_over<T>(universe: &Arc<Universe>, main: impl Future<Output = T>) 
     .await
 }
 
-/// Moves time on whenever nothing can run. Holds the universe weakly: the executor forgets no task that still sleeps.
-async fn drive(universe: Weak<Universe>) {
+/// Moves time on whenever nothing can run. Holds the kernel weakly: the executor forgets no task that still sleeps.
+async fn drive(kernel: Weak<Kernel>) {
     loop {
         madsim::time::sleep(IDLE).await;
-        let Some(universe) = universe.upgrade().filter(|universe| !universe.is_over()) else {
+        let Some(kernel) = kernel.upgrade().filter(|kernel| !kernel.is_over()) else {
             return;
         };
-        let limit = crate::fault::duration::nanos(universe.options.time_limit);
-        if !universe.jump() {
-            universe.stop_with(Stop::NothingLeft);
-        } else if universe.now() > limit {
-            universe.stop_with(Stop::OutOfTime);
+        let limit = crate::fault::duration::nanos(kernel.options.time_limit);
+        if !kernel.jump() {
+            kernel.stop_with(Stop::NothingLeft);
+        } else if kernel.now() > limit {
+            kernel.stop_with(Stop::OutOfTime);
         }
     }
 }

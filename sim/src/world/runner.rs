@@ -57,20 +57,20 @@ pub(super) fn spawn<F>(
 where
     F: Future<Output = ()> + 'static,
 {
-    let universe = process.universe().clone();
-    if !process.is_alive() || universe.is_over() {
+    let kernel = process.kernel().clone();
+    if !process.is_alive() || kernel.is_over() {
         drop(future);
         return TaskHandle::new(|| {}, || true);
     }
     let full_name: Arc<str> = Arc::from(name.to_string());
-    let current = universe.task_ids.next(name);
+    let current = kernel.task_ids.next(name);
     let number = current.id.0;
-    let task = Task::new(current, full_name, thread, &universe, process.wakes(), future);
-    universe.guard.spawned(number, task.full_name.clone(), process.host.name.clone());
+    let task = Task::new(current, full_name, thread, &kernel, process.wakes(), future);
+    kernel.guard.spawned(number, task.full_name.clone(), process.host.name.clone());
     process.admit_task(task.clone());
     let name = task.full_name.clone();
     let by = io_backend::task::current_id();
-    universe.event(Event::new(What::Spawn).task(number).numbers(by.0, process.number).named(name));
+    kernel.event(Event::new(What::Spawn).task(number).numbers(by.0, process.number).named(name));
     run(number, Runner { process: Arc::downgrade(process), task: Arc::downgrade(&task) });
     let (process, aborted, watched) = (process.clone(), task.clone(), task);
     TaskHandle::new(move || process.kill(&aborted), move || watched.has_ended())
@@ -89,13 +89,13 @@ impl Future for Runner {
         let (Some(process), Some(task)) = (self.process.upgrade(), self.task.upgrade()) else {
             return Poll::Ready(());
         };
-        let universe = process.universe().clone();
+        let kernel = process.kernel().clone();
         task.is_run_by(cx.waker());
         // Its slot may be another task's by now.
-        if universe.is_over() || task.has_ended() {
+        if kernel.is_over() || task.has_ended() {
             return Poll::Ready(());
         }
-        universe.tick();
+        kernel.tick();
         if task.has_ended() {
             return Poll::Ready(());
         }
@@ -111,17 +111,17 @@ impl Future for Runner {
         let Some(mut future) = take(task.slot) else {
             return Poll::Ready(());
         };
-        universe.event(Event::new(What::Poll).task(task.number));
+        kernel.event(Event::new(What::Poll).task(task.number));
         process.count_poll();
-        universe.polled(&process.host.name, &task.full_name);
+        kernel.polled(&process.host.name, &task.full_name);
         task.woken.store(false, Ordering::Relaxed);
         let waker = Waker::from(task.clone());
-        universe.guard.enter(task.number);
+        kernel.guard.enter(task.number);
         let charging = alloc::charge_to(process.account);
         let polled =
             catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut Context::from_waker(&waker))));
         drop(charging);
-        universe.guard.leave();
+        kernel.guard.leave();
         match polled {
             Ok(Poll::Pending) if !task.is_condemned() => {
                 put_back(task.slot, future);
@@ -134,8 +134,8 @@ impl Future for Runner {
             }
             Err(_) => {
                 let message = panics::take_message();
-                universe.event(Event::new(What::Panic).task(task.number).named(message.as_str()));
-                universe.stop_with(Stop::Crash {
+                kernel.event(Event::new(What::Panic).task(task.number).named(message.as_str()));
+                kernel.stop_with(Stop::Crash {
                     machine: process.host.name.to_string(),
                     task: task.full_name.to_string(),
                     message,

@@ -13,11 +13,11 @@ use std::task::{Wake, Waker};
 
 use io_backend::task::{CurrentTask, Named};
 
+use super::kernel::Kernel;
 use super::lock;
 use super::panics;
 use super::threads::SimThread;
 use super::trace::{Event, What};
-use super::universe::Universe;
 
 pub(super) type LocalFuture = Pin<Box<dyn Future<Output = ()>>>;
 
@@ -62,7 +62,7 @@ pub struct Task {
     pub current: Arc<CurrentTask>,
     pub full_name: Arc<str>,
     pub thread: Arc<SimThread>,
-    universe: Arc<Universe>,
+    kernel: Arc<Kernel>,
     /// Wake-ups of its process.
     wakes: Arc<AtomicU64>,
     pub(super) slot: usize,
@@ -86,7 +86,7 @@ impl Wake for Task {
         }
         let by = io_backend::task::current_id();
         self.wakes.fetch_add(1, Ordering::Relaxed);
-        self.universe.event(Event::new(What::Wake).task(self.number).numbers(by.0, 0));
+        self.kernel.event(Event::new(What::Wake).task(self.number).numbers(by.0, 0));
         self.wake_runner();
     }
 }
@@ -97,7 +97,7 @@ impl Task {
         current: Arc<CurrentTask>,
         full_name: Arc<str>,
         thread: &Arc<SimThread>,
-        universe: &Arc<Universe>,
+        kernel: &Arc<Kernel>,
         wakes: &Arc<AtomicU64>,
         future: impl Future<Output = ()> + 'static,
     ) -> Arc<Task> {
@@ -108,7 +108,7 @@ impl Task {
             current,
             full_name,
             thread: thread.clone(),
-            universe: universe.clone(),
+            kernel: kernel.clone(),
             wakes: wakes.clone(),
             slot,
             runner: Mutex::default(),
@@ -176,8 +176,8 @@ impl Task {
             return false;
         }
         give_up(self.slot);
-        self.universe.event(Event::new(What::TaskEnd).task(self.number));
-        self.universe.guard.ended(self.number);
+        self.kernel.event(Event::new(What::TaskEnd).task(self.number));
+        self.kernel.guard.ended(self.number);
         true
     }
 }

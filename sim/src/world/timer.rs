@@ -27,7 +27,7 @@ impl Clock for SimClock {
     type Timer = SimTimer;
 
     fn now(&self) -> Moment {
-        self.host.universe().guard.check();
+        self.host.kernel().guard.check();
         Moment(self.host.local_now())
     }
 
@@ -48,24 +48,24 @@ impl Future for SimTimer {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
-        let universe = this.host.universe();
+        let kernel = this.host.kernel();
         let (reached, world_at) = {
             let clock = lock(&this.host.clock);
-            (clock.local(universe.now()) >= this.at, clock.world(this.at))
+            (clock.local(kernel.now()) >= this.at, clock.world(this.at))
         };
         if reached {
             if let Some(key) = this.key.take() {
-                universe.cancel(key);
+                kernel.cancel(key);
             }
             return Poll::Ready(());
         }
         match this.key {
-            Some(key) if key.at == world_at && universe.rewake(key, cx.waker()) => {}
+            Some(key) if key.at == world_at && kernel.rewake(key, cx.waker()) => {}
             other => {
                 if let Some(key) = other {
-                    universe.cancel(key);
+                    kernel.cancel(key);
                 }
-                this.key = Some(universe.wake_at(world_at, cx.waker()));
+                this.key = Some(kernel.wake_at(world_at, cx.waker()));
             }
         }
         Poll::Pending
@@ -75,7 +75,7 @@ impl Future for SimTimer {
 impl Drop for SimTimer {
     fn drop(&mut self) {
         if let Some(key) = self.key.take() {
-            self.host.universe().cancel(key);
+            self.host.kernel().cancel(key);
         }
     }
 }

@@ -73,7 +73,7 @@ pub fn explain(snapshots: &[ProcessSnapshot]) -> Explanation {
         lines: Vec::new(),
     };
     for snapshot in snapshots {
-        let mut found = Story::new(snapshot);
+        let mut found = WaitStory::new(snapshot);
         found.tell();
         whole.lines.append(&mut found.lines);
         if found.standstill < whole.standstill {
@@ -140,7 +140,7 @@ enum On {
     Open,
 }
 
-struct Story<'a> {
+struct WaitStory<'a> {
     of: &'a ProcessSnapshot,
     names: BTreeMap<TaskId, &'a Arc<CurrentTask>>,
     /// The waits of each task.
@@ -154,8 +154,8 @@ struct Story<'a> {
     lines: Vec<String>,
 }
 
-impl<'a> Story<'a> {
-    fn new(of: &'a ProcessSnapshot) -> Story<'a> {
+impl<'a> WaitStory<'a> {
+    fn new(of: &'a ProcessSnapshot) -> WaitStory<'a> {
         let mut waits: BTreeMap<TaskId, Vec<(&Entry, On)>> = BTreeMap::new();
         for entry in &of.entries {
             if entry.operation {
@@ -175,7 +175,7 @@ impl<'a> Story<'a> {
                 names.insert(task.id, task);
             }
         }
-        Story {
+        WaitStory {
             of,
             names,
             waits,

@@ -7,7 +7,7 @@ use crate::ids::Offset;
 use crate::log::LogSettings;
 use crate::log::retention::{Unit, expires_at, new_start};
 use crate::partition::AppendError;
-use crate::partition::machine::Answers;
+use crate::partition::replica_state::Answers;
 use crate::partition::retention::{DeadFiles, DeleteRecordsError, DeleteReply, Mover, Moving, Retained};
 use crate::partition::schedule::Due;
 

@@ -25,7 +25,7 @@ use crate::streams::Stream;
 /// Who drips does so this often, each in his way: the slowest just before a broker that hangs up after half a minute of
 /// silence does so.
 const DRIPS: [Duration; 3] = [Duration::from_secs(29), Duration::from_secs(5), Duration::from_millis(500)];
-/// Requests that one connection puts in line.
+/// Requests that one connection queues.
 const PIPELINED: i32 = 100;
 /// Fetches whose answers one connection does not read.
 const UNREAD: i32 = 4;
@@ -140,7 +140,7 @@ fn announcement(limits: Limits) -> Bytes {
     bytes.freeze()
 }
 
-/// Fetches of everything, in line.
+/// Fetches of everything, one behind another.
 fn fetches(field: &Field, terms: FetchTerms, count: i32) -> Bytes {
     let from: Vec<(usize, i64)> = (0..field.places.len()).map(|index| (index, 0)).collect();
     let request: FetchRequest = fetcher::request(&field.places, &from, terms, None).with_max_bytes(i32::MAX);

@@ -13,7 +13,7 @@ use kafka_protocol::protocol::StrBytes;
 use super::super::batch::{HEADER_BYTES, Wanted};
 use super::super::client::{Client, numbers};
 use super::super::codec;
-use super::super::connection::{CallError, Line};
+use super::super::connection::{CallError, ClientConnection};
 use super::super::producer::produce_request;
 use crate::history::{AckMode, At, Place, Trade, seconds};
 use crate::probe::Probe;
@@ -25,7 +25,7 @@ const WITHIN: Duration = Duration::from_secs(12);
 
 pub(super) fn start<B: Backend>(client: Client<B>, index: u32, window: (At, At), stream: Stream) {
     let poisoner = Poisoner {
-        line: Line::new(&client),
+        line: ClientConnection::new(&client),
         client: client.clone(),
         producer: numbers::POISONERS + index,
         place: Place { topic: format!("poison-{index}").into(), partition: 0 },
@@ -45,7 +45,7 @@ struct Unreadable {
 
 struct Poisoner<B: Backend> {
     client: Client<B>,
-    line: Line<B>,
+    line: ClientConnection<B>,
     producer: u32,
     place: Place,
     sent: u64,

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use io_backend::Moment;
 use io_backend::disk::Space;
-use io_backend::registry::InFlight;
+use io_backend::registry::EntryGuard;
 
 use super::image::Image;
 use super::markers::{MarkerTimes, Markers};
@@ -25,12 +25,12 @@ use crate::fault::{self, Fault, FaultId, Occasion, PathClass, PathSelector};
 use crate::probe::Probe;
 use crate::streams::Stream;
 use crate::world::alloc;
+use crate::world::kernel::Kernel;
 use crate::world::lock;
 use crate::world::permits::Permit;
 use crate::world::process::Process;
 use crate::world::timers::TimerKey;
 use crate::world::trace::{Event, What, digest};
-use crate::world::universe::Universe;
 
 /// So many syncs are remembered for checkers.
 pub(super) const SYNCS_KEPT: usize = 100_000;
@@ -40,7 +40,7 @@ pub(super) const FAILURES_KEPT: usize = 100_000;
 
 pub struct Device {
     machine: Arc<str>,
-    universe: Arc<Universe>,
+    kernel: Arc<Kernel>,
     state: Mutex<State>,
 }
 
@@ -102,7 +102,7 @@ pub(super) struct Operation {
     pub(super) began: u64,
     pub(super) latency: u64,
     pub(super) timer: Option<TimerKey>,
-    pub(super) entry: InFlight,
+    pub(super) entry: EntryGuard,
     pub(super) outlet: Arc<Outlet>,
     /// Given back when the operation is over; a dedicated loop's has none.
     pub(super) _permit: Option<Permit>,
@@ -118,21 +118,21 @@ pub(in crate::world) struct HeldOperation {
 }
 
 impl Device {
-    pub fn new(universe: &Arc<Universe>, machine: Arc<str>) -> Arc<Device> {
+    pub fn new(kernel: &Arc<Kernel>, machine: Arc<str>) -> Arc<Device> {
         let state = State {
-            stream: Stream::new(universe.seed, &format!("disk/{machine}")),
+            stream: Stream::new(kernel.seed, &format!("disk/{machine}")),
             image: Image::default(),
             in_flight: BTreeMap::new(),
             locked: BTreeMap::new(),
             syncs: VecDeque::new(),
-            markers: Markers::new(universe.options.marker),
+            markers: Markers::new(kernel.options.marker),
             counts: DeviceCounts::default(),
             failures: Vec::new(),
             failed_in_a_row: 0,
             untold: Vec::new(),
             busy_until: 0,
         };
-        Arc::new(Device { machine, universe: universe.clone(), state: Mutex::new(state) })
+        Arc::new(Device { machine, kernel: kernel.clone(), state: Mutex::new(state) })
     }
 
     /// Begins an operation of a process; its result comes to the outlet.
@@ -149,7 +149,7 @@ impl Device {
         if !process.is_alive() {
             return outlet;
         }
-        let now = self.universe.now();
+        let now = self.kernel.now();
         let entry = process.registry.operation_at(
             Moment(process.host.local_now()),
             work.kind(),
@@ -158,11 +158,11 @@ impl Device {
             site,
         );
         let path = &*target.path;
-        let number = self.universe.number();
+        let number = self.kernel.number();
         let mut state = lock(&self.state);
         self.tell(&mut state, process, path, &work, now);
         let effect = self.judge(&mut state, process, path, &work, now);
-        let usual = work.usual_latency(self.universe.options.disk_sync_ns);
+        let usual = work.usual_latency(self.kernel.options.disk_sync_ns);
         let latency = state.stream.latency(usual) + effect.delay + self.transfer(&mut state, &work, now);
         let covers = match &work {
             Work::Sync { inode } => state.image.file(*inode).map_or(0, |file| file.last_change()),
@@ -195,7 +195,7 @@ impl Device {
     /// while the operation is in flight.
     fn tell(&self, state: &mut State, process: &Process, path: &Path, work: &Work, now: u64) {
         let number = process.count_operation();
-        if !lock(&self.universe.faults).awaits_any() {
+        if !lock(&self.kernel.faults).awaits_any() {
             return;
         }
         let task = io_backend::task::current();
@@ -206,9 +206,9 @@ impl Device {
             role: task.as_ref().map_or("", |task| task.name.role),
             recovering: (!process.is_serving()).then_some(number),
         };
-        let usual = work.usual_latency(self.universe.options.disk_sync_ns);
+        let usual = work.usual_latency(self.kernel.options.disk_sync_ns);
         let moment = now + state.stream.below(usual);
-        self.universe.occasion(&occasion, moment);
+        self.kernel.occasion(&occasion, moment);
     }
 
     /// Nanoseconds until the device has moved what the operation needs, behind all that it was given before.
@@ -216,7 +216,7 @@ impl Device {
         let Some(bytes) = work.transfer(&state.image) else {
             return 0;
         };
-        let rate = u128::from(self.universe.options.disk_bytes_per_s.max(1));
+        let rate = u128::from(self.kernel.options.disk_bytes_per_s.max(1));
         let takes = (u128::from(bytes) * 1_000_000_000 / rate) as u64;
         state.busy_until = state.busy_until.max(now) + takes;
         state.busy_until - now
@@ -235,7 +235,7 @@ impl Device {
                 recovering: !process.is_serving(),
             };
             let effect = self
-                .universe
+                .kernel
                 .with_faults(|faults| fault::disk::effect(faults, &target, now, &mut state.stream));
             all.stalled_by = all.stalled_by.or(effect.stalled_by);
             all.delay += effect.delay;
@@ -244,7 +244,7 @@ impl Device {
                 all.write = effect.write;
             }
         }
-        if grows > 0 && state.image.used() + grows > self.universe.options.disk_capacity {
+        if grows > 0 && state.image.used() + grows > self.kernel.options.disk_capacity {
             all.failure = Some(DiskFailure::Full);
         }
         all
@@ -252,7 +252,7 @@ impl Device {
 
     fn complete_at(self: &Arc<Device>, number: u64, at: u64) -> TimerKey {
         let device = self.clone();
-        self.universe.act_at(at, move || device.complete(number))
+        self.kernel.act_at(at, move || device.complete(number))
     }
 
     fn complete(self: &Arc<Device>, number: u64) {
@@ -260,13 +260,13 @@ impl Device {
         let Some(operation) = state.in_flight.remove(&number) else {
             return;
         };
-        let result = state.perform(&operation, self.universe.options.disk_capacity, self.universe.now());
+        let result = state.perform(&operation, self.kernel.options.disk_capacity, self.kernel.now());
         drop(state);
         if let (Err(_), Some(_)) = (&result, operation.effect.failure) {
-            self.universe.event(Event::new(What::DiskEffect).numbers(number, 0));
+            self.kernel.event(Event::new(What::DiskEffect).numbers(number, 0));
         }
         if let Some(content) = content(&operation.work, &result) {
-            self.universe.event(Event { content, ..Event::new(What::DiskEffect).numbers(number, 0) });
+            self.kernel.event(Event { content, ..Event::new(What::DiskEffect).numbers(number, 0) });
         }
         let local = Moment(operation.process.host.local_now());
         operation.entry.end(local);
@@ -278,7 +278,7 @@ impl Device {
     /// A stall begins: it catches what is in flight.
     pub(in crate::world) fn stall_began(&self, id: FaultId) {
         let mut caught = Vec::new();
-        let now = self.universe.now();
+        let now = self.kernel.now();
         let mut state = lock(&self.state);
         let State { in_flight, stream, .. } = &mut *state;
         for operation in in_flight.values_mut().filter(|operation| operation.timer.is_some()) {
@@ -290,7 +290,7 @@ impl Device {
                     allocates: false,
                     recovering: !operation.process.is_serving(),
                 };
-                self.universe.with_faults(|faults| fault::disk::catches(faults, id, &target, now, stream))
+                self.kernel.with_faults(|faults| fault::disk::catches(faults, id, &target, now, stream))
             });
             if hit {
                 operation.effect.stalled_by = Some(id);
@@ -299,17 +299,17 @@ impl Device {
         }
         drop(state);
         if !caught.is_empty() {
-            self.universe.probe(Probe::StallHitInFlight.name());
+            self.kernel.probe(Probe::StallHitInFlight.name());
         }
         for timer in caught {
-            self.universe.cancel(timer);
+            self.kernel.cancel(timer);
         }
     }
 
     /// A stall is over: what it held goes on.
     pub(in crate::world) fn stall_ended(self: &Arc<Device>, id: FaultId) {
         let mut state = lock(&self.state);
-        let now = self.universe.now();
+        let now = self.kernel.now();
         for (number, operation) in &mut state.in_flight {
             if operation.effect.stalled_by == Some(id) && operation.timer.is_none() {
                 operation.timer = Some(self.complete_at(*number, now + operation.latency));
@@ -351,7 +351,7 @@ impl Device {
             .collect();
         for number in numbers {
             if let Some(operation) = state.in_flight.remove(&number) {
-                state.cut_off(&operation, self.universe.now());
+                state.cut_off(&operation, self.kernel.now());
                 ended.push(operation);
             }
         }
@@ -361,7 +361,7 @@ impl Device {
         drop(state);
         for operation in ended {
             if let Some(timer) = operation.timer {
-                self.universe.cancel(timer);
+                self.kernel.cancel(timer);
             }
         }
     }
@@ -375,12 +375,12 @@ impl Device {
         markers.power_loss();
         let survived = image.digest();
         drop(state);
-        self.universe.event(Event { content: survived, ..Event::new(What::DiskEffect) });
+        self.kernel.event(Event { content: survived, ..Event::new(What::DiskEffect) });
         if bytes > 0 {
-            self.universe.probe(Probe::PowerLossWithUnsyncedBytes.name());
+            self.kernel.probe(Probe::PowerLossWithUnsyncedBytes.name());
         }
         if names > 0 {
-            self.universe.probe(Probe::PowerLossWithUnsyncedNames.name());
+            self.kernel.probe(Probe::PowerLossWithUnsyncedNames.name());
         }
     }
 
@@ -474,7 +474,7 @@ impl Device {
     }
 
     pub fn space(&self) -> Space {
-        let total = self.universe.options.disk_capacity;
+        let total = self.kernel.options.disk_capacity;
         Space { total, usable: total.saturating_sub(self.used()) }
     }
 }

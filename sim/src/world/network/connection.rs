@@ -109,9 +109,9 @@ impl Connection {
     /// Bytes may be sent from this end to the other: no partition between them, both machines up.
     fn passes(&self, net: &Arc<Connections>, from: usize) -> bool {
         let (from, to) = (&self.ends[from].machine, &self.ends[1 - from].machine);
-        let universe = &net.fabric.universe;
-        let blocked = universe.with_faults(|faults| {
-            let id = fault::network::blocked(faults, from, to, universe.now())?;
+        let kernel = &net.fabric.kernel;
+        let blocked = kernel.with_faults(|faults| {
+            let id = fault::network::blocked(faults, from, to, kernel.now())?;
             faults.hit(id);
             Some(id)
         });
@@ -123,7 +123,7 @@ impl Connection {
             Segment::Data(data) => (data.len(), digest(data)),
             Segment::Fin | Segment::Reset => (0, 0),
         };
-        let now = net.fabric.universe.now();
+        let now = net.fabric.kernel.now();
         let (a, b) = (&self.ends[from].machine, &self.ends[1 - from].machine);
         let transit = net.fabric.transit(a, b, bytes);
         let mut state = lock(&self.state);
@@ -137,7 +137,7 @@ impl Connection {
         let schedule = !std::mem::replace(&mut pipe.scheduled, true);
         drop(state);
         let sent = Event::new(What::Sent).numbers(self.number * 2 + from as u64, bytes as u64);
-        net.fabric.universe.event(Event { content, ..sent });
+        net.fabric.kernel.event(Event { content, ..sent });
         if schedule {
             self.deliver_at(net, from, arrives);
         }
@@ -145,12 +145,12 @@ impl Connection {
 
     fn deliver_at(self: &Arc<Connection>, net: &Arc<Connections>, from: usize, at: u64) {
         let (connection, within) = (self.clone(), net.clone());
-        net.fabric.universe.act_at(at, move || connection.deliver(&within, from));
+        net.fabric.kernel.act_at(at, move || connection.deliver(&within, from));
     }
 
     /// Hands over what has arrived. What cannot pass waits for [`Connection::kick`].
     fn deliver(self: &Arc<Connection>, net: &Arc<Connections>, from: usize) {
-        let now = net.fabric.universe.now();
+        let now = net.fabric.kernel.now();
         let mut wake = Vec::new();
         loop {
             let due = {
@@ -185,7 +185,7 @@ impl Connection {
 
     fn hand_over(self: &Arc<Connection>, net: &Arc<Connections>, from: usize, wake: &mut Vec<Waker>) {
         let mut state = lock(&self.state);
-        let Some(segment) = state.pipes[from].take_arrived(net.fabric.universe.now()) else {
+        let Some(segment) = state.pipes[from].take_arrived(net.fabric.kernel.now()) else {
             return;
         };
         let gone = state.vanished[1 - from] || state.closed[1 - from];
@@ -212,7 +212,7 @@ impl Connection {
         }
         drop(state);
         let delivered = Event::new(What::Delivered).numbers(self.number * 2 + from as u64, bytes as u64);
-        net.fabric.universe.event(delivered);
+        net.fabric.kernel.event(delivered);
         if answer_reset {
             self.send(net, 1 - from, Segment::Reset);
         }
@@ -224,7 +224,7 @@ impl Connection {
             return;
         };
         let connection = self.clone();
-        net.fabric.universe.act_in(GIVE_UP, move || {
+        net.fabric.kernel.act_in(GIVE_UP, move || {
             let mut wake = Vec::new();
             let mut state = lock(&connection.state);
             if state.pipes[from].next_arrival() == Some(stuck) {
@@ -238,7 +238,7 @@ impl Connection {
     }
 
     /// Something that may have blocked it has changed: what is stuck is sent again.
-    pub fn kick(self: &Arc<Connection>, net: &Arc<Connections>) {
+    pub fn retransmit(self: &Arc<Connection>, net: &Arc<Connections>) {
         for from in 0..2 {
             let stuck = {
                 let mut state = lock(&self.state);
@@ -250,7 +250,7 @@ impl Connection {
             };
             if stuck {
                 let retry = net.fabric.retry(&self.ends[from].machine, &self.ends[1 - from].machine);
-                self.deliver_at(net, from, net.fabric.universe.now() + retry);
+                self.deliver_at(net, from, net.fabric.kernel.now() + retry);
             }
         }
     }
@@ -263,14 +263,14 @@ impl Connection {
             state.fail(end, io::ErrorKind::ConnectionReset, &mut wake);
         }
         drop(state);
-        net.fabric.universe.event(Event::new(What::ConnectionEnd).numbers(self.number, 1));
+        net.fabric.kernel.event(Event::new(What::ConnectionEnd).numbers(self.number, 1));
         for waker in wake {
             waker.wake();
         }
     }
 
     /// From now on nothing passes and nobody is told.
-    pub fn silence(self: &Arc<Connection>, net: &Arc<Connections>) {
+    pub fn blackhole(self: &Arc<Connection>, net: &Arc<Connections>) {
         lock(&self.state).silent = true;
         for from in 0..2 {
             self.give_up_later(net, from);
@@ -283,7 +283,7 @@ impl Connection {
         if state.closed[end] || state.vanished[end] {
             return;
         }
-        let farewell = if silently {
+        let last_segment = if silently {
             state.vanished[end] = true;
             None
         } else {
@@ -303,9 +303,9 @@ impl Connection {
             state.pipes[end].clear_way();
         }
         drop(state);
-        net.fabric.universe.event(Event::new(What::ConnectionEnd).numbers(self.number, 2 + end as u64));
-        if let Some(farewell) = farewell {
-            self.send(net, end, farewell);
+        net.fabric.kernel.event(Event::new(What::ConnectionEnd).numbers(self.number, 2 + end as u64));
+        if let Some(last_segment) = last_segment {
+            self.send(net, end, last_segment);
         }
         net.forget_if_over(self);
     }

@@ -51,13 +51,13 @@ impl SimNetwork {
     }
 
     async fn attempt(&self, address: &str) -> io::Result<SimStream> {
-        let (universe, clock, fabric) = (self.process.universe(), &self.clock, &self.network.net.fabric);
+        let (kernel, clock, fabric) = (self.process.kernel(), &self.clock, &self.network.net.fabric);
         let own = &self.process.host.name;
         let (machine, port) = self.network.resolve(own, address)?;
         let mut descriptor = Some(self.process.descriptors.socket()?);
         loop {
-            let hangs = universe.with_faults(|faults| {
-                let now = universe.now();
+            let hangs = kernel.with_faults(|faults| {
+                let now = kernel.now();
                 let blocked = fault::network::blocked(faults, own, &machine, now)
                     .or_else(|| fault::network::blocked(faults, &machine, own, now));
                 if let Some(id) = blocked {
@@ -101,9 +101,9 @@ impl SimNetwork {
         descriptor: Option<Descriptor>,
     ) -> SimStream {
         let _world = alloc::as_world();
-        let universe = self.process.universe();
+        let kernel = self.process.kernel();
         let own = &self.process.host.name;
-        let number = universe.number();
+        let number = kernel.number();
         let address = format!("{own}:{}", self.network.free_port());
         let client = End { machine: own.clone(), process: self.process.number, address: address.clone() };
         let server = End {
@@ -111,7 +111,7 @@ impl SimNetwork {
             process: listening.process,
             address: format!("{machine}:{port}"),
         };
-        universe
+        kernel
             .event(Event::new(What::Connect).numbers(number, u64::from(port)).named(client.address.as_str()));
         let connection = Connection::new(number, [client, server]);
         self.network.net.add(&connection);

@@ -7,14 +7,14 @@ use super::links::{Links, Transit};
 use crate::fault::ActiveFaults;
 use crate::streams::Stream;
 use crate::world::host::Host;
+use crate::world::kernel::Kernel;
 use crate::world::lock;
-use crate::world::universe::Universe;
 
 /// Of a thousand reads so many get less than there is.
 const SHORT_READS: u32 = 60;
 
 pub struct Fabric {
-    pub(super) universe: Arc<Universe>,
+    pub(super) kernel: Arc<Kernel>,
     hosts: Mutex<BTreeMap<Arc<str>, Arc<Host>>>,
     links: Mutex<Links>,
     /// How much of what is there a read is given.
@@ -22,9 +22,9 @@ pub struct Fabric {
 }
 
 impl Fabric {
-    pub fn new(universe: &Arc<Universe>) -> Fabric {
+    pub fn new(kernel: &Arc<Kernel>) -> Fabric {
         Fabric {
-            universe: universe.clone(),
+            kernel: kernel.clone(),
             hosts: Mutex::default(),
             links: Mutex::default(),
             reads: Mutex::default(),
@@ -40,21 +40,21 @@ impl Fabric {
     }
 
     pub fn transit(&self, from: &Arc<str>, to: &Arc<str>, bytes: usize) -> Transit {
-        let universe = &self.universe;
+        let kernel = &self.kernel;
         let mut links = lock(&self.links);
-        universe.with_faults(|faults| links.transit(universe.seed, faults, from, to, bytes, universe.now()))
+        kernel.with_faults(|faults| links.transit(kernel.seed, faults, from, to, bytes, kernel.now()))
     }
 
     /// Whether a connect gets no answer this time, for one of the links' reasons.
     pub fn connect_hangs(&self, faults: &mut ActiveFaults, from: &Arc<str>, to: &Arc<str>, now: u64) -> bool {
-        lock(&self.links).connect_hangs(self.universe.seed, faults, from, to, now)
+        lock(&self.links).connect_hangs(self.kernel.seed, faults, from, to, now)
     }
 
     /// How many bytes a read of `most` is given: now and then some first part, so that whoever parses meets every
     /// split.
     pub fn portion(&self, most: usize) -> usize {
         let mut reads = lock(&self.reads);
-        let stream = reads.get_or_insert_with(|| Stream::new(self.universe.seed, "reads"));
+        let stream = reads.get_or_insert_with(|| Stream::new(self.kernel.seed, "reads"));
         if most > 1 && stream.per_mille(SHORT_READS) {
             1 + stream.below(most as u64 - 1) as usize
         } else {
@@ -64,6 +64,6 @@ impl Fabric {
 
     /// How long after a heal the sender tries again.
     pub fn retry(&self, from: &Arc<str>, to: &Arc<str>) -> u64 {
-        lock(&self.links).retry(self.universe.seed, from, to)
+        lock(&self.links).retry(self.kernel.seed, from, to)
     }
 }

@@ -10,9 +10,9 @@ use super::fabric::Fabric;
 use super::listening::Listening;
 use crate::fault::{self, Fault, FaultKind};
 use crate::world::host::Host;
+use crate::world::kernel::Kernel;
 use crate::world::lock;
 use crate::world::process::Process;
-use crate::world::universe::Universe;
 
 const FIRST_FREE_PORT: u16 = 40_000;
 
@@ -30,8 +30,8 @@ pub(super) struct State {
 }
 
 impl Network {
-    pub(in crate::world) fn new(universe: &Arc<Universe>) -> Arc<Network> {
-        let net = Connections::on(Fabric::new(universe));
+    pub(in crate::world) fn new(kernel: &Arc<Kernel>) -> Arc<Network> {
+        let net = Connections::on(Fabric::new(kernel));
         Arc::new(Network { net, state: Mutex::default() })
     }
 
@@ -82,14 +82,14 @@ impl Network {
     /// A machine came up, or a fault between machines ended: what was stuck is sent again.
     pub(in crate::world) fn kick_all(&self) {
         for connection in self.net.all() {
-            connection.kick(&self.net);
+            connection.retransmit(&self.net);
         }
     }
 
     pub(in crate::world) fn machine_changed(&self, machine: &str) {
         for connection in self.net.all() {
             if connection.ends.iter().any(|end| &*end.machine == machine) {
-                connection.kick(&self.net);
+                connection.retransmit(&self.net);
             }
         }
     }
@@ -101,7 +101,7 @@ impl Network {
             if fault::network::breaks(fault, &connection.ends[0].machine, &connection.ends[1].machine) {
                 touched += 1;
                 if fault.kind == FaultKind::Silence {
-                    connection.silence(&self.net);
+                    connection.blackhole(&self.net);
                 } else {
                     connection.reset(&self.net);
                 }

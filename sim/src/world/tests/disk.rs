@@ -192,7 +192,7 @@ fn markers_tell_when_a_record_was_durable() {
         .await;
         let times = world.node(1).disk().marker(77);
         assert!(times.written.unwrap() < times.durable.unwrap());
-        assert!(times.durable.unwrap() <= world.universe().now());
+        assert!(times.durable.unwrap() <= world.kernel().now());
     });
     assert_eq!(outcome.result, Ok(()));
 }

@@ -3,7 +3,7 @@
 use super::*;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use io_backend::{ExitStatus, Level, Lock, Seam};
+use io_backend::{ExitStatus, Level, Lock, SyncPoint};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -221,7 +221,7 @@ fn a_delayed_lock_and_a_full_channel_behave_as_if_others_used_them() {
         full.channel = Some("queue".to_owned());
         world.inject(&full);
         world.sleep(MS).await;
-        assert_eq!(backend.pressure(Seam::Lock("other")), io_backend::Pressure::None);
+        assert_eq!(backend.interference(SyncPoint::Lock("other")), io_backend::Interference::None);
         let own = backend.clone();
         on(&backend, async move {
             let lock = Lock::new(&own, "state", Level(1), ());
@@ -270,7 +270,7 @@ fn whoever_waits_for_a_full_channel_inside_a_group_looks_again_when_the_fault_en
 
 #[test]
 fn a_world_that_is_over_leaves_nothing_behind() {
-    let universe = lived(11, |world| async move {
+    let kernel = lived(11, |world| async move {
         world.node(1).start(|backend: SimBackend| async move {
             let own = backend.clone();
             backend.spawn("busy", busy_node(own.clone()));
@@ -284,7 +284,7 @@ fn a_world_that_is_over_leaves_nothing_behind() {
         world.inject(&fault(FaultKind::PowerLoss, 200 * MS, 50 * MS));
         world.inject(&fault(FaultKind::Unkillable, 350 * MS, Duration::from_secs(2)));
         world.sleep(Duration::from_secs(1)).await;
-        Arc::downgrade(&world.universe)
+        Arc::downgrade(&world.kernel)
     });
-    assert!(universe.upgrade().is_none(), "{} hold it", universe.strong_count());
+    assert!(kernel.upgrade().is_none(), "{} hold it", kernel.strong_count());
 }

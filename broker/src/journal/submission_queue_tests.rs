@@ -7,7 +7,7 @@ use std::sync::Arc;
 use io_backend::progress::Progress;
 
 use super::format::entry_bytes;
-use super::line::*;
+use super::submission_queue::*;
 use super::tests::entry;
 use super::{JournalEntry, SubmitError};
 use crate::ids::{Lsn, PartitionId};
@@ -16,30 +16,30 @@ fn bound(entries: usize, bytes: usize) -> Amount {
     Amount { entries, bytes }
 }
 
-struct Queue {
-    line: Line,
+struct JournalShared {
+    submissions: SubmissionQueue,
     next: u64,
 }
 
-impl Queue {
-    fn new(bound: Amount) -> Queue {
-        Queue { line: Line::new(bound), next: 1 }
+impl JournalShared {
+    fn new(bound: Amount) -> JournalShared {
+        JournalShared { submissions: SubmissionQueue::new(bound), next: 1 }
     }
 
     fn join(&mut self, entries: Vec<JournalEntry>) -> Result<(), SubmitError> {
         let amount = Amount::of(&entries);
-        self.line.admit(&entries, amount)?;
+        self.submissions.admit(&entries, amount)?;
         let first_lsn = Lsn(self.next);
         self.next += entries.len() as u64;
         let progress = Arc::new(Progress::default());
-        self.line.join(Submission { first_lsn, entries, bytes: amount.bytes, progress });
+        self.submissions.join(Submission { first_lsn, entries, bytes: amount.bytes, progress });
         Ok(())
     }
 
     /// First and last LSN of each submission in the next group.
     fn take(&mut self, bound: Amount) -> Vec<(u64, u64)> {
         let mut group = VecDeque::new();
-        self.line.take(bound, &mut group);
+        self.submissions.take(bound, &mut group);
         group.iter().map(|part| (part.first_lsn.0, part.last_lsn().0)).collect()
     }
 }
@@ -49,13 +49,13 @@ fn of(partition: i32, payload: usize) -> JournalEntry {
 }
 
 /// How many entries of one partition join until one is refused.
-fn fill(queue: &mut Queue, partition: i32) -> usize {
+fn fill(queue: &mut JournalShared, partition: i32) -> usize {
     (0..).take_while(|_| queue.join(vec![of(partition, 40)]).is_ok()).count()
 }
 
 #[test]
 fn greedy_partitions_share_and_leave_room_for_one_more() {
-    let mut queue = Queue::new(bound(100, 1 << 20));
+    let mut queue = JournalShared::new(bound(100, 1 << 20));
     let shares: Vec<usize> = (0..4).map(|partition| fill(&mut queue, partition)).collect();
     assert_eq!(shares, [50, 25, 12, 6], "each takes half of what is free");
     let newcomer = queue.join(vec![of(9, 40)]);
@@ -65,13 +65,13 @@ fn greedy_partitions_share_and_leave_room_for_one_more() {
 
 #[test]
 fn bytes_are_shared_as_entries_are() {
-    let mut queue = Queue::new(bound(1000, 100 * entry_bytes(40)));
+    let mut queue = JournalShared::new(bound(1000, 100 * entry_bytes(40)));
     assert_eq!(fill(&mut queue, 0), 50);
 }
 
 #[test]
 fn what_belongs_to_the_node_has_no_share_but_the_bound_holds() {
-    let mut queue = Queue::new(bound(100, 1 << 20));
+    let mut queue = JournalShared::new(bound(100, 1 << 20));
     let node = || vec![JournalEntry { partition: PartitionId::NODE, ..of(0, 10) }];
     assert_eq!((0..).take_while(|_| queue.join(node()).is_ok()).count(), 100);
     assert_eq!(queue.join(node()), Err(SubmitError::Full));
@@ -79,7 +79,7 @@ fn what_belongs_to_the_node_has_no_share_but_the_bound_holds() {
 
 #[test]
 fn a_lone_submission_may_fill_the_line_but_not_overfill_it() {
-    let mut queue = Queue::new(bound(10, 10_000));
+    let mut queue = JournalShared::new(bound(10, 10_000));
     assert_eq!(queue.join(vec![of(0, 10_000)]), Err(SubmitError::TooLarge(entry_bytes(10_000))));
     assert_eq!(queue.join(vec![of(0, 9_000)]), Ok(()));
     assert_eq!(queue.join(vec![of(1, 2_000)]), Err(SubmitError::Full));
@@ -87,7 +87,7 @@ fn a_lone_submission_may_fill_the_line_but_not_overfill_it() {
 
 #[test]
 fn a_group_is_bounded_by_entries_and_by_bytes() {
-    let mut queue = Queue::new(bound(100, 1 << 20));
+    let mut queue = JournalShared::new(bound(100, 1 << 20));
     for partition in 0..6 {
         queue.join(vec![of(partition, 40), of(partition, 40)]).expect("room");
     }
@@ -96,38 +96,38 @@ fn a_group_is_bounded_by_entries_and_by_bytes() {
     assert_eq!(queue.take(bound(100, 150)), [(8, 8)]);
     assert_eq!(queue.take(bound(100, 10)), [(9, 9)], "one entry always goes");
     assert_eq!(queue.take(bound(100, 1 << 20)), [(10, 10), (11, 12)]);
-    assert!(queue.line.is_empty());
-    assert_eq!(queue.line.held(), bound(0, 0));
+    assert!(queue.submissions.is_empty());
+    assert_eq!(queue.submissions.held(), bound(0, 0));
 }
 
 #[test]
 fn a_group_waits_for_more_until_it_is_full_or_the_line_half() {
-    let mut queue = Queue::new(bound(10, 1_000));
-    assert!(!queue.line.fills(bound(2, 1 << 20)));
+    let mut queue = JournalShared::new(bound(10, 1_000));
+    assert!(!queue.submissions.fills(bound(2, 1 << 20)));
     queue.join(vec![of(0, 40)]).expect("room");
-    assert!(!queue.line.fills(bound(2, 1 << 20)));
-    assert!(queue.line.fills(bound(1, 1 << 20)));
-    assert!(queue.line.fills(bound(100, 40)));
+    assert!(!queue.submissions.fills(bound(2, 1 << 20)));
+    assert!(queue.submissions.fills(bound(1, 1 << 20)));
+    assert!(queue.submissions.fills(bound(100, 40)));
     queue.join(vec![of(1, 40)]).expect("room");
-    assert!(queue.line.fills(bound(2, 1 << 20)));
-    assert!(!queue.line.fills(bound(100, 1 << 20)));
+    assert!(queue.submissions.fills(bound(2, 1 << 20)));
+    assert!(!queue.submissions.fills(bound(100, 1 << 20)));
     for partition in 2..5 {
         queue.join(vec![of(partition, 40)]).expect("room");
     }
-    assert!(queue.line.fills(bound(100, 1 << 20)), "half of the line");
+    assert!(queue.submissions.fills(bound(100, 1 << 20)), "half of the line");
 }
 
 #[test]
 fn what_has_left_the_line_is_not_counted_any_more() {
-    let mut queue = Queue::new(bound(100, 1 << 20));
+    let mut queue = JournalShared::new(bound(100, 1 << 20));
     for _ in 0..50 {
         assert_eq!(fill(&mut queue, 0), 50);
         for _ in 0..10 {
             queue.take(bound(5, 1 << 20));
         }
-        assert_eq!(queue.line.held(), bound(0, 0));
+        assert_eq!(queue.submissions.held(), bound(0, 0));
     }
-    let mut mixed = Queue::new(bound(100, 1 << 20));
+    let mut mixed = JournalShared::new(bound(100, 1 << 20));
     mixed.join(vec![of(0, 10), of(1, 10), of(0, 10)]).expect("room");
     mixed.take(bound(1, 1 << 20));
     mixed.take(bound(1, 1 << 20));

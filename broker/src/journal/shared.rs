@@ -1,4 +1,4 @@
-//! The door to a journal, and what its three users share: those who submit, the commit loop, and the task
+//! The handle of a journal, and what its three users share: those who submit, the commit loop, and the task
 //! that prepares files.
 //!
 //! One short mutex guards it; nobody waits while holding it. Submitting wakes the commit loop only
@@ -19,14 +19,14 @@ use io_backend::time::{TimedOut, within};
 use io_backend::{Backend, Deadline, WaitKind, task};
 
 use super::catalogue::{Catalogue, FileWork, Plan};
-use super::line::{Amount, Line, Submission};
-use super::machine::{Prepared, Sealed};
+use super::commit_state::{Prepared, Sealed};
 use super::stream::Stream;
+use super::submission_queue::{Amount, Submission, SubmissionQueue};
 use super::{JournalEntry, NoFile, SubmitError};
 use crate::ids::Lsn;
 use crate::metrics::Metrics;
 
-pub struct Queue<B: Backend> {
+pub struct JournalShared<B: Backend> {
     pub(super) backend: B,
     name: Arc<str>,
     directory: Arc<str>,
@@ -38,7 +38,7 @@ pub struct Queue<B: Backend> {
 }
 
 pub(super) struct State {
-    pub(super) line: Line,
+    pub(super) submissions: SubmissionQueue,
     pub(super) next_lsn: Lsn,
     pub(super) durable: Lsn,
     pub(super) last_entry: Lsn,
@@ -107,7 +107,7 @@ pub enum NextFile {
 }
 
 /// What a queue begins with.
-pub struct Beginning {
+pub struct InitialState {
     pub name: &'static str,
     pub directory: Arc<str>,
     pub bound: Amount,
@@ -126,22 +126,22 @@ pub struct Beginning {
     pub holds_on: bool,
 }
 
-impl<B: Backend> Queue<B> {
-    pub fn new(backend: B, beginning: Beginning, metrics: Option<Arc<Metrics>>) -> Arc<Queue<B>> {
-        let stream = Stream::of_files(beginning.unreleased);
-        let name: Arc<str> = format!("{} queue", beginning.name).into();
-        Arc::new(Queue {
+impl<B: Backend> JournalShared<B> {
+    pub fn new(backend: B, initial: InitialState, metrics: Option<Arc<Metrics>>) -> Arc<JournalShared<B>> {
+        let stream = Stream::of_files(initial.unreleased);
+        let name: Arc<str> = format!("{} queue", initial.name).into();
+        Arc::new(JournalShared {
             backend,
             resource: Resource::new(name.clone()),
             name,
-            directory: beginning.directory,
-            payload_bytes_max: beginning.payload_bytes_max,
+            directory: initial.directory,
+            payload_bytes_max: initial.payload_bytes_max,
             metrics,
             state: Mutex::new(State {
-                line: Line::new(beginning.bound),
-                next_lsn: Lsn(beginning.given_out.0 + 1),
-                durable: beginning.given_out,
-                last_entry: beginning.last_entry,
+                submissions: SubmissionQueue::new(initial.bound),
+                next_lsn: Lsn(initial.given_out.0 + 1),
+                durable: initial.given_out,
+                last_entry: initial.last_entry,
                 in_flight: false,
                 refusing: None,
                 disk_full: false,
@@ -149,7 +149,7 @@ impl<B: Backend> Queue<B> {
                 closing: false,
                 ended: false,
                 files_ended: false,
-                catalogue: beginning.catalogue,
+                catalogue: initial.catalogue,
                 preparation: Preparation::Working,
                 stream,
                 committer: None,
@@ -158,13 +158,13 @@ impl<B: Backend> Queue<B> {
                 room: Vec::new(),
                 busy: Vec::new(),
                 unreleased: Vec::new(),
-                unreleased_bytes_max: beginning.unreleased_bytes_max,
+                unreleased_bytes_max: initial.unreleased_bytes_max,
                 times_relieved: 0,
                 awaits_file: false,
                 lacks_descriptors: false,
                 room_left: u64::MAX,
-                kept_back: beginning.kept_back,
-                holds_on: beginning.holds_on,
+                kept_back: initial.kept_back,
+                holds_on: initial.holds_on,
                 closed: Vec::new(),
             }),
         })
@@ -177,7 +177,7 @@ impl<B: Backend> Queue<B> {
 
     fn depth(&self, state: &State) {
         if let Some(metrics) = &self.metrics {
-            metrics.wal_queue_depth.set(state.line.held().entries as i64);
+            metrics.wal_queue_depth.set(state.submissions.held().entries as i64);
         }
     }
 
@@ -200,16 +200,16 @@ impl<B: Backend> Queue<B> {
         if entries[0].kind == super::EntryKind::Batch && state.holds_too_much() {
             return Err(SubmitError::Full);
         }
-        state.line.admit(&entries, amount)?;
+        state.submissions.admit(&entries, amount)?;
         let first_lsn = state.next_lsn;
         state.next_lsn = Lsn(first_lsn.0 + amount.entries as u64);
         let progress = progress.clone();
-        state.line.join(Submission { first_lsn, entries, bytes: amount.bytes, progress });
+        state.submissions.join(Submission { first_lsn, entries, bytes: amount.bytes, progress });
         self.depth(&state);
         state.check_invariants();
         let last_lsn = Lsn(state.next_lsn.0 - 1);
         let committer = match state.lingers_for {
-            Some(bound) if !state.line.fills(bound) => None,
+            Some(bound) if !state.submissions.fills(bound) => None,
             _ => state.committer.take(),
         };
         let busy = std::mem::take(&mut state.busy);
@@ -226,7 +226,7 @@ impl<B: Backend> Queue<B> {
         async move {
             let waiting = poll_fn(|cx| {
                 let mut state = self.state();
-                if !state.line.is_empty() {
+                if !state.submissions.is_empty() {
                     return Poll::Ready(Work::Commit);
                 }
                 if state.closing {
@@ -249,7 +249,7 @@ impl<B: Backend> Queue<B> {
         async move {
             let filled = poll_fn(|cx| {
                 let mut state = self.state();
-                if state.closing || state.line.fills(bound) {
+                if state.closing || state.submissions.fills(bound) {
                     return Poll::Ready(());
                 }
                 state.lingers_for = Some(bound);
@@ -271,7 +271,7 @@ impl<B: Backend> Queue<B> {
     /// Moves the next group into `group`.
     pub fn take_group(&self, bound: Amount, group: &mut VecDeque<Submission>) {
         let mut state = self.state();
-        state.line.take(bound, group);
+        state.submissions.take(bound, group);
         assert!(!state.in_flight, "one group is in flight at a time");
         state.in_flight = !group.is_empty();
         self.depth(&state);
@@ -313,16 +313,16 @@ impl<B: Backend> Queue<B> {
 
     /// The group will not become durable, nor will what waits behind it: entries of a partition only
     /// make sense in order. Told under the mutex, so nobody submits behind a failure without seeing it.
-    pub fn fail(&self, group: &mut VecDeque<Submission>, why: Failure) {
+    pub fn fail(&self, group: &mut VecDeque<Submission>, why: CommitFailure) {
         let mut state = self.state();
         state.in_flight = false;
         match why {
-            Failure::MovedOn => {}
+            CommitFailure::MovedOn => {}
             // A file may have been prepared since the commit loop gave up waiting for one.
-            Failure::NoSpace => state.disk_full = state.lacks_space(),
-            Failure::Stopped => state.failed = true,
+            CommitFailure::NoSpace => state.disk_full = state.lacks_space(),
+            CommitFailure::Stopped => state.failed = true,
         }
-        let waiting = state.line.take_all();
+        let waiting = state.submissions.take_all();
         for submission in group.iter().chain(&waiting) {
             submission.progress.fail_from(submission.first_lsn.0);
         }
@@ -523,7 +523,7 @@ impl<B: Backend> Queue<B> {
 
 /// Why entries were not written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub enum CommitFailure {
     /// The next ones may succeed.
     MovedOn,
     NoSpace,
@@ -554,7 +554,7 @@ impl State {
     }
 
     pub(super) fn is_busy(&self) -> bool {
-        self.in_flight || !self.line.is_empty()
+        self.in_flight || !self.submissions.is_empty()
     }
 
     /// Records are in memory until a checkpoint has brought them into segments: where checkpoints cannot keep up,

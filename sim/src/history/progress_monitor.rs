@@ -34,13 +34,13 @@ impl Trade {
 const ASKED_AGAIN_WITHIN: At = 5_000_000_000;
 
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Pulse {
-    trades: BTreeMap<Trade, Beat>,
+pub struct ProgressMonitor {
+    trades: BTreeMap<Trade, ApiProgress>,
     longest: Option<Standstill>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Beat {
+struct ApiProgress {
     /// Requests that wait for an answer now, by the time from which one is owed to them.
     waiting: BTreeMap<At, u32>,
     /// The earliest request since the last decision that is over and was not decided.
@@ -51,7 +51,7 @@ struct Beat {
     counts_from: At,
 }
 
-impl Beat {
+impl ApiProgress {
     /// Since when nothing was decided though somebody waits or waited for it.
     fn still_since(&self) -> Option<At> {
         let waiting = self.waiting.keys().next().copied();
@@ -88,7 +88,7 @@ pub struct Standstill {
     pub to: At,
 }
 
-impl Pulse {
+impl ProgressMonitor {
     /// Somebody asks now, and an answer is owed from `owed_from` on: at once, or after the wait that was asked for.
     pub fn asked(&mut self, trade: Trade, now: At, owed_from: At) {
         let beat = self.trades.entry(trade).or_default();
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn answers_that_only_say_time_is_up_are_a_standstill() {
-        let mut pulse = Pulse::default();
+        let mut pulse = ProgressMonitor::default();
         for at in (0..100).step_by(10) {
             pulse.asked(Trade::Produce, at, at);
             pulse.ended(Trade::Produce, at + 9, false);
@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn nothing_stands_still_that_nobody_asks_for() {
         const S: At = 1_000_000_000;
-        let mut pulse = Pulse::default();
+        let mut pulse = ProgressMonitor::default();
         pulse.asked(Trade::Change, S, S);
         pulse.ended(Trade::Change, 6 * S, false);
         let still = |to| Some(Standstill { trade: Trade::Change, from: S, to });
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_refusal_at_once_is_a_decision() {
-        let mut pulse = Pulse::default();
+        let mut pulse = ProgressMonitor::default();
         for at in (0..100).step_by(10) {
             pulse.asked(Trade::Produce, at, at);
             pulse.ended(Trade::Produce, at + 1, true);
@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn each_trade_stands_still_by_itself() {
-        let mut pulse = Pulse::default();
+        let mut pulse = ProgressMonitor::default();
         pulse.asked(Trade::Change, 0, 0);
         for at in 0..100 {
             pulse.asked(Trade::Produce, at, at);
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn a_time_in_which_nobody_could_get_through_does_not_count() {
-        let mut pulse = Pulse::default();
+        let mut pulse = ProgressMonitor::default();
         pulse.asked(Trade::Produce, 0, 0);
         pulse.excuse(90);
         assert_eq!(pulse.longest(100).map(|still| still.to - still.from), Some(10));
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_long_poll_is_owed_nothing_while_it_waits_as_it_asked() {
-        let mut pulse = Pulse::default();
+        let mut pulse = ProgressMonitor::default();
         pulse.asked(Trade::Consume, 0, 30);
         assert_eq!(pulse.longest(20).map(|still| still.to - still.from), Some(0));
         assert_eq!(pulse.longest(37).map(|still| still.to - still.from), Some(7));
@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn a_client_that_leaves_is_owed_nothing() {
-        let mut pulse = Pulse::default();
+        let mut pulse = ProgressMonitor::default();
         pulse.asked(Trade::Produce, 0, 0);
         pulse.withdrawn(Trade::Produce, 0);
         assert_eq!(pulse.longest(100), None);

@@ -1,8 +1,8 @@
 //! One replica of a partition as a pure state machine: offsets, leadership, durability, acknowledgement.
 //!
-//! No I/O, no waiting, no clock. The driver puts appends in line ([`Machine::enqueue`]), takes journal
-//! entries from [`Machine::stage`], tells what became of them ([`Machine::handle_submitted`],
-//! [`Machine::handle_refused`]) and how far the journal is durable ([`Machine::handle_progress`]).
+//! No I/O, no waiting, no clock. The driver queues appends ([`ReplicaState::enqueue`]), takes journal
+//! entries from [`ReplicaState::stage`], tells what became of them ([`ReplicaState::handle_submitted`],
+//! [`ReplicaState::handle_refused`]) and how far the journal is durable ([`ReplicaState::handle_progress`]).
 //!
 //! Invariants: an append is answered `Ok` only when what its `acks` asks for is synced; one that was
 //! submitted is never answered as "not written"; offsets, epochs and producer state hold exactly what
@@ -24,13 +24,13 @@ use crate::log::tail::{Chunk, Tail};
 use crate::metrics::Volume;
 
 mod invariants;
-mod line;
+mod queue;
 mod replay;
 
-pub use line::Refused;
+pub use queue::Refused;
 pub use replay::ReplayError;
 
-/// An append as it waits in line. `T` is what its answer is given to.
+/// An append as it is queued. `T` is what its answer is given to.
 #[derive(Debug)]
 pub struct Append<T> {
     /// In the order in which they get offsets; all of one request.
@@ -81,7 +81,7 @@ impl<T> Default for Answers<T> {
 enum Leadership {
     No,
     /// The epoch's start is to be submitted.
-    Owed(LeaderEpoch),
+    Pending(LeaderEpoch),
     /// The epoch's start is in flight.
     Starting(LeaderEpoch),
     Leading(LeaderEpoch),
@@ -89,7 +89,7 @@ enum Leadership {
 
 /// An entry that the journal has and that is not durable yet.
 #[derive(Clone, Copy, Debug)]
-struct InFlight {
+struct EntryInFlight {
     lsn: Lsn,
     what: What,
 }
@@ -121,7 +121,7 @@ struct Staged<T> {
 
 /// What one partition is and does next; it does no I/O. The owner task feeds it and carries out what it says.
 #[derive(Debug)]
-pub struct Machine<T> {
+pub struct ReplicaState<T> {
     id: PartitionId,
     replica: Incarnation,
     log_append_time: bool,
@@ -137,21 +137,21 @@ pub struct Machine<T> {
     /// How far the others in sync have synced.
     followers: BTreeMap<BrokerId, Offset>,
     tail: Tail,
-    line: VecDeque<Append<T>>,
+    queued: VecDeque<Append<T>>,
     staged: Option<Staged<T>>,
-    in_flight: VecDeque<InFlight>,
+    in_flight: VecDeque<EntryInFlight>,
     /// The last entry of ours that is durable.
     durable: Lsn,
     for_sync: VecDeque<Waiting<T>>,
     for_all: VecDeque<Waiting<T>>,
-    owes_truncate: bool,
-    owed_log_start: Option<Offset>,
+    truncate_pending: bool,
+    log_start_pending: Option<Offset>,
     /// What the journal takes at once, as far as it has told.
     submit_bytes_max: usize,
     entry_bytes_max: usize,
 }
 
-impl<T> Machine<T> {
+impl<T> ReplicaState<T> {
     /// Begins from what segments hold; the journal's entries after that are replayed on top. It does not
     /// lead.
     pub fn new(
@@ -159,8 +159,8 @@ impl<T> Machine<T> {
         replica: Incarnation,
         log_append_time: bool,
         from: RecoveredLog,
-    ) -> Machine<T> {
-        Machine {
+    ) -> ReplicaState<T> {
+        ReplicaState {
             id,
             replica,
             log_append_time,
@@ -173,14 +173,14 @@ impl<T> Machine<T> {
             high_watermark: from.log_end,
             followers: BTreeMap::new(),
             tail: Tail::default(),
-            line: VecDeque::new(),
+            queued: VecDeque::new(),
             staged: None,
             in_flight: VecDeque::new(),
             durable: from.lsn,
             for_sync: VecDeque::new(),
             for_all: VecDeque::new(),
-            owes_truncate: false,
-            owed_log_start: None,
+            truncate_pending: false,
+            log_start_pending: None,
             submit_bytes_max: limits::PARTITION_SUBMIT_BYTES,
             entry_bytes_max: limits::PARTITION_ENTRY_BYTES,
         }
@@ -262,8 +262,8 @@ impl<T> Machine<T> {
     pub fn handle_lead(&mut self, epoch: LeaderEpoch, answers: &mut Answers<T>) {
         match self.leadership {
             Leadership::Leading(current) if current == epoch => answers.led.push((epoch, Ok(()))),
-            Leadership::Owed(current) | Leadership::Starting(current) if current == epoch => {}
-            Leadership::Owed(current) | Leadership::Starting(current) | Leadership::Leading(current)
+            Leadership::Pending(current) | Leadership::Starting(current) if current == epoch => {}
+            Leadership::Pending(current) | Leadership::Starting(current) | Leadership::Leading(current)
                 if current > epoch =>
             {
                 answers.led.push((epoch, Err(AppendError::NotLeader(self.id))));
@@ -272,10 +272,10 @@ impl<T> Machine<T> {
                 answers.led.push((epoch, Err(AppendError::NotLeader(self.id))));
             }
             before => {
-                if let Leadership::Owed(old) | Leadership::Starting(old) = before {
+                if let Leadership::Pending(old) | Leadership::Starting(old) = before {
                     answers.led.push((old, Err(AppendError::NotLeader(self.id))));
                 }
-                self.leadership = Leadership::Owed(epoch);
+                self.leadership = Leadership::Pending(epoch);
             }
         }
         self.check_invariants();
@@ -283,7 +283,7 @@ impl<T> Machine<T> {
 
     /// Another broker leads, or nobody: appends are refused from now on.
     pub fn handle_resign(&mut self, answers: &mut Answers<T>) {
-        if let Leadership::Owed(epoch) | Leadership::Starting(epoch) = self.leadership {
+        if let Leadership::Pending(epoch) | Leadership::Starting(epoch) = self.leadership {
             answers.led.push((epoch, Err(AppendError::NotLeader(self.id))));
         }
         self.leadership = Leadership::No;
@@ -294,20 +294,20 @@ impl<T> Machine<T> {
     /// [`Self::moves_log_start_to`].
     pub fn handle_log_start(&mut self, start: Offset) {
         if start > self.log_start && start <= self.high_watermark && !self.moves_log_start_to(start) {
-            self.owed_log_start = Some(start);
+            self.log_start_pending = Some(start);
         }
         self.check_invariants();
     }
 
     /// Whether the log's start is on its way to `start` or beyond.
     pub fn moves_log_start_to(&self, start: Offset) -> bool {
-        let moves = |entry: &InFlight| matches!(entry.what, What::LogStart { start: to } if to >= start);
-        self.owed_log_start.is_some_and(|owed| owed >= start) || self.in_flight.iter().any(moves)
+        let moves = |entry: &EntryInFlight| matches!(entry.what, What::LogStart { start: to } if to >= start);
+        self.log_start_pending.is_some_and(|pending| pending >= start) || self.in_flight.iter().any(moves)
     }
 
     /// The journal is durable up to `reached`, and nothing of ours from `failed_from` on will ever be.
     pub fn handle_progress(&mut self, reached: Lsn, failed_from: Option<Lsn>, answers: &mut Answers<T>) {
-        let survives = |entry: &InFlight| failed_from.is_none_or(|failed| entry.lsn < failed);
+        let survives = |entry: &EntryInFlight| failed_from.is_none_or(|failed| entry.lsn < failed);
         while let Some(first) = self.in_flight.front().copied()
             && first.lsn <= reached
             && survives(&first)
@@ -349,13 +349,13 @@ impl<T> Machine<T> {
                 answers.start_stays = Some(AppendError::Unknown);
             }
         }
-        let survivor = |entry: &InFlight| match entry.what {
+        let survivor = |entry: &EntryInFlight| match entry.what {
             What::Batch { end } => Some(end),
             _ => None,
         };
         let end = self.in_flight.iter().rev().find_map(survivor).unwrap_or(self.synced);
         self.truncate(end);
-        self.owes_truncate = true;
+        self.truncate_pending = true;
         for waiting in [&mut self.for_sync, &mut self.for_all] {
             let first_lost = waiting.partition_point(|one| one.end <= end);
             for lost in waiting.split_off(first_lost) {
@@ -406,12 +406,12 @@ impl<T> Machine<T> {
         }
     }
 
-    /// The owner ends: what was submitted is not known, what stood in line was never written.
+    /// The owner ends: what was submitted is not known, what was queued was never written.
     pub fn handle_close(&mut self, answers: &mut Answers<T>) {
         for waiting in self.for_sync.drain(..).chain(self.for_all.drain(..)) {
             answers.appends.push((waiting.ticket, Err(AppendError::Unknown)));
         }
-        for append in self.line.drain(..) {
+        for append in self.queued.drain(..) {
             answers.appends.push((append.ticket, Err(AppendError::Gone)));
         }
         self.handle_resign(answers);

@@ -38,21 +38,21 @@ pub enum ShelfError {
     Scenario(#[from] ScenarioError),
 }
 
-pub struct Shelf {
+pub struct ScenarioDir {
     root: PathBuf,
 }
 
-impl Shelf {
+impl ScenarioDir {
     /// The nearest `scenarios` directory from the working directory upwards, or the one of the source tree
     /// that this binary was built from.
-    pub fn find() -> Result<Shelf, ShelfError> {
+    pub fn find() -> Result<ScenarioDir, ShelfError> {
         let here = std::env::current_dir().unwrap_or_default();
         let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         here.ancestors()
             .chain([built.as_path()])
             .map(|directory| directory.join("scenarios"))
             .find(|directory| directory.is_dir())
-            .map(|root| Shelf { root })
+            .map(|root| ScenarioDir { root })
             .ok_or(ShelfError::NoShelf)
     }
 
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn folders_patterns_and_names_pick_scenarios_and_none_twice() {
-        let shelf = Shelf::find().unwrap();
+        let shelf = ScenarioDir::find().unwrap();
         let picked = |words: &[&str]| -> Vec<String> {
             let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
             shelf.select(&words).unwrap().into_iter().map(|shelved| shelved.id).collect()
@@ -203,14 +203,14 @@ mod tests {
 
     #[test]
     fn a_recorded_text_is_as_good_as_its_file() {
-        let shelved = Shelf::find().unwrap().load("smoke/single-node").unwrap();
+        let shelved = ScenarioDir::find().unwrap().load("smoke/single-node").unwrap();
         let again = ShelvedScenario::from_text(&shelved.id, &shelved.text).unwrap();
         assert_eq!(again.scenario, shelved.scenario);
     }
 
     #[test]
     fn every_scenario_on_the_shelf_reads_and_is_named_after_its_file() {
-        for shelved in Shelf::find().unwrap().all().unwrap() {
+        for shelved in ScenarioDir::find().unwrap().all().unwrap() {
             let stem = shelved.path.file_stem().unwrap().to_string_lossy();
             assert_eq!(shelved.scenario.name, stem, "{}", shelved.id);
         }
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_name_that_is_nearly_right_is_suggested() {
-        let shelf = Shelf::find().unwrap();
+        let shelf = ScenarioDir::find().unwrap();
         for (given, meant) in
             [("offset-reset", "museum/offset-reset"), ("smoke/single-nod", "smoke/single-node")]
         {

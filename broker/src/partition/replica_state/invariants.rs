@@ -2,14 +2,14 @@
 
 use io_backend::invariants;
 
-use super::{Machine, Waiting};
+use super::{ReplicaState, Waiting};
 
-impl<T> Machine<T> {
+impl<T> ReplicaState<T> {
     pub(super) fn check_invariants(&self) {
         if !invariants::are_checked() {
             return;
         }
-        let Machine { log_start, high_watermark, synced, log_end, .. } = self;
+        let ReplicaState { log_start, high_watermark, synced, log_end, .. } = self;
         assert!(
             log_start <= high_watermark && high_watermark <= synced && synced <= log_end,
             "{}: log start {log_start:?} <= high watermark {high_watermark:?} <= synced {synced:?} <= log end {log_end:?}",

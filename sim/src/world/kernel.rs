@@ -1,4 +1,4 @@
-//! The kernel of a simulated universe: its time, timers, trace, planned faults and probes.
+//! The kernel of a simulated kernel: its time, timers, trace, planned faults and probes.
 //!
 //! It knows no machine: what lives in it makes itself known as its [`Residents`], who carry out what faults do and say who
 //! waits for what.
@@ -34,7 +34,7 @@ fn nearly(budget: u64) -> u64 {
     budget / 10 * 9
 }
 
-/// What lives in a universe.
+/// What lives in a kernel.
 pub(super) trait Residents: Send + Sync {
     /// The time of a fault has come.
     fn fault_begins(self: Arc<Self>, id: FaultId);
@@ -44,7 +44,7 @@ pub(super) trait Residents: Send + Sync {
     fn snapshots(&self) -> Vec<ProcessSnapshot>;
 }
 
-pub struct Universe {
+pub struct Kernel {
     pub seed: u64,
     pub options: Options,
     now: AtomicU64,
@@ -69,9 +69,9 @@ pub struct Universe {
     numbers: AtomicU64,
 }
 
-impl Universe {
-    pub fn new(seed: u64, options: Options) -> Arc<Universe> {
-        Arc::new(Universe {
+impl Kernel {
+    pub fn new(seed: u64, options: Options) -> Arc<Kernel> {
+        Arc::new(Kernel {
             seed,
             now: AtomicU64::new(0),
             timers: Mutex::default(),
@@ -153,7 +153,7 @@ impl Universe {
     }
 
     /// Puts a fault into force at its time, or now if that has passed.
-    pub fn inject(self: &Arc<Universe>, fault: &Fault) -> FaultId {
+    pub fn inject(self: &Arc<Kernel>, fault: &Fault) -> FaultId {
         let now = self.now();
         let id = self.with_faults(|faults| faults.add(fault, now));
         if fault.when.is_none() {
@@ -163,19 +163,19 @@ impl Universe {
     }
 
     /// Carries out beginning and end of a fault whose window is known.
-    fn follow(self: &Arc<Universe>, id: FaultId) {
+    fn follow(self: &Arc<Kernel>, id: FaultId) {
         let ((from, until), moment) =
             self.with_faults(|faults| (faults.window(id), faults.get(id).kind.is_moment()));
-        let universe = self.clone();
-        self.act_at(from, move || universe.begins(id));
+        let kernel = self.clone();
+        self.act_at(from, move || kernel.begins(id));
         if !moment && until != u64::MAX {
-            let universe = self.clone();
-            self.act_at(until, move || universe.ends(id));
+            let kernel = self.clone();
+            self.act_at(until, move || kernel.ends(id));
         }
     }
 
     /// An operation begins on a disk: faults that waited for it begin, those that happen at a moment at `moment`.
-    pub(super) fn occasion(self: &Arc<Universe>, occasion: &Occasion<'_>, moment: u64) {
+    pub(super) fn occasion(self: &Arc<Kernel>, occasion: &Occasion<'_>, moment: u64) {
         let begun = self.with_faults(|faults| faults.trigger(occasion, self.now(), moment));
         for id in begun {
             self.probe(Probe::FaultMetItsState.name());
@@ -184,7 +184,7 @@ impl Universe {
     }
 
     /// Ends a fault now. What it did for good stays.
-    pub fn heal(self: &Arc<Universe>, id: FaultId) {
+    pub fn heal(self: &Arc<Kernel>, id: FaultId) {
         let now = self.now();
         let ended = self.with_faults(|faults| {
             let running = faults.in_force(id, now);
@@ -198,7 +198,7 @@ impl Universe {
 
     /// Ends every fault that is in force and keeps the others from beginning. Operations that are never to complete
     /// stay as they are; no further ones join them.
-    pub fn heal_all(self: &Arc<Universe>) {
+    pub fn heal_all(self: &Arc<Kernel>) {
         let now = self.now();
         let unfinished = self.with_faults(|faults| faults.unfinished(now));
         for id in unfinished {

@@ -4,7 +4,7 @@
 use bytes::{Bytes, BytesMut};
 use io_backend::{Deadline, Moment};
 
-use super::{Answers, Append, InFlight, Leadership, Machine, Now, Staged, Waiting, What};
+use super::{Answers, Append, EntryInFlight, Leadership, Now, ReplicaState, Staged, Waiting, What};
 use crate::ids::{LeaderEpoch, Lsn, Offset};
 use crate::journal::{EntryKind, JournalEntry, SubmitError};
 use crate::limits;
@@ -26,31 +26,31 @@ pub enum Refused {
     TooMuch,
 }
 
-impl<T> Machine<T> {
+impl<T> ReplicaState<T> {
     /// Puts an append behind those that wait.
     pub fn enqueue(&mut self, append: Append<T>) {
-        self.line.push_back(append);
+        self.queued.push_back(append);
     }
 
     /// Whether something is to be submitted.
-    pub fn has_line(&self) -> bool {
-        !self.line.is_empty() || self.owes_control()
+    pub fn has_queued(&self) -> bool {
+        !self.queued.is_empty() || self.control_pending()
     }
 
-    fn owes_control(&self) -> bool {
-        matches!(self.leadership, Leadership::Owed(_)) || self.owed_log_start.is_some()
+    fn control_pending(&self) -> bool {
+        matches!(self.leadership, Leadership::Pending(_)) || self.log_start_pending.is_some()
     }
 
-    /// What the journal must have room for, and until when the first in line can wait.
-    pub fn line_wants(&self, otherwise: Deadline) -> (usize, Deadline) {
+    /// What the journal must have room for, and until when the first in the queue can wait.
+    pub fn queue_wants(&self, otherwise: Deadline) -> (usize, Deadline) {
         let bytes = self.next_submission_bytes();
-        let deadlines = self.line.iter().map(|append| append.deadline);
+        let deadlines = self.queued.iter().map(|append| append.deadline);
         (bytes, deadlines.fold(otherwise, Deadline::earlier))
     }
 
     fn next_submission_bytes(&self) -> usize {
         let mut bytes = 0;
-        for append in &self.line {
+        for append in &self.queued {
             let more = bytes + append.bytes();
             if bytes > 0 && more > self.submit_bytes_max {
                 break;
@@ -60,7 +60,7 @@ impl<T> Machine<T> {
         bytes
     }
 
-    /// Gives offsets to what stands in line, as much as one submission takes, and returns the entries to
+    /// Gives offsets to what is queued, as much as one submission takes, and returns the entries to
     /// submit. Their fate must be told before the next call. `None`: nothing is to be submitted now.
     pub fn stage(&mut self, now: Now, answers: &mut Answers<T>) -> Option<Vec<JournalEntry>> {
         assert!(self.staged.is_none(), "the fate of the last submission is not known yet");
@@ -69,19 +69,19 @@ impl<T> Machine<T> {
         let mut staged = Staged { base: self.log_end, entries: Vec::new(), appends: Vec::new() };
         let mut open = Open::new(self.log_end, self.next_submission_bytes());
         let mut bytes = 0;
-        if let Leadership::Owed(epoch) = self.leadership {
+        if let Leadership::Pending(epoch) = self.leadership {
             staged.entries.push((What::EpochStart { epoch, start: self.log_end }, None));
         }
-        if let Some(start) = self.owed_log_start {
+        if let Some(start) = self.log_start_pending {
             // By itself: the journal takes it where it takes no records, as on a full disk, which it may relieve.
             staged.entries.push((What::LogStart { start }, None));
         }
-        while self.owed_log_start.is_none()
-            && let Some(append) = self.line.pop_front()
+        while self.log_start_pending.is_none()
+            && let Some(append) = self.queued.pop_front()
         {
             let size = append.bytes();
             if bytes > 0 && bytes + size > self.submit_bytes_max {
-                self.line.push_front(append);
+                self.queued.push_front(append);
                 break;
             }
             if let Some(refusal) = self.refusal(size) {
@@ -107,7 +107,7 @@ impl<T> Machine<T> {
             }
             return None;
         }
-        if self.owes_truncate {
+        if self.truncate_pending {
             staged.entries.insert(0, (What::Truncate, None));
         }
         let entries =
@@ -132,18 +132,18 @@ impl<T> Machine<T> {
         answers.appends.push((append.ticket, Err(why)));
     }
 
-    /// Whoever stands in line past its deadline, wherever: the next of all deadlines is what is waited for, and one that has
+    /// Whoever is queued past its deadline, wherever: the next of all deadlines is what is waited for, and one that has
     /// passed would be waited for again and again.
     fn refuse_expired(&mut self, now: Moment, answers: &mut Answers<T>) {
         let past = |append: &Append<T>| matches!(append.deadline, Deadline::At(at) if at <= now);
-        if !self.line.iter().any(past) {
+        if !self.queued.iter().any(past) {
             return;
         }
-        for append in std::mem::take(&mut self.line) {
+        for append in std::mem::take(&mut self.queued) {
             if past(&append) {
                 self.refuse(append, AppendError::Overloaded, now, answers);
             } else {
-                self.line.push_back(append);
+                self.queued.push_back(append);
             }
         }
     }
@@ -263,11 +263,11 @@ impl<T> Machine<T> {
             }
             match what {
                 What::EpochStart { epoch, .. } => self.leadership = Leadership::Starting(epoch),
-                What::LogStart { .. } => self.owed_log_start = None,
-                What::Truncate => self.owes_truncate = false,
+                What::LogStart { .. } => self.log_start_pending = None,
+                What::Truncate => self.truncate_pending = false,
                 What::Batch { .. } => {}
             }
-            self.in_flight.push_back(InFlight { lsn: Lsn(lsn), what });
+            self.in_flight.push_back(EntryInFlight { lsn: Lsn(lsn), what });
         }
         for (append, answer, end) in staged.appends {
             if !answer.duplicate {
@@ -302,7 +302,7 @@ impl<T> Machine<T> {
         };
         if let Some(again) = again {
             for (append, ..) in staged.appends.into_iter().rev() {
-                self.line.push_front(append);
+                self.queued.push_front(append);
             }
             self.check_invariants();
             return again;
@@ -310,11 +310,11 @@ impl<T> Machine<T> {
         for (append, ..) in staged.appends {
             answers.appends.push((append.ticket, Err(AppendError::Storage(error))));
         }
-        if let Leadership::Owed(epoch) = self.leadership {
+        if let Leadership::Pending(epoch) = self.leadership {
             self.leadership = Leadership::No;
             answers.led.push((epoch, Err(AppendError::Storage(error))));
         }
-        if self.owed_log_start.take().is_some() {
+        if self.log_start_pending.take().is_some() {
             answers.start_stays = Some(AppendError::Storage(error));
         }
         self.check_invariants();

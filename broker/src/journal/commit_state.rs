@@ -39,7 +39,7 @@ pub struct Sealed {
 
 /// What follows a failed write or sync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AfterFailure {
+pub enum FailurePolicy {
     /// The next group goes to a new file.
     MoveOn,
     /// The journal takes nothing more.
@@ -73,7 +73,7 @@ pub enum Holds {
 
 /// How a write ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum WriteOutcome {
     Durable,
     /// For want of space: no reason to distrust the disk, but the file is given up all the same, since
     /// whether it was the write or the sync that found no space is not told apart.
@@ -82,7 +82,7 @@ pub enum Outcome {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum WriteVerdict {
     /// The group is durable.
     Durable,
     /// The group and what waits behind it failed; the file is sealed and the next group needs a new one.
@@ -98,8 +98,8 @@ pub fn kept_back(file_bytes: u64) -> u64 {
 }
 
 #[derive(Clone, Debug)]
-pub struct Machine {
-    after_failure: AfterFailure,
+pub struct CommitState {
+    failure_policy: FailurePolicy,
     active: Option<Active>,
     next_number: u64,
     /// The last LSN in a durable group, and the file of that group.
@@ -107,26 +107,26 @@ pub struct Machine {
     durable_file: u64,
     /// Nothing written later says yet that the last group was durable.
     unproven: bool,
-    in_flight: Option<InFlight>,
+    in_flight: Option<GroupInFlight>,
     failures: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct InFlight {
+struct GroupInFlight {
     bytes: u64,
     last_lsn: Lsn,
 }
 
 /// What recovery found, for the machine to go on from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StartAt {
+pub struct ResumePoint {
     pub active: Option<Active>,
     pub next_number: u64,
     pub durable: Lsn,
     pub durable_file: u64,
 }
 
-impl StartAt {
+impl ResumePoint {
     /// Where a group goes that begins at `active`, and what it says of those before it.
     pub fn place(&self, active: &Active) -> GroupPlace {
         GroupPlace {
@@ -138,10 +138,10 @@ impl StartAt {
     }
 }
 
-impl Machine {
-    pub fn new(after_failure: AfterFailure, start: StartAt) -> Machine {
-        let machine = Machine {
-            after_failure,
+impl CommitState {
+    pub fn new(failure_policy: FailurePolicy, start: ResumePoint) -> CommitState {
+        let machine = CommitState {
+            failure_policy,
             active: start.active,
             next_number: start.next_number.max(1),
             durable: start.durable,
@@ -228,15 +228,15 @@ impl Machine {
         assert!(self.in_flight.is_none(), "one group is in flight at a time");
         assert!(self.active.is_some(), "a group is written to a file");
         assert!(last_lsn >= self.durable, "LSNs rise");
-        self.in_flight = Some(InFlight { bytes: bytes as u64, last_lsn });
+        self.in_flight = Some(GroupInFlight { bytes: bytes as u64, last_lsn });
         self.check_invariants();
     }
 
     /// The disk has answered.
-    pub fn handle_written(&mut self, outcome: Outcome) -> Verdict {
+    pub fn handle_written(&mut self, outcome: WriteOutcome) -> WriteVerdict {
         let flown = self.in_flight.take().expect("an answer follows a start");
         let mut active = self.active.take().expect("a group is written to a file");
-        if outcome == Outcome::Durable {
+        if outcome == WriteOutcome::Durable {
             active.position += flown.bytes;
             self.active = Some(active);
             self.next_number += 1;
@@ -245,15 +245,15 @@ impl Machine {
             self.durable_file = active.file.sequence;
             self.failures = 0;
             self.check_invariants();
-            return Verdict::Durable;
+            return WriteVerdict::Durable;
         }
-        if outcome == Outcome::Failed {
+        if outcome == WriteOutcome::Failed {
             self.failures += 1;
-            if self.after_failure == AfterFailure::Stop || self.failures >= limits::JOURNAL_FAILURES_MAX {
-                return Verdict::Stopped;
+            if self.failure_policy == FailurePolicy::Stop || self.failures >= limits::JOURNAL_FAILURES_MAX {
+                return WriteVerdict::Stopped;
             }
         }
         // The failed group's last LSN counts: its bytes may be there.
-        Verdict::MovedOn(active.file.sealed(flown.last_lsn, false))
+        WriteVerdict::MovedOn(active.file.sealed(flown.last_lsn, false))
     }
 }

@@ -1,6 +1,6 @@
 //! Replay: a replica becomes again what its journal entries say, in LSN order, before anything else happens.
 
-use super::Machine;
+use super::ReplicaState;
 use crate::ids::{Lsn, Offset, PartitionId, ProducerId};
 use crate::journal::{EntryKind, JournalEntry};
 use crate::log::batch;
@@ -38,7 +38,7 @@ pub enum Replayed {
     Known,
 }
 
-impl<T> Machine<T> {
+impl<T> ReplicaState<T> {
     /// Applies an entry that survived, in LSN order, before anything else happens.
     pub fn replay(
         &mut self,
@@ -57,7 +57,7 @@ impl<T> Machine<T> {
                 if to < self.log_end {
                     self.truncate(to);
                 }
-                self.owes_truncate = false;
+                self.truncate_pending = false;
                 Replayed::Applied
             }
             EntryKind::EpochStart => {

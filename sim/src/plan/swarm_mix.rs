@@ -7,12 +7,12 @@ use crate::fault::FaultKind;
 use crate::scenario::Swarm;
 use crate::streams::Stream;
 
-pub(super) struct Climate {
+pub(super) struct SwarmMix {
     weights: Vec<(FaultKind, u64)>,
 }
 
-impl Climate {
-    pub(super) fn draw(swarm: &Swarm, nodes: u32, stream: &mut Stream) -> Climate {
+impl SwarmMix {
+    pub(super) fn draw(swarm: &Swarm, nodes: u32, stream: &mut Stream) -> SwarmMix {
         let mut groups: Vec<(u64, Vec<FaultKind>)> = Vec::new();
         for (family, weight) in &swarm.families {
             let members: Vec<FaultKind> = FaultKind::ALL
@@ -38,7 +38,7 @@ impl Climate {
                 }
             }
         }
-        Climate { weights }
+        SwarmMix { weights }
     }
 
     pub(super) fn kind(&self, stream: &mut Stream) -> Option<FaultKind> {

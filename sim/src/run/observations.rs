@@ -38,7 +38,7 @@ const SUPERVISOR: Duration = Duration::from_millis(500);
 /// Clients come when the node serves, or after this; what it has then is what it has at rest.
 const FIRST_START: Duration = Duration::from_secs(2);
 
-pub(super) struct Script {
+pub(super) struct Inputs {
     pub(super) scenario: Scenario,
     pub(super) seed: u64,
     pub(super) plan: FaultPlan,
@@ -50,7 +50,7 @@ pub(super) struct Script {
 
 /// What is judged afterwards, beside what the [`Witness`] has seen.
 #[derive(Debug)]
-pub(super) struct Story {
+pub(super) struct Observations {
     pub(super) history: History,
     /// Since when each record that was sent is durable on the node's disk.
     pub(super) durable: BTreeMap<Value, Durable>,
@@ -82,8 +82,8 @@ pub(super) struct Places {
     pub(super) full_for_an_address: bool,
 }
 
-pub(super) async fn tell(world: World, script: Script) -> Story {
-    let Script { scenario, seed, plan, settings, part, witness } = script;
+pub(super) async fn tell(world: World, script: Inputs) -> Observations {
+    let Inputs { scenario, seed, plan, settings, part, witness } = script;
     let schedule = Schedule::of(&scenario);
     let mut field = Field::new("node1:9092", &scenario, schedule);
     field.notes = witness.notes.clone();
@@ -163,7 +163,7 @@ pub(super) async fn tell(world: World, script: Script) -> Story {
     let failed_syncs = device.syncs().iter().filter(|sync| !sync.ok).count() as u64;
     let disk = device.counts();
     let segments = if machine.is_running() { Vec::new() } else { segments(device) };
-    Story {
+    Observations {
         history,
         durable,
         standstill,

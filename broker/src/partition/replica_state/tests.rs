@@ -13,7 +13,7 @@ const ID: PartitionId = PartitionId { topic: TopicId::NIL, index: 3 };
 
 /// A machine with a journal whose pace the test sets.
 struct Bench {
-    machine: Machine<u32>,
+    machine: ReplicaState<u32>,
     /// The last LSN given out; every submission takes as many as it has entries.
     submitted: u64,
     entries: Vec<(Lsn, JournalEntry)>,
@@ -29,10 +29,10 @@ const LATE: Deadline = Deadline::At(Moment(u64::MAX));
 
 impl Bench {
     fn new() -> Bench {
-        Bench::with(Machine::new(ID, Incarnation(1), false, RecoveredLog::default()))
+        Bench::with(ReplicaState::new(ID, Incarnation(1), false, RecoveredLog::default()))
     }
 
-    fn with(machine: Machine<u32>) -> Bench {
+    fn with(machine: ReplicaState<u32>) -> Bench {
         let now = Now { moment: at(0), wall_ms: 5_000 };
         Bench { machine, submitted: 0, entries: Vec::new(), now, next_ticket: 0 }
     }
@@ -63,10 +63,10 @@ impl Bench {
         ticket
     }
 
-    /// Submits what is in line; returns what is answered at once.
+    /// Submits what is queued; returns what is answered at once.
     fn submit(&mut self) -> Vec<Outcome> {
         let mut answers = Answers::default();
-        while self.machine.has_line() {
+        while self.machine.has_queued() {
             if let Some(entries) = self.machine.stage(self.now, &mut answers) {
                 for entry in entries {
                     self.submitted += 1;
@@ -108,8 +108,8 @@ impl Bench {
     }
 
     /// What a process that starts from what the journal holds knows.
-    fn restarted(&self) -> Machine<u32> {
-        let mut machine = Machine::new(ID, Incarnation(1), false, RecoveredLog::default());
+    fn restarted(&self) -> ReplicaState<u32> {
+        let mut machine = ReplicaState::new(ID, Incarnation(1), false, RecoveredLog::default());
         for (lsn, entry) in &self.entries {
             machine.replay(*lsn, entry, Offset::ZERO).unwrap();
         }
@@ -258,7 +258,7 @@ fn a_full_journal_is_waited_for_in_order() {
     assert_eq!(wait, Refused::Full);
     assert_eq!(told, []);
     assert_eq!(bench.machine.view().log_end, Offset(0));
-    let (bytes, _) = bench.machine.line_wants(LATE);
+    let (bytes, _) = bench.machine.queue_wants(LATE);
     assert_eq!(bytes, 2 * one(0).build().len());
     bench.submit();
     assert_eq!(offsets(&bench.durable().appends), [(1, 0), (2, 1)]);
@@ -272,11 +272,11 @@ fn behind_what_a_submission_takes_nobody_stands_past_its_deadline() {
     }
     assert_eq!(bench.refuse(SubmitError::TooLarge(1)), (Refused::TooMuch, vec![]));
     let last = bench.enqueue_until(one(4), Acks::All, Deadline::At(at(10)));
-    assert_eq!(bench.machine.line_wants(LATE).1, Deadline::At(at(10)));
+    assert_eq!(bench.machine.queue_wants(LATE).1, Deadline::At(at(10)));
     bench.now.moment = at(10);
     let (wait, told) = bench.refuse(SubmitError::Full);
     assert_eq!((wait, errors(told)), (Refused::Full, vec![(last, AppendError::Overloaded)]));
-    assert_eq!(bench.machine.line_wants(LATE).1, LATE, "or room is waited for until a time that has passed");
+    assert_eq!(bench.machine.queue_wants(LATE).1, LATE, "or room is waited for until a time that has passed");
 }
 
 #[test]
@@ -436,7 +436,7 @@ fn the_log_start_moves_when_that_is_durable_and_never_beyond_the_high_watermark(
     let mut bench = Bench::leading();
     bench.append(BatchSpec::records(5));
     bench.machine.handle_log_start(Offset(3));
-    assert!(!bench.machine.has_line(), "not beyond what is committed");
+    assert!(!bench.machine.has_queued(), "not beyond what is committed");
     bench.durable();
     bench.machine.handle_log_start(Offset(3));
     bench.submit();
@@ -483,7 +483,8 @@ fn entries_that_are_missing_or_damaged_are_told() {
     let mut bench = Bench::leading();
     bench.append(one(0));
     bench.append(one(1));
-    let mut machine: Machine<u32> = Machine::new(ID, Incarnation(1), false, RecoveredLog::default());
+    let mut machine: ReplicaState<u32> =
+        ReplicaState::new(ID, Incarnation(1), false, RecoveredLog::default());
     let (lsn, entry) = bench.entries.last().unwrap();
     let gap = ReplayError::Gap { partition: ID, lsn: *lsn, known: Offset(0), found: Offset(1) };
     assert_eq!(machine.replay(*lsn, entry, Offset::ZERO), Err(gap));
@@ -506,7 +507,7 @@ fn a_machine_that_is_checkpointed_keeps_only_what_follows() {
 
 #[test]
 fn topics_with_append_time_get_the_brokers_time_and_say_so() {
-    let machine = Machine::new(ID, Incarnation(1), true, RecoveredLog::default());
+    let machine = ReplicaState::new(ID, Incarnation(1), true, RecoveredLog::default());
     let mut bench = Bench::with(machine);
     bench.lead(0);
     bench.append(one(0));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use io_backend::{Pressure, Seam};
+use io_backend::{Interference, SyncPoint};
 
 use super::active::ActiveFaults;
 use super::model::{Family, FaultKind};
@@ -10,20 +10,20 @@ use super::select::matches_pattern;
 use crate::streams::Stream;
 
 /// Decides for one acquisition or hand-over, and counts the hit.
-pub fn pressure(
+pub fn interference(
     faults: &mut ActiveFaults,
     machine: &str,
-    seam: Seam<'_>,
+    seam: SyncPoint<'_>,
     now: u64,
     stream: &mut Stream,
-) -> Pressure {
-    if !faults.any_of(Family::Seam) {
-        return Pressure::None;
+) -> Interference {
+    if !faults.any_of(Family::SyncPoint) {
+        return Interference::None;
     }
-    let struck = faults.strike(Family::Seam, now, stream, |fault| {
+    let struck = faults.strike(Family::SyncPoint, now, stream, |fault| {
         let wanted = match (fault.kind, seam) {
-            (FaultKind::LockDelay, Seam::Lock(name)) => fault.lock.as_deref().map(|lock| (lock, name)),
-            (FaultKind::ChannelDelay | FaultKind::ChannelFull, Seam::Channel(name)) => {
+            (FaultKind::LockDelay, SyncPoint::Lock(name)) => fault.lock.as_deref().map(|lock| (lock, name)),
+            (FaultKind::ChannelDelay | FaultKind::ChannelFull, SyncPoint::Channel(name)) => {
                 fault.channel.as_deref().map(|channel| (channel, name))
             }
             _ => None,
@@ -34,11 +34,11 @@ pub fn pressure(
     let mut delay = 0;
     for (kind, id) in struck {
         if kind == FaultKind::ChannelFull {
-            return Pressure::Full;
+            return Interference::Full;
         }
         delay += faults.delay_of(id, 0);
     }
-    if delay == 0 { Pressure::None } else { Pressure::Delay(Duration::from_nanos(delay)) }
+    if delay == 0 { Interference::None } else { Interference::Delay(Duration::from_nanos(delay)) }
 }
 
 #[cfg(test)]
@@ -58,13 +58,13 @@ mod tests {
         full.channel = Some("journal".to_owned());
         faults.add(&full, 0);
         for (machine, seam, expected) in [
-            ("node1", Seam::Lock("file orders-0"), Pressure::Delay(Duration::from_millis(5))),
-            ("node1", Seam::Lock("pending"), Pressure::None),
-            ("node2", Seam::Lock("file orders-0"), Pressure::None),
-            ("node1", Seam::Channel("journal"), Pressure::Full),
-            ("node1", Seam::Channel("file x"), Pressure::None),
+            ("node1", SyncPoint::Lock("file orders-0"), Interference::Delay(Duration::from_millis(5))),
+            ("node1", SyncPoint::Lock("pending"), Interference::None),
+            ("node2", SyncPoint::Lock("file orders-0"), Interference::None),
+            ("node1", SyncPoint::Channel("journal"), Interference::Full),
+            ("node1", SyncPoint::Channel("file x"), Interference::None),
         ] {
-            assert_eq!(pressure(&mut faults, machine, seam, 1, &mut stream), expected, "{seam:?}");
+            assert_eq!(interference(&mut faults, machine, seam, 1, &mut stream), expected, "{seam:?}");
         }
     }
 }

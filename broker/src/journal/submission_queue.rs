@@ -14,7 +14,7 @@ use super::format::entry_bytes;
 use super::{JournalEntry, SubmitError};
 use crate::ids::{Lsn, PartitionId};
 
-/// Entries that were put in line together; their LSNs are consecutive.
+/// Entries that were queued together; their LSNs are consecutive.
 #[derive(Debug)]
 pub struct Submission {
     pub first_lsn: Lsn,
@@ -61,16 +61,16 @@ impl Amount {
 }
 
 #[derive(Debug)]
-pub struct Line {
+pub struct SubmissionQueue {
     bound: Amount,
     waiting: VecDeque<Submission>,
     held: Amount,
     shares: BTreeMap<PartitionId, Amount>,
 }
 
-impl Line {
-    pub fn new(bound: Amount) -> Line {
-        Line { bound, waiting: VecDeque::new(), held: Amount::default(), shares: BTreeMap::new() }
+impl SubmissionQueue {
+    pub fn new(bound: Amount) -> SubmissionQueue {
+        SubmissionQueue { bound, waiting: VecDeque::new(), held: Amount::default(), shares: BTreeMap::new() }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -104,7 +104,7 @@ impl Line {
         Ok(())
     }
 
-    /// As much of this as there is room for when nothing is in line: what is more has to come in parts.
+    /// As much of this as there is room for when nothing is queued: what is more has to come in parts.
     pub fn at_most(&self, wanted: Amount) -> Amount {
         Amount { entries: wanted.entries.min(self.bound.entries), bytes: wanted.bytes.min(self.bound.bytes) }
     }
