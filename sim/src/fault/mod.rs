@@ -1,7 +1,7 @@
 //! Faults: what a plan says will break, where and for how long.
 //!
 //! A [`Fault`] is plain data that reads well in TOML; a [`FaultPlan`] is what a seed drew, recorded and
-//! replayed as it is. The family files ([`disk`], [`network`], [`task`], [`seam`]) decide what the faults in
+//! replayed as it is. The family files ([`disk`], [`network`], [`task`], [`sync_point`]) decide what the faults in
 //! force do to one operation, segment, poll or acquisition; they know no clock and no world. The world
 //! carries their decisions out, and process and clock faults itself. Every touch counts as a hit,
 //! since a fault that never hit anything has shown nothing.

@@ -1,4 +1,4 @@
-//! Lock and channel faults: what other threads would do to a seam.
+//! Lock and channel faults: what other threads would do at a sync point.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::streams::Stream;
 pub fn interference(
     faults: &mut ActiveFaults,
     machine: &str,
-    seam: SyncPoint<'_>,
+    sync_point: SyncPoint<'_>,
     now: u64,
     stream: &mut Stream,
 ) -> Interference {
@@ -21,7 +21,7 @@ pub fn interference(
         return Interference::None;
     }
     let struck = faults.strike(Family::SyncPoint, now, stream, |fault| {
-        let wanted = match (fault.kind, seam) {
+        let wanted = match (fault.kind, sync_point) {
             (FaultKind::LockDelay, SyncPoint::Lock(name)) => fault.lock.as_deref().map(|lock| (lock, name)),
             (FaultKind::ChannelDelay | FaultKind::ChannelFull, SyncPoint::Channel(name)) => {
                 fault.channel.as_deref().map(|channel| (channel, name))
@@ -57,14 +57,18 @@ mod tests {
         let mut full = Fault::new(FaultKind::ChannelFull).on(1);
         full.channel = Some("journal".to_owned());
         faults.add(&full, 0);
-        for (machine, seam, expected) in [
+        for (machine, sync_point, expected) in [
             ("node1", SyncPoint::Lock("file orders-0"), Interference::Delay(Duration::from_millis(5))),
             ("node1", SyncPoint::Lock("pending"), Interference::None),
             ("node2", SyncPoint::Lock("file orders-0"), Interference::None),
             ("node1", SyncPoint::Channel("journal"), Interference::Full),
             ("node1", SyncPoint::Channel("file x"), Interference::None),
         ] {
-            assert_eq!(interference(&mut faults, machine, seam, 1, &mut stream), expected, "{seam:?}");
+            assert_eq!(
+                interference(&mut faults, machine, sync_point, 1, &mut stream),
+                expected,
+                "{sync_point:?}"
+            );
         }
     }
 }

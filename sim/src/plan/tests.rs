@@ -11,7 +11,7 @@ duration = "30s"
 part = "idle-thrash"
 [swarm]
 faults = [2, 8]
-families = { disk = 3, network = 2, process = 3, clock = 1, task = 1, seam = 1 }
+families = { disk = 3, network = 2, process = 3, clock = 1, task = 1, sync-point = 1 }
 "#;
 
 fn swarm() -> Scenario {

@@ -165,11 +165,17 @@ impl Backend for SimBackend {
         runner::spawn(&self.process, &thread, name, body.run(disk))
     }
 
-    fn interference(&self, seam: SyncPoint<'_>) -> Interference {
+    fn interference(&self, sync_point: SyncPoint<'_>) -> Interference {
         let kernel = self.kernel();
         let mut stream = lock(&self.process.pressure);
         kernel.with_faults(|faults| {
-            fault::sync_point::interference(faults, &self.process.host.name, seam, kernel.now(), &mut stream)
+            fault::sync_point::interference(
+                faults,
+                &self.process.host.name,
+                sync_point,
+                kernel.now(),
+                &mut stream,
+            )
         })
     }
 

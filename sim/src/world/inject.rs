@@ -1,6 +1,6 @@
 //! Carrying out faults on machines and on the network: what happens when one begins and when it ends.
 //!
-//! Faults on operations, segments and seams are asked for when those happen (see [`crate::fault`]); here is
+//! Faults on operations, segments and sync points are asked for when those happen (see [`crate::fault`]); here is
 //! what has to be *done*: stalls catch what is in flight, processes die and come back, clocks jump,
 //! connections break, and whatever a fault held is set going again when it ends.
 

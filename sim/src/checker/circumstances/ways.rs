@@ -35,7 +35,7 @@ impl Hold {
     }
 }
 
-/// Without a client it is about whichever may be concerned. None for what does not keep answers away: a disk's faults above all, seams, clocks, and ends of processes, of which
+/// Without a client it is about whichever may be concerned. None for what does not keep answers away: a disk's faults above all, sync points, clocks, and ends of processes, of which
 /// clients are told (those that are not told are in the process's life).
 pub fn hold(hit: &FaultHits, client: Option<&str>, node: &str, trade: Trade) -> Option<Hold> {
     let fault = &hit.fault;
