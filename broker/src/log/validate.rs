@@ -13,12 +13,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::batch::{self, CheckedBatch, ProducerStamp};
+use super::batch::{self, CheckedBatch, HEADER_BYTES, ProducerStamp};
 use crate::formats::RECORD_BATCH;
 use crate::ids::ProducerId;
 
-/// Bytes before the first record.
-pub const HEADER_BYTES: usize = 61;
 /// Base offset and length, which the length does not count.
 const FRAME_BYTES: usize = 12;
 const CRC_FROM: usize = 21;

@@ -1,0 +1,70 @@
+//! A journal whose submissions are made otherwise: what the planted bugs of what is written have in common.
+
+use std::sync::Arc;
+
+use broker::ids::{Lsn, PartitionId};
+use broker::journal::{Journal, JournalEntry, JournalHandle, JournalStatus, SubmitError};
+use broker::parts::Parts;
+use futures::future::BoxFuture;
+use io_backend::Deadline;
+use io_backend::progress::Progress;
+use io_backend::time::TimedOut;
+
+use crate::world::SimBackend;
+
+/// How entries are submitted to the journal under it.
+pub(super) type Submit = fn(&JournalHandle, Vec<JournalEntry>, &Arc<Progress>) -> Result<Lsn, SubmitError>;
+
+/// Puts a journal that submits like this over that of the parts.
+pub(super) fn replace(parts: &mut Parts<SimBackend>, submit: Submit) {
+    let inner = std::mem::replace(&mut parts.journal, Box::new(broker::journal::open));
+    parts.journal = Box::new(move |context| {
+        let opening = inner(context);
+        Box::pin(async move {
+            let mut opened = opening.await?;
+            opened.journal = Arc::new(Altered(opened.journal, submit));
+            Ok(opened)
+        })
+    });
+}
+
+struct Altered(JournalHandle, Submit);
+
+impl Journal for Altered {
+    fn submit(&self, entries: Vec<JournalEntry>, progress: &Arc<Progress>) -> Result<Lsn, SubmitError> {
+        self.1(&self.0, entries, progress)
+    }
+
+    fn wait_for_capacity(
+        &self,
+        partition: PartitionId,
+        bytes: usize,
+        deadline: Deadline,
+    ) -> BoxFuture<'static, Result<(), TimedOut>> {
+        self.0.wait_for_capacity(partition, bytes, deadline)
+    }
+
+    fn release_before(&self, lsn: Lsn) {
+        self.0.release_before(lsn);
+    }
+
+    fn status(&self) -> JournalStatus {
+        self.0.status()
+    }
+
+    fn set_refusing(&self, why: Option<SubmitError>) {
+        self.0.set_refusing(why);
+    }
+
+    fn until_busy(&self, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
+        self.0.until_busy(deadline)
+    }
+
+    fn until_unreleased(&self, bytes: u64, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
+        self.0.until_unreleased(bytes, deadline)
+    }
+
+    fn close(&self, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
+        self.0.close(deadline)
+    }
+}
