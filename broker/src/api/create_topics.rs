@@ -311,7 +311,11 @@ fn assign(
     };
     let partitions = match usize::try_from(partitions) {
         Ok(count) if (1..=limits::TOPIC_PARTITIONS_MAX).contains(&count) => count,
-        _ => {
+        Ok(0) | Err(_) => {
+            let why = "Number of partitions was set to an invalid non-positive value.";
+            return Err((ResponseError::InvalidPartitions, why.into()));
+        }
+        Ok(_) => {
             let max = limits::TOPIC_PARTITIONS_MAX;
             let why = format!(
                 "Number of partitions must be from 1 to {max}, or -1 to use the default; it is {partitions}."
@@ -324,9 +328,13 @@ fn assign(
         -1 => usize::try_from(config.topics.replication_factor).unwrap_or(1).clamp(1, brokers.len().max(1)),
         factor => match usize::try_from(factor) {
             Ok(factor) if (1..=brokers.len()).contains(&factor) => factor,
-            _ => {
+            Ok(0) | Err(_) => {
+                let why = "Replication factor must be larger than 0, or -1 to use the default value.";
+                return Err((ResponseError::InvalidReplicationFactor, why.into()));
+            }
+            Ok(factor) => {
                 let why = format!(
-                    "Replication factor must be from 1 to the {} broker(s) registered, or -1 to use the default; it is {factor}.",
+                    "Unable to replicate the partition {factor} time(s): The target replication factor of {factor} cannot be reached because only {} broker(s) are registered.",
                     brokers.len()
                 );
                 return Err((ResponseError::InvalidReplicationFactor, why));

@@ -114,7 +114,7 @@ pub struct JournalEntry {
 /// Why entries were not taken. Nothing of the submission was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
-    /// The entries do not fit into the queue now, or records have to wait for checkpoints; [`Journal::room`]
+    /// The entries do not fit into the queue now, or records have to wait for checkpoints; [`Journal::wait_for_capacity`]
     /// waits for it.
     #[error("the journal's queue is full")]
     Full,

@@ -272,7 +272,7 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TopicError {
     /// The name is taken.
-    #[error("topic '{0}' already exists")]
+    #[error("Topic '{0}' already exists.")]
     AlreadyExists(String),
     /// The topic does not exist, or no more.
     #[error("there is no such topic")]

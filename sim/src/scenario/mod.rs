@@ -1,6 +1,6 @@
 //! Scenarios: what is run, under which load, what breaks and what is expected to come of it.
 //!
-//! [`model`] is the file's form, [`load`] reads it and says where a mistake is, [`shelf`] finds files by name,
+//! [`model`] is the file's form, [`load`] reads it and says where a mistake is, [`scenario_dir`] finds files by name,
 //! [`knobs`] draws what a seed has of settings.
 //! Everything is checked at loading, so a run never fails for a typo.
 
