@@ -247,9 +247,9 @@ class Connection:
         assert code == 0, f"ListOffsets of {topic}-{partition}: error {code}"
         return offset
 
-    def fetch(self, topic, partition, offset, max_wait_ms=500):
+    def fetch(self, topic, partition, offset, max_wait_ms=500, max_bytes=8 << 20):
         """(error code, high watermark, record bytes)"""
-        wanted = array([string(topic) + array([struct.pack(">iqi", partition, offset, 8 << 20)])])
+        wanted = array([string(topic) + array([struct.pack(">iqi", partition, offset, max_bytes)])])
         reader = self.call(FETCH, 4, struct.pack(">iiiib", -1, max_wait_ms, 1, 16 << 20, 0) + wanted)
         reader.number("i")
         reader.number("i")

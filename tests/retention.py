@@ -58,19 +58,19 @@ class Peak(threading.Thread):
 
 
 class Reader(threading.Thread):
-    """Reads a partition from where it starts, again and again, and slowly, so that it falls behind."""
+    """Reads a partition from where it starts, one batch a `pause_s`: one that pauses is overtaken by the deletions."""
 
-    def __init__(self, bootstrap, topic):
+    def __init__(self, bootstrap, topic, pause_s):
         super().__init__(daemon=True)
-        self.bootstrap, self.topic, self.ends = bootstrap, topic, threading.Event()
+        self.bootstrap, self.topic, self.pause_s, self.ends = bootstrap, topic, pause_s, threading.Event()
         self.fallen = self.batches = 0
         self.wrong = []
 
     def run(self):
         with kafka_wire.Connection(self.bootstrap) as connection:
             offset = connection.start_offset(self.topic, 0)
-            while not self.ends.is_set():
-                code, _, data = connection.fetch(self.topic, 0, offset, max_wait_ms=100)
+            while not self.ends.wait(self.pause_s):
+                code, _, data = connection.fetch(self.topic, 0, offset, max_wait_ms=100, max_bytes=1)
                 if code == kafka_wire.OFFSET_OUT_OF_RANGE:
                     start = connection.start_offset(self.topic, 0)
                     if start <= offset:
@@ -116,7 +116,7 @@ def by_size(broker, kept, segment, total):
         with kafka_wire.Connection(broker.bootstrap, timeout_s=60) as connection:
             configs = {"retention.bytes": kept, "segment.bytes": segment}
             connection.create_topics(["sized"], partitions=1, configs=configs)
-            peak, readers = Peak(broker), [Reader(broker.bootstrap, "sized") for _ in range(2)]
+            peak, readers = Peak(broker), [Reader(broker.bootstrap, "sized", pause) for pause in (0, 0.1, 0.1)]
             for thread in [peak, *readers]:
                 thread.start()
             began = time.monotonic()
@@ -134,8 +134,10 @@ def by_size(broker, kept, segment, total):
             # What a round of checkpoints brings into segments before the next look.
             assert most <= kept + segment + 4 * CHECKPOINT_MIB * MIB, f"{most // MIB} MB at a time"
         wrong = [what for reader in readers for what in reader.wrong]
-        note(f"readers: {sum(r.batches for r in readers)} batches, {sum(r.fallen for r in readers)} times out of range")
+        fallen = sum(r.fallen for r in readers)
+        note(f"readers: {sum(r.batches for r in readers)} batches, {fallen} times out of range")
         assert not wrong, wrong[:3]
+        assert fallen > 0, "no reader met a deletion"
 
 
 def by_age(broker):
@@ -204,7 +206,7 @@ def main():
         by_size(broker, kept, segment, total)
         by_age(broker)
         on_request(broker)
-        beside(broker, 5 if options.full else 2, 4 if options.full else 2)
+        beside(broker, 9 if options.full else 2, 4 if options.full else 2)
         verdicts.report("no panic", not broker.panics(), "; ".join(broker.panics()[:3]))
     verdicts.finish()
 
