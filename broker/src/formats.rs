@@ -13,8 +13,9 @@ pub const JOURNAL_FILE: &[u8; 8] = b"CHRONIKJ";
 pub const JOURNAL: u32 = 1;
 /// What a commit group begins with.
 pub const JOURNAL_GROUP: &[u8; 4] = b"CKGR";
-/// A journal entry that says where replicas stand in their segments.
-pub const CHECKPOINT_RECORD: u8 = 1;
+/// A journal entry that says where replicas stand in their segments: from 2 on with high watermark, generation of the files
+/// and number of truncations.
+pub const CHECKPOINT_RECORD: u8 = 2;
 /// A piece of a Raft snapshot, as a journal entry. Raft's entries and states are its protobuf messages.
 pub const RAFT_SNAPSHOT: u8 = 1;
 /// The metadata image in a Raft snapshot, and each metadata command in the Raft log: the newest, from 2 on with
@@ -23,9 +24,13 @@ pub const METADATA: u8 = 2;
 /// Record batches of a segment: Kafka's magic.
 pub const RECORD_BATCH: i8 = 2;
 /// Producers and leader epochs beside the segments.
-pub const PRODUCER_SNAPSHOT: &[u8; 8] = b"CHRSNAP1";
-/// Entries of a replica that does not open.
-pub const RESCUED: &[u8; 8] = b"CHRRESC1";
+pub const PRODUCER_SNAPSHOT: &[u8; 8] = b"CHRSNAP2";
+/// As it was before truncations were counted.
+pub const PRODUCER_SNAPSHOT_1: &[u8; 8] = b"CHRSNAP1";
+/// Entries of a replica that does not open, and its mark.
+pub const RESCUED: &[u8; 8] = b"CHRRESC2";
+/// With a mark as checkpoint records of version 1 have it.
+pub const RESCUED_1: &[u8; 8] = b"CHRRESC1";
 
 #[cfg(test)]
 mod tests {

@@ -58,6 +58,8 @@ pub const PARTITION_SUBMIT_BYTES: usize = 4 * MIB;
 /// Bytes that a checkpoint writes to a segment between two syncs: a disk never has more of it to write back
 /// at once.
 pub const PARTITION_ENTRY_BYTES: usize = MIB;
+/// What a follower has fetched is not cut smaller than this where its journal takes little at once.
+pub const PARTITION_ENTRY_BYTES_MIN: usize = 4096;
 /// What a checkpoint writes at once, and between two syncs.
 pub const WRITE_BACK_BYTES: usize = MIB;
 /// Client connections open at a time, in the node (`server.connections`).

@@ -10,6 +10,10 @@
 //!
 //! A file whose sync failed, or on which an operation did not end in time, is left as it is: its synced
 //! beginning stays, and the next attempt writes the rest, still in the tail, to a new file.
+//!
+//! A truncation cuts what is in files without touching them ([`LogFiles::cut`]): an earlier mark may still need all of them.
+//! What follows goes to files of the next generation, which count once a mark vouches for it. A checkpoint that was at
+//! work meanwhile has copied records that are gone, so what it made counts for nothing ([`LogFiles::discard`]).
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -49,8 +53,8 @@ pub struct LogFiles<B: Backend> {
     pub segments: Segments<B>,
     /// LSNs of the snapshot files, rising.
     pub snapshots: Vec<Lsn>,
-    /// Attempts to write files that failed since the process began.
-    pub attempts: u32,
+    /// Of the files that are written now; it rises where they do not follow from those that are there.
+    pub generation: u32,
     /// Those of them, since the last one that succeeded, in which an operation did not complete in time.
     pub given_up_in_row: u32,
     /// The directory is there, and durably so.
@@ -64,7 +68,7 @@ impl<B: Backend> Clone for LogFiles<B> {
             open_files: self.open_files.clone(),
             segments: self.segments.clone(),
             snapshots: self.snapshots.clone(),
-            attempts: self.attempts,
+            generation: self.generation,
             given_up_in_row: self.given_up_in_row,
             directory_made: self.directory_made,
         }
@@ -79,7 +83,7 @@ impl<B: Backend> LogFiles<B> {
             open_files,
             segments: Vec::new(),
             snapshots: Vec::new(),
-            attempts: 0,
+            generation: 0,
             given_up_in_row: 0,
             directory_made: false,
         }
@@ -87,6 +91,44 @@ impl<B: Backend> LogFiles<B> {
 }
 
 impl<B: Backend> LogFiles<B> {
+    /// The offset after the last record in files; `None` where there is no file.
+    pub fn end(&self) -> Option<Offset> {
+        self.segments.last().map(|last| last.end())
+    }
+
+    /// The log ends at `to`, between two batches: what files hold behind it does not count any more. The next start removes
+    /// the files that are needed by no mark then.
+    pub fn cut(&mut self, to: Offset) {
+        if self.end().is_none_or(|end| end <= to) {
+            return;
+        }
+        self.segments.retain(|segment| segment.base < to);
+        self.next_generation();
+        if let Some(last) = self.segments.last_mut() {
+            let last = Arc::make_mut(last);
+            last.state.end = last.state.end.min(to);
+        }
+        self.check_invariants();
+    }
+
+    /// A checkpoint that began with these files ended as `ended`, and the log was truncated meanwhile.
+    pub fn discard(&mut self, ended: LogFiles<B>) {
+        self.generation = self.generation.max(ended.generation);
+        self.next_generation();
+        self.snapshots = ended.snapshots;
+        self.given_up_in_row = ended.given_up_in_row;
+        self.directory_made |= ended.directory_made;
+        self.check_invariants();
+    }
+
+    /// What is written next goes to a file of its own, and takes the place of whatever is there from its base on.
+    fn next_generation(&mut self) {
+        self.generation += 1;
+        if let Some(last) = self.segments.last_mut() {
+            Arc::make_mut(last).spent = true;
+        }
+    }
+
     /// To be called by whoever changes what files there are.
     pub fn check_invariants(&self) {
         if invariants::are_checked() {
@@ -149,16 +191,20 @@ impl<B: Backend> Checkpoint<B> {
             Err(error) => files.given_up_in_row.saturating_add(u32::from(error.timed_out())),
         };
         if outcome.is_err() {
-            files.attempts += 1;
-            if spent && let Some(last) = files.segments.last_mut() {
-                Arc::make_mut(last).spent = true;
-            }
+            let mut left = spent;
             for path in made {
-                // Only to free the space: its name is not used again, and a restart removes what is left.
                 let soon = Deadline::after(&backend, limits::DISK_DEADLINE).earlier(deadline);
-                if backend.disk().remove_file(&path, soon).await.is_err_and(|error| error.timed_out()) {
-                    break;
+                if let Err(error) = backend.disk().remove_file(&path, soon).await {
+                    // A restart removes it; until then nothing may be written on before it that it could seem to follow.
+                    left |= error.kind() != std::io::ErrorKind::NotFound;
+                    if error.timed_out() {
+                        break;
+                    }
                 }
+            }
+            match left {
+                true => files.next_generation(),
+                false => files.generation += 1,
             }
         }
         files.check_invariants();
@@ -229,7 +275,7 @@ async fn write_snapshot<B: Backend>(
     deadline: Deadline,
 ) -> Result<(), DiskError> {
     let name = snapshot::file_name(snapshot.lsn);
-    let side = files.directory.join(format!("{name}.{}.new", files.attempts));
+    let side = files.directory.join(format!("{name}.{}.new", files.generation));
     made.push(side.clone());
     let file = files.open_files.open(&side, OpenHow::CreateNew, deadline).await?;
     file.write_at(0, snapshot.encode(), deadline).await?;
@@ -310,7 +356,7 @@ impl<B: Backend> Work<'_, B> {
 
     async fn begin(&mut self, base: Offset) -> Result<Writing<B>, DiskError> {
         let disk = self.backend.disk();
-        let name = SegmentName { base, attempt: self.files.attempts };
+        let name = SegmentName { base, generation: self.files.generation, attempt: 0 };
         let path = self.files.directory.join(name.file("log"));
         if !self.files.directory_made {
             disk.create_dir_all(&self.files.directory, self.soon()).await?;

@@ -60,6 +60,15 @@ impl EpochHistory {
         }
     }
 
+    /// The log ends at `end` now, and no record of an epoch that begins there is to come.
+    pub fn truncate_without_empty(&mut self, end: Offset) {
+        while let Some((_, from)) = self.entries.last()
+            && *from >= end
+        {
+            self.entries.pop();
+        }
+    }
+
     /// The log starts at `start` now: only the epoch of its first record is kept of what was before.
     pub fn forget_before(&mut self, start: Offset) {
         let keep_from = self.entries.partition_point(|(_, from)| *from <= start).saturating_sub(1);

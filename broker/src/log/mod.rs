@@ -19,6 +19,7 @@ pub(crate) mod producers;
 pub(crate) mod records;
 pub(crate) mod retention;
 pub mod segment;
+mod mark;
 pub(crate) mod snapshot;
 pub(crate) mod tail;
 pub(crate) mod checkpoint;
@@ -32,7 +33,7 @@ pub(crate) mod test_batches;
 
 use std::time::Duration;
 
-use crate::ids::{Incarnation, Lsn, Offset, PartitionId};
+pub use mark::CheckpointMark;
 
 /// How a partition keeps its log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,20 +77,4 @@ impl Default for LogSettings {
             retention: Retention::FOREVER,
         }
     }
-}
-
-/// What a checkpoint says of one partition: everything up to `lsn` is in its segments, which end at
-/// `log_end`, and no segment is needed that ends at `log_start` or before. Replay begins after it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct CheckpointMark {
-    /// Whose segments.
-    pub partition: PartitionId,
-    /// Which life of its replica.
-    pub replica: Incarnation,
-    /// The journal's last entry that has gone into them.
-    pub lsn: Lsn,
-    /// The first offset that can be read: Kafka's log start offset.
-    pub log_start: Offset,
-    /// The offset after the last record in them.
-    pub log_end: Offset,
 }

@@ -20,7 +20,7 @@ use super::epochs::EpochHistory;
 use super::index::{self, IndexPoint, OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES};
 use super::open_files::OpenFiles;
 use super::producers::{Producers, RememberedBatch, sequence_after};
-use super::segment::{Begun, Scan, ScanError, Segment, SegmentDamage, SegmentName, Summary};
+use super::segment::{Begun, Scan, ScanError, Segment, SegmentDamage, SegmentName, Summary, live};
 use super::snapshot::{self, Snapshot};
 use super::{CheckpointMark, LogSettings};
 use crate::ids::{Lsn, Offset, ProducerId};
@@ -64,6 +64,10 @@ pub struct RecoveredLog {
     pub epochs: EpochHistory,
     /// What is known of idempotent producers, up to there.
     pub producers: Producers,
+    /// Before that records are committed.
+    pub high_watermark: Offset,
+    /// How often the replica has been truncated.
+    pub truncations: u32,
 }
 
 /// What was found.
@@ -93,12 +97,11 @@ pub async fn open<B: Backend>(
     let marked = mark.map_or(Lsn(0), |mark| mark.lsn);
     let mut names: Vec<SegmentName> = Vec::new();
     let mut snapshots: Vec<Lsn> = Vec::new();
+    let mut newest = mark.map_or(0, |mark| mark.generation);
     for entry in &found {
-        if let Some(name) = SegmentName::parse(&entry.name)
-            && name.base < vouched
-        {
-            names.retain(|other| other.base != name.base || other.attempt > name.attempt);
-            if names.iter().all(|other| other.base != name.base) {
+        if let Some(name) = SegmentName::parse(&entry.name) {
+            newest = newest.max(name.generation);
+            if mark.is_some_and(|mark| name.generation <= mark.generation) && name.base < vouched {
                 names.push(name);
             }
         } else if let Some(lsn) = snapshot::parse_file_name(&entry.name)
@@ -108,13 +111,14 @@ pub async fn open<B: Backend>(
             snapshots.push(lsn);
         }
     }
-    names.sort_unstable();
+    names = live(names);
     let start = mark.map_or(Offset::ZERO, |mark| mark.log_start);
     forget_dead(&mut names, start, vouched);
     snapshots.sort_unstable();
     remove_others(backend, directory, found.iter().map(|entry| &*entry.name), &names, &snapshots, deadline)
         .await?;
     files.segments = open_segments(&files, backend, settings, &names, start, vouched, deadline).await?;
+    files.generation = newest;
     files.check_invariants();
     files.directory_made = mark.is_some() && !found.is_empty();
     let recovered = match mark {
@@ -337,7 +341,9 @@ async fn found_on<B: Backend>(
         let path = directory.join(snapshot::file_name(*lsn));
         let bytes = read_index(&files.open_files, &path, deadline).await?;
         match Snapshot::decode(&bytes) {
-            Some(snapshot) if snapshot.log_end == mark.log_end => {
+            Some(snapshot)
+                if (snapshot.log_end, snapshot.truncations) == (mark.log_end, mark.truncations) =>
+            {
                 let log_start = snapshot.log_start.max(mark.log_start);
                 let mut epochs = EpochHistory::restored(snapshot.epochs);
                 epochs.forget_before(log_start);
@@ -347,6 +353,8 @@ async fn found_on<B: Backend>(
                     lsn: mark.lsn,
                     epochs,
                     producers: Producers::restored(snapshot.producers),
+                    high_watermark: mark.high_watermark.max(log_start),
+                    truncations: mark.truncations,
                 });
             }
             Some(_) => {}
@@ -357,6 +365,8 @@ async fn found_on<B: Backend>(
         log_start: mark.log_start,
         log_end: mark.log_end,
         lsn: mark.lsn,
+        high_watermark: mark.high_watermark.max(mark.log_start),
+        truncations: mark.truncations,
         ..RecoveredLog::default()
     };
     if mark.log_end > mark.log_start {
@@ -380,7 +390,8 @@ async fn found_on<B: Backend>(
                     end: header.end(),
                     append_time_ms: if header.log_append_time() { header.max_timestamp } else { -1 },
                 };
-                recovered.producers.remember(header.producer_id, batch, header.end(), None);
+                let settled = header.end().min(recovered.high_watermark);
+                recovered.producers.remember(header.producer_id, batch, settled, None);
             }
         }
     }

@@ -258,11 +258,13 @@ impl Producers {
         }
     }
 
-    /// What a snapshot as of `upto` holds: of each producer its last batches that end there or before.
-    pub fn as_of(&self, upto: Offset) -> Vec<(ProducerId, Vec<RememberedBatch>)> {
+    /// What a snapshot as of `upto` holds: of each producer the batches that end there or before, but of those that are
+    /// `settled` only the last. So it can be rolled back as far as this can.
+    pub fn as_of(&self, upto: Offset, settled: Offset) -> Vec<(ProducerId, Vec<RememberedBatch>)> {
         let of_one = |(id, producer): (&ProducerId, &Producer)| {
             let until = producer.batches.partition_point(|batch| batch.end <= upto);
-            let from = until.saturating_sub(REMEMBERED);
+            let done = producer.batches.partition_point(|batch| batch.end <= settled.min(upto));
+            let from = done.saturating_sub(REMEMBERED);
             let batches: Vec<RememberedBatch> = producer.batches.range(from..until).copied().collect();
             (!batches.is_empty()).then_some((*id, batches))
         };
@@ -426,7 +428,7 @@ mod tests {
     #[test]
     fn a_snapshot_holds_the_state_as_of_its_offset() {
         let producers = ten();
-        let restored = Producers::restored(producers.as_of(Offset(8)));
+        let restored = Producers::restored(producers.as_of(Offset(8), Offset(8)));
         assert_eq!(restored.check(stamp(0, 8), 0, T0), Ok(Sequenced::Next));
         assert_eq!(offset_of_duplicate(&restored, 0, 7, 1), Some(7));
     }

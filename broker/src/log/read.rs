@@ -88,7 +88,7 @@ impl<F: File> ReadPlan<F> {
         let mut next = self.from;
         for segment in &self.segments {
             match self.read_segment(segment, &mut next, &mut out, deadline).await {
-                Ok(Gone::On) => {}
+                Ok(Gone::On | Gone::Cut) => {}
                 Ok(Gone::Done) => return Ok(out.pieces),
                 // What is sound is served first; the next read begins at the damage and says so.
                 Err(_) if !out.pieces.is_empty() => return Ok(out.pieces),
@@ -163,6 +163,11 @@ impl<F: File> ReadPlan<F> {
                     gone = Gone::Done;
                     break;
                 }
+                if header.end() > segment.end() {
+                    // It was cut there.
+                    gone = Gone::Cut;
+                    break;
+                }
                 if header.end() > *next {
                     let begin = *run.get_or_insert(used);
                     let taken = used + header.bytes - begin;
@@ -195,6 +200,9 @@ impl<F: File> ReadPlan<F> {
             if gone == Gone::Done || (out.left == 0 && !out.pieces.is_empty()) {
                 return Ok(Gone::Done);
             }
+            if gone == Gone::Cut {
+                return Ok(Gone::Cut);
+            }
             position += used as u64;
         }
         Ok(Gone::On)
@@ -205,6 +213,8 @@ impl<F: File> ReadPlan<F> {
 enum Gone {
     /// To the end of the segment.
     On,
+    /// To where the segment was cut.
+    Cut,
     Done,
 }
 

@@ -101,6 +101,10 @@ impl<F: File> SearchPlan<F> {
     ) -> Result<Option<Found>, ReadFailure> {
         let mut scan = Scan::new(&segment.file, position, at, segment.bytes);
         while let Some((position, header)) = scan.next_batch(deadline).await? {
+            if header.end() > segment.end() {
+                // It was cut there.
+                break;
+            }
             if header.max_timestamp < wanted || header.end() <= self.log_start {
                 continue;
             }

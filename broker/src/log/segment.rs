@@ -25,9 +25,9 @@ pub struct Segment<F> {
     pub name: SegmentName,
     /// To read from.
     pub file: F,
-    /// Synced bytes; what lies beyond is nobody's.
+    /// Synced bytes; what lies beyond is nobody's. Of a file that was cut, those from before count too.
     pub bytes: u64,
-    /// What its synced batches add up to.
+    /// What its synced batches add up to. Of a file that was cut, only the end is what it was cut to.
     pub state: Summary,
     /// Where to jump into it.
     pub index: SparseIndex,
@@ -35,7 +35,7 @@ pub struct Segment<F> {
     pub index_entries: u64,
     /// When this process began to write it, or opened it.
     pub begun: Begun,
-    /// A sync of the file failed or did not end: it is never written again.
+    /// It is never written again: a sync of it failed or did not end, or it was cut.
     pub spent: bool,
 }
 
@@ -153,34 +153,52 @@ impl<F: File> Segment<F> {
     }
 }
 
-/// Names a segment's files: `<base offset, 20 digits>`, then `.<attempt>` where earlier attempts of this process
-/// to write files failed. A name is never used twice by a process, since an operation on it may still be
-/// in flight; of several attempts at one offset the last is the segment.
+/// Names a segment's files: `<base offset, 20 digits>`, then `.g<generation>` from the second generation on. A generation ends
+/// where what is written next does not follow from the files that are there: a truncation cut them, or an attempt to write
+/// them failed, so an operation on them may still be in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SegmentName {
     /// The base offset of the segment.
     pub base: Offset,
-    /// How many earlier attempts there were; 0 is not part of the name.
+    /// How many generations of files the partition had before.
+    pub generation: u32,
+    /// Within the first generation, `.<attempt>` in the name: releases before generations counted failed attempts there.
     pub attempt: u32,
+}
+
+/// Of these files those that count, rising in offset. A file stands for the log from its base on, whatever older generations
+/// have there; of several attempts at one offset the last is the segment.
+pub fn live(mut names: Vec<SegmentName>) -> Vec<SegmentName> {
+    names.sort_unstable_by_key(|name| (name.generation, name.base, name.attempt));
+    let mut live: Vec<SegmentName> = Vec::with_capacity(names.len());
+    for name in names {
+        let before = live.partition_point(|other| other.base < name.base);
+        live.truncate(before);
+        live.push(name);
+    }
+    live
 }
 
 impl SegmentName {
     /// The name of its file of this kind: `log`, `index` or `timeindex`.
     pub fn file(self, extension: &str) -> String {
-        match self.attempt {
-            0 => format!("{:020}.{extension}", self.base.0),
-            attempt => format!("{:020}.{attempt}.{extension}", self.base.0),
+        match (self.generation, self.attempt) {
+            (0, 0) => format!("{:020}.{extension}", self.base.0),
+            (0, attempt) => format!("{:020}.{attempt}.{extension}", self.base.0),
+            (generation, _) => format!("{:020}.g{generation}.{extension}", self.base.0),
         }
     }
 
     /// The name of a `.log` file, if it is one.
     pub fn parse(name: &str) -> Option<SegmentName> {
         let stem = name.strip_suffix(".log")?;
-        let (digits, attempt) = stem.split_once('.').unwrap_or((stem, "0"));
-        if digits.len() != 20 {
-            return None;
-        }
-        Some(SegmentName { base: Offset(digits.parse().ok()?), attempt: attempt.parse().ok()? })
+        let (digits, which) = stem.split_once('.').unwrap_or((stem, "0"));
+        let (generation, attempt) = match which.strip_prefix('g') {
+            Some(generation) => (generation.parse().ok()?, 0),
+            None => (0, which.parse().ok()?),
+        };
+        let name = SegmentName { base: Offset(digits.parse().ok()?), generation, attempt };
+        (name.file("log").strip_suffix(".log") == Some(stem)).then_some(name)
     }
 }
 

@@ -5,17 +5,19 @@
 //! state is rebuilt from the segments then.
 //!
 //! ```text
-//! magic "CHRSNAP1" | lsn u64 | log start i64 | log end i64
+//! magic "CHRSNAP2" | lsn u64 | log start i64 | log end i64 | truncations u32
 //! epochs: u32 times (epoch i32, start i64)
-//! producers: u32 times (id i64, batches: u8 times (epoch i16, base sequence i32, last sequence i32,
+//! producers: u32 times (id i64, batches: u32 times (epoch i16, base sequence i32, last sequence i32,
 //!                       base offset i64, end i64, append time i64))
 //! crc-32c u32 of all before                                                              (big endian)
 //! ```
+//!
+//! `CHRSNAP1` had no truncations, and u8 for the number of batches.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::producers::RememberedBatch;
-use crate::formats::PRODUCER_SNAPSHOT;
+use crate::formats::{PRODUCER_SNAPSHOT, PRODUCER_SNAPSHOT_1};
 use crate::ids::{LeaderEpoch, Lsn, Offset, ProducerId};
 
 /// Producers and leader epochs of a partition at a point of its log.
@@ -27,6 +29,8 @@ pub struct Snapshot {
     pub log_start: Offset,
     /// Where what is in segments ends.
     pub log_end: Offset,
+    /// How often the replica had been truncated: at one end of the log, other records may have stood before.
+    pub truncations: u32,
     /// Leader epochs, and where each began.
     pub epochs: Vec<(LeaderEpoch, Offset)>,
     /// Idempotent producers, and what is remembered of each, rising in offset.
@@ -52,6 +56,7 @@ impl Snapshot {
         out.put_u64(self.lsn.0);
         out.put_i64(self.log_start.0);
         out.put_i64(self.log_end.0);
+        out.put_u32(self.truncations);
         out.put_u32(self.epochs.len() as u32);
         for (epoch, start) in &self.epochs {
             out.put_i32(epoch.0);
@@ -60,7 +65,7 @@ impl Snapshot {
         out.put_u32(self.producers.len() as u32);
         for (id, batches) in &self.producers {
             out.put_i64(id.0);
-            out.put_u8(batches.len() as u8);
+            out.put_u32(batches.len() as u32);
             for batch in batches {
                 out.put_i16(batch.epoch);
                 out.put_i32(batch.base_sequence);
@@ -77,7 +82,8 @@ impl Snapshot {
     /// `None`: this is no whole snapshot.
     pub fn decode(bytes: &[u8]) -> Option<Snapshot> {
         let (mut body, mut crc) = bytes.split_at_checked(bytes.len().checked_sub(4)?)?;
-        if crc.get_u32() != crc32c::crc32c(body) || !body.starts_with(PRODUCER_SNAPSHOT) {
+        let first = body.starts_with(PRODUCER_SNAPSHOT_1);
+        if crc.get_u32() != crc32c::crc32c(body) || !(first || body.starts_with(PRODUCER_SNAPSHOT)) {
             return None;
         }
         body.advance(PRODUCER_SNAPSHOT.len());
@@ -85,6 +91,7 @@ impl Snapshot {
             lsn: Lsn(body.try_get_u64().ok()?),
             log_start: Offset(body.try_get_i64().ok()?),
             log_end: Offset(body.try_get_i64().ok()?),
+            truncations: if first { 0 } else { body.try_get_u32().ok()? },
             ..Snapshot::default()
         };
         for _ in 0..body.try_get_u32().ok()? {
@@ -94,7 +101,8 @@ impl Snapshot {
         for _ in 0..body.try_get_u32().ok()? {
             let id = ProducerId(body.try_get_i64().ok()?);
             let mut batches = Vec::new();
-            for _ in 0..body.try_get_u8().ok()? {
+            let count = if first { body.try_get_u8().ok()?.into() } else { body.try_get_u32().ok()? };
+            for _ in 0..count {
                 batches.push(RememberedBatch {
                     epoch: body.try_get_i16().ok()?,
                     base_sequence: body.try_get_i32().ok()?,
@@ -127,6 +135,7 @@ mod tests {
             lsn: Lsn(12),
             log_start: Offset(1),
             log_end: Offset(100),
+            truncations: 3,
             epochs: vec![(LeaderEpoch(0), Offset(0)), (LeaderEpoch(4), Offset(50))],
             producers: vec![(ProducerId(7), vec![batch, batch]), (ProducerId(8), vec![])],
         }
@@ -154,8 +163,8 @@ mod tests {
         let hex: String = empty.encode().iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(
             hex[..80],
-            *"434852534e4150310000000000000001000000000000000200000000000000030000000000000000"
+            *"434852534e4150320000000000000001000000000000000200000000000000030000000000000000"
         );
-        assert_eq!(hex.len(), 88);
+        assert_eq!(hex.len(), 96);
     }
 }

@@ -114,15 +114,24 @@ impl Tail {
         wanted.map(|chunk| chunk.bytes.clone()).collect()
     }
 
-    /// Forgets everything from `to` on, which must be a border between chunks.
-    pub fn truncate(&mut self, to: Offset) {
-        while let Some(last) = self.chunks.back()
-            && last.end > to
-        {
-            assert!(last.base >= to, "the tail is cut between chunks");
+    /// Forgets everything from `to` on, and a batch that reaches beyond it. Returns where the log ends then: `to`, unless
+    /// that lies within a batch of the tail.
+    pub fn truncate(&mut self, to: Offset) -> Offset {
+        while let Some(last) = self.chunks.pop_back_if(|last| last.end > to) {
             self.bytes -= last.bytes.len() as u64;
-            self.chunks.pop_back();
+            if last.base >= to {
+                continue;
+            }
+            let kept =
+                Batches::new(&last.bytes).map_while(Result::ok).take_while(|(_, header)| header.end() <= to);
+            let Some((at, header)) = kept.last() else { return last.base };
+            let bytes = last.bytes.slice(..at + header.bytes);
+            self.bytes += bytes.len() as u64;
+            // The largest time may have been in what goes: it is only looked at to find where to look.
+            self.chunks.push_back(Chunk { end: header.end(), bytes, ..last });
+            return header.end();
         }
+        to
     }
 
     /// Forgets what ends at or before `upto`: it is in a synced segment, or nobody may read it any more.
@@ -229,7 +238,27 @@ mod tests {
         tail.drop_before(Offset(14));
         assert_eq!(tail.start(), Some(Offset(14)));
         assert_eq!(tail.chunks().count(), 1);
-        tail.truncate(Offset(14));
+        assert_eq!(tail.truncate(Offset(14)), Offset(14));
         assert!(tail.is_empty());
+    }
+
+    #[test]
+    fn the_end_is_cut_between_batches() {
+        for (to, end, bases_left) in [
+            (16, 16, vec![10, 12, 14]),
+            (15, 14, vec![10, 12]),
+            (14, 14, vec![10, 12]),
+            (13, 12, vec![10]),
+            (12, 12, vec![10]),
+            (11, 10, vec![]),
+            (10, 10, vec![]),
+            (7, 7, vec![]),
+        ] {
+            let mut tail = tail();
+            assert_eq!(tail.truncate(Offset(to)), Offset(end), "to {to}");
+            assert_eq!(bases(&tail.collect(Offset(0), Offset(100), 10_000, true)), bases_left, "to {to}");
+            let bytes: usize = tail.chunks().map(|chunk| chunk.bytes.len()).sum();
+            assert_eq!(tail.bytes(), bytes as u64);
+        }
     }
 }

@@ -6,15 +6,15 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use io_backend::channel::{ReplyError, SendError};
 use io_backend::{Backend, Deadline, DiskError, Published, Replier, Reply, Sender};
 
-use super::owner::{Looked, PartitionInput, Ticket};
-use super::replica_state::Append;
+use super::owner::{Looked, PartitionInput, PlannedFetch, Ticket};
+use super::replica_state::{Append, FollowError, InSync};
 use super::retention::{DeadFiles, DeleteRecordsError, Retained};
 use super::{
-    Acks, AppendError, Appended, OffsetFound, OffsetQuery, PartitionView, ReadError, ReadOutcome,
-    ReadRequest, Unacknowledged,
+    Acks, AppendError, Appended, Fetched, FollowerRead, OffsetFound, OffsetQuery, PartitionView, ReadError,
+    ReadOutcome, ReadRequest, Unacknowledged,
 };
 use crate::budget::{Account, Share, charged};
-use crate::ids::{LeaderEpoch, Offset, PartitionId};
+use crate::ids::{BrokerId, LeaderEpoch, Offset, PartitionId};
 use crate::log::batch::CheckedBatch;
 use crate::log::read::ReadFailure;
 use crate::log::{CheckpointMark, LogSettings};
@@ -230,14 +230,74 @@ impl<B: Backend> PartitionHandle<B> {
 
     /// Begins to lead under `epoch`: done when the epoch's start is synced. Asking again for the same
     /// epoch is harmless.
-    pub async fn lead(&self, epoch: LeaderEpoch, deadline: Deadline) -> Result<(), AppendError> {
-        let ask = |reply| PartitionInput::Lead { epoch, reply };
+    pub async fn lead(
+        &self,
+        epoch: LeaderEpoch,
+        in_sync: InSync,
+        deadline: Deadline,
+    ) -> Result<(), AppendError> {
+        let ask = |reply| PartitionInput::Lead { epoch, in_sync, reply };
         match self.ask("leadership", ask, deadline).await {
             Ok(led) => led,
             Err(Unanswered::NotAsked) => Err(AppendError::Overloaded),
             Err(Unanswered::TimedOut) => Err(AppendError::Unknown),
             Err(Unanswered::Gone) => Err(AppendError::Gone),
         }
+    }
+
+    /// Follows the leader of `epoch` from now on. Answers the epoch of its last record and its log end, to fetch from.
+    pub async fn follow(
+        &self,
+        epoch: LeaderEpoch,
+        deadline: Deadline,
+    ) -> Result<(LeaderEpoch, Offset), ReadError> {
+        self.question("following", |reply| PartitionInput::Follow { epoch, reply }, deadline).await
+    }
+
+    /// What the leader of `epoch` has answered to a fetch from `asked`, which this replica had answered as what to fetch from
+    /// next. Answers the same for the next fetch.
+    pub async fn fetched(
+        &self,
+        epoch: LeaderEpoch,
+        asked: (LeaderEpoch, Offset),
+        fetched: Fetched,
+        deadline: Deadline,
+    ) -> Result<Result<(LeaderEpoch, Offset), FollowError>, ReadError> {
+        let ask = |reply| PartitionInput::Fetched { epoch, asked, fetched, reply };
+        self.question("what was fetched", ask, deadline).await
+    }
+
+    /// What a follower gets of this replica, which leads.
+    pub async fn read_by_follower(
+        &self,
+        read: FollowerRead,
+        deadline: Deadline,
+    ) -> Result<Fetched, ReadError> {
+        let ask = |reply| PartitionInput::FollowerRead { read, reply };
+        match self.question("read plan", ask, deadline).await?? {
+            PlannedFetch::Diverging { epoch, end } => Ok(Fetched::Diverging { epoch, end }),
+            PlannedFetch::Records(planned) => {
+                let batches =
+                    planned.plan.execute(deadline).await.map_err(|failure| self.read_error(failure))?;
+                Ok(Fetched::Records { batches, high_watermark: planned.view.high_watermark })
+            }
+        }
+    }
+
+    /// A follower has synced everything before `offset`, as it says in `epoch`. Says nothing where the owner is gone.
+    pub async fn synced_by(
+        &self,
+        epoch: LeaderEpoch,
+        follower: BrokerId,
+        offset: Offset,
+        deadline: Deadline,
+    ) {
+        let _ = self.mailbox.send(PartitionInput::SyncedBy { epoch, follower, offset }, deadline).await;
+    }
+
+    /// The ISR changed within `epoch`. Says nothing where the owner is gone.
+    pub async fn change_in_sync(&self, epoch: LeaderEpoch, in_sync: InSync, deadline: Deadline) {
+        let _ = self.mailbox.send(PartitionInput::InSync { epoch, in_sync }, deadline).await;
     }
 
     /// Leads no more: appends are refused from now on.

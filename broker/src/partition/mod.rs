@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 
-use crate::ids::{LeaderEpoch, Offset, PartitionId, ProducerId};
+use crate::ids::{BrokerId, LeaderEpoch, Offset, PartitionId, ProducerId};
 use crate::log::producers::SequenceError;
 
 mod first_refused;
@@ -20,6 +20,9 @@ mod tests;
 pub use first_refused::FirstRefused;
 pub use handle::{PartitionHandle, PendingAppend};
 pub use open::{EntriesError, OpenPartition, PartitionOpenError, open};
+#[cfg(test)]
+pub use replica_state::FollowError;
+pub use replica_state::InSync;
 pub use retention::{DeadFiles, DeleteRecordsError};
 pub use schedule::{Due, RetentionSchedule};
 
@@ -134,6 +137,42 @@ pub struct ReadOutcome {
     pub view: PartitionView,
     /// Whole batches, in order.
     pub batches: Vec<Bytes>,
+}
+
+/// What a follower asks its leader for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FollowerRead {
+    /// Who asks.
+    pub follower: BrokerId,
+    /// The epoch of the leader that it follows.
+    pub epoch: LeaderEpoch,
+    /// The epoch of its last record; none where it has no record.
+    pub last_fetched_epoch: LeaderEpoch,
+    /// Where its log ends.
+    pub from: Offset,
+    /// Bytes of batches at most.
+    pub max_bytes: usize,
+    /// The first batch is given even where it is larger than `max_bytes`.
+    pub at_least_one: bool,
+}
+
+/// What a follower's fetch came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fetched {
+    /// What follows in the leader's log, in whole batches; nothing where nothing does yet.
+    Records {
+        /// Each with one batch or more, one after the other.
+        batches: Vec<Bytes>,
+        /// The leader's.
+        high_watermark: Offset,
+    },
+    /// What was asked from is not in the leader's log: there `epoch`, or the largest one before it, ends at `end` (KIP-595).
+    Diverging {
+        /// The largest epoch of the leader's log that is not above the one that was asked with.
+        epoch: LeaderEpoch,
+        /// The offset after its last record there.
+        end: Offset,
+    },
 }
 
 /// Why a read, or a search, gives nothing.

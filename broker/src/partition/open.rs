@@ -17,7 +17,7 @@ use super::retention::Retaining;
 use super::{PartitionHandle, RetentionSchedule};
 use crate::budget::Account;
 use crate::ids::{Incarnation, Lsn, Offset, PartitionId};
-use crate::journal::{JournalHandle, RecoveredEntry};
+use crate::journal::{EntryKind, JournalHandle, RecoveredEntry};
 use crate::limits;
 use crate::log::open_files::OpenFiles;
 use crate::log::{self, CheckpointMark, LogSettings, open::LogOpenError};
@@ -97,7 +97,7 @@ pub async fn open<B: Backend>(with: OpenPartition<B>) -> Result<PartitionHandle<
         .map_err(|error| PartitionOpenError::Log { name: name.clone(), error })?;
     let recovered =
         recovered.await.map_err(|error| PartitionOpenError::Entries { name: name.clone(), error })?;
-    let checkpoint = opened.recovered.log_end;
+    let mut files = opened.files;
     let covered = opened.recovered.lsn;
     let mut machine = ReplicaState::new(id, replica, settings.log_append_time, opened.recovered);
     let mut last = covered;
@@ -106,25 +106,15 @@ pub async fn open<B: Backend>(with: OpenPartition<B>) -> Result<PartitionHandle<
             continue;
         }
         machine
-            .replay(*lsn, entry, checkpoint)
+            .replay(*lsn, entry)
             .map_err(|error| PartitionOpenError::Journal { name: name.clone(), error })?;
+        if entry.kind == EntryKind::Truncate {
+            files.cut(entry.base_offset);
+        }
         last = *lsn;
     }
     let room = Account::new(waiting_bytes, Gauge::default());
-    Ok(start(
-        backend,
-        id,
-        name,
-        replica,
-        settings,
-        room,
-        schedule,
-        journal,
-        counters,
-        machine,
-        opened.files,
-        last,
-    ))
+    Ok(start(backend, id, name, replica, settings, room, schedule, journal, counters, machine, files, last))
 }
 
 #[expect(clippy::too_many_arguments, reason = "the owner's fields, once")]

@@ -19,13 +19,14 @@ use io_backend::{
     WaitKind, within,
 };
 
-use super::replica_state::{Answers, Append, Now, Refused, ReplicaState};
+use super::replica_state::{Answers, Append, FollowError, InSync, Now, Refused, ReplicaState};
 use super::retention::{DeadFiles, DeleteReply, Retained, Retaining};
 use super::schedule::RetentionSchedule;
 use super::{
-    AppendError, Appended, OffsetFound, OffsetQuery, PartitionView, ReadError, ReadRequest, Unacknowledged,
+    AppendError, Appended, Fetched, FollowerRead, OffsetFound, OffsetQuery, PartitionView, ReadError,
+    ReadRequest, Unacknowledged,
 };
-use crate::ids::{Incarnation, LeaderEpoch, Lsn, Offset, PartitionId};
+use crate::ids::{BrokerId, Incarnation, LeaderEpoch, Lsn, Offset, PartitionId};
 use crate::journal::JournalHandle;
 use crate::limits;
 use crate::log::checkpoint::{Checkpoint, Checkpointed, FileOf, LogFiles};
@@ -36,6 +37,9 @@ use crate::log::{CheckpointMark, LogSettings};
 use crate::metrics::TopicCounters;
 
 mod beginning;
+mod replication;
+
+pub use replication::PlannedFetch;
 
 /// How long to leave the journal alone when the room it told of was gone at once.
 const ROOM_RETRY: Duration = Duration::from_millis(1);
@@ -66,7 +70,31 @@ pub enum PartitionInput<B: Backend> {
     },
     Lead {
         epoch: LeaderEpoch,
+        in_sync: InSync,
         reply: Replier<Result<(), AppendError>>,
+    },
+    Follow {
+        epoch: LeaderEpoch,
+        reply: Replier<(LeaderEpoch, Offset)>,
+    },
+    Fetched {
+        epoch: LeaderEpoch,
+        asked: (LeaderEpoch, Offset),
+        fetched: Fetched,
+        reply: Replier<Result<(LeaderEpoch, Offset), FollowError>>,
+    },
+    FollowerRead {
+        read: FollowerRead,
+        reply: Replier<Result<PlannedFetch<B>, ReadError>>,
+    },
+    SyncedBy {
+        epoch: LeaderEpoch,
+        follower: BrokerId,
+        offset: Offset,
+    },
+    InSync {
+        epoch: LeaderEpoch,
+        in_sync: InSync,
     },
     Resign {
         reply: Replier<()>,
@@ -145,6 +173,8 @@ pub(super) struct Waits<B: Backend> {
     /// Who is to be told of the running checkpoint, and who wants another after it.
     running: Vec<CheckpointReply>,
     next: Vec<(Deadline, CheckpointReply)>,
+    /// The log was truncated since the running checkpoint began: it has copied what is gone.
+    cut_since: bool,
     leads: Vec<(LeaderEpoch, Replier<Result<(), AppendError>>)>,
     seen: (Lsn, Option<Lsn>),
     journal_name: Arc<str>,
@@ -158,6 +188,7 @@ impl<B: Backend> Default for Waits<B> {
             checkpoint: None,
             running: Vec::new(),
             next: Vec::new(),
+            cut_since: false,
             leads: Vec::new(),
             seen: (Lsn(0), None),
             journal_name: Arc::from("journal"),
@@ -196,6 +227,7 @@ impl<B: Backend> Owner<B> {
             if let Some(done) = woken.checkpointed {
                 self.checkpointed(done);
             }
+            self.begin_next_checkpoint();
             for question in questions.drain(..) {
                 if let PartitionInput::Close { delete, deadline, reply } = question {
                     return self.close(delete, deadline, reply).await;
@@ -337,6 +369,11 @@ impl<B: Backend> Owner<B> {
                 reply.answer(result.clone());
             }
         }
+        if let Some(to) = answers.cut.take() {
+            self.files.cut(to);
+            self.open.cut_since |= self.has_checkpoint();
+            self.reschedule();
+        }
         self.answer_moves(answers);
     }
 
@@ -363,22 +400,32 @@ impl<B: Backend> Owner<B> {
                 });
                 reply.answer(found);
             }
-            PartitionInput::Lead { epoch, reply } => {
+            PartitionInput::Lead { epoch, in_sync, reply } => {
                 self.open.leads.push((epoch, reply));
-                self.machine.handle_lead(epoch, answers);
+                self.machine.handle_lead(epoch, in_sync, answers);
             }
+            PartitionInput::Follow { epoch, reply } => {
+                self.machine.handle_follow(epoch, answers);
+                reply.answer(self.machine.fetch_position());
+            }
+            PartitionInput::Fetched { epoch, asked, fetched, reply } => {
+                self.fetched(epoch, asked, fetched, reply, answers);
+            }
+            PartitionInput::FollowerRead { read, reply } => {
+                reply.answer(self.read_by_follower(&read, answers));
+            }
+            PartitionInput::SyncedBy { epoch, follower, offset } => {
+                self.synced_by(epoch, follower, offset, answers);
+            }
+            PartitionInput::InSync { epoch, in_sync } => self.change_in_sync(epoch, in_sync, answers),
             PartitionInput::Resign { reply } => {
                 self.machine.handle_resign(answers);
                 reply.answer(());
             }
             PartitionInput::Checkpoint { deadline, reply } => {
-                if self.open.checkpoint.is_none() {
-                    self.open.running.push(reply);
-                    self.begin_checkpoint(deadline);
-                } else {
-                    // What is durable now may not be in the running one.
-                    self.open.next.push((deadline, reply));
-                }
+                // What is durable now may not be in one that is running.
+                self.open.next.push((deadline, reply));
+                self.begin_next_checkpoint();
             }
             PartitionInput::Retain { reply } => self.retain(reply),
             PartitionInput::DeleteRecords { before, reply } => self.delete_records(before, reply),
@@ -460,6 +507,20 @@ impl<B: Backend> Owner<B> {
         }))
     }
 
+    /// Begins what was asked for meanwhile, if that is possible now.
+    fn begin_next_checkpoint(&mut self) {
+        if self.has_checkpoint() || !self.machine.is_cut_durable() {
+            return;
+        }
+        if let Some((deadline, _)) = self.open.next.first() {
+            let deadline = *deadline;
+            self.open.running.extend(self.open.next.drain(..).map(|(_, reply)| reply));
+            // Before it copies what there is.
+            self.forget_dead();
+            self.begin_checkpoint(deadline);
+        }
+    }
+
     fn begin_checkpoint(&mut self, deadline: Deadline) {
         self.machine.expire_producers(self.backend.now());
         // Read before our own state: whatever of ours is submitted later has a higher LSN.
@@ -473,14 +534,18 @@ impl<B: Backend> Owner<B> {
             lsn: idle_up_to.max(own),
             log_start: self.machine.log_start(),
             log_end: self.machine.synced(),
+            high_watermark: self.machine.high_watermark(),
+            generation: self.files.generation,
+            truncations: self.machine.truncations(),
         };
         let changed = self.files.snapshots.last().is_none_or(|last| *last < own) && own > Lsn(0);
         let snapshot = changed.then(|| Snapshot {
             lsn: mark.lsn,
             log_start: mark.log_start,
             log_end: mark.log_end,
+            truncations: mark.truncations,
             epochs: self.machine.epochs().entries().to_vec(),
-            producers: self.machine.producers().as_of(mark.log_end),
+            producers: self.machine.producers().as_of(mark.log_end, mark.high_watermark),
         });
         let checkpoint = Checkpoint {
             backend: self.backend.clone(),
@@ -501,6 +566,14 @@ impl<B: Backend> Owner<B> {
 
     fn checkpointed(&mut self, done: Option<Checkpointed<B>>) {
         let outcome = match done {
+            Some(Checkpointed { files, .. }) if self.open.cut_since => {
+                self.open.cut_since = false;
+                self.files.discard(files);
+                // Who asked for it is told of the next one.
+                let again = Deadline::after(&self.backend, limits::CHECKPOINT_DEADLINE);
+                self.open.next.extend(self.open.running.drain(..).map(|reply| (again, reply)));
+                return self.after_checkpoint();
+            }
             Some(Checkpointed { files, outcome }) => {
                 self.files = files;
                 if let Ok(mark) = &outcome {
@@ -519,14 +592,11 @@ impl<B: Backend> Owner<B> {
                 }
             });
         }
-        let next = std::mem::take(&mut self.open.next);
-        if let Some((deadline, _)) = next.first() {
-            let deadline = *deadline;
-            self.open.running.extend(next.into_iter().map(|(_, reply)| reply));
-            // Before it copies what there is.
-            self.forget_dead();
-            self.begin_checkpoint(deadline);
-        }
+        self.after_checkpoint();
+    }
+
+    fn after_checkpoint(&mut self) {
+        self.begin_next_checkpoint();
         self.forget_dead();
         self.reschedule();
     }

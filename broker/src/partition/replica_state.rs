@@ -7,14 +7,19 @@
 //! Invariants: an append is answered `Ok` only when what its `acks` asks for is synced; one that was
 //! submitted is never answered as "not written"; offsets, epochs and producer state hold exactly what
 //! is durable or in flight, so what fails is rolled back everywhere at once. After a failure the next
-//! submission begins with a truncation, so that nothing of what failed can come back at a restart.
+//! submission begins with a truncation, so that nothing of what failed can come back at a restart. Who loses an
+//! epoch answers all that wait in it as unknown: another leader decides about their records.
+//!
+//! The high watermark survives a restart as the last checkpoint says it. It advances only in a role: a leader's by
+//! what all in sync have synced ([`in_sync`]), a follower's by what its leader says ([`following`]).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use io_backend::{Deadline, Moment};
 
 use super::{Acks, AppendError, Appended, PartitionView};
 use crate::ids::{BrokerId, Incarnation, LeaderEpoch, Lsn, Offset, PartitionId};
+use crate::journal::SubmitError;
 use crate::limits;
 use crate::log::batch::CheckedBatch;
 use crate::log::epochs::EpochHistory;
@@ -23,10 +28,14 @@ use crate::log::producers::Producers;
 use crate::log::tail::{Chunk, Tail};
 use crate::metrics::Volume;
 
+mod in_sync;
 mod invariants;
+mod following;
 mod queue;
 mod replay;
 
+pub use following::FollowError;
+pub use in_sync::InSync;
 pub use queue::Refused;
 pub use replay::ReplayError;
 
@@ -67,19 +76,34 @@ pub struct Answers<T> {
     pub led: Vec<(LeaderEpoch, Result<(), AppendError>)>,
     /// The log's start does not move as it should have.
     pub start_stays: Option<AppendError>,
+    /// The log was truncated: what segments hold from there on does not count any more.
+    pub cut: Option<Offset>,
+    /// The leadership of this epoch is over: what others may have fetched was taken back.
+    pub resigned: Option<LeaderEpoch>,
+    /// What a follower had fetched was not taken by the journal, and is to be fetched again.
+    pub not_taken: Option<SubmitError>,
     /// What the journal has taken since this was looked at.
     pub taken: Volume,
 }
 
 impl<T> Default for Answers<T> {
     fn default() -> Self {
-        Answers { appends: Vec::new(), led: Vec::new(), start_stays: None, taken: Volume::default() }
+        Answers {
+            appends: Vec::new(),
+            led: Vec::new(),
+            start_stays: None,
+            cut: None,
+            resigned: None,
+            not_taken: None,
+            taken: Volume::default(),
+        }
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Leadership {
     No,
+    Following(LeaderEpoch),
     /// The epoch's start is to be submitted.
     Pending(LeaderEpoch),
     /// The epoch's start is in flight.
@@ -96,10 +120,19 @@ struct EntryInFlight {
 
 #[derive(Clone, Copy, Debug)]
 enum What {
-    Batch { end: Offset },
-    EpochStart { epoch: LeaderEpoch, start: Offset },
-    LogStart { start: Offset },
+    Batch {
+        end: Offset,
+    },
+    EpochStart {
+        epoch: LeaderEpoch,
+        start: Offset,
+    },
+    LogStart {
+        start: Offset,
+    },
     Truncate,
+    /// Records that were truncated before they were durable.
+    Void,
 }
 
 /// An append that waits for its records to be synced, here or by all in sync.
@@ -134,9 +167,17 @@ pub struct ReplicaState<T> {
     /// Everything before is durable here.
     synced: Offset,
     high_watermark: Offset,
-    /// How far the others in sync have synced.
-    followers: BTreeMap<BrokerId, Offset>,
+    /// Of a leader.
+    in_sync: InSync,
+    /// The last epoch in which it took back what others may have fetched: it leads only under a later one.
+    taken_back_in: LeaderEpoch,
+    /// Of a follower: the high watermark that its leader has told, as far as it counts here.
+    leader_high_watermark: Offset,
+    /// How often something durable was truncated.
+    truncations: u32,
     tail: Tail,
+    /// What a follower has fetched and not submitted.
+    fetched: VecDeque<following::Fetched>,
     queued: VecDeque<Append<T>>,
     staged: Option<Staged<T>>,
     in_flight: VecDeque<EntryInFlight>,
@@ -144,7 +185,12 @@ pub struct ReplicaState<T> {
     durable: Lsn,
     for_sync: VecDeque<Waiting<T>>,
     for_all: VecDeque<Waiting<T>>,
+    /// The next submission begins with a truncation.
     truncate_pending: bool,
+    /// Something that may be durable was truncated, and that is not durable yet.
+    cut_pending: bool,
+    /// The journal refused it: it goes with what is fetched next.
+    cut_refused: bool,
     log_start_pending: Option<Offset>,
     /// What the journal takes at once, as far as it has told.
     submit_bytes_max: usize,
@@ -170,9 +216,13 @@ impl<T> ReplicaState<T> {
             log_start: from.log_start,
             log_end: from.log_end,
             synced: from.log_end,
-            high_watermark: from.log_end,
-            followers: BTreeMap::new(),
+            high_watermark: from.high_watermark.min(from.log_end),
+            in_sync: InSync::alone(),
+            taken_back_in: LeaderEpoch::NONE,
+            leader_high_watermark: Offset::ZERO,
+            truncations: from.truncations,
             tail: Tail::default(),
+            fetched: VecDeque::new(),
             queued: VecDeque::new(),
             staged: None,
             in_flight: VecDeque::new(),
@@ -180,6 +230,8 @@ impl<T> ReplicaState<T> {
             for_sync: VecDeque::new(),
             for_all: VecDeque::new(),
             truncate_pending: false,
+            cut_pending: false,
+            cut_refused: false,
             log_start_pending: None,
             submit_bytes_max: limits::PARTITION_SUBMIT_BYTES,
             entry_bytes_max: limits::PARTITION_ENTRY_BYTES,
@@ -190,6 +242,7 @@ impl<T> ReplicaState<T> {
     pub fn view(&self) -> PartitionView {
         let (leading, leader_epoch) = match self.leadership {
             Leadership::Leading(epoch) => (true, epoch),
+            Leadership::Following(epoch) => (false, epoch),
             _ => (false, self.epochs.latest()),
         };
         PartitionView {
@@ -258,8 +311,30 @@ impl<T> ReplicaState<T> {
         self.check_invariants();
     }
 
-    /// Leadership under `epoch` was granted to this process.
-    pub fn handle_lead(&mut self, epoch: LeaderEpoch, answers: &mut Answers<T>) {
+    /// What was truncated is gone from the journal, too. Before, no checkpoint may say that it is gone: the journal could
+    /// bring back a part of it that does not follow.
+    pub fn is_cut_durable(&self) -> bool {
+        !self.cut_pending
+    }
+
+    /// How often something durable was truncated: a checkpoint that began before knows records that are gone.
+    pub fn truncations(&self) -> u32 {
+        self.truncations
+    }
+
+    /// Whether the follower may be put in sync: its disk has all that this leader's had when its epoch began, and all that is
+    /// known to be committed. Before that the high watermark may lag behind what was acknowledged in earlier epochs.
+    pub fn may_join(&self, follower: BrokerId) -> bool {
+        let Leadership::Leading(epoch) = self.leadership else { return false };
+        let begun =
+            self.epochs.entries().last().filter(|(latest, _)| *latest == epoch).map(|(_, start)| *start);
+        begun
+            .zip(self.in_sync.synced_by(follower))
+            .is_some_and(|(begun, synced)| synced >= begun.max(self.high_watermark))
+    }
+
+    /// Leadership under `epoch` was granted to this process, with these in sync.
+    pub fn handle_lead(&mut self, epoch: LeaderEpoch, in_sync: InSync, answers: &mut Answers<T>) {
         match self.leadership {
             Leadership::Leading(current) if current == epoch => answers.led.push((epoch, Ok(()))),
             Leadership::Pending(current) | Leadership::Starting(current) if current == epoch => {}
@@ -268,14 +343,16 @@ impl<T> ReplicaState<T> {
             {
                 answers.led.push((epoch, Err(AppendError::NotLeader(self.id))));
             }
-            _ if self.epochs.latest() > epoch => {
+            Leadership::Following(current) if current >= epoch => {
                 answers.led.push((epoch, Err(AppendError::NotLeader(self.id))));
             }
-            before => {
-                if let Leadership::Pending(old) | Leadership::Starting(old) = before {
-                    answers.led.push((old, Err(AppendError::NotLeader(self.id))));
-                }
+            _ if self.epochs.latest() > epoch || self.taken_back_in >= epoch => {
+                answers.led.push((epoch, Err(AppendError::NotLeader(self.id))));
+            }
+            _ => {
+                self.resign(answers);
                 self.leadership = Leadership::Pending(epoch);
+                self.in_sync = in_sync;
             }
         }
         self.check_invariants();
@@ -283,11 +360,20 @@ impl<T> ReplicaState<T> {
 
     /// Another broker leads, or nobody: appends are refused from now on.
     pub fn handle_resign(&mut self, answers: &mut Answers<T>) {
+        self.resign(answers);
+        self.check_invariants();
+    }
+
+    fn resign(&mut self, answers: &mut Answers<T>) {
         if let Leadership::Pending(epoch) | Leadership::Starting(epoch) = self.leadership {
             answers.led.push((epoch, Err(AppendError::NotLeader(self.id))));
         }
         self.leadership = Leadership::No;
-        self.check_invariants();
+        self.in_sync = InSync::alone();
+        self.fetched.clear();
+        for waiting in self.for_sync.drain(..).chain(self.for_all.drain(..)) {
+            answers.appends.push((waiting.ticket, Err(AppendError::Unknown)));
+        }
     }
 
     /// Records before `start` are to be deleted; takes effect once that is durable. What becomes of it:
@@ -317,14 +403,18 @@ impl<T> ReplicaState<T> {
             match first.what {
                 What::Batch { end } => self.synced = end,
                 What::EpochStart { epoch, start } => {
-                    self.epochs.begin(epoch, start);
+                    // Records of a later epoch may have been taken over meanwhile.
+                    if epoch > self.epochs.latest() {
+                        self.epochs.begin(epoch, start);
+                    }
                     if self.leadership == Leadership::Starting(epoch) {
                         self.leadership = Leadership::Leading(epoch);
                         answers.led.push((epoch, Ok(())));
                     }
                 }
                 What::LogStart { start } => self.begin_log_at(start),
-                What::Truncate => {}
+                What::Truncate => self.cut_pending = self.truncate_pending,
+                What::Void => {}
             }
         }
         if self.in_flight.back().is_some_and(|last| !survives(last)) {
@@ -354,6 +444,17 @@ impl<T> ReplicaState<T> {
             _ => None,
         };
         let end = self.in_flight.iter().rev().find_map(survivor).unwrap_or(self.synced);
+        if let Leadership::Leading(epoch) = self.leadership
+            && end < self.log_end
+            && !self.in_sync.is_alone()
+        {
+            // Others may have fetched what is taken back, or fetch what takes its place while the disk still has it: its
+            // offsets must not be given again in this epoch.
+            self.resign(answers);
+            answers.resigned = Some(epoch);
+            self.taken_back_in = epoch;
+        }
+        self.fetched.clear();
         self.truncate(end);
         self.truncate_pending = true;
         for waiting in [&mut self.for_sync, &mut self.for_all] {
@@ -371,33 +472,69 @@ impl<T> ReplicaState<T> {
         self.epochs.truncate(end);
     }
 
-    /// A follower has synced everything before `offset`; the first call puts it among those in sync.
-    #[allow(
-        dead_code,
-        reason = "its node is the only replica: the rule of the high watermark is whole, and nobody follows yet"
-    )]
-    pub fn handle_follower_synced(&mut self, follower: BrokerId, offset: Offset, answers: &mut Answers<T>) {
-        let known = self.followers.entry(follower).or_insert(offset);
-        *known = offset.max(*known);
-        self.advance(answers);
-        self.check_invariants();
+    /// Truncates what may be durable, or on its way to be. Returns where the log ends then: a batch goes as a whole.
+    fn cut_to(&mut self, to: Offset) -> Offset {
+        let to = self.tail.truncate(to);
+        self.void_in_flight_from(to);
+        if to < self.synced {
+            self.synced = to;
+            self.truncations += 1;
+        }
+        self.truncate(to);
+        // An epoch that begins at the cut has no record here: it would be asked about again and again.
+        self.epochs.truncate_without_empty(to);
+        to
     }
 
-    /// A follower has left those in sync.
-    #[allow(
-        dead_code,
-        reason = "its node is the only replica: the rule of the high watermark is whole, and nobody follows yet"
-    )]
-    pub fn handle_follower_left(&mut self, follower: BrokerId, answers: &mut Answers<T>) {
-        self.followers.remove(&follower);
-        self.advance(answers);
-        self.check_invariants();
+    /// Other records come to stand from `offset` on than those on their way.
+    fn void_in_flight_from(&mut self, offset: Offset) {
+        for entry in &mut self.in_flight {
+            match entry.what {
+                What::Batch { end } if end > offset => entry.what = What::Void,
+                What::EpochStart { start, .. } if start >= offset => entry.what = What::Void,
+                _ => {}
+            }
+        }
     }
 
-    /// The high watermark: what all in sync have synced. It never falls.
+    /// Of a leader: something new is known of those that follow it, or of who is in sync.
+    pub fn handle_in_sync(
+        &mut self,
+        epoch: LeaderEpoch,
+        change: impl FnOnce(&mut InSync),
+        answers: &mut Answers<T>,
+    ) {
+        let leads = match self.leadership {
+            Leadership::Pending(current) | Leadership::Starting(current) | Leadership::Leading(current) => {
+                current == epoch
+            }
+            Leadership::No | Leadership::Following(_) => false,
+        };
+        if leads {
+            let was_alone = self.in_sync.is_alone();
+            change(&mut self.in_sync);
+            let taken_back = |entry: &EntryInFlight| matches!(entry.what, What::Truncate);
+            if was_alone
+                && !self.in_sync.is_alone()
+                && (self.truncate_pending || self.in_flight.iter().any(taken_back))
+            {
+                self.resign(answers);
+                answers.resigned = Some(epoch);
+                self.taken_back_in = epoch;
+            }
+            self.advance(answers);
+            self.check_invariants();
+        }
+    }
+
+    /// The high watermark: what all in sync have synced, or what a leader says of that. It never falls.
     fn advance(&mut self, answers: &mut Answers<T>) {
-        let all = self.followers.values().copied().fold(self.synced, Offset::min);
-        self.high_watermark = self.high_watermark.max(all);
+        let committed = match self.leadership {
+            Leadership::Leading(_) => self.in_sync.synced_by_all(self.synced),
+            Leadership::Following(_) => Some(self.leader_high_watermark.min(self.synced)),
+            Leadership::No | Leadership::Pending(_) | Leadership::Starting(_) => None,
+        };
+        self.high_watermark = committed.map_or(self.high_watermark, |all| self.high_watermark.max(all));
         for (waiting, reached) in
             [(&mut self.for_sync, self.synced), (&mut self.for_all, self.high_watermark)]
         {
@@ -408,19 +545,17 @@ impl<T> ReplicaState<T> {
 
     /// The owner ends: what was submitted is not known, what was queued was never written.
     pub fn handle_close(&mut self, answers: &mut Answers<T>) {
-        for waiting in self.for_sync.drain(..).chain(self.for_all.drain(..)) {
-            answers.appends.push((waiting.ticket, Err(AppendError::Unknown)));
-        }
+        self.resign(answers);
         for append in self.queued.drain(..) {
             answers.appends.push((append.ticket, Err(AppendError::Gone)));
         }
-        self.handle_resign(answers);
         self.check_invariants();
     }
 
     /// Producers stay as they are remembered: they go when they have been silent for long, whatever becomes of their records.
     fn begin_log_at(&mut self, start: Offset) {
         self.log_start = self.log_start.max(start);
+        self.high_watermark = self.high_watermark.max(self.log_start);
         self.epochs.forget_before(self.log_start);
         self.tail.drop_before(self.log_start);
     }
@@ -428,3 +563,5 @@ impl<T> ReplicaState<T> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod model_tests;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use io_backend::{Clock, Deadline};
+use io_backend::{Backend, Clock, Deadline};
 use uuid::Uuid;
 
 use super::*;
@@ -17,6 +17,7 @@ use crate::log::test_batches::BatchSpec;
 use crate::log::{CheckpointMark, LogSettings, Retention};
 
 mod checkpoints;
+mod following;
 mod retention;
 mod segments;
 
@@ -86,7 +87,7 @@ async fn try_start(fake: &Fake, mark: Option<CheckpointMark>) -> Result<Replica,
 async fn start(fake: &Fake, mark: Option<CheckpointMark>) -> Replica {
     let replica = try_start(fake, mark).await.expect("the replica opens");
     let next = LeaderEpoch(replica.partition.views().get().leader_epoch.0 + 1);
-    replica.partition.lead(next, soon(fake)).await.expect("it leads");
+    replica.partition.lead(next, InSync::alone(), soon(fake)).await.expect("it leads");
     replica
 }
 

@@ -27,7 +27,7 @@ use crate::journal::{EntryKind, SubmitError};
 use crate::limits;
 use crate::log::open_files::OpenFiles;
 use crate::metadata::{MetadataImage, TopicImage};
-use crate::partition::{PartitionHandle, RetentionSchedule};
+use crate::partition::{InSync, PartitionHandle, RetentionSchedule};
 
 /// The first pause before what failed is tried again; doubled with each further failure.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
@@ -405,7 +405,9 @@ impl<B: Backend> Owner<B> {
             .filter_map(|(id, epoch)| Some((id, epoch, self.open.get(&id)?.partition.clone())))
             .collect();
         let led: Vec<_> = futures::stream::iter(leading)
-            .map(|(id, epoch, partition)| async move { (id, epoch, partition.lead(epoch, deadline).await) })
+            .map(|(id, epoch, partition)| async move {
+                (id, epoch, partition.lead(epoch, InSync::alone(), deadline).await)
+            })
             .buffer_unordered(limits::LEADERSHIPS_AT_ONCE)
             .collect()
             .await;

@@ -1,23 +1,20 @@
 //! What the journal says of the replicas: checkpoint records, and each replica's entries after its mark.
 //!
-//! A checkpoint record is version, count, and for each replica topic id, partition, incarnation, LSN, log
-//! start and log end (52 bytes, big endian). One checkpoint may be several records; of a replica the last
-//! mark counts. Entries belong to a replica by identity, so those of a deleted life find nobody.
+//! A checkpoint record is version, count, and for each replica its mark ([`CheckpointMark`]). One checkpoint may be several
+//! records; of a replica the last mark counts. Entries belong to a replica by identity, so those of a deleted life find nobody.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use uuid::Uuid;
 
 use super::reconcile::ReplicaId;
 use crate::formats::CHECKPOINT_RECORD;
-use crate::ids::{Incarnation, LeaderEpoch, Lsn, Offset, PartitionId, TopicId};
+use crate::ids::{Incarnation, LeaderEpoch, Lsn, Offset, PartitionId};
 use crate::journal::{EntryKind, JournalEntry, RecoveredEntry};
 use crate::log::CheckpointMark;
 
 const HEADER_BYTES: usize = 5;
-const MARK_BYTES: usize = 16 + 4 + 8 + 8 + 8 + 8;
 
 /// A whole file of rescued entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,7 +140,7 @@ pub fn split(entries: Vec<RecoveredEntry>) -> Result<RecoveredReplicas, Checkpoi
 
 /// Marks as journal entries of at most `entry_bytes` each.
 pub fn checkpoint_entries(marks: &[CheckpointMark], entry_bytes: usize) -> Vec<JournalEntry> {
-    let per_entry = (entry_bytes.saturating_sub(HEADER_BYTES) / MARK_BYTES).max(1);
+    let per_entry = (entry_bytes.saturating_sub(HEADER_BYTES) / CheckpointMark::BYTES).max(1);
     marks
         .chunks(per_entry)
         .map(|marks| node_entry(EntryKind::Checkpoint, PartitionId::NODE, Incarnation(0), encode(marks)))
@@ -167,17 +164,10 @@ fn node_entry(kind: EntryKind, partition: PartitionId, replica: Incarnation, pay
 }
 
 fn encode(marks: &[CheckpointMark]) -> Bytes {
-    let mut bytes = BytesMut::with_capacity(HEADER_BYTES + marks.len() * MARK_BYTES);
+    let mut bytes = BytesMut::with_capacity(HEADER_BYTES + marks.len() * CheckpointMark::BYTES);
     bytes.put_u8(CHECKPOINT_RECORD);
     bytes.put_u32(u32::try_from(marks.len()).expect("a record of at most some thousand marks"));
-    for mark in marks {
-        bytes.put_slice(mark.partition.topic.0.as_bytes());
-        bytes.put_i32(mark.partition.index);
-        bytes.put_u64(mark.replica.0);
-        bytes.put_u64(mark.lsn.0);
-        bytes.put_i64(mark.log_start.0);
-        bytes.put_i64(mark.log_end.0);
-    }
+    marks.iter().for_each(|mark| mark.put(&mut bytes));
     bytes.freeze()
 }
 
@@ -187,26 +177,22 @@ fn decode(payload: &Bytes) -> Result<Vec<CheckpointMark>, String> {
         return Err(format!("it has only {} bytes", bytes.len()));
     }
     let version = bytes.get_u8();
-    if version != CHECKPOINT_RECORD {
-        return Err(format!("its version is {version}, this binary reads version {CHECKPOINT_RECORD}"));
+    if !(1..=CHECKPOINT_RECORD).contains(&version) {
+        return Err(format!("its version is {version}, this binary reads up to version {CHECKPOINT_RECORD}"));
     }
     let count = bytes.get_u32() as usize;
-    if bytes.len() != count.saturating_mul(MARK_BYTES) {
+    if bytes.len() != count.saturating_mul(CheckpointMark::bytes_of(version)) {
         return Err(format!("it should hold {count} marks and has {} bytes for them", bytes.len()));
     }
-    let mark = |_| CheckpointMark {
-        partition: PartitionId { topic: TopicId(Uuid::from_u128(bytes.get_u128())), index: bytes.get_i32() },
-        replica: Incarnation(bytes.get_u64()),
-        lsn: Lsn(bytes.get_u64()),
-        log_start: Offset(bytes.get_i64()),
-        log_end: Offset(bytes.get_i64()),
-    };
-    Ok((0..count).map(mark).collect())
+    Ok((0..count).map(|_| CheckpointMark::take(&mut bytes, version)).collect())
 }
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
+    use crate::ids::TopicId;
 
     fn id(topic: u128, index: i32, replica: u64) -> ReplicaId {
         let partition = PartitionId { topic: TopicId(Uuid::from_u128(topic)), index };
@@ -214,13 +200,7 @@ mod tests {
     }
 
     fn mark(id: ReplicaId, lsn: u64) -> CheckpointMark {
-        CheckpointMark {
-            partition: id.partition,
-            replica: id.replica,
-            lsn: Lsn(lsn),
-            log_start: Offset(3),
-            log_end: Offset(lsn as i64 * 10),
-        }
+        CheckpointMark::of(id.partition, id.replica, lsn, 3, lsn as i64 * 10)
     }
 
     fn of(kind: EntryKind, id: ReplicaId) -> JournalEntry {
@@ -276,10 +256,10 @@ mod tests {
     fn marks_survive_being_written_in_one_record_or_many() {
         let marks: Vec<CheckpointMark> =
             (0..100).map(|n| mark(id(n, n as i32, n as u64), n as u64 + 1)).collect();
-        for entry_bytes in [0, 100, 200, 1 << 20] {
+        for entry_bytes in [0, 120, 240, 1 << 20] {
             let entries = checkpoint_entries(&marks, entry_bytes);
             let largest = entries.iter().map(|entry| entry.payload.len()).max().unwrap();
-            assert!(largest <= entry_bytes.max(HEADER_BYTES + MARK_BYTES));
+            assert!(largest <= entry_bytes.max(HEADER_BYTES + CheckpointMark::BYTES));
             let read: Vec<_> = entries.iter().flat_map(|entry| decode(&entry.payload).unwrap()).collect();
             assert_eq!(read, marks, "{entry_bytes}");
         }
@@ -288,19 +268,28 @@ mod tests {
     #[test]
     fn the_bytes_of_a_record_are_what_they_were() {
         let bytes = encode(&[mark(id(0xab, 2, 3), 4)]);
-        let expected = "0100000001000000000000000000000000000000ab000000020000000000000003\
-                        000000000000000400000000000000030000000000000028";
+        let expected = "0200000001000000000000000000000000000000ab000000020000000000000003\
+                        000000000000000400000000000000030000000000000028\
+                        00000000000000280000000000000000";
         assert_eq!(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>(), expected);
+    }
+
+    #[test]
+    fn a_record_of_the_first_version_is_read() {
+        let id = id(0xab, 2, 3);
+        let mut old = encode(&[mark(id, 4)])[..HEADER_BYTES + CheckpointMark::bytes_of(1)].to_vec();
+        old[0] = 1;
+        assert_eq!(decode(&old.into()), Ok(vec![mark(id, 4)]));
     }
 
     #[test]
     fn a_record_that_cannot_be_read_says_what_is_wrong() {
         let good = encode(&[mark(id(1, 2, 3), 4)]);
-        let newer = [&[2], &good[1..]].concat();
+        let newer = [&[3], &good[1..]].concat();
         let table: [(&[u8], &str); 4] = [
             (&good[..3], "only 3 bytes"),
             (&good[..50], "should hold 1 marks and has 45 bytes"),
-            (&newer, "version is 2"),
+            (&newer, "version is 3"),
             (&[1, 0xff, 0xff, 0xff, 0xff], "should hold 4294967295 marks"),
         ];
         for (payload, part) in table {

@@ -6,11 +6,12 @@
 //! file and what the journal has after it; the file goes when a recorded checkpoint covers all of it.
 //!
 //! ```text
-//! magic "CHRRESC1" | topic u128 | partition i32 | replica u64 | last lsn u64 | entries u64
-//!     | checkpointed u8 | its lsn u64 | log start i64 | log end i64 | crc-32c u32
+//! magic "CHRRESC2" | topic u128 | partition i32 | replica u64 | last lsn u64 | entries u64
+//!     | checkpointed u8 | its lsn u64 | log start i64 | log end i64
+//!     | high watermark i64 | generation u32 | truncations u32 | crc-32c u32
 //! entry: payload bytes u32 | lsn u64 | kind u8 | leader epoch i32 | base offset i64 | crc-32c u32 | payload
 //! ```
-//! An entry's checksum covers its payload, too.                                                  (big endian)
+//! An entry's checksum covers its payload, too. `CHRRESC1` lacks the last line of the header.      (big endian)
 
 use std::path::{Path, PathBuf};
 
@@ -20,14 +21,15 @@ use uuid::Uuid;
 
 use super::reconcile::ReplicaId;
 use super::recover::{RecoveredReplica, Rescued};
-use crate::formats::RESCUED;
+use crate::formats::{RESCUED, RESCUED_1};
 use crate::ids::{Incarnation, LeaderEpoch, Lsn, Offset, PartitionId, TopicId};
 use crate::journal::{EntryKind, JournalEntry, RecoveredEntry};
 use crate::limits;
 use crate::log::CheckpointMark;
 
 const EXTENSION: &str = ".entries";
-const HEADER_BYTES: usize = 8 + 16 + 4 + 8 + 8 + 8 + 1 + 8 + 8 + 8 + 4;
+const HEADER_BYTES_1: usize = 8 + 16 + 4 + 8 + 8 + 8 + 1 + 8 + 8 + 8 + 4;
+const HEADER_BYTES: usize = HEADER_BYTES_1 + 8 + 4 + 4;
 const ENTRY_HEADER_BYTES: usize = 4 + 8 + 1 + 4 + 8 + 4;
 
 /// Why rescued entries cannot be written or read back.
@@ -106,11 +108,11 @@ pub async fn read<B: Backend>(
     let file = backend.disk().open(path, OpenHow::ReadOnly, deadline).await?;
     let len = usize::try_from(file.len(deadline).await?).unwrap_or(usize::MAX);
     let mut bytes = file.read_at(0, len, deadline).await?;
-    let Header { id: found, entries: count, .. } = decode_header(path, &bytes)?;
+    let Header { id: found, entries: count, bytes: header_bytes, .. } = decode_header(path, &bytes)?;
     if found != id {
         return Err(damaged(path, format!("it holds entries of {}", found.directory())));
     }
-    bytes.advance(HEADER_BYTES);
+    bytes.advance(header_bytes);
     let mut entries = Vec::new();
     for nth in 0..count {
         let entry = decode(&mut bytes, id);
@@ -170,6 +172,8 @@ struct Header {
     last_lsn: Lsn,
     entries: u64,
     mark: Option<CheckpointMark>,
+    /// Of the header itself.
+    bytes: usize,
 }
 
 fn header(id: ReplicaId, last_lsn: Lsn, entries: u64, mark: Option<CheckpointMark>) -> BytesMut {
@@ -184,16 +188,21 @@ fn header(id: ReplicaId, last_lsn: Lsn, entries: u64, mark: Option<CheckpointMar
     out.put_u64(mark.map_or(0, |mark| mark.lsn.0));
     out.put_i64(mark.map_or(0, |mark| mark.log_start.0));
     out.put_i64(mark.map_or(0, |mark| mark.log_end.0));
+    out.put_i64(mark.map_or(0, |mark| mark.high_watermark.0));
+    out.put_u32(mark.map_or(0, |mark| mark.generation));
+    out.put_u32(mark.map_or(0, |mark| mark.truncations));
     out.put_u32(crc32c::crc32c(&out));
     out
 }
 
 fn decode_header(path: &Path, bytes: &[u8]) -> Result<Header, RescueError> {
+    let first = bytes.starts_with(RESCUED_1);
+    let header_bytes = if first { HEADER_BYTES_1 } else { HEADER_BYTES };
     let (mut body, mut crc) = bytes
-        .get(..HEADER_BYTES)
+        .get(..header_bytes)
         .ok_or_else(|| damaged(path, "it has no whole header"))?
-        .split_at(HEADER_BYTES - 4);
-    if !body.starts_with(RESCUED) || crc.get_u32() != crc32c::crc32c(body) {
+        .split_at(header_bytes - 4);
+    if !(first || body.starts_with(RESCUED)) || crc.get_u32() != crc32c::crc32c(body) {
         return Err(damaged(path, "its header is damaged"));
     }
     body.advance(RESCUED.len());
@@ -201,14 +210,23 @@ fn decode_header(path: &Path, bytes: &[u8]) -> Result<Header, RescueError> {
     let id = ReplicaId { partition, replica: Incarnation(body.get_u64()) };
     let (last_lsn, entries) = (Lsn(body.get_u64()), body.get_u64());
     let checkpointed = body.get_u8() != 0;
+    let (lsn, log_start, log_end) = (Lsn(body.get_u64()), Offset(body.get_i64()), Offset(body.get_i64()));
+    let (high_watermark, generation, truncations) = match first {
+        true => (log_end, 0, 0),
+        false => (Offset(body.get_i64()), body.get_u32(), body.get_u32()),
+    };
+    let replica = id.replica;
     let mark = CheckpointMark {
         partition,
-        replica: id.replica,
-        lsn: Lsn(body.get_u64()),
-        log_start: Offset(body.get_i64()),
-        log_end: Offset(body.get_i64()),
+        replica,
+        lsn,
+        log_start,
+        log_end,
+        high_watermark,
+        generation,
+        truncations,
     };
-    Ok(Header { id, last_lsn, entries, mark: checkpointed.then_some(mark) })
+    Ok(Header { id, last_lsn, entries, mark: checkpointed.then_some(mark), bytes: header_bytes })
 }
 
 fn encode(RecoveredEntry { lsn, entry }: &RecoveredEntry, out: &mut BytesMut) {
@@ -276,13 +294,8 @@ mod tests {
 
     async fn rescue(fake: &Fake, earlier: Option<&Rescued>, lsns: std::ops::Range<u64>) -> Rescued {
         let soon = Deadline::after(fake, Duration::from_secs(9));
-        let mark = CheckpointMark {
-            partition: id().partition,
-            replica: id().replica,
-            lsn: Lsn(0),
-            log_start: Offset(3),
-            log_end: Offset(9),
-        };
+        let mark = CheckpointMark::of(id().partition, id().replica, 0, 3, 9);
+        let mark = CheckpointMark { high_watermark: Offset(7), generation: 2, truncations: 1, ..mark };
         let replica =
             RecoveredReplica { mark: Some(mark), entries: entries(lsns), rescued: earlier.cloned() };
         let rescued = write(fake, &directory(), id(), &replica, soon).await.unwrap().unwrap();

@@ -34,11 +34,18 @@ impl<T> ReplicaState<T> {
 
     /// Whether something is to be submitted.
     pub fn has_queued(&self) -> bool {
-        !self.queued.is_empty() || self.control_pending()
+        !self.queued.is_empty() || !self.fetched.is_empty() || self.control_pending()
     }
 
     fn control_pending(&self) -> bool {
-        matches!(self.leadership, Leadership::Pending(_)) || self.log_start_pending.is_some()
+        matches!(self.leadership, Leadership::Pending(_))
+            || self.log_start_pending.is_some()
+            || self.cut_to_submit()
+    }
+
+    /// A truncation of what may be durable waits for nothing else.
+    fn cut_to_submit(&self) -> bool {
+        self.cut_pending && self.truncate_pending && !self.cut_refused
     }
 
     /// What the journal must have room for, and until when the first in the queue can wait.
@@ -49,7 +56,7 @@ impl<T> ReplicaState<T> {
     }
 
     fn next_submission_bytes(&self) -> usize {
-        let mut bytes = 0;
+        let mut bytes = self.fetched_bytes();
         for append in &self.queued {
             let more = bytes + append.bytes();
             if bytes > 0 && more > self.submit_bytes_max {
@@ -100,7 +107,10 @@ impl<T> ReplicaState<T> {
             }
         }
         staged.entries.extend(open.close(self.log_end));
-        if staged.entries.is_empty() {
+        if self.log_start_pending.is_none() && matches!(self.leadership, Leadership::Following(_)) {
+            staged.entries.extend(self.stage_fetched());
+        }
+        if staged.entries.is_empty() && !self.cut_to_submit() {
             // Nothing but repeats of what is there: they wait for their originals.
             for (append, answer, end) in staged.appends {
                 self.wait(append, answer, end, answers);
@@ -242,6 +252,7 @@ impl<T> ReplicaState<T> {
             What::EpochStart { epoch, start } => (EntryKind::EpochStart, epoch, start),
             What::LogStart { start } => (EntryKind::LogStart, self.epochs.latest(), start),
             What::Truncate => (EntryKind::Truncate, self.epochs.latest(), log_end),
+            What::Void => unreachable!("only what is in flight is truncated on its way"),
         };
         JournalEntry {
             kind,
@@ -265,7 +276,7 @@ impl<T> ReplicaState<T> {
                 What::EpochStart { epoch, .. } => self.leadership = Leadership::Starting(epoch),
                 What::LogStart { .. } => self.log_start_pending = None,
                 What::Truncate => self.truncate_pending = false,
-                What::Batch { .. } => {}
+                What::Batch { .. } | What::Void => {}
             }
             self.in_flight.push_back(EntryInFlight { lsn: Lsn(lsn), what });
         }
@@ -284,6 +295,7 @@ impl<T> ReplicaState<T> {
     pub fn handle_refused(&mut self, error: SubmitError, answers: &mut Answers<T>) -> Refused {
         let staged = self.staged.take().expect("what the journal refused was staged");
         self.log_end = staged.base;
+        let follows = matches!(self.leadership, Leadership::Following(_));
         for (append, ..) in &staged.appends {
             for stamp in append.batches.iter().filter_map(|batch| batch.producer) {
                 self.producers.roll_back_one(stamp.id, staged.base);
@@ -298,8 +310,22 @@ impl<T> ReplicaState<T> {
                 self.entry_bytes_max = self.entry_bytes_max.min(bytes / 2);
                 Some(Refused::TooMuch)
             }
+            SubmitError::TooLarge(_)
+                if follows && self.entry_bytes_max > limits::PARTITION_ENTRY_BYTES_MIN =>
+            {
+                self.entry_bytes_max = (self.entry_bytes_max / 2).max(limits::PARTITION_ENTRY_BYTES_MIN);
+                self.submit_bytes_max = self.entry_bytes_max;
+                Some(Refused::TooMuch)
+            }
             _ => None,
         };
+        if follows {
+            self.unstage_fetched(staged.base, staged.entries, again.is_some());
+            if again.is_none() {
+                answers.not_taken = Some(error);
+                self.cut_refused = true;
+            }
+        }
         if let Some(again) = again {
             for (append, ..) in staged.appends.into_iter().rev() {
                 self.queued.push_front(append);

@@ -1,10 +1,9 @@
 //! Replay: a replica becomes again what its journal entries say, in LSN order, before anything else happens.
 
 use super::ReplicaState;
-use crate::ids::{Lsn, Offset, PartitionId, ProducerId};
+use crate::ids::{LeaderEpoch, Lsn, Offset, PartitionId};
 use crate::journal::{EntryKind, JournalEntry};
 use crate::log::batch;
-use crate::log::producers::{RememberedBatch, sequence_after};
 use crate::log::tail::Chunk;
 
 /// Why an entry of the journal cannot be applied.
@@ -19,9 +18,12 @@ pub enum ReplayError {
          between are missing. Restore the data directory from a copy"
     )]
     Gap { partition: PartitionId, lsn: Lsn, known: Offset, found: Offset },
-    /// A truncation would take records that segments hold: a checkpoint had moved what was not settled.
-    #[error("journal entry {lsn} cuts {partition} to {to:?}, before its checkpoint at {checkpoint:?}")]
-    TruncateBeforeCheckpoint { partition: PartitionId, lsn: Lsn, to: Offset, checkpoint: Offset },
+    /// A truncation would take records that a checkpoint knew to be committed.
+    #[error(
+        "journal entry {lsn} cuts {partition} to {to:?}, but its checkpoint says that records up to {committed:?} were \
+         committed: one of them is not what was written. Restore the data directory from a copy"
+    )]
+    TruncateCommitted { partition: PartitionId, lsn: Lsn, to: Offset, committed: Offset },
     /// The log's start would be behind its end.
     #[error(
         "journal entry {lsn} has {partition} begin at {start:?}, behind its end at {end:?}: entries in between are \
@@ -40,24 +42,19 @@ pub enum Replayed {
 
 impl<T> ReplicaState<T> {
     /// Applies an entry that survived, in LSN order, before anything else happens.
-    pub fn replay(
-        &mut self,
-        lsn: Lsn,
-        entry: &JournalEntry,
-        checkpoint: Offset,
-    ) -> Result<Replayed, ReplayError> {
+    pub fn replay(&mut self, lsn: Lsn, entry: &JournalEntry) -> Result<Replayed, ReplayError> {
         let done = match entry.kind {
             EntryKind::Batch => self.replay_batches(lsn, entry)?,
             EntryKind::Truncate => {
                 let to = entry.base_offset;
-                if to < checkpoint {
-                    let partition = self.id;
-                    return Err(ReplayError::TruncateBeforeCheckpoint { partition, lsn, to, checkpoint });
+                if to < self.high_watermark {
+                    let (partition, committed) = (self.id, self.high_watermark);
+                    return Err(ReplayError::TruncateCommitted { partition, lsn, to, committed });
                 }
                 if to < self.log_end {
-                    self.truncate(to);
+                    self.synced = self.log_end;
+                    self.replay_truncate(to, entry.leader_epoch);
                 }
-                self.truncate_pending = false;
                 Replayed::Applied
             }
             EntryKind::EpochStart => {
@@ -77,10 +74,18 @@ impl<T> ReplicaState<T> {
         };
         self.durable = self.durable.max(lsn);
         self.synced = self.log_end;
-        // Nothing is in sync but what is here, until followers tell.
-        self.high_watermark = self.log_end;
         self.check_invariants();
         Ok(done)
+    }
+
+    /// Epochs up to the one it was written in stay even where they have no record: who led went on in it.
+    fn replay_truncate(&mut self, to: Offset, epoch: LeaderEpoch) {
+        let empty =
+            self.epochs.entries().last().copied().filter(|(last, from)| *from == to && *last <= epoch);
+        self.cut_to(to);
+        if let Some((epoch, start)) = empty {
+            self.epochs.begin(epoch, start);
+        }
     }
 
     fn replay_batches(&mut self, lsn: Lsn, entry: &JournalEntry) -> Result<Replayed, ReplayError> {
@@ -101,28 +106,11 @@ impl<T> ReplicaState<T> {
             from.get_or_insert((at, end));
             end = header.end();
             max_timestamp = max_timestamp.max(header.max_timestamp);
-            if header.producer_id >= ProducerId(0) {
-                let remembered = RememberedBatch {
-                    epoch: header.producer_epoch,
-                    base_sequence: header.base_sequence,
-                    last_sequence: sequence_after(header.base_sequence, header.last_offset_delta),
-                    base_offset: header.base_offset,
-                    end,
-                    append_time_ms: if header.log_append_time() { header.max_timestamp } else { -1 },
-                };
-                // Nothing is settled: a truncation may follow in the journal.
-                let settled = self.settled_in_replay();
-                self.producers.remember(header.producer_id, remembered, settled, None);
-            }
+            self.take_over(&header);
         }
         let Some((at, base)) = from else { return Ok(Replayed::Known) };
         self.tail.push(Chunk { lsn, base, end, bytes: payload.slice(at..), max_timestamp });
         self.log_end = end;
         Ok(Replayed::Applied)
-    }
-
-    /// While entries are replayed only what the segments hold is out of a truncation's reach.
-    fn settled_in_replay(&self) -> Offset {
-        self.tail.start().unwrap_or(self.log_end)
     }
 }

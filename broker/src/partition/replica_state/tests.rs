@@ -1,6 +1,6 @@
 use super::replay::Replayed;
 use super::*;
-use crate::ids::{ProducerId, TopicId};
+use crate::ids::{BrokerId, ProducerId, TopicId};
 use crate::journal::{EntryKind, JournalEntry, SubmitError};
 use crate::log::batch;
 use crate::log::batch::ProducerStamp;
@@ -9,7 +9,7 @@ use crate::log::test_batches::BatchSpec;
 
 type Outcome = (u32, Result<Appended, AppendError>);
 
-const ID: PartitionId = PartitionId { topic: TopicId::NIL, index: 3 };
+pub(super) const ID: PartitionId = PartitionId { topic: TopicId::NIL, index: 3 };
 
 /// A machine with a journal whose pace the test sets.
 struct Bench {
@@ -21,11 +21,11 @@ struct Bench {
     next_ticket: u32,
 }
 
-fn at(millis: u64) -> Moment {
+pub(super) fn at(millis: u64) -> Moment {
     Moment(millis * 1_000_000)
 }
 
-const LATE: Deadline = Deadline::At(Moment(u64::MAX));
+pub(super) const LATE: Deadline = Deadline::At(Moment(u64::MAX));
 
 impl Bench {
     fn new() -> Bench {
@@ -45,7 +45,7 @@ impl Bench {
 
     fn lead(&mut self, epoch: i32) -> Vec<(LeaderEpoch, Result<(), AppendError>)> {
         let mut answers = Answers::default();
-        self.machine.handle_lead(LeaderEpoch(epoch), &mut answers);
+        self.machine.handle_lead(LeaderEpoch(epoch), InSync::alone(), &mut answers);
         let mut led = answers.led;
         self.submit();
         led.extend(self.durable().led);
@@ -111,7 +111,7 @@ impl Bench {
     fn restarted(&self) -> ReplicaState<u32> {
         let mut machine = ReplicaState::new(ID, Incarnation(1), false, RecoveredLog::default());
         for (lsn, entry) in &self.entries {
-            machine.replay(*lsn, entry, Offset::ZERO).unwrap();
+            machine.replay(*lsn, entry).unwrap();
         }
         machine
     }
@@ -377,7 +377,7 @@ fn leading_begins_when_the_epochs_start_is_synced() {
     let mut bench = Bench::new();
     assert_eq!(errors(bench.append(one(0))), [(1, AppendError::NotLeader(ID))]);
     let mut answers = Answers::default();
-    bench.machine.handle_lead(LeaderEpoch(4), &mut answers);
+    bench.machine.handle_lead(LeaderEpoch(4), InSync::alone(), &mut answers);
     bench.submit();
     assert!(answers.led.is_empty() && !bench.machine.view().leading);
     assert_eq!(bench.durable().led, [(LeaderEpoch(4), Ok(()))]);
@@ -402,12 +402,12 @@ fn leadership_is_taken_only_under_an_epoch_that_is_not_older() {
 #[test]
 fn an_epoch_start_that_is_refused_or_lost_is_not_leadership() {
     let mut bench = Bench::new();
-    bench.machine.handle_lead(LeaderEpoch(1), &mut Answers::default());
+    bench.machine.handle_lead(LeaderEpoch(1), InSync::alone(), &mut Answers::default());
     let mut answers = Answers::default();
     bench.machine.stage(bench.now, &mut answers).unwrap();
     bench.machine.handle_refused(SubmitError::Stalled, &mut answers);
     assert_eq!(answers.led, [(LeaderEpoch(1), Err(AppendError::Storage(SubmitError::Stalled)))]);
-    bench.machine.handle_lead(LeaderEpoch(1), &mut Answers::default());
+    bench.machine.handle_lead(LeaderEpoch(1), InSync::alone(), &mut Answers::default());
     bench.submit();
     assert_eq!(bench.fail_from(0, 1).led, [(LeaderEpoch(1), Err(AppendError::Unknown))]);
     assert!(!bench.machine.view().leading);
@@ -416,18 +416,28 @@ fn an_epoch_start_that_is_refused_or_lost_is_not_leadership() {
 
 #[test]
 fn the_high_watermark_is_what_all_in_sync_have_synced() {
-    let mut bench = Bench::leading();
+    let mut bench = Bench::new();
     let mut answers = Answers::default();
-    bench.machine.handle_follower_synced(BrokerId(2), Offset(0), &mut answers);
+    bench.machine.handle_lead(LeaderEpoch(0), InSync::new([BrokerId(2)], 1), &mut answers);
+    bench.submit();
+    bench.durable();
+    let synced = |bench: &mut Bench, offset, answers: &mut Answers<u32>| {
+        let change = |in_sync: &mut InSync| {
+            in_sync.fetched(BrokerId(2), Offset(offset));
+            in_sync.reported(BrokerId(2), Offset(offset));
+        };
+        bench.machine.handle_in_sync(LeaderEpoch(0), change, answers);
+    };
+    synced(&mut bench, 0, &mut answers);
     let all = bench.enqueue(BatchSpec::records(4), Acks::All);
     let leader = bench.enqueue(BatchSpec::records(1), Acks::Leader);
     bench.submit();
     assert_eq!(offsets(&bench.durable().appends), [(leader, 4)]);
-    bench.machine.handle_follower_synced(BrokerId(2), Offset(3), &mut answers);
+    synced(&mut bench, 3, &mut answers);
     assert_eq!((answers.appends.len(), bench.machine.view().high_watermark), (0, Offset(3)));
-    bench.machine.handle_follower_synced(BrokerId(2), Offset(4), &mut answers);
+    synced(&mut bench, 4, &mut answers);
     assert_eq!(offsets(&answers.appends), [(all, 0)]);
-    bench.machine.handle_follower_left(BrokerId(2), &mut answers);
+    bench.machine.handle_in_sync(LeaderEpoch(0), |in_sync| in_sync.change_to(InSync::alone()), &mut answers);
     assert_eq!(bench.machine.view().high_watermark, Offset(5));
 }
 
@@ -457,10 +467,11 @@ fn a_restart_knows_what_was_durable() {
     bench.append(BatchSpec::records(2));
     let mut restarted = Bench::with(bench.restarted());
     let view = restarted.machine.view();
-    assert_eq!((view.leading, view.high_watermark, view.log_end), (false, Offset(9), Offset(9)));
+    assert_eq!((view.leading, view.high_watermark, view.log_end), (false, Offset(0), Offset(9)));
     assert_eq!(restarted.machine.epochs(), bench.machine.epochs());
     restarted.submitted = 1_000;
     restarted.lead(6);
+    assert_eq!(restarted.machine.view().high_watermark, Offset(9), "what the only replica has is committed");
     let duplicate = restarted.append(one(6));
     assert_eq!(offsets(&duplicate), [(1, 6)]);
     restarted.append(one(7));
@@ -474,7 +485,7 @@ fn replaying_twice_changes_nothing() {
     bench.append(one(1));
     let mut machine = bench.restarted();
     let (lsn, entry) = bench.entries.last().unwrap();
-    assert_eq!(machine.replay(Lsn(lsn.0 + 1), entry, Offset::ZERO), Ok(Replayed::Known));
+    assert_eq!(machine.replay(Lsn(lsn.0 + 1), entry), Ok(Replayed::Known));
     assert_eq!(machine.view().log_end, Offset(2));
 }
 
@@ -487,12 +498,16 @@ fn entries_that_are_missing_or_damaged_are_told() {
         ReplicaState::new(ID, Incarnation(1), false, RecoveredLog::default());
     let (lsn, entry) = bench.entries.last().unwrap();
     let gap = ReplayError::Gap { partition: ID, lsn: *lsn, known: Offset(0), found: Offset(1) };
-    assert_eq!(machine.replay(*lsn, entry, Offset::ZERO), Err(gap));
+    assert_eq!(machine.replay(*lsn, entry), Err(gap));
     let cut = JournalEntry { payload: entry.payload.slice(..70), ..entry.clone() };
-    assert!(matches!(machine.replay(*lsn, &cut, Offset::ZERO), Err(ReplayError::Damaged { .. })));
-    let truncate = JournalEntry { kind: EntryKind::Truncate, base_offset: Offset(3), ..entry.clone() };
-    let refused = machine.replay(*lsn, &truncate, Offset(4));
-    assert!(matches!(refused, Err(ReplayError::TruncateBeforeCheckpoint { .. })));
+    assert!(matches!(machine.replay(*lsn, &cut), Err(ReplayError::Damaged { .. })));
+    let checkpointed =
+        RecoveredLog { log_end: Offset(9), high_watermark: Offset(4), ..RecoveredLog::default() };
+    let mut machine: ReplicaState<u32> = ReplicaState::new(ID, Incarnation(1), false, checkpointed);
+    let truncate = |to| JournalEntry { kind: EntryKind::Truncate, base_offset: Offset(to), ..entry.clone() };
+    assert!(matches!(machine.replay(*lsn, &truncate(3)), Err(ReplayError::TruncateCommitted { .. })));
+    assert_eq!(machine.replay(*lsn, &truncate(4)), Ok(Replayed::Applied));
+    assert_eq!(machine.view().log_end, Offset(4), "what a checkpoint had and nobody committed may go");
 }
 
 #[test]

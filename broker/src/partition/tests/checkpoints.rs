@@ -97,8 +97,8 @@ fn a_segment_whose_sync_failed_is_left_and_the_rest_goes_to_a_new_file() {
         let names: Vec<String> =
             files(&fake, "log").iter().map(|p| p.file_name().unwrap().to_string_lossy().into()).collect();
         match failing_checkpoint {
-            0 => assert_eq!(names, ["00000000000000000000.1.log"]),
-            _ => assert_eq!(names, ["00000000000000000000.log", "00000000000000000010.1.log"]),
+            0 => assert_eq!(names, ["00000000000000000000.g1.log"]),
+            _ => assert_eq!(names, ["00000000000000000000.log", "00000000000000000010.g1.log"]),
         }
         fake.lose_power(|_, _| false);
         fake.run(async {

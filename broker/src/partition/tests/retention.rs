@@ -254,7 +254,7 @@ fn producers_outlive_their_records_and_epochs_before_the_start_are_forgotten() {
         let replica = start(&fake, None).await;
         replica.append(BatchSpec::records(4).producer(7, 0, 0)).await;
         let next = LeaderEpoch(replica.partition.views().get().leader_epoch.0 + 1);
-        replica.partition.lead(next, replica.soon()).await.unwrap();
+        replica.partition.lead(next, InSync::alone(), replica.soon()).await.unwrap();
         replica.append_many(10).await;
         replica.delete(24).await.unwrap();
         replica.checkpoint().await

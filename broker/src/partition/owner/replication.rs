@@ -1,0 +1,85 @@
+//! What the owner does between a leader and those who follow it.
+
+use bytes::BytesMut;
+use io_backend::{Backend, Replier};
+
+use super::{Owner, Planned, Ticket};
+use crate::ids::{BrokerId, LeaderEpoch, Offset};
+use crate::log::read::ReadPlan;
+use crate::partition::replica_state::{Answers, FollowError, InSync};
+use crate::partition::{Fetched, FollowerRead, ReadError};
+
+/// A follower's read as the leader plans it: the disk part is the caller's.
+pub enum PlannedFetch<B: Backend> {
+    Records(Planned<B>),
+    Diverging { epoch: LeaderEpoch, end: Offset },
+}
+
+impl<B: Backend> Owner<B> {
+    /// As a follower: answers with what to ask for next.
+    pub(super) fn fetched(
+        &mut self,
+        epoch: LeaderEpoch,
+        asked: (LeaderEpoch, Offset),
+        fetched: Fetched,
+        reply: Replier<Result<(LeaderEpoch, Offset), FollowError>>,
+        answers: &mut Answers<Ticket>,
+    ) {
+        let taken = match fetched {
+            Fetched::Diverging { epoch: of, end } => {
+                self.machine.handle_diverging(epoch, asked, (of, end), answers)
+            }
+            Fetched::Records { batches, high_watermark } => {
+                let bytes = match <[_; 1]>::try_from(batches) {
+                    Ok([one]) => one,
+                    Err(several) => {
+                        let mut together = BytesMut::new();
+                        several.iter().for_each(|batches| together.extend_from_slice(batches));
+                        together.freeze()
+                    }
+                };
+                self.machine.handle_fetched(epoch, bytes, high_watermark, answers).map(|_| ())
+            }
+        };
+        self.submit(answers);
+        self.answer(answers);
+        reply.answer(taken.map(|()| self.machine.fetch_position()));
+    }
+
+    /// As a leader: plans what a follower gets, up to the log's end. What it asks from is what it has, where that is a
+    /// beginning of this log.
+    pub(super) fn read_by_follower(
+        &mut self,
+        read: &FollowerRead,
+        answers: &mut Answers<Ticket>,
+    ) -> Result<PlannedFetch<B>, ReadError> {
+        let view = self.machine.view();
+        self.epoch_is_current(&view, Some(read.epoch))?;
+        let (last_epoch, from) = (read.last_fetched_epoch, read.from);
+        if let Some((epoch, end)) = self.machine.diverging(last_epoch, from) {
+            return Ok(PlannedFetch::Diverging { epoch, end });
+        }
+        if from < view.log_start || from > view.log_end {
+            return Err(ReadError::OutOfRange(from, view.log_start, view.log_end));
+        }
+        let follower = read.follower;
+        self.machine.handle_in_sync(read.epoch, |in_sync| in_sync.fetched(follower, from), answers);
+        let (segments, tail) = (&self.files.segments, self.machine.tail());
+        let plan = ReadPlan::new(segments, tail, from, view.log_end, read.max_bytes, read.at_least_one);
+        Ok(PlannedFetch::Records(Planned { view: self.machine.view(), plan }))
+    }
+
+    pub(super) fn synced_by(
+        &mut self,
+        epoch: LeaderEpoch,
+        follower: BrokerId,
+        offset: Offset,
+        answers: &mut Answers<Ticket>,
+    ) {
+        self.machine.handle_in_sync(epoch, |in_sync| in_sync.reported(follower, offset), answers);
+    }
+
+    pub(super) fn change_in_sync(&mut self, epoch: LeaderEpoch, to: InSync, answers: &mut Answers<Ticket>) {
+        self.machine.handle_in_sync(epoch, |in_sync| in_sync.change_to(to), answers);
+    }
+}

@@ -1,0 +1,135 @@
+//! Who is in sync with a leader, and how far each has synced in its epoch.
+//!
+//! A follower's report says how far its disk is; it counts no further than the follower's fetch position, which the
+//! leader has found to follow from its own log in this epoch. A leader begins each epoch knowing nothing of the others:
+//! what they had synced before may have been truncated since.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::ids::{BrokerId, Offset};
+
+/// The in-sync replicas of a leader's partition, but for itself, and what it knows of all that follow it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InSync {
+    /// Members of the ISR and those that are being added to it.
+    members: BTreeSet<BrokerId>,
+    /// Kafka's `min.insync.replicas`, the leader included.
+    min: usize,
+    /// The partition has no other replica, in sync or not.
+    alone: bool,
+    followers: BTreeMap<BrokerId, Follower>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Follower {
+    /// Up to here it has what the leader has.
+    fetched: Option<Offset>,
+    /// Up to here its disk has synced, as it said last.
+    reported: Option<Offset>,
+}
+
+impl Follower {
+    fn synced(self) -> Option<Offset> {
+        Some(self.fetched?.min(self.reported?))
+    }
+}
+
+impl InSync {
+    /// The only replica.
+    pub fn alone() -> InSync {
+        InSync { alone: true, ..InSync::new([], 1) }
+    }
+
+    /// These besides the leader, of a partition that has other replicas; the high watermark does not advance with fewer than `min`, the leader included.
+    pub fn new(others: impl IntoIterator<Item = BrokerId>, min: usize) -> InSync {
+        InSync { members: others.into_iter().collect(), min, ..InSync::default() }
+    }
+
+    /// The ISR changed, within the epoch: what is known of followers stays.
+    pub fn change_to(&mut self, to: InSync) {
+        let InSync { members, min, alone, followers: _ } = to;
+        (self.members, self.min, self.alone) = (members, min, alone);
+    }
+
+    /// Whether nobody else has, or comes to have, what the leader gives offsets to.
+    pub fn is_alone(&self) -> bool {
+        self.alone
+    }
+
+    /// The follower has, and the leader has made sure of it, everything before `offset`.
+    pub fn fetched(&mut self, follower: BrokerId, offset: Offset) {
+        self.followers.entry(follower).or_default().fetched = Some(offset);
+    }
+
+    /// The follower's disk has synced everything before `offset`.
+    pub fn reported(&mut self, follower: BrokerId, offset: Offset) {
+        self.followers.entry(follower).or_default().reported = Some(offset);
+    }
+
+    /// Nothing is known of the follower any more: its process has been started anew, or it has another disk.
+    pub fn forget(&mut self, follower: BrokerId) {
+        self.followers.remove(&follower);
+    }
+
+    /// Up to where the follower surely has everything on its disk; `None` as long as that is not known in this epoch.
+    pub fn synced_by(&self, follower: BrokerId) -> Option<Offset> {
+        self.followers.get(&follower)?.synced()
+    }
+
+    /// Up to where all in sync have, when the leader itself has up to `own`; `None` where one of them is not known yet, or
+    /// where they are too few (KIP-966).
+    pub fn synced_by_all(&self, own: Offset) -> Option<Offset> {
+        if self.members.len() + 1 < self.min {
+            return None;
+        }
+        self.members.iter().try_fold(own, |all, member| Some(all.min(self.synced_by(*member)?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWN: Offset = Offset(100);
+
+    fn two() -> InSync {
+        InSync::new([BrokerId(2), BrokerId(3)], 2)
+    }
+
+    #[test]
+    fn alone_what_is_synced_here_is_synced_by_all() {
+        assert_eq!(InSync::alone().synced_by_all(OWN), Some(OWN));
+    }
+
+    #[test]
+    fn a_member_that_has_not_been_heard_of_in_this_epoch_holds_all() {
+        let mut in_sync = two();
+        in_sync.fetched(BrokerId(2), Offset(50));
+        in_sync.reported(BrokerId(2), Offset(50));
+        in_sync.reported(BrokerId(3), Offset(70));
+        assert_eq!(in_sync.synced_by_all(OWN), None, "what 3 has was not compared yet");
+        in_sync.fetched(BrokerId(3), Offset(60));
+        assert_eq!(in_sync.synced_by_all(OWN), Some(Offset(50)));
+    }
+
+    #[test]
+    fn a_report_counts_as_far_as_the_follower_has_fetched_and_the_last_one_counts() {
+        let mut in_sync = InSync::new([BrokerId(2)], 1);
+        in_sync.fetched(BrokerId(2), Offset(60));
+        for (reported, counts) in [(90, 60), (40, 40), (60, 60)] {
+            in_sync.reported(BrokerId(2), Offset(reported));
+            assert_eq!(in_sync.synced_by_all(OWN), Some(Offset(counts)));
+        }
+        in_sync.forget(BrokerId(2));
+        assert_eq!(in_sync.synced_by_all(OWN), None);
+    }
+
+    #[test]
+    fn too_few_do_not_decide() {
+        let mut in_sync = two();
+        in_sync.change_to(InSync::new([], 2));
+        assert_eq!(in_sync.synced_by_all(OWN), None);
+        in_sync.change_to(InSync::new([], 1));
+        assert_eq!(in_sync.synced_by_all(OWN), Some(OWN));
+    }
+}

@@ -1,0 +1,373 @@
+//! A replica that follows: what it has is what leaders gave it, cut where they had something else, whatever the disk does.
+
+use bytes::BytesMut;
+
+use super::*;
+use crate::log::batch;
+use crate::log::epochs::EpochHistory;
+
+/// A leader's log, as a list; in which epochs it was written is part of it.
+#[derive(Default)]
+struct Leader {
+    epoch: i32,
+    batches: Vec<(LeaderEpoch, Offset, Bytes)>,
+    end: i64,
+    sequence: i32,
+}
+
+impl Leader {
+    /// Another one leads: it has the log up to the batch that ends at `end` or before, and goes on from there.
+    fn begin_epoch(&mut self, end: i64) {
+        self.epoch += 1;
+        self.batches.retain(|(_, base, bytes)| end_of(*base, bytes) <= end);
+        self.end = self.batches.last().map_or(0, |(_, base, bytes)| end_of(*base, bytes));
+        self.sequence = self.batches.iter().filter(|(_, _, bytes)| is_idempotent(bytes)).count() as i32;
+    }
+
+    fn append(&mut self, spec: BatchSpec, records: i64) {
+        let mut stamped = BytesMut::new();
+        batch::stamp(&mut stamped, &spec.build(), Offset(self.end), LeaderEpoch(self.epoch));
+        self.batches.push((LeaderEpoch(self.epoch), Offset(self.end), stamped.freeze()));
+        self.end += records;
+    }
+
+    /// One record of the idempotent producer 7.
+    fn append_next(&mut self) {
+        let spec = BatchSpec::records(1).producer(7, 0, self.sequence).timestamp(i64::from(self.sequence));
+        self.sequence += 1;
+        self.append(spec, 1);
+    }
+
+    /// Two records that nobody else has.
+    fn append_two(&mut self, stamp: i64) {
+        self.append(BatchSpec::records(2).timestamp(stamp), 2);
+    }
+
+    fn answer(&self, (epoch, from): (LeaderEpoch, Offset), batches: usize, high_watermark: i64) -> Fetched {
+        let mut epochs = EpochHistory::default();
+        for (epoch, base, _) in &self.batches {
+            if *epoch > epochs.latest() {
+                epochs.begin(*epoch, *base);
+            }
+        }
+        epochs.begin(LeaderEpoch(self.epoch), Offset(self.end).min(self.first_of_epoch()));
+        if epoch != LeaderEpoch::NONE
+            && let Some((known, end)) = epochs.end_of(epoch, Offset(self.end))
+            && (known < epoch || end < from)
+        {
+            return Fetched::Diverging { epoch: known, end };
+        }
+        let following = self.batches.iter().filter(|(_, base, _)| *base >= from);
+        let batches = following.take(batches).map(|(_, _, bytes)| bytes.clone()).collect();
+        Fetched::Records { batches, high_watermark: Offset(high_watermark) }
+    }
+
+    fn first_of_epoch(&self) -> Offset {
+        let first = self.batches.iter().find(|(epoch, ..)| epoch.0 == self.epoch);
+        first.map_or(Offset(self.end), |(_, base, _)| *base)
+    }
+}
+
+fn end_of(base: Offset, bytes: &Bytes) -> i64 {
+    let header = batch::BatchHeader::read(bytes).expect("a batch of ours");
+    assert_eq!(header.base_offset, base);
+    header.end().0
+}
+
+fn is_idempotent(bytes: &Bytes) -> bool {
+    batch::BatchHeader::read(bytes).expect("a batch of ours").producer_id >= ProducerId(0)
+}
+
+struct Follower {
+    replica: Replica,
+    position: (LeaderEpoch, Offset),
+}
+
+impl Follower {
+    async fn start(fake: &Fake, mark: Option<CheckpointMark>, leader: &Leader) -> Follower {
+        let replica = try_start(fake, mark).await.expect("the replica opens");
+        let position =
+            replica.partition.follow(LeaderEpoch(leader.epoch), soon(fake)).await.expect("follows");
+        Follower { replica, position }
+    }
+
+    async fn follow(&mut self, leader: &Leader) {
+        let soon = self.replica.soon();
+        self.position =
+            self.replica.partition.follow(LeaderEpoch(leader.epoch), soon).await.expect("follows");
+    }
+
+    async fn fetch(&mut self, leader: &Leader, batches: usize, high_watermark: i64) {
+        let answer = leader.answer(self.position, batches, high_watermark);
+        let (epoch, soon) = (LeaderEpoch(leader.epoch), self.replica.soon());
+        let next = self.replica.partition.fetched(epoch, self.position, answer, soon).await;
+        match next.expect("the owner answers") {
+            Ok(next) => self.position = next,
+            // The journal gave up what was on its way.
+            Err(FollowError::NotNext { .. }) => self.follow(leader).await,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Until it has all, durably.
+    async fn catch_up(&mut self, leader: &Leader, high_watermark: i64) {
+        for _ in 0..1_000 {
+            if self.position
+                == (leader.batches.last().map_or(LeaderEpoch::NONE, |last| last.0), Offset(leader.end))
+            {
+                break;
+            }
+            self.fetch(leader, 3, high_watermark).await;
+            self.replica.fake.sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(self.position.1, Offset(leader.end), "it gets to the end");
+        // The last answer tells the high watermark, too.
+        self.fetch(leader, 3, high_watermark).await;
+        self.replica.fake.sleep(Duration::from_millis(1)).await;
+    }
+
+    fn high_watermark(&self) -> i64 {
+        self.replica.partition.views().get().high_watermark.0
+    }
+
+    /// Leads, and shows all that it has.
+    async fn all_bytes(&self, epoch: i32) -> Vec<u8> {
+        let replica = &self.replica;
+        replica.partition.lead(LeaderEpoch(epoch), InSync::alone(), replica.soon()).await.expect("leads");
+        let mut all = Vec::new();
+        let mut from = 0;
+        loop {
+            let pieces = replica.try_read(from, 300).await.expect("read");
+            let Some(next) = end(&pieces) else { return all };
+            pieces.iter().for_each(|piece| all.extend_from_slice(piece));
+            from = next;
+        }
+    }
+}
+
+fn bytes_of(leader: &Leader) -> Vec<u8> {
+    leader.batches.iter().flat_map(|(_, _, bytes)| bytes.to_vec()).collect()
+}
+
+#[test]
+fn what_a_follower_has_survives_a_restart_and_it_can_lead_with_it() {
+    let fake = Fake::new();
+    let mut leader = Leader::default();
+    (0..20).for_each(|_| leader.append_next());
+    let mark = fake.run(async {
+        let mut follower = Follower::start(&fake, None, &leader).await;
+        follower.catch_up(&leader, 15).await;
+        assert_eq!(follower.high_watermark(), 15, "as the leader says");
+        let mark = follower.replica.checkpoint().await;
+        assert_eq!((mark.log_end, mark.high_watermark), (Offset(20), Offset(15)));
+        mark
+    });
+    fake.lose_power(|_, _| false);
+    fake.run(async {
+        let follower = Follower::start(&fake, Some(mark), &leader).await;
+        assert_eq!(follower.position, (LeaderEpoch(0), Offset(20)));
+        assert_eq!(follower.high_watermark(), 15, "the high watermark survives");
+        assert_eq!(follower.all_bytes(1).await, bytes_of(&leader));
+        let again = follower.replica.put(BatchSpec::records(1).producer(7, 0, 19)).await.unwrap();
+        assert_eq!((again.base_offset, again.duplicate), (Offset(19), true), "whose retry it is is known");
+    });
+}
+
+#[test]
+fn a_truncation_below_a_checkpoint_holds_whatever_of_it_was_recorded() {
+    // What the checkpoint knows: nothing, the log before the truncation, or after it.
+    for recorded in ["nothing", "before", "after", "long after"] {
+        let fake = Fake::new();
+        let mut leader = Leader::default();
+        (0..12).for_each(|_| leader.append_next());
+        let mut unlike = Leader {
+            batches: leader.batches.clone(),
+            ..Leader { end: 12, sequence: 12, ..Leader::default() }
+        };
+        (0..40).for_each(|nth| unlike.append_two(1_000 + nth));
+        leader.begin_epoch(12);
+        (0..30).for_each(|_| leader.append_next());
+        let mark = fake.run(async {
+            let mut follower = Follower::start(&fake, None, &unlike).await;
+            follower.catch_up(&unlike, 12).await;
+            let before = follower.replica.checkpoint().await;
+            assert_eq!(before.log_end, Offset(92));
+            follower.follow(&leader).await;
+            follower.catch_up(&leader, 12).await;
+            match recorded {
+                "nothing" => None,
+                "before" => Some(before),
+                "after" => Some(follower.replica.checkpoint().await),
+                _ => {
+                    follower.replica.checkpoint().await;
+                    leader.append_next();
+                    follower.catch_up(&leader, 12).await;
+                    Some(follower.replica.checkpoint().await)
+                }
+            }
+        });
+        fake.lose_power(|_, _| false);
+        for life in 0..2 {
+            fake.run(async {
+                let mut follower = Follower::start(&fake, mark, &leader).await;
+                assert_eq!(
+                    follower.position,
+                    (LeaderEpoch(1), Offset(leader.end)),
+                    "{recorded}, life {life}"
+                );
+                follower.fetch(&leader, 3, leader.end).await;
+                if life == 1 {
+                    assert_eq!(follower.all_bytes(2).await, bytes_of(&leader), "{recorded}");
+                    let last = BatchSpec::records(1).producer(7, 0, leader.sequence - 1);
+                    assert!(follower.replica.put(last).await.unwrap().duplicate, "{recorded}");
+                }
+            });
+        }
+    }
+}
+
+#[test]
+fn what_a_checkpoint_copied_before_a_truncation_counts_for_nothing() {
+    let fake = Fake::new();
+    let mut leader = Leader::default();
+    (0..12).for_each(|_| leader.append_next());
+    let mut unlike = Leader { batches: leader.batches.clone(), end: 12, sequence: 12, ..Leader::default() };
+    (0..40).for_each(|nth| unlike.append_two(1_000 + nth));
+    leader.begin_epoch(12);
+    (0..30).for_each(|_| leader.append_next());
+    let mark = fake.run(async {
+        let mut follower = Follower::start(&fake, None, &unlike).await;
+        follower.catch_up(&unlike, 12).await;
+        fake.world().latency = 50_000_000;
+        let replica = &follower.replica;
+        let asked = {
+            let (partition, deadline) =
+                (replica.partition.clone(), Deadline::after(&fake, Duration::from_secs(60)));
+            let (done, ended) = io_backend::channel::<_, ()>(&fake, "test", 1).0.reply("checkpoint");
+            fake.spawn("asks", async move { done.answer(partition.checkpoint(deadline).await) });
+            ended
+        };
+        // It has begun, and is not done.
+        fake.sleep(Duration::from_millis(20)).await;
+        follower.follow(&leader).await;
+        for _ in 0..20 {
+            follower.fetch(&leader, 30, 12).await;
+        }
+        let mark = asked.wait(Deadline::after(&fake, Duration::from_secs(60))).await.expect("answered");
+        let mark = mark.expect("the next one is told");
+        assert_eq!(mark.log_end, Offset(42), "of what came after the truncation");
+        mark
+    });
+    fake.lose_power(|_, _| false);
+    fake.run(async {
+        let follower = Follower::start(&fake, Some(mark), &leader).await;
+        assert_eq!(follower.all_bytes(2).await, bytes_of(&leader));
+    });
+}
+
+#[test]
+fn what_was_committed_is_not_truncated_whatever_a_leader_says() {
+    let fake = Fake::new();
+    let mut leader = Leader::default();
+    (0..12).for_each(|_| leader.append_next());
+    fake.run(async {
+        let mut follower = Follower::start(&fake, None, &leader).await;
+        follower.catch_up(&leader, 12).await;
+        leader.begin_epoch(6);
+        follower.follow(&leader).await;
+        let answer = Fetched::Diverging { epoch: LeaderEpoch(0), end: Offset(6) };
+        let (partition, soon) = (&follower.replica.partition, follower.replica.soon());
+        let told = partition.fetched(LeaderEpoch(1), follower.position, answer, soon).await.unwrap();
+        assert!(
+            matches!(told, Err(FollowError::Committed { to: Offset(6), committed: Offset(12), .. })),
+            "{told:?}"
+        );
+    });
+}
+
+/// Leaders come and go, checkpoints are recorded or not, files fail, and the power goes: what was committed is there, and in
+/// the end all that the last leader has, and nothing else.
+#[test]
+fn no_crash_brings_back_what_was_truncated_or_loses_what_was_committed() {
+    for seed in 0..40 {
+        let fake = Fake::seeded(seed);
+        let mut random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) + 1;
+        let mut draw = move |below: u64| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random % below
+        };
+        let mut leader = Leader::default();
+        let (mut mark, mut committed, mut stamp) = (None, 0, 1_000_000);
+        for _ in 0..6 {
+            let steps = draw(60) + 1;
+            mark = fake.run(async {
+                let mut follower = Follower::start(&fake, mark, &leader).await;
+                assert!(
+                    follower.position.1.0 >= committed,
+                    "seed {seed}: {:?} of {committed}",
+                    follower.position
+                );
+                let (mut mark, mut failed) = (mark, false);
+                for _ in 0..steps {
+                    match draw(14) {
+                        0 => mark = Some(follower.replica.checkpoint().await),
+                        1 => drop(follower.replica.checkpoint().await),
+                        2 => {
+                            fake.world().syncs.push_back(Some(std::io::ErrorKind::Other));
+                            let _ = follower.replica.partition.checkpoint(follower.replica.soon()).await;
+                            fake.world().syncs.clear();
+                        }
+                        3 => {
+                            let behind = leader.end - committed;
+                            leader.begin_epoch(committed + draw(behind as u64 + 1) as i64);
+                            follower.follow(&leader).await;
+                        }
+                        // More than a few in a row, and the process would end.
+                        4 if !failed => {
+                            failed = true;
+                            fake.world().durable_writes.push_back(Some(std::io::ErrorKind::Other));
+                            follower.fetch(&leader, 2, committed).await;
+                            fake.sleep(Duration::from_millis(1)).await;
+                            fake.world().durable_writes.clear();
+                        }
+                        5..8 => {
+                            stamp += 1;
+                            match draw(2) {
+                                0 => leader.append_next(),
+                                _ => leader.append_two(stamp),
+                            }
+                        }
+                        8 => {
+                            // Whatever of it the follower's disk has by then is committed.
+                            follower.catch_up(&leader, committed).await;
+                            let boundary = leader.batches.iter().map(|(_, base, bytes)| end_of(*base, bytes));
+                            let upto = committed + draw((leader.end - committed) as u64 + 1) as i64;
+                            let upto = boundary.filter(|end| *end <= upto).max().unwrap_or(0);
+                            follower.fetch(&leader, 1, upto).await;
+                            fake.sleep(Duration::from_millis(1)).await;
+                            committed = committed.max(follower.high_watermark());
+                        }
+                        _ => follower.fetch(&leader, 1 + draw(4) as usize, committed).await,
+                    }
+                }
+                fake.world().held = true;
+                follower.fetch(&leader, 2, committed).await;
+                fake.sleep(Duration::from_millis(1)).await;
+                fake.world().held = false;
+                mark
+            });
+            fake.lose_power(|_, _| draw(2) == 0);
+        }
+        fake.run(async {
+            let mut follower = Follower::start(&fake, mark, &leader).await;
+            follower.catch_up(&leader, leader.end).await;
+            assert_eq!(follower.all_bytes(leader.epoch + 1).await, bytes_of(&leader), "seed {seed}");
+            if leader.sequence > 0 {
+                let last = BatchSpec::records(1).producer(7, 0, leader.sequence - 1);
+                assert!(follower.replica.put(last).await.unwrap().duplicate, "seed {seed}");
+            }
+        });
+    }
+}
