@@ -7,49 +7,27 @@ use kafka_protocol::messages::{AlterConfigsRequest, AlterConfigsResponse, ApiKey
 use super::authorization::{Needs, Operation};
 use super::config_changes::{Asked, Verb, Wanted, change};
 use super::declaration::{Answer, Api, Call, Declaration, Versions};
-#[cfg(test)]
-use super::test_requests;
 use crate::context::Context;
 use crate::wire::shape::{Bounds, I8, Kind, Shape, always, plain};
 use crate::wire::text;
-#[cfg(test)]
-use bytes::BytesMut;
 
 /// AlterConfigs, key 33 (KIP-133). IncrementalAlterConfigs took its place (KIP-339); old tools still ask in
 /// this way.
-pub struct AlterConfigs;
-
-impl Api for AlterConfigs {
+impl Api for AlterConfigsRequest {
     const DECLARATION: Declaration = Declaration {
         key: ApiKey::AlterConfigs,
         versions: Versions::of(0, 2),
         bounds: Bounds::of_topics(&REQUEST),
         needs: Needs::OnResources(Operation::AlterConfigs),
     };
-    type Request = AlterConfigsRequest;
     type Response = AlterConfigsResponse;
 
-    async fn handle<B: Backend>(call: Call<B>, request: AlterConfigsRequest) -> Answer<AlterConfigsResponse> {
-        handle(&call.context, request).await.into()
+    async fn answer<B: Backend>(self, call: Call<B>) -> Answer<AlterConfigsResponse> {
+        handle(&call.context, self).await.into()
     }
 
     fn errors(response: &AlterConfigsResponse, each: &mut dyn FnMut(i16)) {
         response.responses.iter().for_each(|resource| each(resource.error_code));
-    }
-
-    #[cfg(test)]
-    fn filled(version: i16) -> BytesMut {
-        use kafka_protocol::messages::alter_configs_request::{AlterConfigsResource, AlterableConfig};
-
-        test_requests::bytes(version, |_| {
-            let config = AlterableConfig::default()
-                .with_name(test_requests::text())
-                .with_value(Some(test_requests::text()));
-            let resource = AlterConfigsResource::default()
-                .with_resource_name(test_requests::text())
-                .with_configs(vec![config.clone(), config.with_value(None)]);
-            AlterConfigsRequest::default().with_resources(vec![resource.clone(), resource])
-        })
     }
 }
 

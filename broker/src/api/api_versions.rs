@@ -12,7 +12,7 @@ use kafka_protocol::messages::{
 };
 
 use super::authorization::Needs;
-use super::declaration::{Ask, Asked, Call, Declaration, Row, Versions};
+use super::declaration::{Asked, Call, Declaration, Row, Versions};
 use crate::session::ClientSoftware;
 use crate::wire::shape::{Bounds, Kind, Shape, plain, since};
 use crate::wire::{RequestHead, Response, StrBytes, WireError};
@@ -24,16 +24,6 @@ pub const DECLARATION: Declaration = Declaration {
     bounds: Bounds::of_resources(&REQUEST),
     needs: Needs::Nothing,
 };
-
-/// The row of the table of APIs. `ask` hands the table to [`ask`].
-pub const fn row<B: Backend>(ask: Ask<B>) -> Row<B> {
-    Row {
-        declaration: DECLARATION,
-        ask,
-        #[cfg(test)]
-        filled: |version| super::test_requests::bytes(version, filled),
-    }
-}
 
 static REQUEST: Shape = plain(&[since(SOFTWARE_SINCE, Kind::Text), since(SOFTWARE_SINCE, Kind::Text)]);
 
@@ -133,17 +123,6 @@ pub fn unserved<B: Backend>(head: RequestHead, served: &[Row<B>]) -> Result<Resp
         ApiKey::OffsetFetch => Response::to(head, OffsetFetchResponse::default().with_error_code(code)),
         _ => return Err(not_served()),
     })
-}
-
-#[cfg(test)]
-fn filled(version: i16) -> ApiVersionsRequest {
-    let text = super::test_requests::text();
-    match version >= SOFTWARE_SINCE {
-        true => ApiVersionsRequest::default()
-            .with_client_software_name(text.clone())
-            .with_client_software_version(text),
-        false => ApiVersionsRequest::default(),
-    }
 }
 
 #[cfg(test)]

@@ -16,8 +16,6 @@ use super::create_topics::{
     Creating, PARTITIONS_PER_REQUEST_MAX, Refusal, duplicates, no_room_on_this_node, spread, within_room,
 };
 use super::declaration::{Answer, Api, Call, Declaration, Versions};
-#[cfg(test)]
-use super::test_requests;
 use crate::context::Context;
 use crate::error_codes;
 use crate::ids::BrokerId;
@@ -27,46 +25,23 @@ use crate::metadata::{MetadataCommand, MetadataImage, NewPartitions, Outcome, To
 use crate::routing::until_led;
 use crate::wire::shape::{Bounds, I8, I32, I32S, Kind, Shape, always, plain};
 use crate::wire::text;
-#[cfg(test)]
-use bytes::BytesMut;
 
 /// CreatePartitions, key 37 (KIP-195).
-pub struct CreatePartitions;
-
-impl Api for CreatePartitions {
+impl Api for CreatePartitionsRequest {
     const DECLARATION: Declaration = Declaration {
         key: ApiKey::CreatePartitions,
         versions: Versions::of(0, 3),
         bounds: Bounds::of_topics(&REQUEST),
         needs: Needs::OnTopics(Operation::Alter),
     };
-    type Request = CreatePartitionsRequest;
     type Response = CreatePartitionsResponse;
 
-    async fn handle<B: Backend>(
-        call: Call<B>,
-        request: CreatePartitionsRequest,
-    ) -> Answer<CreatePartitionsResponse> {
-        handle(&call.context, request).await.into()
+    async fn answer<B: Backend>(self, call: Call<B>) -> Answer<CreatePartitionsResponse> {
+        handle(&call.context, self).await.into()
     }
 
     fn errors(response: &CreatePartitionsResponse, each: &mut dyn FnMut(i16)) {
         response.results.iter().for_each(|topic| each(topic.error_code));
-    }
-
-    #[cfg(test)]
-    fn filled(version: i16) -> BytesMut {
-        use kafka_protocol::messages::BrokerId;
-        use kafka_protocol::messages::create_partitions_request::CreatePartitionsAssignment;
-
-        test_requests::bytes(version, |_| {
-            let assignment =
-                CreatePartitionsAssignment::default().with_broker_ids(vec![BrokerId(1), BrokerId(2)]);
-            let topic = CreatePartitionsTopic::default()
-                .with_name(test_requests::topic_name())
-                .with_assignments(Some(vec![assignment.clone(), assignment]));
-            CreatePartitionsRequest::default().with_topics(vec![topic.clone(), topic.with_assignments(None)])
-        })
     }
 }
 

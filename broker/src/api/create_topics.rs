@@ -21,8 +21,6 @@ use uuid::Uuid;
 use super::authorization::{Needs, Operation};
 use super::config_entries::Known;
 use super::declaration::{Answer, Api, Call, Declaration, Versions};
-#[cfg(test)]
-use super::test_requests;
 use crate::config::Config;
 use crate::context::Context;
 use crate::error_codes;
@@ -32,8 +30,6 @@ use crate::metadata::{MetadataCommand, MetadataImage, NewTopic, Outcome, TopicEr
 use crate::routing::until_led;
 use crate::wire::shape::{Bounds, I8, I16, I32, I32S, Kind, Shape, always, plain};
 use crate::wire::text;
-#[cfg(test)]
-use bytes::BytesMut;
 
 /// Partitions of all topics in one request.
 pub const PARTITIONS_PER_REQUEST_MAX: usize = limits::TOPIC_PARTITIONS_MAX;
@@ -42,46 +38,21 @@ pub const PARTITIONS_PER_REQUEST_MAX: usize = limits::TOPIC_PARTITIONS_MAX;
 pub type Refusal = (ResponseError, String);
 
 /// CreateTopics, key 19 (KIP-4; defaults where the client does not say: KIP-464).
-pub struct CreateTopics;
-
-impl Api for CreateTopics {
+impl Api for CreateTopicsRequest {
     const DECLARATION: Declaration = Declaration {
         key: ApiKey::CreateTopics,
         versions: Versions::of(2, 7),
         bounds: Bounds::of_topics(&REQUEST),
         needs: Needs::OnTopics(Operation::Create),
     };
-    type Request = CreateTopicsRequest;
     type Response = CreateTopicsResponse;
 
-    async fn handle<B: Backend>(call: Call<B>, request: CreateTopicsRequest) -> Answer<CreateTopicsResponse> {
-        handle(&call.context, call.head.version, request).await.into()
+    async fn answer<B: Backend>(self, call: Call<B>) -> Answer<CreateTopicsResponse> {
+        handle(&call.context, call.head.version, self).await.into()
     }
 
     fn errors(response: &CreateTopicsResponse, each: &mut dyn FnMut(i16)) {
         response.topics.iter().for_each(|topic| each(topic.error_code));
-    }
-
-    #[cfg(test)]
-    fn filled(version: i16) -> BytesMut {
-        use kafka_protocol::messages::create_topics_request::{
-            CreatableReplicaAssignment, CreatableTopicConfig,
-        };
-
-        test_requests::bytes(version, |_| {
-            let assignment = CreatableReplicaAssignment::default().with_broker_ids(vec![
-                kafka_protocol::messages::BrokerId(1),
-                kafka_protocol::messages::BrokerId(2),
-            ]);
-            let config = CreatableTopicConfig::default()
-                .with_name(test_requests::text())
-                .with_value(Some(test_requests::text()));
-            let topic = CreatableTopic::default()
-                .with_name(test_requests::topic_name())
-                .with_assignments(vec![assignment.clone(), assignment])
-                .with_configs(vec![config.clone(), config.with_value(None)]);
-            CreateTopicsRequest::default().with_topics(vec![topic.clone(), topic])
-        })
     }
 }
 

@@ -86,27 +86,18 @@ impl<M> From<M> for Answer<M> {
     }
 }
 
-/// An API whose requests are answered by one message.
-pub trait Api: 'static {
-    /// Its row in the table.
+/// An API whose requests are answered by one message; its request implements it.
+pub trait Api: Decodable + Send + 'static {
+    /// What is known of it before it is asked.
     const DECLARATION: Declaration;
-    /// What is asked.
-    type Request: Decodable + Send + 'static;
     /// What is answered.
     type Response: Message + Send + 'static;
 
     /// Answers the request; errors are codes in the answer, never an end of the connection.
-    fn handle<B: Backend>(
-        call: Call<B>,
-        request: Self::Request,
-    ) -> impl Future<Output = Answer<Self::Response>> + Send;
+    fn answer<B: Backend>(self, call: Call<B>) -> impl Future<Output = Answer<Self::Response>> + Send;
 
     /// Each error code that a response carries, 0 for none.
     fn errors(response: &Self::Response, each: &mut dyn FnMut(i16));
-
-    /// For tests: a request of this version with two of everything, in bytes.
-    #[cfg(test)]
-    fn filled(version: i16) -> bytes::BytesMut;
 }
 
 /// A request that has been decoded; nothing has been done about it.
@@ -147,20 +138,12 @@ pub struct Row<B: Backend> {
     pub declaration: Declaration,
     /// Decodes a request of it.
     pub ask: Ask<B>,
-    /// For tests: a request of a version with two of everything, in bytes.
-    #[cfg(test)]
-    pub filled: fn(i16) -> bytes::BytesMut,
 }
 
 impl<B: Backend> Row<B> {
     /// The row of an API.
     pub const fn of<A: Api>() -> Row<B> {
-        Row {
-            declaration: A::DECLARATION,
-            ask: ask::<A, B>,
-            #[cfg(test)]
-            filled: A::filled,
-        }
+        Row { declaration: A::DECLARATION, ask: ask::<A, B> }
     }
 }
 
@@ -176,10 +159,10 @@ impl Declaration {
 }
 
 fn ask<A: Api, B: Backend>(call: Call<B>, body: Bytes) -> Result<Asked, WireError> {
-    let request = A::DECLARATION.decode(call.head.version, body)?;
+    let request: A = A::DECLARATION.decode(call.head.version, body)?;
     Ok(Asked::Later(Box::pin(async move {
         let (head, context) = (call.head, call.context.clone());
-        let Answer { message, throttle } = A::handle(call, request).await;
+        let Answer { message, throttle } = request.answer(call).await;
         A::errors(&message, &mut |code| context.requests.count_error(head.key, code));
         Answer { message: Response::to(head, message), throttle }
     })))

@@ -13,8 +13,6 @@ use kafka_protocol::messages::{ApiKey, DeleteRecordsRequest};
 
 use super::authorization::{Needs, Operation};
 use super::declaration::{Answer, Api, Call, Declaration, Versions};
-#[cfg(test)]
-use super::test_requests;
 use crate::context::Context;
 use crate::error_codes;
 use crate::ids::Offset;
@@ -23,44 +21,23 @@ use crate::metadata::TopicImage;
 use crate::metadata::configs::TopicSettings;
 use crate::routing::{RoutingView, TopicKey};
 use crate::wire::shape::{Bounds, I32, I64, Kind, Shape, always, plain};
-#[cfg(test)]
-use bytes::BytesMut;
 
 /// DeleteRecords, key 21 (KIP-107).
-pub struct DeleteRecords;
-
-impl Api for DeleteRecords {
+impl Api for DeleteRecordsRequest {
     const DECLARATION: Declaration = Declaration {
         key: ApiKey::DeleteRecords,
         versions: Versions::of(0, 2),
         bounds: Bounds::of_partitions(&REQUEST),
         needs: Needs::OnTopics(Operation::Delete),
     };
-    type Request = DeleteRecordsRequest;
     type Response = DeleteRecordsResponse;
 
-    async fn handle<B: Backend>(
-        call: Call<B>,
-        request: DeleteRecordsRequest,
-    ) -> Answer<DeleteRecordsResponse> {
-        handle(&call.context, request).await.into()
+    async fn answer<B: Backend>(self, call: Call<B>) -> Answer<DeleteRecordsResponse> {
+        handle(&call.context, self).await.into()
     }
 
     fn errors(response: &DeleteRecordsResponse, each: &mut dyn FnMut(i16)) {
         response.topics.iter().flat_map(|topic| &topic.partitions).for_each(|one| each(one.error_code));
-    }
-
-    #[cfg(test)]
-    fn filled(version: i16) -> BytesMut {
-        use kafka_protocol::messages::delete_records_request::DeleteRecordsTopic;
-
-        test_requests::bytes(version, |_| {
-            let partition = DeleteRecordsPartition::default().with_partition_index(1).with_offset(9);
-            let topic = DeleteRecordsTopic::default()
-                .with_name(test_requests::topic_name())
-                .with_partitions(vec![partition.clone(), partition]);
-            DeleteRecordsRequest::default().with_topics(vec![topic.clone(), topic])
-        })
     }
 }
 

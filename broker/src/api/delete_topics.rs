@@ -9,8 +9,6 @@ use kafka_protocol::messages::{ApiKey, DeleteTopicsRequest, TopicName};
 
 use super::authorization::{Needs, Operation};
 use super::declaration::{Answer, Api, Call, Declaration, Versions};
-#[cfg(test)]
-use super::test_requests;
 use crate::context::Context;
 use crate::error_codes;
 use crate::ids::TopicId;
@@ -19,8 +17,6 @@ use crate::metadata::{MetadataCommand, Outcome};
 use crate::routing::{RoutingView, TopicKey};
 use crate::wire::shape::{Bounds, I32, Kind, Shape, TEXTS, UUID, always, plain, since, until};
 use crate::wire::text;
-#[cfg(test)]
-use bytes::BytesMut;
 
 /// One topic of the request: as it was named, and what it is.
 struct Wanted {
@@ -30,38 +26,21 @@ struct Wanted {
 }
 
 /// DeleteTopics, key 20 (KIP-4; by id: KIP-516).
-pub struct DeleteTopics;
-
-impl Api for DeleteTopics {
+impl Api for DeleteTopicsRequest {
     const DECLARATION: Declaration = Declaration {
         key: ApiKey::DeleteTopics,
         versions: Versions::of(1, 6),
         bounds: Bounds::of_topics(&REQUEST),
         needs: Needs::OnTopics(Operation::Delete),
     };
-    type Request = DeleteTopicsRequest;
     type Response = DeleteTopicsResponse;
 
-    async fn handle<B: Backend>(call: Call<B>, request: DeleteTopicsRequest) -> Answer<DeleteTopicsResponse> {
-        handle(&call.context, call.head.version, request).await.into()
+    async fn answer<B: Backend>(self, call: Call<B>) -> Answer<DeleteTopicsResponse> {
+        handle(&call.context, call.head.version, self).await.into()
     }
 
     fn errors(response: &DeleteTopicsResponse, each: &mut dyn FnMut(i16)) {
         response.responses.iter().for_each(|topic| each(topic.error_code));
-    }
-
-    #[cfg(test)]
-    fn filled(version: i16) -> BytesMut {
-        use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
-
-        test_requests::bytes(version, |version| {
-            if version < 6 {
-                let names = vec![test_requests::topic_name(), test_requests::topic_name()];
-                return DeleteTopicsRequest::default().with_topic_names(names);
-            }
-            let topic = DeleteTopicState::default().with_name(Some(test_requests::topic_name()));
-            DeleteTopicsRequest::default().with_topics(vec![topic.clone(), topic.with_name(None)])
-        })
     }
 }
 

@@ -7,44 +7,29 @@ use kafka_protocol::messages::{ApiKey, BrokerId, DescribeClusterRequest};
 
 use super::authorization::{CLUSTER_OPERATIONS, Needs, OPERATIONS_OMITTED, Operation};
 use super::declaration::{Answer, Api, Call, Declaration, Versions};
-#[cfg(test)]
-use super::test_requests;
 use crate::context::Context;
 use crate::wire::shape::{Bounds, I8, Shape, always, plain, since};
 use crate::wire::text;
-#[cfg(test)]
-use bytes::BytesMut;
 
 /// KIP-919's endpoint types.
 const BROKERS: i8 = 1;
 
 /// DescribeCluster, key 60 (KIP-700).
-pub struct DescribeCluster;
-
-impl Api for DescribeCluster {
+impl Api for DescribeClusterRequest {
     const DECLARATION: Declaration = Declaration {
         key: ApiKey::DescribeCluster,
         versions: Versions::of(0, 2),
         bounds: Bounds::of_resources(&REQUEST),
         needs: Needs::OnCluster(Operation::Describe),
     };
-    type Request = DescribeClusterRequest;
     type Response = DescribeClusterResponse;
 
-    async fn handle<B: Backend>(
-        call: Call<B>,
-        request: DescribeClusterRequest,
-    ) -> Answer<DescribeClusterResponse> {
-        handle(&call.context, call.head.version, &request).into()
+    async fn answer<B: Backend>(self, call: Call<B>) -> Answer<DescribeClusterResponse> {
+        handle(&call.context, call.head.version, &self).into()
     }
 
     fn errors(response: &DescribeClusterResponse, each: &mut dyn FnMut(i16)) {
         each(response.error_code);
-    }
-
-    #[cfg(test)]
-    fn filled(version: i16) -> BytesMut {
-        test_requests::bytes(version, |_| DescribeClusterRequest::default())
     }
 }
 

@@ -14,49 +14,28 @@ use super::authorization::{Needs, Operation};
 use super::config_changes::{Refusal, ResourceType, no_such_resource};
 use super::config_entries::{Entry, Known};
 use super::declaration::{Answer, Api, Call, Declaration, Versions};
-#[cfg(test)]
-use super::test_requests;
 use crate::context::Context;
 use crate::error_codes;
 use crate::metadata::apply::check_name;
 use crate::wire::shape::{Bounds, I8, Kind, Shape, TEXTS, always, plain, since};
 use crate::wire::text;
-#[cfg(test)]
-use bytes::BytesMut;
 
 /// DescribeConfigs, key 32 (KIP-133; synonyms: KIP-226; documentation: KIP-569).
-pub struct DescribeConfigs;
-
-impl Api for DescribeConfigs {
+impl Api for DescribeConfigsRequest {
     const DECLARATION: Declaration = Declaration {
         key: ApiKey::DescribeConfigs,
         versions: Versions::of(1, 4),
         bounds: Bounds::of_resources(&REQUEST),
         needs: Needs::OnResources(Operation::DescribeConfigs),
     };
-    type Request = DescribeConfigsRequest;
     type Response = DescribeConfigsResponse;
 
-    async fn handle<B: Backend>(
-        call: Call<B>,
-        request: DescribeConfigsRequest,
-    ) -> Answer<DescribeConfigsResponse> {
-        handle(&call.context, request).into()
+    async fn answer<B: Backend>(self, call: Call<B>) -> Answer<DescribeConfigsResponse> {
+        handle(&call.context, self).into()
     }
 
     fn errors(response: &DescribeConfigsResponse, each: &mut dyn FnMut(i16)) {
         response.results.iter().for_each(|result| each(result.error_code));
-    }
-
-    #[cfg(test)]
-    fn filled(version: i16) -> BytesMut {
-        test_requests::bytes(version, |_| {
-            let resource = DescribeConfigsResource::default()
-                .with_resource_name(test_requests::text())
-                .with_configuration_keys(Some(vec![test_requests::text(), test_requests::text()]));
-            DescribeConfigsRequest::default()
-                .with_resources(vec![resource.clone(), resource.with_configuration_keys(None)])
-        })
     }
 }
 

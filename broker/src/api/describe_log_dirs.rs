@@ -12,8 +12,6 @@ use kafka_protocol::messages::{ApiKey, DescribeLogDirsRequest, TopicName};
 
 use super::authorization::{Needs, Operation};
 use super::declaration::{Answer, Api, Call, Declaration, Versions};
-#[cfg(test)]
-use super::test_requests;
 
 use crate::context::Context;
 use crate::ids::PartitionId;
@@ -22,44 +20,24 @@ use crate::partition::PartitionHandle;
 use crate::routing::{RoutingView, TopicKey};
 use crate::wire::shape::{Bounds, I32S, Kind, Shape, always, plain};
 use crate::wire::text;
-#[cfg(test)]
-use bytes::BytesMut;
 
 /// DescribeLogDirs, key 35 (KIP-113; the volume: KIP-827).
-pub struct DescribeLogDirs;
-
-impl Api for DescribeLogDirs {
+impl Api for DescribeLogDirsRequest {
     const DECLARATION: Declaration = Declaration {
         key: ApiKey::DescribeLogDirs,
         versions: Versions::of(1, 4),
         bounds: Bounds::of_partitions(&REQUEST),
         needs: Needs::OnCluster(Operation::Describe),
     };
-    type Request = DescribeLogDirsRequest;
     type Response = DescribeLogDirsResponse;
 
-    async fn handle<B: Backend>(
-        call: Call<B>,
-        request: DescribeLogDirsRequest,
-    ) -> Answer<DescribeLogDirsResponse> {
-        handle(&call.context, call.head.version, request).await.into()
+    async fn answer<B: Backend>(self, call: Call<B>) -> Answer<DescribeLogDirsResponse> {
+        handle(&call.context, call.head.version, self).await.into()
     }
 
     fn errors(response: &DescribeLogDirsResponse, each: &mut dyn FnMut(i16)) {
         each(response.error_code);
         response.results.iter().for_each(|result| each(result.error_code));
-    }
-
-    #[cfg(test)]
-    fn filled(version: i16) -> BytesMut {
-        use kafka_protocol::messages::describe_log_dirs_request::DescribableLogDirTopic;
-
-        test_requests::bytes(version, |_| {
-            let topic = DescribableLogDirTopic::default()
-                .with_topic(test_requests::topic_name())
-                .with_partitions(vec![1, 2]);
-            DescribeLogDirsRequest::default().with_topics(Some(vec![topic.clone(), topic]))
-        })
     }
 }
 

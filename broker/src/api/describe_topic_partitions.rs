@@ -3,8 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-#[cfg(test)]
-use bytes::BytesMut;
 use io_backend::Backend;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_topic_partitions_request::TopicRequest;
@@ -17,8 +15,6 @@ use kafka_protocol::messages::{
 
 use super::authorization::{Needs, Operation, TOPIC_OPERATIONS};
 use super::declaration::{Answer, Api, Call, Declaration, Versions};
-#[cfg(test)]
-use super::test_requests;
 use crate::error_codes;
 use crate::ids;
 use crate::metadata::{MetadataImage, PartitionImage, TopicImage, apply};
@@ -29,23 +25,17 @@ use crate::wire::text;
 const PAGE_PARTITIONS_MAX: usize = 2_000;
 
 /// DescribeTopicPartitions, key 75 (KIP-966).
-pub struct DescribeTopicPartitions;
-
-impl Api for DescribeTopicPartitions {
+impl Api for DescribeTopicPartitionsRequest {
     const DECLARATION: Declaration = Declaration {
         key: ApiKey::DescribeTopicPartitions,
         versions: Versions::of(0, 0),
         bounds: Bounds::of_topics(&REQUEST),
         needs: Needs::OnTopics(Operation::Describe),
     };
-    type Request = DescribeTopicPartitionsRequest;
     type Response = DescribeTopicPartitionsResponse;
 
-    async fn handle<B: Backend>(
-        call: Call<B>,
-        request: DescribeTopicPartitionsRequest,
-    ) -> Answer<DescribeTopicPartitionsResponse> {
-        page(&call.context.metadata.image(), request).into()
+    async fn answer<B: Backend>(self, call: Call<B>) -> Answer<DescribeTopicPartitionsResponse> {
+        page(&call.context.metadata.image(), self).into()
     }
 
     fn errors(response: &DescribeTopicPartitionsResponse, each: &mut dyn FnMut(i16)) {
@@ -53,18 +43,6 @@ impl Api for DescribeTopicPartitions {
             each(topic.error_code);
             topic.partitions.iter().for_each(|one| each(one.error_code));
         }
-    }
-
-    #[cfg(test)]
-    fn filled(version: i16) -> BytesMut {
-        use kafka_protocol::messages::describe_topic_partitions_request::Cursor;
-
-        test_requests::bytes(version, |_| {
-            let topic = TopicRequest::default().with_name(test_requests::topic_name());
-            DescribeTopicPartitionsRequest::default()
-                .with_topics(vec![topic.clone(), topic])
-                .with_cursor(Some(Cursor::default().with_topic_name(test_requests::topic_name())))
-        })
     }
 }
 

@@ -22,7 +22,7 @@ use kafka_protocol::messages::{ApiKey, BrokerId, TopicName};
 use uuid::Uuid;
 
 use super::authorization::{Needs, Operation};
-use super::declaration::{Asked, Call, Declaration, Row, Versions};
+use super::declaration::{Asked, Call, Declaration, Versions};
 use crate::budget::{Held, RequestClass, Share};
 use crate::context::Context;
 use crate::error_codes;
@@ -54,16 +54,6 @@ pub const DECLARATION: Declaration = Declaration {
     bounds: Bounds::of_partitions(&REQUEST),
     needs: Needs::OnTopics(Operation::Read),
 };
-
-/// The row of the table of APIs.
-pub const fn row<B: Backend>() -> Row<B> {
-    Row {
-        declaration: DECLARATION,
-        ask,
-        #[cfg(test)]
-        filled: |version| super::test_requests::bytes(version, filled),
-    }
-}
 
 static REQUEST: Shape = Shape {
     fields: &[
@@ -559,44 +549,6 @@ fn partition_data<B: Backend>(
             .with_leader_epoch(leader.epoch.0);
     }
     data
-}
-
-#[cfg(test)]
-fn filled(version: i16) -> FetchRequest {
-    use kafka_protocol::messages::fetch_request::{FetchTopic, ForgottenTopic, ReplicaState};
-
-    use super::test_requests::{id_since, name_before, text};
-
-    let mut partition = FetchPartition::default().with_fetch_offset(9);
-    if version >= 17 {
-        partition.replica_directory_id = Uuid::from_u128(9);
-    }
-    if version >= 18 {
-        partition.high_watermark = 12;
-    }
-    let topic = FetchTopic::default()
-        .with_topic(name_before(TOPIC_IDS_SINCE, version))
-        .with_topic_id(id_since(TOPIC_IDS_SINCE, version))
-        .with_partitions(vec![partition.clone(), partition]);
-    let mut request = FetchRequest::default().with_topics(vec![topic.clone(), topic]);
-    if version >= 7 {
-        let gone = ForgottenTopic::default()
-            .with_topic(name_before(TOPIC_IDS_SINCE, version))
-            .with_topic_id(id_since(TOPIC_IDS_SINCE, version))
-            .with_partitions(vec![1, 2]);
-        request.forgotten_topics_data = vec![gone.clone(), gone];
-    }
-    if version >= 11 {
-        request.rack_id = text();
-    }
-    if version >= 12 {
-        request.cluster_id = Some(text());
-    }
-    if version >= 15 {
-        request.replica_id = BrokerId(-1);
-        request.replica_state = ReplicaState::default().with_replica_id(BrokerId(4)).with_replica_epoch(5);
-    }
-    request
 }
 
 #[cfg(test)]

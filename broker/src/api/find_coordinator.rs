@@ -10,12 +10,8 @@ use kafka_protocol::messages::{ApiKey, BrokerId, FindCoordinatorRequest};
 
 use super::authorization::{Needs, Operation};
 use super::declaration::{Answer, Api, Call, Declaration, Versions};
-#[cfg(test)]
-use super::test_requests;
 use crate::wire::shape::{Bounds, I8, Kind, Shape, TEXTS, plain, since, until};
 use crate::wire::{StrBytes, text};
-#[cfg(test)]
-use bytes::BytesMut;
 
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
@@ -36,37 +32,22 @@ fn verdict(key_type: i8) -> (ResponseError, &'static str) {
 pub const TRANSACTIONS: &str = "transactions are not supported by this broker yet";
 
 /// FindCoordinator, key 10 (several keys at once: KIP-699).
-pub struct FindCoordinator;
-
-impl Api for FindCoordinator {
+impl Api for FindCoordinatorRequest {
     const DECLARATION: Declaration = Declaration {
         key: ApiKey::FindCoordinator,
         versions: Versions::of(0, 6),
         bounds: Bounds::of_topics(&REQUEST),
         needs: Needs::OnGroups(Operation::Describe),
     };
-    type Request = FindCoordinatorRequest;
     type Response = FindCoordinatorResponse;
 
-    async fn handle<B: Backend>(
-        call: Call<B>,
-        request: FindCoordinatorRequest,
-    ) -> Answer<FindCoordinatorResponse> {
-        handle(call.head.version, request).into()
+    async fn answer<B: Backend>(self, call: Call<B>) -> Answer<FindCoordinatorResponse> {
+        handle(call.head.version, self).into()
     }
 
     fn errors(response: &FindCoordinatorResponse, each: &mut dyn FnMut(i16)) {
         each(response.error_code);
         response.coordinators.iter().for_each(|one| each(one.error_code));
-    }
-
-    #[cfg(test)]
-    fn filled(version: i16) -> BytesMut {
-        test_requests::bytes(version, |version| match version {
-            4.. => FindCoordinatorRequest::default()
-                .with_coordinator_keys(vec![test_requests::text(), test_requests::text()]),
-            _ => FindCoordinatorRequest::default().with_key(test_requests::text()),
-        })
     }
 }
 

@@ -8,53 +8,26 @@ use kafka_protocol::messages::{ApiKey, IncrementalAlterConfigsRequest, Increment
 use super::authorization::{Needs, Operation};
 use super::config_changes::{Asked, Verb, Wanted, change};
 use super::declaration::{Answer, Api, Call, Declaration, Versions};
-#[cfg(test)]
-use super::test_requests;
 use crate::context::Context;
 use crate::wire::shape::{Bounds, I8, Kind, Shape, always, plain};
 use crate::wire::text;
-#[cfg(test)]
-use bytes::BytesMut;
 
 /// IncrementalAlterConfigs, key 44 (KIP-339).
-pub struct IncrementalAlterConfigs;
-
-impl Api for IncrementalAlterConfigs {
+impl Api for IncrementalAlterConfigsRequest {
     const DECLARATION: Declaration = Declaration {
         key: ApiKey::IncrementalAlterConfigs,
         versions: Versions::of(0, 1),
         bounds: Bounds::of_topics(&REQUEST),
         needs: Needs::OnResources(Operation::AlterConfigs),
     };
-    type Request = IncrementalAlterConfigsRequest;
     type Response = IncrementalAlterConfigsResponse;
 
-    async fn handle<B: Backend>(
-        call: Call<B>,
-        request: IncrementalAlterConfigsRequest,
-    ) -> Answer<IncrementalAlterConfigsResponse> {
-        handle(&call.context, request).await.into()
+    async fn answer<B: Backend>(self, call: Call<B>) -> Answer<IncrementalAlterConfigsResponse> {
+        handle(&call.context, self).await.into()
     }
 
     fn errors(response: &IncrementalAlterConfigsResponse, each: &mut dyn FnMut(i16)) {
         response.responses.iter().for_each(|resource| each(resource.error_code));
-    }
-
-    #[cfg(test)]
-    fn filled(version: i16) -> BytesMut {
-        use kafka_protocol::messages::incremental_alter_configs_request::{
-            AlterConfigsResource, AlterableConfig,
-        };
-
-        test_requests::bytes(version, |_| {
-            let config = AlterableConfig::default()
-                .with_name(test_requests::text())
-                .with_value(Some(test_requests::text()));
-            let resource = AlterConfigsResource::default()
-                .with_resource_name(test_requests::text())
-                .with_configs(vec![config.clone(), config.with_value(None)]);
-            IncrementalAlterConfigsRequest::default().with_resources(vec![resource.clone(), resource])
-        })
     }
 }
 

@@ -8,46 +8,26 @@ use tracing::warn;
 use super::authorization::{Needs, Operation};
 use super::declaration::{Answer, Api, Call, Declaration, Versions};
 use super::find_coordinator::TRANSACTIONS;
-#[cfg(test)]
-use super::test_requests;
 use crate::context::Context;
 use crate::error_codes;
 use crate::wire::shape::{Bounds, I16, I32, I64, Kind, Shape, always, plain, since};
-#[cfg(test)]
-use bytes::BytesMut;
 
 /// InitProducerId, key 22 (KIP-98).
-pub struct InitProducerId;
-
-impl Api for InitProducerId {
+impl Api for InitProducerIdRequest {
     const DECLARATION: Declaration = Declaration {
         key: ApiKey::InitProducerId,
         versions: Versions::of(0, 5),
         bounds: Bounds::of_resources(&REQUEST),
         needs: Needs::OnCluster(Operation::IdempotentWrite),
     };
-    type Request = InitProducerIdRequest;
     type Response = InitProducerIdResponse;
 
-    async fn handle<B: Backend>(
-        call: Call<B>,
-        request: InitProducerIdRequest,
-    ) -> Answer<InitProducerIdResponse> {
-        handle(&call.context, request).await.into()
+    async fn answer<B: Backend>(self, call: Call<B>) -> Answer<InitProducerIdResponse> {
+        handle(&call.context, self).await.into()
     }
 
     fn errors(response: &InitProducerIdResponse, each: &mut dyn FnMut(i16)) {
         each(response.error_code);
-    }
-
-    #[cfg(test)]
-    fn filled(version: i16) -> BytesMut {
-        use kafka_protocol::messages::TransactionalId;
-
-        test_requests::bytes(version, |_| {
-            InitProducerIdRequest::default()
-                .with_transactional_id(Some(TransactionalId(test_requests::text())))
-        })
     }
 }
 

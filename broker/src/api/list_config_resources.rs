@@ -8,44 +8,26 @@ use kafka_protocol::messages::{ApiKey, ListConfigResourcesRequest, ListConfigRes
 use super::authorization::{Needs, Operation};
 use super::config_changes::ResourceType;
 use super::declaration::{Answer, Api, Call, Declaration, Versions};
-#[cfg(test)]
-use super::test_requests;
 use crate::context::Context;
 use crate::wire::shape::{Bounds, I8, Kind, Shape, plain, since};
 use crate::wire::text;
-#[cfg(test)]
-use bytes::BytesMut;
 
 /// ListConfigResources, key 74 (KIP-1142).
-pub struct ListConfigResources;
-
-impl Api for ListConfigResources {
+impl Api for ListConfigResourcesRequest {
     const DECLARATION: Declaration = Declaration {
         key: ApiKey::ListConfigResources,
         versions: Versions::of(0, 1),
         bounds: Bounds::of_resources(&REQUEST),
         needs: Needs::OnCluster(Operation::DescribeConfigs),
     };
-    type Request = ListConfigResourcesRequest;
     type Response = ListConfigResourcesResponse;
 
-    async fn handle<B: Backend>(
-        call: Call<B>,
-        request: ListConfigResourcesRequest,
-    ) -> Answer<ListConfigResourcesResponse> {
-        handle(&call.context, call.head.version, request).into()
+    async fn answer<B: Backend>(self, call: Call<B>) -> Answer<ListConfigResourcesResponse> {
+        handle(&call.context, call.head.version, self).into()
     }
 
     fn errors(response: &ListConfigResourcesResponse, each: &mut dyn FnMut(i16)) {
         each(response.error_code);
-    }
-
-    #[cfg(test)]
-    fn filled(version: i16) -> BytesMut {
-        test_requests::bytes(version, |version| {
-            let kinds = if version >= 1 { vec![2, 4] } else { Vec::new() };
-            ListConfigResourcesRequest::default().with_resource_types(kinds)
-        })
     }
 }
 

@@ -10,8 +10,6 @@ use kafka_protocol::messages::{ApiKey, ListOffsetsRequest};
 
 use super::authorization::{Needs, Operation};
 use super::declaration::{Answer, Api, Call, Declaration, Versions};
-#[cfg(test)]
-use super::test_requests;
 use crate::context::Context;
 use crate::error_codes;
 use crate::ids::LeaderEpoch;
@@ -20,8 +18,6 @@ use crate::metadata::TopicImage;
 use crate::partition::{OffsetFound, OffsetQuery};
 use crate::routing::{RoutingError, RoutingView, TopicKey, epoch};
 use crate::wire::shape::{Bounds, I8, I32, I64, Kind, Shape, always, plain, since};
-#[cfg(test)]
-use bytes::BytesMut;
 
 /// Timestamps with a meaning of their own.
 const LATEST: i64 = -1;
@@ -40,37 +36,21 @@ const NOTHING: OffsetFound =
     OffsetFound { offset: crate::ids::Offset(-1), timestamp: -1, leader_epoch: LeaderEpoch::NONE };
 
 /// ListOffsets, key 2 (by time: KIP-79; the largest time: KIP-734).
-pub struct ListOffsets;
-
-impl Api for ListOffsets {
+impl Api for ListOffsetsRequest {
     const DECLARATION: Declaration = Declaration {
         key: ApiKey::ListOffsets,
         versions: Versions::of(1, 10),
         bounds: Bounds::of_partitions(&REQUEST),
         needs: Needs::OnTopics(Operation::Describe),
     };
-    type Request = ListOffsetsRequest;
     type Response = ListOffsetsResponse;
 
-    async fn handle<B: Backend>(call: Call<B>, request: ListOffsetsRequest) -> Answer<ListOffsetsResponse> {
-        handle(&call.context, call.head.version, request).await.into()
+    async fn answer<B: Backend>(self, call: Call<B>) -> Answer<ListOffsetsResponse> {
+        handle(&call.context, call.head.version, self).await.into()
     }
 
     fn errors(response: &ListOffsetsResponse, each: &mut dyn FnMut(i16)) {
         response.topics.iter().flat_map(|topic| &topic.partitions).for_each(|one| each(one.error_code));
-    }
-
-    #[cfg(test)]
-    fn filled(version: i16) -> BytesMut {
-        use kafka_protocol::messages::list_offsets_request::ListOffsetsTopic;
-
-        test_requests::bytes(version, |_| {
-            let partition = ListOffsetsPartition::default().with_timestamp(-1);
-            let topic = ListOffsetsTopic::default()
-                .with_name(test_requests::topic_name())
-                .with_partitions(vec![partition.clone(), partition]);
-            ListOffsetsRequest::default().with_topics(vec![topic.clone(), topic])
-        })
     }
 }
 

@@ -17,8 +17,6 @@ use uuid::Uuid;
 use super::authorization::{CLUSTER_OPERATIONS, Needs, OPERATIONS_OMITTED, Operation, TOPIC_OPERATIONS};
 use super::create_topics;
 use super::declaration::{Answer, Api, Call, Declaration, Versions};
-#[cfg(test)]
-use super::test_requests;
 use crate::context::Context;
 use crate::error_codes;
 use crate::ids::TopicId;
@@ -26,27 +24,22 @@ use crate::metadata::{MetadataImage, TopicImage, apply};
 use crate::routing::until_led;
 use crate::wire::shape::{Bounds, I8, Kind, Shape, UUID, always, between, plain, since};
 use crate::wire::text;
-#[cfg(test)]
-use bytes::BytesMut;
 
 /// Topics that are auto-created: a client that waits longer asks again.
 const CREATION_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Metadata: brokers, topics, who leads; creates topics that are asked for where that is allowed.
-pub struct Metadata;
-
-impl Api for Metadata {
+impl Api for MetadataRequest {
     const DECLARATION: Declaration = Declaration {
         key: ApiKey::Metadata,
         versions: Versions::of(0, 13),
         bounds: Bounds::of_partitions(&REQUEST),
         needs: Needs::OnTopics(Operation::Describe),
     };
-    type Request = MetadataRequest;
     type Response = MetadataResponse;
 
-    async fn handle<B: Backend>(call: Call<B>, request: MetadataRequest) -> Answer<MetadataResponse> {
-        handle(&call.context, call.head.version, request).await.into()
+    async fn answer<B: Backend>(self, call: Call<B>) -> Answer<MetadataResponse> {
+        handle(&call.context, call.head.version, self).await.into()
     }
 
     fn errors(response: &MetadataResponse, each: &mut dyn FnMut(i16)) {
@@ -54,16 +47,6 @@ impl Api for Metadata {
             each(topic.error_code);
             topic.partitions.iter().for_each(|one| each(one.error_code));
         }
-    }
-
-    #[cfg(test)]
-    fn filled(version: i16) -> BytesMut {
-        test_requests::bytes(version, |_| {
-            let topic = MetadataRequestTopic::default().with_name(Some(test_requests::topic_name()));
-            MetadataRequest::default()
-                .with_topics(Some(vec![topic.clone(), topic]))
-                .with_allow_auto_topic_creation(true)
-        })
     }
 }
 

@@ -1,18 +1,24 @@
 //! What clients can ask for, a file for each, and the table of all of them.
 //!
 //! The table is what ApiVersions tells, what bytes are decoded by, what is counted by name, and who handles what. An API is
-//! added by a file of its own, which implements [`declaration::Api`], and a row here.
+//! added by a file of its own, in which its request implements [`declaration::Api`], and a row here.
 
 use bytes::Bytes;
 use io_backend::Backend;
-use kafka_protocol::messages::ApiKey;
+use kafka_protocol::messages::{
+    AlterConfigsRequest, ApiKey, CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest,
+    DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest, DescribeLogDirsRequest,
+    DescribeTopicPartitionsRequest, FindCoordinatorRequest, IncrementalAlterConfigsRequest,
+    InitProducerIdRequest, ListConfigResourcesRequest, ListOffsetsRequest, MetadataRequest,
+    OffsetForLeaderEpochRequest,
+};
 
 use crate::wire::WireError;
 
 pub mod authorization;
 pub mod declaration;
 #[cfg(test)]
-pub mod test_requests;
+pub(crate) mod test_requests;
 
 mod config_entries;
 mod config_changes;
@@ -46,25 +52,28 @@ struct Table<B>(std::marker::PhantomData<B>);
 impl<B: Backend> Table<B> {
     /// In order of API key, as clients print it.
     const ROWS: &'static [Row<B>] = &[
-        produce::row(),
-        fetch::row(),
-        Row::of::<list_offsets::ListOffsets>(),
-        Row::of::<metadata::Metadata>(),
-        Row::of::<find_coordinator::FindCoordinator>(),
-        api_versions::row(|call, body| api_versions::ask(call, body, rows())),
-        Row::of::<create_topics::CreateTopics>(),
-        Row::of::<delete_topics::DeleteTopics>(),
-        Row::of::<delete_records::DeleteRecords>(),
-        Row::of::<init_producer_id::InitProducerId>(),
-        Row::of::<offset_for_leader_epoch::OffsetForLeaderEpoch>(),
-        Row::of::<describe_configs::DescribeConfigs>(),
-        Row::of::<alter_configs::AlterConfigs>(),
-        Row::of::<describe_log_dirs::DescribeLogDirs>(),
-        Row::of::<create_partitions::CreatePartitions>(),
-        Row::of::<incremental_alter_configs::IncrementalAlterConfigs>(),
-        Row::of::<describe_cluster::DescribeCluster>(),
-        Row::of::<list_config_resources::ListConfigResources>(),
-        Row::of::<describe_topic_partitions::DescribeTopicPartitions>(),
+        Row { declaration: produce::DECLARATION, ask: produce::ask },
+        Row { declaration: fetch::DECLARATION, ask: fetch::ask },
+        Row::of::<ListOffsetsRequest>(),
+        Row::of::<MetadataRequest>(),
+        Row::of::<FindCoordinatorRequest>(),
+        Row {
+            declaration: api_versions::DECLARATION,
+            ask: |call, body| api_versions::ask(call, body, rows()),
+        },
+        Row::of::<CreateTopicsRequest>(),
+        Row::of::<DeleteTopicsRequest>(),
+        Row::of::<DeleteRecordsRequest>(),
+        Row::of::<InitProducerIdRequest>(),
+        Row::of::<OffsetForLeaderEpochRequest>(),
+        Row::of::<DescribeConfigsRequest>(),
+        Row::of::<AlterConfigsRequest>(),
+        Row::of::<DescribeLogDirsRequest>(),
+        Row::of::<CreatePartitionsRequest>(),
+        Row::of::<IncrementalAlterConfigsRequest>(),
+        Row::of::<DescribeClusterRequest>(),
+        Row::of::<ListConfigResourcesRequest>(),
+        Row::of::<DescribeTopicPartitionsRequest>(),
     ];
 
     /// For each key where its row stands, and one more than any where it has none.

@@ -9,8 +9,6 @@ use kafka_protocol::messages::{ApiKey, OffsetForLeaderEpochRequest};
 
 use super::authorization::{Needs, Operation};
 use super::declaration::{Answer, Api, Call, Declaration, Versions};
-#[cfg(test)]
-use super::test_requests;
 use crate::context::Context;
 use crate::error_codes;
 use crate::ids::{LeaderEpoch, Offset};
@@ -18,44 +16,23 @@ use crate::limits;
 use crate::metadata::TopicImage;
 use crate::routing::{RoutingError, RoutingView, TopicKey, epoch};
 use crate::wire::shape::{Bounds, I32, Kind, Shape, always, plain, since};
-#[cfg(test)]
-use bytes::BytesMut;
 
 /// OffsetForLeaderEpoch, key 23 (KIP-101, KIP-320).
-pub struct OffsetForLeaderEpoch;
-
-impl Api for OffsetForLeaderEpoch {
+impl Api for OffsetForLeaderEpochRequest {
     const DECLARATION: Declaration = Declaration {
         key: ApiKey::OffsetForLeaderEpoch,
         versions: Versions::of(2, 4),
         bounds: Bounds::of_partitions(&REQUEST),
         needs: Needs::OnTopics(Operation::Describe),
     };
-    type Request = OffsetForLeaderEpochRequest;
     type Response = OffsetForLeaderEpochResponse;
 
-    async fn handle<B: Backend>(
-        call: Call<B>,
-        request: OffsetForLeaderEpochRequest,
-    ) -> Answer<OffsetForLeaderEpochResponse> {
-        handle(&call.context, request).await.into()
+    async fn answer<B: Backend>(self, call: Call<B>) -> Answer<OffsetForLeaderEpochResponse> {
+        handle(&call.context, self).await.into()
     }
 
     fn errors(response: &OffsetForLeaderEpochResponse, each: &mut dyn FnMut(i16)) {
         response.topics.iter().flat_map(|topic| &topic.partitions).for_each(|one| each(one.error_code));
-    }
-
-    #[cfg(test)]
-    fn filled(version: i16) -> BytesMut {
-        use kafka_protocol::messages::offset_for_leader_epoch_request::OffsetForLeaderTopic;
-
-        test_requests::bytes(version, |_| {
-            let partition = OffsetForLeaderPartition::default().with_partition(1);
-            let topic = OffsetForLeaderTopic::default()
-                .with_topic(test_requests::topic_name())
-                .with_partitions(vec![partition.clone(), partition]);
-            OffsetForLeaderEpochRequest::default().with_topics(vec![topic.clone(), topic])
-        })
     }
 }
 

@@ -16,7 +16,7 @@ use tracing::debug;
 use uuid::Uuid;
 
 use super::authorization::{Needs, Operation};
-use super::declaration::{Asked, Call, Declaration, Finished, Row, Versions};
+use super::declaration::{Asked, Call, Declaration, Finished, Versions};
 use crate::context::Context;
 use crate::error_codes;
 use crate::ids::{PartitionId, TopicId};
@@ -102,16 +102,6 @@ pub const DECLARATION: Declaration = Declaration {
     bounds: Bounds::of_partitions(&REQUEST),
     needs: Needs::OnTopics(Operation::Write),
 };
-
-/// The row of the table of APIs.
-pub const fn row<B: Backend>() -> Row<B> {
-    Row {
-        declaration: DECLARATION,
-        ask,
-        #[cfg(test)]
-        filled: |version| super::test_requests::bytes(version, filled),
-    }
-}
 
 static REQUEST: Shape =
     plain(&[always(Kind::Text), always(I16), always(I32), always(Kind::Many(&Kind::Struct(&TOPIC)))]);
@@ -393,23 +383,4 @@ fn add_endpoint(endpoints: &mut Vec<NodeEndpoint>, image: &MetadataImage, leader
                 .with_rack(None),
         );
     }
-}
-
-#[cfg(test)]
-fn filled(version: i16) -> ProduceRequest {
-    use kafka_protocol::messages::TransactionalId;
-    use kafka_protocol::messages::produce_request::TopicProduceData;
-
-    use super::test_requests::{self, id_since, name_before};
-
-    let records = Some(Bytes::from_static(b"abc"));
-    let data = PartitionProduceData::default().with_index(3).with_records(records);
-    let topic = TopicProduceData::default()
-        .with_name(name_before(TOPIC_IDS_SINCE, version))
-        .with_topic_id(id_since(TOPIC_IDS_SINCE, version))
-        .with_partition_data(vec![data.clone(), data.with_records(None)]);
-    ProduceRequest::default()
-        .with_acks(-1)
-        .with_transactional_id(Some(TransactionalId(test_requests::text())))
-        .with_topic_data(vec![topic.clone(), topic])
 }

@@ -1,17 +1,13 @@
 //! The declarations against the codec: every version of every request, filled with something in every array.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use io_backend::real::RealBackend;
 use kafka_protocol::messages::RequestKind;
 
 use super::declaration::Declaration;
+use super::test_requests::filled;
 use super::*;
 use crate::wire::shape::{Bounds, ShapeError, walk};
-
-/// A request of this version with two of everything, in bytes.
-pub(crate) fn filled(key: ApiKey, version: i16) -> BytesMut {
-    (row::<RealBackend>(key as i16).expect("a row").filled)(version)
-}
 
 fn each_version(mut check: impl FnMut(&Declaration, i16, bool, &[u8])) {
     for row in rows::<RealBackend>() {
