@@ -1,0 +1,333 @@
+//! A fetch under way: what has been gathered of each of its partitions, and the wait until there is more.
+
+use std::future::{Future, poll_fn};
+use std::panic::Location;
+use std::pin::pin;
+use std::task::Poll;
+
+use bytes::Bytes;
+use io_backend::published::Watcher;
+use io_backend::{Backend, Deadline, Moment, WaitKind, within};
+use kafka_protocol::messages::TopicName;
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchRequest};
+use uuid::Uuid;
+
+use crate::budget::{RequestClass, Share};
+use crate::context::Context;
+use crate::error_codes;
+use crate::ids::{LeaderEpoch, Offset, TopicId};
+use crate::limits::DISK_DEADLINE;
+use crate::partition::{PartitionHandle, PartitionView, ReadError, ReadRequest};
+use crate::routing::{RoutingError, RoutingView, TopicKey};
+use crate::session::Control;
+
+/// The first version whose topics are named by id.
+pub const TOPIC_IDS_SINCE: i16 = 13;
+
+/// What a topic is named by in this version.
+pub fn key(version: i16, name: &TopicName, id: Uuid) -> TopicKey<'_> {
+    match version >= TOPIC_IDS_SINCE {
+        true => TopicKey::Id(TopicId(id)),
+        false => TopicKey::Name(name.as_str()),
+    }
+}
+
+/// A fetch under way.
+pub struct Fetch<B: Backend> {
+    pub topics: Vec<Topic<B>>,
+    pub read_committed: bool,
+    bytes: usize,
+    max_bytes: usize,
+    failed: bool,
+    /// Room for what is gathered, and for the next read.
+    pub room: Option<Share>,
+    /// There is no more room: what is there must do.
+    short: bool,
+    /// What was gathered was counted and let go of.
+    pub has_let_go: bool,
+}
+
+/// A topic of the fetch, as it was named.
+pub struct Topic<B: Backend> {
+    pub name: TopicName,
+    pub id: Uuid,
+    pub slots: Vec<Slot<B>>,
+}
+
+/// One partition of the fetch and what has been gathered for it.
+pub struct Slot<B: Backend> {
+    pub index: i32,
+    pub partition: Option<PartitionHandle<B>>,
+    from: Offset,
+    next: Offset,
+    max_bytes: usize,
+    current_epoch: Option<LeaderEpoch>,
+    read_committed: bool,
+    pub view: PartitionView,
+    pub batches: Vec<Bytes>,
+    bytes: usize,
+    pub error: Option<RoutingError>,
+}
+
+impl<B: Backend> Slot<B> {
+    fn new(
+        routing: &RoutingView<B>,
+        key: TopicKey<'_>,
+        asked: &FetchPartition,
+        read_committed: bool,
+    ) -> Slot<B> {
+        let found = routing.topic(key).map_err(RoutingError::from);
+        let found = found.and_then(|topic| routing.partition(topic, asked.partition));
+        let (partition, error) = match found {
+            Ok(partition) => (Some(partition.clone()), None),
+            Err(error) => (None, Some(error)),
+        };
+        Slot {
+            index: asked.partition,
+            partition,
+            from: Offset(asked.fetch_offset),
+            next: Offset(asked.fetch_offset),
+            max_bytes: usize::try_from(asked.partition_max_bytes).unwrap_or(0),
+            current_epoch: (asked.current_leader_epoch >= 0)
+                .then_some(LeaderEpoch(asked.current_leader_epoch)),
+            read_committed,
+            view: PartitionView::default(),
+            batches: Vec::new(),
+            bytes: 0,
+            error,
+        }
+    }
+
+    /// What a reader may see of a view, and whether it may.
+    fn visible(&self, view: &PartitionView) -> (Offset, Offset, bool, LeaderEpoch) {
+        let end = if self.read_committed { view.last_stable } else { view.high_watermark };
+        (view.log_start, end, view.leading, view.leader_epoch)
+    }
+
+    /// Whether reading could give anything but what has been gathered.
+    fn is_beyond(&self, view: &PartitionView) -> bool {
+        let (_, end, leading, epoch) = self.visible(view);
+        end != self.next || !leading || self.current_epoch.is_some_and(|current| current != epoch)
+    }
+
+    /// Whether the partition looks other than it did when it was last read.
+    fn has_changed(&self, view: &PartitionView) -> bool {
+        self.visible(view) != self.visible(&self.view)
+    }
+
+    pub fn has_news(&self) -> bool {
+        self.error.is_none()
+            && self.partition.as_ref().is_some_and(|one| self.has_changed(&one.views().get()))
+    }
+
+    /// Looks at the partition: how many bytes a read could give, of at most `room`.
+    fn wanted(&mut self, room: usize) -> usize {
+        let Some(partition) = &self.partition else { return 0 };
+        self.view = *partition.views().get();
+        let room = room.min(self.max_bytes.saturating_sub(self.bytes));
+        if self.is_beyond(&self.view) { room } else { 0 }
+    }
+
+    async fn gather(&mut self, room: usize, at_least_one: bool, deadline: Deadline) -> Result<(), ReadError> {
+        let Some(partition) = &self.partition else { return Ok(()) };
+        let request = ReadRequest {
+            from: self.next,
+            max_bytes: room,
+            at_least_one,
+            read_committed: self.read_committed,
+            current_epoch: self.current_epoch,
+        };
+        let outcome = partition.read(request, deadline).await?;
+        self.view = outcome.view;
+        self.bytes += outcome.batches.iter().map(Bytes::len).sum::<usize>();
+        if let Some(next) = outcome.batches.last().and_then(|last| offset_after(last)) {
+            self.next = next;
+        }
+        self.batches.extend(outcome.batches);
+        Ok(())
+    }
+}
+
+/// The offset after a chunk of one or more whole batches.
+fn offset_after(chunk: &[u8]) -> Option<Offset> {
+    let mut rest = chunk;
+    let mut after = None;
+    while let Some(header) = rest.first_chunk::<27>() {
+        let base = i64::from_be_bytes(*header.first_chunk()?);
+        let len = usize::try_from(i32::from_be_bytes(*header[8..].first_chunk()?)).ok()?;
+        let last_delta = i32::from_be_bytes(*header[23..].first_chunk()?);
+        after = Some(Offset(base + i64::from(last_delta) + 1));
+        rest = rest.get(12 + len..)?;
+    }
+    after
+}
+
+impl<B: Backend> Fetch<B> {
+    pub fn new(context: &Context<B>, version: i16, request: FetchRequest, max_bytes: usize) -> Fetch<B> {
+        let routing = RoutingView::now(context);
+        let read_committed = request.isolation_level == 1;
+        let topics = request.topics.into_iter().map(|topic| {
+            let key = key(version, &topic.topic, topic.topic_id);
+            let slots = topic.partitions.iter().map(|asked| Slot::new(&routing, key, asked, read_committed));
+            let slots: Vec<Slot<B>> = slots.collect();
+            Topic { id: topic.topic_id, slots, name: topic.topic }
+        });
+        let topics: Vec<Topic<B>> = topics.collect();
+        let failed = topics.iter().flat_map(|topic| &topic.slots).any(|slot| slot.error.is_some());
+        Fetch {
+            topics,
+            read_committed,
+            bytes: 0,
+            max_bytes,
+            failed,
+            room: None,
+            short: false,
+            has_let_go: false,
+        }
+    }
+
+    pub fn slots(&self) -> impl Iterator<Item = &Slot<B>> {
+        self.topics.iter().flat_map(|topic| &topic.slots)
+    }
+
+    /// An error is news that should not wait.
+    pub fn is_enough(&self, min_bytes: usize) -> bool {
+        self.failed
+            || self.short
+            || self.bytes >= min_bytes
+            || self.bytes >= self.max_bytes
+            || self.slots().next().is_none()
+    }
+
+    pub async fn gather(&mut self, context: &Context<B>, of_interest: impl Fn(&Slot<B>) -> bool) {
+        let (backend, budget) = (&context.backend, &context.budget);
+        let mut working = Some(budget.requests.take(RequestClass::Essential, 1).await);
+        let began = backend.now();
+        let deadline = Deadline::At(began + DISK_DEADLINE);
+        let least = context.metadata.config().topics.max_batch_bytes;
+        for slot in self.topics.iter_mut().flat_map(|topic| &mut topic.slots) {
+            if slot.error.is_some() || !of_interest(slot) {
+                continue;
+            }
+            if self.short {
+                slot.wanted(0);
+                continue;
+            }
+            // The first batch is given even where it is larger than the client's limit, or it never got past.
+            let room = match self.bytes {
+                0 => self.max_bytes.max(1),
+                bytes => self.max_bytes.saturating_sub(bytes),
+            };
+            if self.bytes == 0 {
+                slot.max_bytes = slot.max_bytes.max(1);
+            }
+            let wanted = slot.wanted(room);
+            if wanted == 0 {
+                continue;
+            }
+            let gathered = self.room.as_ref().map_or(0, Share::amount);
+            let mut more = budget.some_for_answer(least.min(wanted), wanted);
+            if more.is_none() && gathered == 0 && !self.failed {
+                // One batch is given, when its turn comes: without it the client never got past. The reading has the
+                // other half of the time.
+                drop(working.take());
+                let until = began + DISK_DEADLINE / 2;
+                more = budget.room_for_answer(backend, RequestClass::Common, least.min(wanted), until).await;
+                working = Some(budget.requests.take(RequestClass::Essential, 1).await);
+            }
+            let Some(more) = more else {
+                self.short = true;
+                continue;
+            };
+            let granted = more.amount();
+            match &mut self.room {
+                Some(room) => room.merge(more),
+                none => *none = Some(more),
+            }
+            let before = slot.bytes;
+            let outcome = slot.gather(granted, self.bytes == 0, deadline).await;
+            let read = slot.bytes - before;
+            self.bytes += read;
+            if let Some(room) = &mut self.room {
+                room.set(gathered + read);
+            }
+            if let Err(error) = outcome {
+                self.failed = true;
+                // What was read before the error is good; the client meets the error next time.
+                if slot.batches.is_empty() {
+                    slot.error = Some(error_codes::read(&error).into());
+                }
+            }
+        }
+        drop(working);
+    }
+
+    /// Keeps the count of what has been gathered and nothing of it: who waits holds no answer.
+    pub fn let_go(&mut self) {
+        self.has_let_go |= self.bytes > 0;
+        self.room = None;
+        for slot in self.topics.iter_mut().flat_map(|topic| &mut topic.slots) {
+            slot.batches = Vec::new();
+        }
+    }
+
+    /// What was counted is to be gathered once more, for the answer.
+    pub fn begin_again(&mut self) {
+        self.let_go();
+        self.bytes = 0;
+        for slot in self.topics.iter_mut().flat_map(|topic| &mut topic.slots) {
+            slot.bytes = 0;
+            slot.next = slot.from;
+        }
+    }
+
+    /// Waits until a partition has more, leads no longer, or is under a new epoch; false when time is up,
+    /// the node stops, or the connection is in a hurry.
+    pub async fn until_more(&self, context: &Context<B>, until: Moment, control: &Control) -> bool {
+        let backend = &context.backend;
+        let bounded = Deadline::Unbounded("the fetch that waits has a deadline");
+        let mut stopping = pin!(context.stopping.until(backend, bounded, |stopping| *stopping));
+        let waiting: Vec<&Slot<B>> = self.slots().filter(|slot| slot.bytes < slot.max_bytes).collect();
+        let mut watchers: Vec<Option<Watcher<PartitionView>>> =
+            waiting.iter().map(|slot| Some(slot.partition.as_ref()?.views().watcher())).collect();
+        let any = poll_fn(|cx| {
+            if control.is_hurried() || stopping.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(false);
+            }
+            for (slot, watcher) in waiting.iter().zip(&mut watchers) {
+                if let Some(watcher) = watcher
+                    && slot.has_changed(&watcher.watch(cx.waker()))
+                {
+                    return Poll::Ready(true);
+                }
+            }
+            Poll::Pending
+        });
+        let site = Location::caller();
+        let wait = backend.registry().waiting(backend, WaitKind::Change, "records to fetch", site);
+        let any = wait.bounded_by(Deadline::At(until)).during(any);
+        within(backend, Deadline::At(until), any).await.unwrap_or(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(base: i64, last_delta: i32, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0u8; len];
+        bytes[..8].copy_from_slice(&base.to_be_bytes());
+        bytes[8..12].copy_from_slice(&(len as i32 - 12).to_be_bytes());
+        bytes[23..27].copy_from_slice(&last_delta.to_be_bytes());
+        bytes
+    }
+
+    #[test]
+    fn the_next_offset_follows_the_last_batch_of_a_chunk() {
+        assert_eq!(offset_after(&batch(7, 2, 61)), Some(Offset(10)));
+        let two = [batch(7, 2, 61), batch(10, 0, 70)].concat();
+        assert_eq!(offset_after(&two), Some(Offset(11)));
+        assert_eq!(offset_after(&two[..61]), Some(Offset(10)));
+        assert_eq!(offset_after(&[]), None);
+    }
+}
