@@ -111,9 +111,4 @@ fn welcome<B: Backend>(
 }
 
 #[cfg(test)]
-#[path = "whole_node_tests.rs"]
 mod whole_node_tests;
-
-#[cfg(test)]
-#[path = "whole_node_configs_tests.rs"]
-mod whole_node_configs_tests;

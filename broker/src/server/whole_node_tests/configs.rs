@@ -14,7 +14,8 @@ use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
-use super::test_node::{Client, with_whole_node};
+use super::super::test_node::{Client, with_whole_node};
+use super::asked;
 use crate::log::test_batches::BatchSpec;
 
 const TOPIC: i8 = 2;
@@ -24,11 +25,6 @@ const DELETE: i8 = 1;
 
 fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
-}
-
-async fn asked(client: &mut Client, key: ApiKey, version: i16, request: RequestKind) -> ResponseKind {
-    client.send(1, key, version, request).await;
-    client.message(key, version).await.1
 }
 
 async fn create(client: &mut Client, configs: &[(&str, Option<&str>)]) -> (i16, Uuid) {
