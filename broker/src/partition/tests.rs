@@ -91,6 +91,12 @@ async fn start(fake: &Fake, mark: Option<CheckpointMark>) -> Replica {
     replica
 }
 
+/// Runs `test` against a replica that has nothing yet and leads.
+fn with_new_replica(test: impl AsyncFnOnce(&Fake, Replica)) {
+    let fake = Fake::new();
+    fake.run(async { test(&fake, start(&fake, None).await).await });
+}
+
 fn soon(fake: &Fake) -> Deadline {
     Deadline::after(fake, Duration::from_secs(5))
 }
@@ -171,6 +177,17 @@ fn end(pieces: &[Bytes]) -> Option<i64> {
     Batches::new(last).last().map(|batch| batch.expect("whole batches").1.end().0)
 }
 
+/// Numbers below what each is asked for, the same for the same seed.
+fn draws(seed: u64) -> impl FnMut(u64) -> u64 {
+    let mut random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) + 1;
+    move |below| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random % below
+    }
+}
+
 fn even(until: i64) -> Vec<i64> {
     (0..until).step_by(2).collect()
 }
@@ -230,12 +247,10 @@ fn a_failed_journal_group_is_unknown_and_the_retry_takes_its_place() {
 
 #[test]
 fn while_the_journal_stands_still_reads_are_served_and_appends_end_by_their_deadline() {
-    let fake = Fake::new();
-    fake.run(async {
-        let replica = start(&fake, None).await;
+    with_new_replica(async |fake, replica| {
         replica.append_many(3).await;
         fake.world().held = true;
-        let deadline = Deadline::after(&fake, Duration::from_millis(500));
+        let deadline = Deadline::after(fake, Duration::from_millis(500));
         let batch = || vec![BatchSpec::records(2).checked()];
         let pending = replica.partition.append(batch(), Acks::All, deadline).await.unwrap();
         let before = fake.now();
@@ -251,9 +266,7 @@ fn while_the_journal_stands_still_reads_are_served_and_appends_end_by_their_dead
 
 #[test]
 fn a_full_journal_holds_up_appends_in_order_and_reads_not_at_all() {
-    let fake = Fake::new();
-    fake.run(async {
-        let replica = start(&fake, None).await;
+    with_new_replica(async |fake, replica| {
         fake.world().held = true;
         let mut pending = Vec::new();
         for _ in 0..30 {
@@ -274,13 +287,11 @@ fn a_full_journal_holds_up_appends_in_order_and_reads_not_at_all() {
 
 #[test]
 fn a_deleted_partition_answers_and_leaves_no_files() {
-    let fake = Fake::new();
-    fake.run(async {
-        let replica = start(&fake, None).await;
+    with_new_replica(async |fake, replica| {
         replica.append_many(5).await;
         replica.checkpoint().await;
         replica.partition.close(true, replica.soon()).await;
-        assert_eq!(files(&fake, "log"), [] as [PathBuf; 0]);
+        assert_eq!(files(fake, "log"), [] as [PathBuf; 0]);
         assert_eq!(replica.put(BatchSpec::records(1)).await, Err(AppendError::Gone));
         assert_eq!(replica.try_read(0, 1).await, Err(ReadError::Gone));
     });
@@ -288,13 +299,11 @@ fn a_deleted_partition_answers_and_leaves_no_files() {
 
 #[test]
 fn entries_and_marks_of_another_life_are_ignored() {
-    let fake = Fake::new();
-    fake.run(async {
-        let replica = start(&fake, None).await;
+    with_new_replica(async |fake, replica| {
         replica.append_many(5).await;
         let mark = replica.checkpoint().await;
         let other = CheckpointMark { replica: Incarnation(1), ..mark };
-        let error = try_start(&fake, Some(other)).await.err();
+        let error = try_start(fake, Some(other)).await.err();
         assert!(error.is_none());
     });
 }
@@ -305,13 +314,7 @@ fn entries_and_marks_of_another_life_are_ignored() {
 fn no_crash_loses_or_doubles_what_was_acknowledged() {
     for seed in 0..20_u64 {
         let fake = Fake::new();
-        let mut random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) + 1;
-        let mut draw = move |below: u64| {
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            random % below
-        };
+        let mut draw = draws(seed);
         let mut mark = None;
         let mut sequence = 0;
         for life in 0..5 {
@@ -356,9 +359,7 @@ fn no_crash_loses_or_doubles_what_was_acknowledged() {
 
 #[test]
 fn appends_that_are_left_behind_are_bounded_by_their_bytes() {
-    let fake = Fake::new();
-    fake.run(async {
-        let replica = start(&fake, None).await;
+    with_new_replica(async |fake, replica| {
         fake.world().held = true;
         let spec = BatchSpec::records(1).value_bytes(60_000);
         let one = spec.build().len();

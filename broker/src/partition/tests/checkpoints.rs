@@ -28,9 +28,7 @@ fn a_checkpoint_that_fails_half_way_leaves_everything_as_it_was() {
 
 #[test]
 fn a_checkpoint_syncs_before_it_answers_and_lets_the_tail_and_the_journal_go() {
-    let fake = Fake::new();
-    fake.run(async {
-        let replica = start(&fake, None).await;
+    with_new_replica(async |fake, replica| {
         replica.append_many(5).await;
         fake.world().log.clear();
         let mark = replica.checkpoint().await;
@@ -51,9 +49,7 @@ fn a_checkpoint_syncs_before_it_answers_and_lets_the_tail_and_the_journal_go() {
 
 #[test]
 fn the_mark_of_an_idle_partition_rises_with_the_journal() {
-    let fake = Fake::new();
-    fake.run(async {
-        let replica = start(&fake, None).await;
+    with_new_replica(async |fake, replica| {
         replica.append_many(1).await;
         let before = replica.checkpoint().await;
         let entry = journal::JournalEntry {

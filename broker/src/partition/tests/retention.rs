@@ -58,12 +58,10 @@ fn deleted_records_are_out_of_range_and_stay_so_whatever_ends_the_process() {
 
 #[test]
 fn what_is_not_known_to_be_durable_is_not_told_to_be_deleted() {
-    let fake = Fake::new();
-    fake.run(async {
-        let replica = start(&fake, None).await;
+    with_new_replica(async |fake, replica| {
         replica.append_many(5).await;
         fake.world().held = true;
-        let deadline = Deadline::after(&fake, Duration::from_millis(300));
+        let deadline = Deadline::after(fake, Duration::from_millis(300));
         let deleted = replica.partition.delete_records(Some(Offset(4)), deadline).await;
         assert_eq!(deleted, Err(DeleteRecordsError::TimedOut));
         assert_eq!((replica.log_start(), replica.read(0, 1).await), (0, vec![0]), "it has not moved");
@@ -78,9 +76,7 @@ fn what_is_not_known_to_be_durable_is_not_told_to_be_deleted() {
 
 #[test]
 fn a_log_is_kept_within_its_size_and_its_age_wherever_its_records_are() {
-    let fake = Fake::new();
-    fake.run(async {
-        let replica = start(&fake, None).await;
+    with_new_replica(async |fake, replica| {
         replica.append_many(100).await;
         replica.checkpoint().await;
         replica.append_many(10).await;
@@ -163,9 +159,7 @@ fn a_start_takes_a_directory_in_any_state_that_a_deletion_can_leave() {
 
 #[test]
 fn a_reader_keeps_what_it_reads_or_is_told_that_it_is_out_of_range() {
-    let fake = Fake::new();
-    fake.run(async {
-        let replica = start(&fake, None).await;
+    with_new_replica(async |fake, replica| {
         replica.append_many(60).await;
         let mark = replica.checkpoint().await;
         replica.delete(100).await.unwrap();
@@ -185,9 +179,7 @@ fn a_reader_keeps_what_it_reads_or_is_told_that_it_is_out_of_range() {
 
 #[test]
 fn a_reader_whose_file_goes_between_plan_and_read_is_out_of_range() {
-    let fake = Fake::new();
-    fake.run(async {
-        let replica = start(&fake, None).await;
+    with_new_replica(async |fake, replica| {
         replica.append_many(60).await;
         replica.checkpoint().await;
         fake.world().latency = 10_000_000;
@@ -201,7 +193,7 @@ fn a_reader_whose_file_goes_between_plan_and_read_is_out_of_range() {
         let reading = replica.partition.read(request, replica.soon());
         let deleting = async {
             replica.delete(120).await.unwrap();
-            for path in files(&fake, "log") {
+            for path in files(fake, "log") {
                 fake.world().files.remove(&path);
             }
         };
@@ -275,13 +267,7 @@ fn producers_outlive_their_records_and_epochs_before_the_start_are_forgotten() {
 fn no_crash_brings_deleted_records_back_or_takes_others_along() {
     for seed in 0..30_u64 {
         let fake = Fake::new();
-        let mut random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) + 1;
-        let mut draw = move |below: u64| {
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            random % below
-        };
+        let mut draw = draws(seed);
         let (mut mark, mut end, mut told, mut asked) = (None, 0, 0, 0);
         for life in 0..6 {
             let steps = draw(40) + 1;

@@ -4,15 +4,13 @@ use super::*;
 
 #[test]
 fn segments_roll_and_every_offset_is_found_within_its_bounds() {
-    let fake = Fake::new();
-    fake.run(async {
-        let replica = start(&fake, None).await;
+    with_new_replica(async |fake, replica| {
         replica.append_many(60).await;
         replica.checkpoint().await;
         replica.append_many(20).await;
         replica.checkpoint().await;
         replica.append_many(3).await;
-        assert!(files(&fake, "log").len() >= 4, "{:?}", files(&fake, "log"));
+        assert!(files(fake, "log").len() >= 4, "{:?}", files(fake, "log"));
         let one = BatchSpec::records(2).build().len();
         for from in 0..166 {
             let batch = from / 2 * 2;
@@ -148,9 +146,7 @@ fn records_that_the_checkpoint_vouches_for_and_that_are_not_there_stop_the_repli
 
 #[test]
 fn a_search_by_time_finds_the_record_wherever_it_is() {
-    let fake = Fake::new();
-    fake.run(async {
-        let replica = start(&fake, None).await;
+    with_new_replica(async |_, replica| {
         replica.append_many(60).await;
         replica.checkpoint().await;
         replica.append_many(10).await;
@@ -173,9 +169,7 @@ fn a_search_by_time_finds_the_record_wherever_it_is() {
 
 #[test]
 fn the_youngest_record_is_found_when_times_do_not_rise() {
-    let fake = Fake::new();
-    fake.run(async {
-        let replica = start(&fake, None).await;
+    with_new_replica(async |_, replica| {
         for time in [5, 90, 20, 90, 10] {
             replica.append(BatchSpec::records(1).timestamp(time)).await;
         }
@@ -191,12 +185,10 @@ fn the_youngest_record_is_found_when_times_do_not_rise() {
 
 #[test]
 fn a_rotten_batch_is_never_served_and_said_to_be_rotten() {
-    let fake = Fake::new();
-    fake.run(async {
-        let replica = start(&fake, None).await;
+    with_new_replica(async |fake, replica| {
         replica.append_many(10).await;
         replica.checkpoint().await;
-        let path = files(&fake, "log").remove(0);
+        let path = files(fake, "log").remove(0);
         let one = BatchSpec::records(2).build().len();
         fake.damage(&path, |bytes| bytes[4 * one + 80] ^= 1);
         assert_eq!(replica.read(0, 100_000).await, [0, 2, 4, 6], "what is good before it is served");
