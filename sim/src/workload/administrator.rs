@@ -107,11 +107,7 @@ impl<B: Backend> Administrator<B> {
         if !self.create().await {
             return;
         }
-        loop {
-            self.client.backend.sleep(every).await;
-            if self.client.now() >= self.client.field.schedule.produce_until {
-                return;
-            }
+        while self.client.next_turn(every).await {
             match self.stream.below(8) {
                 0 if self.partitions < PARTITIONS_MAX => self.grow().await,
                 0 | 1 => self.look().await,

@@ -89,11 +89,7 @@ struct Appended {
 
 impl<B: Backend> Churner<B> {
     async fn run(mut self, every: Duration) {
-        loop {
-            self.client.backend.sleep(every).await;
-            if self.client.now() >= self.client.field.schedule.produce_until {
-                return;
-            }
+        while self.client.next_turn(every).await {
             let index = self.stream.below(NAMES as u64) as usize;
             match self.topics[index].life.clone() {
                 None => self.create(index).await,

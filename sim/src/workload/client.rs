@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use io_backend::{Backend, TaskName};
 use kafka_protocol::error::ResponseError;
@@ -35,6 +36,12 @@ impl<B: Backend> Client<B> {
 
     pub(super) fn now(&self) -> At {
         self.backend.now().0
+    }
+
+    /// Waits before it does something once more; whether it is still the time for that, while records are produced.
+    pub(super) async fn next_turn(&self, pause: Duration) -> bool {
+        self.backend.sleep(pause).await;
+        self.now() < self.field.schedule.produce_until
     }
 
     /// Writes down where it was told that a log starts.

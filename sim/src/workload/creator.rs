@@ -38,11 +38,7 @@ impl<B: Backend> Creator<B> {
         self.create(&topics, partitions).await;
         let Some(every) = every else { return };
         let mut number = 0;
-        loop {
-            self.client.backend.sleep(every).await;
-            if self.client.now() >= self.client.field.schedule.produce_until {
-                return;
-            }
+        while self.client.next_turn(every).await {
             number += 1;
             self.create(&[format!("more-{number}")], 1 + number % 3).await;
         }

@@ -36,11 +36,7 @@ impl<B: Backend> Deleter<B> {
     async fn run(mut self, every: Duration) {
         let backend = self.client.backend.clone();
         let mut failures = 0;
-        loop {
-            backend.sleep(every).await;
-            if self.client.now() >= self.client.field.schedule.produce_until {
-                return;
-            }
+        while self.client.next_turn(every).await {
             let Some((place, before)) = self.draw() else { continue };
             if self.delete(place, before).await {
                 failures = 0;

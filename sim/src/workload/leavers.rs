@@ -47,11 +47,9 @@ struct Leaver<B: Backend> {
 
 impl<B: Backend> Leaver<B> {
     async fn run(mut self) {
-        let backend = self.client.backend.clone();
         loop {
             let pause = Duration::from_millis(self.stream.between(50, 3_000));
-            backend.sleep(pause).await;
-            if self.client.now() >= self.client.field.schedule.produce_until {
+            if !self.client.next_turn(pause).await {
                 return;
             }
             if let Ok(connection) = Connection::open(&self.client).await {

@@ -59,11 +59,7 @@ impl<B: Backend> Looker<B> {
     async fn run(mut self, every: Duration) {
         let backend = self.client.backend.clone();
         let mut failures = 0;
-        loop {
-            backend.sleep(every).await;
-            if self.client.now() >= self.client.field.schedule.produce_until {
-                return;
-            }
+        while self.client.next_turn(every).await {
             match self.look().await {
                 Ok(()) => failures = 0,
                 Err(_) => {

@@ -44,12 +44,7 @@ struct Probe<B: Backend> {
 
 impl<B: Backend> Probe<B> {
     async fn run(mut self) {
-        let backend = self.client.backend.clone();
-        loop {
-            backend.sleep(EVERY).await;
-            if self.client.now() >= self.client.field.schedule.produce_until {
-                return;
-            }
+        while self.client.next_turn(EVERY).await {
             if self.stream.below(FRESH) == 0 {
                 self.line.close();
             }
