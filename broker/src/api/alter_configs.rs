@@ -5,11 +5,11 @@ use kafka_protocol::messages::alter_configs_response::AlterConfigsResourceRespon
 use kafka_protocol::messages::{AlterConfigsRequest, AlterConfigsResponse, ApiKey};
 
 use super::authorization::{Needs, Operation};
+use super::changes::code_and_message;
 use super::config_changes::{Asked, Verb, Wanted, change};
 use super::declaration::{Answer, Api, Call, Declaration, Versions};
 use crate::context::Context;
 use crate::wire::shape::{Bounds, I8, Kind, Shape, always, plain};
-use crate::wire::text;
 
 /// AlterConfigs, key 33 (KIP-133). IncrementalAlterConfigs took its place (KIP-339); old tools still ask in
 /// this way.
@@ -55,13 +55,12 @@ async fn handle<B: Backend>(context: &Context<B>, request: AlterConfigsRequest) 
         .collect();
     let outcomes = change(context, &asked, request.validate_only).await;
     let responses = request.resources.iter().zip(outcomes).map(|(resource, outcome)| {
-        let response = AlterConfigsResourceResponse::default()
+        let (code, message) = code_and_message(outcome);
+        AlterConfigsResourceResponse::default()
+            .with_error_code(code)
+            .with_error_message(message)
             .with_resource_type(resource.resource_type)
-            .with_resource_name(resource.resource_name.clone());
-        match outcome {
-            Ok(()) => response.with_error_message(None),
-            Err((code, why)) => response.with_error_code(code.code()).with_error_message(Some(text(why))),
-        }
+            .with_resource_name(resource.resource_name.clone())
     });
     AlterConfigsResponse::default().with_responses(responses.collect())
 }

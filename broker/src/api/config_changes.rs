@@ -5,20 +5,17 @@ use std::collections::BTreeSet;
 use io_backend::{Backend, Deadline};
 use kafka_protocol::ResponseError;
 
+use super::changes::{Refusal, outcomes, propose, refused};
 use crate::config::dynamic::{self, DynamicError, Overrides};
 use crate::config::kafka::{self, Kind};
 use crate::context::Context;
-use crate::error_codes;
 use crate::limits;
 use crate::metadata::apply::check_name;
 use crate::metadata::configs::{self, TopicSetting};
 use crate::metadata::{
     AlteredConfigs, ConfigChange, ConfigOperation, ConfigResource, MetadataCommand, MetadataImage, Outcome,
-    TopicError, altered,
+    altered,
 };
-
-/// Why something is not done: the code, and a sentence.
-pub type Refusal = (ResponseError, String);
 
 /// Kafka's kinds of what has configurations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,37 +102,28 @@ pub async fn change<B: Backend>(
             twice.insert((one.kind, one.name));
         }
     }
-    let mut outcomes: Vec<Result<Option<AlteredConfigs>, Refusal>> = asked
+    let plans: Vec<Result<AlteredConfigs, Refusal>> = asked
         .iter()
         .map(|one| match twice.contains(&(one.kind, one.name)) {
             true => Err((ResponseError::InvalidRequest, "Each resource must appear at most once.".into())),
-            false => plan(context, &image, one).map(Some),
+            false => plan(context, &image, one),
         })
         .collect();
-    let resources: Vec<AlteredConfigs> =
-        outcomes.iter_mut().filter_map(|outcome| outcome.as_mut().ok()?.take()).collect();
+    let resources: Vec<AlteredConfigs> = plans.iter().flatten().cloned().collect();
     if validate_only || resources.is_empty() {
-        return outcomes.into_iter().map(|outcome| outcome.map(drop)).collect();
+        return plans.into_iter().map(|plan| plan.map(drop)).collect();
     }
     let deadline = Deadline::after(&context.backend, limits::PROPOSE_DEADLINE);
-    let decided = context.changes.propose(MetadataCommand::AlterConfigs { resources }, deadline).await;
-    let mut decided = match decided {
-        Ok(Outcome::Configs(outcomes)) => {
-            let said = |error: TopicError| (error_codes::topic(&error), error.to_string());
-            outcomes.into_iter().map(|outcome| outcome.map_err(said)).collect()
-        }
-        Ok(_) => Vec::new(),
-        Err(error) => {
-            let refused: Refusal = (error_codes::change(&error), error.to_string());
-            vec![Err(refused); outcomes.len()]
-        }
+    let count = resources.len();
+    let command = MetadataCommand::AlterConfigs { resources };
+    outcomes(plans, propose(context, command, count, deadline, of_resources).await)
+}
+
+fn of_resources(outcome: Outcome) -> Vec<Result<(), Refusal>> {
+    match outcome {
+        Outcome::Configs(outcomes) => outcomes.into_iter().map(|outcome| outcome.map_err(refused)).collect(),
+        _ => Vec::new(),
     }
-    .into_iter();
-    let mut next = || {
-        let unknown = || Err((ResponseError::UnknownServerError, "the outcome is not known".to_owned()));
-        decided.next().unwrap_or_else(unknown)
-    };
-    outcomes.into_iter().map(|outcome| outcome.and_then(|_| next())).collect()
 }
 
 fn invalid_request<T>(why: String) -> Result<T, Refusal> {
@@ -160,7 +148,6 @@ fn plan<B: Backend>(
     if names.len() < wanted.len() {
         return invalid_request("Error due to duplicate config keys".to_owned());
     }
-    let refused = |error: TopicError| (error_codes::topic(&error), error.to_string());
     match ResourceType::of(asked.kind) {
         Some(ResourceType::Topic) if asked.name.is_empty() => {
             invalid_request("Default topic resources are not allowed.".to_owned())

@@ -3,7 +3,6 @@
 //! All topics of a request are one proposal. The answer waits until this node leads what it is to lead.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use io_backend::{Backend, Deadline};
 use kafka_protocol::ResponseError;
@@ -12,19 +11,18 @@ use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicR
 use kafka_protocol::messages::{ApiKey, CreatePartitionsRequest, CreatePartitionsResponse};
 
 use super::authorization::{Needs, Operation};
+use super::changes::{Refusal, code_and_message, of_topics, outcomes, patience, propose, refused};
 use super::create_topics::{
-    Creating, PARTITIONS_PER_REQUEST_MAX, Refusal, duplicates, no_room_on_this_node, spread, within_room,
+    Creating, PARTITIONS_PER_REQUEST_MAX, duplicates, no_room_on_this_node, spread, within_room,
 };
 use super::declaration::{Answer, Api, Call, Declaration, Versions};
 use crate::context::Context;
-use crate::error_codes;
 use crate::ids::BrokerId;
 use crate::limits;
 use crate::metadata::apply::apply;
-use crate::metadata::{MetadataCommand, MetadataImage, NewPartitions, Outcome, TopicError, TopicImage};
+use crate::metadata::{MetadataCommand, MetadataImage, NewPartitions, TopicError, TopicImage};
 use crate::routing::until_led;
 use crate::wire::shape::{Bounds, I8, I32, I32S, Kind, Shape, always, plain};
-use crate::wire::text;
 
 /// CreatePartitions, key 37 (KIP-195).
 impl Api for CreatePartitionsRequest {
@@ -76,63 +74,27 @@ async fn handle<B: Backend>(
         })
         .collect();
 
-    let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0).max(1_000));
-    let deadline = context.backend.now() + timeout.min(limits::PROPOSE_DEADLINE);
+    let deadline = context.backend.now() + patience(request.timeout_ms);
     let topics: Vec<NewPartitions> = plans.iter().flatten().cloned().collect();
+    let count = topics.len();
     let command = MetadataCommand::CreatePartitions { topics };
-    let mut decided = match request.validate_only {
-        true => outcomes(apply(&image, image.index, &command).1),
-        false => propose(context, command, Deadline::At(deadline)).await,
-    }
-    .into_iter();
-    let mut next = || {
-        let unknown = || Err((ResponseError::UnknownServerError, "the outcome is not known".to_owned()));
-        decided.next().unwrap_or_else(unknown)
+    let decided = match request.validate_only {
+        true => of_topics(apply(&image, image.index, &command).1),
+        false => propose(context, command, count, Deadline::At(deadline), of_topics).await,
     };
-    let outcomes: Vec<Result<Arc<TopicImage>, Refusal>> =
-        plans.into_iter().map(|plan| plan.and_then(|_| next())).collect();
+    let outcomes = outcomes(plans, decided);
     if !request.validate_only {
         let grown: Vec<Arc<TopicImage>> = outcomes.iter().flatten().cloned().collect();
         until_led(context, &grown, deadline).await;
     }
     let results = request.topics.into_iter().zip(outcomes).map(|(topic, outcome)| {
-        let result = CreatePartitionsTopicResult::default().with_name(topic.name);
-        match outcome {
-            Ok(_) => result.with_error_message(None),
-            Err((code, why)) => result.with_error_code(code.code()).with_error_message(Some(text(why))),
-        }
+        let (code, message) = code_and_message(outcome);
+        CreatePartitionsTopicResult::default()
+            .with_name(topic.name)
+            .with_error_code(code)
+            .with_error_message(message)
     });
     CreatePartitionsResponse::default().with_results(results.collect())
-}
-
-async fn propose<B: Backend>(
-    context: &Context<B>,
-    command: MetadataCommand,
-    deadline: Deadline,
-) -> Vec<Result<Arc<TopicImage>, Refusal>> {
-    let MetadataCommand::CreatePartitions { topics } = &command else { return Vec::new() };
-    let count = topics.len();
-    if count == 0 {
-        return Vec::new();
-    }
-    match context.changes.propose(command, deadline).await {
-        Ok(outcome) => outcomes(outcome),
-        Err(error) => {
-            let refusal: Refusal = (error_codes::change(&error), error.to_string());
-            vec![Err(refusal); count]
-        }
-    }
-}
-
-fn outcomes(outcome: Outcome) -> Vec<Result<Arc<TopicImage>, Refusal>> {
-    match outcome {
-        Outcome::Topics(outcomes) => outcomes.into_iter().map(|outcome| outcome.map_err(refused)).collect(),
-        _ => Vec::new(),
-    }
-}
-
-fn refused(error: TopicError) -> Refusal {
-    (error_codes::topic(&error), error.to_string())
 }
 
 /// In Kafka's words where it cannot be.

@@ -5,6 +5,7 @@ use uuid::Uuid;
 use super::*;
 use crate::ids::{Incarnation, StorageId, TopicId};
 use crate::metadata::{BrokerRegistration, NewTopic};
+use crate::wire::text;
 
 /// Brokers 1 and 2, and a topic of two partitions with a replica each.
 fn image() -> MetadataImage {
@@ -44,7 +45,7 @@ fn asked(name: &'static str, count: i32, assignments: Option<&[&[i32]]>) -> Crea
 fn outcome(asked: &CreatePartitionsTopic) -> Result<Arc<TopicImage>, Refusal> {
     let image = image();
     let topics = vec![plan(&image, asked, PARTITIONS_PER_REQUEST_MAX)?];
-    outcomes(apply(&image, 9, &MetadataCommand::CreatePartitions { topics }).1).remove(0)
+    of_topics(apply(&image, 9, &MetadataCommand::CreatePartitions { topics }).1).remove(0)
 }
 
 #[test]
@@ -111,7 +112,7 @@ fn a_count_that_was_overtaken_creates_nothing() {
     let (image, _) = apply(&image, 9, &command);
     let (after, outcome) = apply(&image, 10, &command);
     assert_eq!(
-        outcomes(outcome)[0].as_ref().map_err(|(code, _)| *code),
+        of_topics(outcome)[0].as_ref().map_err(|(code, _)| *code),
         Err(ResponseError::InvalidPartitions)
     );
     assert_eq!(after.topics, image.topics);

@@ -7,7 +7,6 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use io_backend::{Backend, Deadline};
 use kafka_protocol::ResponseError;
@@ -19,23 +18,20 @@ use kafka_protocol::messages::{ApiKey, CreateTopicsRequest, TopicName};
 use uuid::Uuid;
 
 use super::authorization::{Needs, Operation};
+use super::changes::{Refusal, of_topics, outcomes, patience, propose, refused};
 use super::config_entries::Known;
 use super::declaration::{Answer, Api, Call, Declaration, Versions};
 use crate::config::Config;
 use crate::context::Context;
-use crate::error_codes;
 use crate::ids::{BrokerId, TopicId};
 use crate::limits;
-use crate::metadata::{MetadataCommand, MetadataImage, NewTopic, Outcome, TopicError, TopicImage, apply};
+use crate::metadata::{MetadataCommand, MetadataImage, NewTopic, TopicError, TopicImage, apply};
 use crate::routing::until_led;
 use crate::wire::shape::{Bounds, I8, I16, I32, I32S, Kind, Shape, always, plain};
 use crate::wire::text;
 
 /// Partitions of all topics in one request.
 pub const PARTITIONS_PER_REQUEST_MAX: usize = limits::TOPIC_PARTITIONS_MAX;
-
-/// Why a topic was not created: the code, and a sentence.
-pub type Refusal = (ResponseError, String);
 
 /// CreateTopics, key 19 (KIP-4; defaults where the client does not say: KIP-464).
 impl Api for CreateTopicsRequest {
@@ -90,21 +86,10 @@ async fn handle<B: Backend>(
         })
         .collect();
 
-    let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0).max(1_000));
-    let deadline = context.backend.now() + timeout.min(limits::PROPOSE_DEADLINE);
+    let deadline = context.backend.now() + patience(request.timeout_ms);
     let legal = plans.iter().flatten().cloned().collect();
-    let mut created = create(context, legal, request.validate_only, Deadline::At(deadline)).await.into_iter();
-
-    let outcomes: Vec<Result<Arc<TopicImage>, Refusal>> = plans
-        .into_iter()
-        .map(|plan| {
-            plan.and_then(|_| {
-                created.next().unwrap_or_else(|| {
-                    Err((ResponseError::UnknownServerError, "the outcome is not known".into()))
-                })
-            })
-        })
-        .collect();
+    let created = create(context, legal, request.validate_only, Deadline::At(deadline)).await;
+    let outcomes = outcomes(plans, created);
     if !request.validate_only {
         let made: Vec<Arc<TopicImage>> = outcomes.iter().flatten().cloned().collect();
         until_led(context, &made, deadline).await;
@@ -160,7 +145,9 @@ pub async fn create<B: Backend>(
     let why = no_room_on_this_node(max);
     let mut outcomes: BTreeMap<usize, Result<Arc<TopicImage>, Refusal>> =
         refused.into_iter().map(|(n, _)| (n, Err((ResponseError::PolicyViolation, why.clone())))).collect();
-    outcomes.extend(numbers.into_iter().zip(propose(context, topics, validate_only, deadline).await));
+    let command = MetadataCommand::CreateTopics { topics, validate_only };
+    let decided = propose(context, command, numbers.len(), deadline, of_topics).await;
+    outcomes.extend(numbers.into_iter().zip(decided));
     outcomes.into_values().collect()
 }
 
@@ -196,28 +183,6 @@ impl Drop for Creating<'_> {
     }
 }
 
-async fn propose<B: Backend>(
-    context: &Context<B>,
-    topics: Vec<NewTopic>,
-    validate_only: bool,
-    deadline: Deadline,
-) -> Vec<Result<Arc<TopicImage>, Refusal>> {
-    if topics.is_empty() {
-        return Vec::new();
-    }
-    let count = topics.len();
-    let command = MetadataCommand::CreateTopics { topics, validate_only };
-    let all = |code: ResponseError, why: String| vec![Err((code, why)); count];
-    match context.changes.propose(command, deadline).await {
-        Ok(Outcome::Topics(outcomes)) => outcomes
-            .into_iter()
-            .map(|outcome| outcome.map_err(|error| (error_codes::topic(&error), error.to_string())))
-            .collect(),
-        Ok(_) => all(ResponseError::UnknownServerError, "the metadata group answered something else".into()),
-        Err(error) => all(error_codes::change(&error), error.to_string()),
-    }
-}
-
 /// Kafka's own topics: a client that merely mentions one does not create it.
 pub fn is_reserved(name: &str) -> bool {
     name.starts_with("__")
@@ -245,7 +210,6 @@ fn plan(
     topic: &CreatableTopic,
     id: TopicId,
 ) -> Result<NewTopic, Refusal> {
-    let refused = |error: TopicError| (error_codes::topic(&error), error.to_string());
     apply::check_name(topic.name.as_str()).map_err(refused)?;
     if topic.name.as_str() == METADATA_TOPIC {
         let why = format!("Creation of internal topic {METADATA_TOPIC} is prohibited.");

@@ -8,12 +8,11 @@ use kafka_protocol::messages::delete_topics_response::{DeletableTopicResult, Del
 use kafka_protocol::messages::{ApiKey, DeleteTopicsRequest, TopicName};
 
 use super::authorization::{Needs, Operation};
+use super::changes::{Refusal, of_topics, patience, propose};
 use super::declaration::{Answer, Api, Call, Declaration, Versions};
 use crate::context::Context;
-use crate::error_codes;
 use crate::ids::TopicId;
-use crate::limits;
-use crate::metadata::{MetadataCommand, Outcome};
+use crate::metadata::MetadataCommand;
 use crate::routing::{RoutingView, TopicKey};
 use crate::wire::shape::{Bounds, I32, Kind, Shape, TEXTS, UUID, always, plain, since, until};
 use crate::wire::text;
@@ -22,7 +21,7 @@ use crate::wire::text;
 struct Wanted {
     name: Option<TopicName>,
     id: TopicId,
-    outcome: Result<(), (ResponseError, String)>,
+    outcome: Result<(), Refusal>,
 }
 
 /// DeleteTopics, key 20 (KIP-4; by id: KIP-516).
@@ -62,33 +61,13 @@ async fn handle<B: Backend>(
         .collect();
     refuse_doubles(&mut wanted);
 
-    let ids: Vec<TopicId> =
+    let topics: Vec<TopicId> =
         wanted.iter().filter(|topic| topic.outcome.is_ok()).map(|topic| topic.id).collect();
-    if !ids.is_empty() {
-        let timeout = limits::PROPOSE_DEADLINE
-            .min(std::time::Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0).max(1_000)));
-        let deadline = Deadline::after(&context.backend, timeout);
-        let decided = context.changes.propose(MetadataCommand::DeleteTopics { topics: ids }, deadline).await;
-        let to_decide = wanted.iter_mut().filter(|topic| topic.outcome.is_ok());
-        match decided {
-            Ok(Outcome::Topics(outcomes)) => {
-                for (topic, outcome) in to_decide.zip(outcomes) {
-                    topic.outcome =
-                        outcome.map(|_| ()).map_err(|error| (error_codes::topic(&error), error.to_string()));
-                }
-            }
-            Ok(_) => {
-                for topic in to_decide {
-                    let why = "the metadata group answered something else".to_string();
-                    topic.outcome = Err((ResponseError::UnknownServerError, why));
-                }
-            }
-            Err(error) => {
-                for topic in to_decide {
-                    topic.outcome = Err((error_codes::change(&error), error.to_string()));
-                }
-            }
-        }
+    let (count, deadline) = (topics.len(), Deadline::after(&context.backend, patience(request.timeout_ms)));
+    let command = MetadataCommand::DeleteTopics { topics };
+    let decided = propose(context, command, count, deadline, of_topics).await;
+    for (topic, outcome) in wanted.iter_mut().filter(|topic| topic.outcome.is_ok()).zip(decided) {
+        topic.outcome = outcome.map(drop);
     }
 
     let responses = wanted.into_iter().map(|topic| {

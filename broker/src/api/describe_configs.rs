@@ -11,11 +11,11 @@ use kafka_protocol::messages::describe_configs_response::{
 use kafka_protocol::messages::{ApiKey, DescribeConfigsRequest};
 
 use super::authorization::{Needs, Operation};
-use super::config_changes::{Refusal, ResourceType, no_such_resource};
+use super::changes::{Refusal, refused};
+use super::config_changes::{ResourceType, no_such_resource};
 use super::config_entries::{Entry, Known};
 use super::declaration::{Answer, Api, Call, Declaration, Versions};
 use crate::context::Context;
-use crate::error_codes;
 use crate::metadata::apply::check_name;
 use crate::wire::shape::{Bounds, I8, Kind, Shape, TEXTS, always, plain, since};
 use crate::wire::text;
@@ -79,7 +79,7 @@ fn find<B: Backend>(
     let invalid = |why: String| Err((ResponseError::InvalidRequest, why));
     match ResourceType::of(resource.resource_type) {
         Some(ResourceType::Topic) => {
-            check_name(name).map_err(|error| (error_codes::topic(&error), error.to_string()))?;
+            check_name(name).map_err(refused)?;
             match context.metadata.image().topics.get(name) {
                 Some(topic) => Ok(known.of_topic(&topic.configs)),
                 None => Err((

@@ -4,20 +4,18 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use io_backend::Backend;
-use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_topic_partitions_request::TopicRequest;
 use kafka_protocol::messages::describe_topic_partitions_response::{
     Cursor, DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
 };
 use kafka_protocol::messages::{
-    ApiKey, BrokerId, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse, TopicName,
+    ApiKey, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse, TopicName,
 };
 
 use super::authorization::{Needs, Operation, TOPIC_OPERATIONS};
 use super::declaration::{Answer, Api, Call, Declaration, Versions};
-use crate::error_codes;
-use crate::ids;
-use crate::metadata::{MetadataImage, PartitionImage, TopicImage, apply};
+use super::metadata;
+use crate::metadata::{MetadataImage, PartitionImage, TopicImage};
 use crate::wire::shape::{Bounds, I32, Kind, Shape, always, plain};
 use crate::wire::text;
 
@@ -99,12 +97,8 @@ fn ended_at(
 }
 
 fn unknown(name: &str) -> DescribeTopicPartitionsResponseTopic {
-    let code = match apply::check_name(name) {
-        Ok(()) => ResponseError::UnknownTopicOrPartition,
-        Err(error) => error_codes::topic(&error),
-    };
     DescribeTopicPartitionsResponseTopic::default()
-        .with_error_code(code.code())
+        .with_error_code(metadata::no_such_topic(name).code())
         .with_name(Some(TopicName(text(name))))
 }
 
@@ -124,21 +118,17 @@ fn partition(
     index: i32,
     partition: &PartitionImage,
 ) -> DescribeTopicPartitionsResponsePartition {
-    let nodes = |ids: &[ids::BrokerId]| ids.iter().map(|id| BrokerId(id.0)).collect();
-    let is_known = |id: &ids::BrokerId| image.brokers.contains_key(id);
-    let offline = partition.replicas.iter().filter(|id| !is_known(id)).map(|id| BrokerId(id.0));
-    let leader = partition.leader.filter(is_known);
-    let code = if leader.is_some() { 0 } else { ResponseError::LeaderNotAvailable.code() };
+    let told = metadata::partition(image, index, partition);
     DescribeTopicPartitionsResponsePartition::default()
-        .with_error_code(code)
-        .with_partition_index(index)
-        .with_leader_id(BrokerId(leader.map_or(-1, |id| id.0)))
-        .with_leader_epoch(partition.leader_epoch.0)
-        .with_replica_nodes(nodes(&partition.replicas))
-        .with_isr_nodes(nodes(&partition.isr))
+        .with_error_code(told.error_code)
+        .with_partition_index(told.partition_index)
+        .with_leader_id(told.leader_id)
+        .with_leader_epoch(told.leader_epoch)
+        .with_replica_nodes(told.replica_nodes)
+        .with_isr_nodes(told.isr_nodes)
+        .with_offline_replicas(told.offline_replicas)
         .with_eligible_leader_replicas(Some(Vec::new()))
         .with_last_known_elr(Some(Vec::new()))
-        .with_offline_replicas(offline.collect())
 }
 
 #[cfg(test)]
@@ -149,7 +139,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::ids::{Incarnation, LeaderEpoch, TopicId};
+    use crate::ids::{BrokerId, Incarnation, LeaderEpoch, TopicId};
 
     fn image(topics: &[(&str, usize)]) -> MetadataImage {
         let mut image = MetadataImage::default();
@@ -158,8 +148,8 @@ mod tests {
                 leader: None,
                 leader_incarnation: Incarnation(1),
                 leader_epoch: LeaderEpoch(0),
-                replicas: vec![ids::BrokerId(1)],
-                isr: vec![ids::BrokerId(1)],
+                replicas: vec![BrokerId(1)],
+                isr: vec![BrokerId(1)],
             };
             image.insert_topic(Arc::new(TopicImage {
                 id: TopicId(Uuid::from_u128(nth)),

@@ -6,11 +6,11 @@ use kafka_protocol::messages::incremental_alter_configs_response::AlterConfigsRe
 use kafka_protocol::messages::{ApiKey, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
 
 use super::authorization::{Needs, Operation};
+use super::changes::code_and_message;
 use super::config_changes::{Asked, Verb, Wanted, change};
 use super::declaration::{Answer, Api, Call, Declaration, Versions};
 use crate::context::Context;
 use crate::wire::shape::{Bounds, I8, Kind, Shape, always, plain};
-use crate::wire::text;
 
 /// IncrementalAlterConfigs, key 44 (KIP-339).
 impl Api for IncrementalAlterConfigsRequest {
@@ -67,13 +67,12 @@ async fn handle<B: Backend>(
         .collect();
     let outcomes = change(context, &asked, request.validate_only).await;
     let responses = request.resources.iter().zip(outcomes).map(|(resource, outcome)| {
-        let response = AlterConfigsResourceResponse::default()
+        let (code, message) = code_and_message(outcome);
+        AlterConfigsResourceResponse::default()
+            .with_error_code(code)
+            .with_error_message(message)
             .with_resource_type(resource.resource_type)
-            .with_resource_name(resource.resource_name.clone());
-        match outcome {
-            Ok(()) => response.with_error_message(None),
-            Err((code, why)) => response.with_error_code(code.code()).with_error_message(Some(text(why))),
-        }
+            .with_resource_name(resource.resource_name.clone())
     });
     IncrementalAlterConfigsResponse::default().with_responses(responses.collect())
 }

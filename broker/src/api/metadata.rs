@@ -19,8 +19,8 @@ use super::create_topics;
 use super::declaration::{Answer, Api, Call, Declaration, Versions};
 use crate::context::Context;
 use crate::error_codes;
-use crate::ids::TopicId;
-use crate::metadata::{MetadataImage, TopicImage, apply};
+use crate::ids::{self, TopicId};
+use crate::metadata::{MetadataImage, PartitionImage, TopicImage, apply};
 use crate::routing::until_led;
 use crate::wire::shape::{Bounds, I8, Kind, Shape, UUID, always, between, plain, since};
 use crate::wire::text;
@@ -181,17 +181,21 @@ async fn create_missing<B: Backend>(context: &Context<B>, wanted: &[MetadataRequ
     refusals
 }
 
+/// What is said of a name that no topic has.
+pub fn no_such_topic(name: &str) -> ResponseError {
+    match apply::check_name(name) {
+        Ok(()) => ResponseError::UnknownTopicOrPartition,
+        Err(error) => error_codes::topic(&error),
+    }
+}
+
 /// Versions in which a topic that is asked for by id and unknown has no name; before, it must not be null.
 const NULL_NAMES_SINCE: i16 = 12;
 
 fn unknown(asked: MetadataRequestTopic, refusals: &Refusals, version: i16) -> MetadataResponseTopic {
     let code = match &asked.name {
         None => ResponseError::UnknownTopicId,
-        Some(name) => match (refusals.get(name), apply::check_name(name.as_str())) {
-            (Some(code), _) => *code,
-            (None, Err(error)) => error_codes::topic(&error),
-            (None, Ok(())) => ResponseError::UnknownTopicOrPartition,
-        },
+        Some(name) => refusals.get(name).copied().unwrap_or_else(|| no_such_topic(name.as_str())),
     };
     let name = match asked.name {
         None if version >= NULL_NAMES_SINCE => None,
@@ -204,26 +208,29 @@ fn unknown(asked: MetadataRequestTopic, refusals: &Refusals, version: i16) -> Me
 }
 
 fn known(image: &MetadataImage, topic: &TopicImage, version: i16, operations: bool) -> MetadataResponseTopic {
-    let partitions = topic.partitions.iter().zip(0..).map(|(partition, index)| {
-        let brokers = |ids: &[crate::ids::BrokerId]| ids.iter().map(|id| BrokerId(id.0)).collect();
-        let offline: Vec<crate::ids::BrokerId> =
-            partition.replicas.iter().copied().filter(|id| !image.brokers.contains_key(id)).collect();
-        let leader = partition.leader.filter(|id| image.brokers.contains_key(id));
-        let code = if leader.is_some() { 0 } else { ResponseError::LeaderNotAvailable.code() };
-        MetadataResponsePartition::default()
-            .with_error_code(code)
-            .with_partition_index(index)
-            .with_leader_id(BrokerId(leader.map_or(-1, |id| id.0)))
-            .with_leader_epoch(partition.leader_epoch.0)
-            .with_replica_nodes(brokers(&partition.replicas))
-            .with_isr_nodes(brokers(&partition.isr))
-            .with_offline_replicas(brokers(&offline))
-    });
+    let partitions = (0..).zip(&topic.partitions).map(|(index, one)| partition(image, index, one));
     MetadataResponseTopic::default()
         .with_name(Some(TopicName(text(&topic.name))))
         .with_topic_id(if version >= 10 { topic.id.0 } else { Uuid::nil() })
         .with_partitions(partitions.collect())
         .with_topic_authorized_operations(if operations { TOPIC_OPERATIONS } else { OPERATIONS_OMITTED })
+}
+
+/// A partition as this image knows it. A broker that is not in the image leads nothing, and is offline.
+pub fn partition(image: &MetadataImage, index: i32, partition: &PartitionImage) -> MetadataResponsePartition {
+    let brokers = |ids: &[ids::BrokerId]| ids.iter().map(|id| BrokerId(id.0)).collect();
+    let is_known = |id: &ids::BrokerId| image.brokers.contains_key(id);
+    let offline = partition.replicas.iter().filter(|id| !is_known(id)).map(|id| BrokerId(id.0));
+    let leader = partition.leader.filter(is_known);
+    let code = if leader.is_some() { 0 } else { ResponseError::LeaderNotAvailable.code() };
+    MetadataResponsePartition::default()
+        .with_error_code(code)
+        .with_partition_index(index)
+        .with_leader_id(BrokerId(leader.map_or(-1, |id| id.0)))
+        .with_leader_epoch(partition.leader_epoch.0)
+        .with_replica_nodes(brokers(&partition.replicas))
+        .with_isr_nodes(brokers(&partition.isr))
+        .with_offline_replicas(offline.collect())
 }
 
 #[cfg(test)]

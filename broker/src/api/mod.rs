@@ -20,6 +20,7 @@ pub mod declaration;
 #[cfg(test)]
 pub(crate) mod test_requests;
 
+mod changes;
 mod config_entries;
 mod config_changes;
 pub mod alter_configs;
@@ -29,7 +30,6 @@ pub mod delete_topics;
 pub mod describe_cluster;
 pub mod describe_configs;
 pub mod describe_log_dirs;
-pub mod describe_topic_partitions;
 pub mod create_topics;
 pub mod create_partitions;
 pub mod fetch;
@@ -39,6 +39,7 @@ pub mod init_producer_id;
 pub mod list_config_resources;
 pub mod list_offsets;
 pub mod metadata;
+pub mod describe_topic_partitions;
 pub mod offset_for_leader_epoch;
 pub mod produce;
 
