@@ -16,7 +16,6 @@ use super::create_topics::{
     Creating, PARTITIONS_PER_REQUEST_MAX, duplicates, no_room_on_this_node, spread, within_room,
 };
 use super::declaration::{Answer, Api, Call, Declaration, Versions};
-use crate::context::Context;
 use crate::ids::BrokerId;
 use crate::limits;
 use crate::metadata::apply::apply;
@@ -35,7 +34,50 @@ impl Api for CreatePartitionsRequest {
     type Response = CreatePartitionsResponse;
 
     async fn answer<B: Backend>(self, call: Call<B>) -> Answer<CreatePartitionsResponse> {
-        handle(&call.context, self).await.into()
+        let context = &call.context;
+        let image = context.metadata.image();
+        let duplicates = duplicates(self.topics.iter().map(|topic| topic.name.as_str()));
+        let creating = Creating::of(&context.creating);
+        let existing: usize = image.topics.values().map(|topic| topic.partitions.len()).sum();
+        let max = context.config.topics.partitions_max;
+        let mut room = PARTITIONS_PER_REQUEST_MAX;
+        let plans: Vec<Result<NewPartitions, Refusal>> = self
+            .topics
+            .iter()
+            .map(|topic| {
+                if duplicates.contains(topic.name.as_str()) {
+                    return Err((ResponseError::InvalidRequest, "Duplicate topic name.".into()));
+                }
+                let plan = plan(&image, topic, room)?;
+                if !creating.admit(existing, plan.assignments.len(), max) {
+                    return Err((ResponseError::PolicyViolation, no_room_on_this_node(max)));
+                }
+                room = room.saturating_sub(plan.assignments.len());
+                Ok(plan)
+            })
+            .collect();
+
+        let deadline = context.backend.now() + patience(self.timeout_ms);
+        let topics: Vec<NewPartitions> = plans.iter().flatten().cloned().collect();
+        let count = topics.len();
+        let command = MetadataCommand::CreatePartitions { topics };
+        let decided = match self.validate_only {
+            true => of_topics(apply(&image, image.index, &command).1),
+            false => propose(context, command, count, Deadline::At(deadline), of_topics).await,
+        };
+        let outcomes = outcomes(plans, decided);
+        if !self.validate_only {
+            let grown: Vec<Arc<TopicImage>> = outcomes.iter().flatten().cloned().collect();
+            until_led(context, &grown, deadline).await;
+        }
+        let results = self.topics.into_iter().zip(outcomes).map(|(topic, outcome)| {
+            let (code, message) = code_and_message(outcome);
+            CreatePartitionsTopicResult::default()
+                .with_name(topic.name)
+                .with_error_code(code)
+                .with_error_message(message)
+        });
+        CreatePartitionsResponse::default().with_results(results.collect()).into()
     }
 
     fn errors(response: &CreatePartitionsResponse, each: &mut dyn FnMut(i16)) {
@@ -47,55 +89,6 @@ static REQUEST: Shape = plain(&[always(Kind::Many(&Kind::Struct(&TOPIC))), alway
 static TOPIC: Shape =
     plain(&[always(Kind::Text), always(I32), always(Kind::Many(&Kind::Struct(&ASSIGNMENT)))]);
 static ASSIGNMENT: Shape = plain(&[always(I32S)]);
-
-async fn handle<B: Backend>(
-    context: &Context<B>,
-    request: CreatePartitionsRequest,
-) -> CreatePartitionsResponse {
-    let image = context.metadata.image();
-    let duplicates = duplicates(request.topics.iter().map(|topic| topic.name.as_str()));
-    let creating = Creating::of(&context.creating);
-    let existing: usize = image.topics.values().map(|topic| topic.partitions.len()).sum();
-    let max = context.config.topics.partitions_max;
-    let mut room = PARTITIONS_PER_REQUEST_MAX;
-    let plans: Vec<Result<NewPartitions, Refusal>> = request
-        .topics
-        .iter()
-        .map(|topic| {
-            if duplicates.contains(topic.name.as_str()) {
-                return Err((ResponseError::InvalidRequest, "Duplicate topic name.".into()));
-            }
-            let plan = plan(&image, topic, room)?;
-            if !creating.admit(existing, plan.assignments.len(), max) {
-                return Err((ResponseError::PolicyViolation, no_room_on_this_node(max)));
-            }
-            room = room.saturating_sub(plan.assignments.len());
-            Ok(plan)
-        })
-        .collect();
-
-    let deadline = context.backend.now() + patience(request.timeout_ms);
-    let topics: Vec<NewPartitions> = plans.iter().flatten().cloned().collect();
-    let count = topics.len();
-    let command = MetadataCommand::CreatePartitions { topics };
-    let decided = match request.validate_only {
-        true => of_topics(apply(&image, image.index, &command).1),
-        false => propose(context, command, count, Deadline::At(deadline), of_topics).await,
-    };
-    let outcomes = outcomes(plans, decided);
-    if !request.validate_only {
-        let grown: Vec<Arc<TopicImage>> = outcomes.iter().flatten().cloned().collect();
-        until_led(context, &grown, deadline).await;
-    }
-    let results = request.topics.into_iter().zip(outcomes).map(|(topic, outcome)| {
-        let (code, message) = code_and_message(outcome);
-        CreatePartitionsTopicResult::default()
-            .with_name(topic.name)
-            .with_error_code(code)
-            .with_error_message(message)
-    });
-    CreatePartitionsResponse::default().with_results(results.collect())
-}
 
 /// In Kafka's words where it cannot be.
 fn plan(image: &MetadataImage, asked: &CreatePartitionsTopic, room: usize) -> Result<NewPartitions, Refusal> {

@@ -44,7 +44,39 @@ impl Api for CreateTopicsRequest {
     type Response = CreateTopicsResponse;
 
     async fn answer<B: Backend>(self, call: Call<B>) -> Answer<CreateTopicsResponse> {
-        handle(&call.context, call.head.version, self).await.into()
+        let (context, version) = (&*call.context, call.head.version);
+        let image = context.metadata.image();
+        let duplicates = duplicates(self.topics.iter().map(|topic| topic.name.as_str()));
+        let config = context.metadata.config();
+        let mut room = PARTITIONS_PER_REQUEST_MAX;
+        let plans: Vec<Result<NewTopic, Refusal>> = self
+            .topics
+            .iter()
+            .map(|topic| match duplicates.contains(topic.name.as_str()) {
+                true => Err((ResponseError::InvalidRequest, "Duplicate topic name.".into())),
+                false => {
+                    within_room(partitions(&config, topic), room)?;
+                    let plan = plan(&image, &config, topic, new_topic_id(&context.backend))?;
+                    room = room.saturating_sub(plan.assignments.len());
+                    Ok(plan)
+                }
+            })
+            .collect();
+
+        let deadline = context.backend.now() + patience(self.timeout_ms);
+        let legal = plans.iter().flatten().cloned().collect();
+        let created = create(context, legal, self.validate_only, Deadline::At(deadline)).await;
+        let outcomes = outcomes(plans, created);
+        if !self.validate_only {
+            let made: Vec<Arc<TopicImage>> = outcomes.iter().flatten().cloned().collect();
+            until_led(context, &made, deadline).await;
+        }
+        let results = self
+            .topics
+            .into_iter()
+            .zip(outcomes)
+            .map(|(topic, outcome)| result(context, version, topic.name, outcome));
+        CreateTopicsResponse::default().with_topics(results.collect()).into()
     }
 
     fn errors(response: &CreateTopicsResponse, each: &mut dyn FnMut(i16)) {
@@ -62,45 +94,6 @@ static TOPIC: Shape = plain(&[
 ]);
 static ASSIGNMENT: Shape = plain(&[always(I32), always(I32S)]);
 static CONFIG: Shape = plain(&[always(Kind::Text), always(Kind::Text)]);
-
-async fn handle<B: Backend>(
-    context: &Context<B>,
-    version: i16,
-    request: CreateTopicsRequest,
-) -> CreateTopicsResponse {
-    let image = context.metadata.image();
-    let duplicates = duplicates(request.topics.iter().map(|topic| topic.name.as_str()));
-    let config = context.metadata.config();
-    let mut room = PARTITIONS_PER_REQUEST_MAX;
-    let plans: Vec<Result<NewTopic, Refusal>> = request
-        .topics
-        .iter()
-        .map(|topic| match duplicates.contains(topic.name.as_str()) {
-            true => Err((ResponseError::InvalidRequest, "Duplicate topic name.".into())),
-            false => {
-                within_room(partitions(&config, topic), room)?;
-                let plan = plan(&image, &config, topic, new_topic_id(&context.backend))?;
-                room = room.saturating_sub(plan.assignments.len());
-                Ok(plan)
-            }
-        })
-        .collect();
-
-    let deadline = context.backend.now() + patience(request.timeout_ms);
-    let legal = plans.iter().flatten().cloned().collect();
-    let created = create(context, legal, request.validate_only, Deadline::At(deadline)).await;
-    let outcomes = outcomes(plans, created);
-    if !request.validate_only {
-        let made: Vec<Arc<TopicImage>> = outcomes.iter().flatten().cloned().collect();
-        until_led(context, &made, deadline).await;
-    }
-    let results = request
-        .topics
-        .into_iter()
-        .zip(outcomes)
-        .map(|(topic, outcome)| result(context, version, topic.name, outcome));
-    CreateTopicsResponse::default().with_topics(results.collect())
-}
 
 /// As many as the client asks for; what is no number of partitions is refused elsewhere.
 fn partitions(config: &Config, topic: &CreatableTopic) -> usize {

@@ -33,7 +33,37 @@ impl Api for DeleteRecordsRequest {
     type Response = DeleteRecordsResponse;
 
     async fn answer<B: Backend>(self, call: Call<B>) -> Answer<DeleteRecordsResponse> {
-        handle(&call.context, self).await.into()
+        let context = &call.context;
+        let routing = &RoutingView::now(context);
+        let timeout = Duration::from_millis(u64::try_from(self.timeout_ms).unwrap_or(0));
+        let deadline = Deadline::after(&context.backend, timeout.min(context.config.server.produce_deadline));
+        let mut results: Vec<DeleteRecordsTopicResult> = Vec::with_capacity(self.topics.len());
+        let mut asked = Vec::new();
+        for (nth, topic) in self.topics.into_iter().enumerate() {
+            results.push(DeleteRecordsTopicResult::default().with_name(topic.name.clone()));
+            asked.extend(topic.partitions.into_iter().map(|partition| (nth, topic.name.clone(), partition)));
+        }
+        let mut answered = futures::stream::iter(asked)
+            .map(|(nth, name, partition)| async move {
+                let outcome = match routing.topic(TopicKey::Name(name.as_str())) {
+                    Ok(topic) => one(context, routing, topic, &partition, deadline).await,
+                    Err(code) => Err(code),
+                };
+                let (low_watermark, code) = match outcome {
+                    Ok(start) => (start.0, error_codes::NONE),
+                    Err(code) => (NO_LOW_WATERMARK, code.code()),
+                };
+                let result = DeleteRecordsPartitionResult::default()
+                    .with_partition_index(partition.partition_index)
+                    .with_low_watermark(low_watermark)
+                    .with_error_code(code);
+                (nth, result)
+            })
+            .buffered(limits::PARTITIONS_ASKED_AT_ONCE);
+        while let Some((nth, result)) = answered.next().await {
+            results[nth].partitions.push(result);
+        }
+        DeleteRecordsResponse::default().with_topics(results).into()
     }
 
     fn errors(response: &DeleteRecordsResponse, each: &mut dyn FnMut(i16)) {
@@ -49,39 +79,6 @@ static PARTITION: Shape = plain(&[always(I32), always(I64)]);
 const HIGH_WATERMARK: i64 = -1;
 /// What is answered where nothing was deleted.
 const NO_LOW_WATERMARK: i64 = -1;
-
-async fn handle<B: Backend>(context: &Context<B>, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
-    let routing = &RoutingView::now(context);
-    let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
-    let deadline = Deadline::after(&context.backend, timeout.min(context.config.server.produce_deadline));
-    let mut results: Vec<DeleteRecordsTopicResult> = Vec::with_capacity(request.topics.len());
-    let mut asked = Vec::new();
-    for (nth, topic) in request.topics.into_iter().enumerate() {
-        results.push(DeleteRecordsTopicResult::default().with_name(topic.name.clone()));
-        asked.extend(topic.partitions.into_iter().map(|partition| (nth, topic.name.clone(), partition)));
-    }
-    let mut answered = futures::stream::iter(asked)
-        .map(|(nth, name, partition)| async move {
-            let outcome = match routing.topic(TopicKey::Name(name.as_str())) {
-                Ok(topic) => one(context, routing, topic, &partition, deadline).await,
-                Err(code) => Err(code),
-            };
-            let (low_watermark, code) = match outcome {
-                Ok(start) => (start.0, error_codes::NONE),
-                Err(code) => (NO_LOW_WATERMARK, code.code()),
-            };
-            let result = DeleteRecordsPartitionResult::default()
-                .with_partition_index(partition.partition_index)
-                .with_low_watermark(low_watermark)
-                .with_error_code(code);
-            (nth, result)
-        })
-        .buffered(limits::PARTITIONS_ASKED_AT_ONCE);
-    while let Some((nth, result)) = answered.next().await {
-        results[nth].partitions.push(result);
-    }
-    DeleteRecordsResponse::default().with_topics(results)
-}
 
 async fn one<B: Backend>(
     context: &Context<B>,

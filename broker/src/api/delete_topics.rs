@@ -10,7 +10,6 @@ use kafka_protocol::messages::{ApiKey, DeleteTopicsRequest, TopicName};
 use super::authorization::{Needs, Operation};
 use super::changes::{Refusal, of_topics, patience, propose};
 use super::declaration::{Answer, Api, Call, Declaration, Versions};
-use crate::context::Context;
 use crate::ids::TopicId;
 use crate::metadata::MetadataCommand;
 use crate::routing::{RoutingView, TopicKey};
@@ -35,7 +34,38 @@ impl Api for DeleteTopicsRequest {
     type Response = DeleteTopicsResponse;
 
     async fn answer<B: Backend>(self, call: Call<B>) -> Answer<DeleteTopicsResponse> {
-        handle(&call.context, call.head.version, self).await.into()
+        let routing = RoutingView::now(&call.context);
+        let mut wanted: Vec<Wanted> = self
+            .topic_names
+            .into_iter()
+            .map(|name| (Some(name), TopicId::NIL))
+            .chain(self.topics.into_iter().map(|topic| (topic.name, TopicId(topic.topic_id))))
+            .map(|(name, id)| resolve(&routing, name, id))
+            .collect();
+        refuse_doubles(&mut wanted);
+
+        let topics: Vec<TopicId> =
+            wanted.iter().filter(|topic| topic.outcome.is_ok()).map(|topic| topic.id).collect();
+        let (count, deadline) =
+            (topics.len(), Deadline::after(&call.context.backend, patience(self.timeout_ms)));
+        let command = MetadataCommand::DeleteTopics { topics };
+        let decided = propose(&call.context, command, count, deadline, of_topics).await;
+        for (topic, outcome) in wanted.iter_mut().filter(|topic| topic.outcome.is_ok()).zip(decided) {
+            topic.outcome = outcome.map(drop);
+        }
+
+        let responses = wanted.into_iter().map(|topic| {
+            let mut result = DeletableTopicResult::default().with_name(topic.name);
+            if call.head.version >= 6 {
+                result.topic_id = topic.id.0;
+            }
+            if let Err((code, message)) = topic.outcome {
+                result.error_code = code.code();
+                result.error_message = (call.head.version >= 5).then(|| text(message));
+            }
+            result
+        });
+        DeleteTopicsResponse::default().with_responses(responses.collect()).into()
     }
 
     fn errors(response: &DeleteTopicsResponse, each: &mut dyn FnMut(i16)) {
@@ -45,44 +75,6 @@ impl Api for DeleteTopicsRequest {
 
 static REQUEST: Shape = plain(&[since(6, Kind::Many(&Kind::Struct(&TOPIC))), until(5, TEXTS), always(I32)]);
 static TOPIC: Shape = plain(&[always(Kind::Text), always(UUID)]);
-
-async fn handle<B: Backend>(
-    context: &Context<B>,
-    version: i16,
-    request: DeleteTopicsRequest,
-) -> DeleteTopicsResponse {
-    let routing = RoutingView::now(context);
-    let mut wanted: Vec<Wanted> = request
-        .topic_names
-        .into_iter()
-        .map(|name| (Some(name), TopicId::NIL))
-        .chain(request.topics.into_iter().map(|topic| (topic.name, TopicId(topic.topic_id))))
-        .map(|(name, id)| resolve(&routing, name, id))
-        .collect();
-    refuse_doubles(&mut wanted);
-
-    let topics: Vec<TopicId> =
-        wanted.iter().filter(|topic| topic.outcome.is_ok()).map(|topic| topic.id).collect();
-    let (count, deadline) = (topics.len(), Deadline::after(&context.backend, patience(request.timeout_ms)));
-    let command = MetadataCommand::DeleteTopics { topics };
-    let decided = propose(context, command, count, deadline, of_topics).await;
-    for (topic, outcome) in wanted.iter_mut().filter(|topic| topic.outcome.is_ok()).zip(decided) {
-        topic.outcome = outcome.map(drop);
-    }
-
-    let responses = wanted.into_iter().map(|topic| {
-        let mut result = DeletableTopicResult::default().with_name(topic.name);
-        if version >= 6 {
-            result.topic_id = topic.id.0;
-        }
-        if let Err((code, message)) = topic.outcome {
-            result.error_code = code.code();
-            result.error_message = (version >= 5).then(|| text(message));
-        }
-        result
-    });
-    DeleteTopicsResponse::default().with_responses(responses.collect())
-}
 
 /// What is named twice, by name, by id or by one of each, is not deleted.
 fn refuse_doubles(wanted: &mut [Wanted]) {

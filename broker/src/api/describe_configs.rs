@@ -31,7 +31,33 @@ impl Api for DescribeConfigsRequest {
     type Response = DescribeConfigsResponse;
 
     async fn answer<B: Backend>(self, call: Call<B>) -> Answer<DescribeConfigsResponse> {
-        handle(&call.context, self).into()
+        let (synonyms, documentation) = (self.include_synonyms, self.include_documentation);
+        let known = Known::of(&call.context);
+        let mut seen = BTreeSet::new();
+        let mut resources = self.resources;
+        // Each once: a broker named again and again would make an answer of any size.
+        resources.retain(|resource| seen.insert((resource.resource_type, resource.resource_name.clone())));
+        let results = resources.into_iter().map(|resource| {
+            let found = find(&call.context, &known, &resource);
+            let result = DescribeConfigsResult::default()
+                .with_resource_type(resource.resource_type)
+                .with_resource_name(resource.resource_name)
+                .with_error_message(None);
+            match found {
+                Err((code, why)) => result.with_error_code(code.code()).with_error_message(Some(text(why))),
+                Ok(entries) => {
+                    let wanted = resource.configuration_keys.filter(|keys| !keys.is_empty());
+                    let asked = |entry: &Entry| {
+                        wanted.as_ref().is_none_or(|keys| keys.iter().any(|key| key.as_str() == entry.name))
+                    };
+                    let configs = entries.into_iter().filter(asked);
+                    result.with_configs(
+                        configs.map(|entry| described(entry, synonyms, documentation)).collect(),
+                    )
+                }
+            }
+        });
+        DescribeConfigsResponse::default().with_results(results.collect()).into()
     }
 
     fn errors(response: &DescribeConfigsResponse, each: &mut dyn FnMut(i16)) {
@@ -41,34 +67,6 @@ impl Api for DescribeConfigsRequest {
 
 static REQUEST: Shape = plain(&[always(Kind::Many(&Kind::Struct(&RESOURCE))), always(I8), since(3, I8)]);
 static RESOURCE: Shape = plain(&[always(I8), always(Kind::Text), always(TEXTS)]);
-
-fn handle<B: Backend>(context: &Context<B>, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
-    let (synonyms, documentation) = (request.include_synonyms, request.include_documentation);
-    let known = Known::of(context);
-    let mut seen = BTreeSet::new();
-    let mut resources = request.resources;
-    // Each once: a broker named again and again would make an answer of any size.
-    resources.retain(|resource| seen.insert((resource.resource_type, resource.resource_name.clone())));
-    let results = resources.into_iter().map(|resource| {
-        let found = find(context, &known, &resource);
-        let result = DescribeConfigsResult::default()
-            .with_resource_type(resource.resource_type)
-            .with_resource_name(resource.resource_name)
-            .with_error_message(None);
-        match found {
-            Err((code, why)) => result.with_error_code(code.code()).with_error_message(Some(text(why))),
-            Ok(entries) => {
-                let wanted = resource.configuration_keys.filter(|keys| !keys.is_empty());
-                let asked = |entry: &Entry| {
-                    wanted.as_ref().is_none_or(|keys| keys.iter().any(|key| key.as_str() == entry.name))
-                };
-                let configs = entries.into_iter().filter(asked);
-                result.with_configs(configs.map(|entry| described(entry, synonyms, documentation)).collect())
-            }
-        }
-    });
-    DescribeConfigsResponse::default().with_results(results.collect())
-}
 
 fn find<B: Backend>(
     context: &Context<B>,

@@ -9,7 +9,6 @@ use super::authorization::{Needs, Operation};
 use super::changes::code_and_message;
 use super::config_changes::{Asked, Verb, Wanted, change};
 use super::declaration::{Answer, Api, Call, Declaration, Versions};
-use crate::context::Context;
 use crate::wire::shape::{Bounds, I8, Kind, Shape, always, plain};
 
 /// IncrementalAlterConfigs, key 44 (KIP-339).
@@ -23,7 +22,42 @@ impl Api for IncrementalAlterConfigsRequest {
     type Response = IncrementalAlterConfigsResponse;
 
     async fn answer<B: Backend>(self, call: Call<B>) -> Answer<IncrementalAlterConfigsResponse> {
-        handle(&call.context, self).await.into()
+        let asked: Vec<Asked<'_>> = self
+            .resources
+            .iter()
+            .map(|resource| Asked {
+                kind: resource.resource_type,
+                name: resource.resource_name.as_str(),
+                replaces: false,
+                change: resource
+                    .configs
+                    .iter()
+                    .map(|config| {
+                        let verb = match config.config_operation {
+                            0 => Verb::Set,
+                            1 => Verb::Delete,
+                            2 => Verb::Append,
+                            3 => Verb::Subtract,
+                            other => {
+                                let why = format!("Unknown operation {other} for {}", config.name);
+                                return Err((ResponseError::InvalidRequest, why));
+                            }
+                        };
+                        Ok(Wanted { name: config.name.as_str(), verb, value: config.value.as_deref() })
+                    })
+                    .collect(),
+            })
+            .collect();
+        let outcomes = change(&call.context, &asked, self.validate_only).await;
+        let responses = self.resources.iter().zip(outcomes).map(|(resource, outcome)| {
+            let (code, message) = code_and_message(outcome);
+            AlterConfigsResourceResponse::default()
+                .with_error_code(code)
+                .with_error_message(message)
+                .with_resource_type(resource.resource_type)
+                .with_resource_name(resource.resource_name.clone())
+        });
+        IncrementalAlterConfigsResponse::default().with_responses(responses.collect()).into()
     }
 
     fn errors(response: &IncrementalAlterConfigsResponse, each: &mut dyn FnMut(i16)) {
@@ -34,45 +68,3 @@ impl Api for IncrementalAlterConfigsRequest {
 static REQUEST: Shape = plain(&[always(Kind::Many(&Kind::Struct(&RESOURCE))), always(I8)]);
 static RESOURCE: Shape = plain(&[always(I8), always(Kind::Text), always(Kind::Many(&Kind::Struct(&CONFIG)))]);
 static CONFIG: Shape = plain(&[always(Kind::Text), always(I8), always(Kind::Text)]);
-
-async fn handle<B: Backend>(
-    context: &Context<B>,
-    request: IncrementalAlterConfigsRequest,
-) -> IncrementalAlterConfigsResponse {
-    let asked: Vec<Asked<'_>> = request
-        .resources
-        .iter()
-        .map(|resource| Asked {
-            kind: resource.resource_type,
-            name: resource.resource_name.as_str(),
-            replaces: false,
-            change: resource
-                .configs
-                .iter()
-                .map(|config| {
-                    let verb = match config.config_operation {
-                        0 => Verb::Set,
-                        1 => Verb::Delete,
-                        2 => Verb::Append,
-                        3 => Verb::Subtract,
-                        other => {
-                            let why = format!("Unknown operation {other} for {}", config.name);
-                            return Err((ResponseError::InvalidRequest, why));
-                        }
-                    };
-                    Ok(Wanted { name: config.name.as_str(), verb, value: config.value.as_deref() })
-                })
-                .collect(),
-        })
-        .collect();
-    let outcomes = change(context, &asked, request.validate_only).await;
-    let responses = request.resources.iter().zip(outcomes).map(|(resource, outcome)| {
-        let (code, message) = code_and_message(outcome);
-        AlterConfigsResourceResponse::default()
-            .with_error_code(code)
-            .with_error_message(message)
-            .with_resource_type(resource.resource_type)
-            .with_resource_name(resource.resource_name.clone())
-    });
-    IncrementalAlterConfigsResponse::default().with_responses(responses.collect())
-}

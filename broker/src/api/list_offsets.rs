@@ -10,7 +10,6 @@ use kafka_protocol::messages::{ApiKey, ListOffsetsRequest};
 
 use super::authorization::{Needs, Operation};
 use super::declaration::{Answer, Api, Call, Declaration, Versions};
-use crate::context::Context;
 use crate::error_codes;
 use crate::ids::LeaderEpoch;
 use crate::limits;
@@ -46,7 +45,34 @@ impl Api for ListOffsetsRequest {
     type Response = ListOffsetsResponse;
 
     async fn answer<B: Backend>(self, call: Call<B>) -> Answer<ListOffsetsResponse> {
-        handle(&call.context, call.head.version, self).await.into()
+        let routing = RoutingView::now(&call.context);
+        let read_committed = self.isolation_level == 1;
+        let deadline = Deadline::after(&call.context.backend, limits::ASK_DEADLINE);
+        let mut topics = Vec::with_capacity(self.topics.len());
+        for topic in self.topics {
+            let found = routing.topic(TopicKey::Name(topic.name.as_str()));
+            let mut partitions = Vec::with_capacity(topic.partitions.len());
+            for partition in topic.partitions {
+                let index = partition.partition_index;
+                let answer = match found {
+                    Ok(topic) => {
+                        one(&routing, call.head.version, topic, &partition, read_committed, deadline).await
+                    }
+                    Err(code) => Err(code.into()),
+                };
+                let response = ListOffsetsPartitionResponse::default().with_partition_index(index);
+                partitions.push(match answer {
+                    Ok(found) => response
+                        .with_offset(found.offset.0)
+                        .with_timestamp(found.timestamp)
+                        .with_leader_epoch(if call.head.version >= 4 { found.leader_epoch.0 } else { -1 }),
+                    Err(unroutable) => response.with_error_code(unroutable.code.code()),
+                });
+            }
+            topics
+                .push(ListOffsetsTopicResponse::default().with_name(topic.name).with_partitions(partitions));
+        }
+        ListOffsetsResponse::default().with_topics(topics).into()
     }
 
     fn errors(response: &ListOffsetsResponse, each: &mut dyn FnMut(i16)) {
@@ -58,38 +84,6 @@ static REQUEST: Shape =
     plain(&[always(I32), since(2, I8), always(Kind::Many(&Kind::Struct(&TOPIC))), since(10, I32)]);
 static TOPIC: Shape = plain(&[always(Kind::Text), always(Kind::Many(&Kind::Struct(&PARTITION)))]);
 static PARTITION: Shape = plain(&[always(I32), since(4, I32), always(I64)]);
-
-async fn handle<B: Backend>(
-    context: &Context<B>,
-    version: i16,
-    request: ListOffsetsRequest,
-) -> ListOffsetsResponse {
-    let routing = RoutingView::now(context);
-    let read_committed = request.isolation_level == 1;
-    let deadline = Deadline::after(&context.backend, limits::ASK_DEADLINE);
-    let mut topics = Vec::with_capacity(request.topics.len());
-    for topic in request.topics {
-        let found = routing.topic(TopicKey::Name(topic.name.as_str()));
-        let mut partitions = Vec::with_capacity(topic.partitions.len());
-        for partition in topic.partitions {
-            let index = partition.partition_index;
-            let answer = match found {
-                Ok(topic) => one(&routing, version, topic, &partition, read_committed, deadline).await,
-                Err(code) => Err(code.into()),
-            };
-            let response = ListOffsetsPartitionResponse::default().with_partition_index(index);
-            partitions.push(match answer {
-                Ok(found) => response
-                    .with_offset(found.offset.0)
-                    .with_timestamp(found.timestamp)
-                    .with_leader_epoch(if version >= 4 { found.leader_epoch.0 } else { -1 }),
-                Err(unroutable) => response.with_error_code(unroutable.code.code()),
-            });
-        }
-        topics.push(ListOffsetsTopicResponse::default().with_name(topic.name).with_partitions(partitions));
-    }
-    ListOffsetsResponse::default().with_topics(topics)
-}
 
 async fn one<B: Backend>(
     routing: &RoutingView<B>,

@@ -39,7 +39,48 @@ impl Api for MetadataRequest {
     type Response = MetadataResponse;
 
     async fn answer<B: Backend>(self, call: Call<B>) -> Answer<MetadataResponse> {
-        handle(&call.context, call.head.version, self).await.into()
+        let (context, version) = (&*call.context, call.head.version);
+        // In version 0 an empty list means all, afterwards null does.
+        let wanted = self.topics.filter(|topics| version > 0 || !topics.is_empty()).map(without_duplicates);
+        let may_create = context.config.topics.auto_create && (version < 4 || self.allow_auto_topic_creation);
+        let mut refusals = Refusals::new();
+        if let Some(wanted) = &wanted
+            && may_create
+        {
+            refusals = create_missing(context, wanted).await;
+        }
+
+        let image = context.metadata.image();
+        let operations = version >= 8 && self.include_topic_authorized_operations;
+        let topics = match wanted {
+            None => image.topics.values().map(|topic| known(&image, topic, version, operations)).collect(),
+            Some(wanted) => wanted
+                .into_iter()
+                .map(|asked| match find(&image, &asked) {
+                    Some(topic) => known(&image, topic, version, operations),
+                    None => unknown(asked, &refusals, version),
+                })
+                .collect(),
+        };
+        let brokers = image.brokers.values().map(|broker| {
+            MetadataResponseBroker::default()
+                .with_node_id(BrokerId(broker.id.0))
+                .with_host(text(&broker.host))
+                .with_port(broker.port.into())
+                .with_rack(None)
+        });
+        let cluster_operations =
+            match self.include_cluster_authorized_operations && (8..=10).contains(&version) {
+                true => CLUSTER_OPERATIONS,
+                false => OPERATIONS_OMITTED,
+            };
+        MetadataResponse::default()
+            .with_brokers(brokers.collect())
+            .with_cluster_id(Some(text(&image.cluster_id)))
+            .with_controller_id(BrokerId(image.controller.map_or(-1, |id| id.0)))
+            .with_topics(topics)
+            .with_cluster_authorized_operations(cluster_operations)
+            .into()
     }
 
     fn errors(response: &MetadataResponse, each: &mut dyn FnMut(i16)) {
@@ -53,53 +94,6 @@ impl Api for MetadataRequest {
 static REQUEST: Shape =
     plain(&[always(Kind::Many(&Kind::Struct(&TOPIC))), since(4, I8), between(8, 10, I8), since(8, I8)]);
 static TOPIC: Shape = plain(&[since(10, UUID), always(Kind::Text)]);
-
-async fn handle<B: Backend>(
-    context: &Context<B>,
-    version: i16,
-    request: MetadataRequest,
-) -> MetadataResponse {
-    // In version 0 an empty list means all, afterwards null does.
-    let wanted = request.topics.filter(|topics| version > 0 || !topics.is_empty()).map(without_duplicates);
-    let may_create = context.config.topics.auto_create && (version < 4 || request.allow_auto_topic_creation);
-    let mut refusals = Refusals::new();
-    if let Some(wanted) = &wanted
-        && may_create
-    {
-        refusals = create_missing(context, wanted).await;
-    }
-
-    let image = context.metadata.image();
-    let operations = version >= 8 && request.include_topic_authorized_operations;
-    let topics = match wanted {
-        None => image.topics.values().map(|topic| known(&image, topic, version, operations)).collect(),
-        Some(wanted) => wanted
-            .into_iter()
-            .map(|asked| match find(&image, &asked) {
-                Some(topic) => known(&image, topic, version, operations),
-                None => unknown(asked, &refusals, version),
-            })
-            .collect(),
-    };
-    let brokers = image.brokers.values().map(|broker| {
-        MetadataResponseBroker::default()
-            .with_node_id(BrokerId(broker.id.0))
-            .with_host(text(&broker.host))
-            .with_port(broker.port.into())
-            .with_rack(None)
-    });
-    let cluster_operations =
-        match request.include_cluster_authorized_operations && (8..=10).contains(&version) {
-            true => CLUSTER_OPERATIONS,
-            false => OPERATIONS_OMITTED,
-        };
-    MetadataResponse::default()
-        .with_brokers(brokers.collect())
-        .with_cluster_id(Some(text(&image.cluster_id)))
-        .with_controller_id(BrokerId(image.controller.map_or(-1, |id| id.0)))
-        .with_topics(topics)
-        .with_cluster_authorized_operations(cluster_operations)
-}
 
 fn find<'a>(image: &'a MetadataImage, asked: &MetadataRequestTopic) -> Option<&'a Arc<TopicImage>> {
     match &asked.name {

@@ -9,7 +9,6 @@ use kafka_protocol::messages::{ApiKey, OffsetForLeaderEpochRequest};
 
 use super::authorization::{Needs, Operation};
 use super::declaration::{Answer, Api, Call, Declaration, Versions};
-use crate::context::Context;
 use crate::error_codes;
 use crate::ids::{LeaderEpoch, Offset};
 use crate::limits;
@@ -28,7 +27,28 @@ impl Api for OffsetForLeaderEpochRequest {
     type Response = OffsetForLeaderEpochResponse;
 
     async fn answer<B: Backend>(self, call: Call<B>) -> Answer<OffsetForLeaderEpochResponse> {
-        handle(&call.context, self).await.into()
+        let routing = RoutingView::now(&call.context);
+        let deadline = Deadline::after(&call.context.backend, limits::ASK_DEADLINE);
+        let mut topics = Vec::with_capacity(self.topics.len());
+        for topic in self.topics {
+            let found = routing.topic(TopicKey::Name(topic.topic.as_str()));
+            let mut partitions = Vec::with_capacity(topic.partitions.len());
+            for partition in topic.partitions {
+                let end = match found {
+                    Ok(topic) => epoch_end(&routing, topic, &partition, deadline).await,
+                    Err(code) => Err(code.into()),
+                };
+                let response = EpochEndOffset::default().with_partition(partition.partition);
+                partitions.push(match end {
+                    Ok((epoch, end)) => response.with_leader_epoch(epoch.0).with_end_offset(end.0),
+                    Err(unroutable) => response.with_error_code(unroutable.code.code()),
+                });
+            }
+            topics.push(
+                OffsetForLeaderTopicResult::default().with_topic(topic.topic).with_partitions(partitions),
+            );
+        }
+        OffsetForLeaderEpochResponse::default().with_topics(topics).into()
     }
 
     fn errors(response: &OffsetForLeaderEpochResponse, each: &mut dyn FnMut(i16)) {
@@ -39,33 +59,6 @@ impl Api for OffsetForLeaderEpochRequest {
 static REQUEST: Shape = plain(&[since(3, I32), always(Kind::Many(&Kind::Struct(&TOPIC)))]);
 static TOPIC: Shape = plain(&[always(Kind::Text), always(Kind::Many(&Kind::Struct(&PARTITION)))]);
 static PARTITION: Shape = plain(&[always(I32), always(I32), always(I32)]);
-
-async fn handle<B: Backend>(
-    context: &Context<B>,
-    request: OffsetForLeaderEpochRequest,
-) -> OffsetForLeaderEpochResponse {
-    let routing = RoutingView::now(context);
-    let deadline = Deadline::after(&context.backend, limits::ASK_DEADLINE);
-    let mut topics = Vec::with_capacity(request.topics.len());
-    for topic in request.topics {
-        let found = routing.topic(TopicKey::Name(topic.topic.as_str()));
-        let mut partitions = Vec::with_capacity(topic.partitions.len());
-        for partition in topic.partitions {
-            let end = match found {
-                Ok(topic) => epoch_end(&routing, topic, &partition, deadline).await,
-                Err(code) => Err(code.into()),
-            };
-            let response = EpochEndOffset::default().with_partition(partition.partition);
-            partitions.push(match end {
-                Ok((epoch, end)) => response.with_leader_epoch(epoch.0).with_end_offset(end.0),
-                Err(unroutable) => response.with_error_code(unroutable.code.code()),
-            });
-        }
-        topics
-            .push(OffsetForLeaderTopicResult::default().with_topic(topic.topic).with_partitions(partitions));
-    }
-    OffsetForLeaderEpochResponse::default().with_topics(topics)
-}
 
 async fn epoch_end<B: Backend>(
     routing: &RoutingView<B>,
