@@ -5,16 +5,14 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use futures::future::BoxFuture;
 use io_backend::progress::Progress;
 use io_backend::registry::Resource;
-use io_backend::time::TimedOut;
 use io_backend::{Backend, Deadline, WaitKind};
 
 use super::format::entry_bytes;
 use super::shared::{JournalShared, State, remember, wake};
 use super::submission_queue::Amount;
-use super::{Journal, JournalEntry, JournalStatus, SubmitError};
+use super::{Journal, JournalEntry, JournalStatus, SubmitError, Waiting};
 use crate::ids::{Lsn, PartitionId};
 
 /// Dropping it ends the journal once what is queued is written.
@@ -43,7 +41,7 @@ impl<B: Backend> Handle<B> {
         site: &'static Location<'static>,
         deadline: Deadline,
         mut look: impl FnMut(&mut State, &Context<'_>) -> bool + Send + 'static,
-    ) -> BoxFuture<'static, Result<(), TimedOut>> {
+    ) -> Waiting {
         let queue = self.0.clone();
         Box::pin(async move {
             let waiting = poll_fn(|cx| match look(&mut queue.state(), cx) {
@@ -61,12 +59,7 @@ impl<B: Backend> Journal for Handle<B> {
     }
 
     #[track_caller]
-    fn wait_for_capacity(
-        &self,
-        partition: PartitionId,
-        bytes: usize,
-        deadline: Deadline,
-    ) -> BoxFuture<'static, Result<(), TimedOut>> {
+    fn wait_for_capacity(&self, partition: PartitionId, bytes: usize, deadline: Deadline) -> Waiting {
         let wanted = Amount { entries: 1, bytes: entry_bytes(bytes) };
         let site = Location::caller();
         let what = match self.0.state().holds_too_much() {
@@ -135,7 +128,7 @@ impl<B: Backend> Journal for Handle<B> {
     }
 
     #[track_caller]
-    fn until_busy(&self, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
+    fn until_busy(&self, deadline: Deadline) -> Waiting {
         let site = Location::caller();
         self.until(WaitKind::Change, "the journal to be busy", site, deadline, |state, cx| {
             let busy = state.is_busy() || state.failed || state.is_full() || state.holds_too_much();
@@ -147,7 +140,7 @@ impl<B: Backend> Journal for Handle<B> {
     }
 
     #[track_caller]
-    fn until_unreleased(&self, bytes: u64, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
+    fn until_unreleased(&self, bytes: u64, deadline: Deadline) -> Waiting {
         let site = Location::caller();
         self.until(WaitKind::Change, "the journal to grow", site, deadline, move |state, cx| {
             // Where there is no room for another file, what can be released makes some.
@@ -161,7 +154,7 @@ impl<B: Backend> Journal for Handle<B> {
     }
 
     #[track_caller]
-    fn close(&self, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
+    fn close(&self, deadline: Deadline) -> Waiting {
         self.begin_closing();
         let queue = self.0.clone();
         Box::pin(async move { queue.until_closed(deadline).await })

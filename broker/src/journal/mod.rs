@@ -182,6 +182,9 @@ pub enum NoFile {
     NoDescriptor,
 }
 
+/// A wait that ends by its deadline at the latest, and keeps nothing of the journal alive that it waits for.
+pub type Waiting = BoxFuture<'static, Result<(), TimedOut>>;
+
 /// The one handle of a journal.
 pub trait Journal: Send + Sync + 'static {
     /// Queues entries, in order and without waiting, and returns the LSN of the last. `progress` is
@@ -192,12 +195,7 @@ pub trait Journal: Send + Sync + 'static {
     /// A [`SubmitError`] for all of them: nothing of the submission was or will be written.
     fn submit(&self, entries: Vec<JournalEntry>, progress: &Arc<Progress>) -> Result<Lsn, SubmitError>;
     /// Waits until the queue has room for `bytes` more of this partition.
-    fn wait_for_capacity(
-        &self,
-        partition: PartitionId,
-        bytes: usize,
-        deadline: Deadline,
-    ) -> BoxFuture<'static, Result<(), TimedOut>>;
+    fn wait_for_capacity(&self, partition: PartitionId, bytes: usize, deadline: Deadline) -> Waiting;
     /// Entries before `lsn` are kept elsewhere, durably: their files may be used again.
     fn release_before(&self, lsn: Lsn);
     /// How the journal does now; takes no time.
@@ -211,11 +209,11 @@ pub trait Journal: Send + Sync + 'static {
     fn set_refusing(&self, why: Option<SubmitError>);
     /// Waits until something is queued or in flight, or nothing is taken; for the stall watchdog, which sleeps
     /// while the journal is idle.
-    fn until_busy(&self, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>>;
+    fn until_busy(&self, deadline: Deadline) -> Waiting;
     /// Waits until more than `bytes` are unreleased, or until what can be released is wanted, for the disk is full.
-    fn until_unreleased(&self, bytes: u64, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>>;
+    fn until_unreleased(&self, bytes: u64, deadline: Deadline) -> Waiting;
     /// Finishes what is queued, then takes nothing more.
-    fn close(&self, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>>;
+    fn close(&self, deadline: Deadline) -> Waiting;
 }
 
 /// A journal, shared by all who write to it.

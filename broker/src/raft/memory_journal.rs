@@ -2,13 +2,11 @@
 
 use std::sync::{Arc, Mutex};
 
-use futures::future::BoxFuture;
 use io_backend::Deadline;
 use io_backend::progress::Progress;
-use io_backend::time::TimedOut;
 
 use crate::ids::{Lsn, PartitionId};
-use crate::journal::{Journal, JournalEntry, JournalStatus, RecoveredEntry, SubmitError};
+use crate::journal::{Journal, JournalEntry, JournalStatus, RecoveredEntry, SubmitError, Waiting};
 
 #[derive(Default)]
 pub(crate) struct MemoryJournal {
@@ -113,12 +111,7 @@ impl Journal for MemoryJournal {
         Ok(last)
     }
 
-    fn wait_for_capacity(
-        &self,
-        _: PartitionId,
-        _: usize,
-        _: Deadline,
-    ) -> BoxFuture<'static, Result<(), TimedOut>> {
+    fn wait_for_capacity(&self, _: PartitionId, _: usize, _: Deadline) -> Waiting {
         Box::pin(async { Ok(()) })
     }
 
@@ -139,15 +132,15 @@ impl Journal for MemoryJournal {
 
     fn set_refusing(&self, _: Option<SubmitError>) {}
 
-    fn until_unreleased(&self, _: u64, _: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
+    fn until_unreleased(&self, _: u64, _: Deadline) -> Waiting {
         Box::pin(std::future::pending())
     }
 
-    fn until_busy(&self, _: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
+    fn until_busy(&self, _: Deadline) -> Waiting {
         Box::pin(std::future::pending())
     }
 
-    fn close(&self, _: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
+    fn close(&self, _: Deadline) -> Waiting {
         Box::pin(async { Ok(()) })
     }
 }

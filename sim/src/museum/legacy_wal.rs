@@ -12,10 +12,9 @@ use std::time::Duration;
 use broker::ids::{Lsn, PartitionId};
 use broker::journal::{
     Journal, JournalContext, JournalEntry, JournalOpenError, JournalStatus, OpenedJournal, RecoveredEntry,
-    SubmitError,
+    SubmitError, Waiting,
 };
 use bytes::Bytes;
-use futures::future::BoxFuture;
 use io_backend::disk::DiskResult;
 use io_backend::progress::Progress;
 use io_backend::time::TimedOut;
@@ -281,12 +280,7 @@ impl Journal for LegacyJournal {
         Ok(last)
     }
 
-    fn wait_for_capacity(
-        &self,
-        _: PartitionId,
-        _: usize,
-        _: Deadline,
-    ) -> BoxFuture<'static, Result<(), TimedOut>> {
+    fn wait_for_capacity(&self, _: PartitionId, _: usize, _: Deadline) -> Waiting {
         Box::pin(async { Ok(()) })
     }
 
@@ -300,21 +294,21 @@ impl Journal for LegacyJournal {
 
     fn set_refusing(&self, _: Option<SubmitError>) {}
 
-    fn until_busy(&self, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
+    fn until_busy(&self, deadline: Deadline) -> Waiting {
         never(self.0.backend.clone(), deadline)
     }
 
-    fn until_unreleased(&self, bytes: u64, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
+    fn until_unreleased(&self, bytes: u64, deadline: Deadline) -> Waiting {
         Box::pin(self.0.ledger.clone().until_unreleased(bytes, deadline))
     }
 
-    fn close(&self, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
+    fn close(&self, deadline: Deadline) -> Waiting {
         Box::pin(self.0.ledger.clone().close(deadline))
     }
 }
 
 /// Nobody watches an exhibit.
-pub(super) fn never(backend: SimBackend, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
+pub(super) fn never(backend: SimBackend, deadline: Deadline) -> Waiting {
     Box::pin(async move {
         match deadline {
             Deadline::At(at) => backend.timer(at).await,

@@ -12,12 +12,12 @@ use std::time::Duration;
 use broker::ids::{Lsn, PartitionId};
 use broker::journal::{
     Journal, JournalContext, JournalEntry, JournalOpenError, JournalStatus, OpenedJournal, SubmitError,
+    Waiting,
 };
 use bytes::Bytes;
 use futures::future::{BoxFuture, Either, select};
 use io_backend::disk::DiskResult;
 use io_backend::progress::Progress;
-use io_backend::time::TimedOut;
 use io_backend::{Backend, Deadline, Disk, File, OpenHow, Receiver, Sender, channel};
 
 use super::frame;
@@ -186,12 +186,7 @@ impl Journal for RingJournal {
         }
     }
 
-    fn wait_for_capacity(
-        &self,
-        _: PartitionId,
-        _: usize,
-        _: Deadline,
-    ) -> BoxFuture<'static, Result<(), TimedOut>> {
+    fn wait_for_capacity(&self, _: PartitionId, _: usize, _: Deadline) -> Waiting {
         Box::pin(async { Ok(()) })
     }
 
@@ -205,15 +200,15 @@ impl Journal for RingJournal {
 
     fn set_refusing(&self, _: Option<SubmitError>) {}
 
-    fn until_busy(&self, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
+    fn until_busy(&self, deadline: Deadline) -> Waiting {
         never(self.backend.clone(), deadline)
     }
 
-    fn until_unreleased(&self, bytes: u64, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
+    fn until_unreleased(&self, bytes: u64, deadline: Deadline) -> Waiting {
         Box::pin(self.ledger.clone().until_unreleased(bytes, deadline))
     }
 
-    fn close(&self, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
+    fn close(&self, deadline: Deadline) -> Waiting {
         Box::pin(self.ledger.clone().close(deadline))
     }
 }

@@ -3,12 +3,10 @@
 use std::sync::Arc;
 
 use broker::ids::{Lsn, PartitionId};
-use broker::journal::{Journal, JournalEntry, JournalHandle, JournalStatus, SubmitError};
+use broker::journal::{Journal, JournalEntry, JournalHandle, JournalStatus, SubmitError, Waiting};
 use broker::parts::Parts;
-use futures::future::BoxFuture;
 use io_backend::Deadline;
 use io_backend::progress::Progress;
-use io_backend::time::TimedOut;
 
 use crate::world::SimBackend;
 
@@ -35,12 +33,7 @@ impl Journal for Altered {
         self.1(&self.0, entries, progress)
     }
 
-    fn wait_for_capacity(
-        &self,
-        partition: PartitionId,
-        bytes: usize,
-        deadline: Deadline,
-    ) -> BoxFuture<'static, Result<(), TimedOut>> {
+    fn wait_for_capacity(&self, partition: PartitionId, bytes: usize, deadline: Deadline) -> Waiting {
         self.0.wait_for_capacity(partition, bytes, deadline)
     }
 
@@ -56,15 +49,15 @@ impl Journal for Altered {
         self.0.set_refusing(why);
     }
 
-    fn until_busy(&self, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
+    fn until_busy(&self, deadline: Deadline) -> Waiting {
         self.0.until_busy(deadline)
     }
 
-    fn until_unreleased(&self, bytes: u64, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
+    fn until_unreleased(&self, bytes: u64, deadline: Deadline) -> Waiting {
         self.0.until_unreleased(bytes, deadline)
     }
 
-    fn close(&self, deadline: Deadline) -> BoxFuture<'static, Result<(), TimedOut>> {
+    fn close(&self, deadline: Deadline) -> Waiting {
         self.0.close(deadline)
     }
 }
