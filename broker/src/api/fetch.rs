@@ -13,11 +13,6 @@ use kafka_protocol::messages::ApiKey;
 use kafka_protocol::messages::fetch_request::FetchRequest;
 use kafka_protocol::messages::fetch_response::FetchResponse;
 
-mod gathering;
-mod answer;
-
-pub use answer::Fetched;
-
 use super::authorization::{Needs, Operation};
 use super::declaration::{Asked, Call, Declaration, Versions};
 use crate::budget::{Held, RequestClass};
@@ -28,6 +23,12 @@ use crate::wire::WireError;
 use crate::wire::shape::{
     Bounds, I8, I32, I32S, I64, Kind, Shape, Tag, UUID, always, between, plain, since, until,
 };
+
+mod gathering;
+mod answer;
+
+pub use answer::Fetched;
+
 use gathering::Fetch;
 
 /// A fetch of more partitions does not look at them at every change.
