@@ -295,6 +295,12 @@ impl<B: Backend> PartitionHandle<B> {
         let _ = self.mailbox.send(PartitionInput::SyncedBy { epoch, follower, offset }, deadline).await;
     }
 
+    /// Whether the follower may be put in sync: it has all that must be there, on its disk. `false` of who does not lead.
+    pub async fn may_join(&self, follower: BrokerId, deadline: Deadline) -> Result<bool, ReadError> {
+        let ask = |reply| PartitionInput::MayJoin { follower, reply };
+        self.question("progress of a follower", ask, deadline).await
+    }
+
     /// The ISR changed within `epoch`. Says nothing where the owner is gone.
     pub async fn change_in_sync(&self, epoch: LeaderEpoch, in_sync: InSync, deadline: Deadline) {
         let _ = self.mailbox.send(PartitionInput::InSync { epoch, in_sync }, deadline).await;

@@ -96,6 +96,10 @@ pub enum PartitionInput<B: Backend> {
         epoch: LeaderEpoch,
         in_sync: InSync,
     },
+    MayJoin {
+        follower: BrokerId,
+        reply: Replier<bool>,
+    },
     Resign {
         reply: Replier<()>,
     },
@@ -417,6 +421,7 @@ impl<B: Backend> Owner<B> {
             PartitionInput::SyncedBy { epoch, follower, offset } => {
                 self.synced_by(epoch, follower, offset, answers);
             }
+            PartitionInput::MayJoin { follower, reply } => reply.answer(self.machine.may_join(follower)),
             PartitionInput::InSync { epoch, in_sync } => self.change_in_sync(epoch, in_sync, answers),
             PartitionInput::Resign { reply } => {
                 self.machine.handle_resign(answers);
