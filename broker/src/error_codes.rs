@@ -7,7 +7,9 @@ use kafka_protocol::ResponseError;
 
 use crate::journal::SubmitError;
 use crate::log::validate::BatchError;
-use crate::metadata::{ChangeError, ProducerIdError, ProposeError, TopicError};
+use crate::metadata::{
+    BrokerError, ChangeError, PartitionError, ProducerIdError, ProposeError, RegistrationError, TopicError,
+};
 use crate::partition::{AppendError, DeleteRecordsError, ReadError};
 
 /// Kafka's "no error".
@@ -74,6 +76,47 @@ pub fn propose(error: &ProposeError) -> ResponseError {
         }
         ProposeError::TimedOut => ResponseError::RequestTimedOut,
         ProposeError::TooLarge { .. } => ResponseError::InvalidRequest,
+    }
+}
+
+/// For a registration.
+#[allow(dead_code, reason = "for the API by which other nodes register")]
+pub fn registration(error: &RegistrationError) -> ResponseError {
+    match error {
+        RegistrationError::Copy { .. } | RegistrationError::Duplicate(_) => {
+            ResponseError::DuplicateBrokerRegistration
+        }
+    }
+}
+
+/// For what a broker asks, or somebody on its behalf.
+pub fn broker(error: &BrokerError) -> ResponseError {
+    match error {
+        BrokerError::NotRegistered(_) => ResponseError::BrokerIdNotRegistered,
+        BrokerError::StaleEpoch { .. } => ResponseError::StaleBrokerEpoch,
+    }
+}
+
+/// For one partition of AlterPartition, ElectLeaders and AlterPartitionReassignments.
+#[allow(dead_code, reason = "for the APIs that change single partitions")]
+pub fn partition(error: &PartitionError) -> ResponseError {
+    match error {
+        PartitionError::UnknownTopic => ResponseError::UnknownTopicId,
+        PartitionError::UnknownPartition => ResponseError::UnknownTopicOrPartition,
+        PartitionError::Broker(error) => broker(error),
+        PartitionError::NotController => ResponseError::NotController,
+        PartitionError::FencedLeaderEpoch => ResponseError::FencedLeaderEpoch,
+        PartitionError::InvalidUpdateVersion => ResponseError::InvalidUpdateVersion,
+        PartitionError::InvalidRequest(_) | PartitionError::LastReplica | PartitionError::NoSuchReplica => {
+            ResponseError::InvalidRequest
+        }
+        PartitionError::IneligibleReplica(_) => ResponseError::IneligibleReplica,
+        PartitionError::NewLeaderElected => ResponseError::NewLeaderElected,
+        PartitionError::ElectionNotNeeded => ResponseError::ElectionNotNeeded,
+        PartitionError::PreferredLeaderNotAvailable => ResponseError::PreferredLeaderNotAvailable,
+        PartitionError::EligibleLeadersNotAvailable => ResponseError::EligibleLeadersNotAvailable,
+        PartitionError::NoReassignmentInProgress => ResponseError::NoReassignmentInProgress,
+        PartitionError::InvalidReplicaAssignment(_) => ResponseError::InvalidReplicaAssignment,
     }
 }
 

@@ -19,8 +19,8 @@ pub const CHECKPOINT_RECORD: u8 = 2;
 /// A piece of a Raft snapshot, as a journal entry. Raft's entries and states are its protobuf messages.
 pub const RAFT_SNAPSHOT: u8 = 1;
 /// The metadata image in a Raft snapshot, and each metadata command in the Raft log: the newest, from 2 on with
-/// configurations of brokers and changes of configurations and partitions.
-pub const METADATA: u8 = 2;
+/// configurations of brokers and changes of configurations and partitions, from 3 on of several nodes.
+pub const METADATA: u8 = 3;
 /// Record batches of a segment: Kafka's magic.
 pub const RECORD_BATCH: i8 = 2;
 /// Producers and leader epochs beside the segments.

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use uuid::{Builder, Uuid};
 
 use crate::formats::{self, IDENTITY};
-use crate::ids::{BrokerId, Incarnation, StorageId};
+use crate::ids::{BrokerId, Incarnation, IncarnationId, StorageId};
 
 const FILE: &str = "identity.json";
 const TEMPORARY: &str = "identity.json.new";
@@ -43,6 +43,8 @@ pub struct Identity {
     pub cluster_id: String,
     /// Of this process start.
     pub incarnation: Incarnation,
+    /// Drawn by this process.
+    pub incarnation_id: IncarnationId,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -140,6 +142,7 @@ pub async fn take_directory<B: Backend>(
         }
         Err(error) => return Err(error.into()),
     }
+    let incarnation_id = IncarnationId(random_uuid(backend));
     // Again: another process may have begun a new incarnation, and ended, before we had the lock.
     let identity = match read(backend, directory, deadline).await? {
         Some(stored) if stored.node_id != node => {
@@ -162,6 +165,7 @@ pub async fn take_directory<B: Backend>(
                 node,
                 cluster_id: stored.cluster_id,
                 incarnation: Incarnation(next),
+                incarnation_id,
             };
             incarnation::write(backend, directory, identity.incarnation, deadline).await?;
             if stored.format_version < IDENTITY {
@@ -180,6 +184,7 @@ pub async fn take_directory<B: Backend>(
                 node,
                 cluster_id: url_safe(random_uuid(backend)),
                 incarnation: Incarnation(1),
+                incarnation_id,
             };
             // In this order: an identity always has an incarnation.
             incarnation::write(backend, directory, identity.incarnation, deadline).await?;

@@ -24,6 +24,12 @@ fn start(directory: &Path, node: i32) -> Result<Identity, IdentityError> {
     process(async |backend| take(&backend, directory, node).await)
 }
 
+/// Who a later start of the directory is, given what only that start has drawn.
+fn later(first: &Identity, start: &Identity, number: u64) -> Identity {
+    let incarnation = Incarnation(number);
+    Identity { incarnation, incarnation_id: start.incarnation_id, ..first.clone() }
+}
+
 fn refusal(directory: &Path, node: i32) -> String {
     let error = start(directory, node).unwrap_err();
     assert_eq!(error.exit_status(), ExitStatus::DataDirectory);
@@ -37,7 +43,8 @@ fn each_start_keeps_who_it_is_and_has_a_new_incarnation() {
     let first = start(&directory, 7).unwrap();
     let second = start(&directory, 7).unwrap();
     assert_eq!(first.incarnation, Incarnation(1));
-    assert_eq!(second, Identity { incarnation: Incarnation(2), ..first.clone() });
+    assert_eq!(second, later(&first, &second, 2));
+    assert_ne!(second.incarnation_id, first.incarnation_id);
     assert_eq!(first.cluster_id.len(), 22);
     let elsewhere = start(&home.path().join("other"), 7).unwrap();
     assert_ne!(elsewhere.storage, first.storage);
@@ -78,7 +85,7 @@ fn a_directory_of_format_version_1_goes_on_from_its_incarnation() {
     std::fs::remove_file(home.path().join(INCARNATION)).unwrap();
     for start_number in 42..45 {
         let identity = start(home.path(), 1).unwrap();
-        assert_eq!(identity, Identity { incarnation: Incarnation(start_number), ..first.clone() });
+        assert_eq!(identity, later(&first, &identity, start_number));
     }
     let stored = std::fs::read_to_string(home.path().join(FILE)).unwrap();
     assert!(stored.contains("\"format_version\": 3") && !stored.contains("incarnation"), "{stored}");
@@ -101,11 +108,7 @@ fn no_changed_bit_makes_another_identity() {
         match take() {
             // White space, say.
             Ok(identity) => {
-                assert_eq!(
-                    identity,
-                    Identity { incarnation: identity.incarnation, ..first.clone() },
-                    "{bit}"
-                );
+                assert_eq!(identity, later(&first, &identity, identity.incarnation.0), "{bit}");
             }
             Err(error) => {
                 refused += 1;
@@ -136,10 +139,12 @@ fn an_identity_without_a_checksum_is_given_one_where_there_is_room() {
     fake.damage(&file, |bytes| *bytes = old.clone().into_bytes());
     let has_checksum = || String::from_utf8_lossy(&fake.world().files[&file].now).contains("crc32c");
     fake.world().full = true;
-    assert_eq!(take(), Identity { incarnation: Incarnation(2), ..first.clone() });
+    let second = take();
+    assert_eq!(second, later(&first, &second, 2));
     assert!(!has_checksum());
     fake.world().full = false;
-    assert_eq!(take(), Identity { incarnation: Incarnation(3), ..first });
+    let third = take();
+    assert_eq!(third, later(&first, &third, 3));
     assert!(has_checksum());
 }
 

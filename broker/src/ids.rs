@@ -41,6 +41,19 @@ number!(
     Incarnation(u64)
 );
 number!(
+    /// Kafka's broker epoch: the Raft index at which a process start of a broker was registered. 0 for those that
+    /// registered before there were any.
+    BrokerEpoch(u64)
+);
+number!(
+    /// Version of a partition in the metadata: rises with each change of it, for compare-and-swap.
+    PartitionEpoch(i32)
+);
+number!(
+    /// Identity of a replica on its broker: the Raft index at which the broker was given it. Never given twice.
+    AssignmentId(u64)
+);
+number!(
     /// Kafka's producer id, given to an idempotent producer by InitProducerId; -1 where a producer has none.
     ProducerId(i64)
 );
@@ -76,8 +89,13 @@ impl fmt::Display for TopicId {
     }
 }
 
-/// Identity of a data directory.
+/// Kafka's incarnation id: drawn by each process when it starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct IncarnationId(pub Uuid);
+
+/// Identity of a data directory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct StorageId(pub Uuid);
 

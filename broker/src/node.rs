@@ -19,10 +19,12 @@ use crate::config::Config;
 use crate::context::Context;
 use crate::data_dir;
 use crate::identity::{self, Identity, IdentityError};
+use crate::ids::BrokerEpoch;
 use crate::journal::{JournalContext, JournalHandle, JournalOpenError};
 use crate::metadata::{
-    self, BrokerRegistration, Changes, MetadataCommand, MetadataContext, MetadataHandle, MetadataStartError,
-    ProducerIds, ProposeError,
+    self, BrokerRegistration, CLIENT_LISTENER, CLUSTER_LISTENER, Changes, Endpoint, MetadataCommand,
+    MetadataContext, MetadataHandle, MetadataStartError, Outcome, ProducerIds, ProposeError,
+    RegistrationError,
 };
 use crate::metrics::{Metrics, RequestMetrics};
 use crate::partition::FirstRefused;
@@ -102,6 +104,26 @@ pub enum StartError {
     /// The metadata group did not take the registration of this process start.
     #[error("this node cannot register with its metadata: {0}")]
     Register(#[from] ProposeError),
+    /// The metadata group does not take this process for the one that its number and directory say.
+    #[error("{directory} cannot be used: {why}. {}", what_to_do(.why))]
+    NotRegistered {
+        /// The data directory.
+        directory: PathBuf,
+        /// What the group says.
+        why: RegistrationError,
+    },
+}
+
+fn what_to_do(why: &RegistrationError) -> &'static str {
+    match why {
+        RegistrationError::Copy { .. } => {
+            "What the cluster has acknowledged and voted since is not in it. Start on an empty directory: this node fetches \
+             what it had from the others"
+        }
+        RegistrationError::Duplicate(_) => {
+            "Give this node a number of its own with --node-id, or stop the other and wait until it is fenced"
+        }
+    }
 }
 
 impl StartError {
@@ -111,9 +133,10 @@ impl StartError {
             StartError::Listen { .. } => ExitStatus::Network,
             StartError::Identity(error) => error.exit_status(),
             StartError::Metadata(error) => error.exit_status(),
-            StartError::Journal(_) | StartError::Replicas(_) | StartError::OtherStorage { .. } => {
-                ExitStatus::DataDirectory
-            }
+            StartError::Journal(_)
+            | StartError::Replicas(_)
+            | StartError::OtherStorage { .. }
+            | StartError::NotRegistered { .. } => ExitStatus::DataDirectory,
             StartError::Advertised { .. } => ExitStatus::Configuration,
             StartError::Register(_) => ExitStatus::Other,
         }
@@ -173,14 +196,14 @@ impl<B: Backend> Node<B> {
             background.push(backend.spawn("stall-watchdog", watching));
         }
         let journal = opened.journal.clone();
-        register(&backend, &config, &identity, &started.metadata, &kafka_address).await?;
+        let broker_epoch = register(&backend, &config, &identity, &started.metadata, &kafka_address).await?;
         let replicas = replicas::start(
             ReplicasContext {
                 backend: backend.clone(),
                 config: config.clone(),
                 metrics: metrics.clone(),
                 node: identity.node,
-                incarnation: identity.incarnation,
+                broker_epoch,
                 metadata: started.metadata.clone(),
                 journal: opened.journal,
             },
@@ -288,35 +311,52 @@ async fn listen<B: Backend>(
     })
 }
 
-/// Tells the cluster of this process start. From here on the epochs of what this node leads are those granted to
-/// this incarnation.
+/// Tells the cluster of this process start; returns what is granted to it. From here on the epochs of what this node leads
+/// are those granted to that.
 async fn register<B: Backend>(
     backend: &B,
     config: &Config,
     identity: &Identity,
     metadata: &MetadataHandle<B>,
     kafka_address: &str,
-) -> Result<(), StartError> {
-    if let Some(known) = metadata.image().brokers.get(&identity.node)
-        && known.storage != identity.storage
+) -> Result<BrokerEpoch, StartError> {
+    let image = metadata.image();
+    // Among others it is a disk that was replaced, which they know what to do with.
+    let alone = image.brokers.keys().all(|known| *known == identity.node);
+    if let Some(known) = image.brokers.get(&identity.node)
+        && known.registration.storage != identity.storage
+        && alone
     {
         return Err(StartError::OtherStorage {
             directory: config.data_dir.clone(),
             found: identity.storage.0,
-            known: known.storage.0,
+            known: known.registration.storage.0,
         });
     }
     let advertised = config.advertise.as_deref().unwrap_or(kafka_address);
-    let unusable = || StartError::Advertised { address: advertised.to_owned() };
-    let (host, port) = advertised.rsplit_once(':').ok_or_else(unusable)?;
+    let client = endpoint(CLIENT_LISTENER, advertised)
+        .ok_or_else(|| StartError::Advertised { address: advertised.to_owned() })?;
+    let cluster = endpoint(CLUSTER_LISTENER, &config.cluster);
     let registration = BrokerRegistration {
         id: identity.node,
         incarnation: identity.incarnation,
+        incarnation_id: Some(identity.incarnation_id),
         storage: identity.storage,
-        host: host.to_string(),
-        port: port.parse().map_err(|_| unusable())?,
+        listeners: [client].into_iter().chain(cluster).collect(),
+        rack: None,
     };
     let deadline = Deadline::after(backend, REGISTER_DEADLINE);
-    metadata.propose(MetadataCommand::RegisterBroker(registration), deadline).await?;
-    Ok(())
+    let command = MetadataCommand::RegisterBroker(registration);
+    match metadata.propose(command, deadline).await? {
+        Outcome::Registered(Ok(epoch)) => Ok(epoch),
+        Outcome::Registered(Err(why)) => {
+            Err(StartError::NotRegistered { directory: config.data_dir.clone(), why })
+        }
+        _ => Err(StartError::Register(ProposeError::TimedOut)),
+    }
+}
+
+fn endpoint(name: &str, address: &str) -> Option<Endpoint> {
+    let (host, port) = address.rsplit_once(':')?;
+    Some(Endpoint { name: name.to_owned(), host: host.to_owned(), port: port.parse().ok()? })
 }

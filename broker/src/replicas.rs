@@ -3,7 +3,7 @@
 //! One task, `replicas`, owns which partitions are open; everyone else reads what it publishes, once
 //! per batch of changes. Opening goes on in bounded parallel; the beginnings and epoch starts of all
 //! partitions of a new topic share journal groups. The task `checkpoint` beside it moves the journal into
-//! segments. A replica is known by topic id and incarnation: entries and files of a deleted life find nobody.
+//! segments. A replica is known by topic id and assignment: entries and files of a deleted life find nobody.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,7 +15,7 @@ use io_backend::{Backend, Deadline, Published};
 
 use crate::config::Config;
 use crate::data_dir;
-use crate::ids::{BrokerId, Incarnation, PartitionId};
+use crate::ids::{BrokerEpoch, BrokerId, PartitionId};
 use crate::journal::JournalHandle;
 use crate::limits;
 use crate::metadata::MetadataHandle;
@@ -155,8 +155,8 @@ pub struct ReplicasContext<B: Backend> {
     pub metrics: Arc<Metrics>,
     /// This node.
     pub node: BrokerId,
-    /// This process start; leaderships granted to earlier ones are not taken up.
-    pub incarnation: Incarnation,
+    /// Granted to this process; leaderships granted to earlier ones are not taken up.
+    pub broker_epoch: BrokerEpoch,
     /// Where the image comes from that says what is to be open, and who leads.
     pub metadata: MetadataHandle<B>,
     /// The journal of all partitions.

@@ -60,7 +60,7 @@ impl Api for CreatePartitionsRequest {
         let deadline = context.backend.now() + patience(self.timeout_ms);
         let topics: Vec<NewPartitions> = plans.iter().flatten().cloned().collect();
         let count = topics.len();
-        let command = MetadataCommand::CreatePartitions { topics };
+        let command = MetadataCommand::CreatePartitions { topics, own_assignment: true };
         let decided = match self.validate_only {
             true => of_topics(apply(&image, image.index, &command).1),
             false => propose(context, command, count, Deadline::At(deadline), of_topics).await,
@@ -124,7 +124,8 @@ fn plan(image: &MetadataImage, asked: &CreatePartitionsTopic, room: usize) -> Re
             let replication = first.map_or(1, |partition| partition.replicas.len());
             // Goes on where the topic's last partition ended.
             let begun = first.and_then(|partition| partition.replicas.first());
-            let begun = begun.and_then(|leader| brokers.iter().position(|id| id == leader)).unwrap_or(0);
+            let begun =
+                begun.and_then(|leader| brokers.iter().position(|id| *id == leader.broker)).unwrap_or(0);
             spread(&brokers, begun + existing, more, replication.min(brokers.len().max(1)))
         }
     };

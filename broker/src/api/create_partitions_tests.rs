@@ -1,34 +1,13 @@
+use super::*;
+use crate::ids::AssignmentId;
+use crate::metadata::testing;
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsAssignment;
 use kafka_protocol::messages::{BrokerId as WireId, TopicName};
-use uuid::Uuid;
-
-use super::*;
-use crate::ids::{Incarnation, StorageId, TopicId};
-use crate::metadata::{BrokerRegistration, NewTopic};
-use crate::wire::text;
 
 /// Brokers 1 and 2, and a topic of two partitions with a replica each.
 fn image() -> MetadataImage {
-    let register = |id: i32| {
-        MetadataCommand::RegisterBroker(BrokerRegistration {
-            id: BrokerId(id),
-            incarnation: Incarnation(7),
-            storage: StorageId(Uuid::from_u128(1)),
-            host: "localhost".into(),
-            port: 1,
-        })
-    };
-    let topic = NewTopic {
-        id: TopicId(Uuid::from_u128(9)),
-        name: "p".into(),
-        assignments: vec![vec![BrokerId(1)], vec![BrokerId(2)]],
-        configs: Default::default(),
-    };
-    let create = MetadataCommand::CreateTopics { topics: vec![topic], validate_only: false };
-    [register(1), register(2), create]
-        .iter()
-        .zip(1..)
-        .fold(MetadataImage::default(), |image, (command, index)| apply(&image, index, command).0)
+    let topic = testing::new_topic(9, "p", &[&[1], &[2]]);
+    testing::after(&testing::cluster(2), &testing::create(vec![topic])).0
 }
 
 fn asked(name: &'static str, count: i32, assignments: Option<&[&[i32]]>) -> CreatePartitionsTopic {
@@ -45,7 +24,8 @@ fn asked(name: &'static str, count: i32, assignments: Option<&[&[i32]]>) -> Crea
 fn outcome(asked: &CreatePartitionsTopic) -> Result<Arc<TopicImage>, Refusal> {
     let image = image();
     let topics = vec![plan(&image, asked, PARTITIONS_PER_REQUEST_MAX)?];
-    of_topics(apply(&image, 9, &MetadataCommand::CreatePartitions { topics }).1).remove(0)
+    of_topics(apply(&image, 9, &MetadataCommand::CreatePartitions { topics, own_assignment: true }).1)
+        .remove(0)
 }
 
 #[test]
@@ -53,11 +33,12 @@ fn new_partitions_take_their_turns_behind_those_that_are_there() {
     let topic = outcome(&asked("p", 5, None)).unwrap();
     let leaders: Vec<i32> = topic.partitions.iter().map(|p| p.leader.unwrap().0).collect();
     assert_eq!(leaders, [1, 2, 1, 2, 1]);
-    assert_eq!(topic.partitions[4].leader_incarnation, Incarnation(7));
+    let given = [0, 4].map(|index: usize| topic.partitions[index].replicas[0].assignment);
+    assert_eq!(given, [AssignmentId(topic.created_at), AssignmentId(9)]);
     let topic = outcome(&asked("p", 4, Some(&[&[2], &[2]]))).unwrap();
     let leaders: Vec<i32> = topic.partitions.iter().map(|p| p.leader.unwrap().0).collect();
     assert_eq!(leaders, [1, 2, 2, 2]);
-    assert_eq!(topic.created_at, 3);
+    assert_eq!(topic.created_at, 5);
 }
 
 #[test]
@@ -108,11 +89,11 @@ fn what_cannot_be_is_said_in_kafkas_words() {
 fn a_count_that_was_overtaken_creates_nothing() {
     let image = image();
     let topics = vec![plan(&image, &asked("p", 3, None), 100).unwrap()];
-    let command = MetadataCommand::CreatePartitions { topics };
+    let command = MetadataCommand::CreatePartitions { topics, own_assignment: true };
     let (image, _) = apply(&image, 9, &command);
     let (after, outcome) = apply(&image, 10, &command);
     assert_eq!(
-        of_topics(outcome)[0].as_ref().map_err(|(code, _)| *code),
+        outcomes(outcome)[0].as_ref().map_err(|(code, _)| *code),
         Err(ResponseError::InvalidPartitions)
     );
     assert_eq!(after.topics, image.topics);

@@ -53,13 +53,15 @@ fn handle<B: Backend>(
     response.cluster_id = text(&image.cluster_id);
     response.controller_id = BrokerId(image.controller.map_or(-1, |id| id.0));
     response.brokers = image
-        .brokers
-        .values()
-        .map(|broker| {
-            DescribeClusterBroker::default()
-                .with_broker_id(BrokerId(broker.id.0))
-                .with_host(text(&broker.host))
-                .with_port(broker.port.into())
+        .alive_brokers()
+        .filter_map(|broker| {
+            let endpoint = broker.client_endpoint()?;
+            let told = DescribeClusterBroker::default()
+                .with_broker_id(BrokerId(broker.id().0))
+                .with_host(text(&endpoint.host))
+                .with_port(endpoint.port.into())
+                .with_rack(broker.registration.rack.as_deref().map(text));
+            Some(told)
         })
         .collect();
     response.cluster_authorized_operations =

@@ -9,12 +9,13 @@ use kafka_protocol::messages::describe_topic_partitions_response::{
     Cursor, DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
 };
 use kafka_protocol::messages::{
-    ApiKey, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse, TopicName,
+    ApiKey, BrokerId, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse, TopicName,
 };
 
 use super::authorization::{Needs, Operation, TOPIC_OPERATIONS};
 use super::declaration::{Answer, Api, Call, Declaration, Versions};
 use super::metadata;
+use crate::ids;
 use crate::metadata::{MetadataImage, PartitionImage, TopicImage};
 use crate::wire::shape::{Bounds, I32, Kind, Shape, always, plain};
 use crate::wire::text;
@@ -119,6 +120,9 @@ fn partition(
     partition: &PartitionImage,
 ) -> DescribeTopicPartitionsResponsePartition {
     let told = metadata::partition(image, index, partition);
+    let nodes = |ids: &[ids::BrokerId]| ids.iter().map(|id| BrokerId(id.0)).collect();
+    // Kafka keeps who led last in the last known ELR.
+    let last_known: Vec<ids::BrokerId> = partition.last_known_leader.into_iter().collect();
     DescribeTopicPartitionsResponsePartition::default()
         .with_error_code(told.error_code)
         .with_partition_index(told.partition_index)
@@ -127,8 +131,8 @@ fn partition(
         .with_replica_nodes(told.replica_nodes)
         .with_isr_nodes(told.isr_nodes)
         .with_offline_replicas(told.offline_replicas)
-        .with_eligible_leader_replicas(Some(Vec::new()))
-        .with_last_known_elr(Some(Vec::new()))
+        .with_eligible_leader_replicas(Some(nodes(&partition.elr)))
+        .with_last_known_elr(Some(nodes(&last_known)))
 }
 
 #[cfg(test)]
@@ -139,17 +143,18 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::ids::{BrokerId, Incarnation, LeaderEpoch, TopicId};
+    use crate::ids::{AssignmentId, StorageId, TopicId};
+    use crate::metadata::Replica;
 
     fn image(topics: &[(&str, usize)]) -> MetadataImage {
         let mut image = MetadataImage::default();
+        let replica =
+            Replica { broker: ids::BrokerId(1), storage: StorageId::default(), assignment: AssignmentId(1) };
         for (nth, (name, partitions)) in (1..).zip(topics) {
             let one = PartitionImage {
-                leader: None,
-                leader_incarnation: Incarnation(1),
-                leader_epoch: LeaderEpoch(0),
-                replicas: vec![BrokerId(1)],
-                isr: vec![BrokerId(1)],
+                replicas: vec![replica],
+                isr: vec![ids::BrokerId(1)],
+                ..PartitionImage::default()
             };
             image.insert_topic(Arc::new(TopicImage {
                 id: TopicId(Uuid::from_u128(nth)),

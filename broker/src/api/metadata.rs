@@ -62,12 +62,14 @@ impl Api for MetadataRequest {
                 })
                 .collect(),
         };
-        let brokers = image.brokers.values().map(|broker| {
-            MetadataResponseBroker::default()
-                .with_node_id(BrokerId(broker.id.0))
-                .with_host(text(&broker.host))
-                .with_port(broker.port.into())
-                .with_rack(None)
+        let brokers = image.alive_brokers().filter_map(|broker| {
+            let endpoint = broker.client_endpoint()?;
+            let told = MetadataResponseBroker::default()
+                .with_node_id(BrokerId(broker.id().0))
+                .with_host(text(&endpoint.host))
+                .with_port(endpoint.port.into())
+                .with_rack(broker.registration.rack.as_deref().map(text));
+            Some(told)
         });
         let cluster_operations =
             match self.include_cluster_authorized_operations && (8..=10).contains(&version) {
@@ -210,19 +212,19 @@ fn known(image: &MetadataImage, topic: &TopicImage, version: i16, operations: bo
         .with_topic_authorized_operations(if operations { TOPIC_OPERATIONS } else { OPERATIONS_OMITTED })
 }
 
-/// A partition as this image knows it. A broker that is not in the image leads nothing, and is offline.
+/// A partition as this image knows it. A broker that is not alive in the image leads nothing, and is offline.
 pub fn partition(image: &MetadataImage, index: i32, partition: &PartitionImage) -> MetadataResponsePartition {
     let brokers = |ids: &[ids::BrokerId]| ids.iter().map(|id| BrokerId(id.0)).collect();
-    let is_known = |id: &ids::BrokerId| image.brokers.contains_key(id);
-    let offline = partition.replicas.iter().filter(|id| !is_known(id)).map(|id| BrokerId(id.0));
-    let leader = partition.leader.filter(is_known);
+    let replicas: Vec<ids::BrokerId> = partition.replica_brokers().collect();
+    let offline = replicas.iter().filter(|id| !image.is_alive(**id)).map(|id| BrokerId(id.0));
+    let leader = partition.leader.filter(|id| image.is_alive(*id));
     let code = if leader.is_some() { 0 } else { ResponseError::LeaderNotAvailable.code() };
     MetadataResponsePartition::default()
         .with_error_code(code)
         .with_partition_index(index)
         .with_leader_id(BrokerId(leader.map_or(-1, |id| id.0)))
         .with_leader_epoch(partition.leader_epoch.0)
-        .with_replica_nodes(brokers(&partition.replicas))
+        .with_replica_nodes(brokers(&replicas))
         .with_isr_nodes(brokers(&partition.isr))
         .with_offline_replicas(offline.collect())
 }

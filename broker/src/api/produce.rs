@@ -374,12 +374,12 @@ fn add_endpoint(endpoints: &mut Vec<NodeEndpoint>, image: &MetadataImage, leader
     if endpoints.iter().any(|known| known.node_id == node) {
         return;
     }
-    if let Some(broker) = image.brokers.get(&leader.id) {
+    if let Some(endpoint) = image.brokers.get(&leader.id).and_then(|broker| broker.client_endpoint()) {
         endpoints.push(
             NodeEndpoint::default()
                 .with_node_id(node)
-                .with_host(text(&broker.host))
-                .with_port(broker.port.into())
+                .with_host(text(&endpoint.host))
+                .with_port(endpoint.port.into())
                 .with_rack(None),
         );
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::configs::elements;
+use super::partition_change::{Change, change_partitions};
 use super::{
     AlteredConfigs, ConfigChange, ConfigOperation, ConfigResource, MetadataImage, TopicError, TopicImage,
 };
@@ -45,6 +46,20 @@ pub fn altered(current: &Overrides, change: &ConfigChange) -> Overrides {
 }
 
 pub(super) fn alter_configs(image: &mut MetadataImage, resource: &AlteredConfigs) -> Result<(), TopicError> {
+    let before = image.clone();
+    set_configs(image, resource)?;
+    let same =
+        image.topics.ptr_eq(&before.topics) && Arc::ptr_eq(&image.broker_configs, &before.broker_configs);
+    if !same {
+        // A smaller minimum commits without those that were eligible; an unclean election may be allowed by now.
+        change_partitions(image, &[], |partition, _| {
+            (!partition.elr.is_empty() || partition.leader.is_none()).then(|| Change::none(partition))
+        });
+    }
+    Ok(())
+}
+
+fn set_configs(image: &mut MetadataImage, resource: &AlteredConfigs) -> Result<(), TopicError> {
     match resource.resource {
         ConfigResource::Topic(id) => {
             let topic = image.topic_by_id(id).ok_or(TopicError::Unknown)?;

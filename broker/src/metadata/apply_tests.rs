@@ -1,49 +1,20 @@
 use std::collections::BTreeMap;
 
+use std::sync::Arc;
+
 use uuid::Uuid;
 
 use super::*;
-use crate::ids::{PartitionId, StorageId};
+use crate::ids::{AssignmentId, BrokerEpoch, BrokerId, LeaderEpoch, PartitionEpoch, StorageId, TopicId};
 use crate::metadata::snapshot::{decode_command, decode_image, encode_command, encode_image};
-use crate::metadata::{AlteredConfigs, ConfigChange, ConfigOperation, ConfigResource};
-
-fn broker(id: i32, incarnation: u64, storage: u128) -> BrokerRegistration {
-    BrokerRegistration {
-        id: BrokerId(id),
-        incarnation: Incarnation(incarnation),
-        storage: StorageId(Uuid::from_u128(storage)),
-        host: "localhost".into(),
-        port: 9092,
-    }
-}
+use crate::metadata::testing::{create, image_of, new_topic, old_broker, partition};
+use crate::metadata::{
+    AlteredConfigs, BrokerRegistration, CLIENT_LISTENER, ConfigChange, ConfigOperation, ConfigResource,
+    Endpoint, NewPartitions, NewTopic, PartitionImage, RegistrationError, Replica, TopicError, TopicImage,
+};
 
 fn register(id: i32, incarnation: u64, storage: u128) -> MetadataCommand {
-    MetadataCommand::RegisterBroker(broker(id, incarnation, storage))
-}
-
-fn new_topic(id: u128, name: &str, assignments: &[&[i32]]) -> NewTopic {
-    NewTopic {
-        id: TopicId(Uuid::from_u128(id)),
-        name: name.into(),
-        assignments: assignments
-            .iter()
-            .map(|replicas| replicas.iter().copied().map(BrokerId).collect())
-            .collect(),
-        configs: BTreeMap::new(),
-    }
-}
-
-fn create(topics: Vec<NewTopic>) -> MetadataCommand {
-    MetadataCommand::CreateTopics { topics, validate_only: false }
-}
-
-/// The image that these commands add up to, at indices from one on.
-fn image_of(commands: &[MetadataCommand]) -> MetadataImage {
-    let mut image = MetadataImage { cluster_id: "cluster".into(), ..MetadataImage::default() };
-    for (index, command) in (1..).zip(commands) {
-        image = apply(&image, index, command).0;
-    }
-    image
+    MetadataCommand::RegisterBroker(old_broker(id, incarnation, storage))
 }
 
 fn topic_results(outcome: Outcome) -> Vec<Result<Arc<TopicImage>, TopicError>> {
@@ -51,11 +22,6 @@ fn topic_results(outcome: Outcome) -> Vec<Result<Arc<TopicImage>, TopicError>> {
         Outcome::Topics(results) => results,
         other => panic!("{other:?}"),
     }
-}
-
-fn partition(image: &MetadataImage, topic: u128, index: i32) -> PartitionImage {
-    let id = PartitionId { topic: TopicId(Uuid::from_u128(topic)), index };
-    image.partition(id).unwrap().clone()
 }
 
 #[test]
@@ -68,14 +34,19 @@ fn a_topic_is_made_whole_in_one_command() {
     let topic = image.topics.get("orders").unwrap();
     assert_eq!((topic.created_at, topic.partitions.len()), (3, 2));
     assert_eq!(image.topic_by_id(topic.id).unwrap().name, topic.name);
+    let replica = |id: u8| Replica {
+        broker: BrokerId(id.into()),
+        storage: StorageId(Uuid::from_u128(id.into())),
+        assignment: AssignmentId(3),
+    };
     assert_eq!(
         partition(&image, 9, 1),
         PartitionImage {
             leader: Some(BrokerId(2)),
-            leader_incarnation: Incarnation(3),
-            leader_epoch: LeaderEpoch(0),
-            replicas: vec![BrokerId(2), BrokerId(1)],
+            leader_broker_epoch: BrokerEpoch(2),
+            replicas: [2, 1].map(replica).to_vec(),
             isr: vec![BrokerId(2), BrokerId(1)],
+            ..PartitionImage::default()
         }
     );
 }
@@ -174,18 +145,22 @@ fn a_new_process_leads_only_under_a_new_epoch() {
     ]);
     let (image, _) = apply(&before, 4, &register(1, 2, 1));
     let led = partition(&image, 1, 0);
-    assert_eq!((led.leader_epoch, led.leader_incarnation), (LeaderEpoch(1), Incarnation(2)));
+    assert_eq!((led.leader_epoch, led.leader_broker_epoch), (LeaderEpoch(1), BrokerEpoch(4)));
+    assert_eq!(led.partition_epoch, PartitionEpoch(1));
     assert_eq!(partition(&image, 1, 1), partition(&before, 1, 1), "what it follows is not touched");
 }
 
 #[test]
 fn a_registration_said_again_or_late_grants_nothing() {
     let before = image_of(&[register(1, 2, 1), create(vec![new_topic(1, "t", &[&[1]])])]);
-    let moved = BrokerRegistration { port: 9999, ..broker(1, 2, 1) };
-    let (again, _) = apply(&before, 3, &MetadataCommand::RegisterBroker(moved));
-    assert_eq!(again.brokers[&BrokerId(1)].port, 9999);
+    let elsewhere = Endpoint { name: CLIENT_LISTENER.into(), host: "localhost".into(), port: 9999 };
+    let moved = BrokerRegistration { listeners: vec![elsewhere.clone()], ..old_broker(1, 2, 1) };
+    let (again, outcome) = apply(&before, 3, &MetadataCommand::RegisterBroker(moved));
+    assert_eq!(outcome, Outcome::Registered(Ok(BrokerEpoch(1))));
+    assert_eq!(again.brokers[&BrokerId(1)].client_endpoint(), Some(&elsewhere));
     assert_eq!(again.topics, before.topics);
-    let (late, _) = apply(&before, 3, &register(1, 1, 1));
+    let (late, outcome) = apply(&before, 3, &register(1, 1, 1));
+    assert!(matches!(outcome, Outcome::Registered(Err(RegistrationError::Copy { .. }))));
     assert_eq!(late, MetadataImage { index: 3, ..before });
 }
 
@@ -199,7 +174,7 @@ fn a_wiped_disk_keeps_no_seat_and_hands_leadership_to_an_in_sync_replica() {
     let (image, _) = apply(&before, 4, &register(1, 2, 77));
     let handed_over = partition(&image, 1, 0);
     assert_eq!(handed_over.leader, Some(BrokerId(2)));
-    assert_eq!((handed_over.leader_epoch, handed_over.leader_incarnation), (LeaderEpoch(1), Incarnation(6)));
+    assert_eq!((handed_over.leader_epoch, handed_over.leader_broker_epoch), (LeaderEpoch(1), BrokerEpoch(2)));
     assert_eq!(handed_over.isr, [BrokerId(2)]);
     let followed = partition(&image, 1, 1);
     assert_eq!((followed.leader_epoch, followed.isr), (LeaderEpoch(0), vec![BrokerId(2)]));
@@ -257,11 +232,49 @@ fn an_image_survives_being_written_down() {
 fn the_bytes_of_an_image_are_what_they_were() {
     let image = image_of(&[register(1, 4, 1), create(vec![new_topic(1, "t", &[&[1]])])]);
     let bytes = encode_image(&image);
-    assert_eq!(bytes[0], 1);
+    assert_eq!(bytes[0], 3);
     assert_eq!(
         std::str::from_utf8(&bytes[1..]).unwrap(),
-        r#"{"index":2,"cluster_id":"cluster","next_producer_id":0,"brokers":[{"id":1,"incarnation":4,"storage":"00000000-0000-0000-0000-000000000001","host":"localhost","port":9092}],"topics":[{"id":"00000000-0000-0000-0000-000000000001","name":"t","created_at":2,"configs":{},"partitions":[[1,4,0,[1],[1]]]}]}"#
+        r#"{"index":2,"cluster_id":"cluster","next_producer_id":0,"brokers":[{"id":1,"incarnation":4,"incarnation_id":null,"storage":"00000000-0000-0000-0000-000000000001","listeners":[{"name":"PLAINTEXT","host":"localhost","port":9092}],"rack":null,"epoch":1,"fenced":false,"in_controlled_shutdown":false}],"topics":[{"id":"00000000-0000-0000-0000-000000000001","name":"t","created_at":2,"configs":{},"partitions":[[1,1,0,0,[[1,2,null]],[1],null]]}]}"#
     );
+}
+
+#[test]
+fn an_image_of_the_first_version_is_of_one_node_whose_replicas_are_called_after_their_topic() {
+    let first = b"\x01{\"index\":7,\"cluster_id\":\"cluster\",\"next_producer_id\":0,\"brokers\":[{\"id\":1,\"incarnation\":4,\"storage\":\"00000000-0000-0000-0000-000000000001\",\"host\":\"localhost\",\"port\":9092}],\"topics\":[{\"id\":\"00000000-0000-0000-0000-000000000001\",\"name\":\"t\",\"created_at\":2,\"configs\":{},\"partitions\":[[1,4,3,[1],[1]]]}]}";
+    let image = decode_image(first).unwrap();
+    assert_eq!(image.brokers[&BrokerId(1)].registration, old_broker(1, 4, 1));
+    let found = partition(&image, 1, 0);
+    let (broker, storage) = (BrokerId(1), StorageId(Uuid::from_u128(1)));
+    assert_eq!(found.replicas, [Replica { broker, storage, assignment: AssignmentId(2) }]);
+    assert_eq!((found.leader, found.leader_epoch), (Some(broker), LeaderEpoch(3)));
+    // The next start is another process, and alone: it leads on, under an epoch of its own.
+    let next = MetadataCommand::RegisterBroker(crate::metadata::testing::broker(1, 5, 1, 77));
+    let (image, outcome) = apply(&image, 8, &next);
+    assert_eq!(outcome, Outcome::Registered(Ok(BrokerEpoch(8))));
+    let led = partition(&image, 1, 0);
+    assert_eq!(
+        (led.leader, led.leader_epoch, led.leader_broker_epoch),
+        (Some(broker), LeaderEpoch(4), BrokerEpoch(8))
+    );
+    assert_eq!(led.replicas, found.replicas);
+}
+
+#[test]
+fn old_commands_do_what_they_did() {
+    let old: [&[u8]; 3] = [
+        b"\x01{\"command\":\"register-broker\",\"id\":1,\"incarnation\":1,\"storage\":\"00000000-0000-0000-0000-000000000001\",\"host\":\"localhost\",\"port\":9092}",
+        b"\x01{\"command\":\"create-topics\",\"topics\":[{\"id\":\"00000000-0000-0000-0000-000000000001\",\"name\":\"t\",\"assignments\":[[1]],\"configs\":{}}],\"validate_only\":false}",
+        b"\x02{\"command\":\"create-partitions\",\"topics\":[{\"topic\":\"00000000-0000-0000-0000-000000000001\",\"total\":2,\"assignments\":[[1]]}]}",
+    ];
+    let commands = old.map(|bytes| decode_command(bytes).unwrap());
+    assert_eq!(commands[0], register(1, 1, 1));
+    assert_eq!(encode_command(&commands[1]), old[1], "what needs nothing newer is written as it was");
+    assert_eq!(encode_command(&commands[2]), old[2]);
+    let image = image_of(&commands);
+    let added = partition(&image, 1, 1);
+    assert_eq!(added.replicas[0].assignment, AssignmentId(2), "so its directory is called");
+    assert!(!image.brokers[&BrokerId(1)].fenced);
 }
 
 #[test]
@@ -279,6 +292,7 @@ fn commands_survive_being_written_down_and_others_are_refused() {
                 total: 3,
                 assignments: vec![vec![BrokerId(1)]],
             }],
+            own_assignment: true,
         },
     ] {
         assert_eq!(decode_command(&encode_command(&command)).unwrap(), command);
@@ -286,7 +300,7 @@ fn commands_survive_being_written_down_and_others_are_refused() {
     let table: [(&[u8], &str); 5] = [
         (b"", "no version"),
         (b"\0{}", "no version"),
-        (b"\x03{}", "start a newer chronik"),
+        (b"\x04{}", "start a newer chronik"),
         (b"\x01{\"command\":\"dance\"}", "unknown variant `dance`"),
         (b"\x01{\"command\":\"delete-topics\"", "EOF"),
     ];
@@ -360,14 +374,14 @@ fn configurations_of_brokers_are_kept_for_all_and_for_each() {
 }
 
 #[test]
-fn an_image_with_configurations_of_brokers_is_of_the_second_version_and_the_first_is_still_read() {
+fn an_image_keeps_configurations_of_brokers_and_the_first_version_had_none() {
     let image = image_of(&[
         register(1, 1, 1),
         alter(ConfigResource::AllBrokers, &[("log.retention.ms", set("5"))]),
         alter(ConfigResource::Broker(BrokerId(1)), &[("message.max.bytes", set("6"))]),
     ]);
     let bytes = encode_image(&image);
-    assert_eq!(bytes[0], 2);
+    assert_eq!(bytes[0], 3);
     assert!(std::str::from_utf8(&bytes[1..]).unwrap().ends_with(
         r#""topics":[],"broker_configs":{"of_all":{"log.retention.ms":"5"},"of_one":{"1":{"message.max.bytes":"6"}}}}"#
     ));
@@ -377,5 +391,5 @@ fn an_image_with_configurations_of_brokers_is_of_the_second_version_and_the_firs
     let read = decode_image(first).unwrap();
     assert_eq!((read.index, &*read.broker_configs), (2, &crate::metadata::BrokerConfigs::default()));
     assert_eq!(encode_command(&alter(ConfigResource::AllBrokers, &[]))[0], 2);
-    assert_eq!(encode_command(&register(1, 1, 1))[0], 1);
+    assert_eq!(encode_command(&register(1, 1, 1))[0], 3);
 }

@@ -7,9 +7,11 @@ use io_backend::{Clock, Deadline};
 use uuid::Uuid;
 
 use super::*;
-use crate::ids::{Incarnation, LeaderEpoch, StorageId, TopicId};
+use crate::ids::{Incarnation, IncarnationId, LeaderEpoch, StorageId, TopicId};
 use crate::journal::{EntryKind, OpenedJournal};
-use crate::metadata::{BrokerRegistration, MetadataCommand, NewTopic, ProposeError, TopicError};
+use crate::metadata::{
+    BrokerRegistration, CLIENT_LISTENER, Endpoint, MetadataCommand, NewTopic, ProposeError, TopicError,
+};
 use crate::raft::memory_journal::MemoryJournal;
 
 struct Process {
@@ -41,6 +43,7 @@ async fn try_start(
         node: BrokerId(0),
         cluster_id: "cluster".into(),
         incarnation: Incarnation(incarnation),
+        incarnation_id: IncarnationId(Uuid::from_u128(incarnation.into())),
     };
     let context = MetadataContext {
         backend: backend.clone(),
@@ -63,11 +66,13 @@ async fn started(
     let registration = BrokerRegistration {
         id: BrokerId(0),
         incarnation: Incarnation(incarnation),
+        incarnation_id: Some(IncarnationId(Uuid::from_u128(incarnation.into()))),
         storage: StorageId(Uuid::from_u128(1)),
-        host: "localhost".into(),
-        port: 9092,
+        listeners: vec![Endpoint { name: CLIENT_LISTENER.into(), host: "localhost".into(), port: 9092 }],
+        rack: None,
     };
-    assert_eq!(process.propose(MetadataCommand::RegisterBroker(registration)).await, Ok(Outcome::Done));
+    let registered = process.propose(MetadataCommand::RegisterBroker(registration)).await;
+    assert!(matches!(registered, Ok(Outcome::Registered(Ok(_)))), "{registered:?}");
     process
 }
 
@@ -111,8 +116,8 @@ fn a_topic_is_in_the_image_when_its_creation_is_answered_and_still_after_a_resta
         assert_eq!((new.id, new.created_at), (old.id, old.created_at));
         for partition in &new.partitions {
             assert_eq!(
-                (partition.leader_epoch, partition.leader_incarnation),
-                (LeaderEpoch(1), Incarnation(2))
+                (partition.leader_epoch, partition.leader_broker_epoch),
+                (LeaderEpoch(1), after.brokers[&BrokerId(0)].epoch)
             );
         }
     });

@@ -3,7 +3,8 @@
 //! It wakes when the image changes or when it is told to close; after a failure also after a pause, to try again.
 //! Whatever is about to be opened pins its entries first, and is unpinned only when a checkpoint can see it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +37,18 @@ const RETRY_LAST: Duration = Duration::from_secs(2);
 pub(super) enum ReplicasInput {
     /// Checkpoints, then closes every partition.
     Close(Deadline, Replier<()>),
+}
+
+/// A partition has segments, and the journal has never heard of it.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the journal knows nothing of {partition}, whose records are in {directory}: it cannot say which of them are \
+     whole and acknowledged. Restore the journal with the rest of the data directory from a backup; or, to give \
+     these records up, move {directory} away"
+)]
+pub struct JournalLost {
+    pub(super) partition: String,
+    pub(super) directory: PathBuf,
 }
 
 struct OpenReplica<B: Backend> {
@@ -75,6 +88,8 @@ pub(super) struct Owner<B: Backend> {
     not_led: Option<NotLed>,
     /// Files whose entries are in partitions that have opened.
     mended: Vec<Rescued>,
+    /// Directories of which neither the image nor the journal says anything yet: the image may lag.
+    unknown: BTreeSet<ReplicaId>,
 }
 
 impl<B: Backend> Owner<B> {
@@ -104,6 +119,7 @@ impl<B: Backend> Owner<B> {
             not_open: NotOpen::new(),
             not_led: None,
             mended: Vec::new(),
+            unknown: BTreeSet::new(),
         }
     }
 
@@ -151,8 +167,8 @@ impl<B: Backend> Owner<B> {
         self.retry = None;
         let plan = self.plan(&image);
         let mut gone = plan.delete;
-        let is_gone = |id: &&ReplicaId| !reconcile::is_wanted(&image, **id, self.context.node);
-        gone.extend(self.recovered.keys().filter(is_gone));
+        let is_gone = |id: &&ReplicaId| reconcile::is_gone(&image, **id, self.context.node);
+        gone.extend(self.recovered.keys().chain(&self.unknown).filter(is_gone));
         self.delete(gone).await;
         let configured = self.configure(&image).await;
         self.not_open.clear();
@@ -184,7 +200,7 @@ impl<B: Backend> Owner<B> {
 
     fn plan(&self, image: &MetadataImage) -> reconcile::Plan {
         let open = self.open.iter().map(|(id, replica)| (*id, replica.led)).collect();
-        reconcile::reconcile(image, &open, self.context.node, self.context.incarnation)
+        reconcile::reconcile(image, &open, self.context.node, self.context.broker_epoch)
     }
 
     /// Tells open partitions how their topics are kept from now on; whether all have taken it over.
@@ -217,6 +233,7 @@ impl<B: Backend> Owner<B> {
         }
         let gone: Vec<_> =
             ids.iter().map(|id| (*id, self.open.remove(id), self.recovered.remove(id))).collect();
+        self.unknown.retain(|id| !ids.contains(id));
         // Nobody finds it any more before its files go.
         self.publish();
         let image = self.context.metadata.image();
@@ -265,9 +282,10 @@ impl<B: Backend> Owner<B> {
     }
 
     /// Opens these; returns how many could not be.
-    async fn open(&mut self, wanted: Vec<Wanted>) -> usize {
+    async fn open(&mut self, mut wanted: Vec<Wanted>) -> usize {
+        let lost = self.refuse_lost_journal(&mut wanted);
         if wanted.is_empty() {
-            return 0;
+            return lost;
         }
         let new: Vec<ReplicaId> =
             wanted.iter().map(|wanted| wanted.id).filter(|id| !self.recovered.contains_key(id)).collect();
@@ -276,7 +294,7 @@ impl<B: Backend> Owner<B> {
         if let Err(error) = self.journal_lives(EntryKind::ReplicaCreate, &new) {
             tracing::warn!(error = %error, partitions = wanted.len(), "partitions not opened");
             self.note_not_led(wanted.len(), error.to_string());
-            return wanted.len();
+            return lost + wanted.len();
         }
         let deadline = Deadline::after(&self.context.backend, limits::OPEN_DEADLINE);
         let opening: Vec<_> = wanted
@@ -305,7 +323,7 @@ impl<B: Backend> Owner<B> {
             .buffer_unordered(limits::REPLICAS_OPENED_AT_ONCE)
             .collect()
             .await;
-        let mut failed = 0;
+        let mut failed = lost;
         let mut not_opened = Vec::new();
         for (id, topic, config, result) in opened {
             match result {
@@ -327,6 +345,24 @@ impl<B: Backend> Owner<B> {
         }
         self.rescue(&not_opened).await;
         failed
+    }
+
+    /// A replica that the image has only now, and that the journal should know: as at the start, it is not opened, for that
+    /// would cut its segments.
+    fn refuse_lost_journal(&mut self, wanted: &mut Vec<Wanted>) -> usize {
+        let before = wanted.len();
+        let (not_open, context) = (&mut self.not_open, &self.context);
+        wanted.retain(|wanted| {
+            let known = !self.unknown.contains(&wanted.id);
+            if !known {
+                let name = format!("{}-{}", wanted.topic.name, wanted.id.partition.index);
+                let directory = context.directory().join(wanted.id.directory());
+                let why = JournalLost { partition: name.clone(), directory };
+                not_open.insert(name, why.to_string());
+            }
+            known
+        });
+        before - wanted.len()
     }
 
     /// Copies what the journal has of replicas that do not open to files of their own: the journal of all others
@@ -466,15 +502,19 @@ impl<B: Backend> Owner<B> {
     }
 
     /// Removes what an interrupted deletion left behind.
-    pub(super) async fn remove_orphans(&self, deadline: Deadline) -> Result<(), DiskError> {
+    pub(super) async fn remove_orphans(&mut self, deadline: Deadline) -> Result<(), DiskError> {
         let disk = self.context.backend.disk();
         let directory = self.context.directory();
         let image = self.context.metadata.image();
         for entry in disk.read_dir(&directory, deadline).await? {
             let Some(id) = ReplicaId::from_directory(&entry.name) else { continue };
-            if !reconcile::is_wanted(&image, id, self.context.node) {
+            if reconcile::is_gone(&image, id, self.context.node) {
                 tracing::info!(partition = %id.partition, "removing the files of a partition that was deleted");
                 disk.remove_dir_all(&directory.join(&entry.name), deadline).await?;
+            } else if !reconcile::is_wanted(&image, id, self.context.node)
+                && !self.recovered.contains_key(&id)
+            {
+                self.unknown.insert(id);
             }
         }
         Ok(())

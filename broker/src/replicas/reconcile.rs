@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::ids::{BrokerId, Incarnation, LeaderEpoch, PartitionId};
-use crate::metadata::{MetadataImage, TopicImage};
+use crate::ids::{BrokerEpoch, BrokerId, Incarnation, LeaderEpoch, PartitionId};
+use crate::metadata::{MetadataImage, Replica, TopicImage};
 
-/// A replica by identity: a partition, and which life of the replica on this node.
+/// A replica by identity: a partition, and which life of the replica on this node, by its assignment id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ReplicaId {
     pub partition: PartitionId,
@@ -35,27 +35,25 @@ pub fn reconcile(
     image: &MetadataImage,
     open: &BTreeMap<ReplicaId, Option<LeaderEpoch>>,
     node: BrokerId,
-    incarnation: Incarnation,
+    epoch: BrokerEpoch,
 ) -> Plan {
     let mut plan = Plan::default();
     for topic in image.topics.values() {
         for (index, partition) in (0..).zip(&topic.partitions) {
-            if !partition.replicas.contains(&node) {
-                continue;
-            }
-            let id = replica_id(topic, index);
+            let Some(replica) = partition.replica(node) else { continue };
+            let id = ReplicaId::of(PartitionId { topic: topic.id, index }, replica);
             let leading = open.get(&id);
             if leading.is_none() {
                 plan.open.push(Wanted { id, topic: topic.clone() });
             }
             // An epoch that was granted to an earlier process is nothing to this one.
-            let granted = partition.leader == Some(node) && partition.leader_incarnation == incarnation;
+            let granted = partition.leader == Some(node) && partition.leader_broker_epoch == epoch;
             if granted && leading.copied().flatten() != Some(partition.leader_epoch) {
                 plan.lead.push((id, partition.leader_epoch));
             }
         }
     }
-    plan.delete = open.keys().filter(|id| !is_wanted(image, **id, node)).copied().collect();
+    plan.delete = open.keys().filter(|id| is_gone(image, **id, node)).copied().collect();
     plan.open.sort_by_key(|wanted| wanted.id);
     plan.lead.sort_by_key(|(id, _)| *id);
     plan
@@ -63,19 +61,27 @@ pub fn reconcile(
 
 /// Whether the image has this replica on this node.
 pub fn is_wanted(image: &MetadataImage, id: ReplicaId, node: BrokerId) -> bool {
-    image.topic_by_id(id.partition.topic).is_some_and(|topic| {
-        let partition =
-            usize::try_from(id.partition.index).ok().and_then(|index| topic.partitions.get(index));
-        partition.is_some_and(|partition| partition.replicas.contains(&node))
-            && replica_id(topic, id.partition.index) == id
-    })
+    let partition = image.partition(id.partition);
+    let replica = partition.and_then(|partition| partition.replica(node));
+    replica.is_some_and(|replica| ReplicaId::of(id.partition, replica) == id)
 }
 
-fn replica_id(topic: &TopicImage, index: i32) -> ReplicaId {
-    ReplicaId { partition: PartitionId { topic: topic.id, index }, replica: Incarnation(topic.created_at) }
+/// Whether this replica was given to this node and taken away again, so that what is on its disk of it may go.
+///
+/// That an image does not have it is not enough: a node that comes back has an old image first, and would delete what it
+/// was given since. The identity says when it was given. An image that is as new as that has applied it, for images are
+/// of committed entries only and in order; if it does not have it all the same, a later entry took it away. It does not come
+/// back: an index is the identity of one assignment only. (Partitions that were added to a topic before there were assignment ids
+/// have the older index of their topic. Their node was the only voter: its image has all that it was ever given.)
+pub fn is_gone(image: &MetadataImage, id: ReplicaId, node: BrokerId) -> bool {
+    image.index >= id.replica.0 && !is_wanted(image, id, node)
 }
 
 impl ReplicaId {
+    fn of(partition: PartitionId, replica: &Replica) -> ReplicaId {
+        ReplicaId { partition, replica: Incarnation(replica.assignment.0) }
+    }
+
     /// The name of the directory that holds its segments.
     pub fn directory(&self) -> String {
         format!("{}.{}", self.partition, self.replica)
@@ -99,27 +105,34 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::ids::TopicId;
+    use crate::ids::{AssignmentId, StorageId, TopicId};
     use crate::metadata::PartitionImage;
 
-    fn partition(leader: i32, incarnation: u64, epoch: i32, replicas: &[i32]) -> PartitionImage {
-        let replicas: Vec<BrokerId> = replicas.iter().copied().map(BrokerId).collect();
+    /// Its replicas are given their assignments by [`image`].
+    fn partition(leader: i32, broker_epoch: u64, epoch: i32, replicas: &[i32]) -> PartitionImage {
+        let (storage, assignment) = (StorageId::default(), AssignmentId(0));
+        let isr: Vec<BrokerId> = replicas.iter().copied().map(BrokerId).collect();
         PartitionImage {
             leader: Some(BrokerId(leader)),
-            leader_incarnation: Incarnation(incarnation),
+            leader_broker_epoch: BrokerEpoch(broker_epoch),
             leader_epoch: LeaderEpoch(epoch),
-            isr: replicas.clone(),
-            replicas,
+            replicas: isr.iter().map(|broker| Replica { broker: *broker, storage, assignment }).collect(),
+            isr,
+            ..PartitionImage::default()
         }
     }
 
     fn image(topics: &[(u128, u64, Vec<PartitionImage>)]) -> MetadataImage {
-        let mut image = MetadataImage::default();
+        let mut image = MetadataImage { index: 10, ..MetadataImage::default() };
         for (id, created_at, partitions) in topics {
+            let mut partitions = partitions.clone();
+            for replica in partitions.iter_mut().flat_map(|partition| &mut partition.replicas) {
+                replica.assignment = AssignmentId(*created_at);
+            }
             image.insert_topic(Arc::new(TopicImage {
                 id: TopicId(Uuid::from_u128(*id)),
                 name: format!("topic-{id}").as_str().into(),
-                partitions: partitions.clone(),
+                partitions,
                 configs: BTreeMap::new(),
                 created_at: *created_at,
             }));
@@ -132,13 +145,13 @@ mod tests {
         ReplicaId { partition, replica: Incarnation(replica) }
     }
 
-    /// What node 1 does in its process start 7: names of what it opens, leads and deletes.
+    /// What node 1 does in the process of broker epoch 7: names of what it opens, leads and deletes.
     fn plan(
         image: &MetadataImage,
         open: &[(ReplicaId, Option<i32>)],
     ) -> (Vec<ReplicaId>, Vec<(ReplicaId, i32)>, Vec<ReplicaId>) {
         let open = open.iter().map(|(id, epoch)| (*id, epoch.map(LeaderEpoch))).collect();
-        let plan = reconcile(image, &open, BrokerId(1), Incarnation(7));
+        let plan = reconcile(image, &open, BrokerId(1), BrokerEpoch(7));
         (
             plan.open.into_iter().map(|wanted| wanted.id).collect(),
             plan.lead.into_iter().map(|(id, epoch)| (id, epoch.0)).collect(),
@@ -187,6 +200,25 @@ mod tests {
         let (opened, _, deleted) = plan(&image, &gone);
         assert_eq!(opened, [id(1, 0, 5)]);
         assert_eq!(deleted, gone.map(|(id, _)| id));
+    }
+
+    #[test]
+    fn an_image_that_lags_deletes_nothing_that_was_given_since() {
+        let image = MetadataImage { index: 5, ..image(&[(1, 5, vec![partition(1, 7, 0, &[1])])]) };
+        let table = [
+            (id(1, 0, 5), false, "it is there"),
+            (id(1, 0, 4), true, "an earlier life"),
+            (id(1, 0, 6), false, "moved away and back since"),
+            (id(1, 1, 6), false, "a partition that was added since"),
+            (id(2, 0, 6), false, "a topic that was made since"),
+            (id(2, 0, 5), true, "a topic that was deleted"),
+        ];
+        for (id, gone, what) in table {
+            assert_eq!(is_gone(&image, id, BrokerId(1)), gone, "{what}");
+            assert_eq!(plan(&image, &[(id, None)]).2.contains(&id), gone, "{what}");
+        }
+        let caught_up = MetadataImage { index: 6, ..image };
+        assert!(is_gone(&caught_up, id(2, 0, 6), BrokerId(1)));
     }
 
     #[test]

@@ -1,13 +1,12 @@
 //! Starting the replicas of a node, and asking them for the rest.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use io_backend::{Backend, Deadline, Disk, DiskError, ExitStatus, Published, Sender, channel};
 
 use super::checkpoint::{CheckpointFailed, CheckpointInput, Checkpointer, Pins, ask_for_checkpoint};
-use super::owner::{Owner, ReplicasInput};
+use super::owner::{JournalLost, Owner, ReplicasInput};
 use super::reconcile::{self, ReplicaId};
 use super::recover::{CheckpointError, RecoveredReplica, split};
 use super::rescue::{self, RescueError};
@@ -39,12 +38,8 @@ pub enum ReplicasStartError {
     #[error("{0}")]
     Rescued(#[from] RescueError),
     /// A partition has segments, and the journal has never heard of it.
-    #[error(
-        "the journal knows nothing of {partition}, whose records are in {directory}: it cannot say which of them are \
-         whole and acknowledged. Restore the journal with the rest of the data directory from a backup; or, to give \
-         these records up, move {directory} away"
-    )]
-    JournalLost { partition: String, directory: PathBuf },
+    #[error("{0}")]
+    JournalLost(#[from] JournalLost),
 }
 
 impl ReplicasStartError {
@@ -69,8 +64,8 @@ pub async fn start<B: Backend>(
     backend.disk().sync_dir(&context.config.data_dir, deadline).await?;
     let mut recovered = split(recovered)?.replicas;
     for (id, rescued) in rescue::found(&backend, &context.rescued_directory(), deadline).await? {
-        let wanted = reconcile::is_wanted(&context.metadata.image(), id, context.node);
-        if !wanted || !recovered.entry(id).or_default().handle_rescued(rescued.clone()) {
+        let gone = reconcile::is_gone(&context.metadata.image(), id, context.node);
+        if gone || !recovered.entry(id).or_default().handle_rescued(rescued.clone()) {
             // Of a partition that was deleted, or in its segments by now. Should it stay: the next start is here again.
             let _ = rescue::remove(&backend, &rescued, deadline).await;
         }
@@ -118,10 +113,8 @@ async fn refuse_lost_journal<B: Backend>(
         let Some(id) = ReplicaId::from_directory(&entry.name) else { continue };
         if reconcile::is_wanted(&image, id, context.node) && !recovered.contains_key(&id) {
             let topic = image.topic_by_id(id.partition.topic).map_or("?", |topic| &*topic.name);
-            return Err(ReplicasStartError::JournalLost {
-                partition: format!("{topic}-{}", id.partition.index),
-                directory: directory.join(&entry.name),
-            });
+            let partition = format!("{topic}-{}", id.partition.index);
+            return Err(JournalLost { partition, directory: directory.join(&entry.name) }.into());
         }
     }
     Ok(())

@@ -11,10 +11,13 @@ use super::reconcile::ReplicaId;
 use super::start::StartedReplicas;
 use super::*;
 use crate::identity::take_directory;
+use crate::ids::Incarnation;
 use crate::ids::{LeaderEpoch, Lsn, Offset, TopicId};
 use crate::journal::{self, JournalContext};
 use crate::log::test_batches::BatchSpec;
-use crate::metadata::{self, BrokerRegistration, MetadataCommand, MetadataContext, NewTopic, Outcome};
+use crate::metadata::{
+    self, BrokerRegistration, CLIENT_LISTENER, Endpoint, MetadataCommand, MetadataContext, NewTopic, Outcome,
+};
 use crate::partition::{Acks, ReadRequest};
 
 const NODE: BrokerId = BrokerId(1);
@@ -92,18 +95,20 @@ async fn start_core(backend: RealBackend, config: Config) -> Result<Core, Replic
     let registration = BrokerRegistration {
         id: NODE,
         incarnation: identity.incarnation,
+        incarnation_id: Some(identity.incarnation_id),
         storage: identity.storage,
-        host: "localhost".into(),
-        port: 9092,
+        listeners: vec![Endpoint { name: CLIENT_LISTENER.into(), host: "localhost".into(), port: 9092 }],
+        rack: None,
     };
-    started.metadata.propose(MetadataCommand::RegisterBroker(registration), soon).await.unwrap();
+    let registered = started.metadata.propose(MetadataCommand::RegisterBroker(registration), soon).await;
+    let Ok(Outcome::Registered(Ok(broker_epoch))) = registered else { panic!("{registered:?}") };
     let opened = open_journal(&backend, &config).await;
     let context = ReplicasContext {
         backend: backend.clone(),
         config,
         metrics: Arc::default(),
         node: NODE,
-        incarnation: identity.incarnation,
+        broker_epoch,
         metadata: started.metadata.clone(),
         journal: opened.journal.clone(),
     };

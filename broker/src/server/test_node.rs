@@ -17,9 +17,12 @@ use crate::budget::Budget;
 use crate::config::Config;
 use crate::context::Context;
 use crate::identity::Identity;
-use crate::ids::{BrokerId, Incarnation, StorageId};
+use crate::ids::{BrokerId, Incarnation, IncarnationId, StorageId};
 use crate::journal::OpenedJournal;
-use crate::metadata::{self, BrokerRegistration, Changes, MetadataCommand, MetadataContext, ProducerIds};
+use crate::metadata::{
+    self, BrokerRegistration, CLIENT_LISTENER, Changes, Endpoint, MetadataCommand, MetadataContext,
+    ProducerIds,
+};
 use crate::metrics::{Metrics, RequestMetrics};
 use crate::node::Node;
 use crate::partition::FirstRefused;
@@ -63,6 +66,7 @@ async fn start(backend: RealBackend, config: Config) -> TestNode {
         node: BrokerId(1),
         cluster_id: "cluster".into(),
         incarnation: Incarnation(1),
+        incarnation_id: IncarnationId(Uuid::from_u128(1)),
     };
     let config = Arc::new(config);
     let opened =
@@ -79,9 +83,10 @@ async fn start(backend: RealBackend, config: Config) -> TestNode {
     let registration = BrokerRegistration {
         id: identity.node,
         incarnation: identity.incarnation,
+        incarnation_id: Some(IncarnationId(Uuid::from_u128(1))),
         storage: identity.storage,
-        host: "localhost".into(),
-        port: 9092,
+        listeners: vec![Endpoint { name: CLIENT_LISTENER.into(), host: "localhost".into(), port: 9092 }],
+        rack: None,
     };
     metadata.propose(MetadataCommand::RegisterBroker(registration), soon).await.unwrap();
     let listener = backend.network().listen("127.0.0.1:0").await.unwrap();

@@ -50,12 +50,13 @@ impl<B: Backend> Fetch<B> {
                     && version >= ENDPOINTS_SINCE
                     && !endpoints.iter().any(|known| known.node_id.0 == leader.id.0)
                     && let Some(broker) = routing.image.brokers.get(&leader.id)
+                    && let Some(endpoint) = broker.client_endpoint()
                 {
                     endpoints.push(
                         NodeEndpoint::default()
                             .with_node_id(BrokerId(leader.id.0))
-                            .with_host(text(&broker.host))
-                            .with_port(broker.port.into())
+                            .with_host(text(&endpoint.host))
+                            .with_port(endpoint.port.into())
                             .with_rack(None),
                     );
                 }
