@@ -14,6 +14,7 @@ mod partition_change;
 mod alter;
 mod topics;
 mod brokers;
+mod invariants;
 mod partitions;
 pub(crate) mod apply;
 mod effective;

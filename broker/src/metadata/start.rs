@@ -6,10 +6,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use io_backend::invariants::are_checked;
 use io_backend::{Backend, Deadline, Disk, ExitStatus, Published, channel};
 
 use super::apply::apply;
 use super::effective::Following;
+use super::invariants;
 use super::snapshot::{decode_command, decode_image, encode_image};
 use super::{MetadataHandle, MetadataImage, Outcome};
 use crate::budget::Account;
@@ -174,6 +176,9 @@ impl StateMachine for ImageMachine {
         }
         let command = decode_command(data).map_err(|error| error.to_string())?;
         let (image, outcome) = apply(&self.image, index, &command);
+        if are_checked() {
+            invariants::check(&self.image, &image);
+        }
         self.image = image;
         Ok(Some(outcome))
     }

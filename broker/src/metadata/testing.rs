@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use super::apply::apply;
+use super::invariants;
 use super::{
     BrokerProcess, BrokerRegistration, CLIENT_LISTENER, Endpoint, MetadataCommand, MetadataImage, NewTopic,
     Outcome, PartitionImage,
@@ -56,7 +57,9 @@ pub fn image_of(commands: &[MetadataCommand]) -> MetadataImage {
 
 /// The image after one more command, and its outcome.
 pub fn after(image: &MetadataImage, command: &MetadataCommand) -> (MetadataImage, Outcome) {
-    apply(image, image.index + 1, command)
+    let (after, outcome) = apply(image, image.index + 1, command);
+    invariants::check(image, &after);
+    (after, outcome)
 }
 
 pub fn partition(image: &MetadataImage, topic: u128, index: i32) -> PartitionImage {
