@@ -126,7 +126,7 @@ fn plan(image: &MetadataImage, asked: &CreatePartitionsTopic, room: usize) -> Re
             let begun = first.and_then(|partition| partition.replicas.first());
             let begun =
                 begun.and_then(|leader| brokers.iter().position(|id| *id == leader.broker)).unwrap_or(0);
-            spread(&brokers, begun + existing, more, replication.min(brokers.len().max(1)))
+            spread(image, begun + existing, more, replication)?
         }
     };
     Ok(NewPartitions { topic: topic.id, total, assignments })

@@ -25,6 +25,7 @@ use crate::config::Config;
 use crate::context::Context;
 use crate::ids::{BrokerId, TopicId};
 use crate::limits;
+use crate::metadata::placement::{PlacementError, place};
 use crate::metadata::{MetadataCommand, MetadataImage, NewTopic, TopicError, TopicImage, apply};
 use crate::routing::until_led;
 use crate::wire::shape::{Bounds, I8, I16, I32, I32S, Kind, Shape, always, plain};
@@ -187,13 +188,11 @@ pub fn plan_by_default(
     config: &Config,
     name: &str,
     id: TopicId,
-) -> Result<NewTopic, TopicError> {
-    apply::check_name(name)?;
-    let brokers: Vec<BrokerId> = image.brokers.keys().copied().collect();
-    let replication =
-        usize::try_from(config.topics.replication_factor).unwrap_or(1).clamp(1, brokers.len().max(1));
+) -> Result<NewTopic, Refusal> {
+    apply::check_name(name).map_err(|error| (error_codes::topic(&error), error.to_string()))?;
     let partitions = usize::try_from(config.topics.partitions).unwrap_or(1);
-    let assignments = spread(&brokers, image.topics.len(), partitions, replication);
+    let replication = default_replication(image, config);
+    let assignments = spread(image, image.topics.len(), partitions, replication)?;
     Ok(NewTopic { id, name: name.to_owned(), assignments, configs: BTreeMap::new() })
 }
 
@@ -251,25 +250,23 @@ fn assign(
             return Err((ResponseError::InvalidPartitions, why));
         }
     };
-    let brokers: Vec<BrokerId> = image.brokers.keys().copied().collect();
     let replication = match topic.replication_factor {
-        -1 => usize::try_from(config.topics.replication_factor).unwrap_or(1).clamp(1, brokers.len().max(1)),
+        -1 => default_replication(image, config),
         factor => match usize::try_from(factor) {
-            Ok(factor) if (1..=brokers.len()).contains(&factor) => factor,
-            Ok(0) | Err(_) => {
+            Ok(factor) if factor > 0 => factor,
+            _ => {
                 let why = "Replication factor must be larger than 0, or -1 to use the default value.";
                 return Err((ResponseError::InvalidReplicationFactor, why.into()));
             }
-            Ok(factor) => {
-                let why = format!(
-                    "Unable to replicate the partition {factor} time(s): The target replication factor of {factor} cannot be reached because only {} broker(s) are registered.",
-                    brokers.len()
-                );
-                return Err((ResponseError::InvalidReplicationFactor, why));
-            }
         },
     };
-    Ok(spread(&brokers, image.topics.len(), partitions, replication))
+    spread(image, image.topics.len(), partitions, replication)
+}
+
+/// What is configured, of as many as there are brokers.
+fn default_replication(image: &MetadataImage, config: &Config) -> usize {
+    let configured = usize::try_from(config.topics.replication_factor).unwrap_or(1);
+    configured.clamp(1, image.brokers.len().max(1))
 }
 
 /// Replicas as the client names them.
@@ -293,22 +290,15 @@ fn assigned(topic: &CreatableTopic) -> Result<Vec<Vec<BrokerId>>, Refusal> {
     }
 }
 
-/// Leaders in turn, each followed by its neighbours.
+/// Where the replicas of a new topic go: its leaders begin where those of the topics before ended.
 pub(super) fn spread(
-    brokers: &[BrokerId],
+    image: &MetadataImage,
     first: usize,
     partitions: usize,
     replication: usize,
-) -> Vec<Vec<BrokerId>> {
-    if brokers.is_empty() {
-        // The proposal says why it cannot be.
-        return vec![Vec::new(); partitions];
-    }
-    (0..partitions)
-        .map(|partition| {
-            (0..replication).map(|replica| brokers[(first + partition + replica) % brokers.len()]).collect()
-        })
-        .collect()
+) -> Result<Vec<Vec<BrokerId>>, Refusal> {
+    let refused = |error: PlacementError| (ResponseError::InvalidReplicationFactor, error.to_string());
+    place(image, first, partitions, replication).map_err(refused)
 }
 
 pub(super) fn duplicates<'a>(names: impl Iterator<Item = &'a str>) -> BTreeSet<&'a str> {

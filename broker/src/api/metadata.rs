@@ -140,8 +140,8 @@ async fn create_missing<B: Backend>(context: &Context<B>, wanted: &[MetadataRequ
                 plans.push(plan);
                 names.push(name.clone());
             }
-            Err(error) => {
-                refusals.insert(name.clone(), error_codes::topic(&error));
+            Err((code, _)) => {
+                refusals.insert(name.clone(), code);
             }
         }
     }

@@ -8,6 +8,7 @@ mod registration;
 mod image;
 mod command;
 mod outcome;
+pub(crate) mod placement;
 pub(crate) mod configs;
 mod document;
 mod partition_change;

@@ -87,6 +87,15 @@ pub fn cluster(count: i32) -> MetadataImage {
     image
 }
 
+/// Brokers from 1 on, in these racks.
+pub fn image_with_racks(racks: &[&str]) -> MetadataImage {
+    let mut image = cluster(i32::try_from(racks.len()).unwrap());
+    for (id, rack) in (1..).zip(racks) {
+        image.brokers[&BrokerId(id)].registration.rack = Some((*rack).to_owned());
+    }
+    image
+}
+
 /// `cluster`, and topics 1, 2, ... with a partition each, which has these replicas.
 pub fn cluster_with(count: i32, assignments: &[&[i32]]) -> MetadataImage {
     let topics = (1..).zip(assignments).map(|(id, replicas)| new_topic(id, &format!("t{id}"), &[replicas]));
