@@ -50,8 +50,8 @@ pub fn apply(image: &MetadataImage, index: u64, command: &MetadataCommand) -> (M
         MetadataCommand::UnregisterBroker { broker } => {
             Outcome::Broker(brokers::unregister(&mut next, *broker))
         }
-        MetadataCommand::MoveLeaders { from, barred } => {
-            Outcome::Broker(brokers::move_leaders(&mut next, *from, barred))
+        MetadataCommand::MoveLeaders { from, barred, avoided } => {
+            Outcome::Broker(brokers::move_leaders(&mut next, *from, barred, avoided))
         }
         MetadataCommand::ElectLeaders { elections, barred } => {
             let elect = |one| partitions::elect_leader(&mut next, one, barred);

@@ -1,9 +1,9 @@
 //! Brokers come, fall silent, return and go, and what that does to their seats.
 
 use super::command::BrokerProcess;
-use super::image::{BrokerImage, MetadataImage, Replica};
+use super::image::{BrokerImage, MetadataImage, PartitionImage, Replica};
 use super::outcome::{BrokerError, RegistrationError};
-use super::partition_change::{Change, change_partitions};
+use super::partition_change::{Around, Change, Election, change_partitions};
 use super::registration::BrokerRegistration;
 use crate::ids::{AssignmentId, BrokerEpoch, BrokerId};
 
@@ -89,7 +89,7 @@ pub fn unfence(image: &mut MetadataImage, named: BrokerProcess) -> Result<(), Br
 pub fn begin_controlled_shutdown(image: &mut MetadataImage, named: BrokerProcess) -> Result<(), BrokerError> {
     let broker = BrokerImage { in_controlled_shutdown: true, ..process(image, named)?.clone() };
     image.brokers.insert(named.broker, broker);
-    hand_over(image, named.broker, &[]);
+    hand_over(image, named.broker, &[], &[]);
     Ok(())
 }
 
@@ -98,10 +98,11 @@ pub fn move_leaders(
     image: &mut MetadataImage,
     named: BrokerProcess,
     barred: &[BrokerId],
+    avoided: &[BrokerId],
 ) -> Result<(), BrokerError> {
     process(image, named)?;
     let barred: Vec<BrokerId> = barred.iter().copied().chain([named.broker]).collect();
-    hand_over(image, named.broker, &barred);
+    hand_over(image, named.broker, &barred, avoided);
     Ok(())
 }
 
@@ -121,15 +122,29 @@ fn leave(image: &mut MetadataImage, broker: BrokerId) {
 
 /// What this broker leads goes to whoever can lead it, and it leaves every ISR that has other members. Where nobody better
 /// is there it stays, as leader and in sync.
-fn hand_over(image: &mut MetadataImage, broker: BrokerId, barred: &[BrokerId]) {
+fn hand_over(image: &mut MetadataImage, broker: BrokerId, barred: &[BrokerId], avoided: &[BrokerId]) {
     change_partitions(image, barred, |partition, around| {
-        let mut others = partition.replica_brokers().filter(|other| *other != broker);
-        let stays = match partition.leader == Some(broker) {
-            true => !others.any(|other| partition.is_in_sync_or_eligible(other) && around.may_lead(other)),
-            false => !partition.isr.contains(&broker) || partition.isr.len() == 1,
-        };
-        (!stays).then(|| Change::leave(partition, broker))
+        if !hands_over(partition, broker, around) {
+            return None;
+        }
+        let change = Change::leave(partition, broker);
+        if partition.leader != Some(broker) {
+            return Some(change);
+        }
+        let good = |other: &BrokerId| *other != broker && around.may_lead(*other) && !avoided.contains(other);
+        let in_sync = partition.replica_brokers().filter(|other| partition.isr.contains(other)).find(good);
+        let rather = in_sync.or_else(|| partition.elr.iter().copied().find(good));
+        Some(change.election(rather.map_or(Election::IfNeeded, Election::For)))
     });
+}
+
+/// Whether a broker that cannot write can do without its place in this partition, as leader or in sync.
+pub fn hands_over(partition: &PartitionImage, broker: BrokerId, around: Around<'_>) -> bool {
+    let mut others = partition.replica_brokers().filter(|other| *other != broker);
+    match partition.leader == Some(broker) {
+        true => others.any(|other| partition.is_in_sync_or_eligible(other) && around.may_lead(other)),
+        false => partition.isr.contains(&broker) && partition.isr.len() > 1,
+    }
 }
 
 #[cfg(test)]

@@ -146,10 +146,16 @@ fn whoever_is_there_leads_only_where_an_unclean_election_is_configured() {
 #[test]
 fn a_stalled_broker_hands_over_what_others_can_lead_in_one_event() {
     let before = cluster_with(3, &[&[1, 2, 3], &[1], &[2, 1], &[1, 2]]);
-    let command = |barred: &[i32]| MetadataCommand::MoveLeaders {
-        from: process(&before, 1),
-        barred: barred.iter().copied().map(BrokerId).collect(),
+    let ids = |ids: &[i32]| ids.iter().copied().map(BrokerId).collect();
+    let from = process(&before, 1);
+    let rather = |barred: &[i32], avoided: &[i32]| MetadataCommand::MoveLeaders {
+        from,
+        barred: ids(barred),
+        avoided: ids(avoided),
     };
+    let command = |barred: &[i32]| rather(barred, &[]);
+    let image = done(&before, rather(&[], &[2]));
+    assert_eq!(all(&image), ["3@1/1 isr 2,3", "1@0/0 isr 1", "2@0/1 isr 2", "2@1/1 isr 2"]);
     let image = done(&before, command(&[]));
     assert_eq!(all(&image), ["2@1/1 isr 2,3", "1@0/0 isr 1", "2@0/1 isr 2", "2@1/1 isr 2"]);
     let image = done(&before, command(&[2]));
@@ -180,7 +186,7 @@ fn what_an_earlier_process_asks_for_is_not_done() {
         MetadataCommand::FenceBroker(late),
         MetadataCommand::UnfenceBroker(late),
         MetadataCommand::ControlledShutdown(late),
-        MetadataCommand::MoveLeaders { from: late, barred: vec![] },
+        MetadataCommand::MoveLeaders { from: late, barred: vec![], avoided: vec![] },
     ] {
         let (same, outcome) = after(&image, &command);
         assert!(matches!(outcome, Outcome::Broker(Err(BrokerError::StaleEpoch { .. }))), "{command:?}");

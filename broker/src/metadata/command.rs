@@ -34,6 +34,8 @@ pub enum MetadataCommand {
         from: BrokerProcess,
         /// Brokers that are given nothing, whatever the image says of them.
         barred: Vec<BrokerId>,
+        /// Brokers that are given only what nobody else can lead.
+        avoided: Vec<BrokerId>,
     },
     /// Elections of single partitions; each for itself.
     ElectLeaders {

@@ -24,6 +24,8 @@ mod handle;
 mod changes;
 mod producer_ids;
 mod start;
+pub mod elections;
+pub mod controller;
 #[cfg(test)]
 pub(crate) mod testing;
 

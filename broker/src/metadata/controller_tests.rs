@@ -1,0 +1,224 @@
+use super::*;
+use crate::metadata::testing::{after, broker, cluster_with, id, partition, process, shown};
+use crate::metadata::{AlteredPartition, Outcome};
+
+/// A controller and the group that applies what it decides.
+struct Run {
+    controller: Controller,
+    image: MetadataImage,
+    now: Moment,
+}
+
+const TICK: Duration = Duration::from_millis(100);
+
+impl Run {
+    fn new(image: MetadataImage) -> Run {
+        let now = Moment(1_000_000_000);
+        let controller = Controller::new(ControllerSettings::default(), Arc::new(image.clone()), now);
+        Run { controller, image, now }
+    }
+
+    fn apply(&mut self, commands: Vec<MetadataCommand>) -> usize {
+        let count = commands.len();
+        for command in commands {
+            let (image, outcome) = after(&self.image, &command);
+            assert!(!matches!(outcome, Outcome::Broker(Err(_))), "{command:?} {outcome:?}");
+            self.image = image;
+            let more = self.controller.handle_image(self.now, Arc::new(self.image.clone()));
+            assert!(more.is_empty(), "{more:?}");
+        }
+        count
+    }
+
+    fn beat(&mut self, broker: i32, change: impl FnOnce(&mut Heartbeat)) -> (HeartbeatAnswer, usize) {
+        let mut heartbeat = Heartbeat {
+            process: process(&self.image, broker),
+            image_index: self.image.index,
+            may_lead: true,
+            wants_shutdown: false,
+            not_begun: Vec::new(),
+            unreachable: BTreeSet::new(),
+        };
+        change(&mut heartbeat);
+        let (answer, commands) = self.controller.handle_heartbeat(self.now, heartbeat).unwrap();
+        (answer, self.apply(commands))
+    }
+
+    /// Ticks for so long, with heartbeats of these brokers before each; how many commands came of it.
+    fn pass(&mut self, time: Duration, alive: &[i32]) -> usize {
+        let mut commands = 0;
+        for _ in 0..time.as_millis() / TICK.as_millis() {
+            self.now = self.now + TICK;
+            for broker in alive {
+                commands += self.beat(*broker, |_| {}).1;
+            }
+            let decided = self.controller.handle_tick(self.now);
+            commands += self.apply(decided);
+        }
+        commands
+    }
+
+    fn all(&self) -> Vec<String> {
+        self.image.topics.values().map(|topic| shown(&topic.partitions[0])).collect()
+    }
+
+    fn fenced(&self, broker: i32) -> bool {
+        self.image.brokers[&BrokerId(broker)].fenced
+    }
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+#[test]
+fn who_is_silent_is_fenced_once_and_comes_back_when_its_image_is_current() {
+    let mut run = Run::new(cluster_with(3, &[&[1, 2, 3]]));
+    assert_eq!(run.pass(seconds(30), &[1, 2, 3]), 0, "nothing happens while all are heard");
+    assert_eq!(run.pass(seconds(20), &[2, 3]), 1);
+    assert!(run.fenced(1));
+    assert_eq!(run.all(), ["2@1/1 isr 2,3"]);
+    let (answer, commands) = run.beat(1, |heartbeat| heartbeat.image_index = 0);
+    assert!(answer.fenced && commands == 0);
+    assert_eq!(answer.revoked_at, run.image.index);
+    assert_eq!(run.beat(1, |_| {}).1, 1);
+    assert!(!run.fenced(1));
+}
+
+#[test]
+fn a_pause_of_the_controller_fences_nobody() {
+    let mut run = Run::new(cluster_with(3, &[&[1, 2, 3]]));
+    run.pass(seconds(1), &[1, 2, 3]);
+    run.now = run.now + seconds(60);
+    assert!(run.controller.handle_tick(run.now).is_empty());
+    assert_eq!(run.pass(seconds(8), &[]), 0);
+    assert_eq!(run.pass(seconds(1), &[]), 3, "silence is silence after all");
+}
+
+#[test]
+fn a_new_controller_gives_everybody_a_session() {
+    let mut run = Run::new(cluster_with(3, &[&[1, 2, 3]]));
+    assert_eq!(run.pass(seconds(8), &[]), 0);
+    let mut run = Run::new(run.image);
+    assert_eq!(run.pass(seconds(8), &[]), 0);
+}
+
+#[test]
+fn a_node_alone_is_never_fenced() {
+    let mut run = Run::new(cluster_with(1, &[&[1]]));
+    assert_eq!(run.pass(seconds(60), &[]), 0);
+    assert_eq!(run.beat(1, |heartbeat| heartbeat.may_lead = false).1, 0, "nor does anything move");
+}
+
+#[test]
+fn a_stalled_storage_hands_over_in_one_event_and_leads_again_after_its_probation() {
+    let mut run = Run::new(cluster_with(3, &[&[1, 2, 3], &[1, 3, 2], &[1]]));
+    let (_, commands) = run.beat(1, |heartbeat| heartbeat.may_lead = false);
+    assert_eq!(commands, 1);
+    assert_eq!(run.all(), ["2@1/1 isr 2,3", "3@1/1 isr 3,2", "1@0/0 isr 1"]);
+    assert_eq!(run.beat(1, |heartbeat| heartbeat.may_lead = false).1, 0);
+    assert!(!run.fenced(1), "it is heard");
+    // On probation it is given nothing, unless there is nobody else.
+    run.pass(seconds(1), &[1, 2, 3]);
+    assert_eq!(run.controller.barred(), [BrokerId(1)]);
+    let seen = partition(&run.image, 1, 0);
+    let back = AlteredPartition {
+        partition: id(1, 0),
+        leader_epoch: seen.leader_epoch,
+        partition_epoch: seen.partition_epoch,
+        isr: [1, 2].map(|member| process(&run.image, member)).to_vec(),
+    };
+    run.apply(vec![MetadataCommand::AlterPartition {
+        leader: process(&run.image, 2),
+        partitions: vec![back],
+    }]);
+    run.beat(2, |heartbeat| heartbeat.may_lead = false);
+    assert_eq!(run.all()[0], "1@2/3 isr 1 elr 2", "who is on probation is better than who stands still");
+    run.pass(seconds(16), &[1, 2, 3]);
+    assert!(run.controller.barred().is_empty());
+}
+
+#[test]
+fn leaders_go_back_every_few_minutes_and_not_to_who_is_barred() {
+    let mut run = Run::new(cluster_with(2, &[&[1, 2]]));
+    run.beat(1, |heartbeat| heartbeat.may_lead = false);
+    let seen = partition(&run.image, 1, 0);
+    assert_eq!(seen.leader, Some(BrokerId(2)));
+    let back = AlteredPartition {
+        partition: id(1, 0),
+        leader_epoch: seen.leader_epoch,
+        partition_epoch: seen.partition_epoch,
+        isr: [1, 2].map(|member| process(&run.image, member)).to_vec(),
+    };
+    run.apply(vec![MetadataCommand::AlterPartition {
+        leader: process(&run.image, 2),
+        partitions: vec![back],
+    }]);
+    assert_eq!(run.pass(seconds(299), &[1, 2]), 0);
+    assert_eq!(run.pass(seconds(1), &[1, 2]), 1);
+    assert_eq!(run.all(), ["1@2/3 isr 1,2"]);
+}
+
+#[test]
+fn an_epoch_that_does_not_begin_goes_to_the_next_replica() {
+    let mut run = Run::new(cluster_with(3, &[&[1, 2, 3]]));
+    let report = |heartbeat: &mut Heartbeat| heartbeat.not_begun = vec![(id(1, 0), LeaderEpoch(0))];
+    assert_eq!(run.beat(1, report).1, 1);
+    assert_eq!(run.all(), ["2@1/1 isr 1,2,3"]);
+    assert_eq!(run.beat(1, report).1, 0, "it is another epoch by now");
+}
+
+#[test]
+fn a_leader_cut_off_from_its_followers_gives_way_after_two_seconds() {
+    let whole = cluster_with(3, &[&[1, 2, 3]]);
+    let seen = partition(&whole, 1, 0);
+    let alone = AlteredPartition {
+        partition: id(1, 0),
+        leader_epoch: seen.leader_epoch,
+        partition_epoch: seen.partition_epoch,
+        isr: vec![process(&whole, 1)],
+    };
+    let alone = MetadataCommand::AlterPartition { leader: process(&whole, 1), partitions: vec![alone] };
+    let mut run = Run::new(whole);
+    run.apply(vec![alone]);
+    let mut moved = None;
+    for tick in 1..=30 {
+        run.now = run.now + TICK;
+        run.beat(1, |_| {});
+        run.beat(2, |_| {});
+        run.beat(3, |heartbeat| heartbeat.unreachable = BTreeSet::from([BrokerId(1)]));
+        let decided = run.controller.handle_tick(run.now);
+        if run.apply(decided) > 0 {
+            moved.get_or_insert(tick);
+        }
+    }
+    assert_eq!(moved, Some(20));
+    assert_eq!(run.all(), ["3@1/2 isr 3 elr 1,2"]);
+}
+
+#[test]
+fn who_wants_to_stop_may_when_nobody_else_could_lead_what_it_leads() {
+    let mut run = Run::new(cluster_with(2, &[&[1, 2], &[1]]));
+    let stop = |heartbeat: &mut Heartbeat| heartbeat.wants_shutdown = true;
+    let (answer, commands) = run.beat(1, stop);
+    assert!(!answer.may_stop && commands == 1);
+    assert_eq!(run.all(), ["2@1/1 isr 2", "1@0/0 isr 1"]);
+    assert!(run.beat(1, stop).0.may_stop);
+}
+
+#[test]
+fn an_earlier_process_is_told_so() {
+    let mut run = Run::new(cluster_with(2, &[&[1, 2]]));
+    let late = process(&run.image, 1);
+    run.apply(vec![MetadataCommand::RegisterBroker(broker(1, 2, 1, 9))]);
+    let heartbeat = Heartbeat {
+        process: late,
+        image_index: 99,
+        may_lead: true,
+        wants_shutdown: false,
+        not_begun: Vec::new(),
+        unreachable: BTreeSet::new(),
+    };
+    let refused = run.controller.handle_heartbeat(run.now, heartbeat);
+    assert!(matches!(refused, Err(BrokerError::StaleEpoch { .. })));
+}
