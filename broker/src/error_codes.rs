@@ -83,9 +83,9 @@ pub fn propose(error: &ProposeError) -> ResponseError {
 #[allow(dead_code, reason = "for the API by which other nodes register")]
 pub fn registration(error: &RegistrationError) -> ResponseError {
     match error {
-        RegistrationError::Copy { .. } | RegistrationError::Duplicate(_) => {
-            ResponseError::DuplicateBrokerRegistration
-        }
+        RegistrationError::Copy { .. }
+        | RegistrationError::Behind { .. }
+        | RegistrationError::Duplicate(_) => ResponseError::DuplicateBrokerRegistration,
     }
 }
 

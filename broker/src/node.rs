@@ -116,7 +116,7 @@ pub enum StartError {
 
 fn what_to_do(why: &RegistrationError) -> &'static str {
     match why {
-        RegistrationError::Copy { .. } => {
+        RegistrationError::Copy { .. } | RegistrationError::Behind { .. } => {
             "What the cluster has acknowledged and voted since is not in it. Start on an empty directory: this node fetches \
              what it had from the others"
         }
@@ -333,6 +333,10 @@ async fn register<B: Backend>(
             known: known.registration.storage.0,
         });
     }
+    // Of the directory's own log, before any other node has told it more.
+    let known = image.brokers.get(&identity.node);
+    let previous_epoch =
+        known.filter(|known| known.registration.storage == identity.storage).map(|known| known.epoch);
     let advertised = config.advertise.as_deref().unwrap_or(kafka_address);
     let client = endpoint(CLIENT_LISTENER, advertised)
         .ok_or_else(|| StartError::Advertised { address: advertised.to_owned() })?;
@@ -341,6 +345,7 @@ async fn register<B: Backend>(
         id: identity.node,
         incarnation: identity.incarnation,
         incarnation_id: Some(identity.incarnation_id),
+        previous_epoch,
         storage: identity.storage,
         listeners: [client].into_iter().chain(cluster).collect(),
         rack: None,

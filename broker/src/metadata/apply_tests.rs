@@ -235,7 +235,7 @@ fn the_bytes_of_an_image_are_what_they_were() {
     assert_eq!(bytes[0], 3);
     assert_eq!(
         std::str::from_utf8(&bytes[1..]).unwrap(),
-        r#"{"index":2,"cluster_id":"cluster","next_producer_id":0,"brokers":[{"id":1,"incarnation":4,"incarnation_id":null,"storage":"00000000-0000-0000-0000-000000000001","listeners":[{"name":"PLAINTEXT","host":"localhost","port":9092}],"rack":null,"epoch":1,"fenced":false,"in_controlled_shutdown":false}],"topics":[{"id":"00000000-0000-0000-0000-000000000001","name":"t","created_at":2,"configs":{},"partitions":[[1,1,0,0,[[1,2,null]],[1],null]]}]}"#
+        r#"{"index":2,"cluster_id":"cluster","next_producer_id":0,"brokers":[{"id":1,"incarnation":4,"incarnation_id":null,"previous_epoch":null,"storage":"00000000-0000-0000-0000-000000000001","listeners":[{"name":"PLAINTEXT","host":"localhost","port":9092}],"rack":null,"epoch":1,"served_epoch":1,"fenced":false,"in_controlled_shutdown":false}],"topics":[{"id":"00000000-0000-0000-0000-000000000001","name":"t","created_at":2,"configs":{},"partitions":[[1,1,0,0,[[1,2,null]],[1],null]]}]}"#
     );
 }
 

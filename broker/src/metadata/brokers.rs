@@ -38,6 +38,14 @@ pub fn register(
             // to take the seats of the storage away here would let a late message do so.
             return Err(RegistrationError::Copy { known: said.incarnation, found: registration.incarnation });
         }
+        // A process that was granted an epoch, and ended before its directory knew of it, was never unfenced.
+        let behind = registration.previous_epoch.unwrap_or_default() < known.served_epoch;
+        if said.storage == registration.storage && registration.incarnation_id.is_some() && behind {
+            return Err(RegistrationError::Behind {
+                served: known.served_epoch,
+                known: registration.previous_epoch.unwrap_or_default(),
+            });
+        }
         if said.storage != registration.storage && !known.fenced && registration.incarnation_id.is_some() {
             return Err(RegistrationError::Duplicate(id));
         }
@@ -46,8 +54,15 @@ pub fn register(
     let alone = image.brokers.keys().all(|known| *known == id);
     let fenced = !alone && registration.incarnation_id.is_some();
     let epoch = BrokerEpoch(index);
-    let broker =
-        BrokerImage { registration: registration.clone(), epoch, fenced, in_controlled_shutdown: false };
+    let known = image.brokers.get(&id).filter(|known| known.registration.storage == registration.storage);
+    let served_before = known.map_or(BrokerEpoch(0), |known| known.served_epoch);
+    let broker = BrokerImage {
+        registration: registration.clone(),
+        epoch,
+        served_epoch: if fenced { served_before } else { epoch },
+        fenced,
+        in_controlled_shutdown: false,
+    };
     image.brokers.insert(id, broker);
     let storage = registration.storage;
     let anew = Replica { broker: id, storage, assignment: AssignmentId(index) };
@@ -76,7 +91,7 @@ pub fn fence(image: &mut MetadataImage, named: BrokerProcess) -> Result<(), Brok
 
 /// It is heard again, and leads what nobody else could.
 pub fn unfence(image: &mut MetadataImage, named: BrokerProcess) -> Result<(), BrokerError> {
-    let broker = BrokerImage { fenced: false, ..process(image, named)?.clone() };
+    let broker = BrokerImage { fenced: false, served_epoch: named.epoch, ..process(image, named)?.clone() };
     image.brokers.insert(named.broker, broker);
     change_partitions(image, &[], |partition, _| {
         (partition.leader.is_none() && partition.replica(named.broker).is_some())

@@ -78,6 +78,25 @@ fn what_a_registration_is_follows_from_nonce_count_and_storage() {
 }
 
 #[test]
+fn a_copy_of_a_directory_is_refused_however_often_it_is_started() {
+    let mut image = cluster_with(3, &[&[1, 2, 3]]);
+    let copied = image.brokers[&BrokerId(1)].epoch;
+    image = unfenced(&registered(&image, broker(1, 2, 1, 2)).0, 1);
+    let served = image.brokers[&BrokerId(1)].epoch;
+    let restored = |count| BrokerRegistration { previous_epoch: Some(copied), ..broker(1, count, 1, 99) };
+    for count in 3..6 {
+        let (after, outcome) = registered(&image, restored(count));
+        assert_eq!(outcome, Err(RegistrationError::Behind { served, known: copied }));
+        assert_eq!(after.topics, image.topics);
+    }
+    // One that ended before it knew that it was registered has acknowledged nothing.
+    let unknown = registered(&image, broker(1, 3, 1, 3)).0;
+    let next = BrokerRegistration { previous_epoch: Some(served), ..broker(1, 4, 1, 4) };
+    assert!(registered(&unknown, next.clone()).1.is_ok());
+    assert!(registered(&unfenced(&unknown, 1), next).1.is_err());
+}
+
+#[test]
 fn a_process_that_comes_back_among_others_leads_again_when_it_is_elected() {
     let before = cluster_with(3, &[&[1, 2, 3], &[2, 1, 3], &[1]]);
     let (image, _) = registered(&before, broker(1, 2, 1, 9));

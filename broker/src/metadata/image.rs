@@ -55,6 +55,10 @@ pub struct BrokerImage {
     /// Granted to that process: the index of its registration. Leadership is granted to it, and ends with it.
     #[serde(default)]
     pub epoch: BrokerEpoch,
+    /// The latest of this storage's epochs in which it was not fenced: only in such a one it can have led, or been in an
+    /// ISR, and so have acknowledged what a copy of its directory lacks.
+    #[serde(default)]
+    pub served_epoch: BrokerEpoch,
     /// The controller does not count on it: it leads nothing and is in no ISR.
     #[serde(default)]
     pub fenced: bool,

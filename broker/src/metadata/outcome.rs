@@ -44,6 +44,18 @@ pub enum RegistrationError {
         /// The one of the registration.
         found: Incarnation,
     },
+    /// A process of this storage has served in a later epoch than the directory knows of: the directory is a copy of an
+    /// earlier state.
+    #[error(
+        "this data directory has served in broker epoch {served} of its node, and knows of none after {known}: the \
+         directory is a copy of an earlier state"
+    )]
+    Behind {
+        /// The one that the metadata has.
+        served: BrokerEpoch,
+        /// The one that the directory has; 0 where it has none.
+        known: BrokerEpoch,
+    },
     /// A broker of this number is there, on another data directory.
     #[error("Another broker is registered with broker id {0} on another data directory, and is not fenced.")]
     Duplicate(BrokerId),

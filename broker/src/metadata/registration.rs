@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{BrokerId, Incarnation, IncarnationId, StorageId};
+use crate::ids::{BrokerEpoch, BrokerId, Incarnation, IncarnationId, StorageId};
 
 /// Name of the listener that clients connect to.
 pub const CLIENT_LISTENER: &str = "PLAINTEXT";
@@ -28,9 +28,9 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// The registration of a process. It names the process three times over, and each says something else: the incarnation
-/// id tells a message that is said again from another process, the count of starts tells a data directory from an older
-/// copy of it, and the storage id tells a directory from another one.
+/// The registration of a process. What it says of the process tells it from others: the incarnation id a message that is
+/// said again from another process, the storage id a data directory from another one, the count of starts and the
+/// previous epoch a directory from an older copy of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Stored")]
 pub struct BrokerRegistration {
@@ -40,6 +40,9 @@ pub struct BrokerRegistration {
     pub incarnation: Incarnation,
     /// Of the process; `None` where a binary registered that drew none.
     pub incarnation_id: Option<IncarnationId>,
+    /// The latest broker epoch of this storage that the directory's own metadata had when the process started; `None`
+    /// where they had none. The count alone is not enough: a copy that is refused is started again, and counts on.
+    pub previous_epoch: Option<BrokerEpoch>,
     /// The data directory that it runs on.
     pub storage: StorageId,
     /// Where it listens, each name once.
@@ -71,6 +74,8 @@ struct Stored {
     incarnation: Incarnation,
     #[serde(default)]
     incarnation_id: Option<IncarnationId>,
+    #[serde(default)]
+    previous_epoch: Option<BrokerEpoch>,
     storage: StorageId,
     #[serde(default)]
     listeners: Vec<Endpoint>,
@@ -84,10 +89,20 @@ struct Stored {
 
 impl From<Stored> for BrokerRegistration {
     fn from(stored: Stored) -> BrokerRegistration {
-        let Stored { id, incarnation, incarnation_id, storage, mut listeners, rack, host, port } = stored;
+        let Stored {
+            id,
+            incarnation,
+            incarnation_id,
+            previous_epoch,
+            storage,
+            mut listeners,
+            rack,
+            host,
+            port,
+        } = stored;
         if let (Some(host), Some(port)) = (host, port) {
             listeners.push(Endpoint { name: CLIENT_LISTENER.to_owned(), host, port });
         }
-        BrokerRegistration { id, incarnation, incarnation_id, storage, listeners, rack }
+        BrokerRegistration { id, incarnation, incarnation_id, previous_epoch, storage, listeners, rack }
     }
 }

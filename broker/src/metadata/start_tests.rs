@@ -63,10 +63,12 @@ async fn started(
     incarnation: u64,
 ) -> Process {
     let process = try_start(backend, config, journal, incarnation).await.unwrap();
+    let known = process.started.metadata.image();
     let registration = BrokerRegistration {
         id: BrokerId(0),
         incarnation: Incarnation(incarnation),
         incarnation_id: Some(IncarnationId(Uuid::from_u128(incarnation.into()))),
+        previous_epoch: known.brokers.get(&BrokerId(0)).map(|known| known.epoch),
         storage: StorageId(Uuid::from_u128(1)),
         listeners: vec![Endpoint { name: CLIENT_LISTENER.into(), host: "localhost".into(), port: 9092 }],
         rack: None,

@@ -10,7 +10,7 @@ use super::{
     BrokerProcess, BrokerRegistration, CLIENT_LISTENER, Endpoint, MetadataCommand, MetadataImage, NewTopic,
     Outcome, PartitionImage,
 };
-use crate::ids::{BrokerId, Incarnation, IncarnationId, PartitionId, StorageId, TopicId};
+use crate::ids::{BrokerEpoch, BrokerId, Incarnation, IncarnationId, PartitionId, StorageId, TopicId};
 
 /// As binaries before version 3 registered.
 pub fn old_broker(id: i32, incarnation: u64, storage: u128) -> BrokerRegistration {
@@ -18,16 +18,19 @@ pub fn old_broker(id: i32, incarnation: u64, storage: u128) -> BrokerRegistratio
         id: BrokerId(id),
         incarnation: Incarnation(incarnation),
         incarnation_id: None,
+        previous_epoch: None,
         storage: StorageId(Uuid::from_u128(storage)),
         listeners: vec![Endpoint { name: CLIENT_LISTENER.into(), host: "localhost".into(), port: 9092 }],
         rack: None,
     }
 }
 
-/// Start number `incarnation` on this storage, by a process with a nonce of its own.
+/// Start number `incarnation` on this storage, by a process with a nonce of its own, whose directory knows of all that it
+/// was granted before.
 pub fn broker(id: i32, incarnation: u64, storage: u128, nonce: u128) -> BrokerRegistration {
     let incarnation_id = Some(IncarnationId(Uuid::from_u128(nonce)));
-    BrokerRegistration { incarnation_id, ..old_broker(id, incarnation, storage) }
+    let previous_epoch = Some(BrokerEpoch(u64::MAX));
+    BrokerRegistration { incarnation_id, previous_epoch, ..old_broker(id, incarnation, storage) }
 }
 
 pub fn new_topic(id: u128, name: &str, assignments: &[&[i32]]) -> NewTopic {

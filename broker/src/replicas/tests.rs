@@ -92,10 +92,12 @@ async fn start_core(backend: RealBackend, config: Config) -> Result<Core, Replic
     )
     .await
     .unwrap();
+    let image = started.metadata.image();
     let registration = BrokerRegistration {
         id: NODE,
         incarnation: identity.incarnation,
         incarnation_id: Some(identity.incarnation_id),
+        previous_epoch: image.brokers.get(&NODE).map(|known| known.epoch),
         storage: identity.storage,
         listeners: vec![Endpoint { name: CLIENT_LISTENER.into(), host: "localhost".into(), port: 9092 }],
         rack: None,
@@ -323,10 +325,16 @@ fn files_that_an_interrupted_deletion_left_go_at_the_next_start_and_foreign_ones
     };
     std::fs::create_dir_all(partitions.join(orphan.directory()).join("inside")).unwrap();
     std::fs::create_dir(partitions.join("mine")).unwrap();
+    // Given after all that the image has: the image may lag.
+    let later = ReplicaId { replica: Incarnation(1_000), ..orphan };
+    std::fs::create_dir(partitions.join(later.directory())).unwrap();
     process(&config, async |_| {});
-    let left: Vec<_> =
-        std::fs::read_dir(&partitions).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(left, ["mine"]);
+    let mut left: Vec<String> = std::fs::read_dir(&partitions)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    left.sort();
+    assert_eq!(left, [later.directory(), "mine".to_owned()]);
 }
 
 /// The files of a partition that hold its records.

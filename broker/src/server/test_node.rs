@@ -84,6 +84,7 @@ async fn start(backend: RealBackend, config: Config) -> TestNode {
         id: identity.node,
         incarnation: identity.incarnation,
         incarnation_id: Some(IncarnationId(Uuid::from_u128(1))),
+        previous_epoch: None,
         storage: identity.storage,
         listeners: vec![Endpoint { name: CLIENT_LISTENER.into(), host: "localhost".into(), port: 9092 }],
         rack: None,
