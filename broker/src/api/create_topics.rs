@@ -189,7 +189,7 @@ pub fn plan_by_default(
     name: &str,
     id: TopicId,
 ) -> Result<NewTopic, Refusal> {
-    apply::check_name(name).map_err(|error| (error_codes::topic(&error), error.to_string()))?;
+    apply::check_name(name).map_err(refused)?;
     let partitions = usize::try_from(config.topics.partitions).unwrap_or(1);
     let replication = default_replication(image, config);
     let assignments = spread(image, image.topics.len(), partitions, replication)?;
