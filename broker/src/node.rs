@@ -1,7 +1,8 @@
 //! A node: how it starts and stops.
 //!
 //! Start goes from what can be refused soonest to what takes longest: the data directory, the addresses, metadata, the
-//! journal, the partitions. Clients are accepted last, when this node leads what it is to lead.
+//! journal, the partitions. Clients are accepted last, when this node leads what it is to lead; the admin port tells
+//! meanwhile how far the start is.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use io_backend::{Backend, Deadline, ExitStatus, Listener, Network, Published, Ta
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use crate::admin::{self, Readiness};
+use crate::admin::{self, Phase, Shown};
 use crate::api;
 use crate::budget::Budget;
 use crate::config::Config;
@@ -38,7 +39,7 @@ pub struct Node<B: Backend> {
     context: Arc<Context<B>>,
     kafka_address: String,
     admin_address: String,
-    readiness: Published<Readiness>,
+    phase: Published<Phase<B>>,
     stop: Published<bool>,
     stopped: Published<bool>,
     replicas: ReplicasControl<B>,
@@ -158,6 +159,16 @@ impl<B: Backend> Node<B> {
         let kafka = listen(&backend, &config.listen, "Kafka clients", "--listen").await?;
         let admin = listen(&backend, &config.admin, "the admin port", "--admin").await?;
         let (kafka_address, admin_address) = (kafka.local_address(), admin.local_address());
+        let health = StorageHealth::default();
+        let starting = |doing| Phase::Starting(doing, backend.now());
+        let phase = Published::new("phase", starting("reading the metadata back"));
+        let shown = Arc::new(Shown {
+            backend: backend.clone(),
+            metrics: metrics.clone(),
+            health: health.clone(),
+            phase: phase.clone(),
+        });
+        let mut background = vec![backend.spawn("admin", admin::serve(shown, admin))];
 
         let started = metadata::start(
             MetadataContext {
@@ -170,6 +181,7 @@ impl<B: Backend> Node<B> {
             deadline,
         )
         .await?;
+        phase.publish(starting("reading the journal back"));
         let directory = config.data_dir.join(data_dir::JOURNAL);
         let opened = (parts.journal)(JournalContext {
             backend: backend.clone(),
@@ -183,8 +195,6 @@ impl<B: Backend> Node<B> {
             info!(cut, "the journal's last group had not been acknowledged and was not whole");
         }
 
-        let health = StorageHealth::default();
-        let mut background = Vec::new();
         if parts.watch_stalls {
             let raft_directory = config.data_dir.join(data_dir::RAFT);
             let watches = vec![
@@ -196,7 +206,9 @@ impl<B: Backend> Node<B> {
             background.push(backend.spawn("stall-watchdog", watching));
         }
         let journal = opened.journal.clone();
+        phase.publish(starting("registering with the metadata"));
         let broker_epoch = register(&backend, &config, &identity, &started.metadata, &kafka_address).await?;
+        phase.publish(starting("opening the partitions"));
         let replicas = replicas::start(
             ReplicasContext {
                 backend: backend.clone(),
@@ -212,7 +224,6 @@ impl<B: Backend> Node<B> {
         )
         .await?;
 
-        let readiness = Published::new("readiness", Readiness::Serving);
         let (stop, stopped) = (Published::new("stop", false), Published::new("server stopped", false));
         let admission = (parts.admission)(health.clone());
         let changes = Changes::new(backend.clone(), started.metadata.clone(), admission.clone());
@@ -235,7 +246,7 @@ impl<B: Backend> Node<B> {
             closed: AtomicU64::new(0),
             stopping: stop.clone(),
         });
-        background.push(backend.spawn("admin", admin::serve(context.clone(), readiness.clone(), admin)));
+        phase.publish(Phase::Serving(context.clone()));
         let serving = {
             let (context, stop, stopped) = (context.clone(), stop.clone(), stopped.clone());
             async move {
@@ -248,7 +259,7 @@ impl<B: Backend> Node<B> {
             context,
             kafka_address,
             admin_address,
-            readiness,
+            phase,
             stop,
             stopped,
             replicas: replicas.control,
@@ -277,7 +288,7 @@ impl<B: Backend> Node<B> {
     /// the deadline is left: nothing that was acknowledged depends on it.
     pub async fn stop(self, deadline: Deadline) {
         let backend = &self.context.backend;
-        self.readiness.publish(Readiness::Stopping);
+        self.phase.publish(Phase::Stopping(self.context.clone()));
         self.stop.publish(true);
         if self.stopped.until(backend, deadline, |stopped| *stopped).await.is_err() {
             warn!("clients are still connected at the deadline: stopping without them");
@@ -365,3 +376,7 @@ fn endpoint(name: &str, address: &str) -> Option<Endpoint> {
     let (host, port) = address.rsplit_once(':')?;
     Some(Endpoint { name: name.to_owned(), host: host.to_owned(), port: port.parse().ok()? })
 }
+
+#[cfg(test)]
+#[path = "node_tests.rs"]
+mod tests;

@@ -30,10 +30,11 @@ pub enum Probe {
     RecordsDeleted,
     ConsumerFellOut,
     LogStartRecovered,
+    StartTold,
 }
 
 impl Probe {
-    pub const ALL: [Probe; 24] = [
+    pub const ALL: [Probe; 25] = [
         Probe::AckedRecords,
         Probe::PowerLossWithUnsyncedBytes,
         Probe::PowerLossWithUnsyncedNames,
@@ -58,6 +59,7 @@ impl Probe {
         Probe::RecordsDeleted,
         Probe::ConsumerFellOut,
         Probe::LogStartRecovered,
+        Probe::StartTold,
     ];
 
     /// As scenarios require it.
@@ -87,6 +89,7 @@ impl Probe {
             Probe::RecordsDeleted => "records deleted on request",
             Probe::ConsumerFellOut => "consumer fell out of range",
             Probe::LogStartRecovered => "log start recovered from a journal",
+            Probe::StartTold => "a start told how far it was",
         }
     }
 
@@ -125,6 +128,7 @@ impl Probe {
             Probe::LogStartRecovered => {
                 "a start found in the data journal that a log had begun to start later"
             }
+            Probe::StartTold => "whoever asked a node that did not serve yet was told what it was doing",
             Probe::PlacesTaken => "a node had as many client connections as it takes",
             Probe::ConfigsChanged => "a configuration of a topic or of brokers was changed while they ran",
             Probe::PartitionsAdded => "a topic got a partition more, which was written to at once",

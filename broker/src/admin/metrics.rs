@@ -8,10 +8,13 @@ use prometheus_client::registry::Registry;
 use crate::metrics::{Metrics, ReasonLabel, RequestMetrics};
 use crate::stall::writes::Refusal;
 
-pub fn render(metrics: &Metrics, requests: &RequestMetrics, looked_up: &LookedUp) -> String {
+/// Without `requests` as long as the node answers none.
+pub fn render(metrics: &Metrics, requests: Option<&RequestMetrics>, looked_up: &LookedUp) -> String {
     let mut registry = Registry::default();
     metrics.register(&mut registry);
-    requests.register(&mut registry);
+    if let Some(requests) = requests {
+        requests.register(&mut registry);
+    }
     looked_up.register(&mut registry);
     let mut text = String::new();
     // Writing into a String does not fail.
@@ -96,7 +99,7 @@ mod tests {
         requests.count_error(19, 999);
         requests.count_done(0, std::time::Duration::from_millis(2));
         requests.count_response(0, 80);
-        let text = render(&metrics, &requests, &LookedUp::default());
+        let text = render(&metrics, Some(&requests), &LookedUp::default());
         for name in [
             "wal_commit_batch_size_histogram_count",
             "wal_commit_duration_ms_count",

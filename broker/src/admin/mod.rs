@@ -1,7 +1,7 @@
 //! The admin port: what operators and machines ask a node over HTTP. `GET` only, one request per connection.
 //!
 //! It reads; it changes nothing, waits for no owner task and touches no disk, so it answers while
-//! everything else stands still.
+//! everything else stands still, and from the moment that it is bound: a start that reads a large journal back says so.
 
 mod metrics;
 pub mod stalls;
@@ -12,46 +12,66 @@ use std::time::Duration;
 use bytes::BytesMut;
 use io_backend::stream::{self, Stream};
 use io_backend::task::TaskHandle;
-use io_backend::{Backend, Deadline, Listener, Network, Published};
+use io_backend::{Backend, Deadline, Listener, Moment, Network, Published};
 use tracing::{debug, warn};
 
 use crate::context::Context;
 use crate::limits;
-use crate::stall::Health;
+use crate::metrics::Metrics;
 use crate::stall::writes::{Refusal, Refusing};
+use crate::stall::{Health, StorageHealth};
 
-/// What the node tells of itself besides its [`Context`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Readiness {
+/// What the port tells of.
+pub struct Shown<B: Backend> {
+    /// Whose registry says what is in flight.
+    pub backend: B,
+    /// What the node counts.
+    pub metrics: Arc<Metrics>,
+    /// Whether the storage stands still or has failed.
+    pub health: StorageHealth,
+    /// How far the node is.
+    pub phase: Published<Phase<B>>,
+}
+
+/// How far a node is between its start and its end.
+pub enum Phase<B: Backend> {
+    /// Clients are not accepted yet: what it does, and since when.
+    Starting(&'static str, Moment),
     /// Clients are served.
-    Serving,
+    Serving(Arc<Context<B>>),
     /// Clients are answered and let go; a load balancer is to look elsewhere.
-    Stopping,
+    Stopping(Arc<Context<B>>),
+}
+
+impl<B: Backend> Phase<B> {
+    /// What all of the node share, once there is all of it.
+    fn context(&self) -> Option<&Context<B>> {
+        match self {
+            Phase::Starting(..) => None,
+            Phase::Serving(context) | Phase::Stopping(context) => Some(context),
+        }
+    }
 }
 
 /// Serves until the process ends.
-pub async fn serve<B: Backend>(
-    context: Arc<Context<B>>,
-    readiness: Published<Readiness>,
-    listener: <B::Network as Network>::Listener,
-) {
+pub async fn serve<B: Backend>(shown: Arc<Shown<B>>, listener: <B::Network as Network>::Listener) {
+    let backend = shown.backend.clone();
     let mut requests = Requests::default();
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
                 warn!(%error, "the admin port cannot accept");
-                context.backend.sleep(Duration::from_millis(100)).await;
+                backend.sleep(Duration::from_millis(100)).await;
                 continue;
             }
         };
         if requests.open() >= limits::ADMIN_CONNECTIONS_MAX {
             continue;
         }
-        let (context, readiness) = (context.clone(), readiness.clone());
-        let backend = context.backend.clone();
+        let shown = shown.clone();
         requests.0.push(backend.spawn("admin-request", async move {
-            if let Err(error) = answer(&context, &readiness, stream).await {
+            if let Err(error) = answer(&shown, stream).await {
                 debug!(%error, "an admin request was not answered");
             }
         }));
@@ -77,12 +97,8 @@ impl Drop for Requests {
     }
 }
 
-async fn answer<B: Backend>(
-    context: &Context<B>,
-    readiness: &Published<Readiness>,
-    mut stream: Stream<B>,
-) -> std::io::Result<()> {
-    let backend = &context.backend;
+async fn answer<B: Backend>(shown: &Shown<B>, mut stream: Stream<B>) -> std::io::Result<()> {
+    let backend = &shown.backend;
     let deadline = Deadline::after(backend, limits::ADMIN_DEADLINE);
     let mut head = BytesMut::with_capacity(1024);
     let response = loop {
@@ -92,8 +108,8 @@ async fn answer<B: Backend>(
         match parse(&head) {
             Parsed::Partial if head.len() < limits::ADMIN_HEAD_BYTES_MAX => {}
             Parsed::Partial | Parsed::Garbage => break Response::text(400, "not an HTTP request\n"),
-            Parsed::Get(path) => break route(context, *readiness.get(), &path),
-            Parsed::Head(path) => break route(context, *readiness.get(), &path).without_body(),
+            Parsed::Get(path) => break route(shown, &path),
+            Parsed::Head(path) => break route(shown, &path).without_body(),
             Parsed::OtherMethod => break Response::text(405, "only GET is served here\n"),
         }
     };
@@ -169,43 +185,57 @@ impl Response {
 const INDEX: &str = "chronik admin port\n\n\
     /metrics        Prometheus metrics\n\
     /health/live    200 while the process answers\n\
-    /health/ready   200 while it takes and serves records, 503 with the reason otherwise\n\
+    /health/ready   200 while it takes and serves records, 503 with the reason otherwise (as while it starts)\n\
     /debug/stalls   JSON: every disk operation in flight and who waits for whom\n\
     /config         the configuration in effect\n";
 
-fn route<B: Backend>(context: &Context<B>, readiness: Readiness, path: &str) -> Response {
+fn route<B: Backend>(shown: &Shown<B>, path: &str) -> Response {
+    let phase = shown.phase.get();
     match path {
         "/" => Response::text(200, INDEX),
         "/metrics" => Response {
             status: 200,
             content_type: "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            body: metrics::render(&context.metrics, &context.requests, &looked_up(context)),
+            body: metrics::render(
+                &shown.metrics,
+                phase.context().map(|context| &context.requests),
+                &looked_up(shown, phase.context()),
+            ),
             only_head: false,
         },
         "/health/live" => Response::text(200, "live\n"),
-        "/health/ready" => ready(context, readiness),
-        "/debug/stalls" => Response::json(&stalls::describe(
-            context.backend.registry(),
-            context.backend.now(),
-            &context.health,
-        )),
-        "/config" => Response::text(200, context.metadata.config().effective()),
+        "/health/ready" => match &*phase {
+            Phase::Starting(doing, since) => starting(shown, doing, *since),
+            Phase::Serving(context) => ready(context),
+            Phase::Stopping(_) => Response::text(503, "stopping\n"),
+        },
+        "/debug/stalls" => {
+            Response::json(&stalls::describe(shown.backend.registry(), shown.backend.now(), &shown.health))
+        }
+        "/config" => match &*phase {
+            Phase::Starting(doing, since) => starting(shown, doing, *since),
+            Phase::Serving(context) | Phase::Stopping(context) => {
+                Response::text(200, context.metadata.config().effective())
+            }
+        },
         _ => Response::text(404, format!("nothing at {path}\n\n{INDEX}")),
     }
 }
 
+fn starting<B: Backend>(shown: &Shown<B>, doing: &str, since: Moment) -> Response {
+    let seconds = shown.backend.now().since(since).as_secs();
+    Response::text(503, format!("starting: {doing} for {seconds} s\n"))
+}
+
 /// Whether the node takes and serves records; otherwise why, since when, and what to do.
-fn ready<B: Backend>(context: &Context<B>, readiness: Readiness) -> Response {
+fn ready<B: Backend>(context: &Context<B>) -> Response {
     let writes = context.health.writes.get();
-    match (readiness, context.health.get()) {
-        (Readiness::Stopping, _) => return Response::text(503, "stopping\n"),
-        (Readiness::Serving, Health::Failed) => {
-            return Response::text(503, "the storage has failed: see the log\n");
-        }
-        (Readiness::Serving, Health::Stalled) if writes.records.is_none() => {
+    match context.health.get() {
+        Health::Failed => return Response::text(503, "the storage has failed: see the log\n"),
+        Health::Stalled if writes.records.is_none() => {
             return Response::text(503, "the disk stands still: see /debug/stalls\n");
         }
-        (Readiness::Serving, _) => {}
+        Health::Stalled | Health::Good => {}
     }
     let since = |refusing: &Refusing| context.backend.now().since(refusing.since).as_secs();
     let told = |what: &str, refusing: &Refusing| {
@@ -237,17 +267,20 @@ fn ready<B: Backend>(context: &Context<B>, readiness: Readiness) -> Response {
     Response::text(200, text)
 }
 
-fn looked_up<B: Backend>(context: &Context<B>) -> metrics::LookedUp {
-    let registry = context.backend.registry();
+fn looked_up<B: Backend>(shown: &Shown<B>, context: Option<&Context<B>>) -> metrics::LookedUp {
+    let Shown { backend, health, .. } = shown;
+    let registry = backend.registry();
     let oldest = registry.oldest_operation(|entry| entry.kind.is_disk());
+    let replicas = context.map(|context| &context.replicas);
+    let not_led = replicas.and_then(|replicas| replicas.not_led());
     metrics::LookedUp {
-        oldest_operation_s: oldest.map_or(0.0, |e| context.backend.now().since(e.since).as_secs_f64()),
+        oldest_operation_s: oldest.map_or(0.0, |e| backend.now().since(e.since).as_secs_f64()),
         late_completions: registry.late_completions(),
-        storage_healthy: context.health.get() == Health::Good,
-        partitions: context.replicas.open().get().len() as i64,
-        partitions_damaged: context.replicas.not_open().len() as i64,
-        partitions_not_led: context.replicas.not_led().map_or(0, |not_led| not_led.partitions as i64),
-        refusal: context.health.writes.get().records.map(|refusing| refusing.reason.name()),
+        storage_healthy: health.get() == Health::Good,
+        partitions: replicas.map_or(0, |replicas| replicas.open().get().len() as i64),
+        partitions_damaged: replicas.map_or(0, |replicas| replicas.not_open().len() as i64),
+        partitions_not_led: not_led.map_or(0, |not_led| not_led.partitions as i64),
+        refusal: health.writes.get().records.map(|refusing| refusing.reason.name()),
     }
 }
 

@@ -176,7 +176,7 @@ fn declares(answer: &Readiness, place: Option<&Place>) -> bool {
         Readiness::NotReady(_) => true,
         // A long list is cut short.
         Readiness::ReadyBut(why) => why.lines().count() >= ADMIN_WARNINGS_MAX || why.lines().any(concerns),
-        Readiness::Ready | Readiness::Silent => false,
+        Readiness::Ready | Readiness::Starting(_) | Readiness::Silent => false,
     }
 }
 

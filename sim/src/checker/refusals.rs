@@ -96,7 +96,7 @@ fn undeclared(
             }
             Readiness::ReadyBut(why) => format!("it says no more than {why:?}"),
             Readiness::NotReady(why) => format!("it gives no reason but {why:?}"),
-            Readiness::Silent => continue,
+            Readiness::Starting(_) | Readiness::Silent => continue,
         };
         let soon = check.asked < told.unwrap_or(from).saturating_add(DECLARED_AFTER);
         if soon || over || !amid || !goes_on || fresh {

@@ -233,6 +233,8 @@ pub enum Readiness {
     ReadyBut(String),
     /// With the reason, as it was given.
     NotReady(String),
+    /// It does not serve yet, as far as its start has come.
+    Starting(String),
     /// Nobody listened, or no answer came in time.
     Silent,
 }

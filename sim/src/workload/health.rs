@@ -8,6 +8,7 @@ use io_backend::{Backend, Deadline, Network, TaskName, stream};
 
 use super::client::Client;
 use crate::history::{HealthCheck, Readiness};
+use crate::probe::Probe;
 
 const EVERY: Duration = Duration::from_millis(500);
 const WITHIN: Duration = Duration::from_secs(2);
@@ -38,7 +39,11 @@ async fn check<B: Backend>(client: &Client<B>, node: u32) {
     let asked = client.now();
     let answer = ask(&client.backend, &format!("node{node}:9094")).await.unwrap_or(Readiness::Silent);
     let check = HealthCheck { node, asked, at: client.now(), answer };
-    client.field.notes.write().health.push(check);
+    let mut notes = client.field.notes.write();
+    if matches!(check.answer, Readiness::Starting(_)) {
+        notes.count(Probe::StartTold.name());
+    }
+    notes.health.push(check);
 }
 
 async fn ask<B: Backend>(backend: &B, address: &str) -> std::io::Result<Readiness> {
@@ -64,6 +69,7 @@ fn read(answer: &[u8]) -> Readiness {
             Readiness::ReadyBut(body.trim().to_owned())
         }
         Some("200") => Readiness::Ready,
+        Some(_) if body.starts_with("starting: ") => Readiness::Starting(body.trim().to_owned()),
         Some(_) => Readiness::NotReady(body.trim().to_owned()),
         None => Readiness::Silent,
     }
@@ -80,6 +86,8 @@ mod tests {
         assert_eq!(partly, Readiness::ReadyBut("ready, but partition x-0 does not open".into()));
         let not = read(b"HTTP/1.1 503 Service Unavailable\r\n\r\nthe disk stands still\n");
         assert_eq!(not, Readiness::NotReady("the disk stands still".into()));
+        let yet = read(b"HTTP/1.1 503 Service Unavailable\r\n\r\nstarting: opening the partitions for 3 s\n");
+        assert_eq!(yet, Readiness::Starting("starting: opening the partitions for 3 s".into()));
         assert_eq!(read(b""), Readiness::Silent);
     }
 }

@@ -1,0 +1,71 @@
+use io_backend::real::{DiskChoice, RealBackend};
+use io_backend::stream;
+
+use super::*;
+
+/// What the admin port answers: the whole of it.
+async fn get(backend: &RealBackend, address: &str, path: &str) -> String {
+    let soon = Deadline::after(backend, Duration::from_secs(30));
+    let mut stream = backend.network().connect(address, soon).await.expect("the admin port listens");
+    let request = format!("GET {path} HTTP/1.1\r\n\r\n");
+    stream::write_all(backend, &mut stream, request.as_bytes(), "test", soon).await.unwrap();
+    let mut answer = bytes::BytesMut::with_capacity(1024);
+    while stream::read(backend, &mut stream, &mut answer, "test", soon).await.unwrap() > 0 {
+        answer.reserve(1024);
+    }
+    String::from_utf8(answer.to_vec()).unwrap()
+}
+
+/// Where nobody listens.
+fn free_address() -> String {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+#[test]
+fn the_admin_port_tells_of_a_start_that_takes_long() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let home = tempfile::tempdir().unwrap();
+    runtime.block_on(async {
+        let (backend, _) = RealBackend::start(DiskChoice::Threads, home.path()).unwrap();
+        let mut config = Config { data_dir: home.path().to_owned(), ..Config::default() };
+        config.listen = "127.0.0.1:0".into();
+        config.admin = free_address();
+        let admin = config.admin.clone();
+        // A journal that is read back when the test says so.
+        let (reached, goes_on) = (Published::new("reached", false), Published::new("goes on", false));
+        let mut parts = Parts::production();
+        let (told, until, waiting) = (reached.clone(), goes_on.clone(), backend.clone());
+        parts.journal = Box::new(move |context| {
+            Box::pin(async move {
+                told.publish(true);
+                let soon = Deadline::after(&waiting, Duration::from_secs(60));
+                until.until(&waiting, soon, |goes_on| *goes_on).await.unwrap();
+                crate::journal::open(context).await
+            })
+        });
+        let soon = Deadline::after(&backend, Duration::from_secs(60));
+        let asking = async {
+            reached.until(&backend, soon, |reached| *reached).await.unwrap();
+            let ready = get(&backend, &admin, "/health/ready").await;
+            assert!(ready.starts_with("HTTP/1.1 503 "), "{ready}");
+            assert!(ready.ends_with("starting: reading the journal back for 0 s\n"), "{ready}");
+            for (path, status, part) in [
+                ("/health/live", 200, "live"),
+                ("/metrics", 200, "wal_queue_depth_gauge 0"),
+                ("/debug/stalls", 200, "\"storage\": \"good\""),
+                ("/", 200, "/health/ready"),
+                ("/config", 503, "starting"),
+            ] {
+                let answer = get(&backend, &admin, path).await;
+                assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {answer}");
+                assert!(answer.contains(part), "{path}: {answer}");
+            }
+            goes_on.publish(true);
+        };
+        let (node, ()) = futures::join!(Node::start(backend.clone(), parts, config), asking);
+        let node = node.unwrap();
+        assert!(get(&backend, &admin, "/health/ready").await.ends_with("\r\n\r\nready\n"));
+        assert!(get(&backend, &admin, "/config").await.starts_with("HTTP/1.1 200 "));
+        node.stop(soon).await;
+    });
+}
