@@ -520,16 +520,6 @@ pub const KEYS: &[Key] = &[
         |c| shown(c.stall.stalled_after)
     ),
     key!(
-        "stall.exit_after",
-        "age at which the process ends, where a peer has taken over",
-        "1s..=1d",
-        |c, v| {
-            c.stall.exit_after = duration(v, Duration::from_secs(1), DAY)?;
-            Ok(())
-        },
-        |c| shown(c.stall.exit_after)
-    ),
-    key!(
         "stall.sample",
         "how often the age is looked at while an operation is in flight",
         "5ms..=1s",

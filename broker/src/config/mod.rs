@@ -208,8 +208,6 @@ pub struct StallConfig {
     pub warn_after: Duration,
     /// Nothing new is taken, and what waits is refused.
     pub stalled_after: Duration,
-    /// Only where a peer has taken over.
-    pub exit_after: Duration,
     /// How often the age is looked at while an operation is in flight.
     pub sample: Duration,
 }
@@ -274,7 +272,6 @@ impl Default for Config {
             stall: StallConfig {
                 warn_after: Duration::from_millis(250),
                 stalled_after: Duration::from_secs(1),
-                exit_after: Duration::from_secs(30),
                 sample: Duration::from_millis(100),
             },
             stated: BTreeMap::new(),

@@ -27,10 +27,10 @@ pub enum SetError {
         /// Legal values, for people; empty where `why` has said it all.
         range: &'static str,
     },
-    /// Kafka knows the name, and it means nothing here, or only one value holds.
+    /// The name is known, and it means nothing here, or only one value holds.
     #[error("{key} cannot be set: {why}")]
     Refused {
-        /// Kafka's name.
+        /// The name, Kafka's or one that was ours.
         key: String,
         /// The reason, in words.
         why: String,
