@@ -10,7 +10,7 @@ use crate::log::tail::Chunk;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReplayError {
     /// The entry's checksum is sound, and its payload is no row of batches.
-    #[error("journal entry {lsn} of {partition}: {damage}")]
+    #[error("journal entry {lsn} of {partition}: {damage}. Restore the data directory from a copy")]
     Damaged { partition: PartitionId, lsn: Lsn, damage: batch::Damage },
     /// A batch does not begin where the log ends.
     #[error(
@@ -18,12 +18,18 @@ pub enum ReplayError {
          between are missing. Restore the data directory from a copy"
     )]
     Gap { partition: PartitionId, lsn: Lsn, known: Offset, found: Offset },
-    /// A truncation would take records that a checkpoint knew to be committed.
+    /// A truncation would take records that a checkpoint, or the log's start, knows to be committed.
     #[error(
-        "journal entry {lsn} cuts {partition} to {to:?}, but its checkpoint says that records up to {committed:?} were \
-         committed: one of them is not what was written. Restore the data directory from a copy"
+        "journal entry {lsn} cuts {partition} to offset {to}, and records up to {committed} were committed: one of them \
+         is not what was written. Restore the data directory from a copy"
     )]
     TruncateCommitted { partition: PartitionId, lsn: Lsn, to: Offset, committed: Offset },
+    /// A truncation would take a part of a batch.
+    #[error(
+        "journal entry {lsn} cuts {partition} to offset {to}, in the middle of a batch before it: the journal contradicts \
+         itself. Restore the data directory from a copy"
+    )]
+    TruncateInsideBatch { partition: PartitionId, lsn: Lsn, to: Offset },
     /// The log's start would be behind its end.
     #[error(
         "journal entry {lsn} has {partition} begin at {start:?}, behind its end at {end:?}: entries in between are \
@@ -46,14 +52,15 @@ impl<T> ReplicaState<T> {
         let done = match entry.kind {
             EntryKind::Batch => self.replay_batches(lsn, entry)?,
             EntryKind::Truncate => {
-                let to = entry.base_offset;
-                if to < self.high_watermark {
-                    let (partition, committed) = (self.id, self.high_watermark);
+                let (partition, to, committed) = (self.id, entry.base_offset, self.high_watermark);
+                if to < committed {
                     return Err(ReplayError::TruncateCommitted { partition, lsn, to, committed });
                 }
                 if to < self.log_end {
                     self.synced = self.log_end;
-                    self.replay_truncate(to, entry.leader_epoch);
+                    if self.replay_truncate(to, entry.leader_epoch) != to {
+                        return Err(ReplayError::TruncateInsideBatch { partition, lsn, to });
+                    }
                 }
                 Replayed::Applied
             }
@@ -79,13 +86,14 @@ impl<T> ReplicaState<T> {
     }
 
     /// Epochs up to the one it was written in stay even where they have no record: who led went on in it.
-    fn replay_truncate(&mut self, to: Offset, epoch: LeaderEpoch) {
+    fn replay_truncate(&mut self, to: Offset, epoch: LeaderEpoch) -> Offset {
         let empty =
             self.epochs.entries().last().copied().filter(|(last, from)| *from == to && *last <= epoch);
-        self.cut_to(to);
+        let end = self.cut_to(to);
         if let Some((epoch, start)) = empty {
             self.epochs.begin(epoch, start);
         }
+        end
     }
 
     fn replay_batches(&mut self, lsn: Lsn, entry: &JournalEntry) -> Result<Replayed, ReplayError> {

@@ -511,6 +511,31 @@ fn entries_that_are_missing_or_damaged_are_told() {
 }
 
 #[test]
+fn a_truncation_that_cannot_be_is_told_and_says_what_to_do() {
+    let mut bench = Bench::leading();
+    bench.append(BatchSpec::records(4));
+    bench.append(BatchSpec::records(4));
+    bench.durable();
+    let (lsn, entry) = bench.entries.last().unwrap().clone();
+    let of = |kind, offset| JournalEntry { kind, base_offset: Offset(offset), ..entry.clone() };
+    let lsn = Lsn(lsn.0 + 1);
+    let mut machine = bench.restarted();
+    machine.replay(lsn, &of(EntryKind::LogStart, 4)).unwrap();
+    let (committed, inside) = (Offset(4), Offset(6));
+    let table = [
+        (3, ReplayError::TruncateCommitted { partition: ID, lsn, to: Offset(3), committed }),
+        (6, ReplayError::TruncateInsideBatch { partition: ID, lsn, to: inside }),
+    ];
+    for (to, expected) in table {
+        assert_eq!(machine.replay(lsn, &of(EntryKind::Truncate, to)), Err(expected.clone()));
+        let text = expected.to_string();
+        assert!(text.contains(&format!("to offset {to},")) && text.contains("Restore"), "{text}");
+    }
+    assert_eq!(machine.replay(lsn, &of(EntryKind::Truncate, 4)), Ok(Replayed::Applied));
+    assert_eq!((machine.log_start(), machine.view().log_end), (Offset(4), Offset(4)));
+}
+
+#[test]
 fn a_machine_that_is_checkpointed_keeps_only_what_follows() {
     let mut bench = Bench::leading();
     bench.append(one(0));
