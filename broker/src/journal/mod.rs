@@ -133,7 +133,7 @@ pub enum SubmitError {
     DiskFull,
     /// The journal is lost to this process; or something that the same owner submitted before has failed, and it has
     /// not looked yet.
-    #[error("the journal failed and takes nothing")]
+    #[error("the journal failed, or did not write what was submitted before this")]
     Failed,
     /// [`Journal::close`] was called.
     #[error("the journal is closed")]
