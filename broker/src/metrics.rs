@@ -164,7 +164,7 @@ impl Metrics {
         }
     }
 
-    /// A topic has no partition here any more.
+    /// A topic is deleted.
     pub fn forget_topic(&self, topic: &str) {
         let label = TopicLabel { topic: topic.into() };
         for family in

@@ -88,11 +88,6 @@ impl<B: Backend> PartitionHandle<B> {
         &self.name
     }
 
-    /// `<topic>` of its name.
-    pub fn topic_name(&self) -> Option<&str> {
-        self.name.rsplit_once('-').map(|(topic, _)| topic)
-    }
-
     /// What is counted for its topic.
     pub fn counters(&self) -> &TopicCounters {
         &self.counters

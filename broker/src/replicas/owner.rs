@@ -90,6 +90,8 @@ pub(super) struct Owner<B: Backend> {
     mended: Vec<Rescued>,
     /// Directories of which neither the image nor the journal says anything yet: the image may lag.
     unknown: BTreeSet<ReplicaId>,
+    /// Topics that something is counted of.
+    counted: BTreeSet<Arc<str>>,
 }
 
 impl<B: Backend> Owner<B> {
@@ -120,6 +122,7 @@ impl<B: Backend> Owner<B> {
             not_led: None,
             mended: Vec::new(),
             unknown: BTreeSet::new(),
+            counted: BTreeSet::new(),
         }
     }
 
@@ -170,6 +173,7 @@ impl<B: Backend> Owner<B> {
         let is_gone = |id: &&ReplicaId| reconcile::is_gone(&image, **id, self.context.node);
         gone.extend(self.recovered.keys().chain(&self.unknown).filter(is_gone));
         self.delete(gone).await;
+        self.forget_counts(&image);
         let configured = self.configure(&image).await;
         self.not_open.clear();
         self.not_led = None;
@@ -236,12 +240,6 @@ impl<B: Backend> Owner<B> {
         self.unknown.retain(|id| !ids.contains(id));
         // Nobody finds it any more before its files go.
         self.publish();
-        let image = self.context.metadata.image();
-        for topic in gone.iter().filter_map(|(_, open, _)| open.as_ref()?.partition.topic_name()) {
-            if !image.topics.contains_key(topic) {
-                self.context.metrics.forget_topic(topic);
-            }
-        }
         if let Err(error) = self.journal_lives(EntryKind::ReplicaDelete, &ids) {
             // The image says so, too, and is what counts at the next start.
             tracing::debug!(error = %error, "deletion of replicas not journaled");
@@ -270,6 +268,13 @@ impl<B: Backend> Owner<B> {
             .await;
     }
 
+    /// A topic's counts end with the topic, whether or not a partition of it ever opened.
+    fn forget_counts(&mut self, image: &MetadataImage) {
+        for topic in self.counted.extract_if(.., |topic| !image.topics.contains_key(topic)) {
+            self.context.metrics.forget_topic(&topic);
+        }
+    }
+
     /// Queues the beginnings or ends of these. Nobody waits for them: what follows of a new replica
     /// stands behind them, and an end is in the image.
     fn journal_lives(&self, kind: EntryKind, ids: &[ReplicaId]) -> Result<(), SubmitError> {
@@ -296,6 +301,7 @@ impl<B: Backend> Owner<B> {
             self.note_not_led(wanted.len(), error.to_string());
             return lost + wanted.len();
         }
+        self.counted.extend(wanted.iter().map(|wanted| wanted.topic.name.clone()));
         let deadline = Deadline::after(&self.context.backend, limits::OPEN_DEADLINE);
         let opening: Vec<_> = wanted
             .into_iter()

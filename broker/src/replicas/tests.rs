@@ -28,6 +28,7 @@ struct Core {
     metadata: MetadataHandle<RealBackend>,
     raft_journal: JournalHandle,
     journal: JournalHandle,
+    metrics: Arc<Metrics>,
     replicas: Replicas<RealBackend>,
     control: ReplicasControl<RealBackend>,
     incarnation: Incarnation,
@@ -105,10 +106,11 @@ async fn start_core(backend: RealBackend, config: Config) -> Result<Core, Replic
     let registered = started.metadata.propose(MetadataCommand::RegisterBroker(registration), soon).await;
     let Ok(Outcome::Registered(Ok(broker_epoch))) = registered else { panic!("{registered:?}") };
     let opened = open_journal(&backend, &config).await;
+    let metrics = Arc::<Metrics>::default();
     let context = ReplicasContext {
         backend: backend.clone(),
         config,
-        metrics: Arc::default(),
+        metrics: metrics.clone(),
         node: NODE,
         broker_epoch,
         metadata: started.metadata.clone(),
@@ -120,6 +122,7 @@ async fn start_core(backend: RealBackend, config: Config) -> Result<Core, Replic
         metadata: started.metadata,
         raft_journal: started.journal,
         journal: opened.journal,
+        metrics,
         replicas,
         control,
         incarnation: identity.incarnation,
@@ -173,6 +176,15 @@ impl Core {
             current_epoch: None,
         };
         self.partition(topic, index).await.read(request, self.soon()).await.unwrap().view.log_end
+    }
+
+    /// Series of this topic that are served.
+    fn series(&self, topic: &str) -> usize {
+        let mut registry = prometheus_client::registry::Registry::default();
+        self.metrics.register(&mut registry);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        text.matches(&format!("{{topic=\"{topic}\"}}")).count()
     }
 
     async fn close(self) {
@@ -399,10 +411,12 @@ fn a_partition_that_does_not_open_goes_with_its_topic() {
     process(&config, async |core| {
         assert!(core.replicas.not_open().contains_key("damaged-0"));
         assert_eq!((directories(&config), rescued()), (1, 1));
+        assert_eq!(core.series("damaged"), 4);
         core.delete(topic).await;
         let not_open = &core.replicas.not_open;
         not_open.until(&core.backend, core.soon(), |not_open| not_open.is_empty()).await.unwrap();
         assert_eq!((directories(&config), rescued()), (0, 0));
+        assert_eq!(core.series("damaged"), 0);
         core.close().await;
     });
     assert_eq!(journaled(&config), BTreeMap::new());
