@@ -31,7 +31,7 @@ mod retention;
 mod owner;
 mod start;
 
-pub use recover::{CheckpointError, RecoveredReplica, RecoveredReplicas, split};
+pub use recover::{RecoveredReplica, RecoveredReplicas, SplitError, split};
 pub(crate) use start::{ReplicasControl, ReplicasStartError, start};
 
 /// The partitions that this node has; cloneable.

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::reconcile::ReplicaId;
+use crate::data_dir;
 use crate::formats::CHECKPOINT_RECORD;
 use crate::ids::{Incarnation, LeaderEpoch, Lsn, Offset, PartitionId};
 use crate::journal::{EntryKind, JournalEntry, RecoveredEntry};
@@ -70,17 +71,33 @@ pub struct RecoveredReplicas {
     pub replicas: BTreeMap<ReplicaId, RecoveredReplica>,
 }
 
-/// A checkpoint record of the journal has a sound checksum, and says nothing that this binary can read.
+/// An entry of the journal has a sound checksum, and does not belong there.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the journal's checkpoint record {lsn} cannot be read: {what}. Restore the data directory from a backup, or start \
-     the version of chronik that wrote it"
-)]
-pub struct CheckpointError {
-    /// The record.
-    pub lsn: Lsn,
-    /// What is wrong with it.
-    pub what: String,
+pub enum SplitError {
+    /// A checkpoint record says nothing that this binary can read.
+    #[error(
+        "the journal's checkpoint record {lsn} cannot be read: {what}. Restore the data directory from a backup, or \
+         start the version of chronik that wrote it"
+    )]
+    Checkpoint {
+        /// The record.
+        lsn: Lsn,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The entry is one of Raft's, which have a journal of their own.
+    #[error(
+        "entry {lsn} of the journal of records is a {kind:?}, which belongs into Raft's journal: files of the two \
+         directories, {} and {}, were mixed up. Restore the data directory from a backup",
+        data_dir::JOURNAL,
+        data_dir::RAFT
+    )]
+    OfRaft {
+        /// The entry.
+        lsn: Lsn,
+        /// What it is.
+        kind: EntryKind,
+    },
 }
 
 /// Splits what the journal holds into what each replica needs.
@@ -88,7 +105,7 @@ pub struct CheckpointError {
 /// # Errors
 ///
 /// A checkpoint record cannot be read, or the journal holds entries that belong into Raft's.
-pub fn split(entries: Vec<RecoveredEntry>) -> Result<RecoveredReplicas, CheckpointError> {
+pub fn split(entries: Vec<RecoveredEntry>) -> Result<RecoveredReplicas, SplitError> {
     let mut replicas: BTreeMap<ReplicaId, RecoveredReplica> = BTreeMap::new();
     let mut deleted = BTreeSet::new();
     for recovered in entries {
@@ -96,7 +113,8 @@ pub fn split(entries: Vec<RecoveredEntry>) -> Result<RecoveredReplicas, Checkpoi
         let id = ReplicaId { partition: entry.partition, replica: entry.replica };
         match entry.kind {
             EntryKind::Checkpoint => {
-                let marks = decode(&entry.payload).map_err(|what| CheckpointError { lsn: *lsn, what })?;
+                let marks =
+                    decode(&entry.payload).map_err(|what| SplitError::Checkpoint { lsn: *lsn, what })?;
                 for mark in marks {
                     let id = ReplicaId { partition: mark.partition, replica: mark.replica };
                     if !deleted.contains(&id) {
@@ -125,8 +143,7 @@ pub fn split(entries: Vec<RecoveredEntry>) -> Result<RecoveredReplicas, Checkpoi
             | EntryKind::RaftHardState
             | EntryKind::RaftConfState
             | EntryKind::RaftSnapshot => {
-                let what = "it is of the Raft journal".to_owned();
-                return Err(CheckpointError { lsn: *lsn, what });
+                return Err(SplitError::OfRaft { lsn: *lsn, kind: entry.kind });
             }
         }
     }
@@ -280,6 +297,22 @@ mod tests {
         let mut old = encode(&[mark(id, 4)])[..HEADER_BYTES + CheckpointMark::bytes_of(1)].to_vec();
         old[0] = 1;
         assert_eq!(decode(&old.into()), Ok(vec![mark(id, 4)]));
+    }
+
+    #[test]
+    fn an_entry_of_rafts_journal_is_called_that_and_no_damaged_record() {
+        for kind in [
+            EntryKind::RaftEntry,
+            EntryKind::RaftHardState,
+            EntryKind::RaftConfState,
+            EntryKind::RaftSnapshot,
+        ] {
+            let entry = node_entry(kind, PartitionId::NODE, Incarnation(0), Bytes::new());
+            let error = split(vec![RecoveredEntry { lsn: Lsn(9), entry }]).unwrap_err();
+            assert_eq!(error, SplitError::OfRaft { lsn: Lsn(9), kind });
+            let text = error.to_string();
+            assert!(text.contains("entry 9") && text.contains("mixed up"), "{text}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use io_backend::{Backend, Deadline, Disk, DiskError, ExitStatus, Published, Send
 use super::checkpoint::{CheckpointFailed, CheckpointInput, Checkpointer, Pins, ask_for_checkpoint};
 use super::owner::{JournalLost, Owner, ReplicasInput};
 use super::reconcile::{self, ReplicaId};
-use super::recover::{CheckpointError, RecoveredReplica, split};
+use super::recover::{RecoveredReplica, SplitError, split};
 use super::rescue::{self, RescueError};
 use super::{Replicas, ReplicasContext};
 use crate::journal::RecoveredEntry;
@@ -28,9 +28,9 @@ pub struct ReplicasControl<B: Backend> {
 /// Why replicas do not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplicasStartError {
-    /// A checkpoint record in the journal cannot be read.
+    /// The journal has an entry that it cannot have.
     #[error("{0}")]
-    Checkpoint(#[from] CheckpointError),
+    Journal(#[from] SplitError),
     /// A directory cannot be read or made, or not within the deadline.
     #[error("{0}")]
     Disk(#[from] DiskError),

@@ -13,7 +13,7 @@ use super::*;
 use crate::identity::take_directory;
 use crate::ids::Incarnation;
 use crate::ids::{LeaderEpoch, Lsn, Offset, TopicId};
-use crate::journal::{self, JournalContext};
+use crate::journal::{self, EntryKind, JournalContext};
 use crate::log::test_batches::BatchSpec;
 use crate::metadata::{
     self, BrokerRegistration, CLIENT_LISTENER, Endpoint, MetadataCommand, MetadataContext, NewTopic, Outcome,
@@ -489,7 +489,10 @@ fn a_thousand_partitions_begin_in_a_few_journal_groups() {
 
 #[test]
 fn a_journal_with_records_of_another_kind_stops_the_start() {
-    let error = ReplicasStartError::from(CheckpointError { lsn: Lsn(4), what: "its version is 9".into() });
-    assert_eq!(error.exit_status(), ExitStatus::DataDirectory);
-    assert!(error.to_string().contains("Restore the data directory"), "{error}");
+    let unreadable = SplitError::Checkpoint { lsn: Lsn(4), what: "its version is 9".into() };
+    for error in [unreadable, SplitError::OfRaft { lsn: Lsn(4), kind: EntryKind::RaftEntry }] {
+        let error = ReplicasStartError::from(error);
+        assert_eq!(error.exit_status(), ExitStatus::DataDirectory);
+        assert!(error.to_string().contains("Restore the data directory"), "{error}");
+    }
 }
