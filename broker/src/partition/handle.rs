@@ -232,12 +232,7 @@ impl<B: Backend> PartitionHandle<B> {
         deadline: Deadline,
     ) -> Result<(), AppendError> {
         let ask = |reply| PartitionInput::Lead { epoch, in_sync, reply };
-        match self.ask("leadership", ask, deadline).await {
-            Ok(led) => led,
-            Err(Unanswered::NotAsked) => Err(AppendError::Overloaded),
-            Err(Unanswered::TimedOut) => Err(AppendError::Unknown),
-            Err(Unanswered::Gone) => Err(AppendError::Gone),
-        }
+        self.ask("leadership", ask, deadline).await?
     }
 
     /// Follows the leader of `epoch` from now on. Answers the epoch of its last record and its log end, to fetch from.
@@ -301,10 +296,10 @@ impl<B: Backend> PartitionHandle<B> {
         let _ = self.mailbox.send(PartitionInput::InSync { epoch, in_sync }, deadline).await;
     }
 
-    /// Leads no more: appends are refused from now on.
+    /// Leads no more: appends are refused from now on. [`AppendError::Unknown`]: it has not said so in time, and may yet.
     pub async fn resign(&self, deadline: Deadline) -> Result<(), AppendError> {
         let ask = |reply| PartitionInput::Resign { reply };
-        self.ask("resignation", ask, deadline).await.map_err(|_| AppendError::Gone)
+        Ok(self.ask("resignation", ask, deadline).await?)
     }
 
     /// Brings everything that the journal holds durably into segments, with index and producer snapshot;
@@ -414,4 +409,14 @@ enum Unanswered {
     NotAsked,
     TimedOut,
     Gone,
+}
+
+impl From<Unanswered> for AppendError {
+    fn from(unanswered: Unanswered) -> AppendError {
+        match unanswered {
+            Unanswered::NotAsked => AppendError::Overloaded,
+            Unanswered::TimedOut => AppendError::Unknown,
+            Unanswered::Gone => AppendError::Gone,
+        }
+    }
 }

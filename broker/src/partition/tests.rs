@@ -97,6 +97,20 @@ fn with_new_replica(test: impl AsyncFnOnce(&Fake, Replica)) {
     fake.run(async { test(&fake, start(&fake, None).await).await });
 }
 
+#[test]
+fn a_resignation_that_is_not_answered_in_time_is_not_taken_for_a_partition_that_is_gone() {
+    let fake = Fake::new();
+    fake.run(async {
+        let replica = start(&fake, None).await;
+        let now = Deadline::At(fake.now());
+        assert_eq!(replica.partition.resign(now).await, Err(AppendError::Unknown));
+        assert_eq!(replica.partition.resign(soon(&fake)).await, Ok(()));
+        assert!(!replica.partition.views().get().leading);
+        replica.partition.close(false, soon(&fake)).await;
+        assert_eq!(replica.partition.resign(soon(&fake)).await, Err(AppendError::Gone));
+    });
+}
+
 fn soon(fake: &Fake) -> Deadline {
     Deadline::after(fake, Duration::from_secs(5))
 }
