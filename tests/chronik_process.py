@@ -57,7 +57,7 @@ class Chronik:
         self.environment = environment or {}
         self.ready_s = ready_s
         self.stderr_path = self.home / "stderr"
-        self.listen = "127.0.0.1:0"
+        self.listen = self.admin_listen = "127.0.0.1:0"
         self.process = None
         self.ready_line = ""
         self.start()
@@ -65,7 +65,7 @@ class Chronik:
     def start(self):
         command = [
             *self.wrapper, binary(), "serve", "--data-dir", str(self.data_dir), "--listen", self.listen,
-            "--cluster", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--disk", self.disk, *self.arguments,
+            "--cluster", "127.0.0.1:0", "--admin", self.admin_listen, "--disk", self.disk, *self.arguments,
         ]
         self.ready_line = ""
         # What steers the tests is not configuration of the broker, which refuses keys that it does not know.
