@@ -31,10 +31,11 @@ pub enum Probe {
     ConsumerFellOut,
     LogStartRecovered,
     StartTold,
+    DiskFull,
 }
 
 impl Probe {
-    pub const ALL: [Probe; 25] = [
+    pub const ALL: [Probe; 26] = [
         Probe::AckedRecords,
         Probe::PowerLossWithUnsyncedBytes,
         Probe::PowerLossWithUnsyncedNames,
@@ -60,6 +61,7 @@ impl Probe {
         Probe::ConsumerFellOut,
         Probe::LogStartRecovered,
         Probe::StartTold,
+        Probe::DiskFull,
     ];
 
     /// As scenarios require it.
@@ -90,6 +92,7 @@ impl Probe {
             Probe::ConsumerFellOut => "consumer fell out of range",
             Probe::LogStartRecovered => "log start recovered from a journal",
             Probe::StartTold => "a start told how far it was",
+            Probe::DiskFull => "a disk was written full",
         }
     }
 
@@ -129,6 +132,9 @@ impl Probe {
                 "a start found in the data journal that a log had begun to start later"
             }
             Probe::StartTold => "whoever asked a node that did not serve yet was told what it was doing",
+            Probe::DiskFull => {
+                "something did not fit on a disk any more, for what is on it and not for a fault"
+            }
             Probe::PlacesTaken => "a node had as many client connections as it takes",
             Probe::ConfigsChanged => "a configuration of a topic or of brokers was changed while they ran",
             Probe::PartitionsAdded => "a topic got a partition more, which was written to at once",

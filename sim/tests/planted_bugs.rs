@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use sim::planted::{BUGS, DELETIONS, Defect, OF_METADATA};
+use sim::planted::{BUGS, DELETIONS, Defect, OF_METADATA, RETENTION};
 use sim::run::{Choice, Order, run};
 use sim::scenario::ScenarioDir;
 
@@ -26,6 +26,7 @@ fn checkers(bug: &str) -> &'static [&'static str] {
             &["log-start-back", "unreadable", "error-without-cause"]
         }
         "expired-too-early" => &["deleted-too-early"],
+        "expired-too-late" => &["kept-too-long"],
         other => panic!("{other} has no checker that is there for it"),
     }
 }
@@ -43,6 +44,11 @@ fn those_of_metadata_are_caught_where_metadata_changes() {
 #[test]
 fn those_of_deletions_are_caught_where_records_are_deleted() {
     caught_in("safety/retention", &DELETIONS);
+}
+
+#[test]
+fn those_of_retention_are_caught_where_nothing_else_deletes() {
+    caught_in("liveness/retention", &RETENTION);
 }
 
 fn caught_in(scenario: &str, bugs: &[Defect]) {

@@ -15,6 +15,7 @@ pub mod endings;
 pub mod epochs;
 pub mod log;
 pub mod lookups;
+pub mod overdue;
 pub mod polls;
 pub mod recovery;
 pub mod refusals;
@@ -32,7 +33,7 @@ pub(crate) mod stories;
 use reports::{Verdict, Violation};
 
 /// Every checker with what it asks for.
-pub const ALL: [(&str, &str); 39] = [
+pub const ALL: [(&str, &str); 40] = [
     (
         "ack-before-sync",
         "an acknowledgement leaves after the sync that covers the record, in a file whose name is durable",
@@ -57,6 +58,10 @@ pub const ALL: [(&str, &str); 39] = [
     ("gap", "the offsets of a log follow one another"),
     ("high-watermark-back", "a high watermark that was told is never taken back"),
     ("inconsistent-offset", "an offset holds one value, whoever sees it whenever"),
+    (
+        "kept-too-long",
+        "what need not be kept any more is gone in time, counted while nothing that the node needs for it is broken",
+    ),
     ("left-in-flight", "a process that has stopped waits for nothing any more"),
     ("left-to-do", "a start after a polite stop has nothing to make good"),
     ("livelock", "a run comes to its end"),

@@ -24,6 +24,7 @@ pub(crate) fn acked(number: u64, offset: i64) -> Send {
         unknown_attempts: 0,
         timestamp_ms: 1_000 + number as i64,
         bytes: 100,
+        bytes_min: 10,
         visible: 1,
         pipelined: false,
         abandoned: false,

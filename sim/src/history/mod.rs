@@ -107,6 +107,8 @@ pub struct Send {
     pub timestamp_ms: i64,
     /// What the batch takes, at most, wherever it is stored.
     pub bytes: u64,
+    /// What it takes at least: its values, which do not shrink.
+    pub bytes_min: u64,
     /// How many of its records, from the first, show their number to a disk: in a compressed batch not all do.
     pub visible: u32,
     /// Others of the same producer may be on their way to the same partition at the same time: unless it is idempotent,

@@ -16,6 +16,8 @@ use broker::parts::Parts;
 use crate::world::{SimBackend, SkippedSyncs};
 
 const HOUR_MS: i64 = 3_600_000;
+/// Less than what records may be ahead of the clock.
+const HALF_AN_HOUR_MS: i64 = HOUR_MS / 2;
 
 /// A part that is wrong on purpose, by the name that `--part` takes.
 pub struct Defect {
@@ -45,6 +47,12 @@ pub const DELETIONS: [Defect; 3] = [
     Defect { name: "log-start-forgotten", about: "recovery leaves out where logs start" },
     Defect { name: "expired-too-early", about: "records are an hour older for retention than they are" },
 ];
+
+/// What leaves records where nobody asks for their deletion.
+pub const RETENTION: [Defect; 1] = [Defect {
+    name: "expired-too-late",
+    about: "records are half an hour younger for retention than they are",
+}];
 
 /// What a client can ask for and never gets, without end: for the budget of events.
 pub const SPINNING: [Defect; 1] =
@@ -85,11 +93,17 @@ pub fn backend(name: &str, process: &SimBackend) -> Option<SimBackend> {
         "sync-skipped" => Some(process.skipping(SkippedSyncs::All)),
         "fetch-answers-nothing" => Some(empty_fetches::plant(process)),
         "expired-too-early" => Some(process.with_clock_ahead(HOUR_MS)),
+        "expired-too-late" => Some(process.with_clock_ahead(-HALF_AN_HOUR_MS)),
         _ => None,
     }
 }
 
 /// Everything that is planted.
 pub fn all() -> impl Iterator<Item = &'static Defect> {
-    BUGS.iter().chain(&OF_METADATA).chain(&DELETIONS).chain(&SPINNING).chain(&NONDETERMINISM)
+    BUGS.iter()
+        .chain(&OF_METADATA)
+        .chain(&DELETIONS)
+        .chain(&RETENTION)
+        .chain(&SPINNING)
+        .chain(&NONDETERMINISM)
 }

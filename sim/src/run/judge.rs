@@ -12,8 +12,8 @@ use super::witness::Witness;
 use crate::checker::budgets::Peaks;
 use crate::checker::circumstances::Circumstances;
 use crate::checker::{
-    self, answers, beginnings, budgets, causes, configs, corruption, endings, epochs, log, lookups, polls,
-    recovery, refusals, rest, segments, sends, served, syncs, unacknowledged, visibility,
+    self, answers, beginnings, budgets, causes, configs, corruption, endings, epochs, log, lookups, overdue,
+    polls, recovery, refusals, rest, segments, sends, served, syncs, unacknowledged, visibility,
 };
 use crate::fault::{Family, FaultKind, FaultPlan};
 use crate::history::{At, History, RequestEnd, Trade, seconds};
@@ -154,6 +154,13 @@ fn judge(record: &mut RunRecord, scenario: &Scenario, circumstances: &Circumstan
     found.extend(AT_ALL_TIMES.iter().flat_map(|check| check(history)));
     found.extend(log::duplicates(history));
     found.extend(beginnings::deleted_too_early(history, story.kept));
+    let rules = overdue::Rules {
+        kept: story.kept,
+        segment: story.segment_bounds.segment,
+        looked_for_every: ns(story.looked_for_every),
+    };
+    let able = overdue::able(circumstances, NODE, circumstances.until());
+    found.extend(overdue::kept_too_long(history, rules, &able));
     let mut missing: Vec<Violation> =
         [log::lost_writes, log::gaps, log::lost_topics, log::unreadable, polls::unseen]
             .iter()

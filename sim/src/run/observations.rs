@@ -67,6 +67,8 @@ pub(super) struct Observations {
     pub(super) segment_bounds: SegmentBounds,
     /// What a partition keeps.
     pub(super) kept: Kept,
+    /// How often the node looks for what is old.
+    pub(super) looked_for_every: Duration,
     /// The files of all partitions, with their sizes, when all was quiet.
     pub(super) files_at_rest: Vec<(PathBuf, u64)>,
     pub(super) probes: BTreeMap<String, u64>,
@@ -103,6 +105,7 @@ pub(super) async fn tell(world: World, script: Inputs) -> Observations {
         ms: config.log.retention.and_then(|time| i64::try_from(time.as_millis()).ok()),
         bytes: config.log.retention_bytes,
     };
+    let looked_for_every = config.log.retention_check_interval;
     let tails = 2 * config.journal.checkpoint_bytes + 2 * config.journal.max_batch_bytes as u64;
     let setup = node::Setup { config, part, lives: witness.lives.clone(), metrics: witness.metrics.clone() };
     let machine = world.node(1);
@@ -179,6 +182,7 @@ pub(super) async fn tell(world: World, script: Inputs) -> Observations {
         segments,
         segment_bounds,
         kept,
+        looked_for_every,
         files_at_rest,
         probes,
         failed_syncs,

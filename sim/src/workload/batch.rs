@@ -44,6 +44,11 @@ impl Wanted {
         (2 * (HEADER_BYTES + records)) as u64
     }
 
+    /// What it takes at least: its values do not shrink.
+    pub(super) fn bytes_min(&self) -> u64 {
+        self.sizes.iter().map(|size| payload::bytes(*size) as u64).sum()
+    }
+
     /// Of how many records, from the first, a disk sees the number although they may be compressed.
     ///
     /// Snappy and lz4 keep bytes that they have not met before as they are, so the first mark shows as a rule. gzip gets

@@ -171,6 +171,7 @@ impl<B: Backend> Producer<B> {
             unknown_attempts: 0,
             timestamp_ms: wanted.timestamp_ms,
             bytes: wanted.bytes_max(),
+            bytes_min: wanted.bytes_min(),
             visible: wanted.visible(),
             pipelined: self.shape.in_flight > 1,
             abandoned: false,

@@ -40,6 +40,7 @@ impl<B: Backend> Reader<B> {
         let mut starts: Vec<i64> = vec![0; places.len()];
         let mut done = vec![false; places.len()];
         let mut failures = 0;
+        let began = self.client.now();
         while done.iter().any(|done| !done) && self.client.now() < until {
             let from: Vec<(usize, i64)> = (0..places.len())
                 .filter(|index| !done[*index])
@@ -100,6 +101,9 @@ impl<B: Backend> Reader<B> {
                 failures += 1;
                 back_off(&self.client.backend, failures).await;
             }
+        }
+        for (index, place) in places.iter().enumerate().filter(|(index, _)| done[*index]) {
+            self.client.note_log_start(place, starts[index], began);
         }
         let mut notes = self.client.field.notes.write();
         for (index, place) in places.into_iter().enumerate() {

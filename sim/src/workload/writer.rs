@@ -66,6 +66,7 @@ impl<B: Backend> Writer<B> {
             unknown_attempts: 0,
             timestamp_ms: wanted.timestamp_ms,
             bytes: wanted.bytes_max(),
+            bytes_min: wanted.bytes_min(),
             visible: wanted.visible(),
             pipelined: self.abandons,
             abandoned: self.abandons,

@@ -245,6 +245,7 @@ impl Device {
             }
         }
         if grows > 0 && state.image.used() + grows > self.kernel.options.disk_capacity {
+            self.kernel.probe(Probe::DiskFull.name());
             all.failure = Some(DiskFailure::Full);
         }
         all
