@@ -143,6 +143,8 @@ pub(super) struct Checkpointer<B: Backend> {
     pub(super) mailbox: Receiver<B, CheckpointInput>,
     /// The last mark of each open replica.
     pub(super) marks: BTreeMap<PartitionId, CheckpointMark>,
+    /// What the last record of a round let the journal release; its own entries, too, where they were all that it kept.
+    pub(super) recorded: Lsn,
     /// Those whose last checkpoint failed.
     pub(super) failing: BTreeSet<PartitionId>,
     /// Why the journal was not released, as it was logged last.
@@ -228,7 +230,7 @@ impl<B: Backend> Checkpointer<B> {
         let deadline = Deadline::after(&self.backend, limits::CHECKPOINT_DEADLINE);
         // In this order: a replica that is seen neither pinned nor open is not begun yet, so it has no entry up to
         // here; or it was closed, and then `closing` is seen after it.
-        let JournalStatus { submitted: began_at, durable, .. } = self.journal.status();
+        let JournalStatus { submitted: began_at, durable, disk_full, .. } = self.journal.status();
         let pins = self.pins.get();
         let open = self.replicas.open().get();
         let closing = self.pins.get().closing;
@@ -290,14 +292,17 @@ impl<B: Backend> Checkpointer<B> {
         }
         let (needed, held_by) = needed;
         let mut record_bytes = 0;
-        if !marks.is_empty() {
+        // What a full disk has left in the journal's file is for what makes room: a record that releases nothing spends it.
+        let is_spared = disk_full && needed <= self.recorded;
+        if !marks.is_empty() && !is_spared {
             // Whoever was not done in time keeps the others' record from nothing.
             let deadline = Deadline::after(&self.backend, limits::CHECKPOINT_DEADLINE);
             self.backend.disk().sync_dir(&self.directory, deadline).await?;
             let marks: Vec<CheckpointMark> = marks.into_values().collect();
             let entries = checkpoint_entries(&marks, self.entry_bytes);
             record_bytes = entries.iter().map(|entry| entry.payload.len()).sum();
-            write_durably(&self.backend, &self.journal, entries, deadline).await?;
+            let last = write_durably(&self.backend, &self.journal, entries, deadline).await?;
+            self.recorded = if needed > began_at { Lsn(last.0 + 1) } else { needed };
         }
         self.journal.release_before(needed);
         tracing::debug!(event = "CHECKPOINT", partitions = open.len(), failed, released_before = needed.0);
@@ -361,20 +366,21 @@ pub(super) async fn ask_for_checkpoint<B: Backend>(
     reply.wait(deadline).await.unwrap_or(Err(CheckpointFailed::NotDurable))
 }
 
-/// Submits and waits until it is durable.
+/// Submits and waits until it is durable; the LSN of the last.
 async fn write_durably<B: Backend>(
     backend: &B,
     journal: &JournalHandle,
     entries: Vec<JournalEntry>,
     deadline: Deadline,
-) -> Result<(), CheckpointFailed> {
+) -> Result<Lsn, CheckpointFailed> {
     let progress = Arc::new(Progress::default());
     let mut last = Lsn(0);
     // One by one: a record of many entries may be more than the queue takes at once.
     for entry in entries {
         last = submit(journal, entry, &progress, deadline).await?;
     }
-    durable(backend, journal, &progress, last, deadline).await
+    durable(backend, journal, &progress, last, deadline).await?;
+    Ok(last)
 }
 
 async fn submit(

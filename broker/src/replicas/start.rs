@@ -11,6 +11,7 @@ use super::reconcile::{self, ReplicaId};
 use super::recover::{RecoveredReplica, SplitError, split};
 use super::rescue::{self, RescueError};
 use super::{Replicas, ReplicasContext};
+use crate::ids::Lsn;
 use crate::journal::RecoveredEntry;
 use crate::limits;
 
@@ -89,6 +90,7 @@ pub async fn start<B: Backend>(
         pins,
         mailbox: checkpoint_receiver,
         marks,
+        recorded: Lsn(0),
         failing: BTreeSet::new(),
         told: None,
         directory,

@@ -199,13 +199,14 @@ fn judge(record: &mut RunRecord, scenario: &Scenario, circumstances: &Circumstan
     found.extend(endings::stopped_in_the_end(circumstances, NODE));
     found.extend(story.rest.as_ref().map(rest::back_to_idle).unwrap_or_default());
     // A file that was given up for its errors, or for want of room, is left as it was.
+    let was_full = story.probes.contains_key(Probe::DiskFull.name());
     let spoils =
         |kind: FaultKind| kind.destroys_data() || matches!(kind, FaultKind::DiskError | FaultKind::DiskFull);
-    if circumstances.faults_of(NODE, spoils).next().is_none() {
+    if !was_full && circumstances.faults_of(NODE, spoils).next().is_none() {
         found.extend(segments::segments(&story.segments, story.segment_bounds));
     }
     let disturbed = |kind: FaultKind| kind.family() == Family::Disk;
-    if circumstances.faults_of(NODE, disturbed).next().is_none() {
+    if !was_full && circumstances.faults_of(NODE, disturbed).next().is_none() {
         found.extend(segments::retained(&story.files_at_rest, story.kept.bytes, story.segment_bounds));
     }
     let raft_replayed = circumstances.lives(NODE).map(|life| life.raft_replayed).max().unwrap_or(0);

@@ -244,7 +244,11 @@ impl Device {
                 all.write = effect.write;
             }
         }
-        if grows > 0 && state.image.used() + grows > self.kernel.options.disk_capacity {
+        let capacity = self.kernel.options.disk_capacity;
+        if grows > 0 && state.image.used() + grows > capacity {
+            state.image.commit_names();
+        }
+        if grows > 0 && state.image.used() + grows > capacity {
             self.kernel.probe(Probe::DiskFull.name());
             all.failure = Some(DiskFailure::Full);
         }

@@ -190,6 +190,13 @@ impl Image {
         }
     }
 
+    /// What a file system does that runs out of room: it makes its names durable, so that removed files give theirs back.
+    pub fn commit_names(&mut self) {
+        for dir in self.names.unsynced_dirs() {
+            self.sync_dir(&dir, u64::MAX);
+        }
+    }
+
     pub fn sync(&mut self, inode: Inode, number: u64) -> Option<Covered> {
         self.alter(inode, |file| file.sync(number))
     }

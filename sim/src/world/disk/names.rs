@@ -162,6 +162,11 @@ impl Names {
         self.pending.push(Pending { number: self.numbers, dir, change });
     }
 
+    /// Directories with changes that are not durable.
+    pub fn unsynced_dirs(&self) -> BTreeSet<PathBuf> {
+        self.pending.iter().map(|pending| pending.dir.clone()).collect()
+    }
+
     /// Makes durable what happened in `dir` up to change `number`, and the way to it. Returns the files that no
     /// name leads to any more.
     pub fn sync_dir(&mut self, dir: &Path, number: u64) -> Vec<Inode> {

@@ -177,6 +177,27 @@ fn a_lost_write_reports_success_and_a_disk_of_its_own_size_is_full_at_its_end() 
 }
 
 #[test]
+fn a_removed_file_gives_its_room_back_when_it_is_needed_whether_its_directory_was_synced_or_not() {
+    let options = Options { disk_capacity: 1_000, ..Options::default() };
+    let outcome = World::run(7, options, |world| async move {
+        let backend = world.client("node1");
+        let own = backend.clone();
+        on(&backend, async move {
+            let (old, new) = (open(&own, "data/old").await, open(&own, "data/new").await);
+            old.write_at(0, Bytes::from(vec![1; 1_000]), soon(&own)).await.unwrap();
+            own.disk().sync_dir(Path::new("data"), soon(&own)).await.unwrap();
+            drop(old);
+            let full = new.write_at(0, Bytes::from_static(b"x"), soon(&own)).await.unwrap_err();
+            assert_eq!(full.kind(), ErrorKind::StorageFull);
+            own.disk().remove_file(Path::new("data/old"), soon(&own)).await.unwrap();
+            new.write_at(0, Bytes::from(vec![1; 1_000]), soon(&own)).await.unwrap();
+        })
+        .await;
+    });
+    assert_eq!(outcome.result, Ok(()));
+}
+
+#[test]
 fn markers_tell_when_a_record_was_durable() {
     let options = Options { marker: Some(*b"CHRONIKR"), ..Options::default() };
     let outcome = World::run(8, options, |world| async move {
