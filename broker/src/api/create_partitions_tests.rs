@@ -1,8 +1,10 @@
+use kafka_protocol::messages::create_partitions_request::CreatePartitionsAssignment;
+use kafka_protocol::messages::{BrokerId as WireId, TopicName};
+
 use super::*;
 use crate::ids::AssignmentId;
 use crate::metadata::testing;
-use kafka_protocol::messages::create_partitions_request::CreatePartitionsAssignment;
-use kafka_protocol::messages::{BrokerId as WireId, TopicName};
+use crate::wire::text;
 
 /// Brokers 1 and 2, and a topic of two partitions with a replica each.
 fn image() -> MetadataImage {
@@ -93,7 +95,7 @@ fn a_count_that_was_overtaken_creates_nothing() {
     let (image, _) = apply(&image, 9, &command);
     let (after, outcome) = apply(&image, 10, &command);
     assert_eq!(
-        outcomes(outcome)[0].as_ref().map_err(|(code, _)| *code),
+        of_topics(outcome)[0].as_ref().map_err(|(code, _)| *code),
         Err(ResponseError::InvalidPartitions)
     );
     assert_eq!(after.topics, image.topics);

@@ -564,4 +564,6 @@ impl<T> ReplicaState<T> {
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod following_tests;
+#[cfg(test)]
 mod model_tests;

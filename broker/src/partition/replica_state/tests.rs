@@ -12,12 +12,12 @@ type Outcome = (u32, Result<Appended, AppendError>);
 pub(super) const ID: PartitionId = PartitionId { topic: TopicId::NIL, index: 3 };
 
 /// A machine with a journal whose pace the test sets.
-struct Bench {
-    machine: ReplicaState<u32>,
+pub(super) struct Bench {
+    pub(super) machine: ReplicaState<u32>,
     /// The last LSN given out; every submission takes as many as it has entries.
-    submitted: u64,
-    entries: Vec<(Lsn, JournalEntry)>,
-    now: Now,
+    pub(super) submitted: u64,
+    pub(super) entries: Vec<(Lsn, JournalEntry)>,
+    pub(super) now: Now,
     next_ticket: u32,
 }
 
@@ -28,22 +28,22 @@ pub(super) fn at(millis: u64) -> Moment {
 pub(super) const LATE: Deadline = Deadline::At(Moment(u64::MAX));
 
 impl Bench {
-    fn new() -> Bench {
+    pub(super) fn new() -> Bench {
         Bench::with(ReplicaState::new(ID, Incarnation(1), false, RecoveredLog::default()))
     }
 
-    fn with(machine: ReplicaState<u32>) -> Bench {
+    pub(super) fn with(machine: ReplicaState<u32>) -> Bench {
         let now = Now { moment: at(0), wall_ms: 5_000 };
         Bench { machine, submitted: 0, entries: Vec::new(), now, next_ticket: 0 }
     }
 
-    fn leading() -> Bench {
+    pub(super) fn leading() -> Bench {
         let mut bench = Bench::new();
         bench.lead(0);
         bench
     }
 
-    fn lead(&mut self, epoch: i32) -> Vec<(LeaderEpoch, Result<(), AppendError>)> {
+    pub(super) fn lead(&mut self, epoch: i32) -> Vec<(LeaderEpoch, Result<(), AppendError>)> {
         let mut answers = Answers::default();
         self.machine.handle_lead(LeaderEpoch(epoch), InSync::alone(), &mut answers);
         let mut led = answers.led;
@@ -52,11 +52,11 @@ impl Bench {
         led
     }
 
-    fn enqueue(&mut self, spec: BatchSpec, acks: Acks) -> u32 {
+    pub(super) fn enqueue(&mut self, spec: BatchSpec, acks: Acks) -> u32 {
         self.enqueue_until(spec, acks, LATE)
     }
 
-    fn enqueue_until(&mut self, spec: BatchSpec, acks: Acks, deadline: Deadline) -> u32 {
+    pub(super) fn enqueue_until(&mut self, spec: BatchSpec, acks: Acks, deadline: Deadline) -> u32 {
         self.next_ticket += 1;
         let ticket = self.next_ticket;
         self.machine.enqueue(Append { batches: vec![spec.checked()], acks, deadline, ticket });
@@ -64,7 +64,7 @@ impl Bench {
     }
 
     /// Submits what is queued; returns what is answered at once.
-    fn submit(&mut self) -> Vec<Outcome> {
+    pub(super) fn submit(&mut self) -> Vec<Outcome> {
         let mut answers = Answers::default();
         while self.machine.has_queued() {
             if let Some(entries) = self.machine.stage(self.now, &mut answers) {
@@ -78,12 +78,12 @@ impl Bench {
         answers.appends
     }
 
-    fn append(&mut self, spec: BatchSpec) -> Vec<Outcome> {
+    pub(super) fn append(&mut self, spec: BatchSpec) -> Vec<Outcome> {
         self.enqueue(spec, Acks::All);
         self.submit()
     }
 
-    fn refuse(&mut self, error: SubmitError) -> (Refused, Vec<Outcome>) {
+    pub(super) fn refuse(&mut self, error: SubmitError) -> (Refused, Vec<Outcome>) {
         let mut answers = Answers::default();
         let staged = self.machine.stage(self.now, &mut answers);
         assert!(staged.is_some(), "there was something to refuse");
@@ -91,24 +91,24 @@ impl Bench {
         (wait, answers.appends)
     }
 
-    fn durable(&mut self) -> Answers<u32> {
+    pub(super) fn durable(&mut self) -> Answers<u32> {
         self.durable_to(self.submitted)
     }
 
-    fn durable_to(&mut self, lsn: u64) -> Answers<u32> {
+    pub(super) fn durable_to(&mut self, lsn: u64) -> Answers<u32> {
         let mut answers = Answers::default();
         self.machine.handle_progress(Lsn(lsn), None, &mut answers);
         answers
     }
 
-    fn fail_from(&mut self, reached: u64, failed: u64) -> Answers<u32> {
+    pub(super) fn fail_from(&mut self, reached: u64, failed: u64) -> Answers<u32> {
         let mut answers = Answers::default();
         self.machine.handle_progress(Lsn(reached), Some(Lsn(failed)), &mut answers);
         answers
     }
 
     /// What a process that starts from what the journal holds knows.
-    fn restarted(&self) -> ReplicaState<u32> {
+    pub(super) fn restarted(&self) -> ReplicaState<u32> {
         let mut machine = ReplicaState::new(ID, Incarnation(1), false, RecoveredLog::default());
         for (lsn, entry) in &self.entries {
             machine.replay(*lsn, entry).unwrap();
