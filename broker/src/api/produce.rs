@@ -206,8 +206,10 @@ async fn append<B: Backend>(
     };
     let batch = check()?;
     let replicas = usize::try_from(data.index).ok().and_then(|index| topic.partitions.get(index));
+    let config = context.metadata.config();
+    let min_insync = routing.image.min_insync_replicas_set(topic).or(config.min_insync_replicas());
     if acks == Acks::All
-        && replicas.is_some_and(|p| p.isr.len() < settings.min_insync_replicas.min(p.replicas.len()))
+        && replicas.is_some_and(|partition| partition.isr.len() < partition.min_insync_replicas(min_insync))
     {
         context.first_refused.refused(partition.id(), batch.producer, context.backend.now());
         return Err(ResponseError::NotEnoughReplicas.into());

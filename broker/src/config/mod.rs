@@ -311,6 +311,12 @@ impl MemoryShares {
 }
 
 impl Config {
+    /// `min.insync.replicas` for topics of which nothing else says it; `None` where it is left to the number of replicas.
+    pub(crate) fn min_insync_replicas(&self) -> Option<usize> {
+        let set = self.topics.min_insync_replicas;
+        (set != Config::default().topics.min_insync_replicas).then_some(set)
+    }
+
     /// Takes over the shares of a bound of memory.
     pub fn apply_memory(&mut self, bytes: usize) {
         let shares = MemoryShares::of(bytes);

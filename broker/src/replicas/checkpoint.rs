@@ -26,11 +26,11 @@ use io_backend::{Backend, Deadline, Disk, DiskError, Published, Receiver, Replie
 use super::reconcile::ReplicaId;
 use super::recover::checkpoint_entries;
 use super::{HeldBy, Replicas};
-use crate::ids::{Lsn, Offset, PartitionId};
+use crate::ids::{BrokerId, Lsn, Offset, PartitionId};
 use crate::journal::{JournalEntry, JournalHandle, JournalStatus, SubmitError};
 use crate::limits;
 use crate::log::CheckpointMark;
-use crate::metadata::MetadataHandle;
+use crate::metadata::{MetadataHandle, MetadataImage};
 
 /// What replicas that are not open still need of the journal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -139,6 +139,7 @@ pub(super) struct Checkpointer<B: Backend> {
     pub(super) journal: JournalHandle,
     pub(super) replicas: Replicas<B>,
     pub(super) metadata: MetadataHandle<B>,
+    pub(super) node: BrokerId,
     pub(super) pins: Published<Pins>,
     pub(super) mailbox: Receiver<B, CheckpointInput>,
     /// The last mark of each open replica.
@@ -236,7 +237,7 @@ impl<B: Backend> Checkpointer<B> {
         let closing = self.pins.get().closing;
         // Closed at the end of the process is not deleted: its mark goes on.
         let image = self.metadata.image();
-        self.marks.retain(|id, _| open.contains_key(id) || image.partition(*id).is_some());
+        self.marks.retain(|id, _| open.contains_key(id) || is_here(&image, *id, self.node));
         self.failing.retain(|id| open.contains_key(id));
         let asked: Vec<_> = open.values().cloned().collect();
         let answers: Vec<_> = futures::stream::iter(asked)
@@ -258,10 +259,10 @@ impl<B: Backend> Checkpointer<B> {
                     self.failing.remove(&id);
                     None
                 }
-                // Deleted meanwhile: nobody needs it. What the image still has was only closed, and the next
+                // Deleted meanwhile: nobody needs it. What the image still has here was only closed, and the next
                 // start needs its entries.
                 Err(_)
-                    if self.replicas.get(id).is_none() && self.metadata.image().partition(id).is_none() =>
+                    if self.replicas.get(id).is_none() && !is_here(&self.metadata.image(), id, self.node) =>
                 {
                     self.marks.remove(&id);
                     self.failing.remove(&id);
@@ -332,6 +333,11 @@ impl<B: Backend> Checkpointer<B> {
         }
         Ok(marks.into_iter().map(|mark| (mark.partition, mark.log_start)).collect())
     }
+}
+
+/// Whether this node has a replica of the partition, as the image knows it.
+fn is_here(image: &MetadataImage, id: PartitionId, node: BrokerId) -> bool {
+    image.partition(id).is_some_and(|partition| partition.replica(node).is_some())
 }
 
 /// Until the next round is due.

@@ -17,7 +17,7 @@ use io_backend::{
 };
 
 use super::checkpoint::{CheckpointInput, Pin, Pins, ask_for_checkpoint};
-use super::reconcile::{self, ReplicaId, Wanted};
+use super::reconcile::{self, ReplicaId, Role, Wanted};
 use super::recover::{self, RecoveredReplica, Rescued};
 use super::rescue;
 use super::retention::Retention;
@@ -28,7 +28,7 @@ use crate::journal::{EntryKind, SubmitError};
 use crate::limits;
 use crate::log::open_files::OpenFiles;
 use crate::metadata::{MetadataImage, TopicImage};
-use crate::partition::{InSync, PartitionHandle, RetentionSchedule};
+use crate::partition::{AppendError, PartitionHandle, ReadError, RetentionSchedule};
 
 /// The first pause before what failed is tried again; doubled with each further failure.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
@@ -57,8 +57,8 @@ struct OpenReplica<B: Backend> {
     topic: Arc<TopicImage>,
     /// What its partition's settings were made from, beside the topic.
     config: Arc<Config>,
-    /// Under which epoch it leads.
-    led: Option<LeaderEpoch>,
+    /// What it was told to be, and is.
+    role: Option<Role>,
 }
 
 pub(super) struct Owner<B: Backend> {
@@ -179,7 +179,7 @@ impl<B: Backend> Owner<B> {
         self.not_led = None;
         let mut failed = 0;
         failed += self.open(plan.open).await;
-        failed += self.lead(plan.lead).await;
+        failed += self.take_roles(plan.roles).await;
         self.publish();
         self.publish_pins(&[]);
         self.forget_rescued();
@@ -203,8 +203,9 @@ impl<B: Backend> Owner<B> {
     }
 
     fn plan(&self, image: &MetadataImage) -> reconcile::Plan {
-        let open = self.open.iter().map(|(id, replica)| (*id, replica.led)).collect();
-        reconcile::reconcile(image, &open, self.context.node, self.context.broker_epoch)
+        let open = self.open.iter().map(|(id, replica)| (*id, replica.role.as_ref())).collect();
+        let min_insync = self.context.metadata.config().min_insync_replicas();
+        reconcile::reconcile(image, &open, self.context.node, self.context.broker_epoch, min_insync)
     }
 
     /// Tells open partitions how their topics are kept from now on; whether all have taken it over.
@@ -335,7 +336,7 @@ impl<B: Backend> Owner<B> {
             match result {
                 Ok(partition) => {
                     self.mended.extend(self.recovered.remove(&id).and_then(|replica| replica.rescued));
-                    self.open.insert(id, OpenReplica { partition, topic, config, led: None });
+                    self.open.insert(id, OpenReplica { partition, topic, config, role: None });
                 }
                 Err(error) => {
                     failed += 1;
@@ -439,29 +440,34 @@ impl<B: Backend> Owner<B> {
         });
     }
 
-    /// Begins to lead these; returns how many could not.
-    async fn lead(&mut self, granted: Vec<(ReplicaId, LeaderEpoch)>) -> usize {
+    /// Tells these what they are from now on; returns how many have not become it.
+    async fn take_roles(&mut self, roles: Vec<(ReplicaId, Role)>) -> usize {
         let deadline = self.context.soon();
-        let leading: Vec<_> = granted
-            .into_iter()
-            .filter_map(|(id, epoch)| Some((id, epoch, self.open.get(&id)?.partition.clone())))
-            .collect();
-        let led: Vec<_> = futures::stream::iter(leading)
-            .map(|(id, epoch, partition)| async move {
-                (id, epoch, partition.lead(epoch, InSync::alone(), deadline).await)
+        let open = |(id, role)| {
+            let replica = self.open.get(&id)?;
+            let led = match &replica.role {
+                Some(Role::Leads(epoch, _)) => Some(*epoch),
+                _ => None,
+            };
+            Some((id, role, led, replica.partition.clone()))
+        };
+        let told: Vec<_> = futures::stream::iter(roles.into_iter().filter_map(open))
+            .map(|(id, role, led, partition)| async move {
+                let taken = take_role(&partition, &role, led, deadline).await;
+                (id, role, taken)
             })
             .buffer_unordered(limits::LEADERSHIPS_AT_ONCE)
             .collect()
             .await;
         let mut failed = 0;
-        for (id, epoch, result) in led {
+        for (id, role, result) in told {
             match (result, self.open.get_mut(&id)) {
-                (Ok(()), Some(replica)) => replica.led = Some(epoch),
+                (Ok(()), Some(replica)) => replica.role = Some(role),
                 (Ok(()), None) => {}
                 (Err(error), _) => {
                     failed += 1;
                     self.note_not_led(1, error.to_string());
-                    tracing::warn!(partition = %id.partition, %epoch, error = %error, "leadership did not begin");
+                    tracing::warn!(partition = %id.partition, ?role, error = %error, "a replica has not taken its role");
                 }
             }
         }
@@ -549,5 +555,27 @@ impl<B: Backend> Owner<B> {
             .buffer_unordered(limits::LEADERSHIPS_AT_ONCE)
             .collect::<Vec<()>>()
             .await;
+    }
+}
+
+/// Has a partition become this; `led` is the epoch in which it leads so far.
+async fn take_role<B: Backend>(
+    partition: &PartitionHandle<B>,
+    role: &Role,
+    led: Option<LeaderEpoch>,
+    deadline: Deadline,
+) -> Result<(), AppendError> {
+    match role {
+        Role::Leads(epoch, in_sync) if led == Some(*epoch) => {
+            partition.change_in_sync(*epoch, in_sync.clone(), deadline).await;
+            Ok(())
+        }
+        Role::Leads(epoch, in_sync) => partition.lead(*epoch, in_sync.clone(), deadline).await,
+        Role::Follows(epoch) => match partition.follow(*epoch, deadline).await {
+            Ok(_) => Ok(()),
+            Err(ReadError::Gone) => Err(AppendError::Gone),
+            Err(_) => Err(AppendError::Overloaded),
+        },
+        Role::Idle(_) => partition.resign(deadline).await,
     }
 }

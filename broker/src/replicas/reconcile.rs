@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::ids::{BrokerEpoch, BrokerId, Incarnation, LeaderEpoch, PartitionId};
-use crate::metadata::{MetadataImage, Replica, TopicImage};
+use crate::metadata::{MetadataImage, PartitionImage, Replica, TopicImage};
+use crate::partition::InSync;
 
 /// A replica by identity: a partition, and which life of the replica on this node, by its assignment id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,8 +20,44 @@ pub struct Plan {
     /// Not wanted any more: their data goes.
     pub delete: Vec<ReplicaId>,
     pub open: Vec<Wanted>,
-    /// Of those open now or after this plan: led under this epoch.
-    pub lead: Vec<(ReplicaId, LeaderEpoch)>,
+    /// Of those open now or after this plan: what they are from now on.
+    pub roles: Vec<(ReplicaId, Role)>,
+}
+
+/// What a replica is in its partition, as the image has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It leads under this epoch, with these in sync.
+    Leads(LeaderEpoch, InSync),
+    /// Another broker leads under this epoch.
+    Follows(LeaderEpoch),
+    /// Nobody leads, since this epoch.
+    Idle(LeaderEpoch),
+}
+
+impl Role {
+    /// What the image has this node's replica be; `None` where it is to lead under an epoch that was granted to an earlier
+    /// process, which is nothing to this one.
+    fn of(
+        partition: &PartitionImage,
+        node: BrokerId,
+        epoch: BrokerEpoch,
+        min_insync: Option<usize>,
+    ) -> Option<Role> {
+        match partition.leader {
+            Some(leader) if leader != node => Some(Role::Follows(partition.leader_epoch)),
+            None => Some(Role::Idle(partition.leader_epoch)),
+            Some(_) if partition.leader_broker_epoch != epoch => None,
+            Some(_) if partition.replicas.len() == 1 => {
+                Some(Role::Leads(partition.leader_epoch, InSync::alone()))
+            }
+            Some(_) => {
+                let others = partition.isr.iter().copied().filter(|member| *member != node);
+                let in_sync = InSync::new(others, partition.min_insync_replicas(min_insync));
+                Some(Role::Leads(partition.leader_epoch, in_sync))
+            }
+        }
+    }
 }
 
 /// A replica that is to be open.
@@ -30,32 +67,35 @@ pub struct Wanted {
     pub topic: Arc<TopicImage>,
 }
 
-/// Compares the image with what this node has: open replicas with the epoch under which they lead.
+/// Compares the image with what this node has: open replicas with what they were told to be. `min_insync` is what this node's
+/// file says of that, for topics of which the image does not say it.
 pub fn reconcile(
     image: &MetadataImage,
-    open: &BTreeMap<ReplicaId, Option<LeaderEpoch>>,
+    open: &BTreeMap<ReplicaId, Option<&Role>>,
     node: BrokerId,
     epoch: BrokerEpoch,
+    min_insync: Option<usize>,
 ) -> Plan {
     let mut plan = Plan::default();
     for topic in image.topics.values() {
+        let min_insync = image.min_insync_replicas_set(topic).or(min_insync);
         for (index, partition) in (0..).zip(&topic.partitions) {
             let Some(replica) = partition.replica(node) else { continue };
             let id = ReplicaId::of(PartitionId { topic: topic.id, index }, replica);
-            let leading = open.get(&id);
-            if leading.is_none() {
+            let told = open.get(&id);
+            if told.is_none() {
                 plan.open.push(Wanted { id, topic: topic.clone() });
             }
-            // An epoch that was granted to an earlier process is nothing to this one.
-            let granted = partition.leader == Some(node) && partition.leader_broker_epoch == epoch;
-            if granted && leading.copied().flatten() != Some(partition.leader_epoch) {
-                plan.lead.push((id, partition.leader_epoch));
+            if let Some(role) = Role::of(partition, node, epoch, min_insync)
+                && told.copied().flatten() != Some(&role)
+            {
+                plan.roles.push((id, role));
             }
         }
     }
     plan.delete = open.keys().filter(|id| is_gone(image, **id, node)).copied().collect();
     plan.open.sort_by_key(|wanted| wanted.id);
-    plan.lead.sort_by_key(|(id, _)| *id);
+    plan.roles.sort_by_key(|(id, _)| *id);
     plan
 }
 
@@ -145,18 +185,31 @@ mod tests {
         ReplicaId { partition, replica: Incarnation(replica) }
     }
 
-    /// What node 1 does in the process of broker epoch 7: names of what it opens, leads and deletes.
+    /// What node 1 does in the process of broker epoch 7 with what it has open, and leads alone under these epochs: names of
+    /// what it opens, what is told its role, and what it deletes.
     fn plan(
         image: &MetadataImage,
         open: &[(ReplicaId, Option<i32>)],
-    ) -> (Vec<ReplicaId>, Vec<(ReplicaId, i32)>, Vec<ReplicaId>) {
-        let open = open.iter().map(|(id, epoch)| (*id, epoch.map(LeaderEpoch))).collect();
-        let plan = reconcile(image, &open, BrokerId(1), BrokerEpoch(7));
-        (
-            plan.open.into_iter().map(|wanted| wanted.id).collect(),
-            plan.lead.into_iter().map(|(id, epoch)| (id, epoch.0)).collect(),
-            plan.delete,
-        )
+    ) -> (Vec<ReplicaId>, Vec<(ReplicaId, Role)>, Vec<ReplicaId>) {
+        let told: Vec<_> = open.iter().map(|(id, epoch)| (*id, epoch.map(alone))).collect();
+        plan_of(image, &told)
+    }
+
+    fn plan_of(
+        image: &MetadataImage,
+        told: &[(ReplicaId, Option<Role>)],
+    ) -> (Vec<ReplicaId>, Vec<(ReplicaId, Role)>, Vec<ReplicaId>) {
+        let open = told.iter().map(|(id, role)| (*id, role.as_ref())).collect();
+        let plan = reconcile(image, &open, BrokerId(1), BrokerEpoch(7), None);
+        (plan.open.into_iter().map(|wanted| wanted.id).collect(), plan.roles, plan.delete)
+    }
+
+    fn alone(epoch: i32) -> Role {
+        Role::Leads(LeaderEpoch(epoch), InSync::alone())
+    }
+
+    fn with(epoch: i32, others: &[i32], min: usize) -> Role {
+        Role::Leads(LeaderEpoch(epoch), InSync::new(others.iter().copied().map(BrokerId), min))
     }
 
     #[test]
@@ -166,7 +219,25 @@ mod tests {
             5,
             vec![partition(1, 7, 0, &[1, 2]), partition(2, 3, 0, &[2, 1]), partition(2, 3, 0, &[2])],
         )]);
-        assert_eq!(plan(&image, &[]), (vec![id(1, 0, 5), id(1, 1, 5)], vec![(id(1, 0, 5), 0)], vec![]));
+        let roles = vec![(id(1, 0, 5), with(0, &[2], 1)), (id(1, 1, 5), Role::Follows(LeaderEpoch(0)))];
+        assert_eq!(plan(&image, &[]), (vec![id(1, 0, 5), id(1, 1, 5)], roles, vec![]));
+    }
+
+    #[test]
+    fn who_is_in_sync_changes_within_an_epoch_and_who_leads_with_a_later_one() {
+        let of = |leader: Option<i32>, epoch, isr: &[i32]| {
+            let isr = isr.iter().copied().map(BrokerId).collect();
+            let leader = leader.map(BrokerId);
+            image(&[(1, 5, vec![PartitionImage { leader, isr, ..partition(1, 7, epoch, &[1, 2, 3]) }])])
+        };
+        let is = |image: &MetadataImage, before: Role| plan_of(image, &[(id(1, 0, 5), Some(before))]).1;
+        let now = |role| vec![(id(1, 0, 5), role)];
+        let all = of(Some(1), 4, &[1, 2, 3]);
+        assert_eq!(is(&all, with(4, &[2, 3], 2)), []);
+        assert_eq!(is(&of(Some(1), 4, &[1, 3]), with(4, &[2, 3], 2)), now(with(4, &[3], 2)));
+        assert_eq!(is(&of(Some(2), 5, &[2, 3]), with(4, &[2, 3], 2)), now(Role::Follows(LeaderEpoch(5))));
+        assert_eq!(is(&of(None, 5, &[1]), with(4, &[], 2)), now(Role::Idle(LeaderEpoch(5))));
+        assert_eq!(is(&all, Role::Follows(LeaderEpoch(3))), now(with(4, &[2, 3], 2)));
     }
 
     #[test]
@@ -185,7 +256,7 @@ mod tests {
     fn a_later_epoch_is_led_anew_and_one_that_did_not_begin_is_tried_again() {
         let image = image(&[(1, 5, vec![partition(1, 7, 4, &[1]), partition(1, 7, 4, &[1])])]);
         let open = [(id(1, 0, 5), Some(3)), (id(1, 1, 5), None)];
-        assert_eq!(plan(&image, &open), (vec![], vec![(id(1, 0, 5), 4), (id(1, 1, 5), 4)], vec![]));
+        assert_eq!(plan(&image, &open), (vec![], [0, 1].map(|n| (id(1, n, 5), alone(4))).to_vec(), vec![]));
     }
 
     #[test]

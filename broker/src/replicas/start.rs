@@ -87,6 +87,7 @@ pub async fn start<B: Backend>(
         journal: context.journal.clone(),
         replicas: replicas.clone(),
         metadata: context.metadata.clone(),
+        node: context.node,
         pins,
         mailbox: checkpoint_receiver,
         marks,
