@@ -16,8 +16,9 @@ pub const JOURNAL_GROUP: &[u8; 4] = b"CKGR";
 /// A journal entry that says where replicas stand in their segments: from 2 on with high watermark, generation of the files
 /// and number of truncations.
 pub const CHECKPOINT_RECORD: u8 = 2;
-/// A piece of a Raft snapshot, as a journal entry. Raft's entries and states are its protobuf messages.
-pub const RAFT_SNAPSHOT: u8 = 1;
+/// A piece of a Raft snapshot, as a journal entry, from 2 on with the configuration of the group. Raft's entries and states
+/// are its protobuf messages.
+pub const RAFT_SNAPSHOT: u8 = 2;
 /// The metadata image in a Raft snapshot, and each metadata command in the Raft log: the newest, from 2 on with
 /// configurations of brokers and changes of configurations and partitions, from 3 on of several nodes.
 pub const METADATA: u8 = 3;
@@ -59,7 +60,7 @@ mod tests {
                 CHECKPOINT_RECORD.to_string(),
                 "replicas/recover.rs",
             ),
-            row("Raft snapshot", "entry of raft/", RAFT_SNAPSHOT.to_string(), "raft/store.rs"),
+            row("Raft snapshot", "entry of raft/", RAFT_SNAPSHOT.to_string(), "raft/pieces.rs"),
             row("metadata image and commands", "in raft/", METADATA.to_string(), "metadata/snapshot.rs"),
             row("segment", "partitions/*/*.log", RECORD_BATCH.to_string(), "log/batch.rs"),
             row("offset and time index", "partitions/*/*.index, *.timeindex", "none".into(), "log/index.rs"),

@@ -158,6 +158,12 @@ pub const SNAPSHOT_EVERY_ENTRIES: u64 = 10_000;
 /// Bytes of the Raft log after which a snapshot is taken.
 pub const SNAPSHOT_EVERY_BYTES: usize = 4 * MIB;
 
+/// Messages of Raft that wait for the journal, for they say what must be durable first; more are dropped, as a network would.
+pub const RAFT_MESSAGES_HELD_MAX: usize = 4_096;
+/// Bytes of Raft's log that wait for the journal. A follower that has so many takes no more entries from its
+/// leader, who sends them again.
+pub const RAFT_BYTES_IN_LINE_MAX: usize = 64 * MIB;
+
 /// Partitions that are opened, or checkpointed, at the same time.
 pub const REPLICAS_OPENED_AT_ONCE: usize = 32;
 /// Partitions that are checkpointed at the same time.

@@ -49,6 +49,7 @@ use io_backend::registry::Resource;
 use io_backend::time::TimedOut;
 use io_backend::{Backend, Deadline};
 
+pub(crate) use format::entry_bytes;
 pub use inspect::{FileSummary, inspect};
 pub use open::open;
 

@@ -100,7 +100,7 @@ impl<B: Backend> MetadataHandle<B> {
         })?;
         match reply.wait(deadline).await {
             Ok(Ok(outcome)) => Ok(outcome),
-            Ok(Err(Refusal::NotLeader)) => Err(ProposeError::NoController),
+            Ok(Err(Refusal::NotLeader { .. } | Refusal::Members(_))) => Err(ProposeError::NoController),
             Ok(Err(Refusal::Closed)) => Err(closed()),
             Ok(Err(Refusal::DiskFull)) => Err(ProposeError::DiskFull),
             // Whoever dropped the reply may have got it into the log before.

@@ -23,7 +23,9 @@ use crate::journal::{JournalContext, JournalHandle, JournalOpenError};
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::parts::OpenJournal;
-use crate::raft::{Driver, RaftContext, RaftError, RaftStartError, StateMachine};
+use crate::raft::{
+    Begin, Driver, Nobody, RaftContext, RaftError, RaftStartError, StateMachine, SubmissionMax,
+};
 
 /// What the metadata group of a node needs to start.
 pub struct MetadataContext<B: Backend> {
@@ -112,15 +114,18 @@ pub async fn start<B: Backend>(
     let mut driver = Driver::open(RaftContext {
         backend: backend.clone(),
         id: raft_id(identity.node),
-        voters: vec![raft_id(identity.node)],
+        begin: Begin::Alone,
         machine: ImageMachine { image, images: images.clone(), effective },
         journal: opened.journal.clone(),
         recovered: opened.entries,
         mailbox: receiver,
+        peers: None,
+        transport: Box::new(Nobody),
         metrics: metrics.clone(),
         snapshot_piece_bytes: limits::SNAPSHOT_PIECE_BYTES.min(entry_bytes_max),
         snapshot_every_entries: config.metadata.snapshot_entries,
         proposals_in_flight_max: limits::PROPOSALS_MAX.min(settings.queue_entries / 2).max(1),
+        submission_max: SubmissionMax { entries: settings.queue_entries, bytes: settings.queue_bytes },
     })
     .map_err(raft)?;
     driver.elect(deadline).await.map_err(raft)?;

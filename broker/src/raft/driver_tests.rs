@@ -6,7 +6,8 @@ use prometheus_client::metrics::gauge::Gauge;
 
 use super::*;
 use crate::budget::Account;
-use crate::journal::{EntryKind, Journal};
+use crate::journal::{EntryKind, Journal, SubmitError};
+use crate::raft::Proposal;
 use crate::raft::memory_journal::MemoryJournal;
 
 type Published = Arc<Mutex<Vec<(Vec<String>, Option<u64>)>>>;
@@ -67,15 +68,18 @@ fn open(backend: &RealBackend, journal: Arc<MemoryJournal>) -> Result<Group, Raf
     let driver = Driver::open(RaftContext {
         backend: backend.clone(),
         id: 1,
-        voters: vec![1],
+        begin: Begin::Alone,
         machine: Words { words: Vec::new(), published: published.clone() },
         recovered: journal.entries(),
         journal: journal.clone(),
         mailbox: receiver,
+        peers: None,
+        transport: Box::new(crate::raft::Nobody),
         metrics: Arc::default(),
         snapshot_piece_bytes: 16,
         snapshot_every_entries: 5,
         proposals_in_flight_max: limits::PROPOSALS_MAX,
+        submission_max: SubmissionMax { entries: 1_000, bytes: 1 << 20 },
     })?;
     Ok(Group { backend: backend.clone(), journal, driver, mailbox, published })
 }
@@ -90,6 +94,10 @@ fn soon(backend: &RealBackend) -> Deadline {
     Deadline::after(backend, Duration::from_secs(30))
 }
 
+fn asked(asked: Vec<RaftInput<usize>>) -> Event<usize> {
+    Event::Inputs { of_the_group: Vec::new(), asked }
+}
+
 type Answer = io_backend::Reply<RealBackend, Result<usize, Refusal>>;
 
 impl Group {
@@ -102,7 +110,7 @@ impl Group {
     /// Gives the driver these words at once.
     fn propose(&mut self, words: &[&str]) -> Vec<Answer> {
         let (inputs, replies) = words.iter().map(|word| self.proposal(word, None)).unzip();
-        self.driver.handle(Event::Inputs(inputs));
+        self.driver.handle(asked(inputs));
         replies
     }
 
@@ -196,7 +204,7 @@ fn a_snapshot_lets_the_journal_go_and_carries_everything_over_restarts() {
             }
             releases += u32::from(group.journal.released() > Lsn(0));
             let kept = group.journal.survivors();
-            assert!(kept.iter().any(|entry| entry.entry.kind == EntryKind::RaftConfState));
+            assert!(Store::recover(kept.clone()).unwrap().unwrap().has_group(), "it knows its members");
             assert!(kept.iter().any(|entry| entry.entry.kind == EntryKind::RaftHardState));
             group = elected(&backend, group.journal.reopened()).await;
             assert_eq!(group.words(), expected);
@@ -271,7 +279,7 @@ fn an_entry_that_cannot_be_applied_is_an_error_and_no_panic() {
         let (replier, _reply) = group.mailbox.reply("decision");
         let share = Account::new(0, Gauge::default()).take_anyway(0);
         let proposal = Proposal { data: vec![0xff, 0xfe], until: None, replier, share };
-        group.driver.handle(Event::Inputs(vec![RaftInput::Propose(proposal)]));
+        group.driver.handle(asked(vec![RaftInput::Propose(proposal)]));
         let error = group.driver.step().unwrap_err();
         assert!(error.to_string().contains("entry 2 of the metadata log"), "{error}");
     });
@@ -282,7 +290,7 @@ fn a_proposal_whose_proposer_gave_up_is_not_made() {
     with_backend(async |backend| {
         let mut group = elected(&backend, MemoryJournal::new()).await;
         let (input, _reply) = group.proposal("late", Some(Moment::ZERO));
-        group.driver.handle(Event::Inputs(vec![input]));
+        group.driver.handle(asked(vec![input]));
         group.driver.step().unwrap();
         assert!(group.words().is_empty());
     });
@@ -296,7 +304,7 @@ fn closing_decides_what_is_in_flight_and_refuses_the_rest() {
         let in_flight = group.propose(&["a"]);
         group.driver.step().unwrap();
         let (replier, closed) = group.mailbox.reply("end");
-        group.driver.handle(Event::Inputs(vec![RaftInput::Close(replier)]));
+        group.driver.handle(asked(vec![RaftInput::Close(replier)]));
         let refused = group.propose(&["b"]);
         assert!(!group.driver.closed());
         assert_eq!(group.answers(refused).await, [Err(Refusal::Closed)]);

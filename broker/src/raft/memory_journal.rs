@@ -23,6 +23,11 @@ struct State {
     released: u64,
     by_hand: bool,
     refuses: Option<SubmitError>,
+    /// Entries that are taken at once; zero for any number.
+    submission_max: usize,
+    /// Entries of a file: what is released goes by files. Zero is taken for one.
+    file_entries: u64,
+    largest: usize,
 }
 
 impl MemoryJournal {
@@ -46,13 +51,38 @@ impl MemoryJournal {
         self.state.lock().unwrap().refuses = refuses;
     }
 
+    /// Takes no more entries than this at once, and lets go of so many together.
+    pub(crate) fn bound(&self, submission_max: usize, file_entries: u64) {
+        let mut state = self.state.lock().unwrap();
+        (state.submission_max, state.file_entries) = (submission_max, file_entries);
+    }
+
+    /// Entries of the largest submission.
+    pub(crate) fn largest_submission(&self) -> usize {
+        self.state.lock().unwrap().largest
+    }
+
     /// Everything submitted is durable now.
     pub(crate) fn sync(&self) {
+        let submitted = self.state.lock().unwrap().submitted;
+        self.sync_entries(submitted);
+    }
+
+    /// So many more entries are durable now, wherever a submission ends.
+    pub(crate) fn sync_entries(&self, entries: u64) {
         let mut state = self.state.lock().unwrap();
-        state.durable = state.submitted;
-        for (lsn, progress) in state.submissions.drain(..) {
-            progress.reach(lsn.0);
+        state.durable = state.submitted.min(state.durable.saturating_add(entries));
+        let durable = state.durable;
+        for (lsn, progress) in &state.submissions {
+            progress.reach(lsn.0.min(durable));
         }
+        state.submissions.retain(|(lsn, _)| lsn.0 > durable);
+    }
+
+    /// Entries that are submitted and not durable.
+    pub(crate) fn entries_in_flight(&self) -> u64 {
+        let state = self.state.lock().unwrap();
+        state.submitted - state.durable
     }
 
     pub(crate) fn fail(&self) {
@@ -73,7 +103,8 @@ impl MemoryJournal {
     /// What a start after a crash finds: durable and not released.
     pub(crate) fn survivors(&self) -> Vec<RecoveredEntry> {
         let state = self.state.lock().unwrap();
-        let kept = |entry: &&RecoveredEntry| entry.lsn.0 <= state.durable && entry.lsn.0 >= state.released;
+        let released = state.released - state.released % state.file_entries.max(1);
+        let kept = |entry: &&RecoveredEntry| entry.lsn.0 <= state.durable && entry.lsn.0 >= released;
         state.entries.iter().filter(kept).cloned().collect()
     }
 
@@ -96,6 +127,10 @@ impl Journal for MemoryJournal {
         if let Some(refusal) = state.refuses {
             return Err(refusal);
         }
+        if state.submission_max > 0 && entries.len() > state.submission_max {
+            return Err(SubmitError::TooLarge(entries.len()));
+        }
+        state.largest = state.largest.max(entries.len());
         for entry in entries {
             state.submitted += 1;
             let lsn = Lsn(state.submitted);

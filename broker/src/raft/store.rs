@@ -1,23 +1,22 @@
-//! The Raft log in memory, as the `raft` crate wants to read it, and how it stands in the journal.
+//! The Raft log in memory, as the `raft` crate wants to read it, and how it is found in the journal.
 //!
-//! The log is short (a snapshot cuts it), so it is held whole; the journal is only read at a start. Kinds
-//! in the journal: each Raft entry, hard state and configuration state as the protobuf message it is, a
-//! snapshot in pieces (version, index, term, number and count of pieces, bytes). A hard state is put in
-//! line before the entries of its group, so a torn group never leaves entries of a term unheard of.
+//! The log is short (a snapshot cuts it), so it is held whole; the journal is only read at a start. A hard state
+//! is put in line before the entries of its group, so a torn group never leaves entries of a term unheard
+//! of; and wherever the journal ends, its last hard state has no commit index beyond the log as it stands there.
+//! The configuration is that of the snapshot: its changes since then are entries of the log, and count again
+//! when they are applied again.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 
-use bytes::{BufMut, Bytes, BytesMut};
 use io_backend::invariants;
-use protobuf::Message;
-use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
+use raft::eraftpb::{ConfState, Entry, EntryType, HardState, Snapshot};
 use raft::{GetEntriesContext, RaftState, StorageError};
 
-use crate::formats::RAFT_SNAPSHOT;
-use crate::ids::{Incarnation, LeaderEpoch, Lsn, Offset, PartitionId};
-use crate::journal::{EntryKind, JournalEntry, RecoveredEntry};
-
-const SNAPSHOT_HEADER_BYTES: usize = 1 + 8 + 8 + 4 + 4;
+use super::entries::parse;
+use super::pieces::Pieces;
+use crate::ids::Lsn;
+use crate::journal::{EntryKind, RecoveredEntry};
 
 /// What the journal of a Raft group holds cannot be a Raft log.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,60 +29,53 @@ pub struct RaftRecoveryError {
 #[derive(Debug, Default)]
 pub(super) struct Store {
     pub(super) hard: HardState,
+    /// As of what is applied; of nobody on a node that waits for a group.
     pub(super) conf: ConfState,
     /// The last snapshot; index and term zero when there is none.
     pub(super) snapshot: Snapshot,
     /// Follow the snapshot without a gap.
-    entries: VecDeque<Entry>,
+    pub(super) entries: VecDeque<Entry>,
     /// Where each entry stands in the journal; shorter than `entries` by what has not been submitted.
-    lsns: VecDeque<Lsn>,
+    pub(super) lsns: VecDeque<Lsn>,
+    /// A member needs a snapshot, and the last is none that it could use.
+    snapshot_wanted: Cell<bool>,
 }
 
 impl Store {
-    /// The empty log of a group of these voters.
-    pub(super) fn bootstrap(voters: Vec<u64>) -> Store {
+    /// The empty log of a group with this voter.
+    pub(super) fn alone(voter: u64) -> Store {
         let mut store = Store::default();
-        store.conf.set_voters(voters);
+        store.conf.set_voters(vec![voter]);
         store
     }
 
-    /// The log that the journal holds; `None` when the journal is empty.
+    /// The log of a group that begins with this snapshot.
+    pub(super) fn founded(snapshot: Snapshot) -> Store {
+        let metadata = snapshot.get_metadata();
+        let hard = HardState { term: metadata.term, commit: metadata.index, ..HardState::default() };
+        Store { hard, conf: metadata.get_conf_state().clone(), snapshot, ..Store::default() }
+    }
+
+    /// The log that the journal holds; `None` when nothing in it was ever said to anybody.
     pub(super) fn recover(recovered: Vec<RecoveredEntry>) -> Result<Option<Store>, RaftRecoveryError> {
         let Some(last_lsn) = recovered.last().map(|entry| entry.lsn) else {
             return Ok(None);
         };
-        let mut store = Store { snapshot: last_snapshot(&recovered)?, ..Store::default() };
-        let mut configured = false;
-        for RecoveredEntry { lsn, entry } in recovered {
-            let damaged = |what: String| RaftRecoveryError { lsn, what };
-            match entry.kind {
-                EntryKind::RaftEntry => {
-                    let entry = parse::<Entry>(&entry.payload).map_err(damaged)?;
-                    store.recover_entry(entry, lsn).map_err(damaged)?;
-                }
-                EntryKind::RaftHardState => store.hard = parse(&entry.payload).map_err(damaged)?,
-                EntryKind::RaftConfState => {
-                    store.conf = parse(&entry.payload).map_err(damaged)?;
-                    configured = true;
-                }
-                EntryKind::RaftSnapshot => {}
-                other => return Err(damaged(format!("an entry of kind {other:?} does not belong there"))),
+        let mut configured = Configured::No;
+        let mut store = Store::default();
+        if let Some((snapshot, without_configuration)) = last_snapshot(&recovered)? {
+            if !without_configuration {
+                store.conf = snapshot.get_metadata().get_conf_state().clone();
+                configured = Configured::BySnapshot;
             }
+            store.snapshot = snapshot;
         }
-        let damaged = |what: String| RaftRecoveryError { lsn: last_lsn, what };
-        if !configured {
-            return Err(damaged("no configuration of the group".to_owned()));
+        let mut recovery =
+            Recovery { store, configured, heard: false, loose: None, pieces: Pieces::default() };
+        for RecoveredEntry { lsn, entry } in recovered {
+            recovery.take(lsn, entry).map_err(|what| RaftRecoveryError { lsn, what })?;
         }
-        if store.hard.commit > store.last() {
-            return Err(damaged(format!(
-                "entries up to {} were committed and the log ends at {}",
-                store.hard.commit,
-                store.last()
-            )));
-        }
-        // A commit index is only written along with something else.
-        store.hard.commit = store.hard.commit.max(store.snapshot.get_metadata().index);
-        Ok(Some(store))
+        recovery.finish(last_lsn)
     }
 
     fn check_invariants(&self) {
@@ -102,21 +94,22 @@ impl Store {
         );
     }
 
-    fn recover_entry(&mut self, entry: Entry, lsn: Lsn) -> Result<(), String> {
-        if entry.index <= self.snapshot.get_metadata().index {
-            return Ok(());
-        }
-        if entry.index > self.last() + 1 {
-            return Err(format!("entry {} of the Raft log follows entry {}", entry.index, self.last()));
-        }
-        self.cut_from(entry.index);
-        self.entries.push_back(entry);
-        self.lsns.push_back(lsn);
-        Ok(())
+    /// As long as nothing of a step is half taken in.
+    pub(super) fn check_hard_state(&self) {
+        assert!(self.hard.commit <= self.last(), "what is committed is in the log");
+        assert!(
+            self.hard.commit >= self.snapshot.get_metadata().index,
+            "only what is committed is in a snapshot"
+        );
+        assert!(self.last_term() <= self.hard.term, "no entry is of a term unheard of");
     }
 
     pub(super) fn last(&self) -> u64 {
         self.entries.back().map_or(self.snapshot.get_metadata().index, |entry| entry.index)
+    }
+
+    fn last_term(&self) -> u64 {
+        self.entries.back().map_or(self.snapshot.get_metadata().term, |entry| entry.term)
     }
 
     fn first(&self) -> u64 {
@@ -125,6 +118,18 @@ impl Store {
 
     fn position(&self, index: u64) -> usize {
         (index - self.first()) as usize
+    }
+
+    /// Whether it is in a group, and not waiting for one.
+    pub(super) fn has_group(&self) -> bool {
+        !self.conf.voters.is_empty()
+    }
+
+    /// Whether the members change with what is known to be committed behind this index.
+    pub(super) fn members_change_behind(&self, index: u64) -> bool {
+        let committed = self.entries.iter().filter(|entry| entry.index > index);
+        let mut committed = committed.take_while(|entry| entry.index <= self.hard.commit);
+        committed.any(|entry| entry.get_entry_type() != EntryType::EntryNormal)
     }
 
     /// Takes entries in, replacing what stood there and after.
@@ -163,7 +168,7 @@ impl Store {
         self.check_invariants();
     }
 
-    /// Puts a snapshot of everything up to `index` in the place of the entries.
+    /// Puts a snapshot of everything up to its index in the place of the entries.
     pub(super) fn compact(&mut self, snapshot: Snapshot) {
         let through = snapshot.get_metadata().index;
         assert!(through >= self.first() - 1 && through <= self.last(), "a snapshot lies within the log");
@@ -172,6 +177,15 @@ impl Store {
         self.lsns.drain(..cut.min(self.lsns.len()));
         self.snapshot = snapshot;
         self.check_invariants();
+    }
+
+    /// Puts a leader's snapshot in the place of the whole log.
+    pub(super) fn replace(&mut self, snapshot: Snapshot) {
+        assert!(snapshot.get_metadata().index >= self.first() - 1, "a snapshot never takes back another");
+        self.entries.clear();
+        self.lsns.clear();
+        self.conf = snapshot.get_metadata().get_conf_state().clone();
+        self.snapshot = snapshot;
     }
 
     /// Where the first entry that no snapshot holds stands in the journal, if it has been submitted.
@@ -187,128 +201,127 @@ impl Store {
             .then(|| self.entries.get(self.position(index)).map(|entry| entry.term))
             .flatten()
     }
+
+    /// Whether a member waits for a newer snapshot than the last. Asked once, it is forgotten.
+    pub(super) fn take_snapshot_wanted(&self) -> bool {
+        self.snapshot_wanted.take()
+    }
 }
 
-fn last_snapshot(recovered: &[RecoveredEntry]) -> Result<Snapshot, RaftRecoveryError> {
-    let mut last = Snapshot::default();
-    let mut pieces: Vec<SnapshotPiece> = Vec::new();
+/// The last snapshot that is whole, and whether it is without its configuration.
+fn last_snapshot(recovered: &[RecoveredEntry]) -> Result<Option<(Snapshot, bool)>, RaftRecoveryError> {
+    let mut pieces = Pieces::default();
+    let mut last = None;
     for RecoveredEntry { lsn, entry } in recovered {
-        if entry.kind != EntryKind::RaftSnapshot {
-            continue;
-        }
-        let piece =
-            SnapshotPiece::decode(&entry.payload).map_err(|what| RaftRecoveryError { lsn: *lsn, what })?;
-        if piece.number == 0 {
-            pieces.clear();
-        }
-        // The first pieces may stand in a file that has been released, or the last in a torn group.
-        let continues =
-            pieces.first().is_none_or(|first| (first.index, first.term) == (piece.index, piece.term));
-        if piece.number as usize != pieces.len() || !continues {
-            pieces.clear();
-            continue;
-        }
-        let (complete, index, term) = (piece.number + 1 == piece.count, piece.index, piece.term);
-        pieces.push(piece);
-        if complete {
-            let mut data = BytesMut::new();
-            pieces.drain(..).for_each(|piece| data.put(piece.bytes));
-            last = snapshot(index, term, ConfState::default(), data.freeze());
+        if entry.kind == EntryKind::RaftSnapshot {
+            let found = pieces.take(&entry.payload).map_err(|what| RaftRecoveryError { lsn: *lsn, what })?;
+            last = found.map(|found| (found.snapshot, found.without_configuration)).or(last);
         }
     }
     Ok(last)
 }
 
-pub(super) fn snapshot(index: u64, term: u64, conf: ConfState, data: Bytes) -> Snapshot {
-    let mut snapshot = Snapshot::default();
-    snapshot.mut_metadata().index = index;
-    snapshot.mut_metadata().term = term;
-    snapshot.mut_metadata().set_conf_state(conf);
-    snapshot.data = data;
-    snapshot
+#[derive(PartialEq)]
+enum Configured {
+    No,
+    /// By an entry of its own, of which the last counts.
+    ByEntry,
+    BySnapshot,
 }
 
-struct SnapshotPiece {
-    index: u64,
-    term: u64,
-    number: u32,
-    count: u32,
-    bytes: Bytes,
+/// The journal read from its first entry on, with the last snapshot known.
+struct Recovery {
+    store: Store,
+    configured: Configured,
+    /// There was a hard state: terms and votes were told to others.
+    heard: bool,
+    /// The first entry that continues nothing. Files are released whole, so what stands at the front of a journal
+    /// may have lost what it followed; then it was overwritten later, or a snapshot took its place. Still loose
+    /// at the end, it is damage.
+    loose: Option<(Lsn, String)>,
+    pieces: Pieces,
 }
 
-impl SnapshotPiece {
-    fn decode(payload: &Bytes) -> Result<SnapshotPiece, String> {
-        if payload.len() < SNAPSHOT_HEADER_BYTES {
-            return Err(format!("a piece of a snapshot of only {} bytes", payload.len()));
+impl Recovery {
+    fn take(&mut self, lsn: Lsn, entry: crate::journal::JournalEntry) -> Result<(), String> {
+        match entry.kind {
+            EntryKind::RaftEntry => self.take_entry(parse(&entry.payload)?, lsn),
+            EntryKind::RaftHardState => {
+                let hard: HardState = parse(&entry.payload)?;
+                if hard.commit > self.store.last() {
+                    return Err(format!(
+                        "entries up to {} were committed and the log ends at {}",
+                        hard.commit,
+                        self.store.last()
+                    ));
+                }
+                if hard.term < self.store.hard.term {
+                    return Err(format!("term {} follows term {}", hard.term, self.store.hard.term));
+                }
+                self.store.hard = hard;
+                self.heard = true;
+            }
+            EntryKind::RaftConfState => {
+                let conf = parse(&entry.payload)?;
+                if self.configured != Configured::BySnapshot {
+                    self.store.conf = conf;
+                    self.configured = Configured::ByEntry;
+                }
+            }
+            EntryKind::RaftSnapshot => {
+                if self.pieces.take(&entry.payload)?.is_some_and(|found| found.replaces_the_log) {
+                    self.store.entries.clear();
+                    self.store.lsns.clear();
+                    self.loose = None;
+                }
+            }
+            other => return Err(format!("an entry of kind {other:?} does not belong there")),
         }
-        if payload[0] != RAFT_SNAPSHOT {
-            return Err(format!(
-                "a snapshot of version {}, this binary reads version {RAFT_SNAPSHOT}: start a newer chronik",
-                payload[0]
-            ));
+        Ok(())
+    }
+
+    fn take_entry(&mut self, entry: Entry, lsn: Lsn) {
+        let store = &mut self.store;
+        if entry.index <= store.snapshot.get_metadata().index {
+            return;
         }
-        let u64_at = |at: usize| u64::from_be_bytes(std::array::from_fn(|i| payload[at + i]));
-        let u32_at = |at: usize| u32::from_be_bytes(std::array::from_fn(|i| payload[at + i]));
-        Ok(SnapshotPiece {
-            index: u64_at(1),
-            term: u64_at(9),
-            number: u32_at(17),
-            count: u32_at(21),
-            bytes: payload.slice(SNAPSHOT_HEADER_BYTES..),
-        })
+        if entry.index > store.last() + 1 {
+            let what = format!("entry {} of the Raft log follows entry {}", entry.index, store.last());
+            self.loose.get_or_insert((lsn, what));
+            return;
+        }
+        // Whatever was loose stood behind this one.
+        self.loose = None;
+        store.cut_from(entry.index);
+        store.entries.push_back(entry);
+        store.lsns.push_back(lsn);
     }
-}
 
-/// A snapshot as journal entries, each with at most `piece_bytes` of it.
-pub(super) fn snapshot_entries(snapshot: &Snapshot, piece_bytes: usize) -> Vec<JournalEntry> {
-    let metadata = snapshot.get_metadata();
-    let count = snapshot.data.len().div_ceil(piece_bytes).max(1);
-    let piece = |number: usize| {
-        let from = number * piece_bytes;
-        let to = snapshot.data.len().min(from + piece_bytes);
-        let mut payload = BytesMut::with_capacity(SNAPSHOT_HEADER_BYTES + to - from);
-        payload.put_u8(RAFT_SNAPSHOT);
-        payload.put_u64(metadata.index);
-        payload.put_u64(metadata.term);
-        payload.put_u32(number as u32);
-        payload.put_u32(count as u32);
-        payload.put_slice(&snapshot.data[from..to]);
-        journal_entry(EntryKind::RaftSnapshot, metadata.index, metadata.term, payload.freeze())
-    };
-    (0..count).map(piece).collect()
-}
-
-pub(super) fn hard_state_entry(hard: &HardState) -> JournalEntry {
-    journal_entry(EntryKind::RaftHardState, hard.commit, hard.term, encode(hard))
-}
-
-pub(super) fn conf_state_entry(conf: &ConfState) -> JournalEntry {
-    journal_entry(EntryKind::RaftConfState, 0, 0, encode(conf))
-}
-
-pub(super) fn log_entry(entry: &Entry) -> JournalEntry {
-    journal_entry(EntryKind::RaftEntry, entry.index, entry.term, encode(entry))
-}
-
-/// Index and term stand in the frame only for people who look into a journal.
-fn journal_entry(kind: EntryKind, index: u64, term: u64, payload: Bytes) -> JournalEntry {
-    JournalEntry {
-        kind,
-        partition: PartitionId::NODE,
-        replica: Incarnation(0),
-        leader_epoch: LeaderEpoch(i32::try_from(term).unwrap_or(i32::MAX)),
-        base_offset: Offset(i64::try_from(index).unwrap_or(i64::MAX)),
-        payload,
+    fn finish(self, last: Lsn) -> Result<Option<Store>, RaftRecoveryError> {
+        let Recovery { mut store, configured, heard, loose, .. } = self;
+        if let Some((lsn, what)) = loose {
+            return Err(RaftRecoveryError { lsn, what });
+        }
+        let damaged = |what: String| RaftRecoveryError { lsn: last, what };
+        if configured == Configured::No {
+            if !store.entries.is_empty() || store.hard.commit > 0 {
+                return Err(damaged("no configuration of the group".to_owned()));
+            }
+            // Torn pieces of a first snapshot alone were never heard of by anybody.
+            return Ok(heard.then_some(store));
+        }
+        if heard && store.last_term() > store.hard.term {
+            return Err(damaged(format!(
+                "the log ends with term {} and nothing later than term {} was heard of",
+                store.last_term(),
+                store.hard.term
+            )));
+        }
+        store.hard.term = store.hard.term.max(store.last_term());
+        // A commit index is only written along with something else.
+        store.hard.commit = store.hard.commit.max(store.snapshot.get_metadata().index);
+        Ok(Some(store))
     }
-}
-
-fn encode(message: &impl Message) -> Bytes {
-    // Every field of these messages is optional: nothing that a message of ours could lack.
-    Bytes::from(message.write_to_bytes().expect("writing protobuf into memory"))
-}
-
-fn parse<M: Message>(payload: &Bytes) -> Result<M, String> {
-    M::parse_from_carllerche_bytes(payload).map_err(|error| format!("not a Raft message: {error}"))
 }
 
 impl raft::Storage for Store {
@@ -350,8 +363,14 @@ impl raft::Storage for Store {
         Ok(self.last())
     }
 
-    fn snapshot(&self, request_index: u64, _to: u64) -> raft::Result<Snapshot> {
-        if self.snapshot.get_metadata().index < request_index.max(1) {
+    /// The last snapshot, for a member that is in its configuration, a learner as a learner: any other could not
+    /// use it. `raft` asks again with the member's next answer to a heartbeat.
+    fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
+        let metadata = self.snapshot.get_metadata();
+        let conf = metadata.get_conf_state();
+        let votes = conf.voters.contains(&to) && !self.conf.learners.contains(&to);
+        if metadata.index < request_index.max(1) || !(votes || conf.learners.contains(&to)) {
+            self.snapshot_wanted.set(true);
             return Err(raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable));
         }
         Ok(self.snapshot.clone())

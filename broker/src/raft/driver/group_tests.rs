@@ -1,0 +1,571 @@
+use io_backend::Clock;
+use io_backend::channel::ReplyError;
+use raft::eraftpb::MessageType::*;
+
+use super::group::{Group, with_group};
+use super::*;
+use crate::journal::EntryKind;
+use crate::raft::memory_journal::MemoryJournal;
+use crate::raft::{MemberChange, MembersRefusal};
+
+fn words(numbers: std::ops::Range<u32>) -> Vec<String> {
+    numbers.map(|number| format!("word-{number}")).collect()
+}
+
+/// Has these decided, one step each.
+fn propose_all(group: &mut Group, leader: u64, words: &[String]) {
+    for word in words {
+        drop(group.propose(leader, word));
+        group.settle();
+    }
+}
+
+fn members(group: &mut Group, id: u64) -> (Vec<u64>, Vec<u64>) {
+    let conf = group.driver(id).raft.store().conf.clone();
+    let sorted = |mut ids: Vec<u64>| {
+        ids.sort_unstable();
+        ids
+    };
+    (sorted(conf.voters), sorted(conf.learners))
+}
+
+#[test]
+fn three_begin_a_group_and_elect_one_of_them() {
+    with_group(async |mut group| {
+        group.found(&[1, 2, 3]);
+        for _ in 0..19 {
+            group.tick(1, 10);
+        }
+        assert_eq!(group.on_the_wire(), [], "nothing is said before the beginning is durable");
+        group.elect(1);
+        for id in [1, 2, 3] {
+            assert_eq!(group.driver(id).machine.leader, Some(1));
+        }
+    });
+}
+
+#[test]
+fn what_is_decided_is_applied_by_all_and_answered_by_the_leader() {
+    with_group(async |mut group| {
+        group.found(&[1, 2, 3]);
+        group.elect(2);
+        let reply = group.propose(2, "a");
+        let elsewhere = group.propose(1, "b");
+        group.settle();
+        assert!(reply.wait(group.soon()).await.unwrap().is_ok());
+        let refused = elsewhere.wait(group.soon()).await.unwrap();
+        assert_eq!(refused, Err(Refusal::NotLeader { leader: Some(2) }));
+        group.pass(3, 2);
+        for id in [1, 2, 3] {
+            assert_eq!(group.words(id), ["a"]);
+        }
+    });
+}
+
+#[test]
+fn a_vote_leaves_when_it_is_durable_and_is_kept() {
+    with_group(async |mut group| {
+        group.found(&[1, 2, 3]);
+        group.settle();
+        group.isolate(3);
+        for _ in 0..10 {
+            group.tick(1, 10);
+        }
+        group.sync(1);
+        group.deliver_all();
+        group.sync(2);
+        group.deliver_all();
+        assert_eq!(group.on_the_wire(), [], "the candidate's own vote is not durable yet");
+        group.sync(1);
+        assert!(group.on_the_wire().contains(&(1, 2, MsgRequestVote)));
+        group.deliver_all();
+        assert_eq!(group.on_the_wire(), [], "nor is the voter's");
+        group.sync(2);
+        assert!(group.on_the_wire().contains(&(2, 1, MsgRequestVoteResponse)));
+        let before = group.driver(2).raft.store().hard.clone();
+        group.restart(2);
+        let after = group.driver(2).raft.store().hard.clone();
+        assert_eq!((before.vote, before.term), (1, after.term));
+        assert_eq!(after.vote, 1);
+    });
+}
+
+#[test]
+fn a_member_that_was_away_for_long_gets_a_snapshot() {
+    with_group(async |mut group| {
+        group.snapshot_every_entries = 10;
+        group.found(&[1, 2, 3]);
+        group.elect(1);
+        group.isolate(3);
+        let all = words(0..35);
+        propose_all(&mut group, 1, &all);
+        assert!(group.words(3).is_empty());
+        group.cut.clear();
+        group.pass(4, 1);
+        assert_eq!(group.words(3), all);
+        assert!(group.driver(3).raft.store().snapshot.get_metadata().index > FOUNDED);
+        group.restart(3);
+        group.pass(4, 1);
+        assert_eq!(group.words(3), all, "it is in its journal");
+    });
+}
+
+#[test]
+fn a_snapshot_counts_when_all_of_it_is_durable() {
+    with_group(async |mut group| {
+        group.snapshot_every_entries = 10;
+        group.found(&[1, 2, 3]);
+        group.elect(1);
+        group.isolate(3);
+        let all = words(0..35);
+        propose_all(&mut group, 1, &all);
+        group.cut.clear();
+        for _ in 0..2 {
+            group.tick(1, 19);
+        }
+        while group.nodes[&3].journal.entries_in_flight() < 3 {
+            group.deliver_all();
+            group.sync(1);
+            group.sync(2);
+            if group.nodes[&3].journal.entries_in_flight() < 3 {
+                group.sync(3);
+                group.tick(1, 19);
+            }
+        }
+        let pieces = group.nodes[&3].journal.entries_in_flight();
+        assert!(pieces > 5, "a snapshot in several pieces: {pieces}");
+        group.node(3).journal.sync_entries(pieces - 2);
+        group.step(3);
+        assert!(group.words(3).is_empty(), "nothing is in the state machine that a crash would take back");
+        group.restart(3);
+        assert!(group.words(3).is_empty());
+        group.pass(15, 1);
+        assert_eq!(group.words(3), all);
+    });
+}
+
+#[test]
+fn a_step_larger_than_the_journal_takes_goes_in_parts_and_may_be_torn_anywhere() {
+    for durable in 0..16 {
+        with_group(async |mut group| {
+            group.submission_max = 4;
+            group.found(&[1, 2, 3]);
+            group.elect(1);
+            group.isolate(3);
+            let all = words(0..12);
+            propose_all(&mut group, 1, &all);
+            group.cut.clear();
+            // The leader's first append reaches the follower with all entries and their commit index.
+            while group.nodes[&3].journal.entries_in_flight() < 12 {
+                group.sync(3);
+                group.tick(1, 19);
+                group.deliver_all();
+            }
+            assert_eq!(group.nodes[&3].journal.largest_submission(), 4);
+            group.node(3).journal.sync_entries(durable);
+            group.step(3);
+            group.restart(3);
+            group.pass(4, 1);
+            assert_eq!(group.words(3), all, "{durable} entries were durable");
+        });
+    }
+}
+
+#[test]
+fn who_proposed_to_a_leader_that_lost_its_office_is_not_told_that_it_came_to_nothing() {
+    with_group(async |mut group| {
+        group.found(&[1, 2, 3]);
+        group.elect(1);
+        let known = group.propose(1, "known to all");
+        group.deliver_all();
+        group.isolate(1);
+        let alone = group.propose(1, "known to nobody else");
+        group.settle();
+        group.pass(25, 2);
+        assert_eq!(group.leader(), Some(2));
+        assert!(!group.driver(1).leads(), "a leader that hears of no quorum steps down");
+        for reply in [known, alone] {
+            assert_eq!(reply.wait(group.soon()).await, Err(ReplyError::Dropped));
+        }
+        group.cut.clear();
+        group.pass(5, 2);
+        for id in [1, 2, 3] {
+            assert_eq!(group.words(id), ["known to all"]);
+        }
+    });
+}
+
+#[test]
+fn a_group_grows_from_one_member_and_lets_its_first_go() {
+    with_group(async |mut group| {
+        group.start(1, Begin::Alone, MemoryJournal::new());
+        group.driver(1).raft.campaign().unwrap();
+        group.settle();
+        assert_eq!(group.driver(1).tick_at, None, "alone it rests");
+        propose_all(&mut group, 1, &words(0..3));
+        let mut expected = words(0..3);
+        for id in [2, 3] {
+            group.start(id, Begin::Join, MemoryJournal::new());
+            assert_eq!(group.driver(id).tick_at, None);
+            let added = group.change(1, MemberChange::AddLearner(id));
+            group.settle();
+            assert_eq!(added.wait(group.soon()).await.unwrap(), Ok(()));
+            group.pass(6, 1);
+            assert_eq!(group.words(id), expected);
+            let promoted = group.change(1, MemberChange::AddVoter(id));
+            group.pass(3, 1);
+            assert_eq!(promoted.wait(group.soon()).await.unwrap(), Ok(()));
+            let word = format!("with {id}");
+            propose_all(&mut group, 1, std::slice::from_ref(&word));
+            expected.push(word);
+        }
+        group.pass(3, 1);
+        for id in [1, 2, 3] {
+            assert_eq!(members(&mut group, id), (vec![1, 2, 3], vec![]));
+            group.restart(id);
+        }
+        group.elect(1);
+        for id in [1, 2, 3] {
+            assert_eq!(members(&mut group, id), (vec![1, 2, 3], vec![]), "{id} after a restart");
+        }
+        let removed = group.change(1, MemberChange::Remove(1));
+        group.settle();
+        assert_eq!(removed.wait(group.soon()).await.unwrap(), Ok(()));
+        group.pass(3, 2);
+        let leader = group.leader().unwrap();
+        assert!(leader != 1, "the furthest took over at once");
+        expected.push("after".into());
+        propose_all(&mut group, leader, &["after".to_owned()]);
+        group.pass(30, 1);
+        assert_eq!(group.leader(), Some(leader), "who was removed campaigns no more");
+        group.pass(3, leader);
+        assert_eq!((group.words(2), group.words(3)), (expected.clone(), expected));
+    });
+}
+
+#[test]
+fn a_member_that_is_removed_hears_of_it() {
+    with_group(async |mut group| {
+        group.found(&[1, 2, 3]);
+        group.elect(1);
+        let removed = group.change(1, MemberChange::Remove(3));
+        group.settle();
+        assert_eq!(removed.wait(group.soon()).await.unwrap(), Ok(()));
+        assert_eq!(members(&mut group, 3), (vec![1, 2], vec![]));
+        assert!(!group.driver(3).raft.raft.promotable());
+    });
+}
+
+#[test]
+fn members_change_one_at_a_time_and_only_by_the_leader() {
+    with_group(async |mut group| {
+        group.found(&[1, 2, 3]);
+        group.elect(1);
+        let refusal = |refusal| Err(Refusal::Members(refusal));
+        let first = group.change(1, MemberChange::AddLearner(4));
+        let second = group.change(1, MemberChange::AddLearner(5));
+        let elsewhere = group.change(2, MemberChange::AddLearner(5));
+        let soon = group.soon();
+        assert_eq!(second.wait(soon).await.unwrap(), refusal(MembersRefusal::OneAtATime));
+        assert_eq!(elsewhere.wait(soon).await.unwrap(), Err(Refusal::NotLeader { leader: Some(1) }));
+        group.settle();
+        assert_eq!(first.wait(soon).await.unwrap(), Ok(()));
+        let again = group.change(1, MemberChange::AddLearner(4));
+        assert_eq!(again.wait(soon).await.unwrap(), Ok(()), "it is so already");
+        let too_early = group.change(1, MemberChange::AddVoter(4));
+        assert_eq!(too_early.wait(soon).await.unwrap(), refusal(MembersRefusal::HasNothing));
+    });
+}
+
+#[test]
+fn a_change_of_members_is_followed_when_a_restart_would_know_of_it() {
+    with_group(async |mut group| {
+        group.start(1, Begin::Alone, MemoryJournal::new());
+        group.driver(1).raft.campaign().unwrap();
+        group.settle();
+        group.start(2, Begin::Join, MemoryJournal::new());
+        let _ = group.change(1, MemberChange::AddLearner(2));
+        group.pass(6, 1);
+        let _ = group.change(1, MemberChange::AddVoter(2));
+        let mut syncs = 0;
+        while members(&mut group, 1).0 == [1] {
+            group.node(1).journal.sync_entries(1);
+            group.step(1);
+            syncs += 1;
+        }
+        assert_eq!(syncs, 3, "hard state and entry, and then the commit index");
+        group.restart(1);
+        for _ in 0..40 {
+            group.tick(1, 10);
+            group.node(1).journal.sync();
+        }
+        assert!(!group.driver(1).leads(), "it knows of the other voter");
+        assert_eq!(members(&mut group, 1).0, [1, 2]);
+    });
+}
+
+#[test]
+fn a_sole_voter_says_nothing_to_its_learners_in_a_term_that_it_could_forget() {
+    with_group(async |mut group| {
+        group.start(1, Begin::Alone, MemoryJournal::new());
+        group.driver(1).raft.campaign().unwrap();
+        group.settle();
+        group.start(2, Begin::Join, MemoryJournal::new());
+        let _ = group.change(1, MemberChange::AddLearner(2));
+        group.pass(6, 1);
+        group.restart(1);
+        group.settle();
+        for _ in 0..10 {
+            group.tick(1, 10);
+        }
+        assert!(group.driver(1).leads());
+        assert_eq!(group.on_the_wire(), []);
+        group.sync(1);
+        assert!(group.on_the_wire().contains(&(1, 2, MsgAppend)));
+    });
+}
+
+#[test]
+fn a_leader_whose_journal_stands_still_hands_over_once() {
+    with_group(async |mut group| {
+        group.found(&[1, 2, 3]);
+        group.elect(1);
+        propose_all(&mut group, 1, &words(0..3));
+        let _ = group.propose(1, "in flight");
+        let handed_over = |group: &Group| group.delivered.get("MsgTimeoutNow").copied().unwrap_or(0);
+        for tick in 1..=capacity_ticks() + 15 {
+            for id in [1, 2, 3] {
+                group.tick(id, 19);
+            }
+            // All disks work but the leader's.
+            for _ in 0..5 {
+                group.deliver_all();
+                group.sync(2);
+                group.sync(3);
+            }
+            assert!(handed_over(&group) == 0 || tick >= capacity_ticks(), "it was only slow");
+        }
+        assert_eq!(handed_over(&group), 1);
+        let leader = group.leader().unwrap();
+        assert!(leader != 1, "another leads while the first still has no disk");
+        assert!(group.words(leader).contains(&"in flight".to_owned()), "it had been told of everything");
+        let term = group.driver(leader).raft.raft.term;
+        group.pass(30, 1);
+        assert_eq!((group.leader(), group.driver(leader).raft.raft.term), (Some(leader), term));
+        assert_eq!(group.words(1), group.words(leader), "and the first follows when it is back");
+    });
+}
+
+fn capacity_ticks() -> u64 {
+    crate::raft::capacity::STALLED_TICKS
+}
+
+#[test]
+fn a_leader_without_a_successor_stays_and_goes_on_when_the_disk_is_back() {
+    with_group(async |mut group| {
+        group.found(&[1, 2, 3]);
+        group.elect(1);
+        group.pass(12, 1);
+        let reply = group.propose(1, "late");
+        // Nobody's disk works, so nobody acknowledges.
+        for _ in 0..capacity_ticks() + 5 {
+            group.tick(1, 19);
+            group.deliver_all();
+        }
+        assert!(!group.on_the_wire().iter().any(|message| message.2 == MsgTimeoutNow));
+        group.settle();
+        group.pass(15, 1);
+        // Without a quorum it stepped down, and leads again.
+        assert_eq!(group.leader(), Some(1));
+        assert_eq!(reply.wait(group.soon()).await, Err(ReplyError::Dropped));
+        assert_eq!(group.words(1), ["late"]);
+    });
+}
+
+#[test]
+fn a_leader_whose_hand_over_fails_resigns() {
+    with_group(async |mut group| {
+        group.found(&[1, 2, 3]);
+        group.elect(1);
+        propose_all(&mut group, 1, &words(0..3));
+        group.tell(1, GroupInput::MayVote(false));
+        assert!(group.on_the_wire().iter().any(|message| message.2 == MsgTimeoutNow), "told, not guessed");
+        while !group.on_the_wire().is_empty() {
+            group.take(0);
+        }
+        for _ in 0..12 {
+            group.tick(1, 19);
+            group.sync(1);
+            for at in (0..group.on_the_wire().len()).rev() {
+                let message = group.take(at);
+                if message.get_msg_type() != MsgTimeoutNow {
+                    group.put_back(message);
+                }
+            }
+            group.settle();
+        }
+        assert!(!group.driver(1).leads(), "so that others elect");
+        group.pass(25, 2);
+        assert_eq!(group.leader(), Some(2));
+    });
+}
+
+#[test]
+fn a_member_whose_journal_stands_still_neither_votes_nor_campaigns() {
+    with_group(async |mut group| {
+        group.found(&[1, 2, 3]);
+        group.settle();
+        group.tell(3, GroupInput::MayVote(false));
+        for _ in 0..40 {
+            group.tick(3, 10);
+            group.sync(3);
+        }
+        assert_eq!(group.on_the_wire(), []);
+        group.isolate(2);
+        group.pass(40, 1);
+        assert_eq!(group.leader(), None, "one of three cannot lead");
+        group.tell(3, GroupInput::MayVote(true));
+        group.pass(15, 1);
+        assert_eq!(group.leader(), Some(1));
+    });
+}
+
+#[test]
+fn an_empty_journal_does_not_vote_even_where_others_count_on_it() {
+    with_group(async |mut group| {
+        group.found(&[1, 2, 3]);
+        group.elect(2);
+        group.isolate(3);
+        propose_all(&mut group, 2, &words(0..5));
+        // 1 is replaced by an empty machine, 2 is away, and 3 has none of what was decided.
+        group.nodes.remove(&1);
+        group.lose_messages_of(1);
+        group.start(1, Begin::Join, MemoryJournal::new());
+        group.cut.clear();
+        group.isolate(2);
+        group.pass(60, 3);
+        assert_eq!(group.leader().filter(|leader| *leader != 2), None);
+        group.cut.clear();
+        group.pass(40, 2);
+        assert_eq!(group.leader(), Some(2));
+        assert!(group.words(1).is_empty(), "it is a voter to them, and waits to be a learner");
+        for change in [MemberChange::Remove(1), MemberChange::AddLearner(1)] {
+            let changed = group.change(2, change);
+            group.pass(3, 2);
+            assert_eq!(changed.wait(group.soon()).await.unwrap(), Ok(()));
+        }
+        group.pass(10, 2);
+        assert_eq!(group.words(1), words(0..5));
+        let promoted = group.change(2, MemberChange::AddVoter(1));
+        group.pass(3, 2);
+        assert_eq!(promoted.wait(group.soon()).await.unwrap(), Ok(()));
+        assert_eq!(members(&mut group, 1), (vec![1, 2, 3], vec![]));
+    });
+}
+
+#[test]
+fn of_five_that_are_parted_the_three_go_on() {
+    with_group(async |mut group| {
+        group.found(&[1, 2, 3, 4, 5]);
+        group.elect(1);
+        propose_all(&mut group, 1, &words(0..2));
+        for few in [1, 2] {
+            for many in [3, 4, 5] {
+                group.cut.extend([(few, many), (many, few)]);
+            }
+        }
+        let lost = group.propose(1, "of the few");
+        group.pass(30, 4);
+        assert_eq!(group.leader(), Some(4));
+        assert_eq!(lost.wait(group.soon()).await, Err(ReplyError::Dropped));
+        propose_all(&mut group, 4, &["of the many".to_owned()]);
+        group.cut.clear();
+        group.pass(15, 4);
+        let expected = [words(0..2), vec!["of the many".into()]].concat();
+        for id in [1, 2, 3, 4, 5] {
+            assert_eq!(group.words(id), expected);
+        }
+        assert_eq!(group.leader(), Some(4), "those who come back disturb nobody");
+    });
+}
+
+#[test]
+fn who_was_paused_hears_what_came_meanwhile_before_time_passes() {
+    with_group(async |mut group| {
+        group.found(&[1, 2, 3]);
+        group.elect(1);
+        for _ in 0..2 {
+            group.tick(1, 19);
+        }
+        let heartbeat = (0..group.on_the_wire().len()).find(|at| group.on_the_wire()[*at].1 == 2).unwrap();
+        let heartbeat = group.take(heartbeat);
+        let soon = group.soon();
+        let node = group.node(2);
+        // Its last tick but one before it campaigns, long ago.
+        node.driver.raft.raft.set_randomized_election_timeout(10);
+        node.driver.raft.raft.election_elapsed = 9;
+        node.driver.tick_at = Some(Moment::ZERO);
+        let ticks = node.driver.office.ticks;
+        for _ in 0..50 {
+            assert!(node.peers.try_send(GroupInput::Messages(vec![heartbeat.clone()])).is_ok());
+        }
+        let event = node.driver.next_event(soon).await.unwrap();
+        node.driver.handle(event);
+        assert_eq!(node.driver.raft.raft.state, StateRole::Follower);
+        assert_eq!(
+            node.driver.raft.raft.election_elapsed, 1,
+            "what came was heard, then it was a tick later"
+        );
+        assert_eq!(node.driver.office.ticks, ticks + 1);
+    });
+}
+
+#[test]
+fn messages_are_heard_while_the_journal_takes_nothing() {
+    with_group(async |mut group| {
+        group.found(&[1, 2, 3]);
+        group.elect(1);
+        let node = group.node(2);
+        node.driver.retry_at = Some(node.driver.backend.now() + Duration::from_secs(3_600));
+        let (input, soon) = (GroupInput::MayVote(false), group.soon());
+        let node = group.node(2);
+        assert!(node.peers.try_send(input).is_ok());
+        let event = node.driver.next_event(soon).await.unwrap();
+        node.driver.handle(event);
+        assert!(node.driver.office.told_not_to_vote);
+    });
+}
+
+#[test]
+fn a_follower_that_hears_much_while_its_disk_stands_still_holds_little() {
+    with_group(async |mut group| {
+        group.found(&[1, 2, 3]);
+        group.elect(1);
+        let _ = group.propose(1, "a");
+        group.deliver_all();
+        for _ in 0..2_000 {
+            group.tick(1, 19);
+            group.deliver_all();
+            group.sync(1);
+            group.sync(3);
+        }
+        assert!(group.node(2).journal.pending() <= 3);
+        group.settle();
+        group.pass(3, 1);
+        assert_eq!(group.words(2), ["a"]);
+    });
+}
+
+#[test]
+fn the_journal_of_a_follower_begins_each_step_with_its_term() {
+    with_group(async |mut group| {
+        group.found(&[1, 2, 3]);
+        group.elect(1);
+        propose_all(&mut group, 1, &words(0..3));
+        let kinds: Vec<EntryKind> =
+            group.node(2).journal.entries().iter().map(|entry| entry.entry.kind).collect();
+        let before_entries = kinds.windows(2).filter(|two| two[1] == EntryKind::RaftEntry);
+        assert!(before_entries.clone().count() >= 4);
+        assert!(before_entries.into_iter().all(|two| two[0] != EntryKind::RaftSnapshot));
+    });
+}

@@ -1,0 +1,234 @@
+//! What comes to the driver: proposals, what peers say, and time.
+
+use io_backend::{Backend, Moment};
+use raft::SnapshotStatus;
+use raft::eraftpb::{Message, MessageType};
+
+use super::{Decision, Driver, Event, OF_A_START, TICK, Waiting};
+use crate::raft::capacity::{self, Capacity, Leader, Other, Situation};
+use crate::raft::heard::{self, Listener, Unheard};
+use crate::raft::{
+    GroupInput, MemberChange, MembersProposal, MembersRefusal, Proposal, RaftInput, Refusal, StateMachine,
+    members,
+};
+
+/// A snapshot of which nothing was heard for so many ticks is lost: the member it was for gets nothing else before.
+const SNAPSHOT_SENT_TICKS: u64 = 600;
+
+impl<B: Backend, M: StateMachine> Driver<B, M> {
+    pub(super) fn handle(&mut self, event: Event<M::Answer>) {
+        let now = self.backend.now();
+        match event {
+            Event::Inputs { of_the_group, asked } => {
+                of_the_group.into_iter().for_each(|input| self.hear(input));
+                for input in asked {
+                    match input {
+                        RaftInput::Propose(proposal) => self.propose(proposal, now),
+                        RaftInput::ChangeMembers(proposal) => self.change_members(proposal, now),
+                        RaftInput::Close(replier) => self.closing = Some(Some(replier)),
+                    }
+                }
+                // All that waited has been heard, so time may pass; or it never would where there is always something.
+                self.tick_if_due(now);
+            }
+            Event::Abandoned => self.closing = Some(None),
+            Event::Progress => {}
+            Event::Timer => {
+                if self.retry_at.is_some_and(|at| at <= now) {
+                    self.retry_at = None;
+                }
+                self.tick_if_due(now);
+            }
+        }
+    }
+
+    fn tick_if_due(&mut self, now: Moment) {
+        if self.tick_at.is_some_and(|at| at <= now) {
+            self.tick_at = Some(now + TICK);
+            self.tick();
+        }
+    }
+
+    /// However long it has been, it is one tick later.
+    pub(super) fn tick(&mut self) {
+        let office = &mut self.office;
+        office.ticks += 1;
+        let front = self.line.front();
+        if front.is_none() || front != office.front {
+            (office.front, office.front_since) = (front, office.ticks);
+        }
+        let overdue = |since: u64| office.ticks - since >= SNAPSHOT_SENT_TICKS;
+        let lost = office.snapshots_sent.extract_if(.., |_, since| overdue(*since));
+        for (peer, _) in lost.collect::<Vec<_>>() {
+            self.raft.report_snapshot(peer, SnapshotStatus::Failure);
+        }
+        let capacity = self.look_after_office();
+        if self.leads() || capacity.campaigns {
+            self.raft.tick();
+        }
+    }
+
+    fn capacity(&self) -> Capacity {
+        let office = &self.office;
+        let group = self.raft.raft.prs();
+        let voters = group.conf().voters().ids();
+        let others = group.iter().filter(|(id, _)| **id != self.id && voters.contains(**id));
+        let ticks_since = |moment: &u64| office.ticks - moment;
+        capacity::decide(&Situation {
+            told_not_to_vote: office.told_not_to_vote,
+            in_line_ticks: office.front.map_or(0, |_| office.ticks - office.front_since),
+            has_group: self.raft.store().has_group(),
+            restores: self.line.restores(),
+            sole_voter: self.is_sole_voter(),
+            log_in_line: self.line.has_log(),
+            leads: self.leads(),
+            handed_over_ticks: office.handed_over.as_ref().map(ticks_since),
+            others: others
+                .map(|(id, progress)| Other {
+                    id: *id,
+                    matched: progress.matched,
+                    heard_ticks: office.heard.get(id).map_or(u64::MAX, ticks_since),
+                    acknowledged_ticks: office.acknowledged.get(id).map_or(u64::MAX, ticks_since),
+                })
+                .collect(),
+        })
+    }
+
+    /// A leader whose journal stands still hands over, or resigns where that came to nothing.
+    fn look_after_office(&mut self) -> Capacity {
+        let capacity = self.capacity();
+        match capacity.leader {
+            Leader::Stays if capacity.votes => self.office.handed_over = None,
+            Leader::Stays => {}
+            Leader::HandsOverTo(peer) => {
+                tracing::warn!(peer, "the disk under the Raft journal stands still: metadata is handed over");
+                self.office.handed_over = Some(self.office.ticks);
+                self.raft.transfer_leader(peer);
+            }
+            Leader::Resigns => {
+                tracing::warn!(
+                    "the disk under the Raft journal stands still: leadership of metadata is given up"
+                );
+                let term = self.raft.raft.term;
+                self.raft.raft.become_follower(term, raft::INVALID_ID);
+            }
+        }
+        capacity
+    }
+
+    fn hear(&mut self, input: GroupInput) {
+        match input {
+            GroupInput::Messages(messages) => {
+                messages.into_iter().for_each(|message| self.receive(message));
+            }
+            GroupInput::Unreachable(peer) => self.raft.report_unreachable(peer),
+            GroupInput::SnapshotSent { peer, ok } => {
+                self.office.snapshots_sent.remove(&peer);
+                let status = if ok { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
+                self.raft.report_snapshot(peer, status);
+            }
+            GroupInput::MayVote(may) => {
+                self.office.told_not_to_vote = !may;
+                self.look_after_office();
+            }
+        }
+    }
+
+    fn receive(&mut self, message: Message) {
+        let (kind, from) = (message.get_msg_type(), message.from);
+        let listener = Listener {
+            id: self.id,
+            last: self.raft.raft.raft_log.last_index(),
+            has_group: self.raft.store().has_group(),
+            capacity: self.capacity(),
+            restores: self.line.restores() || self.raft.snap().is_some(),
+            is_full: self.line.is_long(),
+        };
+        match heard::hear(&message, &listener) {
+            Ok(()) => {}
+            Err(unheard @ Unheard::MistakenIdentity) => {
+                tracing::warn!(
+                    ?kind,
+                    from,
+                    ?unheard,
+                    "a member of the metadata group takes this node for another"
+                );
+                return;
+            }
+            Err(unheard) => {
+                tracing::debug!(?kind, from, ?unheard, "a message of the metadata group is not heard");
+                return;
+            }
+        }
+        if matches!(kind, MessageType::MsgAppendResponse | MessageType::MsgHeartbeatResponse) {
+            self.office.heard.insert(from, self.office.ticks);
+        }
+        if kind == MessageType::MsgAppendResponse && !message.reject {
+            self.office.acknowledged.insert(from, self.office.ticks);
+            self.office.snapshots_sent.remove(&from);
+        }
+        if let Err(error) = self.raft.step(message) {
+            tracing::debug!(?kind, from, %error, "a message of the metadata group comes to nothing");
+        }
+    }
+
+    fn propose(&mut self, proposal: Proposal<M::Answer>, now: Moment) {
+        let Proposal { data, until, replier, share } = proposal;
+        if self.closing.is_some() {
+            return replier.answer(Err(Refusal::Closed));
+        }
+        if until.is_some_and(|until| until <= now) {
+            // Its proposer has given up: dropping the replier tells nobody.
+            return;
+        }
+        // What is kept back of a journal file is for what a process start has to say: its registration.
+        if self.proposed >= OF_A_START && self.journal.status().disk_full {
+            return replier.answer(Err(Refusal::DiskFull));
+        }
+        self.proposed += 1;
+        if !self.leads() {
+            return replier.answer(Err(Refusal::NotLeader { leader: self.leader() }));
+        }
+        if self.raft.propose(Vec::new(), data).is_err() {
+            // It is handing over: who leads next is not known.
+            return replier.answer(Err(Refusal::NotLeader { leader: None }));
+        }
+        self.await_decision(Decision::Proposal(replier), Some(share));
+    }
+
+    fn change_members(&mut self, proposal: MembersProposal, now: Moment) {
+        let MembersProposal { change: wanted, until, replier } = proposal;
+        if self.closing.is_some() {
+            return replier.answer(Err(Refusal::Closed));
+        }
+        if until.is_some_and(|until| until <= now) {
+            return;
+        }
+        if !self.leads() {
+            return replier.answer(Err(Refusal::NotLeader { leader: self.leader() }));
+        }
+        if self.raft.raft.has_pending_conf() {
+            return replier.answer(Err(Refusal::Members(MembersRefusal::OneAtATime)));
+        }
+        let change = match members::change(wanted, self.raft.raft.prs()) {
+            Ok(Some(change)) => change,
+            Ok(None) => return replier.answer(Ok(())),
+            Err(refusal) => return replier.answer(Err(Refusal::Members(refusal))),
+        };
+        let has_snapshot = self.raft.store().snapshot.get_metadata().index > 0;
+        if matches!(wanted, MemberChange::AddLearner(_)) && !has_snapshot && !self.snapshots.in_flight {
+            // A log that begins at the beginning does not say who its first member was. It stands in line
+            // before the change, so whoever comes is sent a snapshot.
+            self.take_snapshot();
+        }
+        if self.raft.propose_conf_change(Vec::new(), change).is_err() {
+            return replier.answer(Err(Refusal::NotLeader { leader: None }));
+        }
+        self.await_decision(Decision::Members(replier), None);
+    }
+
+    fn await_decision(&mut self, replier: Decision<M::Answer>, share: Option<crate::budget::Share>) {
+        let index = self.raft.raft.raft_log.last_index();
+        self.waiting.insert(index, Waiting { term: self.raft.raft.term, replier, _share: share });
+    }
+}
