@@ -177,7 +177,7 @@ fn what_was_overwritten_needs_nothing_before_it() {
 fn wherever_a_journal_ends_its_commit_index_is_in_its_log() {
     // The commit index of the second group counts the entries of its own: written so, it ends beyond the log where
     // the group is torn, and what it counts there is the old entry 2 where it is not.
-    let journal = vec![
+    let journal = [
         conf_state_entry(&conf()),
         hard_state_entry(&hard(1, 0)),
         log_entry(&entry(1, 1)),

@@ -236,23 +236,38 @@ impl Group {
     /// Takes a message to whom it is for, or loses it.
     pub(super) fn deliver(&mut self, message: Message) {
         let (from, to) = (message.from, message.to);
-        let arrives = !self.cut.contains(&(from, to)) && self.nodes.contains_key(&to);
-        let snapshot = message.get_msg_type() == MessageType::MsgSnapshot;
-        if arrives {
-            *self.delivered.entry(format!("{:?}", message.get_msg_type())).or_default() += 1;
-            self.tell(to, GroupInput::Messages(vec![message]));
+        if self.cut.contains(&(from, to)) || !self.nodes.contains_key(&to) {
+            return self.lose(message);
         }
-        if self.nodes.contains_key(&from) {
-            if snapshot {
-                self.tell(from, GroupInput::SnapshotSent { peer: to, ok: arrives });
-            } else if !arrives {
-                self.tell(from, GroupInput::Unreachable(to));
+        let kind = message.get_msg_type();
+        *self.delivered.entry(format!("{kind:?}")).or_default() += 1;
+        self.tell(to, GroupInput::Messages(vec![message]));
+        if kind == MessageType::MsgSnapshot && self.nodes.contains_key(&from) {
+            self.tell(from, GroupInput::SnapshotSent { peer: to, ok: true });
+        }
+    }
+
+    /// It does not arrive, and who sent it is told.
+    pub(super) fn lose(&mut self, message: Message) {
+        if !self.nodes.contains_key(&message.from) {
+            return;
+        }
+        match message.get_msg_type() {
+            MessageType::MsgSnapshot => {
+                self.tell(message.from, GroupInput::SnapshotSent { peer: message.to, ok: false });
             }
+            _ => self.tell(message.from, GroupInput::Unreachable(message.to)),
         }
     }
 
     pub(super) fn lose_messages_of(&mut self, id: u64) {
-        self.wire.0.lock().unwrap().retain(|message| message.from != id && message.to != id);
+        for at in (0..self.on_the_wire().len()).rev() {
+            let (from, to, _) = self.on_the_wire()[at];
+            if from == id || to == id {
+                let message = self.take(at);
+                self.lose(message);
+            }
+        }
     }
 
     /// All that is said is heard, and nothing else happens: no disk, no time.

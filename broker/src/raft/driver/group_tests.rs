@@ -111,6 +111,72 @@ fn a_member_that_was_away_for_long_gets_a_snapshot() {
 }
 
 #[test]
+fn what_nobody_committed_does_not_come_back_behind_a_snapshot() {
+    with_group(async |mut group| {
+        group.snapshot_every_entries = 10;
+        group.found(&[1, 2, 3]);
+        group.elect(3);
+        group.isolate(3);
+        for word in words(100..140) {
+            drop(group.propose(3, &word));
+            group.sync(3);
+        }
+        group.settle();
+        group.pass(25, 1);
+        let all = words(0..15);
+        propose_all(&mut group, 1, &all);
+        group.cut.clear();
+        for _ in 0..100 {
+            if group.driver(3).applied > FOUNDED + 1 {
+                break;
+            }
+            for at in (0..group.on_the_wire().len()).rev() {
+                let message = group.take(at);
+                group.deliver(message);
+            }
+            group.ids().into_iter().for_each(|id| group.sync(id));
+            group.tick(1, 19);
+        }
+        group.restart(3);
+        let last = group.driver(1).raft.raft.raft_log.last_index();
+        assert!(group.driver(3).applied > FOUNDED + 1, "it took a snapshot over");
+        assert!(group.driver(3).raft.raft.raft_log.last_index() <= last, "40 more stood in its log");
+        group.pass(5, 1);
+        assert_eq!(group.words(3), all);
+    });
+}
+
+#[test]
+fn a_snapshot_of_which_nothing_is_heard_is_sent_again() {
+    with_group(async |mut group| {
+        group.snapshot_every_entries = 10;
+        group.found(&[1, 2, 3]);
+        group.elect(1);
+        group.isolate(3);
+        let all = words(0..35);
+        propose_all(&mut group, 1, &all);
+        group.cut.clear();
+        let mut lost = 0;
+        for _ in 0..700 {
+            group.tick(1, 19);
+            group.sync(1);
+            while !group.on_the_wire().is_empty() {
+                let message = group.take(0);
+                if message.get_msg_type() == MsgSnapshot && lost == 0 {
+                    // Whoever was to carry it says nothing either.
+                    lost += 1;
+                } else {
+                    group.deliver(message);
+                }
+                group.sync(2);
+                group.sync(3);
+            }
+        }
+        assert_eq!((lost, group.words(3)), (1, all));
+    });
+}
+
+#[test]
 fn a_snapshot_counts_when_all_of_it_is_durable() {
     with_group(async |mut group| {
         group.snapshot_every_entries = 10;

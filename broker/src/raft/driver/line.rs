@@ -227,16 +227,16 @@ mod tests {
 
     #[test]
     fn a_large_step_goes_in_parts_and_is_done_with_the_last() {
-        let table: [(&str, (usize, usize), &[usize], &[usize]); 5] = [
-            ("it fits", (10, 1_000), &[10, 10], &[3]),
-            ("too many entries", (2, 1_000), &[10, 10, 10, 10], &[2, 2, 1]),
-            ("too many bytes", (10, 25), &[10, 10, 10, 10], &[3, 2]),
-            ("one is larger than the rest may be", (10, 25), &[10, 100, 10], &[2, 1, 1]),
-            ("nothing but the hard state", (10, 25), &[], &[1]),
+        let table = [
+            ("it fits", (10, 1_000), vec![10, 10], vec![3]),
+            ("too many entries", (2, 1_000), vec![10, 10, 10, 10], vec![2, 2, 1]),
+            ("too many bytes", (10, 25), vec![10, 10, 10, 10], vec![3, 2]),
+            ("one is larger than the rest may be", (10, 25), vec![10, 100, 10], vec![2, 1, 1]),
+            ("nothing but the hard state", (10, 25), vec![], vec![1]),
         ];
         for (case, (entries, bytes), sizes, expected) in table {
             let mut line = line(entries, bytes);
-            assert!(line.push(step(4, sizes)).is_empty());
+            assert!(line.push(step(4, &sizes)).is_empty());
             line.check_invariants();
             let mut parts = Vec::new();
             let mut log = Vec::new();

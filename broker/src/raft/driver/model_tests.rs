@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use raft::eraftpb::EntryType;
+
 use super::group::{Group, with_group};
 use super::*;
 use crate::raft::MemberChange;
@@ -84,7 +86,7 @@ fn one_step(group: &mut Group, draws: &mut Draws, number: usize, wiped: &mut boo
             let at = if draws.below(4) == 0 { draws.below(waiting) } else { 0 };
             let message = group.take(at);
             match draws.below(20) {
-                0 => drop(message),
+                0 => group.lose(message),
                 1 => {
                     group.put_back(message.clone());
                     group.deliver(message);
@@ -92,9 +94,15 @@ fn one_step(group: &mut Group, draws: &mut Draws, number: usize, wiped: &mut boo
                 _ => group.deliver(message),
             }
         }
-        480..700 => {
+        480..640 => {
             let patience = 10 + draws.below(10);
             group.tick(id, patience);
+        }
+        640..700 => {
+            // A member loses its patience: elections are rare otherwise, and torn ones rarer.
+            for _ in 0..draws.below(20) {
+                group.tick(id, 10);
+            }
         }
         700..880 => {
             let in_flight = group.nodes[&id].journal.entries_in_flight();
@@ -138,17 +146,27 @@ fn one_step(group: &mut Group, draws: &mut Draws, number: usize, wiped: &mut boo
                     MemberChange::AddVoter(id),
                     MemberChange::Remove(id),
                 ]);
-                let voters = group.driver(leader).raft.store().conf.voters.len();
-                if voters > 2 || !matches!(change, MemberChange::Remove(_)) {
+                let voters = group.driver(leader).raft.store().conf.voters.clone();
+                // An empty voter is one that is down: no other is removed before it.
+                let empty = voters.iter().copied().find(|voter| is_empty(group, *voter));
+                let removes = matches!(change, MemberChange::Remove(_));
+                if !removes || (voters.len() > 2 && empty.is_none_or(|empty| empty == id)) {
                     seen.changes += 1;
                     drop(group.change(leader, change));
                 }
             }
         }
-        990 => {
+        990..993 => {
             // One machine is replaced by an empty one, at most: what two of three had synced would be gone.
-            let voters = group.leader().map(|leader| group.driver(leader).raft.store().conf.voters.len());
-            if !*wiped && voters.is_some_and(|voters| voters > 2) && group.driver(id).raft.raft.term > 4 {
+            let several = group.nodes.values().all(|node| {
+                let (store, applied) = (node.driver.raft.store(), node.driver.applied);
+                let decided = store
+                    .entries
+                    .iter()
+                    .all(|entry| entry.index <= applied || entry.get_entry_type() == EntryType::EntryNormal);
+                decided && !matches!(store.conf.voters.len(), 1 | 2)
+            });
+            if !*wiped && several && group.leader().is_some() && group.driver(id).raft.raft.term > 4 {
                 *wiped = true;
                 group.nodes.remove(&id);
                 group.lose_messages_of(id);
@@ -173,8 +191,7 @@ fn heal(group: &mut Group) {
         group.pass(2, leader);
         let conf = group.driver(leader).raft.store().conf.clone();
         let members: BTreeSet<u64> = conf.voters.iter().chain(&conf.learners).copied().collect();
-        let empty = |group: &mut Group, id: u64| !group.driver(id).raft.store().has_group();
-        if let Some(voter) = conf.voters.iter().copied().find(|id| empty(group, *id)) {
+        if let Some(voter) = conf.voters.iter().copied().find(|id| is_empty(group, *id)) {
             drop(group.change(leader, MemberChange::Remove(voter)));
             continue;
         }
@@ -200,6 +217,10 @@ fn heal(group: &mut Group) {
         })
         .collect();
     panic!("they do not come to an agreement:\n{}", state.join("\n"));
+}
+
+fn is_empty(group: &mut Group, id: u64) -> bool {
+    !group.driver(id).raft.store().has_group()
 }
 
 fn seeds(seeds: std::ops::Range<u64>) {
