@@ -99,6 +99,8 @@ pub(super) struct Group {
     pub(super) cut: BTreeSet<(u64, u64)>,
     /// Entries that a journal takes at once.
     pub(super) submission_max: usize,
+    /// Entries of a journal file: what is released goes by files.
+    pub(super) file_entries: u64,
     pub(super) snapshot_every_entries: u64,
     /// What was delivered, of each kind.
     pub(super) delivered: BTreeMap<String, usize>,
@@ -120,6 +122,7 @@ pub(super) fn with_group(test: impl AsyncFnOnce(Group)) {
             truth: Truth::default(),
             cut: BTreeSet::new(),
             submission_max: 1_000,
+            file_entries: 4,
             snapshot_every_entries: 1_000_000,
             delivered: BTreeMap::new(),
             leaders: BTreeMap::new(),
@@ -138,7 +141,7 @@ impl Group {
 
     pub(super) fn start(&mut self, id: u64, begin: Begin, journal: Arc<MemoryJournal>) {
         journal.by_hand();
-        journal.bound(self.submission_max, 4);
+        journal.bound(self.submission_max, self.file_entries);
         let (mailbox, receiver) = channel(&self.backend, "raft", 100);
         let (peers, of_the_group) = channel(&self.backend, "raft group", 1_000);
         let driver = Driver::open(RaftContext {

@@ -114,6 +114,7 @@ fn a_member_that_was_away_for_long_gets_a_snapshot() {
 fn what_nobody_committed_does_not_come_back_behind_a_snapshot() {
     with_group(async |mut group| {
         group.snapshot_every_entries = 10;
+        group.file_entries = 1_000;
         group.found(&[1, 2, 3]);
         group.elect(3);
         group.isolate(3);

@@ -49,6 +49,7 @@ fn storm(seed: u64, seen: &mut Seen) {
     with_group(async |mut group| {
         let mut draws = Draws(seed);
         group.submission_max = draws.of(&[3, 8, 1_000]);
+        group.file_entries = draws.of(&[1, 4, 64, 1_000]);
         group.snapshot_every_entries = draws.of(&[4, 12, 1_000_000]);
         let founders: &[u64] = if draws.below(3) == 0 { &[1, 2, 3, 4, 5] } else { &[1, 2, 3] };
         let begins_alone = draws.below(4) == 0;
