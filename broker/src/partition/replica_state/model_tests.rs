@@ -42,6 +42,9 @@ impl Random {
 /// What names a record batch wherever it stands: its time, which nobody else has.
 type Content = i64;
 
+/// Epoch, offset and content of each batch.
+type Log = Vec<(i32, i64, Content)>;
+
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum OnDisk {
     InFlight,
@@ -117,8 +120,7 @@ fn broker(node: usize) -> BrokerId {
     BrokerId(node as i32)
 }
 
-/// Epoch, offset and content of each batch.
-fn batches(bytes: &[u8]) -> Vec<(i32, i64, Content)> {
+fn batches(bytes: &[u8]) -> Log {
     let header = |one: Result<(usize, BatchHeader), Damage>| {
         let (_, header) = one.expect("sound");
         (header.leader_epoch.0, header.base_offset.0, header.max_timestamp)
@@ -139,7 +141,7 @@ impl Node {
         }
     }
 
-    fn log(&self) -> Vec<(i32, i64, Content)> {
+    fn log(&self) -> Log {
         let Some(machine) = &self.machine else { return Vec::new() };
         let in_segments = self.segments.last().map_or(0, |last| last.end.0);
         let tail = machine.tail().chunks().filter(|chunk| chunk.end.0 > in_segments);
@@ -598,7 +600,7 @@ impl Model {
     }
 
     fn check_prefixes(&self) {
-        let logs: Vec<(i64, Vec<(i32, i64, Content)>)> = self
+        let logs: Vec<(i64, Log)> = self
             .nodes
             .iter()
             .filter_map(|node| Some((node.machine.as_ref()?.high_watermark().0, node.log())))
@@ -606,7 +608,7 @@ impl Model {
         for (mark, log) in &logs {
             for (other_mark, other) in &logs {
                 let common = *mark.min(other_mark);
-                let committed = |log: &Vec<(i32, i64, Content)>| -> Vec<(i32, i64, Content)> {
+                let committed = |log: &Log| -> Log {
                     log.iter().copied().filter(|(_, offset, _)| *offset < common).collect()
                 };
                 assert_eq!(committed(log), committed(other), "logs differ before {common}");
