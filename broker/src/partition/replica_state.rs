@@ -15,6 +15,7 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use io_backend::{Deadline, Moment};
 
 use super::{Acks, AppendError, Appended, PartitionView};
@@ -144,6 +145,15 @@ struct Waiting<T> {
     ticket: T,
 }
 
+/// Batches as the leader has them, contiguous from `base` on, each with a sound checksum.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Fetched {
+    base: Offset,
+    end: Offset,
+    bytes: Bytes,
+    max_timestamp: i64,
+}
+
 /// What has been given offsets and is about to be submitted.
 #[derive(Debug)]
 struct Staged<T> {
@@ -177,7 +187,7 @@ pub struct ReplicaState<T> {
     truncations: u32,
     tail: Tail,
     /// What a follower has fetched and not submitted.
-    fetched: VecDeque<following::Fetched>,
+    fetched: VecDeque<Fetched>,
     queued: VecDeque<Append<T>>,
     staged: Option<Staged<T>>,
     in_flight: VecDeque<EntryInFlight>,

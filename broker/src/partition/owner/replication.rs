@@ -3,17 +3,11 @@
 use bytes::BytesMut;
 use io_backend::{Backend, Replier};
 
-use super::{Owner, Planned, Ticket};
+use super::{Owner, Planned, PlannedFetch, Ticket};
 use crate::ids::{BrokerId, LeaderEpoch, Offset};
 use crate::log::read::ReadPlan;
 use crate::partition::replica_state::{Answers, FollowError, InSync};
 use crate::partition::{Fetched, FollowerRead, ReadError};
-
-/// A follower's read as the leader plans it: the disk part is the caller's.
-pub enum PlannedFetch<B: Backend> {
-    Records(Planned<B>),
-    Diverging { epoch: LeaderEpoch, end: Offset },
-}
 
 impl<B: Backend> Owner<B> {
     /// As a follower: answers with what to ask for next.

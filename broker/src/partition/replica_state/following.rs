@@ -6,20 +6,11 @@
 
 use bytes::Bytes;
 
-use super::{Answers, Leadership, ReplicaState, What};
+use super::{Answers, Fetched, Leadership, ReplicaState, What};
 use crate::ids::{LeaderEpoch, Lsn, Offset, PartitionId, ProducerId};
 use crate::log::batch::{BatchHeader, Batches, Damage, verify};
 use crate::log::producers::{RememberedBatch, sequence_after};
 use crate::log::tail::Chunk;
-
-/// Batches as the leader has them, contiguous from `base` on, each with a sound checksum.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Fetched {
-    pub(super) base: Offset,
-    pub(super) end: Offset,
-    pub(super) bytes: Bytes,
-    pub(super) max_timestamp: i64,
-}
 
 /// Why what the leader gave is not taken. Nothing of it was.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
