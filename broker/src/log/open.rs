@@ -19,7 +19,7 @@ use super::checkpoint::{FileOf, LogFiles, Segments};
 use super::epochs::EpochHistory;
 use super::index::{self, IndexPoint, OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES};
 use super::open_files::OpenFiles;
-use super::producers::{Producers, RememberedBatch, sequence_after};
+use super::producers::{Producers, RememberedBatch};
 use super::segment::{Begun, Scan, ScanError, Segment, SegmentDamage, SegmentName, Summary, live};
 use super::snapshot::{self, Snapshot};
 use super::{CheckpointMark, LogSettings};
@@ -382,14 +382,7 @@ async fn found_on<B: Backend>(
                 recovered.epochs.begin(header.leader_epoch, header.base_offset);
             }
             if header.producer_id >= ProducerId(0) {
-                let batch = RememberedBatch {
-                    epoch: header.producer_epoch,
-                    base_sequence: header.base_sequence,
-                    last_sequence: sequence_after(header.base_sequence, header.last_offset_delta),
-                    base_offset: header.base_offset,
-                    end: header.end(),
-                    append_time_ms: if header.log_append_time() { header.max_timestamp } else { -1 },
-                };
+                let batch = RememberedBatch::of(&header);
                 let settled = header.end().min(recovered.high_watermark);
                 recovered.producers.remember(header.producer_id, batch, settled, None);
             }

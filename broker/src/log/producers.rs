@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use io_backend::{Moment, invariants};
 
-use super::batch::ProducerStamp;
+use super::batch::{BatchHeader, ProducerStamp};
 use crate::ids::{Offset, ProducerId};
 use crate::limits::{self, PRODUCER_BATCHES_REMEMBERED as REMEMBERED};
 
@@ -33,6 +33,20 @@ pub struct RememberedBatch {
     pub end: Offset,
     /// The broker's time for topics with `LogAppendTime`, -1 otherwise.
     pub append_time_ms: i64,
+}
+
+impl RememberedBatch {
+    /// Of a batch that has its offsets.
+    pub fn of(header: &BatchHeader) -> RememberedBatch {
+        RememberedBatch {
+            epoch: header.producer_epoch,
+            base_sequence: header.base_sequence,
+            last_sequence: sequence_after(header.base_sequence, header.last_offset_delta),
+            base_offset: header.base_offset,
+            end: header.end(),
+            append_time_ms: if header.log_append_time() { header.max_timestamp } else { -1 },
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default)]

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::{Answers, Fetched, Leadership, ReplicaState, What};
 use crate::ids::{LeaderEpoch, Lsn, Offset, PartitionId, ProducerId};
 use crate::log::batch::{BatchHeader, Batches, Damage, verify};
-use crate::log::producers::{RememberedBatch, sequence_after};
+use crate::log::producers::RememberedBatch;
 use crate::log::tail::Chunk;
 
 /// Why what the leader gave is not taken. Nothing of it was.
@@ -204,14 +204,7 @@ impl<T> ReplicaState<T> {
             self.epochs.begin(header.leader_epoch, header.base_offset);
         }
         if header.producer_id >= ProducerId(0) {
-            let remembered = RememberedBatch {
-                epoch: header.producer_epoch,
-                base_sequence: header.base_sequence,
-                last_sequence: sequence_after(header.base_sequence, header.last_offset_delta),
-                base_offset: header.base_offset,
-                end: header.end(),
-                append_time_ms: if header.log_append_time() { header.max_timestamp } else { -1 },
-            };
+            let remembered = RememberedBatch::of(header);
             // What is not committed may be truncated.
             self.producers.remember(header.producer_id, remembered, self.high_watermark, None);
         }

@@ -145,6 +145,17 @@ impl Follower {
     }
 }
 
+/// Two leaders, one after the other, whose logs are alike up to offset 12.
+fn two_that_part() -> (Leader, Leader) {
+    let mut leader = Leader::default();
+    (0..12).for_each(|_| leader.append_next());
+    let mut first = Leader { batches: leader.batches.clone(), end: 12, sequence: 12, ..Leader::default() };
+    (0..40).for_each(|nth| first.append_two(1_000 + nth));
+    leader.begin_epoch(12);
+    (0..30).for_each(|_| leader.append_next());
+    (first, leader)
+}
+
 fn bytes_of(leader: &Leader) -> Vec<u8> {
     leader.batches.iter().flat_map(|(_, _, bytes)| bytes.to_vec()).collect()
 }
@@ -178,15 +189,7 @@ fn a_truncation_below_a_checkpoint_holds_whatever_of_it_was_recorded() {
     // What the checkpoint knows: nothing, the log before the truncation, or after it.
     for recorded in ["nothing", "before", "after", "long after"] {
         let fake = Fake::new();
-        let mut leader = Leader::default();
-        (0..12).for_each(|_| leader.append_next());
-        let mut unlike = Leader {
-            batches: leader.batches.clone(),
-            ..Leader { end: 12, sequence: 12, ..Leader::default() }
-        };
-        (0..40).for_each(|nth| unlike.append_two(1_000 + nth));
-        leader.begin_epoch(12);
-        (0..30).for_each(|_| leader.append_next());
+        let (unlike, mut leader) = two_that_part();
         let mark = fake.run(async {
             let mut follower = Follower::start(&fake, None, &unlike).await;
             follower.catch_up(&unlike, 12).await;
@@ -229,12 +232,7 @@ fn a_truncation_below_a_checkpoint_holds_whatever_of_it_was_recorded() {
 #[test]
 fn what_a_checkpoint_copied_before_a_truncation_counts_for_nothing() {
     let fake = Fake::new();
-    let mut leader = Leader::default();
-    (0..12).for_each(|_| leader.append_next());
-    let mut unlike = Leader { batches: leader.batches.clone(), end: 12, sequence: 12, ..Leader::default() };
-    (0..40).for_each(|nth| unlike.append_two(1_000 + nth));
-    leader.begin_epoch(12);
-    (0..30).for_each(|_| leader.append_next());
+    let (unlike, leader) = two_that_part();
     let mark = fake.run(async {
         let mut follower = Follower::start(&fake, None, &unlike).await;
         follower.catch_up(&unlike, 12).await;
