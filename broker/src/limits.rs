@@ -125,6 +125,9 @@ pub const ROOM_TIMEOUT: Duration = Duration::from_secs(1);
 /// What is in flight at a clean stop has this long to be answered; the last checkpoint follows.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
 
+/// Nodes of a cluster.
+pub const PEERS_MAX: usize = 64;
+
 /// A request to the admin port and its answer take no longer than this.
 pub const ADMIN_DEADLINE: Duration = Duration::from_secs(5);
 /// Head of a request to the admin port, in bytes, at most.

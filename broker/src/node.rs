@@ -351,7 +351,7 @@ async fn register<B: Backend>(
     let advertised = config.advertise.as_deref().unwrap_or(kafka_address);
     let client = endpoint(CLIENT_LISTENER, advertised)
         .ok_or_else(|| StartError::Advertised { address: advertised.to_owned() })?;
-    let cluster = endpoint(CLUSTER_LISTENER, &config.cluster);
+    let cluster = endpoint(CLUSTER_LISTENER, config.cluster_advertised());
     let registration = BrokerRegistration {
         id: identity.node,
         incarnation: identity.incarnation,
@@ -359,7 +359,7 @@ async fn register<B: Backend>(
         previous_epoch,
         storage: identity.storage,
         listeners: [client].into_iter().chain(cluster).collect(),
-        rack: None,
+        rack: config.rack.clone(),
     };
     let deadline = Deadline::after(backend, REGISTER_DEADLINE);
     let command = MetadataCommand::RegisterBroker(registration);

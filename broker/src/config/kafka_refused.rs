@@ -120,7 +120,7 @@ pub(super) const REFUSED: &[(&str, &str)] = &[
     ),
     (
         "there is one node and no replication yet",
-        "auto.leader.rebalance.enable broker.heartbeat.interval.ms broker.rack broker.session.timeout.ms \
+        "auto.leader.rebalance.enable broker.heartbeat.interval.ms broker.session.timeout.ms \
          controlled.shutdown.enable initial.broker.registration.timeout.ms \
          leader.imbalance.check.interval.seconds num.replica.fetchers replica.fetch.backoff.ms \
          replica.fetch.max.bytes replica.fetch.min.bytes replica.fetch.response.max.bytes \
@@ -129,14 +129,14 @@ pub(super) const REFUSED: &[(&str, &str)] = &[
          unclean.leader.election.interval.ms",
     ),
     (
-        "metadata is the matter of a Raft group of its own, whose one key is metadata.snapshot_entries",
+        "metadata is the matter of a Raft group of its own, whose keys are cluster.peers and metadata.snapshot_entries",
         "controller.listener.names controller.performance.always.log.threshold.ms \
          controller.performance.sample.period.ms controller.quorum.append.linger.ms \
          controller.quorum.auto.join.enable controller.quorum.bootstrap.servers \
          controller.quorum.election.backoff.max.ms controller.quorum.election.timeout.ms \
          controller.quorum.fetch.max.bytes controller.quorum.fetch.snapshot.max.bytes \
          controller.quorum.fetch.timeout.ms controller.quorum.request.timeout.ms \
-         controller.quorum.retry.backoff.ms controller.quorum.voters controller.socket.timeout.ms \
+         controller.quorum.retry.backoff.ms controller.socket.timeout.ms \
          internal.metadata.delete.delay.millis internal.metadata.log.segment.bytes \
          internal.metadata.max.batch.size.in.bytes metadata.log.dir \
          metadata.log.max.record.bytes.between.snapshots metadata.log.max.snapshot.interval.ms \

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::peers::{self, Secret};
 use super::values::{bytes, duration, endpoint, number, or_none, shown, shown_or};
 use super::{Config, Profile};
 use crate::ids::BrokerId;
@@ -18,8 +19,10 @@ pub struct Key {
     /// Reads a text into the configuration, with all that follows from it; an error says what is wrong with
     /// the text.
     pub set: fn(&mut Config, &str) -> Result<(), String>,
-    /// What is in effect, in the text that `set` reads.
+    /// What is in effect, in the text that `set` reads; of a secret only that there is one.
     pub show: fn(&Config) -> String,
+    /// Whether its value must not be shown or said, not even where it is wrong.
+    pub is_secret: bool,
 }
 
 impl Key {
@@ -41,7 +44,7 @@ const GIB: u64 = 1 << 30;
 
 macro_rules! key {
     ($path:literal, $about:literal, $range:literal, $set:expr, $show:expr) => {
-        Key { path: $path, about: $about, range: $range, set: $set, show: $show }
+        Key { path: $path, about: $about, range: $range, set: $set, show: $show, is_secret: false }
     };
 }
 
@@ -96,6 +99,58 @@ pub const KEYS: &[Key] = &[
             Ok(())
         },
         |c| c.cluster.clone()
+    ),
+    key!(
+        "cluster.advertise",
+        "what other nodes are told to connect to; empty: what cluster.peers says of this node, or the address it listens on",
+        "HOST:PORT or empty",
+        |c, v| {
+            c.peers.advertise = if v.is_empty() { None } else { Some(endpoint(v)?) };
+            Ok(())
+        },
+        |c| c.peers.advertise.clone().unwrap_or_default()
+    ),
+    key!(
+        "cluster.peers",
+        "all nodes of the cluster with the addresses of their cluster listeners; empty: this node is alone, and nobody listens at cluster",
+        "ID@HOST:PORT, with commas between them, or empty",
+        |c, v| {
+            let voters = peers::voters(v)?;
+            c.apply_peers(voters);
+            Ok(())
+        },
+        |c| c.peers.voters.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    ),
+    Key {
+        path: "cluster.secret",
+        about: "what the nodes of a cluster share and prove to one another; without one they are reached on the loopback address only. Better in a file: cluster.secret_file",
+        range: "16 to 1024 characters, or empty",
+        set: |c, v| {
+            c.peers.secret = if v.is_empty() { None } else { Some(Secret::new(v)?) };
+            Ok(())
+        },
+        show: |c| peers::hidden(c.peers.secret.as_ref()),
+        is_secret: true,
+    },
+    key!(
+        "cluster.secret_file",
+        "a file that holds the cluster's secret, read at the start",
+        "a path or empty",
+        |c, v| {
+            c.peers.secret_file = if v.is_empty() { None } else { Some(v.into()) };
+            Ok(())
+        },
+        |c| c.peers.secret_file.as_ref().map(|path| path.display().to_string()).unwrap_or_default()
+    ),
+    key!(
+        "rack",
+        "where the node stands: replicas of a partition are spread over racks; empty: not said",
+        "a name or empty",
+        |c, v| {
+            c.rack = if v.is_empty() { None } else { Some(v.to_owned()) };
+            Ok(())
+        },
+        |c| c.rack.clone().unwrap_or_default()
     ),
     key!(
         "admin",

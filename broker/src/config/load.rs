@@ -89,7 +89,7 @@ pub struct Said {
 type Assignments = Vec<Said>;
 
 /// Keys that set others.
-const PRESETS: [&str; 3] = ["journal.profile", "memory.bytes", "server.connections"];
+const PRESETS: [&str; 4] = ["cluster.peers", "journal.profile", "memory.bytes", "server.connections"];
 
 impl Config {
     /// Puts together the text of a file (with its path), environment variables and command line values.
@@ -179,8 +179,17 @@ const FOREIGN: &[&str] = &["CHRONIK_BIN", "CHRONIK_LOG", "CHRONIK_CONFIG"];
 fn read_file(path: &std::path::Path, text: &str, into: &mut Assignments) -> Result<(), ConfigError> {
     let text: String = text.split_inclusive('\n').map(quoted_name).collect();
     let table = DeTable::parse(&text)
-        .map_err(|error| ConfigError::Syntax { path: path.into(), why: error.to_string() })?;
+        .map_err(|error| ConfigError::Syntax { path: path.into(), why: what_is_wrong(&error, &text) })?;
     flatten("", table.get_ref(), path, &text, into)
+}
+
+/// With the lines around it, unless one of the file's is nobody's business.
+fn what_is_wrong(error: &toml::de::Error, text: &str) -> String {
+    if !text.contains("secret") {
+        return error.to_string();
+    }
+    let line = error.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count()) + 1;
+    format!("line {line}: it is no TOML, as the quotes around a value that are missing")
 }
 
 /// A line that sets a dotted name, with the name in quotes: `max.connections` may stand beside `max.connections.per.ip`,

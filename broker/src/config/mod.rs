@@ -1,6 +1,7 @@
 //! The configuration of a node: TOML, environment, command line; every key with unit, default and range.
 
 mod values;
+mod peers;
 mod keys;
 mod kafka_refused;
 pub mod kafka;
@@ -10,6 +11,7 @@ mod load;
 
 pub use keys::{KEYS, Key};
 pub use load::{ConfigError, Source};
+pub use peers::{PeerAddress, PeersConfig, Secret};
 pub use values::SetError;
 
 use std::collections::BTreeMap;
@@ -34,8 +36,12 @@ pub struct Config {
     pub listen: String,
     /// What clients are told to connect to; the listening address where absent.
     pub advertise: Option<String>,
-    /// Where other nodes connect to. Served from the first day a cluster has two nodes.
+    /// Where other nodes connect to, `HOST:PORT`; nobody listens there while there are none.
     pub cluster: String,
+    /// Who they are.
+    pub peers: PeersConfig,
+    /// Where the node stands: Kafka's `broker.rack`.
+    pub rack: Option<String>,
     /// Where metrics, health and stalls are served over HTTP, `HOST:PORT`.
     pub admin: String,
     /// Which real disk to use.
@@ -214,13 +220,15 @@ pub struct StallConfig {
 
 impl Default for Config {
     fn default() -> Config {
-        let memory = MemoryShares::of(limits::MEMORY_BYTES);
+        let memory = MemoryShares::of(limits::MEMORY_BYTES, false);
         Config {
             node_id: BrokerId(1),
             data_dir: PathBuf::from("./chronik-data"),
             listen: "127.0.0.1:9092".into(),
             advertise: None,
             cluster: "127.0.0.1:9093".into(),
+            peers: PeersConfig::default(),
+            rack: None,
             admin: "127.0.0.1:9094".into(),
             disk: DiskChoice::Auto,
             memory_bytes: limits::MEMORY_BYTES,
@@ -286,8 +294,10 @@ pub struct MemoryShares {
     pub tails: usize,
     /// Requests that arrive, are worked on, or wait in a partition's mailbox: a quarter.
     pub requests: usize,
-    /// Answers that are not written yet: three sixteenths.
+    /// Answers that are not written yet: three sixteenths, or two where there are other nodes.
     pub answers: usize,
+    /// What other nodes send, and what waits to be sent to them: one sixteenth where there are some.
+    pub peers: usize,
     /// Requests that wait for their turn or for records: the last sixteenth.
     pub waiting: usize,
 }
@@ -298,13 +308,15 @@ fn file_bytes_for_groups(max_batch_bytes: usize) -> usize {
 }
 
 impl MemoryShares {
-    /// Divides `bytes`.
-    pub fn of(bytes: usize) -> MemoryShares {
+    /// Divides `bytes`, of a node that has others beside it or has not.
+    pub fn of(bytes: usize, has_peers: bool) -> MemoryShares {
         let sixteenth = bytes / 16;
+        let peers = if has_peers { sixteenth } else { 0 };
         MemoryShares {
             tails: 8 * sixteenth,
             requests: 4 * sixteenth,
-            answers: 3 * sixteenth,
+            answers: 3 * sixteenth - peers,
+            peers,
             waiting: sixteenth,
         }
     }
@@ -319,7 +331,7 @@ impl Config {
 
     /// Takes over the shares of a bound of memory.
     pub fn apply_memory(&mut self, bytes: usize) {
-        let shares = MemoryShares::of(bytes);
+        let shares = MemoryShares::of(bytes, !self.peers.voters.is_empty());
         self.memory_bytes = bytes;
         self.server.request_bytes_in_flight = shares.requests;
         self.server.waiting_bytes = shares.waiting;
@@ -328,6 +340,26 @@ impl Config {
         // A start reads whole files of what readers have in memory while the node runs.
         let least = file_bytes_for_groups(self.journal.max_batch_bytes);
         self.journal.file_bytes = self.journal.file_bytes.min((shares.tails / 4).max(least));
+    }
+
+    /// Takes over who the nodes of the cluster are, and what they take of the memory.
+    pub fn apply_peers(&mut self, voters: Vec<PeerAddress>) {
+        self.peers.voters = voters;
+        self.server.answer_bytes = self.memory_shares().answers;
+    }
+
+    fn memory_shares(&self) -> MemoryShares {
+        MemoryShares::of(self.memory_bytes, !self.peers.voters.is_empty())
+    }
+
+    /// Bytes of what other nodes send, and of what waits to be sent to them.
+    pub fn peer_bytes(&self) -> usize {
+        self.memory_shares().peers
+    }
+
+    /// What other nodes are told to connect to.
+    pub fn cluster_advertised(&self) -> &str {
+        self.peers.advertised(self.node_id, &self.cluster)
     }
 
     /// Leaves a share of the descriptors that the process may have to journals, checkpoints and starts, whoever connects
@@ -351,7 +383,7 @@ impl Config {
 
     /// Bytes of all logs' tails: what the journal may hold that is not in segments yet. Records wait above it.
     pub fn tail_bytes_max(&self) -> usize {
-        MemoryShares::of(self.memory_bytes).tails
+        self.memory_shares().tails
     }
 
     /// Bytes of the appends that wait at one partition: where it stands still, most of the room is the others'.
@@ -412,12 +444,13 @@ impl Config {
             ));
         }
         let advertised = self.advertise.as_ref().unwrap_or(&self.listen);
-        let host = advertised.rsplit_once(':').map_or("", |(host, _)| host);
-        if matches!(host, "0.0.0.0" | "[::]" | "::" | "*") {
+        if peers::is_wildcard(advertised) {
+            let host = advertised.rsplit_once(':').map_or("", |(host, _)| host);
             return Err(format!(
                 "clients would be told to connect to {host}, which is no address of a machine: set advertise to a HOST:PORT at which they reach this node"
             ));
         }
+        self.peers.check(self.node_id, &self.cluster)?;
         if self.stall.warn_after >= self.stall.stalled_after {
             return Err("stall.warn_after must be shorter than stall.stalled_after".into());
         }

@@ -67,7 +67,7 @@ impl Setting {
     pub(super) fn apply(&self, config: &mut Config) -> Result<(), SetError> {
         (self.key.set)(config, &self.value).map_err(|why| SetError::Invalid {
             key: self.name,
-            value: self.value.clone(),
+            value: if self.key.is_secret { "(hidden)".to_owned() } else { self.value.clone() },
             why,
             range: self.key.range,
         })
