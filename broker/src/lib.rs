@@ -6,8 +6,8 @@
 //! - [`ids`], [`limits`], [`data_dir`], [`formats`] and [`metrics`] are the words, bounds, directories, versions on disk
 //!   and counters of all; [`identity`] says whose data directory this is; [`wire`] turns bytes into requests and answers into bytes.
 //! - The [`journal`] makes durable. [`config`] is what an operator sets, [`budget`] what a node has to give away.
-//!   [`stall`] judges a stalled disk; [`parts`] are constructors for what stands behind the handles. [`raft`] agrees, by
-//!   way of a journal.
+//!   [`stall`] judges a stalled disk; [`parts`] are constructors for what stands behind the handles. [`peers`] are the other
+//!   nodes, and the connections between them. [`raft`] agrees, by way of a journal.
 //! - The [`log`] keeps for readers; a [`partition`] orders, numbers and acknowledges; [`metadata`] says who leads what;
 //!   [`replicas`] opens and checkpoints the partitions of this node.
 //! - A [`session`] is one client's connection as seen by those who work for it; [`error_codes`] are Kafka's for our
@@ -36,6 +36,7 @@ pub mod config;
 pub(crate) mod budget;
 pub(crate) mod stall;
 pub mod parts;
+pub mod peers;
 pub(crate) mod raft;
 pub mod log;
 pub(crate) mod partition;

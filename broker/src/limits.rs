@@ -127,6 +127,34 @@ pub const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Nodes of a cluster.
 pub const PEERS_MAX: usize = 64;
+/// Frame between two nodes, in bytes without its length, at most.
+pub const PEER_FRAME_BYTES_MAX: usize = 4 * MIB;
+/// Messages of one frame.
+pub const PEER_FRAME_MESSAGES_MAX: usize = 1_024;
+/// Message to another node, in bytes, at most.
+pub const PEER_MESSAGE_BYTES_MAX: usize = PEER_FRAME_BYTES_MAX - 4096;
+/// Frame of a handshake, in bytes without its length, at most: nobody has proved anything yet.
+pub const PEER_HELLO_BYTES_MAX: usize = 512;
+/// Messages that wait to be sent to one node; the oldest make way.
+pub const PEER_QUEUE_MESSAGES: usize = 4_096;
+/// Bytes of them, where there is memory for it.
+pub const PEER_QUEUE_BYTES: usize = 8 * MIB;
+/// Connections to the cluster listener that have not proved anything, at a time; half of them from one address.
+pub const PEER_STRANGERS_MAX: usize = 32;
+/// Connecting to another node takes no longer than this.
+pub const PEER_CONNECT_DEADLINE: Duration = Duration::from_secs(2);
+/// A handshake between nodes takes no longer than this.
+pub const PEER_HANDSHAKE_DEADLINE: Duration = Duration::from_secs(2);
+/// A node that has received nothing for so long of what is on its way to it is not reached.
+pub const PEER_SILENT_DEADLINE: Duration = Duration::from_secs(2);
+/// A frame that began to come goes on within this.
+pub const PEER_FRAME_DEADLINE: Duration = Duration::from_secs(10);
+/// What came from another node finds room, and is taken, within this.
+pub const PEER_TAKEN_DEADLINE: Duration = Duration::from_secs(30);
+/// The first pause before a node is connected to again; each is twice the one before.
+pub const PEER_BACKOFF_MIN: Duration = Duration::from_millis(100);
+/// The longest of them.
+pub const PEER_BACKOFF_MAX: Duration = Duration::from_secs(2);
 
 /// A request to the admin port and its answer take no longer than this.
 pub const ADMIN_DEADLINE: Duration = Duration::from_secs(5);
@@ -197,6 +225,9 @@ const _: () = assert!(JOURNAL_FILE_BYTES <= MEMORY_BYTES / 2 / 4);
 const _: () = assert!(PRODUCERS_PER_PARTITION_KEPT < PRODUCERS_PER_PARTITION_MAX);
 const _: () = assert!(PRODUCER_RETRIES_WITHIN.as_secs() < PRODUCER_EXPIRATION.as_secs());
 const _: () = assert!(PROPOSAL_BYTES_MAX * 4 <= RAFT_JOURNAL_FILE_BYTES);
+const _: () = assert!(PROPOSAL_BYTES_MAX + 65_536 <= PEER_MESSAGE_BYTES_MAX);
+const _: () = assert!(PEER_MESSAGE_BYTES_MAX + 64 <= PEER_FRAME_BYTES_MAX);
+const _: () = assert!(PEER_SILENT_DEADLINE.as_secs() < PEER_FRAME_DEADLINE.as_secs());
 const _: () = assert!(SNAPSHOT_PIECE_BYTES <= PROPOSAL_BYTES_MAX);
 const _: () = assert!(PROPOSAL_BYTES_IN_FLIGHT_MAX < JOURNAL_QUEUE_BYTES);
 const _: () = assert!(CHECKPOINT_ENTRY_BYTES + 4096 <= JOURNAL_ENTRY_BYTES_MAX);

@@ -33,6 +33,13 @@ pub struct ReasonLabel {
     pub reason: &'static str,
 }
 
+/// The label of a count per kind of frame between nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct FrameLabel {
+    /// `raft`, `handshake`, `received`, `refused` or `probe`.
+    pub kind: &'static str,
+}
+
 /// Declares a metric in one place: its field and type, how it begins, its name and what it tells.
 macro_rules! metrics {
     ($($field:ident: $kind:ty = $begins:expr, $name:literal, $about:literal;)*) => {
@@ -82,6 +89,22 @@ metrics! {
     request_bytes: Gauge = Gauge::default(), "request_bytes", "Bytes of requests that arrive or are worked on";
     waiting_bytes: Gauge = Gauge::default(), "waiting_bytes", "Bytes of requests that wait";
     answer_bytes: Gauge = Gauge::default(), "answer_bytes", "Bytes of answers not written yet";
+    peers_connected: Gauge = Gauge::default(),
+        "peers_connected", "Other nodes that this one is linked to";
+    peer_bytes: Gauge = Gauge::default(),
+        "peer_bytes", "Bytes of what other nodes sent and is not worked off";
+    peer_frames_in: Family<FrameLabel, Counter> = Family::default(),
+        "peer_frames_in", "Frames from other nodes, by kind";
+    peer_bytes_in: Family<FrameLabel, Counter> = Family::default(),
+        "peer_bytes_in", "Bytes of frames from other nodes, by kind";
+    peer_frames_out: Family<FrameLabel, Counter> = Family::default(),
+        "peer_frames_out", "Frames to other nodes, by kind";
+    peer_bytes_out: Family<FrameLabel, Counter> = Family::default(),
+        "peer_bytes_out", "Bytes of frames to other nodes, by kind";
+    peer_messages_dropped: Family<FrameLabel, Counter> = Family::default(),
+        "peer_messages_dropped", "Messages to other nodes that made way for later ones, by kind";
+    peer_handshakes_refused: Family<ReasonLabel, Counter> = Family::default(),
+        "peer_handshakes_refused", "Handshakes between nodes that this one refused, by reason";
     records_in: Counter = Counter::default(),
         "records_in", "Records that partitions took, repetitions of idempotent producers not among them";
     bytes_in: Counter = Counter::default(), "bytes_in", "Bytes of the record batches that partitions took";

@@ -1,7 +1,7 @@
 //! A node: how it starts and stops.
 //!
-//! Start goes from what can be refused soonest to what takes longest: the data directory, the addresses, metadata, the
-//! journal, the partitions. Clients are accepted last, when this node leads what it is to lead; the admin port tells
+//! Start goes from what can be refused soonest to what takes longest: the data directory, the addresses, the other nodes,
+//! metadata, the journal, the partitions. Clients are accepted last, when this node leads what it is to lead; the admin port tells
 //! meanwhile how far the start is.
 
 use std::path::PathBuf;
@@ -30,6 +30,7 @@ use crate::metadata::{
 use crate::metrics::{Metrics, RequestMetrics};
 use crate::partition::FirstRefused;
 use crate::parts::Parts;
+use crate::peers::{self, Frame, PeerHandler, PeerIdentity, Peers, PeersContext, SecretError, Taken};
 use crate::replicas::{self, ReplicasContext, ReplicasControl, ReplicasStartError};
 use crate::server;
 use crate::stall::{self, StorageHealth, Watch, Watched};
@@ -45,6 +46,8 @@ pub struct Node<B: Backend> {
     replicas: ReplicasControl<B>,
     journal: JournalHandle,
     raft_journal: JournalHandle,
+    /// Where there are other nodes.
+    peers: Option<Peers<B>>,
     /// End with the process; aborted on a clean stop.
     background: Vec<TaskHandle>,
 }
@@ -73,6 +76,9 @@ pub enum StartError {
     /// The data directory is in use, foreign, newer or damaged, or cannot be written.
     #[error("{0}")]
     Identity(#[from] IdentityError),
+    /// The secret that the other nodes are to be shown cannot be read.
+    #[error("{0}")]
+    Secret(#[from] SecretError),
     /// The metadata cannot be read back, or its group did not get a leader.
     #[error("{0}")]
     Metadata(#[from] MetadataStartError),
@@ -138,7 +144,7 @@ impl StartError {
             | StartError::Replicas(_)
             | StartError::OtherStorage { .. }
             | StartError::NotRegistered { .. } => ExitStatus::DataDirectory,
-            StartError::Advertised { .. } => ExitStatus::Configuration,
+            StartError::Advertised { .. } | StartError::Secret(_) => ExitStatus::Configuration,
             StartError::Register(_) => ExitStatus::Other,
         }
     }
@@ -169,6 +175,7 @@ impl<B: Backend> Node<B> {
             phase: phase.clone(),
         });
         let mut background = vec![backend.spawn("admin", admin::serve(shown, admin))];
+        let peers = connect(&backend, &config, &identity, &metrics, deadline).await?;
 
         let started = metadata::start(
             MetadataContext {
@@ -265,6 +272,7 @@ impl<B: Backend> Node<B> {
             replicas: replicas.control,
             journal,
             raft_journal: started.journal,
+            peers,
             background,
         })
     }
@@ -282,6 +290,11 @@ impl<B: Backend> Node<B> {
     /// Where the admin port is really served, `HOST:PORT`.
     pub fn admin_address(&self) -> &str {
         &self.admin_address
+    }
+
+    /// The connections to the other nodes, where there are some.
+    pub fn peers(&self) -> Option<&Peers<B>> {
+        self.peers.as_ref()
     }
 
     /// Stops accepting, finishes or fails what is in flight, checkpoints, closes the journals. What does not end by
@@ -302,9 +315,56 @@ impl<B: Backend> Node<B> {
                 warn!("a journal did not finish by the deadline: what was in flight was not acknowledged");
             }
         }
+        if let Some(peers) = &self.peers {
+            peers.stop();
+        }
         for task in self.background {
             task.abort();
         }
+    }
+}
+
+/// Listens to the other nodes and connects to them, where there are some.
+async fn connect<B: Backend>(
+    backend: &B,
+    config: &Config,
+    identity: &Identity,
+    metrics: &Arc<Metrics>,
+    deadline: Deadline,
+) -> Result<Option<Peers<B>>, StartError> {
+    if config.peers.others(identity.node).next().is_none() {
+        return Ok(None);
+    }
+    let secret = peers::secret::read(backend, &config.peers, deadline).await?;
+    let listener = listen(backend, &config.cluster, "the other nodes", "--cluster").await?;
+    warn!(
+        "the other nodes are connected to, and nothing is replicated between them yet: each has metadata of its own"
+    );
+    Ok(Some(Peers::start(PeersContext {
+        backend: backend.clone(),
+        metrics: metrics.clone(),
+        own: PeerIdentity {
+            node: identity.node,
+            storage: identity.storage,
+            incarnation: identity.incarnation,
+            incarnation_id: identity.incarnation_id,
+        },
+        // What the directory has is of this node alone.
+        cluster_id: Published::new("cluster id", String::new()),
+        peers: config.peers.voters.clone(),
+        secret,
+        bytes: config.peer_bytes(),
+        listener,
+        handler: Arc::new(Nobody),
+    })))
+}
+
+/// Nobody has anything to say to another node yet, and whatever one says is dropped.
+struct Nobody;
+
+impl PeerHandler for Nobody {
+    fn received(&self, _: &PeerIdentity, _: Frame) -> Taken {
+        Taken::Now
     }
 }
 

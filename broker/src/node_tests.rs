@@ -69,3 +69,68 @@ fn the_admin_port_tells_of_a_start_that_takes_long() {
         node.stop(soon).await;
     });
 }
+
+#[test]
+fn nodes_that_are_told_of_one_another_are_linked_and_show_their_secret_to_nobody() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let home = tempfile::tempdir().unwrap();
+    runtime.block_on(async {
+        let (backend, _) = RealBackend::start(DiskChoice::Threads, home.path()).unwrap();
+        let secret_file = home.path().join("secret");
+        let addresses = [free_address(), free_address()];
+        let peers = format!("1@{},2@{}", addresses[0], addresses[1]);
+        let config = |node: usize| {
+            let mut config = Config { data_dir: home.path().join(node.to_string()), ..Config::default() };
+            let file = secret_file.display().to_string();
+            for (key, value) in [
+                ("node_id", node.to_string().as_str()),
+                ("listen", "127.0.0.1:0"),
+                ("admin", "127.0.0.1:0"),
+                ("cluster", &addresses[node - 1]),
+                ("cluster.peers", &peers),
+                ("cluster.secret_file", &file),
+                ("broker.rack", "a"),
+            ] {
+                config.set(key, value).unwrap();
+            }
+            assert_eq!(config.check(), Ok(()));
+            config
+        };
+        let started = Node::start(backend.clone(), Parts::production(), config(1)).await;
+        let error = started.err().expect("there is no secret");
+        assert!(matches!(&error, StartError::Secret(SecretError::Disk(_))), "{error}");
+        assert_eq!(error.exit_status(), ExitStatus::Configuration);
+        std::fs::write(&secret_file, "too short\n").unwrap();
+        // The process of before is to end; another directory stands for the next one.
+        let mut other = config(1);
+        other.data_dir = home.path().join("other");
+        let error = Node::start(backend.clone(), Parts::production(), other).await.err().unwrap();
+        assert!(error.to_string().contains("holds no secret: it is shorter than 16 characters"), "{error}");
+        std::fs::write(&secret_file, "correct horse battery\n").unwrap();
+        let mut nodes = Vec::new();
+        for number in [2, 3] {
+            // The second of them as node 1 in a directory of its own.
+            let mut config = config(if number == 2 { 2 } else { 1 });
+            config.data_dir = home.path().join(format!("started {number}"));
+            nodes.push(Node::start(backend.clone(), Parts::production(), config).await.unwrap());
+        }
+        let soon = Deadline::after(&backend, Duration::from_secs(30));
+        for node in &nodes {
+            let reachable = node.peers().expect("it has peers").reachable();
+            reachable.until(&backend, soon, |reachable| reachable.len() == 1).await.unwrap();
+            let image = node.context().metadata.image();
+            let known = image.brokers.values().next().map(|broker| &broker.registration);
+            let known = known.expect("it is registered");
+            assert_eq!(known.rack.as_deref(), Some("a"));
+            let cluster = known.listener(CLUSTER_LISTENER).map(ToString::to_string);
+            assert!(cluster.is_some_and(|cluster| addresses.contains(&cluster)));
+        }
+        let shown = get(&backend, nodes[0].admin_address(), "/config").await;
+        assert!(shown.contains("cluster.secret_file = ") && !shown.contains("horse"), "{shown}");
+        let metrics = get(&backend, nodes[0].admin_address(), "/metrics").await;
+        assert!(metrics.contains("\npeers_connected 1\n"), "{metrics}");
+        for node in nodes {
+            node.stop(Deadline::after(&backend, Duration::from_secs(30))).await;
+        }
+    });
+}

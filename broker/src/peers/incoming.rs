@@ -1,0 +1,245 @@
+//! Connections that other nodes make: accepted (`cluster listener`), and read (`peer connection[ADDRESS]`).
+//!
+//! Who has not proved itself has a place among few, a small buffer and little time. A peer has one connection at a time,
+//! the latest. What comes on it is charged to the peer's account, acknowledged when it is read, and handed over
+//! frame by frame; while the handler has no room, that connection is not read, and no other is concerned.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use io_backend::published::Watcher;
+use io_backend::stream::{self, Stream};
+use io_backend::{Backend, Deadline, Listener, Published, TaskName, WaitKind};
+use tracing::{debug, info, warn};
+
+use super::frame::{self, FrameError, FrameKind, HEAD_BYTES, LENGTH_BYTES, MessageKind, Next};
+use super::greeting::greet;
+use super::handshake::Handshake;
+use super::hello::{PeerIdentity, Refusal};
+use super::roster::ConnectionNumber;
+use super::shared::{Ended, Frame, ListenerOf, Shared, Taken, lock};
+use crate::budget::{RequestClass, Share, charged};
+use crate::ids::BrokerId;
+use crate::limits::{
+    PEER_FRAME_BYTES_MAX, PEER_FRAME_DEADLINE, PEER_HANDSHAKE_DEADLINE, PEER_SILENT_DEADLINE,
+    PEER_STRANGERS_MAX, READ_BUFFER_BYTES,
+};
+
+/// Pause after a failed accept: descriptors may be short for a while.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Whom a connection is from before it is said.
+const NOBODY: BrokerId = BrokerId(-1);
+
+/// Accepts for as long as the node runs.
+pub async fn accept<B: Backend>(shared: Arc<Shared<B>>, listener: ListenerOf<B>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, address)) => welcome(&shared, stream, &address),
+            Err(error) => {
+                warn!(%error, "a connection of a node could not be accepted; trying again in {ACCEPT_PAUSE:?}");
+                shared.backend.sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn welcome<B: Backend>(shared: &Arc<Shared<B>>, stream: Stream<B>, address: &str) {
+    let host: Arc<str> = address.rsplit_once(':').map_or(address, |(host, _)| host).into();
+    let (joined, refused) = {
+        let mut strangers = lock(&shared.strangers);
+        (strangers.join(&host, PEER_STRANGERS_MAX), strangers.refused())
+    };
+    if !joined {
+        // A flood of connections must not become a flood of lines.
+        if refused.is_power_of_two() {
+            warn!(%address, refused, "refused: too many connections to the cluster listener have not proved anything");
+        }
+        return;
+    }
+    let stranger = Stranger { shared: shared.clone(), host };
+    let task = connection(shared.clone(), stream, stranger);
+    drop(shared.backend.spawn(TaskName::of("peer connection", address), task));
+}
+
+/// A place among those that have not proved anything.
+struct Stranger<B: Backend> {
+    shared: Arc<Shared<B>>,
+    host: Arc<str>,
+}
+
+impl<B: Backend> Drop for Stranger<B> {
+    fn drop(&mut self) {
+        lock(&self.shared.strangers).leave(&self.host);
+    }
+}
+
+async fn connection<B: Backend>(shared: Arc<Shared<B>>, mut stream: Stream<B>, stranger: Stranger<B>) {
+    let number = shared.numbers.fetch_add(1, Ordering::Relaxed);
+    let closing = Published::new("end of a peer's connection", false);
+    lock(&shared.closings).insert(number, closing.clone());
+    let mut member = Member { shared: &shared, number, node: None };
+    let host = stranger.host.clone();
+    let ended = serve(&shared, &mut stream, stranger, &mut member, closing.watcher()).await;
+    let Err(ended) = ended;
+    let of = member.node.map_or_else(|| format!("from {host}"), |node| format!("of {node}"));
+    drop(member);
+    match (&ended, shared.is_news(&of, &ended)) {
+        (Ended::Closed | Ended::Network(_) | Ended::Replaced, _) | (_, false) => {
+            debug!(%of, "a node's connection is over: {ended}");
+        }
+        _ => warn!(address = %host, "a connection to the cluster listener is over: {ended}"),
+    }
+}
+
+/// A peer's membership while this connection is its latest; and the place that the connection has at all.
+struct Member<'a, B: Backend> {
+    shared: &'a Shared<B>,
+    number: ConnectionNumber,
+    node: Option<BrokerId>,
+}
+
+impl<B: Backend> Drop for Member<'_, B> {
+    fn drop(&mut self) {
+        if let Some(node) = self.node {
+            lock(&self.shared.roster).left(node, self.number);
+        }
+        lock(&self.shared.closings).remove(&self.number);
+    }
+}
+
+async fn serve<B: Backend>(
+    shared: &Shared<B>,
+    stream: &mut Stream<B>,
+    stranger: Stranger<B>,
+    member: &mut Member<'_, B>,
+    mut closing: Watcher<bool>,
+) -> Result<std::convert::Infallible, Ended> {
+    let handshake = Handshake::accept(shared.hello(NOBODY), shared.secret.clone());
+    let soon = Deadline::after(&shared.backend, PEER_HANDSHAKE_DEADLINE);
+    let mut judge = |identity: &PeerIdentity| {
+        shared.admit(member.number, *identity)?;
+        member.node = Some(identity.node);
+        Ok::<(), Refusal>(())
+    };
+    let identity = greet(shared, stream, handshake, None, &mut judge, soon).await?;
+    info!("{identity} is connected");
+    lock(&shared.told).forget(&format!("from {}", stranger.host));
+    drop(stranger);
+    let number = member.number;
+    let mut reading =
+        Reading { shared, stream, identity, number, input: BytesMut::new(), read: 0, share: None };
+    unless_closed(&mut closing, reading.run()).await.unwrap_or(Err(Ended::Replaced))
+}
+
+/// `None`: the connection is to end.
+async fn unless_closed<T>(closing: &mut Watcher<bool>, future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    poll_fn(|cx| {
+        if *closing.watch(cx.waker()) {
+            return Poll::Ready(None);
+        }
+        future.as_mut().poll(cx).map(Some)
+    })
+    .await
+}
+
+struct Reading<'a, B: Backend> {
+    shared: &'a Shared<B>,
+    stream: &'a mut Stream<B>,
+    identity: PeerIdentity,
+    number: ConnectionNumber,
+    input: BytesMut,
+    /// Bytes since the handshake.
+    read: u64,
+    /// Room for the frame that is being read.
+    share: Option<Share>,
+}
+
+impl<B: Backend> Reading<'_, B> {
+    async fn run(&mut self) -> Result<std::convert::Infallible, Ended> {
+        loop {
+            match frame::next(&self.input, PEER_FRAME_BYTES_MAX)? {
+                Next::Frame(kind, size) => {
+                    self.charge(LENGTH_BYTES + size).await?;
+                    self.take(kind, size).await?;
+                }
+                // Of what is larger than a buffer nothing more is read before there is room for all of it: a peer that has
+                // proved itself sends what it announces.
+                Next::Partial(size) if size > READ_BUFFER_BYTES => {
+                    self.charge(LENGTH_BYTES + size).await?;
+                    self.read(LENGTH_BYTES + size - self.input.len()).await?;
+                }
+                Next::Partial(_) | Next::Head => self.read(READ_BUFFER_BYTES).await?,
+            }
+        }
+    }
+
+    /// Has `amount` charged for the frame that is being read. It is the peer's own account: who has no room is held up by
+    /// nobody but himself, and a frame that is larger than all of it comes when nothing else is there.
+    async fn charge(&mut self, amount: usize) -> Result<(), Ended> {
+        if self.share.is_none()
+            && let Some(account) = self.shared.received_bytes.get(&self.identity.node)
+        {
+            let room = account.take(RequestClass::Essential, amount);
+            self.share =
+                Some(self.shared.bounded(WaitKind::Change, "room for what a peer sends", room).await?);
+        }
+        Ok(())
+    }
+
+    async fn read(&mut self, room: usize) -> Result<(), Ended> {
+        let backend = &self.shared.backend;
+        let deadline = match self.input.is_empty() {
+            true => Deadline::Unbounded(
+                "a peer speaks when it has something to say; its newer connection, TCP or the node's stop end this one",
+            ),
+            false => Deadline::after(backend, PEER_FRAME_DEADLINE),
+        };
+        self.input.reserve(room);
+        let read = stream::read(backend, self.stream, &mut self.input, "frames of a peer", deadline).await?;
+        if read == 0 {
+            return Err(Ended::Closed);
+        }
+        lock(&self.shared.roster).heard(self.identity.node, self.number, backend.now());
+        self.read += read as u64;
+        let soon = Deadline::after(backend, PEER_SILENT_DEADLINE);
+        self.shared.send(self.stream, FrameKind::Received, &frame::received(self.read), soon).await
+    }
+
+    /// Takes a whole frame from the front of what has come.
+    async fn take(&mut self, kind: FrameKind, size: usize) -> Result<(), Ended> {
+        self.shared.count_in(kind, LENGTH_BYTES + size);
+        let framed = self.input.split_to(LENGTH_BYTES + size).freeze();
+        if size > READ_BUFFER_BYTES {
+            // The rest begins a buffer of its own: the large one goes with the messages in it.
+            self.input = BytesMut::from(&self.input[..]);
+        }
+        let share = self.share.take();
+        match kind {
+            FrameKind::Messages(kind) => {
+                let framed = match share {
+                    Some(share) => charged(framed, share),
+                    None => framed,
+                };
+                self.hand_over(kind, frame::messages(kind, framed.slice(HEAD_BYTES..))?).await
+            }
+            FrameKind::Probe => Ok(()),
+            FrameKind::Refused => Err(Ended::RefusedByPeer(Refusal::decode(&framed[HEAD_BYTES..])?)),
+            other => Err(FrameError::OutOfTurn(other.name()).into()),
+        }
+    }
+
+    async fn hand_over(&mut self, kind: MessageKind, messages: Vec<bytes::Bytes>) -> Result<(), Ended> {
+        match self.shared.handler.received(&self.identity, Frame { kind, messages }) {
+            Taken::Now => Ok(()),
+            Taken::Later(taken) => {
+                self.shared.bounded(WaitKind::Send, "what a peer sent to be taken", taken).await
+            }
+        }
+    }
+}
