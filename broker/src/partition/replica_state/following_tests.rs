@@ -197,7 +197,9 @@ fn producers_are_rolled_back_exactly_as_far_as_a_truncation_may_reach() {
     let mut bench = Bench::new();
     follow(&mut bench, 1);
     // More than are kept of what is settled.
-    fetch(&mut bench, 1, 0, 20, 5);
+    fetch(&mut bench, 1, 0, 12, 5);
+    bench.durable();
+    fetch(&mut bench, 1, 12, 8, 5);
     bench.durable();
     follow(&mut bench, 2);
     let snapshot = bench.machine.producers().as_of(Offset(20), Offset(5));
