@@ -7,6 +7,8 @@
 pub const IDENTITY: u32 = 3;
 /// The two slots of `incarnation`.
 pub const INCARNATION: &[u8; 8] = b"CHRINCAR";
+/// `membership.json`.
+pub const MEMBERSHIP: u32 = 1;
 /// Header of a journal file.
 pub const JOURNAL_FILE: &[u8; 8] = b"CHRONIKJ";
 /// Of the journal as a whole, in the header of each file: groups, entries and their kinds.
@@ -46,6 +48,7 @@ mod tests {
         vec![
             row("identity", "identity.json", IDENTITY.to_string(), "identity.rs"),
             row("number of the start", "incarnation", text(INCARNATION), "identity.rs"),
+            row("membership", "membership.json", MEMBERSHIP.to_string(), "metadata/membership.rs"),
             row("journal file", "journal/*.journal, raft/*.journal", text(JOURNAL_FILE), "journal/format.rs"),
             row("journal", "journal/*.journal, raft/*.journal", JOURNAL.to_string(), "journal/format.rs"),
             row(

@@ -1,7 +1,7 @@
 //! The data directory: whose it is, and that only one process has it.
 //!
-//! `identity.json` says which storage this is, of which node and cluster; it is written once, as a whole (beside,
-//! synced, renamed, directory synced), with a checksum: one changed digit would make another storage of it. How often
+//! `identity.json` says which storage this is, of which node and cluster; it is written once, as a whole, with a
+//! checksum: one changed digit would make another storage of it. How often
 //! the node has been started is in `incarnation`: two slots of a sector each, written in turn, in place, so that a crash
 //! leaves the older or the newer one, and a start needs no space.
 //! An incarnation is used only after it is durable: none is ever used twice.
@@ -20,17 +20,15 @@ use uuid::{Builder, Uuid};
 
 use crate::formats::{self, IDENTITY};
 use crate::ids::{BrokerId, Incarnation, IncarnationId, StorageId};
+use crate::whole_file;
 
 const FILE: &str = "identity.json";
-const TEMPORARY: &str = "identity.json.new";
 const LOCK: &str = "LOCK";
 const FORMAT: &str = "chronik-data";
 const CHECKSUM_SINCE: u32 = 3;
 const INCARNATION: &str = "incarnation";
 const SLOT_BYTES: usize = 512;
 const SLOT_FILLED_BYTES: usize = 8 + 8 + 4;
-/// Far above what we write; more is not an identity.
-const BYTES_MAX: usize = 64 * 1024;
 
 /// Who this process is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -259,27 +257,21 @@ async fn read<B: Backend>(
     deadline: Deadline,
 ) -> Result<Option<Stored>, IdentityError> {
     let path = directory.join(FILE);
-    let file = match backend.disk().open(&path, OpenHow::ReadOnly, deadline).await {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            let entries = backend.disk().read_dir(directory, deadline).await?;
-            let foreign = entries.into_iter().find(|entry| !may_precede(&entry.name));
-            return match foreign {
-                Some(entry) => {
-                    Err(IdentityError::Foreign { directory: directory.to_owned(), found: entry.name })
-                }
-                None => Ok(None),
-            };
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let bytes = file.read_at(0, BYTES_MAX, deadline).await?;
-    parse(&bytes, &path).map(Some)
+    if let Some(bytes) = whole_file::read(backend, &path, deadline).await? {
+        return parse(&bytes, &path).map(Some);
+    }
+    let entries = backend.disk().read_dir(directory, deadline).await?;
+    match entries.into_iter().find(|entry| !may_precede(&entry.name)) {
+        Some(entry) => Err(IdentityError::Foreign { directory: directory.to_owned(), found: entry.name }),
+        None => Ok(None),
+    }
 }
 
 /// What an unused directory may hold: traces of a start that did not get far, and of the file system.
 fn may_precede(name: &str) -> bool {
-    matches!(name, LOCK | TEMPORARY | INCARNATION | "lost+found") || name.starts_with(".disk-probe-")
+    matches!(name, LOCK | INCARNATION | "lost+found")
+        || name == whole_file::temporary(FILE)
+        || name.starts_with(".disk-probe-")
 }
 
 fn parse(bytes: &[u8], path: &Path) -> Result<Stored, IdentityError> {
@@ -325,15 +317,7 @@ async fn write<B: Backend>(
     // A flat record of text and numbers.
     let mut json = serde_json::to_vec_pretty(&stored).expect("writing JSON into memory");
     json.push(b'\n');
-    let temporary = directory.join(TEMPORARY);
-    let disk = backend.disk();
-    let file = disk.open(&temporary, OpenHow::OrCreate, deadline).await?;
-    file.set_len(0, deadline).await?;
-    file.write_at(0, Bytes::from(json), deadline).await?;
-    file.sync(deadline).await?;
-    drop(file);
-    disk.rename(&temporary, &directory.join(FILE), deadline).await?;
-    disk.sync_dir(directory, deadline).await
+    whole_file::write(backend, directory, FILE, Bytes::from(json), deadline).await
 }
 
 /// A directory that was just made is durable when its parents say so. Those that are not ours to open, or

@@ -174,7 +174,7 @@ fn a_foreign_directory_is_left_untouched() {
 #[test]
 fn traces_of_an_interrupted_first_start_are_not_foreign() {
     let home = tempfile::tempdir().unwrap();
-    for name in [LOCK, TEMPORARY, INCARNATION, ".disk-probe-17"] {
+    for name in [LOCK, "identity.json.new", INCARNATION, ".disk-probe-17"] {
         std::fs::write(home.path().join(name), "").unwrap();
     }
     std::fs::create_dir(home.path().join("lost+found")).unwrap();

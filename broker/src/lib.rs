@@ -4,7 +4,7 @@
 //! `tests/architecture.rs` enforces.
 //!
 //! - [`ids`], [`limits`], [`data_dir`], [`formats`] and [`metrics`] are the words, bounds, directories, versions on disk
-//!   and counters of all; [`identity`] says whose data directory this is; [`wire`] turns bytes into requests and answers into bytes.
+//!   and counters of all; [`whole_file`] writes small files, [`identity`] says whose data directory this is; [`wire`] turns bytes into requests and answers into bytes.
 //! - The [`journal`] makes durable. [`config`] is what an operator sets, [`budget`] what a node has to give away.
 //!   [`stall`] judges a stalled disk; [`parts`] are constructors for what stands behind the handles. [`peers`] are the other
 //!   nodes, and the connections between them. [`raft`] agrees, by way of a journal.
@@ -29,6 +29,7 @@ pub mod limits;
 pub mod data_dir;
 pub(crate) mod formats;
 pub mod metrics;
+pub(crate) mod whole_file;
 pub(crate) mod identity;
 pub(crate) mod wire;
 pub mod journal;

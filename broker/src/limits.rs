@@ -189,6 +189,14 @@ pub const SNAPSHOT_EVERY_ENTRIES: u64 = 10_000;
 /// Bytes of the Raft log after which a snapshot is taken.
 pub const SNAPSHOT_EVERY_BYTES: usize = 4 * MIB;
 
+/// Batches of Raft's messages from other nodes that wait for the Raft task; more are lost, as a network would lose them.
+pub const RAFT_MESSAGES_WAITING_MAX: usize = 1_024;
+/// Questions of other nodes that wait, and that are worked on at a time. More are not answered, or wait.
+pub const PEER_QUESTIONS_WAITING_MAX: usize = 1_024;
+/// See above.
+pub const PEER_QUESTIONS_AT_ONCE: usize = 256;
+/// What the latest entries of the metadata log came to is kept for those that were decided elsewhere.
+pub const OUTCOMES_KEPT: usize = 1_024;
 /// Messages of Raft that wait for the journal, for they say what must be durable first; more are dropped, as a network would.
 pub const RAFT_MESSAGES_HELD_MAX: usize = 4_096;
 /// Bytes of Raft's log that wait for the journal. A follower that has so many takes no more entries from its

@@ -24,13 +24,16 @@ use crate::ids::BrokerEpoch;
 use crate::journal::{JournalContext, JournalHandle, JournalOpenError};
 use crate::metadata::{
     self, BrokerRegistration, CLIENT_LISTENER, CLUSTER_LISTENER, Changes, Endpoint, MetadataCommand,
-    MetadataContext, MetadataHandle, MetadataStartError, Outcome, ProducerIds, ProposeError,
-    RegistrationError,
+    MetadataContext, MetadataStartError, Outcome, Post, ProducerIds, ProposeError, RegistrationError,
+    StartedMetadata,
 };
 use crate::metrics::{Metrics, RequestMetrics};
 use crate::partition::FirstRefused;
 use crate::parts::Parts;
-use crate::peers::{self, Frame, PeerHandler, PeerIdentity, Peers, PeersContext, SecretError, Taken};
+use crate::peers::asks::{Answers, Asks, Question};
+use crate::peers::{
+    self, Frame, MessageKind, PeerHandler, PeerIdentity, Peers, PeersContext, SecretError, Taken,
+};
 use crate::replicas::{self, ReplicasContext, ReplicasControl, ReplicasStartError};
 use crate::server;
 use crate::stall::{self, StorageHealth, Watch, Watched};
@@ -55,6 +58,8 @@ pub struct Node<B: Backend> {
 /// Reading a large journal back takes its time; a disk that does not answer at all must not take for ever.
 const START_DEADLINE: Duration = Duration::from_secs(600);
 const REGISTER_DEADLINE: Duration = Duration::from_secs(60);
+/// Before it is tried again.
+const REGISTER_PAUSE: Duration = Duration::from_millis(200);
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -175,9 +180,7 @@ impl<B: Backend> Node<B> {
             phase: phase.clone(),
         });
         let mut background = vec![backend.spawn("admin", admin::serve(shown, admin))];
-        let peers = connect(&backend, &config, &identity, &metrics, deadline).await?;
-
-        let started = metadata::start(
+        let opened = metadata::open(
             MetadataContext {
                 backend: backend.clone(),
                 config: config.clone(),
@@ -188,6 +191,13 @@ impl<B: Backend> Node<B> {
             deadline,
         )
         .await?;
+        let cluster =
+            connect(&backend, &config, &identity, &metrics, opened.cluster_id(), opened.post(), deadline)
+                .await?;
+        if cluster.is_some() {
+            phase.publish(starting("coming to the other nodes"));
+        }
+        let started = opened.start(cluster.clone(), deadline).await?;
         phase.publish(starting("reading the journal back"));
         let directory = config.data_dir.join(data_dir::JOURNAL);
         let opened = (parts.journal)(JournalContext {
@@ -214,7 +224,7 @@ impl<B: Backend> Node<B> {
         }
         let journal = opened.journal.clone();
         phase.publish(starting("registering with the metadata"));
-        let broker_epoch = register(&backend, &config, &identity, &started.metadata, &kafka_address).await?;
+        let broker_epoch = register(&backend, &config, &identity, &started, &kafka_address).await?;
         phase.publish(starting("opening the partitions"));
         let replicas = replicas::start(
             ReplicasContext {
@@ -272,7 +282,7 @@ impl<B: Backend> Node<B> {
             replicas: replicas.control,
             journal,
             raft_journal: started.journal,
-            peers,
+            peers: cluster.map(|asks| asks.peers().clone()),
             background,
         })
     }
@@ -330,17 +340,17 @@ async fn connect<B: Backend>(
     config: &Config,
     identity: &Identity,
     metrics: &Arc<Metrics>,
+    cluster_id: &Published<String>,
+    metadata: &Post<B>,
     deadline: Deadline,
-) -> Result<Option<Peers<B>>, StartError> {
+) -> Result<Option<Asks<B>>, StartError> {
     if config.peers.others(identity.node).next().is_none() {
         return Ok(None);
     }
     let secret = peers::secret::read(backend, &config.peers, deadline).await?;
     let listener = listen(backend, &config.cluster, "the other nodes", "--cluster").await?;
-    warn!(
-        "the other nodes are connected to, and nothing is replicated between them yet: each has metadata of its own"
-    );
-    Ok(Some(Peers::start(PeersContext {
+    let answers = Answers::default();
+    let peers = Peers::start(PeersContext {
         backend: backend.clone(),
         metrics: metrics.clone(),
         own: PeerIdentity {
@@ -349,21 +359,36 @@ async fn connect<B: Backend>(
             incarnation: identity.incarnation,
             incarnation_id: identity.incarnation_id,
         },
-        // What the directory has is of this node alone.
-        cluster_id: Published::new("cluster id", String::new()),
+        cluster_id: cluster_id.clone(),
         peers: config.peers.voters.clone(),
         secret,
         bytes: config.peer_bytes(),
         listener,
-        handler: Arc::new(Nobody),
-    })))
+        handler: Arc::new(Switch { metadata: metadata.clone(), answers: answers.clone() }),
+    });
+    Ok(Some(Asks::new(backend.clone(), peers, answers)))
 }
 
-/// Nobody has anything to say to another node yet, and whatever one says is dropped.
-struct Nobody;
+/// Hands what other nodes send to whom it is for.
+struct Switch<B: Backend> {
+    metadata: Post<B>,
+    answers: Answers,
+}
 
-impl PeerHandler for Nobody {
-    fn received(&self, _: &PeerIdentity, _: Frame) -> Taken {
+impl<B: Backend> PeerHandler for Switch<B> {
+    fn received(&self, from: &PeerIdentity, frame: Frame) -> Taken {
+        match frame.kind {
+            MessageKind::Raft => self.metadata.raft(from, &frame.messages),
+            MessageKind::Ask => {
+                let questions = frame.messages.into_iter();
+                for question in questions.filter_map(|message| Question::decode(*from, message)) {
+                    self.metadata.question(question);
+                }
+            }
+            MessageKind::Answer => {
+                frame.messages.into_iter().for_each(|message| self.answers.received(from.node, message));
+            }
+        }
         Taken::Now
     }
 }
@@ -388,12 +413,14 @@ async fn register<B: Backend>(
     backend: &B,
     config: &Config,
     identity: &Identity,
-    metadata: &MetadataHandle<B>,
+    metadata: &StartedMetadata<B>,
     kafka_address: &str,
 ) -> Result<BrokerEpoch, StartError> {
-    let image = metadata.image();
+    // Of the directory's own log, before any other node has told it more.
+    let (image, metadata) = (&metadata.recovered, &metadata.metadata);
     // Among others it is a disk that was replaced, which they know what to do with.
-    let alone = image.brokers.keys().all(|known| *known == identity.node);
+    let alone = config.peers.others(identity.node).next().is_none()
+        && image.brokers.keys().all(|known| *known == identity.node);
     if let Some(known) = image.brokers.get(&identity.node)
         && known.registration.storage != identity.storage
         && alone
@@ -404,7 +431,6 @@ async fn register<B: Backend>(
             known: known.registration.storage.0,
         });
     }
-    // Of the directory's own log, before any other node has told it more.
     let known = image.brokers.get(&identity.node);
     let previous_epoch =
         known.filter(|known| known.registration.storage == identity.storage).map(|known| known.epoch);
@@ -421,14 +447,30 @@ async fn register<B: Backend>(
         listeners: [client].into_iter().chain(cluster).collect(),
         rack: config.rack.clone(),
     };
-    let deadline = Deadline::after(backend, REGISTER_DEADLINE);
+    // Among others it takes until most of them are there.
+    let deadline = Deadline::after(backend, if alone { REGISTER_DEADLINE } else { START_DEADLINE });
     let command = MetadataCommand::RegisterBroker(registration);
-    match metadata.propose(command, deadline).await? {
-        Outcome::Registered(Ok(epoch)) => Ok(epoch),
-        Outcome::Registered(Err(why)) => {
-            Err(StartError::NotRegistered { directory: config.data_dir.clone(), why })
+    loop {
+        let why = match metadata.propose(command.clone(), deadline).await {
+            Ok(Outcome::Registered(Ok(epoch))) => return Ok(epoch),
+            // The process that was there is fenced before long, or it is at work.
+            Ok(Outcome::Registered(Err(why @ RegistrationError::Duplicate(_)))) => {
+                StartError::NotRegistered { directory: config.data_dir.clone(), why }
+            }
+            Ok(Outcome::Registered(Err(why))) => {
+                return Err(StartError::NotRegistered { directory: config.data_dir.clone(), why });
+            }
+            Ok(_) => return Err(StartError::Register(ProposeError::TimedOut)),
+            // It may have been heard; said again by the same process it changes nothing.
+            Err(why @ (ProposeError::TimedOut | ProposeError::NoController | ProposeError::Overloaded)) => {
+                StartError::Register(why)
+            }
+            Err(why) => return Err(StartError::Register(why)),
+        };
+        if deadline.has_passed(backend) || alone {
+            return Err(why);
         }
-        _ => Err(StartError::Register(ProposeError::TimedOut)),
+        backend.sleep(REGISTER_PAUSE).await;
     }
 }
 
@@ -440,3 +482,6 @@ fn endpoint(name: &str, address: &str) -> Option<Endpoint> {
 #[cfg(test)]
 #[path = "node_tests.rs"]
 mod tests;
+#[cfg(test)]
+#[path = "cluster_tests.rs"]
+mod cluster_tests;

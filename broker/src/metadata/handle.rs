@@ -1,28 +1,53 @@
 //! The handle of the metadata group.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::{Buf, BufMut, BytesMut};
 use io_backend::channel::ReplyError;
 use io_backend::{Backend, Deadline, Published, Sender};
 
+use super::decided::{Decided, Latest};
+use super::members::Members;
 use super::snapshot::encode_command;
 use super::{Effective, MetadataCommand, MetadataImage, Outcome, ProposeError};
 use crate::budget::{Account, RequestClass};
 use crate::config::Config;
+use crate::ids::BrokerId;
 use crate::metrics::Metrics;
+use crate::peers::asks::{AskError, Asks, Subject};
 use crate::raft::{Proposal, RaftInput, Refusal};
+
+/// How long somebody who is not the leader is left alone before it is looked for again.
+const LEADER_AGAIN: Duration = Duration::from_millis(50);
 
 /// Cloneable; reads cost a reference count, writes go through Raft.
 pub struct MetadataHandle<B: Backend> {
     pub(crate) images: Published<MetadataImage>,
     pub(super) configs: Published<Effective>,
+    pub(super) members: Published<Members>,
     pub(crate) backend: B,
-    pub(super) mailbox: Sender<B, RaftInput<Outcome>>,
+    pub(super) node: BrokerId,
+    pub(super) mailbox: Sender<B, RaftInput<Decided>>,
     pub(super) metrics: Arc<Metrics>,
     /// Bytes of proposals that are not decided: they fit the Raft journal's queue.
     pub(super) proposals: Arc<Account>,
     /// Largest proposal that the Raft journal takes.
     pub(super) proposal_bytes_max: usize,
+    /// Where there are other nodes.
+    pub(super) others: Option<Others<B>>,
+}
+
+/// The way to have a proposal decided elsewhere.
+pub(super) struct Others<B: Backend> {
+    pub(super) asks: Asks<B>,
+    pub(super) latest: Latest,
+}
+
+impl<B: Backend> Clone for Others<B> {
+    fn clone(&self) -> Self {
+        Others { asks: self.asks.clone(), latest: self.latest.clone() }
+    }
 }
 
 impl<B: Backend> Clone for MetadataHandle<B> {
@@ -30,11 +55,14 @@ impl<B: Backend> Clone for MetadataHandle<B> {
         MetadataHandle {
             images: self.images.clone(),
             configs: self.configs.clone(),
+            members: self.members.clone(),
             backend: self.backend.clone(),
+            node: self.node,
             mailbox: self.mailbox.clone(),
             metrics: self.metrics.clone(),
             proposals: self.proposals.clone(),
             proposal_bytes_max: self.proposal_bytes_max,
+            others: self.others.clone(),
         }
     }
 }
@@ -50,6 +78,11 @@ impl<B: Backend> MetadataHandle<B> {
         &self.images
     }
 
+    /// The members of the group as this node sees them, and a way to wait for their changes.
+    pub fn members(&self) -> &Published<Members> {
+        &self.members
+    }
+
     /// This node's configuration in effect, and what is set of it while it runs.
     pub fn effective(&self) -> Arc<Effective> {
         self.configs.get()
@@ -60,7 +93,7 @@ impl<B: Backend> MetadataHandle<B> {
         self.configs.get().config.clone()
     }
 
-    /// Has a command decided: `Ok` when it is committed, synced and in this node's image.
+    /// Has a command decided, by whoever leads: `Ok` when it is committed, synced and in this node's image.
     pub async fn propose(
         &self,
         command: MetadataCommand,
@@ -69,7 +102,10 @@ impl<B: Backend> MetadataHandle<B> {
         let began = self.backend.now();
         let data = encode_command(&command);
         let bytes = data.len();
-        let result = self.propose_bytes(data, deadline).await;
+        let result = match &self.others {
+            None => self.decide_here(data, deadline).await.map(|decided| decided.outcome),
+            Some(others) => self.decide_somewhere(others, data, deadline).await,
+        };
         let took = self.backend.now().since(began);
         self.metrics.raft_propose_duration_ms.observe(took.as_secs_f64() * 1e3);
         tracing::debug!(
@@ -81,7 +117,12 @@ impl<B: Backend> MetadataHandle<B> {
         result
     }
 
-    async fn propose_bytes(&self, data: Vec<u8>, deadline: Deadline) -> Result<Outcome, ProposeError> {
+    /// Proposes to this node's own member of the group.
+    pub(super) async fn decide_here(
+        &self,
+        data: Vec<u8>,
+        deadline: Deadline,
+    ) -> Result<Decided, ProposeError> {
         let bytes = data.len();
         if bytes > self.proposal_bytes_max {
             return Err(ProposeError::TooLarge { bytes, limit: self.proposal_bytes_max });
@@ -99,13 +140,69 @@ impl<B: Backend> MetadataHandle<B> {
             _ => ProposeError::Overloaded,
         })?;
         match reply.wait(deadline).await {
-            Ok(Ok(outcome)) => Ok(outcome),
+            Ok(Ok(decided)) => Ok(decided),
             Ok(Err(Refusal::NotLeader { .. } | Refusal::Members(_))) => Err(ProposeError::NoController),
             Ok(Err(Refusal::Closed)) => Err(closed()),
             Ok(Err(Refusal::DiskFull)) => Err(ProposeError::DiskFull),
             // Whoever dropped the reply may have got it into the log before.
             Err(ReplyError::TimedOut | ReplyError::Dropped) => Err(ProposeError::TimedOut),
         }
+    }
+
+    /// Proposes to whoever leads, and looks for the next one as long as nobody does.
+    async fn decide_somewhere(
+        &self,
+        others: &Others<B>,
+        data: Vec<u8>,
+        deadline: Deadline,
+    ) -> Result<Outcome, ProposeError> {
+        let mut tried = None;
+        loop {
+            let leader = self.leader_other_than(tried, deadline).await;
+            let result = match leader {
+                None => Err(ProposeError::NoController),
+                Some(leader) if leader == self.node => {
+                    self.decide_here(data.clone(), deadline).await.map(|decided| decided.outcome)
+                }
+                Some(leader) => self.forward(others, leader, &data, deadline).await,
+            };
+            match result {
+                Err(ProposeError::NoController) if !deadline.has_passed(&self.backend) => tried = leader,
+                decided => return decided,
+            }
+        }
+    }
+
+    /// Who leads; the same one as before only after a pause.
+    async fn leader_other_than(&self, tried: Option<BrokerId>, deadline: Deadline) -> Option<BrokerId> {
+        let again = Deadline::after(&self.backend, LEADER_AGAIN).earlier(deadline);
+        let is_other = move |members: &Members| members.leader.is_some() && members.leader != tried;
+        let found = self.members.until(&self.backend, again, is_other).await;
+        found.map_or_else(|_| self.members.get().leader, |members| members.leader)
+    }
+
+    /// Has another node's member decide. The outcome is that of the entry as it is applied here.
+    async fn forward(
+        &self,
+        others: &Others<B>,
+        leader: BrokerId,
+        data: &[u8],
+        deadline: Deadline,
+    ) -> Result<Outcome, ProposeError> {
+        let left = match deadline {
+            Deadline::At(at) => at.since(self.backend.now()),
+            Deadline::Unbounded(_) => crate::limits::ASK_DEADLINE,
+        };
+        let mut question = BytesMut::with_capacity(4 + data.len());
+        question.put_u32(u32::try_from(left.as_millis()).unwrap_or(u32::MAX));
+        question.put_slice(data);
+        let index = match others.asks.ask(leader, Subject::Proposal, &question, deadline).await {
+            Ok(answer) => read_answer(&answer)?,
+            Err(AskError::Unreachable(_)) => return Err(ProposeError::NoController),
+            Err(AskError::Unanswered(_)) => return Err(ProposeError::TimedOut),
+        };
+        let applied = self.images.until(&self.backend, deadline, |image| image.index >= index).await;
+        applied.ok().and_then(|_| others.latest.of(index)).ok_or(ProposeError::TimedOut)
     }
 
     /// Decides what is in flight, and ends the group on this node. Proposals are refused from then on.
@@ -121,4 +218,66 @@ impl<B: Backend> MetadataHandle<B> {
 
 fn closed() -> ProposeError {
     ProposeError::Closed("this node is stopping".to_owned())
+}
+
+/// What a node that was asked to decide answers.
+pub(super) fn write_answer(result: &Result<Decided, ProposeError>) -> BytesMut {
+    let mut answer = BytesMut::new();
+    let code = match result {
+        Ok(_) => 0,
+        Err(ProposeError::NoController) => 1,
+        Err(ProposeError::TimedOut) => 2,
+        Err(ProposeError::Overloaded) => 3,
+        Err(ProposeError::TooLarge { .. }) => 4,
+        Err(ProposeError::DiskFull) => 5,
+        Err(ProposeError::Closed(_)) => 6,
+    };
+    answer.put_u8(code);
+    match result {
+        Ok(decided) => answer.put_u64(decided.index),
+        Err(ProposeError::TooLarge { bytes, limit }) => {
+            answer.put_u64(*bytes as u64);
+            answer.put_u64(*limit as u64);
+        }
+        Err(_) => {}
+    }
+    answer
+}
+
+/// The index of the entry. An answer that is none of these says nothing.
+fn read_answer(mut answer: &[u8]) -> Result<u64, ProposeError> {
+    let code = answer.try_get_u8().map_err(|_| ProposeError::TimedOut)?;
+    Err(match code {
+        0 => return answer.try_get_u64().map_err(|_| ProposeError::TimedOut),
+        // It stops: somebody else leads next.
+        1 | 6 => ProposeError::NoController,
+        3 => ProposeError::Overloaded,
+        4 => {
+            let mut number = || answer.try_get_u64().map_err(|_| ProposeError::TimedOut);
+            ProposeError::TooLarge { bytes: number()? as usize, limit: number()? as usize }
+        }
+        5 => ProposeError::DiskFull,
+        _ => ProposeError::TimedOut,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_come_out_as_they_went_in_and_others_say_nothing() {
+        let read = |result| read_answer(&write_answer(&result));
+        assert_eq!(read(Ok(Decided { index: 77, outcome: Outcome::Done })), Ok(77));
+        let large = ProposeError::TooLarge { bytes: 7, limit: 5 };
+        for error in
+            [ProposeError::NoController, ProposeError::TimedOut, ProposeError::Overloaded, ProposeError::DiskFull, large]
+        {
+            assert_eq!(read(Err(error.clone())), Err(error));
+        }
+        assert_eq!(read(Err(closed())), Err(ProposeError::NoController));
+        for bytes in [&[][..], &[0, 1], &[4, 0], &[9]] {
+            assert_eq!(read_answer(bytes), Err(ProposeError::TimedOut));
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! Starting the metadata group: recovers the image, becomes leader, hands out the handle.
+//! Starting the metadata group: recovers the image, comes to the group, hands out the handle.
 //!
 //! The state machine behind the Raft task is here too: it applies commands to its image and publishes
 //! each batch's result once.
@@ -7,24 +7,32 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use io_backend::invariants::are_checked;
-use io_backend::{Backend, Deadline, Disk, ExitStatus, Published, channel};
+use io_backend::{Backend, Deadline, Disk, ExitStatus, Published, Receiver, channel};
 
 use super::apply::apply;
+use super::decided::{Decided, Latest};
 use super::effective::Following;
-use super::invariants;
+use super::founding::{self, Standing};
+use super::handle::Others;
+use super::joining::Joining;
+use super::members::{self, Members, broker_id, raft_id};
+use super::membership::{self, Founder, Membership, MembershipError, Stage};
+use super::post::{self, Inbox, PeerTransport, Post};
+use super::questions::Questions;
 use super::snapshot::{decode_command, decode_image, encode_image};
-use super::{MetadataHandle, MetadataImage, Outcome};
+use super::{MetadataHandle, MetadataImage, invariants};
 use crate::budget::Account;
 use crate::config::Config;
 use crate::data_dir;
 use crate::identity::Identity;
-use crate::ids::BrokerId;
-use crate::journal::{JournalContext, JournalHandle, JournalOpenError};
+use crate::journal::{JournalContext, JournalHandle, JournalOpenError, OpenedJournal};
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::parts::OpenJournal;
+use crate::peers::asks::{Asks, Question};
 use crate::raft::{
-    Begin, Driver, Nobody, RaftContext, RaftError, RaftStartError, StateMachine, SubmissionMax,
+    Begin, Driver, GroupView, Nobody, RaftContext, RaftError, RaftStartError, StateMachine, SubmissionMax,
+    Transport,
 };
 
 /// What the metadata group of a node needs to start.
@@ -43,6 +51,8 @@ pub struct MetadataContext<B: Backend> {
 
 pub struct StartedMetadata<B: Backend> {
     pub metadata: MetadataHandle<B>,
+    /// The image as the directory has it, before other nodes have told this one more.
+    pub recovered: Arc<MetadataImage>,
     /// The Raft journal, for whoever watches its disk; the node closes it last.
     pub journal: JournalHandle,
 }
@@ -65,6 +75,27 @@ pub enum MetadataStartError {
          {directory} from a backup, or move the data directory away and start on an empty one"
     )]
     Lost { directory: PathBuf, partitions: PathBuf },
+    /// Raft's journal is empty, and this directory has voted.
+    #[error(
+        "{directory} is empty, and this node has voted in its cluster: what it agreed to is gone. Restore {directory} from a \
+         backup made while the node was stopped for good, or start this node on an empty data directory: it fetches what it \
+         had from the others"
+    )]
+    VotesLost { directory: PathBuf },
+    /// Who else is in the cluster is not known any more.
+    #[error(
+        "{directory} is part of a cluster of several nodes, and cluster.peers names none: set it to all nodes of the cluster"
+    )]
+    NoPeers { directory: PathBuf },
+    /// The directory is empty, and not all nodes say what they have.
+    #[error(
+        "this node has no metadata, and begins a cluster only together with all nodes of cluster.peers: nodes {missing} do not \
+         answer. Start them, or correct their addresses in cluster.peers"
+    )]
+    Unanswered { missing: String },
+    /// What the directory is part of cannot be read.
+    #[error("{0}")]
+    Membership(#[from] MembershipError),
 }
 
 impl MetadataStartError {
@@ -75,72 +106,243 @@ impl MetadataStartError {
                 source: RaftStartError::Running(RaftError::Journal(_)) | RaftStartError::TimedOut,
                 ..
             } => ExitStatus::StorageNotTrusted,
+            MetadataStartError::NoPeers { .. } => ExitStatus::Configuration,
+            MetadataStartError::Unanswered { .. } => ExitStatus::Network,
             _ => ExitStatus::DataDirectory,
         }
     }
 }
 
-/// Brings metadata back, or begins it. When it returns, this node leads its group and the image holds all that
-/// was ever committed.
-pub async fn start<B: Backend>(
+/// The metadata of a node, before its group is begun: what its directory says of it.
+pub struct OpenedMetadata<B: Backend> {
+    backend: B,
+    config: Arc<Config>,
+    metrics: Arc<Metrics>,
+    identity: Identity,
+    directory: PathBuf,
+    opened: OpenedJournal,
+    membership: Option<Membership>,
+    cluster_id: Published<String>,
+    images: Published<MetadataImage>,
+    members: Published<Members>,
+    post: Post<B>,
+    inbox: Inbox<B>,
+}
+
+/// Opens Raft's journal and looks at what the directory is part of.
+pub async fn open<B: Backend>(
     context: MetadataContext<B>,
     deadline: Deadline,
-) -> Result<StartedMetadata<B>, MetadataStartError> {
+) -> Result<OpenedMetadata<B>, MetadataStartError> {
     let MetadataContext { backend, config, metrics, identity, open_journal } = context;
     let directory = config.data_dir.join(data_dir::RAFT);
-    let settings = config.raft_journal_settings();
     let opened = open_journal(JournalContext {
         backend: backend.clone(),
         name: "raft",
         directory: directory.clone(),
-        settings,
+        settings: config.raft_journal_settings(),
         metrics: metrics.clone(),
     })
     .await?;
+    let membership = membership::read(&backend, &config.data_dir, deadline).await?;
     if opened.entries.is_empty() {
         let partitions = config.data_dir.join(data_dir::PARTITIONS);
         if holds_something(&backend, &partitions, deadline).await? {
             return Err(MetadataStartError::Lost { directory, partitions });
         }
+        if membership.as_ref().is_some_and(|membership| membership.stage == Stage::Member) {
+            return Err(MetadataStartError::VotesLost { directory });
+        }
     }
-    let images = Published::new("metadata image", MetadataImage::default());
-    let (mailbox, receiver) = channel(&backend, "raft proposals", limits::PROPOSALS_MAX);
-    let entry_bytes_max = settings.file_bytes / 4;
-    let bytes_in_flight_max = limits::PROPOSAL_BYTES_IN_FLIGHT_MAX.min(settings.queue_bytes / 2);
-    let image = MetadataImage { cluster_id: identity.cluster_id.clone(), ..MetadataImage::default() };
-    let effective = Following::new(config.clone(), identity.node);
-    let configs = effective.published().clone();
-    let raft = |source| MetadataStartError::Raft { directory: directory.clone(), source };
-    let mut driver = Driver::open(RaftContext {
-        backend: backend.clone(),
-        id: raft_id(identity.node),
-        begin: Begin::Alone,
-        machine: ImageMachine { image, images: images.clone(), effective },
-        journal: opened.journal.clone(),
-        recovered: opened.entries,
-        mailbox: receiver,
-        peers: None,
-        transport: Box::new(Nobody),
-        metrics: metrics.clone(),
-        snapshot_piece_bytes: limits::SNAPSHOT_PIECE_BYTES.min(entry_bytes_max),
-        snapshot_every_entries: config.metadata.snapshot_entries,
-        proposals_in_flight_max: limits::PROPOSALS_MAX.min(settings.queue_entries / 2).max(1),
-        submission_max: SubmissionMax { entries: settings.queue_entries, bytes: settings.queue_bytes },
-    })
-    .map_err(raft)?;
-    driver.elect(deadline).await.map_err(raft)?;
-    backend.spawn("raft", driver.run());
-    let proposals = Account::new(bytes_in_flight_max, metrics.raft_proposal_bytes.clone());
-    let metadata = MetadataHandle {
-        images,
-        configs,
-        backend,
-        mailbox,
-        metrics,
-        proposals,
-        proposal_bytes_max: limits::PROPOSAL_BYTES_MAX.min(entry_bytes_max).min(bytes_in_flight_max),
+    let cluster_id = match &membership {
+        Some(membership) => membership.cluster_id.clone(),
+        None if opened.entries.is_empty() => String::new(),
+        None => identity.cluster_id.clone(),
     };
-    Ok(StartedMetadata { metadata, journal: opened.journal })
+    let images = Published::new("metadata image", MetadataImage::default());
+    let members = Published::new("members of the metadata group", Members::default());
+    let (post, inbox) = Post::new(&backend, images.clone(), members.clone());
+    let cluster_id = Published::new("cluster id", cluster_id);
+    Ok(OpenedMetadata {
+        backend,
+        config,
+        metrics,
+        identity,
+        directory,
+        opened,
+        membership,
+        cluster_id,
+        images,
+        members,
+        post,
+        inbox,
+    })
+}
+
+impl<B: Backend> OpenedMetadata<B> {
+    /// The cluster that this directory is of; empty while that is not known.
+    pub fn cluster_id(&self) -> &Published<String> {
+        &self.cluster_id
+    }
+
+    /// Where what other nodes say is handed in.
+    pub fn post(&self) -> &Post<B> {
+        &self.post
+    }
+
+    /// Brings metadata back, or begins it, or comes to a group that there is. Alone, this node leads its group when it
+    /// returns, and the image holds all that was ever committed; among others the image holds what the directory has.
+    pub async fn start(
+        self,
+        asks: Option<Asks<B>>,
+        deadline: Deadline,
+    ) -> Result<StartedMetadata<B>, MetadataStartError> {
+        let OpenedMetadata { backend, config, metrics, identity, directory, opened, .. } = self;
+        let OpenedMetadata { membership, cluster_id, images, members, post, inbox, .. } = self;
+        if asks.is_none() && membership.is_some() {
+            return Err(MetadataStartError::NoPeers { directory: config.data_dir.clone() });
+        }
+        let settings = config.raft_journal_settings();
+        let entry_bytes_max = settings.file_bytes / 4;
+        let bytes_in_flight_max = limits::PROPOSAL_BYTES_IN_FLIGHT_MAX.min(settings.queue_bytes / 2);
+        let (mailbox, receiver) = channel(&backend, "raft proposals", limits::PROPOSALS_MAX);
+        let effective = Following::new(config.clone(), identity.node);
+        let latest = asks.is_some().then(Latest::default);
+        let metadata = MetadataHandle {
+            images: images.clone(),
+            configs: effective.published().clone(),
+            members: members.clone(),
+            backend: backend.clone(),
+            node: identity.node,
+            mailbox,
+            metrics: metrics.clone(),
+            proposals: Account::new(bytes_in_flight_max, metrics.raft_proposal_bytes.clone()),
+            proposal_bytes_max: limits::PROPOSAL_BYTES_MAX.min(entry_bytes_max).min(bytes_in_flight_max),
+            others: asks.clone().zip(latest.clone()).map(|(asks, latest)| Others { asks, latest }),
+        };
+        let mut group = None;
+        let mut transport: Box<dyn Transport> = Box::new(Nobody);
+        let mut membership = membership;
+        if let Some(asks) = &asks {
+            let coming = Coming { backend: &backend, config: &config, identity: &identity, metadata: &metadata };
+            membership = coming.to_the_group(asks, membership, opened.entries.is_empty(), &cluster_id, inbox.questions, deadline).await?;
+            let (peers, to_group) = (asks.peers().clone(), post.group().clone());
+            let links = post::watch_links(backend.clone(), peers.clone(), to_group.clone());
+            backend.spawn("metadata links", links);
+            transport = Box::new(PeerTransport { peers, group: to_group });
+            group = Some(inbox.group);
+        }
+        let begin = begin(membership.as_ref());
+        let image = MetadataImage {
+            cluster_id: membership.as_ref().map_or(&identity.cluster_id, |known| &known.cluster_id).clone(),
+            ..MetadataImage::default()
+        };
+        let raft = |source| MetadataStartError::Raft { directory: directory.clone(), source };
+        let mut driver = Driver::open(RaftContext {
+            backend: backend.clone(),
+            id: raft_id(identity.node),
+            begin,
+            machine: ImageMachine { image, images: images.clone(), members, effective, latest },
+            journal: opened.journal.clone(),
+            recovered: opened.entries,
+            mailbox: receiver,
+            peers: group,
+            transport,
+            metrics: metrics.clone(),
+            snapshot_piece_bytes: limits::SNAPSHOT_PIECE_BYTES.min(entry_bytes_max),
+            snapshot_every_entries: config.metadata.snapshot_entries,
+            proposals_in_flight_max: limits::PROPOSALS_MAX.min(settings.queue_entries / 2).max(1),
+            submission_max: SubmissionMax { entries: settings.queue_entries, bytes: settings.queue_bytes },
+        })
+        .map_err(raft)?;
+        match asks {
+            None => driver.elect(deadline).await.map_err(raft)?,
+            Some(asks) => {
+                driver.settle(deadline).await.map_err(raft)?;
+                if let Some(founding) = membership.as_mut().filter(|known| known.stage == Stage::Founding) {
+                    founding.stage = Stage::Member;
+                    membership::write(&backend, &config.data_dir, founding, deadline).await?;
+                }
+                driver.elect(deadline).await.map_err(raft)?;
+                let directory = config.data_dir.clone();
+                let joining = Joining { metadata: metadata.clone(), asks, directory, membership };
+                backend.spawn("metadata membership", joining.run());
+            }
+        }
+        let recovered = images.get();
+        backend.spawn("raft", driver.run());
+        Ok(StartedMetadata { metadata, recovered, journal: opened.journal })
+    }
+}
+
+/// How a node with an empty Raft journal begins, by what its directory says.
+fn begin(membership: Option<&Membership>) -> Begin {
+    match membership {
+        None => Begin::Alone,
+        Some(Membership { stage: Stage::Founding, founders, .. }) => {
+            Begin::Found { voters: founders.iter().map(|founder| raft_id(founder.node)).collect() }
+        }
+        Some(_) => Begin::Join,
+    }
+}
+
+/// A node on its way to its group.
+struct Coming<'a, B: Backend> {
+    backend: &'a B,
+    config: &'a Config,
+    identity: &'a Identity,
+    metadata: &'a MetadataHandle<B>,
+}
+
+impl<B: Backend> Coming<'_, B> {
+    /// From here on the others are answered. Where this node has no group it finds out with them which it comes to, and writes
+    /// that down.
+    async fn to_the_group(
+        &self,
+        asks: &Asks<B>,
+        known: Option<Membership>,
+        is_empty: bool,
+        cluster_id: &Published<String>,
+        inbox: Receiver<B, Question>,
+        deadline: Deadline,
+    ) -> Result<Option<Membership>, MetadataStartError> {
+        let Coming { backend, config, identity, metadata } = *self;
+        let own = Founder { node: identity.node, storage: identity.storage };
+        let is_new = known.is_none() && is_empty;
+        let standing = match (&known, is_new) {
+            (Some(known), _) => standing_of(known),
+            (None, true) => Standing::Empty { storage: own, cluster_id: identity.cluster_id.clone() },
+            (None, false) => {
+                Standing::Group { cluster_id: identity.cluster_id.clone(), founders: Vec::new() }
+            }
+        };
+        let standing = Published::new("standing among the nodes", standing);
+        let (metadata, asks_again) = (metadata.clone(), asks.clone());
+        let questions = Questions { metadata, asks: asks_again, standing: standing.clone(), inbox };
+        backend.spawn("metadata questions", questions.run());
+        if !is_new {
+            return Ok(known);
+        }
+        let agreed = founding::agree(backend, asks, own, &identity.cluster_id, deadline).await;
+        let membership = agreed.map_err(|missing| MetadataStartError::Unanswered {
+            missing: founding::listed(&missing),
+        })?;
+        membership::write(backend, &config.data_dir, &membership, deadline).await?;
+        tracing::info!(
+            cluster_id = membership.cluster_id,
+            stage = ?membership.stage,
+            founders = %founding::listed(&membership.founders.iter().map(|founder| founder.node).collect::<Vec<_>>()),
+            "this node comes to its cluster"
+        );
+        cluster_id.publish(membership.cluster_id.clone());
+        standing.publish(standing_of(&membership));
+        Ok(Some(membership))
+    }
+}
+
+fn standing_of(membership: &Membership) -> Standing {
+    let Membership { cluster_id, founders, .. } = membership.clone();
+    Standing::Group { cluster_id, founders }
 }
 
 async fn holds_something<B: Backend>(
@@ -155,26 +357,20 @@ async fn holds_something<B: Backend>(
     }
 }
 
-/// Raft's ids begin at one, Kafka's broker ids at zero.
-fn raft_id(broker: BrokerId) -> u64 {
-    u64::from(broker.0.unsigned_abs()) + 1
-}
-
-fn broker_id(raft_id: u64) -> Option<BrokerId> {
-    Some(BrokerId(i32::try_from(raft_id.checked_sub(1)?).ok()?))
-}
-
 /// The image as the state machine of the group.
 struct ImageMachine {
     image: MetadataImage,
     images: Published<MetadataImage>,
+    members: Published<Members>,
     effective: Following,
+    /// Where proposals may be decided elsewhere.
+    latest: Option<Latest>,
 }
 
 impl StateMachine for ImageMachine {
-    type Answer = Outcome;
+    type Answer = Decided;
 
-    fn apply(&mut self, index: u64, data: &[u8]) -> Result<Option<Outcome>, String> {
+    fn apply(&mut self, index: u64, data: &[u8]) -> Result<Option<Decided>, String> {
         if data.is_empty() {
             self.image.index = index;
             return Ok(None);
@@ -185,11 +381,16 @@ impl StateMachine for ImageMachine {
             invariants::check(&self.image, &image);
         }
         self.image = image;
-        Ok(Some(outcome))
+        let decided = Decided { index, outcome };
+        if let Some(latest) = &self.latest {
+            latest.push(decided.clone());
+        }
+        Ok(Some(decided))
     }
 
-    fn publish(&mut self, leader: Option<u64>) {
-        self.image.controller = leader.and_then(broker_id);
+    fn publish(&mut self, group: GroupView<'_>) {
+        members::publish(&self.members, &group);
+        self.image.controller = group.leader.and_then(broker_id);
         // Before the image: whoever sees a change in it finds it in effect.
         self.effective.follow(&self.image.broker_configs);
         self.images.publish(self.image.clone());

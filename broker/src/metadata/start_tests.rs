@@ -7,10 +7,11 @@ use io_backend::{Clock, Deadline};
 use uuid::Uuid;
 
 use super::*;
-use crate::ids::{Incarnation, IncarnationId, LeaderEpoch, StorageId, TopicId};
+use crate::ids::{BrokerId, Incarnation, IncarnationId, LeaderEpoch, StorageId, TopicId};
 use crate::journal::{EntryKind, OpenedJournal};
 use crate::metadata::{
-    BrokerRegistration, CLIENT_LISTENER, Endpoint, MetadataCommand, NewTopic, ProposeError, TopicError,
+    BrokerRegistration, CLIENT_LISTENER, Endpoint, MetadataCommand, NewTopic, Outcome, ProposeError,
+    TopicError,
 };
 use crate::raft::memory_journal::MemoryJournal;
 
@@ -52,7 +53,7 @@ async fn try_start(
         identity,
         open_journal: Box::new(|_| Box::pin(async { Ok(opened) })),
     };
-    let started = start(context, soon(backend)).await?;
+    let started = open(context, soon(backend)).await?.start(None, soon(backend)).await?;
     Ok(Process { backend: backend.clone(), started, journal })
 }
 

@@ -25,6 +25,10 @@ pub enum MessageKind {
     /// Those of the metadata's Raft group, each as its sender encoded it. What does not fit the queue is lost, the oldest
     /// first: Raft says again what matters.
     Raft,
+    /// Questions, which are answered or come to nothing.
+    Ask,
+    /// Answers to those.
+    Answer,
 }
 
 impl MessageKind {
@@ -32,6 +36,8 @@ impl MessageKind {
     pub fn name(self) -> &'static str {
         match self {
             MessageKind::Raft => "raft",
+            MessageKind::Ask => "ask",
+            MessageKind::Answer => "answer",
         }
     }
 }
@@ -58,7 +64,7 @@ pub enum FrameKind {
 }
 
 impl FrameKind {
-    const ALL: [FrameKind; 8] = [
+    const ALL: [FrameKind; 10] = [
         FrameKind::Hello,
         FrameKind::Challenge,
         FrameKind::Proof,
@@ -67,6 +73,8 @@ impl FrameKind {
         FrameKind::Received,
         FrameKind::Probe,
         FrameKind::Messages(MessageKind::Raft),
+        FrameKind::Messages(MessageKind::Ask),
+        FrameKind::Messages(MessageKind::Answer),
     ];
 
     fn code(self) -> u8 {
@@ -79,6 +87,8 @@ impl FrameKind {
             FrameKind::Received => 6,
             FrameKind::Probe => 7,
             FrameKind::Messages(MessageKind::Raft) => 16,
+            FrameKind::Messages(MessageKind::Ask) => 17,
+            FrameKind::Messages(MessageKind::Answer) => 18,
         }
     }
 

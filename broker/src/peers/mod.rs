@@ -7,7 +7,7 @@
 //!
 //! In layers: a [`frame`] is what goes over a connection, a [`hello`] what two nodes say first, the [`handshake`] how they come to believe it. The
 //! `roster` says which process of a peer counts, `patience` for how long one is waited for, an `outbox` what waits to be sent, the `entrance` who may
-//! try. Beneath those, which are pure, `shared` is what all connections have in common, the `greeting` carries out a handshake, a `link` sends, and what comes is `incoming`.
+//! try. Beneath those, which are pure, `shared` is what all connections have in common, the `greeting` carries out a handshake, a `link` sends, and what comes is `incoming`. Over them, `asks` are questions that are answered.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
@@ -28,6 +28,7 @@ mod greeting;
 mod link;
 mod incoming;
 pub(crate) mod secret;
+pub(crate) mod asks;
 
 pub use frame::MessageKind;
 pub use hello::PeerIdentity;

@@ -1,6 +1,8 @@
 //! What waits to be sent to a peer: bounded in number and in bytes, and never waited for by who sends.
 //!
-//! What does not fit pushes out the oldest of it, which is what matters least of what will be said again.
+//! Kinds of messages that do not wait for one another stand in lines of their own, and the line of the most urgent goes
+//! first: what is large and not urgent never holds up a heartbeat. What does not fit its line pushes out the oldest there,
+//! which is what matters least of what will be said again.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -21,11 +23,27 @@ pub struct Outbox {
 
 #[derive(Default)]
 struct State {
+    /// The most urgent first.
+    lines: [Line; LINES],
+    nudge: Option<Nudge>,
+    link: Option<Waker>,
+}
+
+#[derive(Default)]
+struct Line {
     queue: VecDeque<(MessageKind, Bytes)>,
     /// Of the messages in it, with their lengths.
     bytes: usize,
-    nudge: Option<Nudge>,
-    link: Option<Waker>,
+}
+
+const LINES: usize = 2;
+
+/// In which line a message waits.
+fn line_of(kind: MessageKind) -> usize {
+    match kind {
+        MessageKind::Raft => 0,
+        MessageKind::Ask | MessageKind::Answer => 1,
+    }
 }
 
 /// What the link has to do next.
@@ -42,8 +60,9 @@ fn size(message: &Bytes) -> usize {
 }
 
 impl Outbox {
-    /// At most so many messages, and so many bytes; one message may be larger.
+    /// At most so many messages, and so many bytes, shared evenly by its lines; one message of each may be larger.
     pub fn new(messages_max: usize, bytes_max: usize) -> Outbox {
+        let (messages_max, bytes_max) = (messages_max / LINES, bytes_max / LINES);
         Outbox { messages_max, bytes_max, state: Mutex::default() }
     }
 
@@ -52,14 +71,15 @@ impl Outbox {
         let mut lost = Vec::new();
         let mut state = self.state();
         let room = self.bytes_max.saturating_sub(size(&message));
-        while (state.bytes > room || state.queue.len() >= self.messages_max)
-            && let Some((kind, oldest)) = state.queue.pop_front()
+        let line = &mut state.lines[line_of(kind)];
+        while (line.bytes > room || line.queue.len() >= self.messages_max)
+            && let Some((kind, oldest)) = line.queue.pop_front()
         {
-            state.bytes -= size(&oldest);
+            line.bytes -= size(&oldest);
             lost.push((kind, oldest));
         }
-        state.bytes += size(&message);
-        state.queue.push_back((kind, message));
+        line.bytes += size(&message);
+        line.queue.push_back((kind, message));
         let link = state.link.take();
         drop(state);
         if let Some(link) = link {
@@ -92,7 +112,7 @@ impl Outbox {
         if let Some(nudge) = state.nudge.take() {
             return Poll::Ready(Task::Nudge(nudge));
         }
-        let Some(&(kind, _)) = state.queue.front() else {
+        let Some(line) = state.lines.iter_mut().find(|line| !line.queue.is_empty()) else {
             match &mut state.link {
                 Some(old) => old.clone_from(cx.waker()),
                 none => *none = Some(cx.waker().clone()),
@@ -100,23 +120,24 @@ impl Outbox {
             return Poll::Pending;
         };
         let (mut taken, mut bytes) = (Vec::new(), 0);
-        while let Some((next, message)) = state.queue.front()
+        let kind = line.queue.front().map_or(MessageKind::Raft, |(kind, _)| *kind);
+        while let Some((next, message)) = line.queue.front()
             && *next == kind
             && taken.len() < PEER_FRAME_MESSAGES_MAX
             && (taken.is_empty() || bytes + size(message) <= WRITE_BUFFER_BYTES)
-            && let Some((_, message)) = state.queue.pop_front()
+            && let Some((_, message)) = line.queue.pop_front()
         {
             bytes += size(&message);
             taken.push(message);
         }
-        state.bytes -= bytes;
+        line.bytes -= bytes;
         Poll::Ready(Task::Messages(kind, taken))
     }
 
     /// Messages and bytes that wait.
     pub fn len(&self) -> (usize, usize) {
         let state = self.state();
-        (state.queue.len(), state.bytes)
+        state.lines.iter().fold((0, 0), |(messages, bytes), line| (messages + line.queue.len(), bytes + line.bytes))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -148,7 +169,7 @@ mod tests {
 
     #[test]
     fn the_oldest_makes_way_by_number_and_by_bytes() {
-        let outbox = Outbox::new(3, 100);
+        let outbox = Outbox::new(3 * LINES, 100 * LINES);
         assert_eq!([b"a", b"b", b"c"].map(|message| push(&outbox, message)), [0, 0, 0]);
         assert_eq!(push(&outbox, b"d"), 1, "by number");
         assert_eq!(outbox.len(), (3, 15));
@@ -163,7 +184,7 @@ mod tests {
 
     #[test]
     fn what_fits_one_write_goes_in_one_frame_and_in_order() {
-        let outbox = Outbox::new(10_000, 1 << 30);
+        let outbox = Outbox::new(20_000, 1 << 30);
         for number in 0..3_000_u32 {
             assert_eq!(push(&outbox, &number.to_be_bytes()), 0);
         }

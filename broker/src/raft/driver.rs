@@ -31,7 +31,7 @@ use raft::{Config, RawNode, StateRole};
 pub(crate) use self::line::SubmissionMax;
 use self::line::{Line, Persisting};
 use super::store::{RaftRecoveryError, Store};
-use super::{Begin, GroupInput, RaftInput, Refusal, StateMachine, Transport, entries, logging, pieces};
+use super::{Begin, GroupInput, GroupView, RaftInput, Refusal, StateMachine, Transport, entries, logging, pieces};
 use crate::budget::Share;
 use crate::ids::Lsn;
 use crate::journal::{JournalHandle, RecoveredEntry};
@@ -311,6 +311,30 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
     fn leader(&self) -> Option<u64> {
         let leader = self.raft.raft.leader_id;
         (leader != raft::INVALID_ID).then_some(leader)
+    }
+
+    fn publish(&mut self) {
+        let (leader, term) = (self.leader(), self.raft.raft.term);
+        self.machine.publish(GroupView { leader, term, members: &self.raft.store().conf });
+    }
+
+    /// Waits until all that the group begins with is durable. Meanwhile it neither votes nor hears anybody.
+    pub(crate) async fn settle(&mut self, deadline: Deadline) -> Result<(), RaftStartError> {
+        let peers = self.peers.take();
+        loop {
+            self.step()?;
+            if self.line.is_empty() {
+                break;
+            }
+            self.tick_at = None;
+            match self.next_event(deadline).await {
+                Some(event) => self.handle(event),
+                None => return Err(RaftStartError::TimedOut),
+            }
+        }
+        self.peers = peers;
+        self.publish();
+        Ok(())
     }
 
     /// The task `raft`.

@@ -31,8 +31,8 @@ impl StateMachine for Words {
         Ok(Some(self.words.len()))
     }
 
-    fn publish(&mut self, leader: Option<u64>) {
-        self.published.lock().unwrap().push((self.words.clone(), leader));
+    fn publish(&mut self, group: GroupView<'_>) {
+        self.published.lock().unwrap().push((self.words.clone(), group.leader));
     }
 
     fn snapshot(&self) -> Vec<u8> {

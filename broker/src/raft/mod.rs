@@ -12,13 +12,11 @@
 //! by itself at the start, so it waits for proposals and syncs only, and an idle node does not wake up.
 
 use io_backend::{Moment, Replier};
-use raft::eraftpb::Message;
+use raft::eraftpb::{ConfState, Message};
 
 use crate::budget::Share;
 
 mod logging;
-#[cfg_attr(not(test), expect(dead_code, reason = "for whoever carries messages between nodes"))]
-pub(crate) mod outbox;
 mod entries;
 mod pieces;
 mod store;
@@ -37,12 +35,21 @@ pub(crate) trait StateMachine: Send + 'static {
     /// the group's members.
     /// An error is final: the node knows less than the group and must not go on.
     fn apply(&mut self, index: u64, data: &[u8]) -> Result<Option<Self::Answer>, String>;
-    /// Shows the world what has been applied, and who leads.
-    fn publish(&mut self, leader: Option<u64>);
+    /// Shows the world what has been applied, and how the group is.
+    fn publish(&mut self, group: GroupView<'_>);
     /// Everything applied so far.
     fn snapshot(&self) -> Vec<u8>;
     /// Begins from a snapshot.
     fn restore(&mut self, data: &[u8]) -> Result<(), String>;
+}
+
+/// The group as one member sees it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GroupView<'a> {
+    /// Who leads, as far as it knows.
+    pub(crate) leader: Option<u64>,
+    pub(crate) term: u64,
+    pub(crate) members: &'a ConfState,
 }
 
 /// Where messages to the other members go.
@@ -65,7 +72,6 @@ impl Transport for Nobody {
 /// How a node whose Raft journal is empty comes to its group. One whose journal is not has a group, or
 /// waits for one already.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(not(test), expect(dead_code, reason = "for whoever starts a node among others"))]
 pub(crate) enum Begin {
     /// It is a group of its own.
     Alone,
@@ -79,14 +85,12 @@ pub(crate) enum Begin {
 /// What can be asked of the owner of the group. It waits in its mailbox while the journal takes nothing.
 pub(crate) enum RaftInput<A> {
     Propose(Proposal<A>),
-    #[cfg_attr(not(test), expect(dead_code, reason = "for whoever decides about members"))]
     ChangeMembers(MembersProposal),
     /// Decides what is in flight, then ends. Answered when nothing more will be written.
     Close(Replier<()>),
 }
 
 /// What the owner of the group is told. It is read whatever the journal does.
-#[cfg_attr(not(test), expect(dead_code, reason = "for whoever carries messages between nodes"))]
 pub(crate) enum GroupInput {
     /// From other members, in the order in which they came.
     Messages(Vec<Message>),
@@ -118,7 +122,6 @@ pub(crate) struct MembersProposal {
 
 /// A change of who is in the group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(not(test), expect(dead_code, reason = "for whoever decides about members"))]
 pub(crate) enum MemberChange {
     /// It gets the log and has no vote.
     AddLearner(u64),

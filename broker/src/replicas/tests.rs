@@ -81,18 +81,14 @@ async fn start_core(backend: RealBackend, config: Config) -> Result<Core, Replic
     let soon = Deadline::after(&backend, Duration::from_secs(60));
     let identity = take_directory(&backend, &config.data_dir, NODE, soon).await.unwrap();
     let config = Arc::new(config);
-    let started = metadata::start(
-        MetadataContext {
-            backend: backend.clone(),
-            config: config.clone(),
-            metrics: Arc::default(),
-            identity: identity.clone(),
-            open_journal: Box::new(journal::open),
-        },
-        soon,
-    )
-    .await
-    .unwrap();
+    let context = MetadataContext {
+        backend: backend.clone(),
+        config: config.clone(),
+        metrics: Arc::default(),
+        identity: identity.clone(),
+        open_journal: Box::new(journal::open),
+    };
+    let started = metadata::open(context, soon).await.unwrap().start(None, soon).await.unwrap();
     let image = started.metadata.image();
     let registration = BrokerRegistration {
         id: NODE,

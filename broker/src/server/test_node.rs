@@ -79,7 +79,7 @@ async fn start(backend: RealBackend, config: Config) -> TestNode {
         open_journal: Box::new(|_| Box::pin(async { Ok(opened) })),
     };
     let soon = Deadline::after(&backend, Duration::from_secs(30));
-    let metadata = metadata::start(metadata, soon).await.unwrap().metadata;
+    let metadata = metadata::open(metadata, soon).await.unwrap().start(None, soon).await.unwrap().metadata;
     let registration = BrokerRegistration {
         id: identity.node,
         incarnation: identity.incarnation,

@@ -11,7 +11,7 @@ use raft::eraftpb::{Message, MessageType};
 use super::*;
 use crate::budget::Account;
 use crate::raft::memory_journal::MemoryJournal;
-use crate::raft::{MemberChange, MembersProposal, Proposal};
+use crate::raft::{GroupView, MemberChange, MembersProposal, Proposal};
 
 /// What is committed at each index, as whoever applied it first saw it.
 type Truth = Arc<Mutex<BTreeMap<u64, Vec<u8>>>>;
@@ -47,8 +47,8 @@ impl StateMachine for Entries {
         Ok((!data.is_empty()).then_some(index))
     }
 
-    fn publish(&mut self, leader: Option<u64>) {
-        self.leader = leader;
+    fn publish(&mut self, group: GroupView<'_>) {
+        self.leader = group.leader;
     }
 
     fn snapshot(&self) -> Vec<u8> {

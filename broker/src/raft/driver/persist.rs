@@ -98,7 +98,7 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
         self.snapshots.entries_since = 0;
         self.snapshots.bytes_since = 0;
         self.snapshots.last_bytes = snapshot.data.len();
-        self.machine.publish(self.leader());
+        self.publish();
         tracing::info!(index, bytes = snapshot.data.len(), "metadata snapshot of the leader taken over");
         self.release(last, entries);
         Ok(())

@@ -141,7 +141,7 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
             }
         }
         let leader = self.leader();
-        self.machine.publish(leader);
+        self.publish();
         // Answered only now: whoever is told finds the change in the image.
         for (decision, answer) in answers {
             let overwritten = Refusal::NotLeader { leader: leader.filter(|leader| *leader != self.id) };

@@ -1,0 +1,44 @@
+//! The members of the metadata group, as one of them sees it.
+
+use std::sync::Arc;
+
+use io_backend::Published;
+
+use crate::ids::BrokerId;
+use crate::raft::GroupView;
+
+/// See the module.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Members {
+    /// Who leads, as far as this node knows.
+    pub leader: Option<BrokerId>,
+    /// Raft's term.
+    pub term: u64,
+    /// Who votes.
+    pub voters: Vec<BrokerId>,
+    /// Who is given the log and does not vote.
+    pub learners: Vec<BrokerId>,
+}
+
+/// Raft's ids begin at one, Kafka's broker ids at zero.
+pub(super) fn raft_id(broker: BrokerId) -> u64 {
+    u64::from(broker.0.unsigned_abs()) + 1
+}
+
+pub(super) fn broker_id(raft_id: u64) -> Option<BrokerId> {
+    Some(BrokerId(i32::try_from(raft_id.checked_sub(1)?).ok()?))
+}
+
+/// Says what has changed of them.
+pub(super) fn publish(members: &Published<Members>, group: &GroupView<'_>) {
+    let brokers = |ids: &[u64]| ids.iter().filter_map(|id| broker_id(*id)).collect::<Vec<_>>();
+    let before: Arc<Members> = members.get();
+    let leader = group.leader.and_then(broker_id);
+    let is_same = (before.leader, before.term) == (leader, group.term)
+        && before.voters.iter().map(|id| raft_id(*id)).eq(group.members.voters.iter().copied())
+        && before.learners.iter().map(|id| raft_id(*id)).eq(group.members.learners.iter().copied());
+    if !is_same {
+        let (voters, learners) = (brokers(&group.members.voters), brokers(&group.members.learners));
+        members.publish(Members { leader, term: group.term, voters, learners });
+    }
+}

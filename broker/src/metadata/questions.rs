@@ -1,0 +1,157 @@
+//! The task `metadata questions`: answers what other nodes ask of this node's member of the group.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use futures::StreamExt;
+use futures::future::{BoxFuture, Either, select};
+use futures::stream::FuturesUnordered;
+use io_backend::{Backend, Deadline, Published, Receiver};
+use serde::{Deserialize, Serialize};
+
+use super::founding::Standing;
+use super::handle::write_answer;
+use super::members::raft_id;
+use super::{MetadataHandle, ProposeError};
+use crate::ids::BrokerId;
+use crate::limits;
+use crate::peers::asks::{Asks, Question, Subject};
+use crate::raft::{MemberChange, MembersProposal, MembersRefusal, RaftInput, Refusal};
+
+/// What a node asks that is not a voter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MembershipQuestion {
+    /// Its Raft journal has the group.
+    pub has_group: bool,
+}
+
+/// What it is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "membership", rename_all = "kebab-case")]
+pub enum MembershipAnswer {
+    /// This node does not lead; who does, as far as it knows.
+    NotLeader {
+        /// Who leads.
+        leader: Option<BrokerId>,
+    },
+    /// It is given the log.
+    Learner,
+    /// It votes.
+    Voter,
+    /// Not now.
+    Later,
+}
+
+pub(super) struct Questions<B: Backend> {
+    pub(super) metadata: MetadataHandle<B>,
+    pub(super) asks: Asks<B>,
+    pub(super) standing: Published<Standing>,
+    pub(super) inbox: Receiver<B, Question>,
+}
+
+impl<B: Backend> Questions<B> {
+    pub(super) async fn run(mut self) {
+        const INBOX: Deadline = Deadline::Unbounded("other nodes ask when they have something to ask");
+        let (metadata, asks) = (self.metadata.clone(), self.asks.clone());
+        let mut working: FuturesUnordered<BoxFuture<'_, ()>> = FuturesUnordered::new();
+        loop {
+            if working.len() >= limits::PEER_QUESTIONS_AT_ONCE {
+                working.next().await;
+            }
+            let question = {
+                let next = pin!(self.inbox.receive(INBOX));
+                match working.is_empty() {
+                    true => next.await,
+                    false => match select(next, working.next()).await {
+                        Either::Left((question, _)) => question,
+                        Either::Right(_) => continue,
+                    },
+                }
+            };
+            let Ok(question) = question else { return };
+            match question.subject {
+                Subject::Founding => {
+                    let standing = serde_json::to_vec(&*self.standing.get());
+                    asks.answer(&question, &standing.unwrap_or_default());
+                }
+                Subject::Membership => working.push(Box::pin(admit(&metadata, &asks, question))),
+                Subject::Proposal => working.push(Box::pin(decide(&metadata, &asks, question))),
+                Subject::Heartbeat => {}
+            }
+        }
+    }
+}
+
+/// Decides what another node proposes, if this one leads.
+async fn decide<B: Backend>(metadata: &MetadataHandle<B>, asks: &Asks<B>, question: Question) {
+    let mut body: Bytes = question.body.clone();
+    let result = match body.try_get_u32() {
+        Ok(millis) => {
+            let deadline = Deadline::after(&metadata.backend, Duration::from_millis(millis.into()));
+            metadata.decide_here(body.to_vec(), deadline).await
+        }
+        Err(_) => Err(ProposeError::TimedOut),
+    };
+    asks.answer(&question, &write_answer(&result));
+}
+
+/// Makes another node a learner of the group, or a voter if it follows. One that was a voter and comes with nothing has lost
+/// its votes: it is removed first.
+async fn admit<B: Backend>(metadata: &MetadataHandle<B>, asks: &Asks<B>, question: Question) {
+    let Ok(asked) = serde_json::from_slice::<MembershipQuestion>(&question.body) else { return };
+    let node = question.from.node;
+    let members = metadata.members.get();
+    let answer = match members.leader {
+        Some(leader) if leader == metadata.node => {
+            let (votes, learns) = (members.voters.contains(&node), members.learners.contains(&node));
+            let id = raft_id(node);
+            let changed = match (asked.has_group, votes, learns) {
+                (true, true, _) => Ok(MembershipAnswer::Voter),
+                (true, false, true) => {
+                    change(metadata, MemberChange::AddVoter(id)).await.map(|()| MembershipAnswer::Voter)
+                }
+                (true | false, false, _) => {
+                    change(metadata, MemberChange::AddLearner(id)).await.map(|()| MembershipAnswer::Learner)
+                }
+                (false, true, _) => match change(metadata, MemberChange::Remove(id)).await {
+                    Ok(()) => change(metadata, MemberChange::AddLearner(id))
+                        .await
+                        .map(|()| MembershipAnswer::Learner),
+                    Err(refused) => Err(refused),
+                },
+            };
+            changed.unwrap_or_else(|refused| match refused {
+                Some(Refusal::NotLeader { leader }) => {
+                    MembershipAnswer::NotLeader { leader: leader.and_then(super::members::broker_id) }
+                }
+                Some(Refusal::Members(MembersRefusal::HasNothing)) => MembershipAnswer::Learner,
+                refused => {
+                    tracing::warn!(%node, ?refused, "this node cannot become a member of the metadata group now");
+                    MembershipAnswer::Later
+                }
+            })
+        }
+        leader => MembershipAnswer::NotLeader { leader },
+    };
+    asks.answer(&question, &serde_json::to_vec(&answer).unwrap_or_default());
+}
+
+/// `None`: not decided in time.
+async fn change<B: Backend>(
+    metadata: &MetadataHandle<B>,
+    change: MemberChange,
+) -> Result<(), Option<Refusal>> {
+    let deadline = Deadline::after(&metadata.backend, limits::ASK_DEADLINE);
+    let (replier, reply) = metadata.mailbox.reply("change of the members of the metadata group");
+    let until = match deadline {
+        Deadline::At(at) => Some(at),
+        Deadline::Unbounded(_) => None,
+    };
+    let proposal = MembersProposal { change, until, replier };
+    metadata.mailbox.send(RaftInput::ChangeMembers(proposal), deadline).await.map_err(|_| None)?;
+    match reply.wait(deadline).await {
+        Ok(decided) => decided.map_err(Some),
+        Err(_) => Err(None),
+    }
+}
