@@ -5,13 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use io_backend::Deadline;
 use io_backend::real::{DiskChoice, RealBackend};
-use io_backend::{Clock, Deadline};
 use uuid::Uuid;
 
 use crate::config::{Config, PeerAddress, Secret};
 use crate::ids::{BrokerId, TopicId};
-use crate::metadata::{MetadataCommand, MetadataImage, NewTopic, Outcome};
+use crate::metadata::{MetadataCommand, MetadataImage, NewTopic, Outcome, ProposeError};
 use crate::node::Node;
 use crate::parts::Parts;
 
@@ -95,7 +95,14 @@ impl Cluster {
         };
         let command = MetadataCommand::CreateTopics { topics: vec![topic], validate_only: false };
         let metadata = &self.nodes[&at].context().metadata;
-        let outcome = metadata.propose(command, self.soon()).await.unwrap();
+        let soon = self.soon();
+        let outcome = loop {
+            match metadata.propose(command.clone(), soon).await {
+                // Whoever led is gone: whether it was heard is not known.
+                Err(ProposeError::TimedOut) if !soon.has_passed(&self.backend) => {}
+                decided => break decided.unwrap(),
+            }
+        };
         assert!(matches!(&outcome, Outcome::Topics(results) if results[0].is_ok()), "{outcome:?}");
         assert!(metadata.image().topics.contains_key(name), "it is in the image of who asked");
     }
@@ -153,7 +160,8 @@ fn a_wiped_node_comes_back_without_a_vote_and_is_given_one_when_it_follows() {
             broker: BrokerId(2),
             epoch: one.image().brokers[&BrokerId(2)].epoch,
         });
-        one.propose(fence, cluster.soon()).await.unwrap();
+        let soon = cluster.soon();
+        while one.propose(fence.clone(), soon).await.is_err() {}
         cluster.start(&[2]).await;
         cluster.all(|image| image.topics.contains_key("before")).await;
         let members = cluster.nodes[&2].context().metadata.members().clone();

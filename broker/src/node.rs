@@ -197,7 +197,8 @@ impl<B: Backend> Node<B> {
         if cluster.is_some() {
             phase.publish(starting("coming to the other nodes"));
         }
-        let started = opened.start(cluster.clone(), deadline).await?;
+        let mut started = opened.start(cluster.clone(), deadline).await?;
+        background.append(&mut started.tasks);
         phase.publish(starting("reading the journal back"));
         let directory = config.data_dir.join(data_dir::JOURNAL);
         let opened = (parts.journal)(JournalContext {

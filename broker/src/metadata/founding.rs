@@ -180,10 +180,20 @@ mod tests {
         let all = [(1, 1), (2, 2), (3, 3)];
         let table = [
             ("all are empty", (2, 2), [(1, empty(1, 1)), (3, empty(3, 3))], "Founding of 1 with 1, 2, 3"),
-            ("the first says the same", (1, 1), [(2, empty(2, 2)), (3, empty(3, 3))], "Founding of 1 with 1, 2, 3"),
+            (
+                "the first says the same",
+                (1, 1),
+                [(2, empty(2, 2)), (3, empty(3, 3))],
+                "Founding of 1 with 1, 2, 3",
+            ),
             ("one is silent", (2, 2), [(1, empty(1, 1)), (3, None)], "waits for 3"),
             ("one has begun", (2, 2), [(1, group(&all)), (3, empty(3, 3))], "Founding group with 1, 2, 3"),
-            ("one has begun, one is gone", (2, 2), [(1, group(&all)), (3, None)], "Founding group with 1, 2, 3"),
+            (
+                "one has begun, one is gone",
+                (2, 2),
+                [(1, group(&all)), (3, None)],
+                "Founding group with 1, 2, 3",
+            ),
             ("both have begun", (2, 2), [(1, group(&all)), (3, group(&all))], "Founding group with 1, 2, 3"),
             ("this one was wiped", (2, 9), [(1, group(&all)), (3, None)], "Joining group with "),
             ("a node alone that grows", (2, 2), [(1, group(&[])), (3, empty(3, 3))], "Joining group with "),

@@ -270,9 +270,13 @@ mod tests {
         let read = |result| read_answer(&write_answer(&result));
         assert_eq!(read(Ok(Decided { index: 77, outcome: Outcome::Done })), Ok(77));
         let large = ProposeError::TooLarge { bytes: 7, limit: 5 };
-        for error in
-            [ProposeError::NoController, ProposeError::TimedOut, ProposeError::Overloaded, ProposeError::DiskFull, large]
-        {
+        for error in [
+            ProposeError::NoController,
+            ProposeError::TimedOut,
+            ProposeError::Overloaded,
+            ProposeError::DiskFull,
+            large,
+        ] {
             assert_eq!(read(Err(error.clone())), Err(error));
         }
         assert_eq!(read(Err(closed())), Err(ProposeError::NoController));

@@ -116,11 +116,8 @@ pub async fn write<B: Backend>(
 }
 
 fn encode(membership: &Membership) -> Bytes {
-    let stored = Stored {
-        format_version: MEMBERSHIP,
-        membership: membership.clone(),
-        crc32c: checksum(membership),
-    };
+    let stored =
+        Stored { format_version: MEMBERSHIP, membership: membership.clone(), crc32c: checksum(membership) };
     let mut json = serde_json::to_vec_pretty(&stored).expect("writing JSON into memory");
     json.push(b'\n');
     json.into()

@@ -48,7 +48,7 @@ pub(crate) use handle::MetadataHandle;
 pub use image::{BrokerConfigs, BrokerImage, MetadataImage, PartitionImage, Replica, TopicImage};
 pub use members::Members;
 pub use outcome::{BrokerError, Outcome, PartitionError, ProposeError, RegistrationError, TopicError};
-pub(crate) use producer_ids::{ProducerIdError, ProducerIds};
 pub(crate) use post::Post;
+pub(crate) use producer_ids::{ProducerIdError, ProducerIds};
 pub use registration::{BrokerRegistration, CLIENT_LISTENER, CLUSTER_LISTENER, Endpoint};
 pub(crate) use start::{MetadataContext, MetadataStartError, StartedMetadata, open};

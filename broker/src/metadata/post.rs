@@ -147,7 +147,9 @@ pub(super) async fn watch_links<B: Backend>(backend: B, peers: Peers<B>, group: 
     loop {
         let last = before;
         let Ok(now) = peers.reachable().until(&backend, LINKS, |now| *now != *last).await else { return };
-        for node in last.iter().filter(|(node, process)| now.get(node) != Some(process)).map(|(node, _)| *node) {
+        for node in
+            last.iter().filter(|(node, process)| now.get(node) != Some(process)).map(|(node, _)| *node)
+        {
             if group.try_send(GroupInput::Unreachable(raft_id(node))).is_err() {
                 tracing::debug!(%node, "the metadata group is not told of a lost link now");
             }

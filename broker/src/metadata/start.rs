@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use io_backend::invariants::are_checked;
-use io_backend::{Backend, Deadline, Disk, ExitStatus, Published, Receiver, channel};
+use io_backend::{Backend, Deadline, Disk, ExitStatus, Published, TaskHandle, channel};
 
 use super::apply::apply;
 use super::decided::{Decided, Latest};
@@ -25,11 +25,12 @@ use crate::budget::Account;
 use crate::config::Config;
 use crate::data_dir;
 use crate::identity::Identity;
+use crate::ids::BrokerId;
 use crate::journal::{JournalContext, JournalHandle, JournalOpenError, OpenedJournal};
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::parts::OpenJournal;
-use crate::peers::asks::{Asks, Question};
+use crate::peers::asks::Asks;
 use crate::raft::{
     Begin, Driver, GroupView, Nobody, RaftContext, RaftError, RaftStartError, StateMachine, SubmissionMax,
     Transport,
@@ -55,6 +56,8 @@ pub struct StartedMetadata<B: Backend> {
     pub recovered: Arc<MetadataImage>,
     /// The Raft journal, for whoever watches its disk; the node closes it last.
     pub journal: JournalHandle,
+    /// What goes on beside the Raft task, to be aborted when the node stops.
+    pub tasks: Vec<TaskHandle>,
 }
 
 /// Why the metadata cannot be had.
@@ -220,15 +223,34 @@ impl<B: Backend> OpenedMetadata<B> {
             proposal_bytes_max: limits::PROPOSAL_BYTES_MAX.min(entry_bytes_max).min(bytes_in_flight_max),
             others: asks.clone().zip(latest.clone()).map(|(asks, latest)| Others { asks, latest }),
         };
+        let mut tasks = Vec::new();
         let mut group = None;
         let mut transport: Box<dyn Transport> = Box::new(Nobody);
         let mut membership = membership;
         if let Some(asks) = &asks {
-            let coming = Coming { backend: &backend, config: &config, identity: &identity, metadata: &metadata };
-            membership = coming.to_the_group(asks, membership, opened.entries.is_empty(), &cluster_id, inbox.questions, deadline).await?;
+            let coming = Coming { backend: &backend, config: &config, identity: &identity };
+            let known = coming.known(membership, opened.entries.is_empty());
+            let standing = Published::new("standing among the nodes", coming.standing(&known));
+            let questions = Questions {
+                metadata: metadata.clone(),
+                asks: asks.clone(),
+                standing: standing.clone(),
+                inbox: inbox.questions,
+            };
+            tasks.push(backend.spawn("metadata questions", questions.run()));
+            membership = match known {
+                Known::Nothing => {
+                    let agreed = coming.agree(asks, deadline).await?;
+                    cluster_id.publish(agreed.cluster_id.clone());
+                    standing.publish(standing_of(&agreed));
+                    Some(agreed)
+                }
+                Known::Alone => None,
+                Known::Cluster(membership) => Some(membership),
+            };
             let (peers, to_group) = (asks.peers().clone(), post.group().clone());
             let links = post::watch_links(backend.clone(), peers.clone(), to_group.clone());
-            backend.spawn("metadata links", links);
+            tasks.push(backend.spawn("metadata links", links));
             transport = Box::new(PeerTransport { peers, group: to_group });
             group = Some(inbox.group);
         }
@@ -266,12 +288,12 @@ impl<B: Backend> OpenedMetadata<B> {
                 driver.elect(deadline).await.map_err(raft)?;
                 let directory = config.data_dir.clone();
                 let joining = Joining { metadata: metadata.clone(), asks, directory, membership };
-                backend.spawn("metadata membership", joining.run());
+                tasks.push(backend.spawn("metadata membership", joining.run()));
             }
         }
         let recovered = images.get();
         backend.spawn("raft", driver.run());
-        Ok(StartedMetadata { metadata, recovered, journal: opened.journal })
+        Ok(StartedMetadata { metadata, recovered, journal: opened.journal, tasks })
     }
 }
 
@@ -286,57 +308,61 @@ fn begin(membership: Option<&Membership>) -> Begin {
     }
 }
 
+/// What a directory says of the cluster that it is part of.
+enum Known {
+    /// It is empty.
+    Nothing,
+    /// Its node was always alone.
+    Alone,
+    /// It is part of one.
+    Cluster(Membership),
+}
+
 /// A node on its way to its group.
 struct Coming<'a, B: Backend> {
     backend: &'a B,
     config: &'a Config,
     identity: &'a Identity,
-    metadata: &'a MetadataHandle<B>,
 }
 
 impl<B: Backend> Coming<'_, B> {
-    /// From here on the others are answered. Where this node has no group it finds out with them which it comes to, and writes
-    /// that down.
-    async fn to_the_group(
-        &self,
-        asks: &Asks<B>,
-        known: Option<Membership>,
-        is_empty: bool,
-        cluster_id: &Published<String>,
-        inbox: Receiver<B, Question>,
-        deadline: Deadline,
-    ) -> Result<Option<Membership>, MetadataStartError> {
-        let Coming { backend, config, identity, metadata } = *self;
-        let own = Founder { node: identity.node, storage: identity.storage };
-        let is_new = known.is_none() && is_empty;
-        let standing = match (&known, is_new) {
-            (Some(known), _) => standing_of(known),
-            (None, true) => Standing::Empty { storage: own, cluster_id: identity.cluster_id.clone() },
-            (None, false) => {
-                Standing::Group { cluster_id: identity.cluster_id.clone(), founders: Vec::new() }
-            }
-        };
-        let standing = Published::new("standing among the nodes", standing);
-        let (metadata, asks_again) = (metadata.clone(), asks.clone());
-        let questions = Questions { metadata, asks: asks_again, standing: standing.clone(), inbox };
-        backend.spawn("metadata questions", questions.run());
-        if !is_new {
-            return Ok(known);
+    fn known(&self, membership: Option<Membership>, is_empty: bool) -> Known {
+        match membership {
+            Some(membership) => Known::Cluster(membership),
+            None if is_empty => Known::Nothing,
+            None => Known::Alone,
         }
-        let agreed = founding::agree(backend, asks, own, &identity.cluster_id, deadline).await;
-        let membership = agreed.map_err(|missing| MetadataStartError::Unanswered {
-            missing: founding::listed(&missing),
-        })?;
+    }
+
+    fn own(&self) -> Founder {
+        Founder { node: self.identity.node, storage: self.identity.storage }
+    }
+
+    /// What the others are told.
+    fn standing(&self, known: &Known) -> Standing {
+        let cluster_id = self.identity.cluster_id.clone();
+        match known {
+            Known::Nothing => Standing::Empty { storage: self.own(), cluster_id },
+            Known::Alone => Standing::Group { cluster_id, founders: Vec::new() },
+            Known::Cluster(membership) => standing_of(membership),
+        }
+    }
+
+    /// Finds out with the others which group an empty node comes to, and writes that down.
+    async fn agree(&self, asks: &Asks<B>, deadline: Deadline) -> Result<Membership, MetadataStartError> {
+        let Coming { backend, config, identity } = *self;
+        let agreed = founding::agree(backend, asks, self.own(), &identity.cluster_id, deadline).await;
+        let membership = agreed
+            .map_err(|missing| MetadataStartError::Unanswered { missing: founding::listed(&missing) })?;
         membership::write(backend, &config.data_dir, &membership, deadline).await?;
+        let founders: Vec<BrokerId> = membership.founders.iter().map(|founder| founder.node).collect();
         tracing::info!(
             cluster_id = membership.cluster_id,
             stage = ?membership.stage,
-            founders = %founding::listed(&membership.founders.iter().map(|founder| founder.node).collect::<Vec<_>>()),
+            founders = %founding::listed(&founders),
             "this node comes to its cluster"
         );
-        cluster_id.publish(membership.cluster_id.clone());
-        standing.publish(standing_of(&membership));
-        Ok(Some(membership))
+        Ok(membership)
     }
 }
 

@@ -33,8 +33,7 @@ pub enum Subject {
 }
 
 impl Subject {
-    const ALL: [Subject; 4] =
-        [Subject::Founding, Subject::Membership, Subject::Proposal, Subject::Heartbeat];
+    const ALL: [Subject; 4] = [Subject::Founding, Subject::Membership, Subject::Proposal, Subject::Heartbeat];
 
     fn code(self) -> u8 {
         match self {
@@ -88,8 +87,11 @@ pub enum AskError {
 /// Questions that wait for answers; clones are of the same.
 #[derive(Clone, Default)]
 pub struct Answers {
-    waiting: Arc<Mutex<BTreeMap<u64, (BrokerId, Replier<Bytes>)>>>,
+    waiting: Arc<Mutex<Waiting>>,
 }
+
+/// By number: who is asked, and who is told.
+type Waiting = BTreeMap<u64, (BrokerId, Replier<Bytes>)>;
 
 impl Answers {
     /// An answer has come. One that nobody waits for, or not of this node, is late, and dropped.
@@ -107,7 +109,7 @@ impl Answers {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, (BrokerId, Replier<Bytes>)>> {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -168,12 +170,9 @@ impl<B: Backend> Asks<B> {
         let (replier, reply) = self.own.reply("answer of another node");
         self.answers.lock().insert(number, (node, replier));
         let _forgotten = Waits { answers: &self.answers, number };
-        self.peers
-            .send(node, MessageKind::Ask, message.freeze())
-            .map_err(|_| AskError::Unreachable(node))?;
+        self.peers.send(node, MessageKind::Ask, message.freeze()).map_err(|_| AskError::Unreachable(node))?;
         let answered = pin!(reply.wait(deadline));
-        let lost =
-            pin!(reachable.until(&self.backend, deadline, |now| now.get(&node) != Some(&process)));
+        let lost = pin!(reachable.until(&self.backend, deadline, |now| now.get(&node) != Some(&process)));
         match select(answered, lost).await {
             Either::Left((Ok(answer), _)) => Ok(answer),
             _ => Err(AskError::Unanswered(node)),

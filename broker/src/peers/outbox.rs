@@ -137,7 +137,10 @@ impl Outbox {
     /// Messages and bytes that wait.
     pub fn len(&self) -> (usize, usize) {
         let state = self.state();
-        state.lines.iter().fold((0, 0), |(messages, bytes), line| (messages + line.queue.len(), bytes + line.bytes))
+        state
+            .lines
+            .iter()
+            .fold((0, 0), |(messages, bytes), line| (messages + line.queue.len(), bytes + line.bytes))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

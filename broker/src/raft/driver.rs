@@ -31,7 +31,9 @@ use raft::{Config, RawNode, StateRole};
 pub(crate) use self::line::SubmissionMax;
 use self::line::{Line, Persisting};
 use super::store::{RaftRecoveryError, Store};
-use super::{Begin, GroupInput, GroupView, RaftInput, Refusal, StateMachine, Transport, entries, logging, pieces};
+use super::{
+    Begin, GroupInput, GroupView, RaftInput, Refusal, StateMachine, Transport, entries, logging, pieces,
+};
 use crate::budget::Share;
 use crate::ids::Lsn;
 use crate::journal::{JournalHandle, RecoveredEntry};
