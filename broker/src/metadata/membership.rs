@@ -139,7 +139,7 @@ mod tests {
         let table = [
             (text.replace("founding", "member"), "it was changed"),
             (text.replace("\"format_version\": 1", "\"format_version\": 9"), "start a newer chronik"),
-            (text.replace('}', ""), "EOF"),
+            (text.replace('}', ""), "expected `,`"),
         ];
         for (text, why) in table {
             let error = parse(text.as_bytes()).unwrap_err();
