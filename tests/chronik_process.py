@@ -48,24 +48,30 @@ class NotReady(Exception):
 class Chronik:
     """One broker process. Use as a context manager; `restart` keeps data and port."""
 
-    def __init__(self, disk="threads", data_dir=None, wrapper=(), arguments=(), environment=None, ready_s=60):
+    def __init__(
+        self, disk="threads", data_dir=None, wrapper=(), arguments=(), environment=None, ready_s=60, listeners=None,
+        prefix=(),
+    ):
         self.disk = disk
         self.home = scratch("chronik")
         self.data_dir = pathlib.Path(data_dir or self.home / "data")
         self.wrapper = list(wrapper)
+        # Of a command that becomes the broker, where a wrapper stays above it.
+        self.prefix = list(prefix)
         self.arguments = list(arguments)
         self.environment = environment or {}
         self.ready_s = ready_s
         self.stderr_path = self.home / "stderr"
-        self.listen = self.admin_listen = "127.0.0.1:0"
+        # HOST:PORT each for Kafka clients, the admin port and the other nodes.
+        self.listen, self.admin_listen, self.cluster_listen = listeners or ["127.0.0.1:0"] * 3
         self.process = None
         self.ready_line = ""
         self.start()
 
     def start(self):
         command = [
-            *self.wrapper, binary(), "serve", "--data-dir", str(self.data_dir), "--listen", self.listen,
-            "--cluster", "127.0.0.1:0", "--admin", self.admin_listen, "--disk", self.disk, *self.arguments,
+            *self.prefix, *self.wrapper, binary(), "serve", "--data-dir", str(self.data_dir), "--listen", self.listen,
+            "--cluster", self.cluster_listen, "--admin", self.admin_listen, "--disk", self.disk, *self.arguments,
         ]
         self.ready_line = ""
         # What steers the tests is not configuration of the broker, which refuses keys that it does not know.

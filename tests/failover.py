@@ -1,0 +1,287 @@
+#!/usr/bin/env python3
+"""Three nodes and real clients: a node is killed, its disk freezes, it is cut off, again and again. Nothing acknowledged is lost or
+doubled, and every client's writes resume in time.
+
+    tests/failover.py [--kinds kill,freeze,cut] [--rounds 20] [--short] [--disk threads]
+
+librdkafka producers with acks=all and idempotence, one for each partition, send a record every few milliseconds. A client has
+resumed when a record that it sent after the fault is acknowledged; told is the slowest of all clients, in each round. `freeze`
+freezes the ext4 below one node's data directory (`fsfreeze`; root), `cut` takes its network namespace's link down (root). Ends
+with `N passed, N failed`.
+"""
+
+import argparse
+import collections
+import contextlib
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import threading
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+VENV = HERE.parent / "target" / "clients" / "venv" / "bin" / "python"
+try:
+    import confluent_kafka
+    import confluent_kafka.admin
+except ImportError:
+    # The venv that `clients/run` makes has the library; this script then starts anew inside it.
+    if os.environ.get("FAILOVER_IN_VENV"):
+        raise
+    subprocess.run([str(HERE / "clients" / "run"), "--setup-only", "confluent"], check=True)
+    os.execve(VENV, [str(VENV), *sys.argv], {**os.environ, "FAILOVER_IN_VENV": "1"})
+
+import private_disk  # noqa: E402
+from chronik_cluster import Cluster, no_namespaces  # noqa: E402
+from chronik_process import wait_until  # noqa: E402
+
+TOPIC = "failover"
+PARTITIONS = 9
+REQUEST_TIMEOUT_MS = 2000
+# By kind: within how many seconds all clients have to have resumed. A request that was on its way to a node that is silent is
+# given up after the clients' own time-out.
+RESUMED_WITHIN_S = {"kill": 1.5, "freeze": 3.0, "cut": REQUEST_TIMEOUT_MS / 1000 + 3.0}
+# No answer of any request may be outstanding for longer.
+STUCK_S = 30.0
+FROZEN_S = 8.0
+CUT_S = 8.0
+results = []
+
+
+def report(name, passed, detail):
+    results.append(passed)
+    print(f"{'pass' if passed else 'FAIL'}  {name}: {detail}", flush=True)
+
+
+class Client:
+    """A producer for one partition, and when its records were sent and acknowledged."""
+
+    def __init__(self, bootstrap, partition):
+        self.partition = partition
+        self.sent_at = []
+        self.acknowledged = []  # (sequence, offset)
+        self.last_acknowledged_sent_at = 0.0
+        self.failures = collections.Counter()
+        self.left = 0
+        self.over = threading.Event()
+        self.client = confluent_kafka.Producer({
+            "bootstrap.servers": bootstrap, "enable.idempotence": True, "acks": "all", "linger.ms": 0, "log_level": 2,
+            "request.timeout.ms": REQUEST_TIMEOUT_MS, "socket.timeout.ms": REQUEST_TIMEOUT_MS,
+            "socket.connection.setup.timeout.ms": 1000, "reconnect.backoff.ms": 20, "reconnect.backoff.max.ms": 100,
+            "retry.backoff.ms": 20, "retry.backoff.max.ms": 100, "topic.metadata.refresh.interval.ms": 10000,
+            "topic.metadata.refresh.fast.interval.ms": 50, "message.timeout.ms": 120000,
+        })
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def delivered(self, error, message):
+        if error is not None:
+            self.failures[str(error)] += 1
+            return
+        sequence = int(message.value().split(b"-")[1])
+        self.acknowledged.append((sequence, message.offset()))
+        self.last_acknowledged_sent_at = max(self.last_acknowledged_sent_at, self.sent_at[sequence])
+
+    def run(self):
+        while not self.over.is_set():
+            sequence = len(self.sent_at)
+            self.sent_at.append(time.monotonic())
+            try:
+                value = b"%d-%09d" % (self.partition, sequence)
+                self.client.produce(TOPIC, value=value, partition=self.partition, on_delivery=self.delivered)
+            except BufferError:
+                self.sent_at.pop()
+            except confluent_kafka.KafkaException as fatal:
+                self.failures[str(fatal)] += 1
+                return
+            self.client.poll(0.005)
+        self.left = self.client.flush(60)
+
+    def stop(self):
+        self.over.set()
+        self.thread.join()
+
+
+def resumed(clients, since):
+    """How long after `since` the slowest client had an acknowledgement of something that it sent after it."""
+    until = since + STUCK_S
+    waiting, slowest = set(clients), 0.0
+    while waiting:
+        for client in list(waiting):
+            if client.last_acknowledged_sent_at > since:
+                waiting.discard(client)
+                slowest = max(slowest, time.monotonic() - since)
+        if time.monotonic() > until:
+            stuck = sorted(client.partition for client in waiting)
+            raise AssertionError(f"no write to partitions {stuck} in {STUCK_S:.0f} s")
+        time.sleep(0.005)
+    return slowest
+
+
+class Metadata:
+    def __init__(self, bootstrap):
+        self.admin = confluent_kafka.admin.AdminClient({
+            "bootstrap.servers": bootstrap, "log_level": 2, "socket.timeout.ms": 2000,
+            "socket.connection.setup.timeout.ms": 1000,
+        })
+
+    def partitions(self):
+        try:
+            return self.admin.list_topics(TOPIC, timeout=3).topics[TOPIC].partitions.values()
+        except (confluent_kafka.KafkaException, KeyError):
+            return []
+
+    def leaders(self):
+        return collections.Counter(partition.leader for partition in self.partitions())
+
+    def all_in_sync(self, replicas):
+        partitions = list(self.partitions())
+        return bool(partitions) and all(len(partition.isrs) == replicas for partition in partitions)
+
+
+@contextlib.contextmanager
+def cluster_for(kind, disk):
+    with contextlib.ExitStack() as stack:
+        disks = {}
+        if kind == "freeze":
+            disks = {n: stack.enter_context(private_disk.PrivateDisk(size_mib=1024)) for n in (1, 2, 3)}
+        data_dirs = {n: one.path / "data" for n, one in disks.items()}
+        cluster = stack.enter_context(Cluster(disk=disk, data_dirs=data_dirs, namespaces=kind == "cut"))
+        yield cluster, disks
+
+
+def break_and_heal(kind, cluster, disks, victim, clients):
+    """One round: how long the slowest client was without service."""
+    broker = cluster.nodes[victim]
+    began = time.monotonic()
+    if kind == "kill":
+        broker.kill9()
+        slowest = resumed(clients, began)
+        broker.start()
+    elif kind == "freeze":
+        disks[victim].freeze()
+        began = time.monotonic()
+        try:
+            slowest = resumed(clients, began)
+            time.sleep(max(0.0, FROZEN_S - (time.monotonic() - began)))
+        finally:
+            disks[victim].thaw()
+    else:
+        cluster.net.cut(victim)
+        try:
+            slowest = resumed(clients, began)
+            time.sleep(max(0.0, CUT_S - (time.monotonic() - began)))
+        finally:
+            cluster.net.heal(victim)
+    return slowest
+
+
+def dump(cluster):
+    for number, broker in cluster.nodes.items():
+        with contextlib.suppress(OSError):
+            print(f"--- /debug/stalls of node {number}:\n{broker.get('/debug/stalls')[:4000]}", flush=True)
+
+
+def check(kind, rounds, disk):
+    with cluster_for(kind, disk) as (cluster, disks):
+        metadata = Metadata(cluster.bootstrap)
+        new = confluent_kafka.admin.NewTopic(TOPIC, PARTITIONS, replication_factor=3)
+        for future in metadata.admin.create_topics([new]).values():
+            future.result(30)
+        clients = [Client(cluster.bootstrap, partition) for partition in range(PARTITIONS)]
+        times, led = [], collections.Counter()
+        try:
+            for turn in range(rounds):
+                resumed(clients, time.monotonic())
+                wait_until(lambda: metadata.all_in_sync(3), 90, "all replicas in sync again", every_s=0.2)
+                leaders = metadata.leaders()
+                # In turn, and so the controller's too.
+                victim = 1 + turn % 3
+                led["leads" if leaders[victim] else "follows only"] += 1
+                times.append(break_and_heal(kind, cluster, disks, victim, clients))
+                print(f"      {kind} {turn + 1}: node {victim}, which led {leaders[victim]}: {times[-1]:.2f} s", flush=True)
+        except AssertionError as stuck:
+            report(f"{kind}: service", False, stuck)
+            dump(cluster)
+        finally:
+            for client in clients:
+                client.stop()
+        if times:
+            bound = RESUMED_WITHIN_S[kind]
+            report(
+                f"{kind}: {rounds} rounds resumed within {bound} s", len(times) == rounds and max(times) < bound,
+                f"slowest client of each: median {statistics.median(times):.2f} s, worst {max(times):.2f} s ({dict(led)})",
+            )
+        judge(kind, cluster, clients)
+
+
+def judge(kind, cluster, clients):
+    stored = read_all(cluster.bootstrap)
+    for name, found in verdict(clients, stored).items():
+        report(f"{kind}: {name}", not found, found[:5] or "none")
+    acknowledged = sum(len(client.acknowledged) for client in clients)
+    failures = sum((client.failures for client in clients), collections.Counter())
+    report(f"{kind}: no client failed", not failures and not any(client.left for client in clients),
+           f"{acknowledged} acknowledged, failures {dict(failures)}")
+    report(f"{kind}: no panic", not cluster.panics(), f"{cluster.panics()[:3]}")
+
+
+def verdict(clients, stored):
+    lost, doubled, moved = [], [], []
+    for client in clients:
+        values = stored[client.partition]
+        times = collections.Counter(values.values())
+        for sequence, offset in client.acknowledged:
+            value = b"%d-%09d" % (client.partition, sequence)
+            if value not in times:
+                lost.append(value)
+            elif offset >= 0 and values.get(offset) != value:
+                moved.append((offset, value))
+        doubled += [value for value, count in times.items() if count > 1]
+    return {"lost": lost, "doubled": doubled, "not where it was acknowledged": moved}
+
+
+def read_all(bootstrap):
+    """By partition: {offset: value}."""
+    consumer = confluent_kafka.Consumer({
+        "bootstrap.servers": bootstrap, "group.id": "unused", "enable.auto.commit": False, "enable.partition.eof": True,
+        "log_level": 2,
+    })
+    consumer.assign([confluent_kafka.TopicPartition(TOPIC, p, 0) for p in range(PARTITIONS)])
+    stored, ended = {p: {} for p in range(PARTITIONS)}, set()
+    until = time.monotonic() + 120
+    while len(ended) < PARTITIONS and time.monotonic() < until:
+        for message in consumer.consume(1000, timeout=0.2):
+            error = message.error()
+            if error is None:
+                stored[message.partition()][message.offset()] = message.value()
+            elif error.code() == confluent_kafka.KafkaError._PARTITION_EOF:
+                ended.add(message.partition())
+    consumer.close()
+    assert len(ended) == PARTITIONS, "not all partitions were read to the end in 120 s"
+    return stored
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kinds", default="kill,freeze,cut")
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--short", action="store_true", help="three rounds of each: what CI runs")
+    parser.add_argument("--disk", default="threads")
+    options = parser.parse_args()
+    missing = {"freeze": private_disk.unavailable, "cut": no_namespaces}
+    for kind in options.kinds.split(","):
+        why = missing.get(kind, lambda: None)()
+        if why:
+            print(f"skipped: {kind}: {why}", flush=True)
+            continue
+        check(kind, 3 if options.short else options.rounds, options.disk)
+    passed = sum(results)
+    print(f"{passed} passed, {len(results) - passed} failed")
+    sys.exit(0 if passed == len(results) and results else 1)
+
+
+if __name__ == "__main__":
+    main()
