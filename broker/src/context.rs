@@ -12,6 +12,7 @@ use crate::metadata::{Changes, MetadataHandle, ProducerIds};
 use crate::metrics::{Metrics, RequestMetrics};
 use crate::partition::FirstRefused;
 use crate::parts::Admission;
+use crate::peers::asks::Asks;
 use crate::replicas::Replicas;
 use crate::stall::StorageHealth;
 
@@ -45,6 +46,8 @@ pub struct Context<B: Backend> {
     pub creating: Arc<AtomicUsize>,
     /// First batches of producers that were refused before they came to their partitions.
     pub first_refused: FirstRefused,
+    /// The way to the leaders of other partitions, where produces for them are forwarded.
+    pub forward_produce: Option<Asks<B>>,
     /// Accounts of requests and bytes.
     pub budget: Budget,
     /// Connections that were closed for what their clients did or did not do.

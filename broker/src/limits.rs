@@ -195,6 +195,10 @@ pub const RAFT_MESSAGES_WAITING_MAX: usize = 1_024;
 pub const PEER_QUESTIONS_WAITING_MAX: usize = 1_024;
 /// See above.
 pub const PEER_QUESTIONS_AT_ONCE: usize = 256;
+/// Produces of one node's clients that another has forwarded and that are not answered; more wait.
+pub const PRODUCES_FORWARDED_AT_ONCE: usize = 1_024;
+/// And that wait to be appended. More are lost: their clients are told that nobody knows.
+pub const PRODUCES_FORWARDED_WAITING_MAX: usize = 1_024;
 /// What the latest entries of the metadata log came to is kept for those that were decided elsewhere.
 pub const OUTCOMES_KEPT: usize = 1_024;
 /// Messages of Raft that wait for the journal, for they say what must be durable first; more are dropped, as a network would.

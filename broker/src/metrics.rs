@@ -82,6 +82,10 @@ metrics! {
         "raft_apply_duration_ms", "Applying committed entries to the metadata image, ms";
     produce_partition_concurrency: Gauge = Gauge::default(),
         "produce_partition_concurrency_gauge", "Appends to partitions that are not answered";
+    produce_forward_count: Gauge = Gauge::default(),
+        "produce_forward_count", "Batches forwarded to the leaders of their partitions (server.forward_produce)";
+    produce_forward_duration_ms: Histogram = milliseconds(),
+        "produce_forward_duration_ms", "From forwarding a batch to its leader to the answer, ms";
     produce_end_to_end_latency_ms: Histogram = milliseconds(),
         "produce_end_to_end_latency_ms", "From a produce request's last byte to its answer, ms";
     connections: Gauge = Gauge::default(), "connections", "Open client connections";
@@ -398,8 +402,5 @@ fn register_absent(registry: &mut Registry) {
         "Zero: images share structure, nothing clones the whole state",
         microseconds(),
     );
-    let no_forwarding = "Zero: a produce for another node is answered with the leader's endpoint";
-    registry.register("produce_forward_count", no_forwarding, Gauge::<i64>::default());
-    registry.register("produce_forward_duration_ms", no_forwarding, milliseconds());
     registry.register("leader_stepdown", "Leaderships given up, by reason", stepdown);
 }

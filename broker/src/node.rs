@@ -4,13 +4,17 @@
 //! metadata, the journal, the partitions. Clients are accepted last, when this node leads what it is to lead; the admin port tells
 //! meanwhile how far the start is.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use io_backend::{Backend, Deadline, ExitStatus, Listener, Network, Published, TaskHandle};
-use tracing::{info, warn};
+use io_backend::{
+    Backend, Deadline, ExitStatus, Listener, Network, Published, Receiver, Sender, TaskHandle, TaskName,
+    channel,
+};
+use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use crate::admin::{self, Phase, Shown};
@@ -20,8 +24,9 @@ use crate::config::Config;
 use crate::context::Context;
 use crate::data_dir;
 use crate::identity::{self, Identity, IdentityError};
-use crate::ids::BrokerEpoch;
+use crate::ids::{BrokerEpoch, BrokerId};
 use crate::journal::{JournalContext, JournalHandle, JournalOpenError};
+use crate::limits;
 use crate::metadata::{
     self, BrokerRegistration, CLIENT_LISTENER, CLUSTER_LISTENER, Changes, Endpoint, MetadataCommand,
     MetadataContext, MetadataStartError, Outcome, Post, ProducerIds, ProposeError, RegistrationError,
@@ -191,9 +196,10 @@ impl<B: Backend> Node<B> {
             deadline,
         )
         .await?;
+        let (produces, forwarded) = produce_inboxes(&backend, &config);
+        let switch = Switch { metadata: opened.post().clone(), answers: Answers::default(), produces };
         let cluster =
-            connect(&backend, &config, &identity, &metrics, opened.cluster_id(), opened.post(), deadline)
-                .await?;
+            connect(&backend, &config, &identity, &metrics, opened.cluster_id(), switch, deadline).await?;
         if cluster.is_some() {
             phase.publish(starting("coming to the other nodes"));
         }
@@ -244,6 +250,7 @@ impl<B: Backend> Node<B> {
 
         let (stop, stopped) = (Published::new("stop", false), Published::new("server stopped", false));
         let admission = (parts.admission)(health.clone());
+        let forward_produce = cluster.clone().filter(|_| config.server.forward_produce);
         let changes = Changes::new(backend.clone(), started.metadata.clone(), admission.clone());
         let context = Arc::new(Context {
             backend: backend.clone(),
@@ -261,9 +268,17 @@ impl<B: Backend> Node<B> {
             admission,
             creating: Arc::default(),
             first_refused: FirstRefused::default(),
+            forward_produce,
             closed: AtomicU64::new(0),
             stopping: stop.clone(),
         });
+        if let Some(asks) = &cluster {
+            for (node, inbox) in forwarded {
+                let name = TaskName::of("forwarded produces", node.to_string());
+                let serving = api::produce::forwarding::serve(context.clone(), asks.clone(), inbox);
+                background.push(backend.spawn(name, serving));
+            }
+        }
         phase.publish(Phase::Serving(context.clone()));
         let serving = {
             let (context, stop, stopped) = (context.clone(), stop.clone(), stopped.clone());
@@ -342,7 +357,7 @@ async fn connect<B: Backend>(
     identity: &Identity,
     metrics: &Arc<Metrics>,
     cluster_id: &Published<String>,
-    metadata: &Post<B>,
+    switch: Switch<B>,
     deadline: Deadline,
 ) -> Result<Option<Asks<B>>, StartError> {
     if config.peers.others(identity.node).next().is_none() {
@@ -350,7 +365,7 @@ async fn connect<B: Backend>(
     }
     let secret = peers::secret::read(backend, &config.peers, deadline).await?;
     let listener = listen(backend, &config.cluster, "the other nodes", "--cluster").await?;
-    let answers = Answers::default();
+    let answers = switch.answers.clone();
     let peers = Peers::start(PeersContext {
         backend: backend.clone(),
         metrics: metrics.clone(),
@@ -365,7 +380,7 @@ async fn connect<B: Backend>(
         secret,
         bytes: config.peer_bytes(),
         listener,
-        handler: Arc::new(Switch { metadata: metadata.clone(), answers: answers.clone() }),
+        handler: Arc::new(switch),
     });
     Ok(Some(Asks::new(backend.clone(), peers, answers)))
 }
@@ -374,6 +389,23 @@ async fn connect<B: Backend>(
 struct Switch<B: Backend> {
     metadata: Post<B>,
     answers: Answers,
+    /// By who forwards.
+    produces: BTreeMap<BrokerId, Sender<B, Question>>,
+}
+
+/// Where forwarded produces wait for their appends: those of one node in order.
+type ProduceInboxes<B> = Vec<(BrokerId, Receiver<B, Question>)>;
+
+fn produce_inboxes<B: Backend>(
+    backend: &B,
+    config: &Config,
+) -> (BTreeMap<BrokerId, Sender<B, Question>>, ProduceInboxes<B>) {
+    let others = config.peers.others(config.node_id).map(|peer| {
+        let (produces, inbox) =
+            channel(backend, "forwarded produces", limits::PRODUCES_FORWARDED_WAITING_MAX);
+        ((peer.id, produces), (peer.id, inbox))
+    });
+    others.unzip()
 }
 
 impl<B: Backend> PeerHandler for Switch<B> {
@@ -384,6 +416,15 @@ impl<B: Backend> PeerHandler for Switch<B> {
                 let questions = frame.messages.into_iter();
                 for question in questions.filter_map(|message| Question::decode(*from, message)) {
                     self.metadata.question(question);
+                }
+            }
+            MessageKind::Produce => {
+                let questions = frame.messages.into_iter();
+                for question in questions.filter_map(|message| Question::decode(*from, message)) {
+                    let inbox = self.produces.get(&from.node);
+                    if inbox.is_none_or(|inbox| inbox.try_send(question).is_err()) {
+                        debug!(%from, "a forwarded produce finds no place");
+                    }
                 }
             }
             MessageKind::Answer => {

@@ -33,6 +33,10 @@ use crate::session::Session;
 use crate::wire::shape::{Bounds, I16, I32, Kind, Shape, UUID, always, plain, since, until};
 use crate::wire::{RequestHead, Response, WireError, text};
 
+pub mod forwarding;
+
+use forwarding::Forwarded;
+
 /// Produce versions whose topics are named by id.
 const TOPIC_IDS_SINCE: i16 = 13;
 /// Versions that tell who leads instead (KIP-951).
@@ -54,16 +58,28 @@ struct PendingTopic<B: Backend> {
 
 struct PendingPartition<B: Backend> {
     index: i32,
-    append: Result<InLine<B>, Refusal>,
+    append: Result<Pending<B>, Refusal>,
 }
 
 /// An append that is not answered.
-struct InLine<B: Backend> {
-    append: PendingAppend<B>,
-    _counted: Counted,
+enum Pending<B: Backend> {
+    /// It stands in its partition's line.
+    Here { append: PendingAppend<B>, _counted: Counted },
+    /// It is on its way to its leader.
+    Elsewhere(Forwarded<B>),
+}
+
+impl<B: Backend> Pending<B> {
+    async fn wait(self, context: &Context<B>) -> Result<Appended, Refusal> {
+        match self {
+            Pending::Here { append, .. } => append.wait().await.map_err(|error| after_append(context, error)),
+            Pending::Elsewhere(forwarded) => forwarded.wait(context).await,
+        }
+    }
 }
 
 /// Why a partition's batch was not appended, or not known to be.
+#[derive(Debug)]
 struct Refusal {
     code: ResponseError,
     leader: Option<Leader>,
@@ -182,7 +198,28 @@ async fn append<B: Backend>(
     version: i16,
     (acks, told): (Acks, Option<Arc<dyn Unacknowledged>>),
     deadline: Deadline,
-) -> Result<InLine<B>, Refusal> {
+) -> Result<Pending<B>, Refusal> {
+    if let Some(asks) = &context.forward_produce
+        && let Some(leader) = routing.leader(topic, data.index).filter(|leader| leader.id != context.node)
+    {
+        let id = PartitionId { topic: topic.id, index: data.index };
+        let forwarded = forwarding::begin(context, asks, leader.id, id, data, version, acks, deadline);
+        let unreached = |_| Refusal { leader: Some(leader), ..ResponseError::NotLeaderOrFollower.into() };
+        return forwarded.map(Pending::Elsewhere).map_err(unreached);
+    }
+    append_here(context, routing, topic, data, version, (acks, told), deadline).await
+}
+
+/// Queues a batch at its partition, if this node leads it.
+async fn append_here<B: Backend>(
+    context: &Context<B>,
+    routing: &RoutingView<B>,
+    topic: &TopicImage,
+    data: &PartitionProduceData,
+    version: i16,
+    (acks, told): (Acks, Option<Arc<dyn Unacknowledged>>),
+    deadline: Deadline,
+) -> Result<Pending<B>, Refusal> {
     let partition = routing.partition(topic, data.index);
     debug!(
         event = "LEADERSHIP_CHECK",
@@ -233,7 +270,7 @@ async fn append<B: Backend>(
     };
     context.first_refused.came_through(id, producer);
     let _counted = Counted::among(&context.metrics.produce_partition_concurrency);
-    Ok(InLine { append: pending, _counted })
+    Ok(Pending::Here { append: pending, _counted })
 }
 
 /// Checks a batch by what its topic allows.
@@ -287,7 +324,7 @@ pub async fn finish<B: Backend>(
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for partition in topic.partitions {
             let outcome = match partition.append {
-                Ok(in_line) => in_line.append.wait().await.map_err(|error| after_append(context, error)),
+                Ok(pending) => pending.wait(context).await,
                 Err(refusal) => Err(refusal),
             };
             if let Err(refusal) = &outcome {

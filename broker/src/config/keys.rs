@@ -555,6 +555,16 @@ pub const KEYS: &[Key] = &[
         |c| shown(c.server.produce_deadline)
     ),
     key!(
+        "server.forward_produce",
+        "a produce for a partition that another node leads is forwarded to it, for clients that reach this node only; otherwise its client is told who leads",
+        "true, false",
+        |c, v| {
+            c.server.forward_produce = v.parse().map_err(|_| "neither true nor false".to_string())?;
+            Ok(())
+        },
+        |c| c.server.forward_produce.to_string()
+    ),
+    key!(
         "stall.warn_after",
         "age of a disk operation that is logged",
         "10ms..=10m",

@@ -204,6 +204,8 @@ pub struct ServerConfig {
     pub fetch_wait_max: Duration,
     /// A produce is answered by then; the client's `timeout_ms` counts where shorter.
     pub produce_deadline: Duration,
+    /// Whether a produce goes to its leader by way of this node.
+    pub forward_produce: bool,
 }
 
 /// The rungs of the stall ladder: the age of a disk operation that a commit waits for, at which something is
@@ -276,6 +278,7 @@ impl Default for Config {
                 responses_queued: limits::RESPONSES_QUEUED_MAX,
                 fetch_wait_max: limits::FETCH_WAIT_MAX,
                 produce_deadline: limits::PRODUCE_DEADLINE,
+                forward_produce: false,
             },
             stall: StallConfig {
                 warn_after: Duration::from_millis(250),

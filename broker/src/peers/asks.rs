@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures::future::{Either, select};
-use io_backend::{Backend, Deadline, Replier, Sender, channel};
+use io_backend::{Backend, Deadline, Replier, Reply, Sender, channel};
 
 use super::{MessageKind, PeerIdentity, Peers};
 use crate::ids::BrokerId;
@@ -30,6 +30,8 @@ pub enum Subject {
     Proposal,
     /// How a broker is, to whoever leads the metadata.
     Heartbeat,
+    /// A batch for a partition that the other node leads.
+    Produce,
 }
 
 impl Subject {
@@ -41,6 +43,15 @@ impl Subject {
             Subject::Membership => 2,
             Subject::Proposal => 3,
             Subject::Heartbeat => 4,
+            Subject::Produce => 5,
+        }
+    }
+
+    /// What carries it: large questions do not stand before small ones.
+    fn kind(self) -> MessageKind {
+        match self {
+            Subject::Produce => MessageKind::Produce,
+            _ => MessageKind::Ask,
         }
     }
 
@@ -158,25 +169,28 @@ impl<B: Backend> Asks<B> {
         body: &[u8],
         deadline: Deadline,
     ) -> Result<Bytes, AskError> {
-        let reachable = self.peers.reachable();
-        let Some(process) = reachable.get().get(&node).copied() else {
+        self.begin(node, subject, &[body])?.wait(deadline).await
+    }
+
+    /// Asks; what is begun first is heard first. The question is `parts`, one after the other.
+    ///
+    /// # Errors
+    ///
+    /// Nobody hears it.
+    pub fn begin(&self, node: BrokerId, subject: Subject, parts: &[&[u8]]) -> Result<Asked<B>, AskError> {
+        let Some(process) = self.peers.reachable().get().get(&node).copied() else {
             return Err(AskError::Unreachable(node));
         };
         let number = self.backend.random_u64();
-        let mut message = BytesMut::with_capacity(9 + body.len());
+        let mut message = BytesMut::with_capacity(9 + parts.iter().map(|part| part.len()).sum::<usize>());
         message.put_u64(number);
         message.put_u8(subject.code());
-        message.put_slice(body);
+        parts.iter().for_each(|part| message.put_slice(part));
         let (replier, reply) = self.own.reply("answer of another node");
         self.answers.lock().insert(number, (node, replier));
-        let _forgotten = Waits { answers: &self.answers, number };
-        self.peers.send(node, MessageKind::Ask, message.freeze()).map_err(|_| AskError::Unreachable(node))?;
-        let answered = pin!(reply.wait(deadline));
-        let lost = pin!(reachable.until(&self.backend, deadline, |now| now.get(&node) != Some(&process)));
-        match select(answered, lost).await {
-            Either::Left((Ok(answer), _)) => Ok(answer),
-            _ => Err(AskError::Unanswered(node)),
-        }
+        let waits = Waits { answers: self.answers.clone(), number };
+        self.peers.send(node, subject.kind(), message.freeze()).map_err(|_| AskError::Unreachable(node))?;
+        Ok(Asked { asks: self.clone(), node, process, reply, _waits: waits })
     }
 
     /// Answers a question.
@@ -190,13 +204,41 @@ impl<B: Backend> Asks<B> {
     }
 }
 
+/// A question that is on its way. Dropping it leaves it unanswered.
+pub struct Asked<B: Backend> {
+    asks: Asks<B>,
+    node: BrokerId,
+    /// Of the node: another one has not heard it.
+    process: PeerIdentity,
+    reply: Reply<B, Bytes>,
+    _waits: Waits,
+}
+
+impl<B: Backend> Asked<B> {
+    /// The answer.
+    ///
+    /// # Errors
+    ///
+    /// There is none by the deadline, or the link is lost.
+    pub async fn wait(self, deadline: Deadline) -> Result<Bytes, AskError> {
+        let Asked { asks, node, process, reply, _waits } = self;
+        let reachable = asks.peers.reachable();
+        let answered = pin!(reply.wait(deadline));
+        let lost = pin!(reachable.until(&asks.backend, deadline, |now| now.get(&node) != Some(&process)));
+        match select(answered, lost).await {
+            Either::Left((Ok(answer), _)) => Ok(answer),
+            _ => Err(AskError::Unanswered(node)),
+        }
+    }
+}
+
 /// Ends with the wait of who asks, however that ends.
-struct Waits<'a> {
-    answers: &'a Answers,
+struct Waits {
+    answers: Answers,
     number: u64,
 }
 
-impl Drop for Waits<'_> {
+impl Drop for Waits {
     fn drop(&mut self) {
         let forgotten = self.answers.lock().remove(&self.number);
         drop(forgotten);

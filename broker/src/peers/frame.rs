@@ -29,6 +29,8 @@ pub enum MessageKind {
     Ask,
     /// Answers to those.
     Answer,
+    /// Produces for a partition that another node leads; questions as well.
+    Produce,
 }
 
 impl MessageKind {
@@ -38,6 +40,7 @@ impl MessageKind {
             MessageKind::Raft => "raft",
             MessageKind::Ask => "ask",
             MessageKind::Answer => "answer",
+            MessageKind::Produce => "produce",
         }
     }
 }
@@ -64,7 +67,7 @@ pub enum FrameKind {
 }
 
 impl FrameKind {
-    const ALL: [FrameKind; 10] = [
+    const ALL: [FrameKind; 11] = [
         FrameKind::Hello,
         FrameKind::Challenge,
         FrameKind::Proof,
@@ -75,6 +78,7 @@ impl FrameKind {
         FrameKind::Messages(MessageKind::Raft),
         FrameKind::Messages(MessageKind::Ask),
         FrameKind::Messages(MessageKind::Answer),
+        FrameKind::Messages(MessageKind::Produce),
     ];
 
     fn code(self) -> u8 {
@@ -89,6 +93,7 @@ impl FrameKind {
             FrameKind::Messages(MessageKind::Raft) => 16,
             FrameKind::Messages(MessageKind::Ask) => 17,
             FrameKind::Messages(MessageKind::Answer) => 18,
+            FrameKind::Messages(MessageKind::Produce) => 20,
         }
     }
 

@@ -36,13 +36,14 @@ struct Line {
     bytes: usize,
 }
 
-const LINES: usize = 2;
+const LINES: usize = 3;
 
 /// In which line a message waits.
 fn line_of(kind: MessageKind) -> usize {
     match kind {
         MessageKind::Raft => 0,
         MessageKind::Ask | MessageKind::Answer => 1,
+        MessageKind::Produce => 2,
     }
 }
 

@@ -111,6 +111,7 @@ async fn start(backend: RealBackend, config: Config) -> TestNode {
         admission,
         creating: Arc::default(),
         first_refused: FirstRefused::default(),
+        forward_produce: None,
         closed: AtomicU64::new(0),
         stopping: stop.clone(),
     });

@@ -1,0 +1,221 @@
+//! A produce for a partition that another node leads, for clients that reach only this one (`server.forward_produce`): its
+//! batch goes to the leader over the link that there is, behind what went before it, and its outcome comes back.
+//!
+//! ```text
+//! question: topic 16 | partition i32 | version of produce i16 | acks i8 | milliseconds left u32 | batch
+//! answer:   0 u8 | base offset i64 | append time i64 | log start i64, or 1 u8 | error code i16 | text
+//! ```
+//!
+//! Nothing is forwarded twice: a leader that does not lead refuses, and the client finds out who does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use futures::StreamExt;
+use futures::future::{BoxFuture, Either, select};
+use futures::stream::FuturesUnordered;
+use io_backend::{Backend, Deadline, Moment, Receiver};
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::produce_request::PartitionProduceData;
+use uuid::Uuid;
+
+use super::{Pending, Refusal, append_here};
+use crate::context::Context;
+use crate::ids::{BrokerId, Offset, PartitionId, TopicId};
+use crate::limits;
+use crate::partition::{Acks, Appended, Unacknowledged};
+use crate::peers::asks::{AskError, Asked, Asks, Question, Subject};
+use crate::routing::{RoutingView, TopicKey};
+
+/// A batch on its way to its leader.
+pub struct Forwarded<B: Backend> {
+    /// `None`: its producer asks for no answer.
+    asked: Option<Asked<B>>,
+    deadline: Deadline,
+    began: Moment,
+}
+
+/// Sends the batch to the leader; it stands behind those that were sent before.
+///
+/// # Errors
+///
+/// It cannot be reached: nothing was sent.
+pub fn begin<B: Backend>(
+    context: &Context<B>,
+    asks: &Asks<B>,
+    leader: BrokerId,
+    id: PartitionId,
+    data: &PartitionProduceData,
+    version: i16,
+    acks: Acks,
+    deadline: Deadline,
+) -> Result<Forwarded<B>, AskError> {
+    let left = match deadline {
+        Deadline::At(at) => at.since(context.backend.now()),
+        Deadline::Unbounded(_) => limits::PRODUCE_DEADLINE,
+    };
+    let mut head = BytesMut::with_capacity(HEAD_BYTES);
+    head.put_u128(id.topic.0.as_u128());
+    head.put_i32(id.index);
+    head.put_i16(version);
+    head.put_i8(match acks {
+        Acks::None => 0,
+        Acks::Leader => 1,
+        Acks::All => -1,
+    });
+    head.put_u32(u32::try_from(left.as_millis()).unwrap_or(u32::MAX));
+    let asked =
+        asks.begin(leader, Subject::Produce, &[&head, data.records.as_deref().unwrap_or_default()])?;
+    context.metrics.produce_forward_count.inc();
+    let began = context.backend.now();
+    Ok(Forwarded { asked: (acks != Acks::None).then_some(asked), deadline, began })
+}
+
+const HEAD_BYTES: usize = 16 + 4 + 2 + 1 + 4;
+
+impl<B: Backend> Forwarded<B> {
+    /// What became of it.
+    pub(super) async fn wait(self, context: &Context<B>) -> Result<Appended, Refusal> {
+        let Some(asked) = self.asked else {
+            let unasked = Offset(-1);
+            return Ok(Appended {
+                base_offset: unasked,
+                log_start: unasked,
+                log_append_time_ms: -1,
+                duplicate: false,
+            });
+        };
+        let answered = asked.wait(self.deadline).await;
+        let took = context.backend.now().since(self.began);
+        context.metrics.produce_forward_duration_ms.observe(took.as_secs_f64() * 1e3);
+        match answered {
+            Ok(answer) => read(answer),
+            // It may have been written.
+            Err(_) => Err(ResponseError::RequestTimedOut.into()),
+        }
+    }
+}
+
+fn write(outcome: &Result<Appended, Refusal>) -> BytesMut {
+    let mut answer = BytesMut::new();
+    match outcome {
+        Ok(appended) => {
+            answer.put_u8(0);
+            answer.put_i64(appended.base_offset.0);
+            answer.put_i64(appended.log_append_time_ms);
+            answer.put_i64(appended.log_start.0);
+        }
+        Err(refusal) => {
+            answer.put_u8(1);
+            answer.put_i16(refusal.code.code());
+            answer.put_slice(refusal.why.as_deref().unwrap_or_default().as_bytes());
+        }
+    }
+    answer
+}
+
+/// An answer that is none says nothing: the batch may have been written.
+fn read(mut answer: Bytes) -> Result<Appended, Refusal> {
+    let unknown = |_| Refusal::from(ResponseError::RequestTimedOut);
+    match answer.try_get_u8().map_err(unknown)? {
+        0 => Ok(Appended {
+            base_offset: Offset(answer.try_get_i64().map_err(unknown)?),
+            log_append_time_ms: answer.try_get_i64().map_err(unknown)?,
+            log_start: Offset(answer.try_get_i64().map_err(unknown)?),
+            duplicate: false,
+        }),
+        _ => {
+            let code = answer.try_get_i16().map_err(unknown)?;
+            let code = ResponseError::try_from_code(code).unwrap_or(ResponseError::RequestTimedOut);
+            let why = String::from_utf8_lossy(&answer).into_owned();
+            Err(Refusal { code, leader: None, why: (!why.is_empty()).then_some(why) })
+        }
+    }
+}
+
+/// The task `forwarded produces[N]`: appends what another node forwards, in the order in which it came, and answers.
+pub async fn serve<B: Backend>(context: Arc<Context<B>>, asks: Asks<B>, mut inbox: Receiver<B, Question>) {
+    const INBOX: Deadline = Deadline::Unbounded("other nodes forward what their clients send");
+    let mut working: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
+    loop {
+        if working.len() >= limits::PRODUCES_FORWARDED_AT_ONCE {
+            working.next().await;
+        }
+        let question = {
+            let next = std::pin::pin!(inbox.receive(INBOX));
+            match working.is_empty() {
+                true => next.await,
+                false => match select(next, working.next()).await {
+                    Either::Left((question, _)) => question,
+                    Either::Right(_) => continue,
+                },
+            }
+        };
+        let Ok(question) = question else { return };
+        let appended = append(&context, &question).await;
+        let (context, asks) = (context.clone(), asks.clone());
+        working.push(Box::pin(async move {
+            let outcome = match appended {
+                Ok(pending) => pending.wait(&context).await,
+                Err(refusal) => Err(refusal),
+            };
+            asks.answer(&question, &write(&outcome));
+        }));
+    }
+}
+
+async fn append<B: Backend>(context: &Context<B>, question: &Question) -> Result<Pending<B>, Refusal> {
+    let mut body = question.body.clone();
+    if body.len() < HEAD_BYTES {
+        return Err(ResponseError::InvalidRequest.into());
+    }
+    let topic = TopicId(Uuid::from_u128(body.get_u128()));
+    let (index, version) = (body.get_i32(), body.get_i16());
+    let acks = match body.get_i8() {
+        0 => Acks::None,
+        1 => Acks::Leader,
+        _ => Acks::All,
+    };
+    let deadline = Deadline::after(&context.backend, Duration::from_millis(body.get_u32().into()));
+    let data = PartitionProduceData::default().with_index(index).with_records(Some(body));
+    let routing = RoutingView::now(context);
+    let topic = routing.topic(TopicKey::Id(topic))?;
+    let told = (acks == Acks::None).then(|| Arc::new(Nobody) as Arc<dyn Unacknowledged>);
+    append_here(context, &routing, topic, &data, version, (acks, told), deadline).await
+}
+
+/// Whoever asked for no acknowledgement is at another node.
+struct Nobody;
+
+impl Unacknowledged for Nobody {
+    fn failed(&self, error: &crate::partition::AppendError) {
+        tracing::debug!(%error, "a forwarded produce with acks=0 failed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcomes_come_back_as_they_were_and_damage_says_nothing() {
+        let appended = Appended {
+            base_offset: Offset(7),
+            log_start: Offset(3),
+            log_append_time_ms: -1,
+            duplicate: false,
+        };
+        let back = |outcome| read(write(&outcome).freeze());
+        assert_eq!(back(Ok(appended)).ok(), Some(appended));
+        let refusal = |code, why: Option<&str>| Refusal { code, leader: None, why: why.map(str::to_owned) };
+        for why in [None, Some("it is full")] {
+            let found = back(Err(refusal(ResponseError::KafkaStorageError, why))).err().unwrap();
+            assert_eq!((found.code, found.why.as_deref()), (ResponseError::KafkaStorageError, why));
+        }
+        for damaged in [&[][..], &[0, 1, 2], &[1, 2]] {
+            let found = read(Bytes::from_static(damaged)).err().unwrap();
+            assert_eq!(found.code, ResponseError::RequestTimedOut);
+        }
+    }
+}
