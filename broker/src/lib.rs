@@ -9,11 +9,13 @@
 //!   [`stall`] judges a stalled disk; [`parts`] are constructors for what stands behind the handles. [`peers`] are the other
 //!   nodes, and the connections between them. [`raft`] agrees, by way of a journal.
 //! - The [`log`] keeps for readers; a [`partition`] orders, numbers and acknowledges; [`metadata`] says who leads what;
-//!   [`replicas`] opens and checkpoints the partitions of this node.
+//!   [`replicas`] opens and checkpoints the partitions of this node; the [`controller`] hears how the brokers are, and decides
+//!   who leads.
 //! - A [`session`] is one client's connection as seen by those who work for it; [`error_codes`] are Kafka's for our
 //!   errors; the [`context`] is what all that serve requests share; [`routing`] finds topics and partitions; an
 //!   [`api`] is what a client can ask for; [`dispatch`] says who handles what.
-//! - A [`connection`] frames, the [`server`] accepts, [`admin`] tells operators, and a [`node`] is all of it.
+//! - A [`connection`] frames, the [`server`] accepts, [`admin`] tells operators, the [`switch`] hands on what other nodes
+//!   send, and a [`node`] is all of it.
 //!
 //! What grows with load is charged to the [`budget`].
 //!
@@ -43,6 +45,7 @@ pub mod log;
 pub(crate) mod partition;
 pub mod metadata;
 pub mod replicas;
+pub(crate) mod controller;
 pub(crate) mod session;
 pub(crate) mod error_codes;
 pub(crate) mod context;
@@ -52,4 +55,5 @@ pub(crate) mod dispatch;
 pub(crate) mod connection;
 pub(crate) mod server;
 pub(crate) mod admin;
+pub(crate) mod switch;
 pub mod node;

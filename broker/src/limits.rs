@@ -199,6 +199,18 @@ pub const PEER_QUESTIONS_AT_ONCE: usize = 256;
 pub const PRODUCES_FORWARDED_AT_ONCE: usize = 1_024;
 /// And that wait to be appended. More are lost: their clients are told that nobody knows.
 pub const PRODUCES_FORWARDED_WAITING_MAX: usize = 1_024;
+/// Heartbeats of other nodes that wait for the controller; more are not answered, and come again.
+pub const HEARTBEATS_WAITING_MAX: usize = 4 * PEERS_MAX;
+/// Heartbeats of a node that are not answered; it sends no more then.
+pub const HEARTBEATS_UNANSWERED_MAX: usize = 4;
+/// A heartbeat that is not answered within this is lost.
+pub const HEARTBEAT_DEADLINE: Duration = Duration::from_secs(1);
+/// Commands of the controller that are not decided; more are said again later.
+pub const CONTROLLER_PROPOSALS_AT_ONCE: usize = 256;
+/// Bound on the decision of one: after that it is said again, where it still holds.
+pub const CONTROLLER_PROPOSE_DEADLINE: Duration = Duration::from_secs(1);
+/// At a clean stop, others take over what this node leads within this, or when it is gone.
+pub const HAND_OVER_DEADLINE: Duration = Duration::from_secs(5);
 /// What the latest entries of the metadata log came to is kept for those that were decided elsewhere.
 pub const OUTCOMES_KEPT: usize = 1_024;
 /// Messages of Raft that wait for the journal, for they say what must be durable first; more are dropped, as a network would.

@@ -109,6 +109,16 @@ metrics! {
         "peer_messages_dropped", "Messages to other nodes that made way for later ones, by kind";
     peer_handshakes_refused: Family<ReasonLabel, Counter> = Family::default(),
         "peer_handshakes_refused", "Handshakes between nodes that this one refused, by reason";
+    active_controller: Gauge = Gauge::default(),
+        "active_controller", "1 while this node is the controller of its cluster";
+    fenced_brokers: Gauge = Gauge::default(),
+        "fenced_brokers", "Brokers that the controller does not count on, as the last one that this node was knows";
+    heartbeats_sent: Counter = Counter::default(),
+        "heartbeats_sent", "Heartbeats of this node to the controller";
+    heartbeats_failed: Counter = Counter::default(),
+        "heartbeats_failed", "Heartbeats of this node that the controller did not take";
+    hand_overs: Counter = Counter::default(),
+        "hand_overs", "Times that this node, as the controller, had moved what a broker leads that takes no records";
     records_in: Counter = Counter::default(),
         "records_in", "Records that partitions took, repetitions of idempotent producers not among them";
     bytes_in: Counter = Counter::default(), "bytes_in", "Bytes of the record batches that partitions took";

@@ -4,17 +4,13 @@
 //! metadata, the journal, the partitions. Clients are accepted last, when this node leads what it is to lead; the admin port tells
 //! meanwhile how far the start is.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use io_backend::{
-    Backend, Deadline, ExitStatus, Listener, Network, Published, Receiver, Sender, TaskHandle, TaskName,
-    channel,
-};
-use tracing::{debug, info, warn};
+use io_backend::{Backend, Deadline, ExitStatus, Listener, Network, Published, TaskHandle, TaskName};
+use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::admin::{self, Phase, Shown};
@@ -22,26 +18,26 @@ use crate::api;
 use crate::budget::Budget;
 use crate::config::Config;
 use crate::context::Context;
+use crate::controller::{self, ControllerContext, ControllerPost, Membership};
 use crate::data_dir;
 use crate::identity::{self, Identity, IdentityError};
-use crate::ids::{BrokerEpoch, BrokerId};
+use crate::ids::BrokerEpoch;
 use crate::journal::{JournalContext, JournalHandle, JournalOpenError};
 use crate::limits;
 use crate::metadata::{
     self, BrokerRegistration, CLIENT_LISTENER, CLUSTER_LISTENER, Changes, Endpoint, MetadataCommand,
-    MetadataContext, MetadataStartError, Outcome, Post, ProducerIds, ProposeError, RegistrationError,
+    MetadataContext, MetadataStartError, Outcome, ProducerIds, ProposeError, RegistrationError,
     StartedMetadata,
 };
 use crate::metrics::{Metrics, RequestMetrics};
 use crate::partition::FirstRefused;
 use crate::parts::Parts;
-use crate::peers::asks::{Answers, Asks, Question};
-use crate::peers::{
-    self, Frame, MessageKind, PeerHandler, PeerIdentity, Peers, PeersContext, SecretError, Taken,
-};
+use crate::peers::asks::{Answers, Asks};
+use crate::peers::{self, PeerIdentity, Peers, PeersContext, SecretError};
 use crate::replicas::{self, ReplicasContext, ReplicasControl, ReplicasStartError};
 use crate::server;
 use crate::stall::{self, StorageHealth, Watch, Watched};
+use crate::switch::{self, Switch};
 
 /// A running node.
 pub struct Node<B: Backend> {
@@ -56,6 +52,8 @@ pub struct Node<B: Backend> {
     raft_journal: JournalHandle,
     /// Where there are other nodes.
     peers: Option<Peers<B>>,
+    /// This broker among the others, where there are some.
+    membership: Option<Membership<B>>,
     /// End with the process; aborted on a clean stop.
     background: Vec<TaskHandle>,
 }
@@ -121,6 +119,12 @@ pub enum StartError {
     /// The metadata group did not take the registration of this process start.
     #[error("this node cannot register with its metadata: {0}")]
     Register(#[from] ProposeError),
+    /// No controller has counted on this process by the deadline.
+    #[error(
+        "the controller of the cluster does not count on this node: see the logs of the other nodes, and whether they reach it at \
+         cluster.advertise"
+    )]
+    Fenced,
     /// The metadata group does not take this process for the one that its number and directory say.
     #[error("{directory} cannot be used: {why}. {}", what_to_do(.why))]
     NotRegistered {
@@ -147,7 +151,7 @@ impl StartError {
     /// What the process ends with.
     pub fn exit_status(&self) -> ExitStatus {
         match self {
-            StartError::Listen { .. } => ExitStatus::Network,
+            StartError::Listen { .. } | StartError::Fenced => ExitStatus::Network,
             StartError::Identity(error) => error.exit_status(),
             StartError::Metadata(error) => error.exit_status(),
             StartError::Journal(_)
@@ -196,8 +200,14 @@ impl<B: Backend> Node<B> {
             deadline,
         )
         .await?;
-        let (produces, forwarded) = produce_inboxes(&backend, &config);
-        let switch = Switch { metadata: opened.post().clone(), answers: Answers::default(), produces };
+        let (to_controller, of_controller) = ControllerPost::new(&backend);
+        let (produces, forwarded) = switch::produce_inboxes(&backend, &config);
+        let switch = Switch {
+            metadata: opened.post().clone(),
+            controller: to_controller.clone(),
+            produces,
+            answers: Answers::default(),
+        };
         let cluster =
             connect(&backend, &config, &identity, &metrics, opened.cluster_id(), switch, deadline).await?;
         if cluster.is_some() {
@@ -205,6 +215,17 @@ impl<B: Backend> Node<B> {
         }
         let mut started = opened.start(cluster.clone(), deadline).await?;
         background.append(&mut started.tasks);
+        let controller_context = |asks: Asks<B>| ControllerContext {
+            backend: backend.clone(),
+            config: config.clone(),
+            metrics: metrics.clone(),
+            node: identity.node,
+            metadata: started.metadata.clone(),
+            asks,
+        };
+        if let Some(asks) = &cluster {
+            background.push(controller::start(controller_context(asks.clone()), of_controller));
+        }
         phase.publish(starting("reading the journal back"));
         let directory = config.data_dir.join(data_dir::JOURNAL);
         let opened = (parts.journal)(JournalContext {
@@ -247,6 +268,16 @@ impl<B: Backend> Node<B> {
             deadline,
         )
         .await?;
+        let mut membership = None;
+        if let Some(asks) = &cluster {
+            phase.publish(starting("waiting for the controller to count on this node"));
+            let (context, replicas) = (controller_context(asks.clone()), replicas.replicas.clone());
+            let (begun, beating) =
+                controller::begin_heartbeats(context, broker_epoch, to_controller, replicas, health.clone());
+            background.push(beating);
+            begun.until_unfenced(deadline).await.map_err(|_| StartError::Fenced)?;
+            membership = Some(begun);
+        }
 
         let (stop, stopped) = (Published::new("stop", false), Published::new("server stopped", false));
         let admission = (parts.admission)(health.clone());
@@ -299,6 +330,7 @@ impl<B: Backend> Node<B> {
             journal,
             raft_journal: started.journal,
             peers: cluster.map(|asks| asks.peers().clone()),
+            membership,
             background,
         })
     }
@@ -323,11 +355,22 @@ impl<B: Backend> Node<B> {
         self.peers.as_ref()
     }
 
-    /// Stops accepting, finishes or fails what is in flight, checkpoints, closes the journals. What does not end by
+    /// This broker among the others, where there are some.
+    pub(crate) fn membership(&self) -> Option<&Membership<B>> {
+        self.membership.as_ref()
+    }
+
+    /// Has others take over what this node leads, stops accepting, finishes or fails what is in flight, checkpoints, closes the journals. What does not end by
     /// the deadline is left: nothing that was acknowledged depends on it.
     pub async fn stop(self, deadline: Deadline) {
         let backend = &self.context.backend;
         self.phase.publish(Phase::Stopping(self.context.clone()));
+        if let Some(membership) = &self.membership {
+            let soon = Deadline::after(backend, limits::HAND_OVER_DEADLINE).earlier(deadline);
+            if membership.hand_over(soon).await.is_err() {
+                warn!("others have not taken over what this node leads: they do when it is gone");
+            }
+        }
         self.stop.publish(true);
         if self.stopped.until(backend, deadline, |stopped| *stopped).await.is_err() {
             warn!("clients are still connected at the deadline: stopping without them");
@@ -383,56 +426,6 @@ async fn connect<B: Backend>(
         handler: Arc::new(switch),
     });
     Ok(Some(Asks::new(backend.clone(), peers, answers)))
-}
-
-/// Hands what other nodes send to whom it is for.
-struct Switch<B: Backend> {
-    metadata: Post<B>,
-    answers: Answers,
-    /// By who forwards.
-    produces: BTreeMap<BrokerId, Sender<B, Question>>,
-}
-
-/// Where forwarded produces wait for their appends: those of one node in order.
-type ProduceInboxes<B> = Vec<(BrokerId, Receiver<B, Question>)>;
-
-fn produce_inboxes<B: Backend>(
-    backend: &B,
-    config: &Config,
-) -> (BTreeMap<BrokerId, Sender<B, Question>>, ProduceInboxes<B>) {
-    let others = config.peers.others(config.node_id).map(|peer| {
-        let (produces, inbox) =
-            channel(backend, "forwarded produces", limits::PRODUCES_FORWARDED_WAITING_MAX);
-        ((peer.id, produces), (peer.id, inbox))
-    });
-    others.unzip()
-}
-
-impl<B: Backend> PeerHandler for Switch<B> {
-    fn received(&self, from: &PeerIdentity, frame: Frame) -> Taken {
-        match frame.kind {
-            MessageKind::Raft => self.metadata.raft(from, &frame.messages),
-            MessageKind::Ask => {
-                let questions = frame.messages.into_iter();
-                for question in questions.filter_map(|message| Question::decode(*from, message)) {
-                    self.metadata.question(question);
-                }
-            }
-            MessageKind::Produce => {
-                let questions = frame.messages.into_iter();
-                for question in questions.filter_map(|message| Question::decode(*from, message)) {
-                    let inbox = self.produces.get(&from.node);
-                    if inbox.is_none_or(|inbox| inbox.try_send(question).is_err()) {
-                        debug!(%from, "a forwarded produce finds no place");
-                    }
-                }
-            }
-            MessageKind::Answer => {
-                frame.messages.into_iter().for_each(|message| self.answers.received(from.node, message));
-            }
-        }
-        Taken::Now
-    }
 }
 
 async fn listen<B: Backend>(

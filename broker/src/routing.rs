@@ -27,6 +27,8 @@ pub struct RoutingView<B: Backend> {
     pub image: Arc<MetadataImage>,
     replicas: Arc<OrdMap<PartitionId, PartitionHandle<B>>>,
     node: BrokerId,
+    /// Others may lead by now what this node leads in the image: it takes and serves nothing.
+    without_contact: bool,
 }
 
 /// Who leads instead of us, as far as known.
@@ -65,6 +67,7 @@ impl<B: Backend> RoutingView<B> {
             image: context.metadata.image(),
             replicas: context.replicas.open().get(),
             node: context.node,
+            without_contact: context.health.contact.is_lost(),
         }
     }
 
@@ -90,6 +93,10 @@ impl<B: Backend> RoutingView<B> {
             || RoutingError { code: ResponseError::NotLeaderOrFollower, leader: self.leader(topic, index) };
         if known.leader != Some(self.node) {
             return Err(unroutable());
+        }
+        if self.without_contact {
+            // Who leads instead is not known here.
+            return Err(ResponseError::NotLeaderOrFollower.into());
         }
         self.replicas.get(&PartitionId { topic: topic.id, index }).ok_or_else(unroutable)
     }

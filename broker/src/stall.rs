@@ -22,8 +22,12 @@ use crate::config::StallConfig;
 use crate::journal::{COMMIT_TASK, FILE_WAIT, FILES_TASK, JournalHandle, SubmitError};
 use crate::metrics::{Metrics, RungLabel};
 
+pub mod capacities;
+pub mod contact;
 pub mod writes;
 
+use capacities::{Capacities, Fitness};
+use contact::Contact;
 use writes::{Refusal, WriteChange, WriteJudge, WriteState, Writes};
 
 /// Shared by all who must know before they promise anything.
@@ -32,6 +36,10 @@ pub struct StorageHealth {
     level: Arc<AtomicU8>,
     /// What keeps records from being taken, if that lasts.
     pub writes: Writes,
+    /// What this node is fit for among others.
+    pub capacities: Capacities,
+    /// Whether the controller still counts on what this node does.
+    pub contact: Contact,
 }
 
 /// How the storage does, as far as it concerns new work.
@@ -263,6 +271,14 @@ pub async fn watch<B: Backend>(
                     Watched::Metadata => state.metadata = judge.lasting().cloned(),
                 }
             }
+            let stands_still = |of: Watched| {
+                watches.iter().zip(&ladders).any(|(watch, ladder)| watch.of == of && ladder.is_stalled())
+            };
+            health.capacities.set(Fitness::of(
+                stands_still(Watched::Records),
+                stands_still(Watched::Metadata),
+                state.records.is_some(),
+            ));
             health.writes.set(state);
             if let Some(failed) = watches.iter().find(|watch| watch.journal.status().failed) {
                 health.set(Health::Failed);

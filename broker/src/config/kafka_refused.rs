@@ -120,9 +120,7 @@ pub(super) const REFUSED: &[(&str, &str)] = &[
     ),
     (
         "there is one node and no replication yet",
-        "auto.leader.rebalance.enable broker.heartbeat.interval.ms broker.session.timeout.ms \
-         controlled.shutdown.enable initial.broker.registration.timeout.ms \
-         leader.imbalance.check.interval.seconds num.replica.fetchers replica.fetch.backoff.ms \
+        "initial.broker.registration.timeout.ms num.replica.fetchers replica.fetch.backoff.ms \
          replica.fetch.max.bytes replica.fetch.min.bytes replica.fetch.response.max.bytes \
          replica.fetch.wait.max.ms replica.high.watermark.checkpoint.interval.ms replica.lag.time.max.ms \
          replica.selector.class replica.socket.receive.buffer.bytes replica.socket.timeout.ms \

@@ -143,6 +143,28 @@ pub const KEYS: &[Key] = &[
         |c| c.peers.secret_file.as_ref().map(|path| path.display().to_string()).unwrap_or_default()
     ),
     key!(
+        "cluster.heartbeat_interval",
+        "how often a node tells the controller how it is",
+        "10ms..=1m",
+        |c, v| {
+            c.cluster_times.heartbeat_interval =
+                duration(v, Duration::from_millis(10), Duration::from_secs(60))?;
+            Ok(())
+        },
+        |c| shown(c.cluster_times.heartbeat_interval)
+    ),
+    key!(
+        "cluster.session_timeout",
+        "a node that the controller has not heard for so long leads nothing any more; one whose connection is lost, too, after two heartbeats",
+        "100ms..=10m",
+        |c, v| {
+            c.cluster_times.session_timeout =
+                duration(v, Duration::from_millis(100), Duration::from_secs(600))?;
+            Ok(())
+        },
+        |c| shown(c.cluster_times.session_timeout)
+    ),
+    key!(
         "rack",
         "where the node stands: replicas of a partition are spread over racks; empty: not said",
         "a name or empty",

@@ -40,6 +40,8 @@ pub struct Config {
     pub cluster: String,
     /// Who they are.
     pub peers: PeersConfig,
+    /// How soon they miss one another.
+    pub cluster_times: ClusterTimes,
     /// Where the node stands: Kafka's `broker.rack`.
     pub rack: Option<String>,
     /// Where metrics, health and stalls are served over HTTP, `HOST:PORT`.
@@ -208,6 +210,15 @@ pub struct ServerConfig {
     pub forward_produce: bool,
 }
 
+/// How soon the nodes of a cluster miss one another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterTimes {
+    /// How often a node tells the controller how it is (`broker.heartbeat.interval.ms`).
+    pub heartbeat_interval: Duration,
+    /// A node that the controller has not heard for so long leads nothing any more (`broker.session.timeout.ms`).
+    pub session_timeout: Duration,
+}
+
 /// The rungs of the stall ladder: the age of a disk operation that a commit waits for, at which something is
 /// done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -230,6 +241,10 @@ impl Default for Config {
             advertise: None,
             cluster: "127.0.0.1:9093".into(),
             peers: PeersConfig::default(),
+            cluster_times: ClusterTimes {
+                heartbeat_interval: Duration::from_millis(250),
+                session_timeout: Duration::from_secs(2),
+            },
             rack: None,
             admin: "127.0.0.1:9094".into(),
             disk: DiskChoice::Auto,
@@ -454,6 +469,11 @@ impl Config {
             ));
         }
         self.peers.check(self.node_id, &self.cluster)?;
+        if 2 * self.cluster_times.heartbeat_interval > self.cluster_times.session_timeout {
+            return Err(
+                "cluster.session_timeout must be at least twice cluster.heartbeat_interval: one lost heartbeat is no silence".into(),
+            );
+        }
         if self.stall.warn_after >= self.stall.stalled_after {
             return Err("stall.warn_after must be shorter than stall.stalled_after".into());
         }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use io_backend::Moment;
+use serde::{Deserialize, Serialize};
 
 use super::command::{BrokerProcess, MetadataCommand};
 use super::elections;
@@ -25,6 +26,9 @@ pub struct ControllerSettings {
     pub tick: Duration,
     /// A broker that has not been heard for so long is fenced (`broker.session.timeout.ms`).
     pub session_timeout: Duration,
+    /// One that this node's link to is lost, too, is fenced after so long: its process has ended, or is as good as that. It
+    /// is longer than a heartbeat is on its way, for who is heard is not fenced.
+    pub unlinked_timeout: Duration,
     /// A storage has to take writes for so long before its broker is given leaderships again.
     pub probation: Duration,
     /// A partition that commits nothing for so long, while one that has everything does not reach the leader, moves.
@@ -37,7 +41,8 @@ impl Default for ControllerSettings {
     fn default() -> ControllerSettings {
         ControllerSettings {
             tick: Duration::from_millis(100),
-            session_timeout: Duration::from_secs(9),
+            session_timeout: Duration::from_secs(2),
+            unlinked_timeout: Duration::from_millis(500),
             probation: Duration::from_secs(15),
             cut_off_after: Duration::from_secs(2),
             rebalance_every: Some(Duration::from_secs(300)),
@@ -49,7 +54,7 @@ impl Default for ControllerSettings {
 const SAID_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// What a broker says of itself, again and again.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heartbeat {
     /// Who speaks.
     pub process: BrokerProcess,
@@ -66,7 +71,7 @@ pub struct Heartbeat {
 }
 
 /// What a broker is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeartbeatAnswer {
     /// It leads nothing and is in no ISR.
     pub fenced: bool,
@@ -123,6 +128,8 @@ pub struct Controller {
     settings: ControllerSettings,
     image: Arc<MetadataImage>,
     sessions: BTreeMap<BrokerId, Session>,
+    /// Brokers that this node's link to is lost.
+    unlinked: BTreeSet<BrokerId>,
     /// Partitions that commit nothing for want of in-sync replicas, and for how long.
     short: BTreeMap<PartitionId, Duration>,
     last_tick: Moment,
@@ -131,19 +138,29 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// Begins to lead, with the image of that moment: everybody counts as just heard.
+    /// Begins to lead, with the image of that moment: everybody counts as just heard. What was taken from whom before is not
+    /// known: who has an older image may not know what it leads.
     pub fn new(settings: ControllerSettings, image: Arc<MetadataImage>, now: Moment) -> Controller {
         let mut controller = Controller {
             settings,
             image: Arc::default(),
             sessions: BTreeMap::new(),
+            unlinked: BTreeSet::new(),
             short: BTreeMap::new(),
             last_tick: now,
             since_rebalance: Duration::ZERO,
             said: BTreeMap::new(),
         };
         controller.take_over(image);
+        let begun_at = controller.image.index;
+        controller.sessions.values_mut().for_each(|session| session.revoked_at = begun_at);
         controller
+    }
+
+    /// The brokers that this node has no link to. Where there is one, silence is a slow network or a slow process.
+    pub fn handle_links(&mut self, now: Moment, unlinked: BTreeSet<BrokerId>) -> Vec<MetadataCommand> {
+        self.unlinked = unlinked;
+        self.decide(now)
     }
 
     /// A broker speaks.
@@ -261,7 +278,11 @@ impl Controller {
         for (id, session) in &self.sessions {
             let Some(broker) = image.brokers.get(id) else { continue };
             let process = BrokerProcess { broker: *id, epoch: broker.epoch };
-            let silent = session.silent >= self.settings.session_timeout;
+            let timeout = match self.unlinked.contains(id) {
+                true => self.settings.unlinked_timeout,
+                false => self.settings.session_timeout,
+            };
+            let silent = session.silent >= timeout;
             // Alone there is nobody to move anything to.
             if silent && !broker.fenced && image.brokers.len() > 1 {
                 decided.push((About::Fence(*id), MetadataCommand::FenceBroker(process)));

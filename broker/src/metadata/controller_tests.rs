@@ -91,16 +91,29 @@ fn a_pause_of_the_controller_fences_nobody() {
     run.pass(seconds(1), &[1, 2, 3]);
     run.now = run.now + seconds(60);
     assert!(run.controller.handle_tick(run.now).is_empty());
-    assert_eq!(run.pass(seconds(8), &[]), 0);
+    assert_eq!(run.pass(Duration::from_millis(1_700), &[]), 0);
     assert_eq!(run.pass(seconds(1), &[]), 3, "silence is silence after all");
+}
+
+#[test]
+fn who_is_silent_and_not_linked_to_is_fenced_sooner_and_who_is_heard_never() {
+    let image = cluster_with(3, &[&[1, 2, 3], &[2, 3, 1]]);
+    let mut run = Run::new(image);
+    let unlinked = BTreeSet::from([1, 2].map(BrokerId));
+    assert!(run.controller.handle_links(run.now, unlinked).is_empty(), "both were heard just now");
+    assert_eq!(run.pass(Duration::from_millis(400), &[2, 3]), 0);
+    assert_eq!(run.pass(Duration::from_millis(100), &[2, 3]), 1);
+    assert!(run.fenced(1));
+    assert_eq!(run.pass(seconds(10), &[2, 3]), 0, "it is heard by its own link");
+    assert_eq!(run.all(), ["2@1/1 isr 2,3", "2@0/1 isr 2,3"]);
 }
 
 #[test]
 fn a_new_controller_gives_everybody_a_session() {
     let mut run = Run::new(cluster_with(3, &[&[1, 2, 3]]));
-    assert_eq!(run.pass(seconds(8), &[]), 0);
+    assert_eq!(run.pass(Duration::from_millis(1_900), &[]), 0);
     let mut run = Run::new(run.image);
-    assert_eq!(run.pass(seconds(8), &[]), 0);
+    assert_eq!(run.pass(Duration::from_millis(1_900), &[]), 0);
 }
 
 #[test]
@@ -204,6 +217,12 @@ fn who_wants_to_stop_may_when_nobody_else_could_lead_what_it_leads() {
     assert!(!answer.may_stop && commands == 1);
     assert_eq!(run.all(), ["2@1/1 isr 2", "1@0/0 isr 1"]);
     assert!(run.beat(1, stop).0.may_stop);
+}
+
+#[test]
+fn what_was_taken_before_the_controller_began_may_not_be_known_to_who_has_an_older_image() {
+    let mut run = Run::new(cluster_with(2, &[&[1, 2]]));
+    assert_eq!(run.beat(1, |_| {}).0.revoked_at, run.image.index);
 }
 
 #[test]

@@ -117,6 +117,15 @@ impl<B: Backend> MetadataHandle<B> {
         result
     }
 
+    /// Has a command decided if this node leads, and not otherwise: what a controller decides is not for the next one to say.
+    pub(crate) async fn propose_here(
+        &self,
+        command: &MetadataCommand,
+        deadline: Deadline,
+    ) -> Result<Outcome, ProposeError> {
+        self.decide_here(encode_command(command), deadline).await.map(|decided| decided.outcome)
+    }
+
     /// Proposes to this node's own member of the group.
     pub(super) async fn decide_here(
         &self,

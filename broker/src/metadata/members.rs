@@ -14,6 +14,8 @@ pub struct Members {
     pub leader: Option<BrokerId>,
     /// Raft's term.
     pub term: u64,
+    /// This node leads, and its image has all that was decided before its term: it may act as the controller.
+    pub acts: bool,
     /// Who votes.
     pub voters: Vec<BrokerId>,
     /// Who is given the log and does not vote.
@@ -34,11 +36,11 @@ pub(super) fn publish(members: &Published<Members>, group: &GroupView<'_>) {
     let brokers = |ids: &[u64]| ids.iter().filter_map(|id| broker_id(*id)).collect::<Vec<_>>();
     let before: Arc<Members> = members.get();
     let leader = group.leader.and_then(broker_id);
-    let is_same = (before.leader, before.term) == (leader, group.term)
+    let is_same = (before.leader, before.term, before.acts) == (leader, group.term, group.is_current)
         && before.voters.iter().map(|id| raft_id(*id)).eq(group.members.voters.iter().copied())
         && before.learners.iter().map(|id| raft_id(*id)).eq(group.members.learners.iter().copied());
     if !is_same {
         let (voters, learners) = (brokers(&group.members.voters), brokers(&group.members.learners));
-        members.publish(Members { leader, term: group.term, voters, learners });
+        members.publish(Members { leader, term: group.term, acts: group.is_current, voters, learners });
     }
 }

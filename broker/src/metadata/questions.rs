@@ -77,6 +77,7 @@ impl<B: Backend> Questions<B> {
                 }
                 Subject::Membership => working.push(Box::pin(admit(&metadata, &asks, question))),
                 Subject::Proposal => working.push(Box::pin(decide(&metadata, &asks, question))),
+                // Of others, who have mailboxes of their own.
                 Subject::Heartbeat | Subject::Produce => {}
             }
         }

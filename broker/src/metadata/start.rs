@@ -415,11 +415,12 @@ impl StateMachine for ImageMachine {
     }
 
     fn publish(&mut self, group: GroupView<'_>) {
-        members::publish(&self.members, &group);
         self.image.controller = group.leader.and_then(broker_id);
         // Before the image: whoever sees a change in it finds it in effect.
         self.effective.follow(&self.image.broker_configs);
         self.images.publish(self.image.clone());
+        // After it: who is told to act as the controller finds all that it is to act on.
+        members::publish(&self.members, &group);
     }
 
     fn snapshot(&self) -> Vec<u8> {

@@ -317,7 +317,9 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
 
     fn publish(&mut self) {
         let (leader, term) = (self.leader(), self.raft.raft.term);
-        self.machine.publish(GroupView { leader, term, members: &self.raft.store().conf });
+        let is_current =
+            self.leads() && self.raft.raft.raft_log.term(self.applied).is_ok_and(|applied| applied == term);
+        self.machine.publish(GroupView { leader, term, is_current, members: &self.raft.store().conf });
     }
 
     /// Waits until all that the group begins with is durable. Meanwhile it neither votes nor hears anybody.

@@ -49,6 +49,8 @@ pub(crate) struct GroupView<'a> {
     /// Who leads, as far as it knows.
     pub(crate) leader: Option<u64>,
     pub(crate) term: u64,
+    /// This member leads, and has applied all that was committed before its term.
+    pub(crate) is_current: bool,
     pub(crate) members: &'a ConfState,
 }
 

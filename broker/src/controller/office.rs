@@ -1,0 +1,228 @@
+//! The task `controller`: has the [`Controller`] decide while this node leads the metadata, and proposes what it decides.
+//!
+//! It takes in the image first, so that who has registered just now is known, then who is linked to, then all heartbeats that
+//! wait, and only then lets time pass: what was not looked at is not silence. Proposals wait beside it: a group that does not
+//! decide holds up no heartbeat. What came to nothing the controller says again.
+
+use std::collections::BTreeSet;
+use std::future::poll_fn;
+use std::panic::Location;
+use std::sync::Arc;
+use std::task::Poll;
+
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use io_backend::{Backend, Deadline, Moment, Receiver, WaitKind, within};
+
+use super::message::{self, HeartbeatReply};
+use super::{ControllerContext, ControllerInput, unlinked};
+use crate::ids::BrokerId;
+use crate::limits;
+use crate::metadata::controller::{Controller, ControllerSettings, Heartbeat};
+use crate::metadata::{MetadataCommand, MetadataImage};
+use crate::peers::asks::Question;
+
+pub(super) struct Driver<B: Backend> {
+    context: ControllerContext<B>,
+    settings: ControllerSettings,
+    inbox: Receiver<B, ControllerInput>,
+    /// While this node is the controller.
+    office: Option<Office>,
+    /// Commands that the group has not decided.
+    proposed: FuturesUnordered<BoxFuture<'static, ()>>,
+}
+
+/// What a controller has from when it begins to lead until it does no more.
+struct Office {
+    controller: Controller,
+    term: u64,
+    image: Arc<MetadataImage>,
+    unlinked: BTreeSet<BrokerId>,
+    tick_at: Moment,
+}
+
+impl<B: Backend> Driver<B> {
+    pub(super) fn new(
+        context: ControllerContext<B>,
+        settings: ControllerSettings,
+        inbox: Receiver<B, ControllerInput>,
+    ) -> Driver<B> {
+        Driver { context, settings, inbox, office: None, proposed: FuturesUnordered::new() }
+    }
+
+    pub(super) async fn run(mut self) {
+        while let Some(inputs) = self.next_inputs().await {
+            let now = self.context.backend.now();
+            self.look_after_office(now);
+            let mut commands = self.follow(now);
+            for input in inputs {
+                commands.extend(self.hear(now, input));
+            }
+            commands.extend(self.let_time_pass(now));
+            commands.into_iter().for_each(|command| self.propose(command));
+        }
+    }
+
+    /// Waits for something to do, and takes the heartbeats that wait. `None`: nobody is left who could say anything.
+    async fn next_inputs(&mut self) -> Option<Vec<ControllerInput>> {
+        const NO_OFFICE: Deadline =
+            Deadline::Unbounded("a node that does not lead the metadata is not the controller");
+        let Driver { context, inbox, office, proposed, .. } = self;
+        let backend = &context.backend;
+        let deadline = office.as_ref().map_or(NO_OFFICE, |office| Deadline::At(office.tick_at));
+        let (members, images) = (context.metadata.members(), context.metadata.images());
+        let reachable = context.asks.peers().reachable();
+        let (mut members, mut images, mut links) = (members.watcher(), images.watcher(), reachable.watcher());
+        let mut inputs = Vec::new();
+        let waiting = poll_fn(|cx| {
+            while let Poll::Ready(Some(())) = proposed.poll_next_unpin(cx) {}
+            let acting = members.watch(cx.waker());
+            let mut changed = acting.acts.then_some(acting.term) != office.as_ref().map(|office| office.term);
+            if let Some(office) = office.as_ref() {
+                changed |= !Arc::ptr_eq(&images.watch(cx.waker()), &office.image);
+                links.watch(cx.waker());
+                changed |= unlinked(context.asks.peers()) != office.unlinked;
+            }
+            match inbox.poll_receive_many(cx, &mut inputs, limits::HEARTBEATS_WAITING_MAX) {
+                Poll::Ready(None) => Poll::Ready(None),
+                Poll::Ready(Some(_)) => Poll::Ready(Some(())),
+                Poll::Pending if changed => Poll::Ready(Some(())),
+                Poll::Pending => Poll::Pending,
+            }
+        });
+        let wait = backend.registry().waiting(backend, WaitKind::Receive, "heartbeats", Location::caller());
+        match within(backend, deadline, wait.bounded_by(deadline).during(waiting)).await {
+            Ok(None) => None,
+            // At the deadline it is time for a tick.
+            Ok(Some(())) | Err(_) => Some(inputs),
+        }
+    }
+
+    /// Begins to be the controller, or ceases to be it.
+    fn look_after_office(&mut self, now: Moment) {
+        let members = self.context.metadata.members().get();
+        let term = members.acts.then_some(members.term);
+        if term == self.office.as_ref().map(|office| office.term) {
+            return;
+        }
+        if self.office.take().is_some() {
+            tracing::info!(leader = ?members.leader, "this node is not the controller any more");
+        }
+        self.context.metrics.active_controller.set(i64::from(term.is_some()));
+        if let Some(term) = term {
+            let image = self.context.metadata.image();
+            tracing::info!(term, image = image.index, "this node is the controller");
+            let controller = Controller::new(self.settings, image.clone(), now);
+            let tick_at = now + self.settings.tick;
+            // The image and the links are taken in by who looks after them: none is known yet.
+            self.office = Some(Office { controller, term, image, unlinked: BTreeSet::new(), tick_at });
+        }
+    }
+
+    /// Takes in a later image, and which links there are.
+    fn follow(&mut self, now: Moment) -> Vec<MetadataCommand> {
+        let Some(office) = &mut self.office else { return Vec::new() };
+        let mut commands = Vec::new();
+        let image = self.context.metadata.image();
+        if !Arc::ptr_eq(&image, &office.image) {
+            let is_later = image.index > office.image.index;
+            office.image = image.clone();
+            if is_later {
+                commands.extend(office.controller.handle_image(now, image));
+            }
+        }
+        let unlinked = unlinked(self.context.asks.peers());
+        if unlinked != office.unlinked {
+            office.unlinked = unlinked.clone();
+            commands.extend(office.controller.handle_links(now, unlinked));
+        }
+        let fenced = office.image.brokers.values().filter(|broker| broker.fenced).count();
+        self.context.metrics.fenced_brokers.set(fenced as i64);
+        commands
+    }
+
+    fn hear(&mut self, now: Moment, input: ControllerInput) -> Vec<MetadataCommand> {
+        match input {
+            ControllerInput::Asked(question) => {
+                let said = decode(&question);
+                let Some(heartbeat) = said else {
+                    tracing::debug!(from = %question.from, "what is no heartbeat of its own is not answered");
+                    return Vec::new();
+                };
+                let (reply, commands) = self.judge(now, heartbeat);
+                self.context.asks.answer(&question, &message::encode_reply(&reply));
+                commands
+            }
+            ControllerInput::Own(heartbeat, replier) => {
+                let (reply, commands) = self.judge(now, heartbeat);
+                replier.answer(reply);
+                commands
+            }
+        }
+    }
+
+    fn judge(&mut self, now: Moment, heartbeat: Heartbeat) -> (HeartbeatReply, Vec<MetadataCommand>) {
+        let Some(office) = &mut self.office else {
+            let leader = self.context.metadata.members().get().leader;
+            return (HeartbeatReply::NotController { leader }, Vec::new());
+        };
+        match office.controller.handle_heartbeat(now, heartbeat) {
+            Ok((answer, commands)) => (HeartbeatReply::Heard(answer), commands),
+            Err(why) => (HeartbeatReply::Refused { why: why.to_string() }, Vec::new()),
+        }
+    }
+
+    /// However long it has been, it is one tick later.
+    fn let_time_pass(&mut self, now: Moment) -> Vec<MetadataCommand> {
+        match &mut self.office {
+            Some(office) if office.tick_at <= now => {
+                office.tick_at = now + self.settings.tick;
+                office.controller.handle_tick(now)
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// What finds no place, or is not decided in time, is said again by the controller where it still holds.
+    fn propose(&mut self, command: MetadataCommand) {
+        if self.proposed.len() >= limits::CONTROLLER_PROPOSALS_AT_ONCE {
+            return;
+        }
+        self.tell(&command);
+        let metadata = self.context.metadata.clone();
+        let deadline = Deadline::after(&self.context.backend, limits::CONTROLLER_PROPOSE_DEADLINE);
+        self.proposed.push(Box::pin(async move {
+            if let Err(why) = metadata.propose_here(&command, deadline).await {
+                tracing::warn!(%why, "what the controller decided is not taken: it is said again where it still holds");
+            }
+        }));
+    }
+
+    fn tell(&self, command: &MetadataCommand) {
+        match command {
+            MetadataCommand::FenceBroker(process) => {
+                tracing::warn!(broker = %process.broker, "is not heard: fenced, and what it leads moves");
+            }
+            MetadataCommand::UnfenceBroker(process) => {
+                tracing::info!(broker = %process.broker, "is heard, and its metadata are current: unfenced");
+            }
+            MetadataCommand::ControlledShutdown(process) => {
+                tracing::info!(broker = %process.broker, "wants to stop: what it leads moves");
+            }
+            MetadataCommand::MoveLeaders { from, .. } => {
+                self.context.metrics.hand_overs.inc();
+                tracing::warn!(broker = %from.broker, "takes no records: what it leads moves");
+            }
+            MetadataCommand::ElectLeaders { elections, .. } => {
+                tracing::info!(partitions = elections.len(), "leaders are elected");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What a node says of itself, and not in another's name.
+fn decode(question: &Question) -> Option<Heartbeat> {
+    message::decode(&question.body).filter(|said| said.process.broker == question.from.node)
+}

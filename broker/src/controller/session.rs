@@ -1,0 +1,107 @@
+//! A broker's session with the controller, as the broker knows it: whether it may act on what it believes to lead. Pure.
+//!
+//! The session lasts from when a heartbeat was *sent* that was answered. The controller counts from when it heard it, which is
+//! later: so it fences nobody for silence who has not noticed by himself.
+
+use std::time::Duration;
+
+use io_backend::Moment;
+
+use crate::metadata::controller::HeartbeatAnswer;
+use crate::stall::contact::Lost;
+
+/// See the module.
+pub struct BrokerSession {
+    timeout: Duration,
+    /// The latest answer, and when the heartbeat was sent that it is for.
+    answered: Option<(Moment, HeartbeatAnswer)>,
+    /// Nothing that was taken before this entry is unknown.
+    revoked_at: u64,
+}
+
+impl BrokerSession {
+    /// Nothing has been heard yet; a session lasts so long.
+    pub fn new(timeout: Duration) -> BrokerSession {
+        BrokerSession { timeout, answered: None, revoked_at: 0 }
+    }
+
+    /// The heartbeat that was sent then is answered. Answers may come in another order than heartbeats went.
+    pub fn handle_answer(&mut self, sent: Moment, answer: HeartbeatAnswer) {
+        self.revoked_at = self.revoked_at.max(answer.revoked_at);
+        if self.answered.is_none_or(|(latest, _)| sent >= latest) {
+            self.answered = Some((sent, answer));
+        }
+    }
+
+    /// When the session ends, if nothing more is answered; `None` where it has ended, or never began.
+    pub fn ends_at(&self, now: Moment) -> Option<Moment> {
+        let ends_at = self.answered.map(|(sent, _)| sent + self.timeout);
+        ends_at.filter(|ends_at| *ends_at > now)
+    }
+
+    /// Why the broker may not lead, with an image of this index.
+    pub fn lost(&self, now: Moment, image_index: u64) -> Option<Lost> {
+        match self.answered {
+            None => Some(Lost::CutOff),
+            Some((sent, _)) if now.since(sent) >= self.timeout => Some(Lost::CutOff),
+            Some((_, answer)) if answer.fenced => Some(Lost::Fenced),
+            Some(_) if image_index < self.revoked_at => Some(Lost::Behind),
+            Some(_) => None,
+        }
+    }
+
+    /// Whether everything that this broker led is led by others, as far as that can be.
+    pub fn may_stop(&self) -> bool {
+        self.answered.is_some_and(|(_, answer)| answer.may_stop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Moment {
+        Moment(ms * 1_000_000)
+    }
+
+    fn session() -> BrokerSession {
+        BrokerSession::new(Duration::from_secs(2))
+    }
+
+    const WELL: HeartbeatAnswer = HeartbeatAnswer { fenced: false, may_stop: false, revoked_at: 10 };
+
+    #[test]
+    fn a_broker_may_lead_for_as_long_as_a_session_from_when_it_sent_what_was_answered() {
+        let mut session = session();
+        assert_eq!((session.lost(at(0), 10), session.ends_at(at(0))), (Some(Lost::CutOff), None));
+        session.handle_answer(at(1_000), WELL);
+        assert_eq!(session.lost(at(2_999), 10), None);
+        assert_eq!(session.ends_at(at(2_999)), Some(at(3_000)));
+        assert_eq!(session.lost(at(3_000), 10), Some(Lost::CutOff));
+        assert_eq!(session.ends_at(at(3_000)), None);
+        session.handle_answer(at(2_900), WELL);
+        assert_eq!(session.lost(at(3_000), 10), None, "the next answer ends it");
+    }
+
+    #[test]
+    fn what_the_controller_says_counts_before_the_image_says_it() {
+        let mut session = session();
+        session.handle_answer(at(0), HeartbeatAnswer { fenced: true, ..WELL });
+        assert_eq!(session.lost(at(1), 99), Some(Lost::Fenced));
+        session.handle_answer(at(2), HeartbeatAnswer { revoked_at: 12, ..WELL });
+        assert_eq!(session.lost(at(3), 11), Some(Lost::Behind));
+        assert_eq!(session.lost(at(3), 12), None);
+    }
+
+    #[test]
+    fn an_answer_that_was_overtaken_takes_nothing_back() {
+        let mut session = session();
+        session.handle_answer(at(5), HeartbeatAnswer { revoked_at: 12, may_stop: true, ..WELL });
+        session.handle_answer(at(1), HeartbeatAnswer { fenced: true, ..WELL });
+        assert_eq!(session.lost(at(6), 12), None);
+        assert_eq!(session.lost(at(6), 11), Some(Lost::Behind));
+        assert!(session.may_stop());
+        session.handle_answer(at(7), HeartbeatAnswer { revoked_at: 0, ..WELL });
+        assert_eq!(session.lost(at(8), 11), Some(Lost::Behind), "another controller knows less of before");
+    }
+}

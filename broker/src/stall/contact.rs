@@ -1,0 +1,133 @@
+//! Whether what a node does still counts: what the controller of its cluster last said, and how long ago.
+//!
+//! A leader that the controller does not hear may have been replaced and not know it. Records that all in-sync replicas have
+//! to have are safe from it by epochs; what it would acknowledge alone, and what it would serve to readers, is not, and would
+//! go on for as long as it is cut off. So it stops both until the next answer. A node that is alone never loses contact.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use io_backend::{Moment, Published};
+
+/// Why a node may not lead what it believes to lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// None of its heartbeats was answered for as long as a session lasts.
+    CutOff,
+    /// The controller does not count on it.
+    Fenced,
+    /// Something that it led was taken from it, by an entry that its image does not have yet.
+    Behind,
+}
+
+impl Lost {
+    /// All names, as the metric has them.
+    pub const NAMES: [&str; 3] = ["cut_off", "fenced", "behind"];
+
+    /// Its name in metrics, one of [`Lost::NAMES`].
+    pub fn name(self) -> &'static str {
+        Lost::NAMES[self as usize]
+    }
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Lost::CutOff => {
+                "no controller answers this node's heartbeats, and others may lead its partitions by now; it goes on with the next \
+                 answer. See whether the other nodes run and are reached (cluster.peers)"
+            }
+            Lost::Fenced => {
+                "the controller has fenced this node, for it did not hear it; it goes on when the controller counts on it again"
+            }
+            Lost::Behind => {
+                "some partitions of this node are led by others, and it has not heard which; it goes on when its metadata are \
+                 current"
+            }
+        })
+    }
+}
+
+/// Contact that is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LostContact {
+    /// How.
+    pub why: Lost,
+    /// Since when there has been none, for whatever reason.
+    pub since: Moment,
+}
+
+/// Shared by the task that speaks to the controller and those who act on what it hears.
+#[derive(Clone)]
+pub struct Contact {
+    is_lost: Arc<AtomicBool>,
+    state: Published<Option<LostContact>>,
+}
+
+impl Default for Contact {
+    fn default() -> Contact {
+        Contact { is_lost: Arc::default(), state: Published::new("contact to the controller", None) }
+    }
+}
+
+impl fmt::Debug for Contact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.lost().fmt(f)
+    }
+}
+
+impl Contact {
+    /// Whether this node may act as the leader that it believes to be; one load.
+    pub fn is_lost(&self) -> bool {
+        self.is_lost.load(Ordering::Acquire)
+    }
+
+    /// How and since when it is lost.
+    pub fn lost(&self) -> Option<LostContact> {
+        *self.state.get()
+    }
+
+    /// The same, and a way to wait for its changes.
+    pub fn published(&self) -> &Published<Option<LostContact>> {
+        &self.state
+    }
+
+    /// To be called by the task that speaks to the controller. Returns what it was before, if that is another.
+    pub fn set(&self, now: Moment, lost: Option<Lost>) -> Option<Option<LostContact>> {
+        let before = self.lost();
+        if before.map(|before| before.why) == lost {
+            return None;
+        }
+        self.is_lost.store(lost.is_some(), Ordering::Release);
+        let since = before.map_or(now, |before| before.since);
+        self.state.publish(lost.map(|why| LostContact { why, since }));
+        Some(before)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_reason_after_another_is_one_loss_that_began_with_the_first() {
+        let contact = Contact::default();
+        assert!(!contact.is_lost());
+        assert_eq!(contact.set(Moment(1), None), None);
+        assert_eq!(contact.set(Moment(1), Some(Lost::CutOff)), Some(None));
+        assert_eq!(contact.set(Moment(2), Some(Lost::CutOff)), None);
+        let began = LostContact { why: Lost::CutOff, since: Moment(1) };
+        assert_eq!(contact.set(Moment(3), Some(Lost::Behind)), Some(Some(began)));
+        let behind = LostContact { why: Lost::Behind, since: Moment(1) };
+        assert_eq!((contact.is_lost(), contact.lost()), (true, Some(behind)));
+        assert_eq!(contact.set(Moment(4), None), Some(Some(behind)));
+        assert_eq!((contact.is_lost(), contact.lost()), (false, None));
+    }
+
+    #[test]
+    fn each_way_has_a_name() {
+        let names = [Lost::CutOff, Lost::Fenced, Lost::Behind].map(Lost::name);
+        assert_eq!(names, Lost::NAMES);
+    }
+}
