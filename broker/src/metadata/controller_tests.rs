@@ -91,7 +91,7 @@ fn a_pause_of_the_controller_fences_nobody() {
     run.pass(seconds(1), &[1, 2, 3]);
     run.now = run.now + seconds(60);
     assert!(run.controller.handle_tick(run.now).is_empty());
-    assert_eq!(run.pass(Duration::from_millis(1_700), &[]), 0);
+    assert_eq!(run.pass(Duration::from_millis(1_600), &[]), 0);
     assert_eq!(run.pass(seconds(1), &[]), 3, "silence is silence after all");
 }
 
