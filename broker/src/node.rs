@@ -201,9 +201,10 @@ impl<B: Backend> Node<B> {
         )
         .await?;
         let (to_controller, of_controller) = ControllerPost::new(&backend);
+        let to_group = opened.post().clone();
         let (produces, forwarded) = switch::produce_inboxes(&backend, &config);
         let switch = Switch {
-            metadata: opened.post().clone(),
+            metadata: to_group.clone(),
             controller: to_controller.clone(),
             produces,
             answers: Answers::default(),
@@ -224,6 +225,8 @@ impl<B: Backend> Node<B> {
             asks,
         };
         if let Some(asks) = &cluster {
+            let fitness = to_group.tell_fitness(backend.clone(), health.capacities.clone());
+            background.push(backend.spawn("metadata fitness", fitness));
             background.push(controller::start(controller_context(asks.clone()), of_controller));
         }
         phase.publish(starting("reading the journal back"));
@@ -369,6 +372,9 @@ impl<B: Backend> Node<B> {
             let soon = Deadline::after(backend, limits::HAND_OVER_DEADLINE).earlier(deadline);
             if membership.hand_over(soon).await.is_err() {
                 warn!("others have not taken over what this node leads: they do when it is gone");
+            }
+            if !self.context.metadata.hand_over(soon).await {
+                warn!("no other node has taken over the metadata group: one does when this one is gone");
             }
         }
         self.stop.publish(true);

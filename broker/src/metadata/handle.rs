@@ -214,6 +214,18 @@ impl<B: Backend> MetadataHandle<B> {
         applied.ok().and_then(|_| others.latest.of(index)).ok_or(ProposeError::TimedOut)
     }
 
+    /// If this node leads the group, has another one lead it. False: it did, and none has taken over by the deadline.
+    pub async fn hand_over(&self, deadline: Deadline) -> bool {
+        let (replier, reply) = self.mailbox.reply("hand-over of the metadata group");
+        if self.mailbox.send(RaftInput::HandOver(replier), deadline).await.is_err() {
+            return false;
+        }
+        let Ok(Some(_)) = reply.wait(deadline).await else { return true };
+        let node = self.node;
+        let is_other = |members: &Members| members.leader.is_some_and(|leader| leader != node);
+        self.members.until(&self.backend, deadline, is_other).await.is_ok()
+    }
+
     /// Decides what is in flight, and ends the group on this node. Proposals are refused from then on.
     pub async fn close(&self, deadline: Deadline) {
         let (replier, reply) = self.mailbox.reply("end of the Raft task");

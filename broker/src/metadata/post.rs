@@ -2,9 +2,10 @@
 //! questions.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use io_backend::{Backend, Published, Receiver, Sender, channel};
+use io_backend::{Backend, Deadline, Published, Receiver, Sender, channel};
 use protobuf::Message as _;
 use raft::eraftpb::{Message, MessageType};
 
@@ -14,6 +15,10 @@ use crate::limits;
 use crate::peers::asks::Question;
 use crate::peers::{MessageKind, PeerIdentity, Peers};
 use crate::raft::{GroupInput, Transport};
+use crate::stall::capacities::Capacities;
+
+/// Where the group could not be told something, it is tried again after this.
+const TOLD_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// Where what other nodes say to the metadata group is handed in; it never waits.
 pub struct Post<B: Backend> {
@@ -84,6 +89,24 @@ impl<B: Backend> Post<B> {
         }
     }
 
+    /// Tells the group whether this node's member may vote, for as long as the node runs.
+    pub async fn tell_fitness(self, backend: B, capacities: Capacities) {
+        const FITNESS: Deadline = Deadline::Unbounded("a disk may be well for ever");
+        let mut told = true;
+        loop {
+            let before = told;
+            let changed = capacities.published().until(&backend, FITNESS, |now| now.may_vote != before).await;
+            let Ok(fitness) = changed else { return };
+            told = fitness.may_vote;
+            // What this would push out is what peers say; they say it again, and the driver sees a disk that stands still.
+            if self.group.try_send(GroupInput::MayVote(told)).is_err() {
+                tracing::warn!(may_vote = told, "the metadata group is not told now whether this node may vote");
+                backend.sleep(TOLD_AGAIN_AFTER).await;
+                told = before;
+            }
+        }
+    }
+
     pub(super) fn group(&self) -> &Sender<B, GroupInput> {
         &self.group
     }
@@ -141,8 +164,7 @@ impl<B: Backend> PeerTransport<B> {
 
 /// Tells the group of links that are lost, for as long as the node runs.
 pub(super) async fn watch_links<B: Backend>(backend: B, peers: Peers<B>, group: Sender<B, GroupInput>) {
-    const LINKS: io_backend::Deadline =
-        io_backend::Deadline::Unbounded("links to other nodes are lost at any time, or never");
+    const LINKS: Deadline = Deadline::Unbounded("links to other nodes are lost at any time, or never");
     let mut before = Arc::default();
     loop {
         let last = before;

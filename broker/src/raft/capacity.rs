@@ -9,6 +9,12 @@
 
 /// How long the oldest submission of the journal may be in line before the disk is taken to stand still, in ticks.
 pub(super) const STALLED_TICKS: u64 = 20;
+/// A leader that the link to is lost, and that has said nothing since for so long, is no reason any more to refuse others a
+/// vote. Leaders that are there say something more often, by links of their own.
+const FORGOTTEN_TICKS: u64 = 2;
+/// Then one of the others campaigns, and the next one so much later, each before an election would begin by itself.
+const CAMPAIGN_TICKS: u64 = 3;
+const CAMPAIGNS_APART_TICKS: u64 = 2;
 /// Who has answered nothing for so long is nobody to hand over to, and a hand-over that takes longer failed.
 pub(super) const LATELY_TICKS: u64 = 10;
 
@@ -62,6 +68,26 @@ pub(super) enum Leader {
     Resigns,
 }
 
+/// What a follower does about a leader that its link to is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LostLeader {
+    /// It may be its network alone.
+    Waits,
+    /// Others may have this one's vote.
+    Forgets,
+    /// It asks for theirs. Where they hear the leader they do not give them, and nothing is lost.
+    Campaigns,
+}
+
+/// By how long ago the link was lost with nothing heard since, and by which of the voters, the leader aside, this one is.
+pub(super) fn about_lost_leader(ticks: u64, rank: Option<u64>) -> LostLeader {
+    match rank {
+        Some(rank) if ticks >= CAMPAIGN_TICKS + rank * CAMPAIGNS_APART_TICKS => LostLeader::Campaigns,
+        _ if ticks >= FORGOTTEN_TICKS => LostLeader::Forgets,
+        _ => LostLeader::Waits,
+    }
+}
+
 pub(super) fn decide(situation: &Situation) -> Capacity {
     let stalled = situation.told_not_to_vote || situation.in_line_ticks >= STALLED_TICKS;
     let votes = situation.has_group && !stalled;
@@ -78,7 +104,7 @@ pub(super) fn decide(situation: &Situation) -> Capacity {
 
 /// The voter with the most of the log, which shows a disk that works: what this one waits for was sent to all. Of
 /// equals the one that acknowledged last.
-fn successor(others: &[Other]) -> Option<u64> {
+pub(super) fn successor(others: &[Other]) -> Option<u64> {
     let lately = others.iter().filter(|other| other.heard_ticks < LATELY_TICKS);
     let best = lately.max_by_key(|other| {
         (other.matched, std::cmp::Reverse(other.acknowledged_ticks), std::cmp::Reverse(other.id))
@@ -137,6 +163,17 @@ mod tests {
             assert_eq!((capacity.votes, capacity.campaigns), expected, "{case}");
             assert_eq!(capacity.leader, Leader::Stays, "{case}: a follower has no office");
         }
+    }
+
+    #[test]
+    fn a_leader_whose_link_is_lost_is_forgotten_and_then_one_after_the_other_campaigns() {
+        use LostLeader::*;
+        let by_tick = |rank| (0..8).map(|ticks| about_lost_leader(ticks, rank)).collect::<Vec<_>>();
+        let campaigns = [Campaigns; 5];
+        assert_eq!(by_tick(Some(0)), [&[Waits, Waits, Forgets][..], &campaigns].concat());
+        let later = [Waits, Waits, Forgets, Forgets, Forgets, Campaigns, Campaigns, Campaigns];
+        assert_eq!(by_tick(Some(1)), later);
+        assert_eq!(by_tick(None)[7], Forgets, "who has no vote never campaigns");
     }
 
     #[test]

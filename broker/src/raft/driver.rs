@@ -183,6 +183,8 @@ struct Office {
     heard: BTreeMap<u64, u64>,
     /// When this leader handed over.
     handed_over: Option<u64>,
+    /// The leader that the link to is lost, since when, and nothing was heard of it since.
+    lost_leader: Option<(u64, u64)>,
     /// Members that a snapshot is on its way to, and since when.
     snapshots_sent: BTreeMap<u64, u64>,
 }

@@ -88,6 +88,9 @@ pub(crate) enum Begin {
 pub(crate) enum RaftInput<A> {
     Propose(Proposal<A>),
     ChangeMembers(MembersProposal),
+    /// Hands the group over to another voter, if this one leads. Answered with whom: whether it comes to that shows in who
+    /// leads next.
+    HandOver(Replier<Option<u64>>),
     /// Decides what is in flight, then ends. Answered when nothing more will be written.
     Close(Replier<()>),
 }

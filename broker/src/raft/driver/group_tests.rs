@@ -90,6 +90,75 @@ fn a_vote_leaves_when_it_is_durable_and_is_kept() {
     });
 }
 
+/// Ticks of all until somebody else leads; the silent one is not asked.
+fn ticks_until_led(group: &mut Group) -> usize {
+    for ticks in 1..10 {
+        for id in group.ids() {
+            group.tick(id, 19);
+        }
+        group.settle();
+        if group.leader().is_some() {
+            return ticks;
+        }
+    }
+    panic!("nobody leads");
+}
+
+#[test]
+fn a_leader_that_ended_is_replaced_long_before_an_election_would_begin_by_itself() {
+    for (leader, left) in [(1, [2, 3]), (2, [1, 3]), (3, [1, 2])] {
+        with_group(async |mut group| {
+            group.found(&[1, 2, 3]);
+            group.elect(leader);
+            group.nodes.remove(&leader);
+            left.into_iter().for_each(|id| group.tell(id, GroupInput::Unreachable(leader)));
+            let ticks = ticks_until_led(&mut group);
+            assert!(ticks <= 5, "{ticks} ticks");
+        });
+    }
+}
+
+#[test]
+fn a_link_that_is_lost_while_the_leader_is_heard_changes_nothing() {
+    with_group(async |mut group| {
+        group.found(&[1, 2, 3]);
+        group.elect(1);
+        let term = group.driver(1).raft.raft.term;
+        for _ in 0..5 {
+            group.tell(2, GroupInput::Unreachable(1));
+            group.pass(6, 1);
+        }
+        // Nor where one of them does not hear it: the other one does, and gives it no vote.
+        group.cut.extend([(1, 2), (2, 1)]);
+        group.tell(2, GroupInput::Unreachable(1));
+        group.pass(9, 1);
+        assert_eq!(group.leader(), Some(1));
+        for id in [1, 2, 3] {
+            assert_eq!(group.driver(id).raft.raft.term, term, "{id}");
+        }
+    });
+}
+
+#[test]
+fn a_leader_that_is_asked_to_hands_over_at_once_and_others_hand_over_nothing() {
+    with_group(async |mut group| {
+        group.found(&[1, 2, 3]);
+        group.elect(1);
+        let hand_over = |group: &mut Group, id: u64| {
+            let (replier, reply) = group.node(id).mailbox.reply("hand-over");
+            let asked = vec![RaftInput::HandOver(replier)];
+            group.driver(id).handle(Event::Inputs { of_the_group: Vec::new(), asked });
+            group.step(id);
+            reply
+        };
+        assert_eq!(hand_over(&mut group, 2).wait(group.soon()).await, Ok(None));
+        let successor = hand_over(&mut group, 1).wait(group.soon()).await.unwrap().unwrap();
+        group.settle();
+        assert_eq!(group.leader(), Some(successor));
+        assert_ne!(successor, 1);
+    });
+}
+
 #[test]
 fn a_member_that_was_away_for_long_gets_a_snapshot() {
     with_group(async |mut group| {

@@ -5,7 +5,7 @@ use raft::SnapshotStatus;
 use raft::eraftpb::{Message, MessageType};
 
 use super::{Decision, Driver, Event, OF_A_START, TICK, Waiting};
-use crate::raft::capacity::{self, Capacity, Leader, Other, Situation};
+use crate::raft::capacity::{self, Capacity, Leader, LostLeader, Other, Situation};
 use crate::raft::heard::{self, Listener, Unheard};
 use crate::raft::{
     GroupInput, MemberChange, MembersProposal, MembersRefusal, Proposal, RaftInput, Refusal, StateMachine,
@@ -25,6 +25,7 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
                     match input {
                         RaftInput::Propose(proposal) => self.propose(proposal, now),
                         RaftInput::ChangeMembers(proposal) => self.change_members(proposal, now),
+                        RaftInput::HandOver(replier) => replier.answer(self.hand_over()),
                         RaftInput::Close(replier) => self.closing = Some(Some(replier)),
                     }
                 }
@@ -63,18 +64,23 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
             self.raft.report_snapshot(peer, SnapshotStatus::Failure);
         }
         let capacity = self.look_after_office();
+        self.look_after_lost_leader(capacity);
         if self.leads() || capacity.campaigns {
             self.raft.tick();
         }
     }
 
     fn capacity(&self) -> Capacity {
+        capacity::decide(&self.situation())
+    }
+
+    fn situation(&self) -> Situation {
         let office = &self.office;
         let group = self.raft.raft.prs();
         let voters = group.conf().voters().ids();
         let others = group.iter().filter(|(id, _)| **id != self.id && voters.contains(**id));
         let ticks_since = |moment: &u64| office.ticks - moment;
-        capacity::decide(&Situation {
+        Situation {
             told_not_to_vote: office.told_not_to_vote,
             in_line_ticks: office.front.map_or(0, |_| office.ticks - office.front_since),
             has_group: self.raft.store().has_group(),
@@ -91,7 +97,44 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
                     acknowledged_ticks: office.acknowledged.get(id).map_or(u64::MAX, ticks_since),
                 })
                 .collect(),
-        })
+        }
+    }
+
+    /// Hands the group over to whoever is furthest, if this member leads; who that is. It may come to nothing.
+    fn hand_over(&mut self) -> Option<u64> {
+        let successor = self.leads().then(|| capacity::successor(&self.situation().others)).flatten();
+        if let Some(peer) = successor {
+            self.office.handed_over = Some(self.office.ticks);
+            self.raft.transfer_leader(peer);
+        }
+        successor
+    }
+
+    /// A process that has ended closes its connections: nobody waits for a whole election time-out to be sure.
+    fn look_after_lost_leader(&mut self, capacity: Capacity) {
+        let Some((lost, since)) = self.office.lost_leader else { return };
+        if self.leads() || self.leader().is_some_and(|leader| leader != lost) {
+            self.office.lost_leader = None;
+            return;
+        }
+        let voters = self.raft.raft.prs().conf().voters().ids();
+        let rank = voters.contains(self.id).then(|| {
+            voters.iter().filter(|voter| *voter < self.id && *voter != lost).count() as u64
+        });
+        match capacity::about_lost_leader(self.office.ticks - since, rank) {
+            LostLeader::Waits => {}
+            LostLeader::Forgets if self.leader().is_some() => {
+                let term = self.raft.raft.term;
+                self.raft.raft.become_follower(term, raft::INVALID_ID);
+            }
+            LostLeader::Forgets => {}
+            LostLeader::Campaigns => {
+                self.office.lost_leader = None;
+                if capacity.campaigns && let Err(error) = self.raft.campaign() {
+                    tracing::debug!(%error, "a campaign comes to nothing");
+                }
+            }
+        }
     }
 
     /// A leader whose journal stands still hands over, or resigns where that came to nothing.
@@ -121,7 +164,12 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
             GroupInput::Messages(messages) => {
                 messages.into_iter().for_each(|message| self.receive(message));
             }
-            GroupInput::Unreachable(peer) => self.raft.report_unreachable(peer),
+            GroupInput::Unreachable(peer) => {
+                self.raft.report_unreachable(peer);
+                if self.leader() == Some(peer) && self.office.lost_leader.is_none() {
+                    self.office.lost_leader = Some((peer, self.office.ticks));
+                }
+            }
             GroupInput::SnapshotSent { peer, ok } => {
                 self.office.snapshots_sent.remove(&peer);
                 let status = if ok { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
@@ -159,6 +207,11 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
                 tracing::debug!(?kind, from, ?unheard, "a message of the metadata group is not heard");
                 return;
             }
+        }
+        let of_a_leader =
+            matches!(kind, MessageType::MsgAppend | MessageType::MsgHeartbeat | MessageType::MsgSnapshot);
+        if of_a_leader && self.office.lost_leader.is_some_and(|(lost, _)| lost == from) {
+            self.office.lost_leader = None;
         }
         if matches!(kind, MessageType::MsgAppendResponse | MessageType::MsgHeartbeatResponse) {
             self.office.heard.insert(from, self.office.ticks);
