@@ -8,14 +8,14 @@ use crate::history::{At, History, RequestEnd, Standstill, seconds};
 
 /// A request that the client had to give up on, or that was answered late, though the way between the two was free
 /// and the node could work.
-pub fn answered(history: &History, circumstances: &Circumstances, node: &str, grace: At) -> Vec<Violation> {
+pub fn answered(history: &History, circumstances: &Circumstances, grace: At) -> Vec<Violation> {
     let mut findings = Findings::of("answered-by-deadline", Verdict::Freeze);
     for request in &history.requests {
         let late = match request.end {
             RequestEnd::Unanswered => true,
             RequestEnd::Answered | RequestEnd::Disconnected => request.ended > request.deadline + grace,
         };
-        if late && !circumstances.excuse(request, node, grace) {
+        if late && !circumstances.excuse(request, &request.machine(), grace) {
             let what = match request.end {
                 RequestEnd::Unanswered => "was not answered at all",
                 _ => "was answered too late",
@@ -57,11 +57,12 @@ mod tests {
     use crate::history::{Request, Trade};
 
     fn check(history: &History, faults: Vec<FaultHits>) -> Vec<Violation> {
-        answered(history, &Circumstances::new(faults, Vec::new(), 1_000), "node1", 10)
+        answered(history, &Circumstances::new(faults, Vec::new(), 1_000), 10)
     }
 
     fn request(end: RequestEnd, ended: At) -> History {
         let request = Request {
+            node: 1,
             client: "client-1".into(),
             trade: Trade::Produce,
             sent: 100,

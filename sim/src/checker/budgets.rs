@@ -191,6 +191,7 @@ mod tests {
     #[test]
     fn a_node_that_reads_more_than_it_serves_is_found() {
         let fetch = |trade, end| Request {
+            node: 1,
             client: "client-1".into(),
             trade,
             sent: 0,

@@ -30,6 +30,8 @@ enum Cause {
     Corruption,
     /// ... and the node, if it was asked since its start, last said of the partition that it does not serve.
     Damage,
+    /// The network between nodes, or to one of them, was broken.
+    Network,
     /// Asked again for what was there already, or with a session of before: part of the protocol.
     Protocol,
 }
@@ -57,6 +59,27 @@ fn causes(error: &str) -> &'static [Cause] {
     }
 }
 
+/// What else can cause an error where there are several nodes: whatever keeps a leader from its followers, or moves
+/// leadership, on whichever of them.
+fn causes_among_several(error: &str) -> &'static [Cause] {
+    use Cause::*;
+    match error {
+        "notleaderorfollower" | "leadernotavailable" | "fencedleaderepoch" | "unknownleaderepoch" => {
+            &[Disk, Declared, Work, Start, Clock, Network, Topic]
+        }
+        "notenoughreplicas" | "notenoughreplicasafterappend" | "offsetnotavailable" => {
+            &[Disk, Declared, Work, Start, Clock, Network, Topic]
+        }
+        "kafkastorageerror"
+        | "requesttimedout"
+        | "notcontroller"
+        | "coordinatornotavailable"
+        | "networkexception"
+        | "brokernotavailable" => &[Disk, Declared, Work, Start, Clock, Network],
+        _ => &[],
+    }
+}
+
 /// Errors that make clients give up, skip or start over instead of asking again.
 fn is_grave(error: &str) -> bool {
     matches!(
@@ -78,12 +101,20 @@ pub fn is_storage_error(error: &str) -> bool {
     plain(error) == "kafkastorageerror"
 }
 
-pub fn errors_have_causes(history: &History, circumstances: &Circumstances, node: &str) -> Vec<Violation> {
+pub fn errors_have_causes(
+    history: &History,
+    circumstances: &Circumstances,
+    nodes: &[String],
+) -> Vec<Violation> {
     let mut retriable = Findings::of("error-without-cause", Verdict::Freeze);
     let mut grave = Findings::of("error-without-cause", Verdict::Safety);
     for complaint in &history.complaints {
         let error = plain(&complaint.error);
-        if causes(&error).iter().any(|cause| was_there(*cause, complaint, history, circumstances, node)) {
+        let of_cluster: &[Cause] = if nodes.len() > 1 { causes_among_several(&error) } else { &[] };
+        let explains = |cause: &Cause| {
+            nodes.iter().any(|node| was_there(*cause, complaint, history, circumstances, node))
+        };
+        if causes(&error).iter().chain(of_cluster).any(explains) {
             continue;
         }
         let about = complaint.place.as_ref().map(|place| format!(" about {place}")).unwrap_or_default();
@@ -142,6 +173,7 @@ fn was_there(
             down.meet(from.saturating_sub(AFTERWARDS), to.saturating_add(AFTERWARDS))
         }
         Cause::Clock => family(Family::Clock),
+        Cause::Network => circumstances.times_on_ways(node, AFTERWARDS).meet(from, to),
         // Whose request is to create or delete it learns so that others did.
         Cause::Topic => complaint.place.as_ref().map_or(complaint.trade == Trade::Change, |place| {
             let created = history.topics.get(&*place.topic);
@@ -212,7 +244,7 @@ mod tests {
         let hit = |kind| FaultHits::once(Fault::new(kind).on(1), 40 * S, 50 * S);
         let life = Life { node: "node1".into(), incarnation: 1, serving: Some(S), ..Life::default() };
         let circumstances = Circumstances::new(kind.map(hit).into_iter().collect(), vec![life], 100 * S);
-        errors_have_causes(history, &circumstances, "node1")
+        errors_have_causes(history, &circumstances, &["node1".to_owned()])
     }
 
     #[test]
@@ -312,7 +344,8 @@ mod tests {
         let found = |history: &History, operation| {
             let fault = Fault { operation, ..Fault::new(FaultKind::DiskStall).on(1) };
             let hits = vec![FaultHits::once(fault, 40 * S, 50 * S)];
-            errors_have_causes(history, &Circumstances::new(hits, Vec::new(), 100 * S), "node1").len()
+            errors_have_causes(history, &Circumstances::new(hits, Vec::new(), 100 * S), &["node1".to_owned()])
+                .len()
         };
         let mut history = told("KafkaStorageError", 45);
         history.health.push(HealthCheck {

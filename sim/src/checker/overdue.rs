@@ -32,10 +32,13 @@ pub struct Rules {
     pub looked_for_every: At,
 }
 
-/// When a node can be expected to let records go: its process serves, and what was broken there is over.
-pub fn able(circumstances: &Circumstances, node: &str, until: At) -> Vec<(At, At)> {
-    let disk = circumstances.times_of(node, TRIED_AGAIN_AFTER, |kind| kind.family() == Family::Disk);
-    let trouble = circumstances.trouble(node, &[]);
+/// When nodes can be expected to let records go: their processes serve, and what was broken there is over.
+pub fn able(circumstances: &Circumstances, nodes: &[String], until: At) -> Vec<(At, At)> {
+    let of =
+        |times: &dyn Fn(&str) -> Times| Times::of(nodes.iter().flat_map(|node| times(node).spans().to_vec()));
+    let disk =
+        of(&|node| circumstances.times_of(node, TRIED_AGAIN_AFTER, |kind| kind.family() == Family::Disk));
+    let trouble = of(&|node| circumstances.trouble(node, &[]));
     Times::of(disk.spans().iter().chain(trouble.spans()).copied()).others_until(until)
 }
 
@@ -217,6 +220,9 @@ mod tests {
         let fault = Fault { node: Some(NodeRef::Number(1)), ..Fault::new(FaultKind::DiskError) };
         let faults = vec![FaultHits::once(fault, 20 * S, 25 * S)];
         let circumstances = Circumstances::new(faults, vec![life], 100 * S);
-        assert_eq!(able(&circumstances, "node1", 100 * S), [(2 * S, 20 * S), (37 * S, 100 * S)]);
+        assert_eq!(
+            able(&circumstances, &["node1".to_owned()], 100 * S),
+            [(2 * S, 20 * S), (37 * S, 100 * S)]
+        );
     }
 }

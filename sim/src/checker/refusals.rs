@@ -317,6 +317,7 @@ mod tests {
         for second in 10..=30 {
             let sent = second * S;
             history.requests.push(Request {
+                node: 1,
                 client: "client-1".into(),
                 trade: Trade::Produce,
                 sent,
@@ -414,6 +415,7 @@ mod tests {
         // What the client had asked before was answered first.
         let mut pipelined = history(2 * S);
         pipelined.requests.push(Request {
+            node: 1,
             client: pipelined.complaints[1].client.clone(),
             trade: Trade::Produce,
             sent: 10 * S,

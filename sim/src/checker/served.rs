@@ -17,14 +17,15 @@ const WITHIN: At = 5_000_000_000;
 pub fn served_beside_others(
     history: &History,
     circumstances: &Circumstances,
-    node: &str,
     grace: At,
     places_full: bool,
 ) -> Vec<Violation> {
     let mut findings = Findings::of("served-beside-others", Verdict::Freeze);
     let slows = |kind: FaultKind| matches!(kind.family(), Family::Disk | Family::SyncPoint | Family::Clock);
-    let slowed = circumstances.times_of(node, WITHIN, slows);
     for request in history.requests.iter().filter(|request| request.client.starts_with(PROBE)) {
+        let node = request.machine();
+        let node = node.as_str();
+        let slowed = circumstances.times_of(node, WITHIN, slows);
         let asked_for = request.deadline.saturating_sub(request.sent);
         let within = match slowed.meet(request.sent, request.ended) {
             true => WITHIN.max(asked_for + grace),
@@ -89,6 +90,7 @@ mod tests {
 
     fn check(client: &str, took_s: At, end: RequestEnd, fault: Option<(FaultKind, &str)>) -> usize {
         let request = Request {
+            node: 1,
             client: client.into(),
             trade: Trade::Produce,
             sent: 10 * S,
@@ -103,12 +105,13 @@ mod tests {
             FaultHits::once(fault, 11 * S, 30 * S)
         });
         let circumstances = Circumstances::new(faults.into_iter().collect(), Vec::new(), 100 * S);
-        served_beside_others(&history, &circumstances, "node1", S, false).len()
+        served_beside_others(&history, &circumstances, S, false).len()
     }
 
     #[test]
     fn a_newcomer_may_be_turned_away_where_all_places_are_taken_if_it_is_served_soon() {
         let request = |sent: At, ended: At, connecting: At, end| Request {
+            node: 1,
             client: "probe-1".into(),
             trade: Trade::Look,
             sent: sent * S,
@@ -120,7 +123,7 @@ mod tests {
         let found = |requests: Vec<Request>, full| {
             let history = History { requests, ..History::default() };
             let circumstances = Circumstances::new(Vec::new(), Vec::new(), 100 * S);
-            served_beside_others(&history, &circumstances, "node1", S, full).len()
+            served_beside_others(&history, &circumstances, S, full).len()
         };
         let refused = request(10, 11, 10, RequestEnd::Disconnected);
         let served = |at| request(at, at, at, RequestEnd::Answered);

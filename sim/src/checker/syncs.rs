@@ -3,13 +3,13 @@
 use reports::{Verdict, Violation};
 
 use super::Findings;
-use crate::history::{AckMode, At, History, Outcome, Value, seconds};
+use crate::history::{AckMode, At, History, Outcome, Send, Value, seconds};
 
 /// For every acknowledged record: its bytes were durable, wherever they lie, before the answer left.
 /// `durable_at` says since when they are; `way` is the shortest time that a message takes.
 pub fn acked_before_durable(
     history: &History,
-    durable_at: impl Fn(Value) -> Option<At>,
+    durable_at: impl Fn(&Send, Value) -> Option<At>,
     way: At,
 ) -> Vec<Violation> {
     let mut findings = Findings::of("ack-before-sync", Verdict::Safety);
@@ -20,7 +20,7 @@ pub fn acked_before_durable(
         }
         let left = at.saturating_sub(way);
         for value in send.visible_values() {
-            match durable_at(value) {
+            match durable_at(send, value) {
                 Some(durable) if durable <= left => {}
                 durable => findings.add(format!(
                     "{value} to {} was acknowledged at {}, {}",
@@ -41,12 +41,11 @@ pub fn acked_before_durable(
 mod tests {
     use super::*;
     use crate::checker::stories::*;
-    use crate::history::Send;
 
     /// Acknowledged at 1,500; a message takes 10 at least.
     fn check(durable: Option<At>) -> usize {
         let history = History { sends: vec![acked(1, 0)], ..History::default() };
-        acked_before_durable(&history, |_| durable, 10).len()
+        acked_before_durable(&history, |_, _| durable, 10).len()
     }
 
     #[test]
@@ -65,6 +64,6 @@ mod tests {
     fn what_is_not_acknowledged_need_not_be_durable() {
         let fired = Send { acks: AckMode::None, ..acked(1, 0) };
         let history = History { sends: vec![fired, unknown(2)], ..History::default() };
-        assert_eq!(acked_before_durable(&history, |_| None, 10), []);
+        assert_eq!(acked_before_durable(&history, |_, _| None, 10), []);
     }
 }

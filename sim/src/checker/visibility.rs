@@ -36,11 +36,31 @@ pub fn reads_only_durable(
     findings.all()
 }
 
-/// What the disk knows of a record.
+/// What disks know of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durable {
     Since(At),
     Never,
+}
+
+/// Since when each copy of a record is durable, in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Copies(Vec<At>);
+
+impl Copies {
+    pub fn of(since: impl Iterator<Item = At>) -> Copies {
+        let mut all: Vec<At> = since.collect();
+        all.sort_unstable();
+        Copies(all)
+    }
+
+    /// Since when so many of them are.
+    pub fn durable(&self, copies: usize) -> Durable {
+        match copies.checked_sub(1).and_then(|last| self.0.get(last)) {
+            Some(at) => Durable::Since(*at),
+            None => Durable::Never,
+        }
+    }
 }
 
 /// What was told as the high watermark is never taken back, whoever asks later.
@@ -97,6 +117,14 @@ mod tests {
         assert_eq!(check(Some(Durable::Since(991))), 1);
         assert_eq!(check(Some(Durable::Never)), 1);
         assert_eq!(check(None), 0, "the disk could not tell");
+    }
+
+    #[test]
+    fn a_record_is_durable_when_as_many_copies_are_as_it_takes() {
+        let copies = Copies::of([30, 10].into_iter());
+        assert_eq!(copies.durable(1), Durable::Since(10));
+        assert_eq!(copies.durable(2), Durable::Since(30));
+        assert_eq!(copies.durable(3), Durable::Never);
     }
 
     fn told(consumer: u32, sent: At, at: At, high_watermark: i64) -> Watermark {

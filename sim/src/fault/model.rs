@@ -376,6 +376,11 @@ impl Fault {
         self.kind == FaultKind::DiskStall && self.for_.is_forever() && self.count.is_some()
     }
 
+    /// Whether it is about a node that a cluster of so many does not have.
+    pub fn is_beyond(&self, nodes: u32) -> bool {
+        matches!(self.node, Some(NodeRef::Number(number)) if number == 0 || number > nodes)
+    }
+
     /// The links it touches: its own, or all of its machine.
     pub fn links(&self) -> Link {
         match (&self.link, &self.node) {

@@ -200,6 +200,11 @@ impl Link {
         Link { from: machine.into(), to: "*".to_owned(), both_ways: true }
     }
 
+    /// Whether one of its ends is that machine.
+    pub fn is_of(&self, machine: &str) -> bool {
+        matches_pattern(&self.from, machine) || matches_pattern(&self.to, machine)
+    }
+
     pub fn matches(&self, from: &str, to: &str) -> bool {
         let one = |a: &str, b: &str| matches_pattern(&self.from, a) && matches_pattern(&self.to, b);
         one(from, to) || (self.both_ways && one(to, from))

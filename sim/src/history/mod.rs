@@ -155,6 +155,8 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
     pub client: Arc<str>,
+    /// Who was asked.
+    pub node: u32,
     pub trade: Trade,
     pub sent: At,
     /// When the client asked to have an answer.
@@ -163,6 +165,13 @@ pub struct Request {
     /// When the client began to make the connection that it went over.
     pub connecting: At,
     pub end: RequestEnd,
+}
+
+impl Request {
+    /// The machine of the node that was asked.
+    pub fn machine(&self) -> String {
+        format!("node{}", self.node)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use reports::{FaultHit, Hash64, RunRecord, Verdict, Violation};
 
-use super::node::NODE;
+use super::node;
 use super::observations::{self, Observations};
 use super::order::{Choice, Order};
 use super::witness::Witness;
 use crate::checker::budgets::Peaks;
-use crate::checker::circumstances::Circumstances;
+use crate::checker::circumstances::{Circumstances, Times};
 use crate::checker::{
     self, answers, beginnings, budgets, causes, configs, corruption, endings, epochs, log, lookups, overdue,
     polls, recovery, refusals, rest, segments, sends, served, syncs, unacknowledged, visibility,
 };
 use crate::fault::{Family, FaultKind, FaultPlan};
-use crate::history::{At, History, RequestEnd, Trade, seconds};
+use crate::history::{AckMode, At, History, RequestEnd, Send, Trade, Value, seconds};
 use crate::probe::Probe;
 use crate::scenario::Scenario;
 use crate::world::{Outcome, Stop};
@@ -54,15 +54,15 @@ pub(super) fn record(
         last_events: outcome.last_events.iter().map(ToString::to_string).collect(),
         ..RunRecord::default()
     };
-    let failures = witness.disk().map(|disk| disk.journal_failures()).unwrap_or_default();
-    let lives = witness.lives.with_ends(&outcome.endings, &failures);
+    let lives = witness.lives.with_ends(&outcome.endings, &witness.journal_failures());
     let circumstances = Circumstances::new(outcome.fault_hits.clone(), lives, ns(outcome.simulated));
-    record.violations = endings::exits(&circumstances, NODE);
+    record.violations =
+        node::names(scenario).flat_map(|node| endings::exits(&circumstances, &node)).collect();
     match &outcome.result {
         Ok(story) => judge(&mut record, scenario, &circumstances, story),
         Err(stop) => {
             record.violations.push(broken(stop, outcome.simulated));
-            record.violations.extend(cut_short(stop, &circumstances, witness));
+            record.violations.extend(cut_short(stop, scenario, &circumstances, witness));
         }
     }
     record.verdict = match &outcome.result {
@@ -117,32 +117,46 @@ const AT_ALL_TIMES: [fn(&History) -> Vec<Violation>; 12] = [
 ];
 
 /// The history up to a stop of the world, judged by what must hold at all times.
-fn cut_short(stop: &Stop, circumstances: &Circumstances, witness: &Witness) -> Vec<Violation> {
+fn cut_short(
+    stop: &Stop,
+    scenario: &Scenario,
+    circumstances: &Circumstances,
+    witness: &Witness,
+) -> Vec<Violation> {
     // Whoever is stopped from outside keeps whatever it had taken.
     if matches!(stop, Stop::NeverYields { .. } | Stop::GivenUp { .. }) {
         return Vec::new();
     }
     let history = witness.notes.take();
     let mut found: Vec<Violation> = AT_ALL_TIMES.iter().flat_map(|check| check(&history)).collect();
-    if let Some(disk) = witness.disk()
-        && corruption::told(&history, circumstances, NODE).is_none()
-    {
-        let durable = observations::durable(&history, &disk);
-        found.extend(early(&history, &durable));
+    let disks = witness.disks();
+    if !disks.is_empty() && !is_damaged(scenario, circumstances) {
+        let durable = observations::durable(&history, &disks);
+        found.extend(early(&history, &durable, in_sync(scenario)));
     }
     found
 }
 
-fn early(
-    history: &History,
-    durable: &BTreeMap<crate::history::Value, visibility::Durable>,
-) -> Vec<Violation> {
-    let of = |value| durable.get(&value).copied();
-    let since = |value| match of(value) {
-        Some(visibility::Durable::Since(at)) => Some(at),
-        Some(visibility::Durable::Never) | None => None,
+/// What a fault changed on some disk stands there no more as it was written.
+fn is_damaged(scenario: &Scenario, circumstances: &Circumstances) -> bool {
+    node::names(scenario).any(|node| circumstances.faults_of(&node, corruption::corrupts).next().is_some())
+}
+
+/// So many copies has what acks=all was answered for, and what is read.
+fn in_sync(scenario: &Scenario) -> usize {
+    usize::try_from(scenario.cluster.min_insync_replicas).unwrap_or(1)
+}
+
+fn early(history: &History, durable: &BTreeMap<Value, visibility::Copies>, in_sync: usize) -> Vec<Violation> {
+    let since = |send: &Send, value| {
+        let copies = if send.acks == AckMode::All { in_sync } else { 1 };
+        match durable.get(&value)?.durable(copies) {
+            visibility::Durable::Since(at) => Some(at),
+            visibility::Durable::Never => None,
+        }
     };
     let mut found = syncs::acked_before_durable(history, since, WAY);
+    let of = |value| durable.get(&value).map(|copies| copies.durable(in_sync));
     found.extend(visibility::reads_only_durable(history, of, WAY));
     found
 }
@@ -159,30 +173,42 @@ fn judge(record: &mut RunRecord, scenario: &Scenario, circumstances: &Circumstan
         segment: story.segment_bounds.segment,
         looked_for_every: ns(story.looked_for_every),
     };
-    let able = overdue::able(circumstances, NODE, circumstances.until());
+    let nodes: Vec<String> = node::names(scenario).collect();
+    let able = overdue::able(circumstances, &nodes, circumstances.until());
     found.extend(overdue::kept_too_long(history, rules, &able));
     let mut missing: Vec<Violation> =
         [log::lost_writes, log::gaps, log::lost_topics, log::unreadable, polls::unseen]
             .iter()
             .flat_map(|check| check(history))
             .collect();
-    let told = corruption::told(history, circumstances, NODE);
-    match &told {
-        Some(told) => missing = told.without_told(missing),
-        None => found.extend(early(history, &story.durable)),
+    // Whoever has other copies keeps what one disk loses.
+    let told = match scenario.cluster.replication {
+        1 => nodes.iter().find_map(|node| corruption::told(history, circumstances, node)),
+        _ => None,
+    };
+    if let Some(told) = &told {
+        missing = told.without_told(missing);
+    }
+    if !is_damaged(scenario, circumstances) {
+        found.extend(early(history, &story.durable, in_sync(scenario)));
     }
     found.extend(missing);
     found.extend(unacknowledged::fired_and_lost(history, circumstances));
     let grace = ns(liveness.grace.0);
-    found.extend(answers::answered(history, circumstances, NODE, grace));
+    found.extend(answers::answered(history, circumstances, grace));
     found.extend(answers::standstill(story.standstill.as_ref(), ns(liveness.frozen_after.0)));
     let places_full = story.places.full_for_an_address;
-    found.extend(served::served_beside_others(history, circumstances, NODE, grace, places_full));
-    for check in [causes::errors_have_causes, refusals::silent_refusals, refusals::refused_at_once] {
-        found.extend(check(history, circumstances, NODE));
+    found.extend(served::served_beside_others(history, circumstances, grace, places_full));
+    found.extend(causes::errors_have_causes(history, circumstances, &nodes));
+    // A node that takes nothing is one of several: what it refuses others may take.
+    if let [node] = nodes.as_slice() {
+        for check in [refusals::silent_refusals, refusals::refused_at_once] {
+            found.extend(check(history, circumstances, node));
+        }
     }
     let clear = |partition| {
-        circumstances.trouble_of(NODE, &history.requests, partition).others_until(circumstances.until())
+        let troubles = nodes.iter().map(|node| circumstances.trouble_of(node, &history.requests, partition));
+        Times::of(troubles.flat_map(|trouble| trouble.spans().to_vec())).others_until(circumstances.until())
     };
     let recovery = recovery::acknowledged_when_clear(
         history,
@@ -194,22 +220,27 @@ fn judge(record: &mut RunRecord, scenario: &Scenario, circumstances: &Circumstan
         Some(told) => told.without_named(recovery.violations),
         None => recovery.violations,
     });
-    found.extend(endings::polite_stops(circumstances, NODE));
-    found.extend(endings::starts_after_stops(circumstances, NODE));
-    found.extend(endings::stopped_in_the_end(circumstances, NODE));
-    found.extend(story.rest.as_ref().map(rest::back_to_idle).unwrap_or_default());
+    for check in [endings::polite_stops, endings::starts_after_stops, endings::stopped_in_the_end] {
+        found.extend(nodes.iter().flat_map(|node| check(circumstances, node)));
+    }
+    found.extend(story.rest.iter().flat_map(rest::back_to_idle));
     // A file that was given up for its errors, or for want of room, is left as it was.
     let was_full = story.probes.contains_key(Probe::DiskFull.name());
     let spoils =
         |kind: FaultKind| kind.destroys_data() || matches!(kind, FaultKind::DiskError | FaultKind::DiskFull);
-    if !was_full && circumstances.faults_of(NODE, spoils).next().is_none() {
-        found.extend(segments::segments(&story.segments, story.segment_bounds));
+    for (node, files) in story.segments.iter().filter(|_| !was_full) {
+        if circumstances.faults_of(node, spoils).next().is_none() {
+            found.extend(segments::segments(files, story.segment_bounds));
+        }
     }
     let disturbed = |kind: FaultKind| kind.family() == Family::Disk;
-    if !was_full && circumstances.faults_of(NODE, disturbed).next().is_none() {
-        found.extend(segments::retained(&story.files_at_rest, story.kept.bytes, story.segment_bounds));
+    for (node, files) in story.files_at_rest.iter().filter(|_| !was_full) {
+        if circumstances.faults_of(node, disturbed).next().is_none() {
+            found.extend(segments::retained(files, story.kept.bytes, story.segment_bounds));
+        }
     }
-    let raft_replayed = circumstances.lives(NODE).map(|life| life.raft_replayed).max().unwrap_or(0);
+    let lives = nodes.iter().flat_map(|node| circumstances.lives(node));
+    let raft_replayed = lives.map(|life| life.raft_replayed).max().unwrap_or(0);
     let peaks = Peaks { raft_replayed, ..story.peaks };
     let (figures, over) = budgets::budgets(history, &scenario.budget, story.idle, peaks, story.disk);
     record.budgets = figures;
@@ -234,7 +265,7 @@ fn probes_of(story: &Observations, circumstances: &Circumstances) -> BTreeMap<St
         }
     }
     let held = |kind: FaultKind| matches!(kind, FaultKind::DiskStall | FaultKind::DiskSlow);
-    let stalls = circumstances.times_of(NODE, 0, held);
+    let stalls = circumstances.times_of_any(0, held);
     let refused = story.history.complaints.iter().filter(|complaint| {
         complaint.trade == Trade::Produce
             && causes::is_storage_error(&complaint.error)
@@ -280,7 +311,6 @@ fn figures_of(story: &Observations, slowest: Option<At>) -> BTreeMap<String, f64
 mod tests {
     use super::*;
     use crate::checker::stories::{acked, poll};
-    use crate::history::Send;
 
     fn stopped(stop: Stop) -> Vec<String> {
         let witness = Witness::default();
@@ -290,7 +320,9 @@ mod tests {
             notes.sends = vec![acked(0, 0), Send { began: 1, ..acked(1, 1) }, acked(2, 2)];
             notes.polls.push(poll(0, 0, 5, &[(0, 1)]));
         }
-        let found = cut_short(&stop, &Circumstances::default(), &witness);
+        let text = "name = \"x\"\nabout = \"x\"\nduration = \"1s\"\n";
+        let scenario = crate::scenario::parse("x.toml", text).unwrap();
+        let found = cut_short(&stop, &scenario, &Circumstances::default(), &witness);
         found.into_iter().map(|violation| violation.checker).collect()
     }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use broker::config::Config;
+use broker::config::{Config, PeerAddress, Secret};
 use broker::ids::{BrokerId, PartitionId};
 use broker::journal::{EntryKind, RecoveredEntry};
 use broker::node::Node;
@@ -20,8 +20,18 @@ use crate::probe::Probe;
 use crate::scenario::{Scenario, Settings, knobs};
 use crate::world::{Options, SimBackend, lock};
 
-/// The node that clients talk to.
-pub(super) const NODE: &str = "node1";
+/// What the nodes of a cluster share.
+const SECRET: &str = "of all nodes of this world";
+
+/// The machines that run nodes, by their numbers.
+pub(super) fn names(scenario: &Scenario) -> impl Iterator<Item = String> + use<> {
+    (1..=scenario.cluster.nodes).map(name)
+}
+
+pub(super) fn name(number: u32) -> String {
+    format!("node{number}")
+}
+
 /// A service manager kills what has not stopped after ten seconds: a node's own deadline is within that.
 const STOP_DEADLINE: Duration = Duration::from_secs(8);
 
@@ -43,7 +53,7 @@ pub(super) fn descriptors(scenario: &Scenario, drawn: &Settings) -> u64 {
 /// A small configuration, so that files wrap around, segments roll and checkpoints happen in every run; then
 /// what the seed drew, then the scenario's own keys.
 pub(super) fn config(scenario: &Scenario, settings: &Settings, number: u32) -> Config {
-    let host = format!("node{number}");
+    let host = name(number);
     let mut config = Config {
         node_id: BrokerId(i32::try_from(number).unwrap_or(1)),
         data_dir: PathBuf::from("/data"),
@@ -63,6 +73,16 @@ pub(super) fn config(scenario: &Scenario, settings: &Settings, number: u32) -> C
     config.topics.max_batch_bytes = 64 << 10;
     config.server.request_bytes = 1 << 20;
     config.server.request_bytes_in_flight = 8 << 20;
+    let nodes = scenario.cluster.nodes;
+    if nodes > 1 {
+        let peer = |id: u32| PeerAddress {
+            id: BrokerId(i32::try_from(id).unwrap_or(1)),
+            address: format!("{}:9093", name(id)),
+        };
+        config.apply_peers((1..=nodes).map(peer).collect());
+        config.peers.secret = Secret::new(SECRET).ok();
+        config.rack = Some(format!("rack-{}", number % 3));
+    }
     knobs::apply(settings, &scenario.cluster.config, &mut config);
     config.share_descriptors(descriptors(scenario, settings));
     config
@@ -72,7 +92,7 @@ pub(super) fn config(scenario: &Scenario, settings: &Settings, number: u32) -> C
 pub(super) async fn live(backend: SimBackend, setup: Setup) {
     let process = backend.process().clone();
     setup.lives.began(&process.host.name, process.incarnation, backend.kernel().now());
-    setup.metrics.forget();
+    setup.metrics.forget(&process.host.name);
     if process.incarnation > 1 {
         backend.probe(Probe::NodeStartedAgain.name());
     }
@@ -97,8 +117,8 @@ async fn serve(seen: SimBackend, parts: Parts<SimBackend>, backend: SimBackend, 
             return;
         }
     };
-    setup.metrics.are(node.context().metrics.clone());
     let process = backend.process().clone();
+    setup.metrics.are(&process.host.name, node.context().metrics.clone());
     let note = |note: &dyn Fn(&mut Life, u64)| {
         let now = backend.kernel().now();
         setup.lives.note(&process.host.name, process.incarnation, |life| note(life, now));

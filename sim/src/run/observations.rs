@@ -7,12 +7,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use broker::data_dir;
 use broker::log::segment::SegmentName;
 
-use super::node::{self, NODE};
+use super::node;
 use super::watch::{SETTLE, Sighting, Watch, Why};
 use super::witness::Witness;
 use crate::checker::beginnings::Kept;
@@ -20,13 +21,13 @@ use crate::checker::budgets::{Idle, Peaks};
 use crate::checker::circumstances;
 use crate::checker::rest::Rest;
 use crate::checker::segments::{SegmentBounds, SegmentFiles};
-use crate::checker::visibility::Durable;
+use crate::checker::visibility::Copies;
 use crate::fault::FaultPlan;
 use crate::history::{At, History, Standstill, Value};
 use crate::scenario::{Scenario, Settings};
 use crate::streams::Stream;
 use crate::workload::{self, Client, Field, Schedule, check_health, payload, read_everything};
-use crate::world::{Device, DeviceCounts, MachineHandle, Pages, World};
+use crate::world::{Device, DeviceCounts, MachineHandle, Pages, ProcessCounts, World};
 
 /// The last read, on a healed system.
 const READ_WITHIN: Duration = Duration::from_secs(60);
@@ -52,25 +53,27 @@ pub(super) struct Inputs {
 #[derive(Debug)]
 pub(super) struct Observations {
     pub(super) history: History,
-    /// Since when each record that was sent is durable on the node's disk.
-    pub(super) durable: BTreeMap<Value, Durable>,
+    /// Since when each record that was sent is durable.
+    pub(super) durable: BTreeMap<Value, Copies>,
     /// The longest time in which nothing was decided, while clients were there.
     pub(super) standstill: Option<Standstill>,
     /// Who waited for whom whenever something looked like a standstill.
     pub(super) sightings: Vec<Sighting>,
     pub(super) idle: Option<Idle>,
-    pub(super) rest: Option<Rest>,
+    /// Of each node that was there all the time.
+    pub(super) rest: Vec<Rest>,
     pub(super) peaks: Peaks,
     pub(super) places: Places,
     pub(super) disk: DeviceCounts,
-    pub(super) segments: Vec<SegmentFiles>,
+    /// By node.
+    pub(super) segments: BTreeMap<String, Vec<SegmentFiles>>,
     pub(super) segment_bounds: SegmentBounds,
     /// What a partition keeps.
     pub(super) kept: Kept,
     /// How often the node looks for what is old.
     pub(super) looked_for_every: Duration,
-    /// The files of all partitions, with their sizes, when all was quiet.
-    pub(super) files_at_rest: Vec<(PathBuf, u64)>,
+    /// The files of all partitions of each node, with their sizes, when all was quiet.
+    pub(super) files_at_rest: BTreeMap<String, Vec<(PathBuf, u64)>>,
     pub(super) probes: BTreeMap<String, u64>,
     pub(super) failed_syncs: u64,
 }
@@ -87,7 +90,7 @@ pub(super) struct Places {
 pub(super) async fn tell(world: World, script: Inputs) -> Observations {
     let Inputs { scenario, seed, plan, settings, part, witness } = script;
     let schedule = Schedule::of(&scenario);
-    let mut field = Field::new("node1:9092", &scenario, schedule);
+    let mut field = Field::new(&scenario, schedule);
     field.notes = witness.notes.clone();
     for fault in &plan.faults {
         world.inject(fault);
@@ -107,20 +110,31 @@ pub(super) async fn tell(world: World, script: Inputs) -> Observations {
     };
     let looked_for_every = config.log.retention_check_interval;
     let tails = 2 * config.journal.checkpoint_bytes + 2 * config.journal.max_batch_bytes as u64;
-    let setup = node::Setup { config, part, lives: witness.lives.clone(), metrics: witness.metrics.clone() };
-    let machine = world.node(1);
-    witness.sees_disk(machine.disk());
-    machine.supervise(Some(SUPERVISOR));
-    machine.start(move |backend| node::live(backend, setup.clone()));
+    let nodes: Vec<Machine> = (1..=scenario.cluster.nodes)
+        .map(|number| {
+            let setup = node::Setup {
+                config: node::config(&scenario, &settings, number),
+                part: part.clone(),
+                lives: witness.lives.clone(),
+                metrics: witness.metrics.clone(),
+            };
+            let machine = Machine { number, name: node::name(number), handle: world.node(number) };
+            witness.sees_disk(&machine.name, machine.handle.disk());
+            machine.handle.supervise(Some(SUPERVISOR));
+            machine.handle.start(move |backend| node::live(backend, setup.clone()));
+            machine
+        })
+        .collect();
     let mut watch = Watch::new(&world, &field, &witness, &scenario);
-    watch.until(FIRST_START, || witness.lives.is_serving(NODE)).await;
-    let before = machine.counts().filter(|_| witness.lives.is_serving(NODE));
+    let serves = |node: &Machine| witness.lives.is_serving(&node.name);
+    watch.until(FIRST_START, || nodes.iter().all(serves)).await;
+    let before: Vec<_> = nodes.iter().map(|node| node.handle.counts().filter(|_| serves(node))).collect();
     workload::start(&scenario, limits, seed, &field, |name| world.client(name));
 
     watch.until(Duration::from_nanos(schedule.healed), || false).await;
     world.heal_all();
-    if !machine.is_running() {
-        machine.start_again();
+    for node in nodes.iter().filter(|node| !node.handle.is_running()) {
+        node.handle.start_again();
     }
     let patience = Duration::from_nanos(schedule.give_up) + Duration::from_secs(30);
     watch.until(patience, || field.is_done()).await;
@@ -130,16 +144,23 @@ pub(super) async fn tell(world: World, script: Inputs) -> Observations {
     let standstill = field.notes.write().pulse.longest(ns(world.now()));
     watch.until(world.now() + SETTLE, || false).await;
     let own = scenario.workload.hostile.poisoners as usize;
-    let rest = before.zip(machine.counts()).map(|(before, after)| Rest {
-        before,
-        after,
-        under_way: witness.metrics.under_way(),
-        partitions: (partitions(&field) + own) as u64,
-        files: machine.disk().durable_files().len() as u64,
-        tails,
-        silenced: circumstances::hide_ends(&world.fault_hits(), NODE, ns(world.now())),
-    });
-    let files_at_rest = if machine.is_running() { partition_files(machine.disk()) } else { Vec::new() };
+    let rest = |(node, before): (&Machine, Option<ProcessCounts>)| {
+        Some(Rest {
+            before: before?,
+            after: node.handle.counts()?,
+            under_way: witness.metrics.under_way(&node.name),
+            partitions: (partitions(&field) + own) as u64,
+            files: node.handle.disk().durable_files().len() as u64,
+            tails,
+            silenced: circumstances::hide_ends(&world.fault_hits(), &node.name, ns(world.now())),
+        })
+    };
+    let rest = nodes.iter().zip(before).filter_map(rest).collect();
+    let files_at_rest = nodes
+        .iter()
+        .filter(|node| node.handle.is_running())
+        .map(|node| (node.name.clone(), partition_files(node.handle.disk())))
+        .collect();
     if scenario.workload.stop_after.is_none() && scenario.budget.is_of_idle_time() {
         watch.idle_from(world.now(), world.now() + IDLE).await;
     }
@@ -147,7 +168,7 @@ pub(super) async fn tell(world: World, script: Inputs) -> Observations {
 
     // What the last end brings about is no merit of the plan's.
     let probes = world.probes();
-    end_without_a_word(&machine, seed);
+    end_without_a_word(&nodes, seed);
     let until = world.now() + READ_WITHIN;
     let reader = Client::new(world.client("client-1"), "client-1", &field);
     read_everything(reader, ns(until));
@@ -156,16 +177,22 @@ pub(super) async fn tell(world: World, script: Inputs) -> Observations {
         watch.sight(Why::Unread);
     }
     // What it does not serve by now it says.
-    check_health(Client::new(world.client("health"), "health", &field), 1);
+    for node in &nodes {
+        check_health(Client::new(world.client("health"), "health", &field), node.number);
+    }
     done(&world, &field, world.now() + Duration::from_secs(3)).await;
-    stop(&world, &machine, &mut watch).await;
+    stop(&world, &nodes, &mut watch).await;
     let sightings = watch.sightings;
     let history = field.notes.take();
-    let device = machine.disk();
-    let durable = durable(&history, device);
-    let failed_syncs = device.syncs().iter().filter(|sync| !sync.ok).count() as u64;
-    let disk = device.counts();
-    let segments = if machine.is_running() { Vec::new() } else { segments(device) };
+    let durable = durable(&history, &witness.disks());
+    let failed = |node: &Machine| node.handle.disk().syncs().iter().filter(|sync| !sync.ok).count() as u64;
+    let failed_syncs = nodes.iter().map(failed).sum();
+    let disk = nodes.iter().map(|node| node.handle.disk().counts()).fold(DeviceCounts::default(), add);
+    let segments = nodes
+        .iter()
+        .filter(|node| !node.handle.is_running())
+        .map(|node| (node.name.clone(), segments(node.handle.disk())))
+        .collect();
     Observations {
         history,
         durable,
@@ -189,13 +216,28 @@ pub(super) async fn tell(world: World, script: Inputs) -> Observations {
     }
 }
 
-/// What the disk knows of all that it could see.
-pub(super) fn durable(history: &History, disk: &Device) -> BTreeMap<Value, Durable> {
-    let since = |value| match disk.marker(payload::number(value)).durable {
-        Some(at) => Durable::Since(at),
-        None => Durable::Never,
-    };
-    history.sends.iter().flat_map(|send| send.visible_values()).map(|value| (value, since(value))).collect()
+/// A machine that runs a node.
+struct Machine {
+    number: u32,
+    name: String,
+    handle: MachineHandle,
+}
+
+/// What the disks know of all that they could see.
+pub(super) fn durable(history: &History, disks: &[Arc<Device>]) -> BTreeMap<Value, Copies> {
+    let copies =
+        |value| Copies::of(disks.iter().filter_map(|disk| disk.marker(payload::number(value)).durable));
+    history.sends.iter().flat_map(|send| send.visible_values()).map(|value| (value, copies(value))).collect()
+}
+
+fn add(one: DeviceCounts, other: DeviceCounts) -> DeviceCounts {
+    DeviceCounts {
+        reads: one.reads + other.reads,
+        writes: one.writes + other.writes,
+        syncs: one.syncs + other.syncs,
+        read_bytes: one.read_bytes + other.read_bytes,
+        written_bytes: one.written_bytes + other.written_bytes,
+    }
 }
 
 /// The segments of all partitions, in the order of their paths.
@@ -231,28 +273,34 @@ async fn done(world: &World, field: &Field, until: Duration) {
     }
 }
 
-/// Asks the node to stop, and sees what it still does while it does not.
-async fn stop(world: &World, machine: &MachineHandle, watch: &mut Watch<'_>) {
-    machine.supervise(None);
-    machine.request_stop();
+/// Asks all nodes to stop, and sees what they still do while they do not.
+async fn stop(world: &World, nodes: &[Machine], watch: &mut Watch<'_>) {
+    for node in nodes {
+        node.handle.supervise(None);
+        node.handle.request_stop();
+    }
     let stop_by = world.now() + STOP_WITHIN;
-    while machine.is_running() && world.now() < stop_by {
+    let runs = |node: &Machine| node.handle.is_running();
+    while nodes.iter().any(runs) && world.now() < stop_by {
         watch.see_stopping();
         world.sleep(Duration::from_millis(50)).await;
     }
-    if machine.is_running() {
+    if nodes.iter().any(runs) {
         watch.sight(Why::NotStopping);
     }
 }
 
-/// The last read is of what recovery brings back: the node is killed, or loses power, once more.
-fn end_without_a_word(machine: &MachineHandle, seed: u64) {
-    if Stream::new(seed, "ending").coin() {
-        machine.power_loss();
-    } else {
-        machine.kill();
+/// The last read is of what recovery brings back: each node is killed, or loses power, once more.
+fn end_without_a_word(nodes: &[Machine], seed: u64) {
+    let mut stream = Stream::new(seed, "ending");
+    for node in nodes {
+        if stream.coin() {
+            node.handle.power_loss();
+        } else {
+            node.handle.kill();
+        }
+        node.handle.start_again();
     }
-    machine.start_again();
 }
 
 fn ns(duration: Duration) -> At {

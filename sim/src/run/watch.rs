@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use reports::{RunRecord, Standstill, Verdict};
 
-use super::node::{self, NODE};
-use super::witness::Witness;
+use super::node;
+use super::witness::{Failures, Witness};
 use crate::checker::budgets::{Idle, Peaks};
 use crate::checker::circumstances::Circumstances;
 use crate::history::{At, History, Outcome, RequestEnd, Trade, seconds};
@@ -16,7 +16,7 @@ use crate::scenario::Scenario;
 use crate::workload::Field;
 use crate::world::trace::Marked;
 use crate::world::waits::{self, Explanation};
-use crate::world::{Stop, World};
+use crate::world::{MachineHandle, Stop, World};
 
 /// How often it looks.
 const LOOK: Duration = Duration::from_millis(500);
@@ -204,7 +204,7 @@ impl<'a> Watch<'a> {
             self.sight(why);
         }
         self.count(now);
-        if let Some(counts) = self.world.node(1).counts() {
+        for counts in self.nodes().filter_map(|node| node.counts()) {
             self.peaks.memory = self.peaks.memory.max(counts.memory_peak);
             self.peaks.sockets = self.peaks.sockets.max(counts.sockets_peak);
         }
@@ -212,14 +212,22 @@ impl<'a> Watch<'a> {
 
     /// Whether a client cannot get through now, or the node not work.
     fn keeps_somebody_away(&self, now: At) -> bool {
-        let lives = self.witness.lives.with_ends(&self.world.endings(), &[]);
+        let lives = self.witness.lives.with_ends(&self.world.endings(), &Failures::new());
         let circumstances = Circumstances::new(self.world.fault_hits(), lives, now);
-        circumstances.keep_somebody_away(NODE, now, self.connected_for)
+        self.nodes().any(|node| circumstances.keep_somebody_away(node.name(), now, self.connected_for))
+    }
+
+    fn nodes(&self) -> impl Iterator<Item = MachineHandle> + use<'a> {
+        let world = self.world;
+        (1..=self.field.nodes).map(|number| world.node(number))
     }
 
     /// A process that was asked to stop and has not: what it still waits for.
     pub(super) fn see_stopping(&self) {
-        let machine = self.world.node(1);
+        self.nodes().for_each(|machine| self.see_stopping_of(&machine));
+    }
+
+    fn see_stopping_of(&self, machine: &MachineHandle) {
         let Some(backend) = machine.backend() else { return };
         if !backend.process().is_asked_to_stop() {
             return;
@@ -300,11 +308,13 @@ impl<'a> Watch<'a> {
     }
 
     fn count_now(&mut self, now: At) {
-        let machine = self.world.node(1);
-        let Some(counts) = machine.counts() else { return };
-        let disk = machine.disk().counts();
-        let operations = disk.reads + disk.writes + disk.syncs;
-        let quiet = Quiet { at: now, wakes: counts.wakes, operations };
+        let mut quiet = Quiet { at: now, wakes: 0, operations: 0 };
+        for machine in self.nodes() {
+            let Some(counts) = machine.counts() else { return };
+            let disk = machine.disk().counts();
+            quiet.wakes += counts.wakes;
+            quiet.operations += disk.reads + disk.writes + disk.syncs;
+        }
         self.quiet.get_or_insert(quiet);
         self.quiet_end = Some(quiet);
     }

@@ -3,6 +3,7 @@
 //!
 //! A world that stops early takes its main future with it; what stands here is still there to be judged.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use broker::metrics::Metrics;
@@ -17,38 +18,48 @@ use crate::world::{Cause, Device, Ending, JournalFailure, lock};
 pub(super) struct Witness {
     pub(super) notes: Notes,
     pub(super) lives: Lives,
-    /// Of the node's latest process.
+    /// Of each node's latest process.
     pub(super) metrics: LatestMetrics,
-    disk: Arc<Mutex<Option<Arc<Device>>>>,
+    disks: Arc<Mutex<BTreeMap<String, Arc<Device>>>>,
 }
 
 impl Witness {
-    pub(super) fn sees_disk(&self, disk: &Arc<Device>) {
-        *lock(&self.disk) = Some(disk.clone());
+    pub(super) fn sees_disk(&self, node: &str, disk: &Arc<Device>) {
+        lock(&self.disks).insert(node.to_owned(), disk.clone());
     }
 
-    pub(super) fn disk(&self) -> Option<Arc<Device>> {
-        lock(&self.disk).clone()
+    /// Of all nodes.
+    pub(super) fn disks(&self) -> Vec<Arc<Device>> {
+        lock(&self.disks).values().cloned().collect()
+    }
+
+    /// What failed on the files of journals, by node.
+    pub(super) fn journal_failures(&self) -> Failures {
+        let disks = lock(&self.disks);
+        disks.iter().map(|(node, disk)| (node.clone(), disk.journal_failures())).collect()
     }
 }
 
-/// What the process that began last counts, seen without asking it; nothing while it starts.
+/// What failed on the files of journals, by node.
+pub(super) type Failures = BTreeMap<String, Vec<JournalFailure>>;
+
+/// What the process of a node that began last counts, seen without asking it; nothing while it starts.
 #[derive(Clone, Default)]
-pub(super) struct LatestMetrics(Arc<Mutex<Option<Arc<Metrics>>>>);
+pub(super) struct LatestMetrics(Arc<Mutex<BTreeMap<String, Arc<Metrics>>>>);
 
 impl LatestMetrics {
     /// The process whose they were has ended.
-    pub(super) fn forget(&self) {
-        *lock(&self.0) = None;
+    pub(super) fn forget(&self, node: &str) {
+        lock(&self.0).remove(node);
     }
 
-    pub(super) fn are(&self, metrics: Arc<Metrics>) {
-        *lock(&self.0) = Some(metrics);
+    pub(super) fn are(&self, node: &str, metrics: Arc<Metrics>) {
+        lock(&self.0).insert(node.to_owned(), metrics);
     }
 
-    pub(super) fn under_way(&self) -> UnderWay {
+    pub(super) fn under_way(&self, node: &str) -> UnderWay {
         let metrics = lock(&self.0);
-        let Some(metrics) = metrics.as_ref() else { return UnderWay::default() };
+        let Some(metrics) = metrics.get(node) else { return UnderWay::default() };
         UnderWay {
             requests: metrics.requests_in_flight.get(),
             request_bytes: metrics.request_bytes.get(),
@@ -84,7 +95,7 @@ impl Lives {
     }
 
     /// All of them, with how they ended and what failed under them.
-    pub(super) fn with_ends(&self, endings: &[Ending], failures: &[JournalFailure]) -> Vec<Life> {
+    pub(super) fn with_ends(&self, endings: &[Ending], failures: &Failures) -> Vec<Life> {
         let mut lives = lock(&self.0).clone();
         for ending in endings {
             let of_it =
@@ -100,7 +111,8 @@ impl Lives {
         }
         for life in &mut lives {
             let ended = life.end.as_ref().map_or(At::MAX, |(at, _)| *at);
-            for failure in failures.iter().filter(|failure| (life.began..=ended).contains(&failure.at)) {
+            let of_node = failures.get(&life.node).into_iter().flatten();
+            for failure in of_node.filter(|failure| (life.began..=ended).contains(&failure.at)) {
                 let of_life = &mut life.journal_failures;
                 match (failure.class, failure.opens) {
                     (PathClass::Raft, _) => of_life.raft += 1,
@@ -131,7 +143,7 @@ mod tests {
             ending(2, 90, Cause::PowerLost),
         ];
         let failed = |at, class, opens, in_a_row| JournalFailure { at, class, opens, in_a_row };
-        let failures = [
+        let failures = vec![
             failed(49, PathClass::Journal, false, 1),
             failed(50, PathClass::Journal, false, 2),
             failed(51, PathClass::Journal, false, 1),
@@ -139,6 +151,7 @@ mod tests {
             failed(70, PathClass::Raft, false, 0),
             failed(71, PathClass::Journal, true, 0),
         ];
+        let failures = Failures::from([("node1".to_owned(), failures)]);
         let lives = lives.with_ends(&ends, &failures);
         assert_eq!(lives[0].journal_failures, JournalFailures { raft: 0, contents: 2, opens: 0 });
         assert_eq!(lives[1].journal_failures, JournalFailures { raft: 1, contents: 0, opens: 1 });

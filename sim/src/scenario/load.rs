@@ -89,11 +89,25 @@ fn check(file: &str, text: &str, scenario: &Scenario) -> Result<(), ScenarioErro
         }
     }
     let cluster = &scenario.cluster;
-    if cluster.nodes != 1 {
-        return wrong("nodes", "clusters of more than one node are not built yet: nodes = 1".into(), None);
+    if !matches!(cluster.nodes, 1 | 3 | 5) {
+        let what = format!("a cluster has 1, 3 or 5 nodes, and not {}", cluster.nodes);
+        return wrong("nodes", what, None);
     }
-    if cluster.replication != 1 || cluster.min_insync_replicas != 1 {
-        return wrong("replication", "one node keeps one replica: replication = 1".into(), None);
+    if cluster.replication < 1 || i64::from(cluster.replication) > i64::from(cluster.nodes) {
+        let what = format!("replication is from 1 to the number of nodes, which is {}", cluster.nodes);
+        return wrong("replication", what, None);
+    }
+    if !(1..=cluster.replication).contains(&cluster.min_insync_replicas) {
+        let what = format!("min_insync_replicas is from 1 to replication, which is {}", cluster.replication);
+        return wrong("min_insync_replicas", what, None);
+    }
+    if let Some(fault) = scenario.faults.iter().find(|fault| fault.is_beyond(cluster.nodes)) {
+        return wrong("node", format!("{fault}: there are {} nodes", cluster.nodes), None);
+    }
+    let load = &scenario.workload;
+    if cluster.nodes > 1 && (load.leavers > 0 || load.hostile.are_any()) {
+        let what = "leavers and hostile clients keep to one node: nodes = 1";
+        return wrong("nodes", what.into(), None);
     }
     if cluster.topics == 0 || cluster.partitions < 1 {
         return wrong("partitions", "a cluster has at least one topic with one partition".into(), None);
@@ -253,7 +267,11 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_refused() {
         for text in [
-            "[cluster]\nnodes = 3\n",
+            "[cluster]\nnodes = 2\n",
+            "[cluster]\nnodes = 3\nreplication = 4\n",
+            "[cluster]\nnodes = 3\nreplication = 2\nmin_insync_replicas = 3\n",
+            "[cluster]\nnodes = 3\n[workload]\nleavers = 1\n",
+            "[[fault]]\nkind = \"kill\"\nnode = 2\n",
             "[workload]\nrate = 0.0\n",
             "[workload]\nacks = []\n",
             "[workload]\nsize = 3\n",

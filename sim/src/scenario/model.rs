@@ -204,6 +204,16 @@ pub struct Hostile {
     pub until: Option<Span>,
 }
 
+impl Hostile {
+    /// Whether there are any of them.
+    pub fn are_any(&self) -> bool {
+        let Hostile { announcers, pollers, non_readers, idlers, flooders, deserters, poisoners, .. } = self;
+        [announcers, pollers, non_readers, idlers, flooders, deserters, poisoners]
+            .into_iter()
+            .any(|of| *of > 0)
+    }
+}
+
 /// How batches are packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -19,7 +19,8 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 
 use super::client::{Client, numbers};
-use super::connection::{CallError, ClientConnection, Terms, back_off};
+use super::connection::{CallError, Terms, back_off};
+use super::lines::Lines;
 use super::producer::{not_timed_out, produce_request, settles};
 use super::writer::Writer;
 use crate::history::{AckMode, ConfigChange, ConfigKey, ConfigSeen, Place, Trade};
@@ -55,7 +56,7 @@ fn text(text: &str) -> StrBytes {
 
 pub(super) fn start<B: Backend>(client: Client<B>, every: Duration, within: Duration, stream: Stream) {
     let administrator = Administrator {
-        line: ClientConnection::new(&client),
+        line: Lines::new(&client),
         writer: Writer::new(&client, numbers::ADMINISTRATOR, false),
         client: client.clone(),
         topic: client.field.lives.begin(TOPIC),
@@ -69,7 +70,7 @@ pub(super) fn start<B: Backend>(client: Client<B>, every: Duration, within: Dura
 
 struct Administrator<B: Backend> {
     client: Client<B>,
-    line: ClientConnection<B>,
+    line: Lines<B>,
     writer: Writer<B>,
     topic: Arc<str>,
     partitions: i32,
@@ -255,15 +256,17 @@ impl<B: Backend> Administrator<B> {
         let batch = self.writer.begin(place, vec![64], Compression::None);
         let request =
             produce_request(vec![(place.clone(), batch.encode(None))], AckMode::All, self.timeout_ms());
+        let terms = Terms::within(self.within);
         let mut failures = 0;
         while !self.is_over() {
             let sent = self.client.now();
-            let answer = self.line.call(Trade::Produce, &request, 9, self.within, settles).await;
+            let answer = self.line.call_leader(place, Trade::Produce, &request, 9, terms, settles).await;
             let told = answer.as_ref().map(|answer| batch.told(answer));
             match told {
                 Ok(Ok(base)) => return self.writer.acked(&batch, Some(base)),
                 Ok(Err(Some(error))) => {
                     self.client.complain(Trade::Produce, Some(place), error.code(), sent);
+                    self.line.told(error.code());
                     if super::producer::told_by(Some(error)) == super::retries::Told::Unknown {
                         self.writer.unknown(&batch);
                     }
@@ -281,7 +284,7 @@ impl<B: Backend> Administrator<B> {
 /// Asks once what is set of these, and writes it down; whether there was an answer.
 pub(super) async fn ask<B: Backend>(
     client: &Client<B>,
-    line: &mut ClientConnection<B>,
+    line: &mut Lines<B>,
     keys: &[ConfigKey],
     within: Duration,
 ) -> bool {

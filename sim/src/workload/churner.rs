@@ -15,8 +15,9 @@ use kafka_protocol::messages::{CreateTopicsResponse, DeleteTopicsRequest, TopicN
 use kafka_protocol::protocol::StrBytes;
 
 use super::client::{Client, numbers};
-use super::connection::{ClientConnection, back_off};
+use super::connection::{Terms, back_off};
 use super::fetcher::{self, FetchTerms};
+use super::lines::Lines;
 use super::lookups;
 use super::producer::{not_timed_out, produce_request, settles, told_by};
 use super::retries::Told;
@@ -39,8 +40,8 @@ const STAMPED_ONE_IN: u64 = 3;
 
 pub(super) fn start<B: Backend>(client: Client<B>, every: Duration, within: Duration, stream: Stream) {
     let churner = Churner {
-        line: ClientConnection::new(&client),
-        rival: ClientConnection::new(&client),
+        line: Lines::new(&client),
+        rival: Lines::new(&client),
         writer: Writer::new(&client, numbers::CHURNER, false),
         topics: (0..NAMES).map(|number| Topic { name: format!("churn-{number}"), life: None }).collect(),
         appended: Vec::new(),
@@ -53,8 +54,8 @@ pub(super) fn start<B: Backend>(client: Client<B>, every: Duration, within: Dura
 
 struct Churner<B: Backend> {
     client: Client<B>,
-    line: ClientConnection<B>,
-    rival: ClientConnection<B>,
+    line: Lines<B>,
+    rival: Lines<B>,
     writer: Writer<B>,
     topics: Vec<Topic>,
     /// In topics with `LogAppendTime`.
@@ -229,10 +230,11 @@ impl<B: Backend> Churner<B> {
         let batch = self.writer.begin(place, vec![64; count], Compression::None);
         let timeout_ms = i32::try_from(self.within.as_millis()).unwrap_or(i32::MAX);
         let request = produce_request(vec![(place.clone(), batch.encode(None))], AckMode::All, timeout_ms);
+        let terms = Terms::within(self.within);
         let mut failures = 0;
         while !self.is_over() {
             let sent = self.client.now();
-            let answer = self.line.call(Trade::Produce, &request, 9, self.within, settles).await;
+            let answer = self.line.call_leader(place, Trade::Produce, &request, 9, terms, settles).await;
             let told = match &answer {
                 Err(error) if error.never_sent() => Told::NotWritten,
                 Err(_) => Told::Unknown,
@@ -254,6 +256,7 @@ impl<B: Backend> Churner<B> {
                     Err(None) => Told::Unknown,
                     Err(Some(error)) => {
                         self.client.complain(Trade::Produce, Some(place), error.code(), sent);
+                        self.line.told(error.code());
                         told_by(Some(error))
                     }
                 },

@@ -22,11 +22,12 @@ use kafka_protocol::protocol::{
 use tokio::io::{AsyncReadExt, AsyncWrite};
 
 use super::client::Client;
+use super::field::Field;
 use crate::history::{At, Request, RequestEnd, Trade};
 
 /// What a client grants beyond the deadline before it hangs up: late answers are seen as late, not as none.
 const PATIENCE: Duration = Duration::from_secs(5);
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// No answer that we ask for is larger.
 const FRAME_BYTES_MAX: usize = 64 << 20;
 
@@ -94,6 +95,8 @@ impl Answer {
 
 pub struct Connection<B: Backend> {
     client: Client<B>,
+    /// Whom it goes to.
+    node: u32,
     stream: Stream<B>,
     input: BytesMut,
     out: BytesMut,
@@ -112,15 +115,19 @@ enum Goal {
 
 impl<B: Backend> Connection<B> {
     /// Connects and asks for the versions on offer, as every client does.
-    pub async fn open(client: &Client<B>) -> Result<Connection<B>, CallError> {
-        Connection::open_within(client, CONNECT_WITHIN).await
+    pub async fn open(client: &Client<B>, node: u32) -> Result<Connection<B>, CallError> {
+        Connection::open_within(client, node, CONNECT_WITHIN).await
     }
 
-    pub async fn open_within(client: &Client<B>, within: Duration) -> Result<Connection<B>, CallError> {
+    pub async fn open_within(
+        client: &Client<B>,
+        node: u32,
+        within: Duration,
+    ) -> Result<Connection<B>, CallError> {
         let backend = &client.backend;
         let began = client.now();
         let deadline = Deadline::after(backend, within);
-        let stream = match backend.network().connect(&client.field.bootstrap, deadline).await {
+        let stream = match backend.network().connect(&Field::address(node), deadline).await {
             Ok(stream) => stream,
             Err(error) => {
                 if error.kind() == io::ErrorKind::ConnectionRefused {
@@ -129,13 +136,14 @@ impl<B: Backend> Connection<B> {
                 }
                 if error.kind() == io::ErrorKind::TimedOut {
                     let due = began + ns(within);
-                    note(client, Trade::Look, began, due, RequestEnd::Unanswered, began);
+                    note(client, node, Trade::Look, began, due, RequestEnd::Unanswered, began);
                 }
                 return Err(CallError::Connect(error));
             }
         };
         let mut connection = Connection {
             client: client.clone(),
+            node,
             stream,
             input: BytesMut::with_capacity(8 * 1024),
             out: BytesMut::new(),
@@ -226,7 +234,8 @@ impl<B: Backend> Connection<B> {
     /// An answer was read: whether it settles something, or only says that time is up.
     pub(super) fn conclude(&self, asked: &Asked, decided: bool) {
         let settled = decided && self.client.now() <= asked.due;
-        let now = note(&self.client, asked.trade, asked.sent, asked.due, RequestEnd::Answered, self.began);
+        let (node, began) = (self.node, self.began);
+        let now = note(&self.client, node, asked.trade, asked.sent, asked.due, RequestEnd::Answered, began);
         let mut notes = self.client.field.notes.write();
         notes.pulse.ended_one(asked.trade, asked.owed_from, now, settled);
     }
@@ -294,7 +303,7 @@ impl<B: Backend> Connection<B> {
                 CallError::Unanswered if index == 0 || now > asked.due => RequestEnd::Unanswered,
                 _ => RequestEnd::Disconnected,
             };
-            note(&self.client, asked.trade, asked.sent, asked.due, end, self.began);
+            note(&self.client, self.node, asked.trade, asked.sent, asked.due, end, self.began);
             self.client.field.notes.write().pulse.ended_one(asked.trade, asked.owed_from, now, false);
         }
         why
@@ -444,6 +453,7 @@ pub(super) fn ns(duration: Duration) -> At {
 
 fn note<B: Backend>(
     client: &Client<B>,
+    node: u32,
     trade: Trade,
     sent: At,
     due: At,
@@ -451,94 +461,10 @@ fn note<B: Backend>(
     connecting: At,
 ) -> At {
     let ended = client.now();
-    let request = Request { client: client.name.clone(), trade, sent, deadline: due, ended, connecting, end };
+    let client_name = client.name.clone();
+    let request = Request { client: client_name, node, trade, sent, deadline: due, ended, connecting, end };
     client.field.notes.write().requests.push(request);
     ended
-}
-
-/// A connection that is made anew when it has ended.
-pub(super) struct ClientConnection<B: Backend> {
-    client: Client<B>,
-    connection: Option<Connection<B>>,
-    connect_within: Duration,
-}
-
-impl<B: Backend> ClientConnection<B> {
-    pub(super) fn new(client: &Client<B>) -> ClientConnection<B> {
-        ClientConnection { client: client.clone(), connection: None, connect_within: CONNECT_WITHIN }
-    }
-
-    pub(super) fn connecting_within(self, connect_within: Duration) -> ClientConnection<B> {
-        ClientConnection { connect_within, ..self }
-    }
-
-    /// The connection, made if there is none.
-    pub(super) async fn connected(&mut self) -> Result<&mut Connection<B>, CallError> {
-        match &mut self.connection {
-            Some(connection) => Ok(connection),
-            none => {
-                let opened = Connection::open_within(&self.client, self.connect_within).await;
-                Ok(none.insert(opened.map_err(not_connected)?))
-            }
-        }
-    }
-
-    /// The connection, if there is one.
-    pub(super) fn open(&mut self) -> Option<&mut Connection<B>> {
-        self.connection.as_mut()
-    }
-
-    pub(super) fn pending(&self) -> usize {
-        self.connection.as_ref().map_or(0, Connection::pending)
-    }
-
-    /// It is of no use any more.
-    pub(super) fn close(&mut self) {
-        self.connection = None;
-    }
-
-    pub(super) async fn call<R: Api>(
-        &mut self,
-        trade: Trade,
-        request: &R,
-        version: i16,
-        within: Duration,
-        decided: impl Fn(&R::Response) -> bool,
-    ) -> Result<R::Response, CallError> {
-        self.call_on(trade, request, version, Terms::within(within), decided).await
-    }
-
-    pub(super) async fn call_on<R: Api>(
-        &mut self,
-        trade: Trade,
-        request: &R,
-        version: i16,
-        terms: Terms,
-        decided: impl Fn(&R::Response) -> bool,
-    ) -> Result<R::Response, CallError> {
-        let outcome = self.connected().await?.call(trade, request, version, terms, decided).await;
-        if outcome.is_err() {
-            self.connection = None;
-        }
-        outcome
-    }
-
-    pub(super) async fn fire<R: Api>(&mut self, request: &R, version: i16) -> Result<(), CallError> {
-        let outcome = self.connected().await?.fire(request, version).await;
-        if outcome.is_err() {
-            self.connection = None;
-        }
-        outcome
-    }
-}
-
-/// Whatever went wrong while connecting: the request itself was not sent.
-fn not_connected(error: CallError) -> CallError {
-    match error {
-        CallError::Connect(error) | CallError::Disconnected(error) => CallError::Connect(error),
-        CallError::Unanswered => CallError::Connect(io::ErrorKind::TimedOut.into()),
-        CallError::Unreadable(what) => CallError::Connect(io::Error::other(what)),
-    }
 }
 
 /// How long to wait before the next attempt: doubling from 100 ms to 1 s, with a fifth of jitter either way.

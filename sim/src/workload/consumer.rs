@@ -10,8 +10,9 @@ use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::FetchRequest;
 
 use super::client::Client;
-use super::connection::{Answer, CallError, ClientConnection, back_off, ns};
+use super::connection::{Answer, CallError, back_off, ns};
 use super::fetcher::{self, FetchTerms, Fetched, Ids};
+use super::lines::{Heard, Lines};
 use super::lookups::{self, Question};
 use super::shape::ConsumerShape;
 use crate::history::{At, Damage, LookupQuery, Poll, Position, Reset, Trade, Watermark};
@@ -28,13 +29,13 @@ pub(super) fn start<B: Backend>(client: Client<B>, shape: ConsumerShape, stream:
     let places = client.field.places.len();
     let groups = shape.fetches_in_flight.min(places).max(1);
     let consumer = Consumer {
-        line: ClientConnection::new(&client),
+        line: Lines::new(&client),
         positions: vec![0; places],
         looked: vec![0; places],
         watermarks: vec![-1; places],
         log_starts: vec![0; places],
         fallen: BTreeMap::new(),
-        looking: ClientConnection::new(&client),
+        looking: Lines::new(&client),
         groups: (0..groups).map(|group| (group..places).step_by(groups).collect()).collect(),
         asked: BTreeMap::new(),
         ids: None,
@@ -50,7 +51,7 @@ struct Consumer<B: Backend> {
     client: Client<B>,
     shape: ConsumerShape,
     stream: Stream,
-    line: ClientConnection<B>,
+    line: Lines<B>,
     positions: Vec<i64>,
     /// When the last fetch of each place that was answered had been sent.
     looked: Vec<At>,
@@ -60,11 +61,11 @@ struct Consumer<B: Backend> {
     /// Places whose offset is out of range, with the offset: it is to be asked where they start.
     fallen: BTreeMap<usize, i64>,
     /// To ask it on.
-    looking: ClientConnection<B>,
+    looking: Lines<B>,
     /// Places that are fetched together.
     groups: Vec<Vec<usize>>,
-    /// What the requests on the wire are about, by number.
-    asked: BTreeMap<i32, Fetching>,
+    /// What the requests on the wire are about, by whom they were sent to and number.
+    asked: BTreeMap<(u32, i32), Fetching>,
     ids: Option<Arc<Ids>>,
     round: u32,
 }
@@ -109,7 +110,7 @@ impl<B: Backend> Consumer<B> {
                 self.fallen.clear();
                 self.client.field.notes.write().count("consumer started over");
             } else if !starts_over && (self.get_up().await.is_err() || self.ask().await.is_err()) {
-                self.lost();
+                self.lose_all();
                 failures += 1;
                 back_off(&backend, failures).await;
                 continue;
@@ -151,7 +152,7 @@ impl<B: Backend> Consumer<B> {
         FetchTerms { wait, min_bytes, partition_bytes, version: self.shape.version }
     }
 
-    /// Sends a fetch for each group that has none on the wire.
+    /// Sends a fetch for each group that has none on the wire, to each node that leads some of it.
     async fn ask(&mut self) -> Result<(), CallError> {
         let places = self.client.field.places.clone();
         if self.shape.by_id && self.ids.as_ref().is_none_or(|ids| ids.is_empty()) {
@@ -161,28 +162,46 @@ impl<B: Backend> Consumer<B> {
             let ids = fetcher::topic_ids(&self.client, &mut self.line, &places).await?;
             self.ids = Some(Arc::new(ids));
         }
-        let ids = self.ids.clone();
         let terms = self.terms();
-        for group in 0..self.groups.len() {
-            if self.asked.values().any(|fetching| fetching.group == group) {
-                continue;
+        for node in self.line.nodes() {
+            for group in 0..self.groups.len() {
+                self.ask_for(node, group, terms).await?;
             }
-            let mut from: Vec<(usize, i64)> =
-                self.groups[group].iter().map(|index| (*index, self.positions[*index])).collect();
-            from.retain(|(index, _)| !self.fallen.contains_key(index));
-            if from.is_empty() {
-                continue;
-            }
-            if self.shape.subsets && from.len() > 1 && self.stream.per_mille(250) {
-                let left_out = self.stream.below(from.len() as u64) as usize;
-                from.remove(left_out);
-            }
-            let request = fetcher::request(&places, &from, terms, ids.as_deref());
-            let version = fetcher::version(terms, ids.as_deref());
-            let connection = self.line.connected().await?;
-            let number = connection.ask(Trade::Consume, &request, version, terms.terms())?;
-            self.asked.insert(number, Fetching { group, from, version, ids: ids.clone() });
         }
+        Ok(())
+    }
+
+    async fn ask_for(&mut self, node: u32, group: usize, terms: FetchTerms) -> Result<(), CallError> {
+        let is_asked =
+            |((asked, _), fetching): (&(u32, i32), &Fetching)| (*asked, fetching.group) == (node, group);
+        if self.asked.iter().any(is_asked) {
+            return Ok(());
+        }
+        let places = self.client.field.places.clone();
+        let mut from: Vec<(usize, i64)> =
+            self.groups[group].iter().map(|index| (*index, self.positions[*index])).collect();
+        // What was asked of a node that has since stopped leading it is answered there first.
+        let elsewhere = |index: usize| {
+            self.asked.values().any(|fetching| fetching.from.iter().any(|(asked, _)| *asked == index))
+        };
+        from.retain(|(index, _)| {
+            !self.fallen.contains_key(index)
+                && self.line.leader(&places[*index]) == Some(node)
+                && !elsewhere(*index)
+        });
+        if from.is_empty() || !self.line.is_ready(node) {
+            return Ok(());
+        }
+        if self.shape.subsets && from.len() > 1 && self.stream.per_mille(250) {
+            let left_out = self.stream.below(from.len() as u64) as usize;
+            from.remove(left_out);
+        }
+        let ids = self.ids.clone();
+        let request = fetcher::request(&places, &from, terms, ids.as_deref());
+        let version = fetcher::version(terms, ids.as_deref());
+        let connection = self.line.connected(node).await?;
+        let number = connection.ask(Trade::Consume, &request, version, terms.terms())?;
+        self.asked.insert((node, number), Fetching { group, from, version, ids });
         Ok(())
     }
 
@@ -205,37 +224,45 @@ impl<B: Backend> Consumer<B> {
     }
 
     async fn listen(&mut self, until: At) -> Came {
-        let Some(connection) = self.line.open() else { return Came::Nothing };
-        match connection.hear(until).await {
-            Ok(None) => Came::Nothing,
-            Ok(Some(answer)) => self.read(answer),
-            Err(_) => {
-                self.lost();
+        // A node whose connection could not be made is tried again after a pause.
+        let retries = |node: u32| self.line.takes_from(node, usize::MAX).filter(|from| *from > 0);
+        let until = self.line.nodes().filter_map(retries).fold(until, At::min);
+        match self.line.hear(until).await {
+            Heard::Nothing => Came::Nothing,
+            Heard::Answer(node, answer) => self.read(node, answer),
+            Heard::Lost(node) => {
+                self.lost(node);
                 Came::Trouble
             }
         }
     }
 
-    fn lost(&mut self) {
-        self.line.close();
-        self.asked.clear();
+    fn lost(&mut self, node: u32) {
+        self.line.close(node);
+        self.asked.retain(|(asked, _), _| *asked != node);
         // Perhaps another life of the node knows the topics by other ids, which would be wrong of it.
         self.ids = None;
     }
 
-    fn read(&mut self, answer: Answer) -> Came {
-        let Some(fetching) = self.asked.remove(&answer.asked.number) else { return Came::Nothing };
+    fn lose_all(&mut self) {
+        for node in self.line.nodes() {
+            self.lost(node);
+        }
+    }
+
+    fn read(&mut self, node: u32, answer: Answer) -> Came {
+        let Some(fetching) = self.asked.remove(&(node, answer.asked.number)) else { return Came::Nothing };
         let response = answer.read::<FetchRequest>(fetching.version);
-        if let Some(connection) = self.line.open() {
+        if let Some(connection) = self.line.open(node) {
             connection.conclude(&answer.asked, response.is_ok());
         }
         let Ok(response) = response else {
-            self.lost();
+            self.lost(node);
             return Came::Trouble;
         };
         let places = self.client.field.places.clone();
         let fetched = fetcher::sort_out(response, &places, &fetching.from, fetching.ids.as_deref());
-        fetcher::complain(&self.client, &fetched, &places, answer.asked.sent);
+        fetcher::complain(&self.client, &mut self.line, &fetched, &places, answer.asked.sent);
         if fetched.iter().any(|one| one.error.is_some()) {
             self.ids = None;
         }

@@ -9,7 +9,8 @@ use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreateTopi
 use kafka_protocol::protocol::StrBytes;
 
 use super::client::Client;
-use super::connection::{ClientConnection, back_off};
+use super::connection::back_off;
+use super::lines::Lines;
 use super::producer::not_timed_out;
 use crate::history::Trade;
 use crate::scenario::Cluster;
@@ -20,13 +21,13 @@ pub(super) fn start<B: Backend>(
     every: Option<Duration>,
     within: Duration,
 ) {
-    let creator = Creator { line: ClientConnection::new(&client), client: client.clone(), cluster, within };
+    let creator = Creator { line: Lines::new(&client), client: client.clone(), cluster, within };
     client.begin("creator", creator.run(every));
 }
 
 struct Creator<B: Backend> {
     client: Client<B>,
-    line: ClientConnection<B>,
+    line: Lines<B>,
     cluster: Cluster,
     within: Duration,
 }

@@ -12,7 +12,8 @@ use kafka_protocol::messages::{DeleteRecordsResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
 use super::client::Client;
-use super::connection::{ClientConnection, back_off};
+use super::connection::{Terms, back_off};
+use super::lines::Lines;
 use super::producer::not_timed_out;
 use crate::history::{Deleted, Deletion, LogStart, Outcome, Place, Trade, wire_name};
 use crate::streams::Stream;
@@ -22,13 +23,13 @@ const VERSION: i16 = 2;
 const ALL_ONE_IN: u64 = 8;
 
 pub(super) fn start<B: Backend>(client: Client<B>, every: Duration, stream: Stream) {
-    let deleter = Deleter { line: ClientConnection::new(&client), client: client.clone(), stream };
+    let deleter = Deleter { line: Lines::new(&client), client: client.clone(), stream };
     client.begin("deleter", deleter.run(every));
 }
 
 struct Deleter<B: Backend> {
     client: Client<B>,
-    line: ClientConnection<B>,
+    line: Lines<B>,
     stream: Stream,
 }
 
@@ -94,7 +95,8 @@ impl<B: Backend> Deleter<B> {
         let decided = |answer: &DeleteRecordsResponse| {
             answer.topics.iter().flat_map(|topic| &topic.partitions).all(|one| not_timed_out(one.error_code))
         };
-        let answer = self.line.call(Trade::Produce, &request, VERSION, within, decided).await;
+        let terms = Terms::within(within);
+        let answer = self.line.call_leader(&place, Trade::Produce, &request, VERSION, terms, decided).await;
         let Ok(answer) = answer else { return false };
         let Some(result) = answer.topics.iter().flat_map(|topic| &topic.partitions).next() else {
             return false;
@@ -102,6 +104,7 @@ impl<B: Backend> Deleter<B> {
         let at = self.client.now();
         let (low, code) = (result.low_watermark, result.error_code);
         self.client.complain(Trade::Produce, Some(&place), code, sent);
+        self.line.told(code);
         let mut notes = self.client.field.notes.write();
         let deletion = &mut notes.deletions[nth];
         deletion.answered = Some(at);

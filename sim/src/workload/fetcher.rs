@@ -14,7 +14,8 @@ use uuid::Uuid;
 
 use super::batch::{self, FetchedRecord};
 use super::client::Client;
-use super::connection::{CallError, ClientConnection, Terms};
+use super::connection::{CallError, Terms};
+use super::lines::Lines;
 use crate::history::wire_name;
 use crate::history::{At, Damage, Place, Trade, Value};
 
@@ -202,24 +203,36 @@ impl Fetched {
     }
 }
 
-/// Fetches and waits for the answer.
+/// Fetches, of each node what it leads, and waits for the answers.
 pub(super) async fn fetch<B: Backend>(
     client: &Client<B>,
-    line: &mut ClientConnection<B>,
+    line: &mut Lines<B>,
     places: &[Place],
     from: &[(usize, i64)],
     terms: FetchTerms,
 ) -> Result<Vec<Fetched>, CallError> {
-    let request = request(places, from, terms, None);
-    let sent = client.now();
-    let answer = line.call_on(Trade::Consume, &request, terms.version, terms.terms(), |_| true).await?;
-    let fetched = sort_out(answer, places, from, None);
-    complain(client, &fetched, places, sent);
-    Ok(fetched)
+    let mut all = Vec::new();
+    for (node, from) in line.by_leader(places, from).await? {
+        let request = request(places, &from, terms, None);
+        let sent = client.now();
+        let answer =
+            line.call_node(node, Trade::Consume, &request, terms.version, terms.terms(), |_| true).await?;
+        let fetched = sort_out(answer, places, &from, None);
+        complain(client, line, &fetched, places, sent);
+        all.extend(fetched);
+    }
+    Ok(all)
 }
 
-pub(super) fn complain<B: Backend>(client: &Client<B>, fetched: &[Fetched], places: &[Place], sent: At) {
+pub(super) fn complain<B: Backend>(
+    client: &Client<B>,
+    line: &mut Lines<B>,
+    fetched: &[Fetched],
+    places: &[Place],
+    sent: At,
+) {
     for one in fetched {
+        line.told(one.error.map_or(0, |error| error.code()));
         // Where records are deleted, whoever is behind begins again.
         let falls_out = client.field.deletes && one.error == Some(ResponseError::OffsetOutOfRange);
         if let Some(error) = one.error.filter(|_| !falls_out) {
@@ -231,7 +244,7 @@ pub(super) fn complain<B: Backend>(client: &Client<B>, fetched: &[Fetched], plac
 /// The ids of the topics of `places`; those that cannot be told are missing.
 pub(super) async fn topic_ids<B: Backend>(
     client: &Client<B>,
-    line: &mut ClientConnection<B>,
+    line: &mut Lines<B>,
     places: &[Place],
 ) -> Result<Ids, CallError> {
     let mut names: Vec<&str> = places.iter().map(|place| wire_name(&place.topic)).collect();

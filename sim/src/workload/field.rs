@@ -10,8 +10,8 @@ use crate::scenario::Scenario;
 
 #[derive(Clone)]
 pub struct Field {
-    /// Where the cluster is reached.
-    pub bootstrap: Arc<str>,
+    /// Of the cluster; all of them are named to clients, as where to begin.
+    pub nodes: u32,
     pub places: Arc<Vec<Place>>,
     /// So many answers wait in a connection of the broker before it reads another request.
     pub answers_queued: usize,
@@ -25,7 +25,7 @@ pub struct Field {
 }
 
 impl Field {
-    pub fn new(bootstrap: &str, scenario: &Scenario, schedule: Schedule) -> Field {
+    pub fn new(scenario: &Scenario, schedule: Schedule) -> Field {
         let cluster = &scenario.cluster;
         let places: Vec<Place> = (0..cluster.topics)
             .flat_map(|topic| {
@@ -34,7 +34,7 @@ impl Field {
             })
             .collect();
         Field {
-            bootstrap: bootstrap.into(),
+            nodes: cluster.nodes,
             owed: PendingCounts::of(places.len()),
             places: Arc::new(places),
             answers_queued: usize::MAX,
@@ -44,6 +44,11 @@ impl Field {
             lives: Lives::default(),
             running: Arc::new(AtomicUsize::new(0)),
         }
+    }
+
+    /// Where clients reach a node.
+    pub fn address(node: u32) -> String {
+        format!("node{node}:9092")
     }
 
     /// How many partitions there surely are, of topics that last and of those that come and go.

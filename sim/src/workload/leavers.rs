@@ -52,7 +52,7 @@ impl<B: Backend> Leaver<B> {
             if !self.client.next_turn(pause).await {
                 return;
             }
-            if let Ok(connection) = Connection::open(&self.client).await {
+            if let Ok(connection) = Connection::open(&self.client, 1).await {
                 if self.client.now() >= self.client.field.schedule.produce_until {
                     return;
                 }

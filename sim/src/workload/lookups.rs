@@ -15,7 +15,8 @@ use kafka_protocol::messages::{BrokerId, ListOffsetsRequest, OffsetForLeaderEpoc
 use kafka_protocol::protocol::StrBytes;
 
 use super::client::Client;
-use super::connection::{CallError, ClientConnection, back_off};
+use super::connection::{CallError, Terms, back_off};
+use super::lines::Lines;
 use crate::history::wire_name;
 use crate::history::{
     At, EpochAnswer, EpochEnd, EpochQuestion, Lookup, LookupQuery, Place, Trade, timestamp_of,
@@ -31,7 +32,7 @@ const EPOCH_END_VERSION: i16 = 4;
 const AHEAD: i32 = 1_000_000;
 
 pub(super) fn start<B: Backend>(client: Client<B>, every: Duration, stream: Stream) {
-    let looker = Looker { line: ClientConnection::new(&client), client: client.clone(), stream };
+    let looker = Looker { line: Lines::new(&client), client: client.clone(), stream };
     client.begin("look-ups", looker.run(every));
 }
 
@@ -51,7 +52,7 @@ pub(super) struct Question<'a> {
 
 struct Looker<B: Backend> {
     client: Client<B>,
-    line: ClientConnection<B>,
+    line: Lines<B>,
     stream: Stream,
 }
 
@@ -143,8 +144,11 @@ impl<B: Backend> Looker<B> {
         let request =
             OffsetForLeaderEpochRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic]);
         let sent = self.client.now();
-        let answer = self.line.call(Trade::Look, &request, EPOCH_END_VERSION, WITHIN, |_| true).await?;
+        let terms = Terms::within(WITHIN);
+        let version = EPOCH_END_VERSION;
+        let answer = self.line.call_leader(place, Trade::Look, &request, version, terms, |_| true).await?;
         for partition in answer.topics.iter().flat_map(|topic| &topic.partitions) {
+            self.line.told(partition.error_code);
             if told(&self.client, place, Some(epoch), partition.error_code, sent) {
                 self.client.field.notes.write().epoch_ends.push(EpochEnd {
                     client: self.client.name.clone(),
@@ -189,7 +193,7 @@ fn told<B: Backend>(client: &Client<B>, place: &Place, epoch: Option<Epoch>, cod
 /// Looks up one offset, without naming an epoch, and notes the answer.
 pub(super) async fn look_up<B: Backend>(
     client: &Client<B>,
-    line: &mut ClientConnection<B>,
+    line: &mut Lines<B>,
     place: &Place,
     query: LookupQuery,
     within: Duration,
@@ -202,7 +206,7 @@ pub(super) async fn look_up<B: Backend>(
 /// The look-up that was answered; none when it was refused.
 pub(super) async fn find<B: Backend>(
     client: &Client<B>,
-    line: &mut ClientConnection<B>,
+    line: &mut Lines<B>,
     question: Question<'_>,
     within: Duration,
 ) -> Result<Option<Lookup>, CallError> {
@@ -220,8 +224,10 @@ pub(super) async fn find<B: Backend>(
     let topic = ListOffsetsTopic::default().with_name(topic_name(place)).with_partitions(vec![partition]);
     let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic]);
     let sent = client.now();
-    let answer = line.call(Trade::Look, &request, VERSION, within, |_| true).await?;
+    let terms = Terms::within(within);
+    let answer = line.call_leader(place, Trade::Look, &request, VERSION, terms, |_| true).await?;
     let partition = answer.topics.iter().flat_map(|topic| &topic.partitions).next();
+    line.told(partition.map_or(0, |partition| partition.error_code));
     let served = partition.filter(|partition| told(client, place, epoch, partition.error_code, sent));
     if let (Some(partition), LookupQuery::Earliest) = (served, query) {
         client.note_log_start(place, partition.offset, sent);

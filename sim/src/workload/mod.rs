@@ -12,6 +12,8 @@ mod schedule;
 mod field;
 mod client;
 mod connection;
+mod routes;
+mod lines;
 mod health;
 mod lookups;
 mod fetcher;

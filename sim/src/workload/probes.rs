@@ -9,8 +9,9 @@ use kafka_protocol::messages::{ApiVersionsRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
 use super::client::{Client, numbers};
-use super::connection::{CallError, ClientConnection};
+use super::connection::{CallError, Terms};
 use super::fetcher::{self, FetchTerms};
+use super::lines::Lines;
 use super::lookups;
 use super::producer::{produce_request, settles};
 use super::writer::Writer;
@@ -27,7 +28,7 @@ const FRESH: u64 = 6;
 
 pub(super) fn start<B: Backend>(client: Client<B>, number: u32, stream: Stream) {
     let probe = Probe {
-        line: ClientConnection::new(&client).connecting_within(WITHIN),
+        line: Lines::new(&client).connecting_within(WITHIN),
         writer: Writer::new(&client, numbers::PROBES + number, false),
         client: client.clone(),
         stream,
@@ -37,7 +38,7 @@ pub(super) fn start<B: Backend>(client: Client<B>, number: u32, stream: Stream) 
 
 struct Probe<B: Backend> {
     client: Client<B>,
-    line: ClientConnection<B>,
+    line: Lines<B>,
     writer: Writer<B>,
     stream: Stream,
 }
@@ -46,10 +47,10 @@ impl<B: Backend> Probe<B> {
     async fn run(mut self) {
         while self.client.next_turn(EVERY).await {
             if self.stream.below(FRESH) == 0 {
-                self.line.close();
+                self.line.close_all();
             }
             if self.round().await.is_err() {
-                self.line.close();
+                self.line.close_all();
             }
         }
     }
@@ -70,9 +71,10 @@ impl<B: Backend> Probe<B> {
         let sent = self.client.now();
         // A disk that stands still may use up what a broker gives a read.
         let asked = terms.terms();
-        let answer = self.line.call_on(Trade::Consume, &request, terms.version, asked, |_| true).await?;
+        let version = terms.version;
+        let answer = self.line.call_leader(place, Trade::Consume, &request, version, asked, |_| true).await?;
         let fetched = fetcher::sort_out(answer, &places, &[(index, 0)], None);
-        fetcher::complain(&self.client, &fetched, &places, sent);
+        fetcher::complain(&self.client, &mut self.line, &fetched, &places, sent);
         Ok(())
     }
 
@@ -90,17 +92,19 @@ impl<B: Backend> Probe<B> {
     }
 
     async fn produce(&mut self, place: &Place) -> Result<(), CallError> {
-        self.line.connected().await?;
+        self.line.leader_connected(place).await?;
         let batch = self.writer.begin(place, vec![64], Compression::None);
         let timeout_ms = i32::try_from(WITHIN.as_millis()).unwrap_or(5_000);
         let request = produce_request(vec![(place.clone(), batch.encode(None))], AckMode::All, timeout_ms);
         let sent = self.client.now();
-        let answer = self.line.call(Trade::Produce, &request, 9, WITHIN, settles).await;
+        let terms = Terms::within(WITHIN);
+        let answer = self.line.call_leader(place, Trade::Produce, &request, 9, terms, settles).await;
         match answer.as_ref().map_err(|_| None).and_then(|answer| batch.told(answer)) {
             Ok(base) => self.writer.acked(&batch, Some(base)),
             Err(error) => {
                 if let Some(error) = error {
                     self.client.complain(Trade::Produce, Some(place), error.code(), sent);
+                    self.line.told(error.code());
                 }
                 self.writer.unknown(&batch);
                 self.writer.given_up(&batch);

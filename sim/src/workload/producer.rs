@@ -18,7 +18,8 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::batch::Wanted;
 use super::client::Client;
-use super::connection::{Answer, ClientConnection, Terms, back_off, ns};
+use super::connection::{Answer, Terms, back_off, ns};
+use super::lines::{Heard, Lines};
 use super::retries::{Flight, Next, Retries, Told};
 use super::shape::ProducerShape;
 use crate::history::wire_name;
@@ -32,7 +33,7 @@ const BEHIND_MAX: usize = 2;
 pub(super) fn start<B: Backend>(client: Client<B>, shape: ProducerShape, stream: Stream) {
     let lanes = client.field.places.len();
     let producer = Producer {
-        line: ClientConnection::new(&client),
+        line: Lines::new(&client),
         retries: Retries::new(lanes, shape.idempotent),
         identity: None,
         wanted: BTreeMap::new(),
@@ -49,14 +50,14 @@ struct Producer<B: Backend> {
     client: Client<B>,
     shape: ProducerShape,
     stream: Stream,
-    line: ClientConnection<B>,
+    line: Lines<B>,
     retries: Retries,
     /// Producer id and epoch, for an idempotent one.
     identity: Option<(i64, i16)>,
     /// What is not done with, by its place in the history.
     wanted: BTreeMap<usize, Wanted>,
-    /// What each request on the wire is about, by its number.
-    asked: BTreeMap<i32, Vec<Flight>>,
+    /// What each request on the wire is about, by whom it was sent to and its number.
+    asked: BTreeMap<(u32, i32), Vec<Flight>>,
     next_number: u64,
 }
 
@@ -99,11 +100,9 @@ impl<B: Backend> Producer<B> {
             if producing && self.has_room() {
                 wake = wake.min(next_at);
             }
-            if self.line.pending() < self.shape.in_flight {
-                wake = wake.min(self.retries.wakes_at().unwrap_or(At::MAX));
-            }
+            wake = wake.min(self.sends_from().unwrap_or(At::MAX));
             let wake = wake.max(now + 1_000);
-            if self.line.pending() > 0 {
+            if self.line.is_waiting() {
                 self.listen(wake).await;
             } else {
                 backend.sleep(Duration::from_nanos(wake - now)).await;
@@ -113,6 +112,16 @@ impl<B: Backend> Producer<B> {
         for _ in 0..left {
             self.client.field.owed.settled(None);
         }
+    }
+
+    /// From when on something can be sent, or asked for.
+    fn sends_from(&self) -> Option<At> {
+        let places = &self.client.field.places;
+        let asks = self.line.asks_from();
+        self.retries.wakes_at(|lane| match self.line.leader(&places[lane]) {
+            Some(node) => self.line.takes_from(node, self.shape.in_flight),
+            None => asks,
+        })
     }
 
     /// When it begins anew.
@@ -185,19 +194,31 @@ impl<B: Backend> Producer<B> {
         count
     }
 
-    /// Sends a request if there is something to send and room for it on the wire.
+    /// Sends a request if there is something to send to some node and room for it on the wire.
     async fn send(&mut self) -> bool {
-        if self.line.pending() >= self.shape.in_flight {
+        for node in self.line.nodes() {
+            if self.send_to(node).await {
+                return true;
+            }
+        }
+        false
+    }
+
+    async fn send_to(&mut self, node: u32) -> bool {
+        if self.line.pending(node) >= self.shape.in_flight {
             return false;
         }
         let now = self.client.now();
-        let mut flights = self.retries.next(now, self.shape.partitions_per_request);
-        if flights.is_empty() {
+        let places = self.client.field.places.clone();
+        let has_some = self.retries.has_for(now, |lane| self.line.leader(&places[lane]) == Some(node));
+        if !has_some || !self.line.is_ready(node) {
             return false;
         }
+        let its = |lane: usize| self.line.leader(&places[lane]) == Some(node);
+        let mut flights = self.retries.next(now, self.shape.partitions_per_request, node, its);
         let Some(request) = self.request(&mut flights) else { return true };
         if self.shape.acks == AckMode::None {
-            let told = match self.line.fire(&request, VERSION).await {
+            let told = match self.line.fire(node, &request, VERSION).await {
                 Ok(()) => Told::Written,
                 Err(error) if error.never_sent() => Told::NotWritten,
                 Err(_) => Told::Unknown,
@@ -208,17 +229,18 @@ impl<B: Backend> Producer<B> {
             return true;
         }
         let terms = Terms::within(self.shape.request_timeout);
-        let asked = match self.line.connected().await {
+        let asked = match self.line.connected(node).await {
             Ok(connection) => connection.ask(Trade::Produce, &request, VERSION, terms),
             Err(error) => Err(error),
         };
         match asked {
             Ok(number) => {
                 self.note_sent(&flights);
-                self.asked.insert(number, flights);
+                self.asked.insert((node, number), flights);
             }
-            // There is no connection, so nothing else is on its way either.
+            // There is no connection, so nothing else is on its way there either.
             Err(_) => {
+                self.line.doubt();
                 for flight in flights {
                     self.settle(flight, Told::NotWritten, None, "");
                 }
@@ -265,18 +287,17 @@ impl<B: Backend> Producer<B> {
 
     /// Waits for an answer, until `until`.
     async fn listen(&mut self, until: At) {
-        let Some(connection) = self.line.open() else { return };
-        match connection.hear(until).await {
-            Ok(None) => {}
-            Ok(Some(answer)) => self.read(answer),
-            Err(_) => self.lost(),
+        match self.line.hear(until).await {
+            Heard::Nothing => {}
+            Heard::Answer(node, answer) => self.read(node, answer),
+            Heard::Lost(node) => self.lost(node),
         }
     }
 
-    fn lost(&mut self) {
-        self.line.close();
-        self.asked.clear();
-        let unknown = self.retries.lost(self.client.now(), self.client.backend.random_u64());
+    fn lost(&mut self, node: u32) {
+        self.line.close(node);
+        self.asked.retain(|(asked, _), _| *asked != node);
+        let unknown = self.retries.lost(node, self.client.now(), self.client.backend.random_u64());
         let mut notes = self.client.field.notes.write();
         for id in unknown {
             notes.sends[id].unknown_attempts += 1;
@@ -287,13 +308,13 @@ impl<B: Backend> Producer<B> {
         }
     }
 
-    fn read(&mut self, answer: Answer) {
-        let flights = self.asked.remove(&answer.asked.number).unwrap_or_default();
+    fn read(&mut self, node: u32, answer: Answer) {
+        let flights = self.asked.remove(&(node, answer.asked.number)).unwrap_or_default();
         let response = answer.read::<ProduceRequest>(VERSION);
-        if let Some(connection) = self.line.open() {
+        if let Some(connection) = self.line.open(node) {
             connection.conclude(&answer.asked, response.as_ref().is_ok_and(settles));
         }
-        let Ok(response) = response else { return self.lost() };
+        let Ok(response) = response else { return self.lost(node) };
         for flight in flights {
             let place = self.client.field.places[flight.lane].clone();
             let told = response
@@ -306,6 +327,7 @@ impl<B: Backend> Producer<B> {
                 self.settle(flight, Told::Unknown, None, "");
                 continue;
             };
+            self.line.told(partition.error_code);
             let error = ResponseError::try_from_code(partition.error_code);
             if error == Some(ResponseError::KafkaStorageError) {
                 self.client.field.notes.write().count("refused while the storage stood still");

@@ -8,15 +8,16 @@ use kafka_protocol::messages::metadata_request::MetadataRequest;
 
 use super::administrator;
 use super::client::Client;
-use super::connection::{ClientConnection, back_off};
+use super::connection::back_off;
 use super::fetcher::{self, FetchTerms};
+use super::lines::Lines;
 use super::lookups::{self, Question};
 use crate::history::{At, ConfigKey, LookupQuery, Place, Trade, Value};
 
 /// Reads from the beginning to the high watermark, trying until `until`. Partitions that could not be read to
 /// their end are left out. Done when the client's task is.
 pub fn read_everything<B: Backend>(client: Client<B>, until: At) {
-    let reader = Reader { line: ClientConnection::new(&client), client: client.clone() };
+    let reader = Reader { line: Lines::new(&client), client: client.clone() };
     client.begin("last read", reader.run(until));
 }
 
@@ -25,7 +26,7 @@ const AT_ONCE: usize = 32;
 
 struct Reader<B: Backend> {
     client: Client<B>,
-    line: ClientConnection<B>,
+    line: Lines<B>,
 }
 
 impl<B: Backend> Reader<B> {

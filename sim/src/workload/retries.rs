@@ -51,6 +51,8 @@ struct Batch {
     records: u32,
     sequence: Option<i32>,
     sent: bool,
+    /// Whom it was last sent to.
+    node: u32,
     /// An earlier attempt may have been written.
     unknown: bool,
 }
@@ -90,7 +92,7 @@ impl Retries {
     }
 
     pub(super) fn add(&mut self, lane: usize, id: usize, records: u32) {
-        let batch = Batch { id, records, sequence: None, sent: false, unknown: false };
+        let batch = Batch { id, records, sequence: None, sent: false, node: 0, unknown: false };
         self.lanes[lane].waiting.push_back(batch);
     }
 
@@ -146,8 +148,21 @@ impl Retries {
         doubtful
     }
 
-    /// What goes into the next request: a batch of each of up to `lanes_max` lanes.
-    pub(super) fn next(&mut self, now: At, lanes_max: usize) -> Vec<Flight> {
+    /// Whether something may go to `node` now, which leads the lanes that are `its`.
+    pub(super) fn has_for(&self, now: At, its: impl Fn(usize) -> bool) -> bool {
+        let may_go =
+            |(lane, here): (usize, &Lane)| self.may_send(here) && here.not_before <= now && its(lane);
+        self.is_identified() && self.lanes.iter().enumerate().any(may_go)
+    }
+
+    /// What goes into the next request to `node`: a batch of each of up to `lanes_max` of the lanes that are `its`.
+    pub(super) fn next(
+        &mut self,
+        now: At,
+        lanes_max: usize,
+        node: u32,
+        its: impl Fn(usize) -> bool,
+    ) -> Vec<Flight> {
         let mut flights = Vec::new();
         if self.idempotent && !self.identified {
             return flights;
@@ -158,7 +173,7 @@ impl Retries {
             if flights.len() == lanes_max {
                 break;
             }
-            if !self.may_send(&self.lanes[lane]) || self.lanes[lane].not_before > now {
+            if !self.may_send(&self.lanes[lane]) || self.lanes[lane].not_before > now || !its(lane) {
                 continue;
             }
             self.turn = (lane + 1) % count;
@@ -170,6 +185,7 @@ impl Retries {
                 here.next_sequence = here.next_sequence.wrapping_add(batch.records as i32);
             }
             batch.sent = true;
+            batch.node = node;
             here.flying.push(batch);
             flights.push(Flight { lane, id: batch.id, sequence: batch.sequence });
         }
@@ -182,12 +198,13 @@ impl Retries {
         batch.sequence.is_none() || lane.flying.iter().all(|other| other.sequence > batch.sequence)
     }
 
-    /// When something that waits for its pause may go.
-    pub(super) fn wakes_at(&self) -> Option<At> {
+    /// When something that waits for its pause may go, if `open_from` says when there is room where its lane goes.
+    pub(super) fn wakes_at(&self, open_from: impl Fn(usize) -> Option<At>) -> Option<At> {
         if self.idempotent && !self.identified {
             return None;
         }
-        self.lanes.iter().filter(|lane| self.may_send(lane)).map(|lane| lane.not_before).min()
+        let waiting = self.lanes.iter().enumerate().filter(|(_, lane)| self.may_send(lane));
+        waiting.filter_map(|(index, lane)| Some(lane.not_before.max(open_from(index)?))).min()
     }
 
     /// An attempt is over.
@@ -225,11 +242,14 @@ impl Retries {
         Next::Again
     }
 
-    /// The connection is gone, and with it all answers: what was on its way may have been written. Their ids.
-    pub(super) fn lost(&mut self, now: At, random: u64) -> Vec<usize> {
+    /// The connection to `node` is gone, and with it all answers: what was on its way may have been written. Their ids.
+    pub(super) fn lost(&mut self, node: u32, now: At, random: u64) -> Vec<usize> {
         let mut unknown = Vec::new();
         for lane in &mut self.lanes {
-            for mut batch in std::mem::take(&mut lane.flying) {
+            let (gone, flying): (Vec<Batch>, Vec<Batch>) =
+                std::mem::take(&mut lane.flying).into_iter().partition(|one| one.node == node);
+            lane.flying = flying;
+            for mut batch in gone {
                 batch.unknown = true;
                 unknown.push(batch.id);
                 lane.retry(batch, now, random);
@@ -278,7 +298,7 @@ mod tests {
     fn leaving(retries: &mut Retries, now: At) -> Vec<(usize, Option<i32>)> {
         let mut all = Vec::new();
         loop {
-            let flights = retries.next(now, 1);
+            let flights = retries.next(now, 1, 1, |_| true);
             if flights.is_empty() {
                 return all;
             }
@@ -332,9 +352,9 @@ mod tests {
     #[test]
     fn a_gap_that_a_refusal_explains_is_retried_in_order_and_one_at_a_time() {
         let mut retries = producer(true, 4);
-        retries.next(0, 1);
-        retries.next(0, 1);
-        retries.next(0, 1);
+        retries.next(0, 1, 1, |_| true);
+        retries.next(0, 1, 1, |_| true);
+        retries.next(0, 1, 1, |_| true);
         assert_eq!(told(&mut retries, 0, Told::NotWritten), Next::Again);
         assert_eq!(told(&mut retries, 1, Told::OutOfOrder), Next::Again);
         assert_eq!(told(&mut retries, 2, Told::OutOfOrder), Next::Again);
@@ -350,8 +370,8 @@ mod tests {
     #[test]
     fn a_gap_that_nothing_explains_is_blame_and_everything_begins_anew() {
         let mut retries = producer(true, 3);
-        retries.next(0, 1);
-        retries.next(0, 1);
+        retries.next(0, 1, 1, |_| true);
+        retries.next(0, 1, 1, |_| true);
         assert_eq!(told(&mut retries, 0, Told::OutOfOrder), Next::Blamed);
         assert!(!retries.wants_identity(), "not while something is on its way under the old one");
         assert_eq!(leaving(&mut retries, SECOND), []);
@@ -367,7 +387,7 @@ mod tests {
             let mut retries = producer(idempotent, 3);
             leaving(&mut retries, 0);
             assert_eq!(told(&mut retries, 0, Told::Written), Next::Over);
-            assert_eq!(retries.lost(0, 0), [1, 2]);
+            assert_eq!(retries.lost(1, 0, 0), [1, 2]);
             let expected = if idempotent { vec![(1, Some(2))] } else { vec![(1, None), (2, None)] };
             assert_eq!(leaving(&mut retries, SECOND), expected, "idempotent: {idempotent}");
         }
@@ -408,10 +428,10 @@ mod tests {
             retries.add(lane, lane, 1);
         }
         let lanes = |flights: Vec<Flight>| flights.iter().map(|flight| flight.lane).collect::<Vec<_>>();
-        assert_eq!(lanes(retries.next(0, 2)), [0, 1]);
+        assert_eq!(lanes(retries.next(0, 2, 1, |_| true)), [0, 1]);
         retries.told(Flight { lane: 0, id: 0, sequence: None }, Told::NotWritten, 0, 0);
-        assert_eq!(lanes(retries.next(0, 3)), [2]);
-        assert_eq!(retries.wakes_at(), Some(80_000_000));
-        assert_eq!(lanes(retries.next(80_000_000, 3)), [0]);
+        assert_eq!(lanes(retries.next(0, 3, 1, |_| true)), [2]);
+        assert_eq!(retries.wakes_at(|_| Some(0)), Some(80_000_000));
+        assert_eq!(lanes(retries.next(80_000_000, 3, 1, |_| true)), [0]);
     }
 }

@@ -67,6 +67,24 @@ impl Circumstances {
         Times::of(self.faults_of(machine, wanted).map(|hit| (hit.from, hit.until.saturating_add(after))))
     }
 
+    /// When any of these kinds was in force on whichever machine, each with `after`.
+    pub fn times_of_any(&self, after: At, wanted: impl Fn(FaultKind) -> bool) -> Times {
+        let hits = self
+            .faults
+            .iter()
+            .filter(|hit| counts(hit) && wanted(hit.fault.kind) && hit.fault.node.is_some());
+        Times::of(hits.map(|hit| (hit.from, hit.until.saturating_add(after))))
+    }
+
+    /// When a way between this machine and another was broken, each time with `after`.
+    pub fn times_on_ways(&self, machine: &str, after: At) -> Times {
+        let hits = self.faults.iter().filter(|hit| {
+            let link = Link { both_ways: true, ..hit.fault.links() };
+            counts(hit) && hit.fault.kind.family() == Family::Network && link.is_of(machine)
+        });
+        Times::of(hits.map(|hit| (hit.from, hit.until.saturating_add(after))))
+    }
+
     /// When the node had no process that could answer: down, starting, or on its way out.
     pub fn down(&self, node: &str) -> Times {
         let mut gone = 0;

@@ -22,6 +22,7 @@ fn task(kind: FaultKind, name: &str) -> Fault {
 /// Asked at 100 s to be answered by 103 s, and given up at 108 s.
 fn unanswered(client: &str, trade: Trade) -> Request {
     Request {
+        node: 1,
         client: client.into(),
         trade,
         sent: 100 * S,

@@ -13,7 +13,8 @@ use kafka_protocol::protocol::StrBytes;
 use super::super::batch::{HEADER_BYTES, Wanted};
 use super::super::client::{Client, numbers};
 use super::super::codec;
-use super::super::connection::{CallError, ClientConnection};
+use super::super::connection::{CallError, Terms};
+use super::super::lines::Lines;
 use super::super::producer::produce_request;
 use crate::history::{AckMode, At, Place, Trade, seconds};
 use crate::probe::Probe;
@@ -25,7 +26,7 @@ const WITHIN: Duration = Duration::from_secs(12);
 
 pub(super) fn start<B: Backend>(client: Client<B>, index: u32, window: (At, At), stream: Stream) {
     let poisoner = Poisoner {
-        line: ClientConnection::new(&client),
+        line: Lines::new(&client),
         client: client.clone(),
         producer: numbers::POISONERS + index,
         place: Place { topic: format!("poison-{index}").into(), partition: 0 },
@@ -45,7 +46,7 @@ struct Unreadable {
 
 struct Poisoner<B: Backend> {
     client: Client<B>,
-    line: ClientConnection<B>,
+    line: Lines<B>,
     producer: u32,
     place: Place,
     sent: u64,
@@ -92,7 +93,10 @@ impl<B: Backend> Poisoner<B> {
         let Ok(batch) = wanted.encode(None) else { return Ok(()) };
         let (batch, is_unreadable) = self.spoilt(&batch, wanted.codec);
         let request = produce_request(vec![(self.place.clone(), batch)], AckMode::All, 5_000);
-        let answer = self.line.call(Trade::Look, &request, 9, WITHIN, |_| true).await?;
+        let answer = self
+            .line
+            .call_leader(&self.place, Trade::Look, &request, 9, Terms::within(WITHIN), |_| true)
+            .await?;
         self.client.field.notes.write().count(Probe::UnreadableBatch.name());
         let partitions = answer.responses.iter().flat_map(|topic| &topic.partition_responses);
         for taken in partitions.filter(|partition| partition.error_code == 0) {

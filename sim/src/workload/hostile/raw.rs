@@ -8,6 +8,7 @@ use io_backend::stream::{self, Stream};
 use io_backend::{Backend, Deadline, Moment, Network};
 
 use super::super::client::Client;
+use super::super::field::Field;
 use crate::history::At;
 
 /// After a connection has ended or was refused.
@@ -38,7 +39,7 @@ impl<B: Backend> Raw<B> {
     pub(super) async fn connect(client: &Client<B>) -> io::Result<Raw<B>> {
         let backend = client.backend.clone();
         let deadline = Deadline::after(&backend, CONNECT_WITHIN);
-        let stream = backend.network().connect(&client.field.bootstrap, deadline).await?;
+        let stream = backend.network().connect(&Field::address(1), deadline).await?;
         Ok(Raw { backend, stream, input: BytesMut::new() })
     }
 

@@ -1,0 +1,174 @@
+//! Which node leads which partition, as far as a client was told, and whom it asks about it. Decides, and does no I/O.
+//!
+//! Who is told that a node does not lead, or cannot reach it, asks the next node where the partitions are now, as real
+//! clients do. A cluster of one node needs no asking.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::MetadataResponse;
+
+use super::connection::ns;
+use crate::history::{At, Place, wire_name};
+
+/// Who was just told does not ask again at once: Kafka's `retry.backoff.ms`.
+const ASKED_APART: Duration = Duration::from_millis(100);
+
+pub(super) struct Routes {
+    nodes: u32,
+    /// By topic and partition, by the names on the wire; of those with a leader.
+    leaders: BTreeMap<String, BTreeMap<i32, u32>>,
+    /// What is known may be out of date.
+    doubted: bool,
+    /// Whom to ask next.
+    asks: u32,
+    not_before: At,
+}
+
+impl Routes {
+    /// `turn` spreads clients over the nodes.
+    pub(super) fn new(nodes: u32, turn: u32) -> Routes {
+        let asks = 1 + turn % nodes.max(1);
+        Routes { nodes, leaders: BTreeMap::new(), doubted: nodes > 1, asks, not_before: 0 }
+    }
+
+    pub(super) fn leader(&self, place: &Place) -> Option<u32> {
+        if self.nodes == 1 {
+            return Some(1);
+        }
+        self.leaders.get(wire_name(&place.topic))?.get(&place.partition).copied()
+    }
+
+    /// The node to ask about anything that every node can answer.
+    pub(super) fn asks(&self) -> u32 {
+        self.asks
+    }
+
+    /// The node that was asked is not to be reached or does not answer.
+    pub(super) fn turn_away(&mut self, from: u32) {
+        if self.asks == from {
+            self.asks = from % self.nodes.max(1) + 1;
+        }
+    }
+
+    /// A partition may have moved.
+    pub(super) fn doubt(&mut self) {
+        self.doubted = self.nodes > 1;
+    }
+
+    /// What an error code says of what is known.
+    pub(super) fn told(&mut self, code: i16) {
+        use ResponseError::*;
+        let moved = ResponseError::try_from_code(code).is_some_and(|error| {
+            matches!(
+                error,
+                NotLeaderOrFollower
+                    | LeaderNotAvailable
+                    | FencedLeaderEpoch
+                    | UnknownLeaderEpoch
+                    | UnknownTopicOrPartition
+                    | UnknownTopicId
+                    | KafkaStorageError
+                    | NotController
+            )
+        });
+        if moved {
+            self.doubt();
+        }
+    }
+
+    /// From when on to ask where the partitions are, if that is to be asked.
+    pub(super) fn asks_from(&self) -> Option<At> {
+        self.doubted.then_some(self.not_before)
+    }
+
+    /// An answer of `node`; whether it names a leader for everything it knows of. While it does not, it is asked again.
+    pub(super) fn learn(&mut self, answer: &MetadataResponse, now: At) {
+        self.not_before = now + ns(ASKED_APART);
+        self.doubted = answer.topics.is_empty();
+        self.leaders.clear();
+        for topic in &answer.topics {
+            let Some(name) = topic.name.as_ref() else { continue };
+            let partitions = self.leaders.entry(name.to_string()).or_default();
+            for partition in &topic.partitions {
+                match u32::try_from(partition.leader_id.0) {
+                    Ok(leader) if (1..=self.nodes).contains(&leader) => {
+                        partitions.insert(partition.partition_index, leader);
+                    }
+                    _ => self.doubted = true,
+                }
+            }
+        }
+    }
+
+    /// Nobody answered; whoever is next is asked after a pause.
+    pub(super) fn unanswered(&mut self, now: At) {
+        self.not_before = now + ns(ASKED_APART);
+        self.turn_away(self.asks);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kafka_protocol::messages::metadata_response::{MetadataResponsePartition, MetadataResponseTopic};
+    use kafka_protocol::messages::{BrokerId, TopicName};
+    use kafka_protocol::protocol::StrBytes;
+
+    fn place(partition: i32) -> Place {
+        Place { topic: "orders#2".into(), partition }
+    }
+
+    fn answer(leaders: &[i32]) -> MetadataResponse {
+        let partition = |(index, leader): (usize, &i32)| {
+            MetadataResponsePartition::default()
+                .with_partition_index(index as i32)
+                .with_leader_id(BrokerId(*leader))
+        };
+        let topic = MetadataResponseTopic::default()
+            .with_name(Some(TopicName(StrBytes::from_static_str("orders"))))
+            .with_partitions(leaders.iter().enumerate().map(partition).collect());
+        MetadataResponse::default().with_topics(vec![topic])
+    }
+
+    #[test]
+    fn on_one_node_there_is_nothing_to_ask() {
+        let mut routes = Routes::new(1, 7);
+        routes.told(ResponseError::NotLeaderOrFollower.code());
+        assert_eq!((routes.leader(&place(3)), routes.asks_from(), routes.asks()), (Some(1), None, 1));
+    }
+
+    #[test]
+    fn a_partition_is_asked_for_where_it_was_told_to_be_until_an_error_says_otherwise() {
+        let mut routes = Routes::new(3, 0);
+        assert_eq!((routes.leader(&place(0)), routes.asks_from()), (None, Some(0)));
+        routes.learn(&answer(&[2, 3]), 0);
+        assert_eq!((routes.leader(&place(0)), routes.leader(&place(1))), (Some(2), Some(3)));
+        routes.told(ResponseError::NotEnoughReplicas.code());
+        assert_eq!(routes.asks_from(), None, "it is still the leader that says so");
+        routes.told(ResponseError::NotLeaderOrFollower.code());
+        assert_eq!(routes.asks_from(), Some(100_000_000));
+        assert_eq!(routes.leader(&place(0)), Some(2), "until it knows better it goes where it went");
+    }
+
+    #[test]
+    fn a_partition_without_a_leader_is_asked_for_again() {
+        let mut routes = Routes::new(3, 0);
+        routes.learn(&answer(&[2, -1]), 5);
+        assert_eq!((routes.leader(&place(1)), routes.asks_from()), (None, Some(100_000_005)));
+    }
+
+    #[test]
+    fn the_next_node_is_asked_when_one_does_not_answer() {
+        let mut routes = Routes::new(3, 1);
+        let mut asked = Vec::new();
+        for now in 0..4 {
+            asked.push(routes.asks());
+            routes.unanswered(now);
+        }
+        assert_eq!(asked, [2, 3, 1, 2]);
+        routes.turn_away(1);
+        assert_eq!(routes.asks(), 3, "it is somebody else who is not to be reached");
+    }
+}
