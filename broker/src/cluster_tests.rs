@@ -11,7 +11,9 @@ use uuid::Uuid;
 
 use crate::config::{Config, PeerAddress, Secret};
 use crate::ids::{BrokerId, TopicId};
-use crate::metadata::{MetadataCommand, MetadataImage, NewTopic, Outcome, ProposeError};
+use crate::metadata::{
+    MetadataCommand, MetadataImage, NewTopic, Outcome, ProposeError, VoterChange, VoterWish,
+};
 use crate::node::Node;
 use crate::parts::Parts;
 
@@ -197,5 +199,35 @@ fn a_node_that_was_alone_grows_into_a_cluster() {
         cluster.create(3, "together").await;
         cluster.all(|image| image.topics.len() == 2 && image.brokers.len() == 3).await;
         assert_eq!(cluster.image(3).cluster_id, cluster_id);
+    });
+}
+
+#[test]
+fn a_voter_is_taken_away_and_given_back_whoever_is_asked() {
+    with_cluster(async |mut cluster| {
+        cluster.start(&NODES).await;
+        cluster.all(|image| image.brokers.len() == 3).await;
+        let leader = cluster.image(1).controller.unwrap().0;
+        let followers = NODES.iter().filter(|id| **id != leader);
+        // The leader itself is taken away last.
+        for voter in followers.chain([&leader]) {
+            let asked = if *voter == 1 { 2 } else { 1 };
+            let metadata = &cluster.nodes[&asked].context().metadata;
+            let id = BrokerId(*voter);
+            let directory = metadata.image().brokers[&id].registration.storage;
+            let change = |wish| VoterChange { wish, node: id, directory };
+            let voters = async || {
+                let quorum = metadata.quorum(cluster.soon()).await.unwrap();
+                quorum.members.iter().map(|member| (member.node.0, member.votes)).collect::<Vec<_>>()
+            };
+            metadata.change_voters(change(VoterWish::Remove), cluster.soon()).await.unwrap();
+            let expected: Vec<(i32, bool)> = NODES.iter().map(|id| (*id, id != voter)).collect();
+            assert_eq!(voters().await, expected);
+            let name = &*format!("without-{voter}");
+            cluster.create(asked, name).await;
+            cluster.all(|image| image.topics.contains_key(name)).await;
+            metadata.change_voters(change(VoterWish::Add), cluster.soon()).await.unwrap();
+            assert!(voters().await.iter().all(|(_, votes)| *votes));
+        }
     });
 }

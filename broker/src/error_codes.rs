@@ -9,6 +9,7 @@ use crate::journal::SubmitError;
 use crate::log::validate::BatchError;
 use crate::metadata::{
     BrokerError, ChangeError, PartitionError, ProducerIdError, ProposeError, RegistrationError, TopicError,
+    VoterError,
 };
 use crate::partition::{AppendError, DeleteRecordsError, ReadError};
 
@@ -97,8 +98,19 @@ pub fn broker(error: &BrokerError) -> ResponseError {
     }
 }
 
+/// For AddRaftVoter and RemoveRaftVoter.
+pub fn voter(error: &VoterError) -> ResponseError {
+    match error {
+        VoterError::Duplicate(_) => ResponseError::DuplicateVoter,
+        VoterError::NotFound(..) => ResponseError::VoterNotFound,
+        VoterError::Unregistered(_) | VoterError::OtherDirectory(..) | VoterError::LastVoter(_) => {
+            ResponseError::InvalidRequest
+        }
+        VoterError::Undecided(error) => propose(error),
+    }
+}
+
 /// For one partition of AlterPartition, ElectLeaders and AlterPartitionReassignments.
-#[allow(dead_code, reason = "for the APIs that change single partitions")]
 pub fn partition(error: &PartitionError) -> ResponseError {
     match error {
         PartitionError::UnknownTopic => ResponseError::UnknownTopicId,

@@ -9,7 +9,7 @@ use kafka_protocol::ResponseError;
 use crate::context::Context;
 use crate::error_codes;
 use crate::limits;
-use crate::metadata::{MetadataCommand, Outcome, TopicError, TopicImage};
+use crate::metadata::{MetadataCommand, Outcome, PartitionError, PartitionImage, TopicError, TopicImage};
 use crate::wire::{StrBytes, text};
 
 /// Why something is not done: the code, and a sentence.
@@ -63,6 +63,15 @@ pub async fn propose<B: Backend, T: Clone>(
 pub fn of_topics(outcome: Outcome) -> Vec<Result<Arc<TopicImage>, Refusal>> {
     match outcome {
         Outcome::Topics(outcomes) => outcomes.into_iter().map(|outcome| outcome.map_err(refused)).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// The outcome of each partition that a command was about.
+pub fn of_partitions(outcome: Outcome) -> Vec<Result<PartitionImage, Refusal>> {
+    let refused = |error: PartitionError| (error_codes::partition(&error), error.to_string());
+    match outcome {
+        Outcome::Partitions(outcomes) => outcomes.into_iter().map(|one| one.map_err(refused)).collect(),
         _ => Vec::new(),
     }
 }

@@ -107,7 +107,7 @@ fn partitions(config: &Config, topic: &CreatableTopic) -> usize {
 }
 
 /// What stands for Kafka's own log of metadata is not to be had, as with Kafka.
-const METADATA_TOPIC: &str = "__cluster_metadata";
+pub const METADATA_TOPIC: &str = "__cluster_metadata";
 
 /// Before any of them is assigned: a request has so many partitions in all, however many topics they are in.
 pub fn within_room(partitions: usize, room: usize) -> Result<(), Refusal> {

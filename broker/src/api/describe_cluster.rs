@@ -53,14 +53,19 @@ fn handle<B: Backend>(
     response.cluster_id = text(&image.cluster_id);
     response.controller_id = BrokerId(image.controller.map_or(-1, |id| id.0));
     response.brokers = image
-        .alive_brokers()
+        .brokers
+        .values()
+        .filter(|broker| !broker.fenced || request.include_fenced_brokers)
         .filter_map(|broker| {
             let endpoint = broker.client_endpoint()?;
-            let told = DescribeClusterBroker::default()
+            let mut told = DescribeClusterBroker::default()
                 .with_broker_id(BrokerId(broker.id().0))
                 .with_host(text(&endpoint.host))
                 .with_port(endpoint.port.into())
                 .with_rack(broker.registration.rack.as_deref().map(text));
+            if version >= 2 {
+                told.is_fenced = broker.fenced;
+            }
             Some(told)
         })
         .collect();

@@ -6,11 +6,13 @@
 use bytes::Bytes;
 use io_backend::Backend;
 use kafka_protocol::messages::{
-    AlterConfigsRequest, ApiKey, CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest,
-    DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest, DescribeLogDirsRequest,
-    DescribeTopicPartitionsRequest, FindCoordinatorRequest, IncrementalAlterConfigsRequest,
-    InitProducerIdRequest, ListConfigResourcesRequest, ListOffsetsRequest, MetadataRequest,
-    OffsetForLeaderEpochRequest,
+    AddRaftVoterRequest, AlterConfigsRequest, AlterPartitionReassignmentsRequest, ApiKey,
+    CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
+    DescribeClusterRequest, DescribeConfigsRequest, DescribeLogDirsRequest, DescribeQuorumRequest,
+    DescribeTopicPartitionsRequest, ElectLeadersRequest, FindCoordinatorRequest,
+    IncrementalAlterConfigsRequest, InitProducerIdRequest, ListConfigResourcesRequest, ListOffsetsRequest,
+    ListPartitionReassignmentsRequest, MetadataRequest, OffsetForLeaderEpochRequest, RemoveRaftVoterRequest,
+    UnregisterBrokerRequest,
 };
 
 use crate::wire::WireError;
@@ -24,6 +26,7 @@ mod changes;
 mod config_entries;
 mod config_changes;
 pub mod alter_configs;
+pub mod alter_partition_reassignments;
 pub mod api_versions;
 pub mod delete_records;
 pub mod delete_topics;
@@ -32,16 +35,21 @@ pub mod describe_configs;
 pub mod describe_log_dirs;
 pub mod create_topics;
 pub mod create_partitions;
+pub mod describe_quorum;
+pub mod elect_leaders;
 pub mod fetch;
 pub mod find_coordinator;
 pub mod incremental_alter_configs;
 pub mod init_producer_id;
 pub mod list_config_resources;
 pub mod list_offsets;
+pub mod list_partition_reassignments;
 pub mod metadata;
 pub mod describe_topic_partitions;
 pub mod offset_for_leader_epoch;
 pub mod produce;
+pub mod raft_voters;
+pub mod unregister_broker;
 
 pub use declaration::{Answer, Asked, Call, Finished};
 
@@ -71,10 +79,17 @@ impl<B: Backend> Table<B> {
         Row::of::<AlterConfigsRequest>(),
         Row::of::<DescribeLogDirsRequest>(),
         Row::of::<CreatePartitionsRequest>(),
+        Row::of::<ElectLeadersRequest>(),
         Row::of::<IncrementalAlterConfigsRequest>(),
+        Row::of::<AlterPartitionReassignmentsRequest>(),
+        Row::of::<ListPartitionReassignmentsRequest>(),
+        Row::of::<DescribeQuorumRequest>(),
         Row::of::<DescribeClusterRequest>(),
+        Row::of::<UnregisterBrokerRequest>(),
         Row::of::<ListConfigResourcesRequest>(),
         Row::of::<DescribeTopicPartitionsRequest>(),
+        Row::of::<AddRaftVoterRequest>(),
+        Row::of::<RemoveRaftVoterRequest>(),
     ];
 
     /// For each key where its row stands, and one more than any where it has none.

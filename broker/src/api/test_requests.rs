@@ -34,6 +34,13 @@ fn request(key: ApiKey, version: i16) -> RequestKind {
         ApiKey::IncrementalAlterConfigs => incremental_alter_configs().into(),
         ApiKey::DescribeCluster => DescribeClusterRequest::default().into(),
         ApiKey::ListConfigResources => list_config_resources(version).into(),
+        ApiKey::ElectLeaders => elect_leaders(version).into(),
+        ApiKey::AlterPartitionReassignments => alter_partition_reassignments().into(),
+        ApiKey::ListPartitionReassignments => list_partition_reassignments().into(),
+        ApiKey::DescribeQuorum => describe_quorum().into(),
+        ApiKey::UnregisterBroker => UnregisterBrokerRequest::default().into(),
+        ApiKey::AddRaftVoter => add_raft_voter().into(),
+        ApiKey::RemoveRaftVoter => RemoveRaftVoterRequest::default().with_cluster_id(Some(text())).into(),
         ApiKey::DescribeTopicPartitions => describe_topic_partitions().into(),
         other => panic!("no request of {other:?} is filled here"),
     }
@@ -235,4 +242,44 @@ fn describe_topic_partitions() -> DescribeTopicPartitionsRequest {
     DescribeTopicPartitionsRequest::default()
         .with_topics(twice(topic))
         .with_cursor(Some(Cursor::default().with_topic_name(topic_name())))
+}
+
+fn elect_leaders(version: i16) -> ElectLeadersRequest {
+    let topic = elect_leaders_request::TopicPartitions::default()
+        .with_topic(topic_name())
+        .with_partitions(vec![1, 2]);
+    ElectLeadersRequest::default()
+        .with_election_type(i8::from(version >= 1))
+        .with_topic_partitions(Some(twice(topic)))
+}
+
+fn alter_partition_reassignments() -> AlterPartitionReassignmentsRequest {
+    use alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic};
+
+    let partition = ReassignablePartition::default().with_replicas(Some(vec![BrokerId(1), BrokerId(2)]));
+    let topic = ReassignableTopic::default()
+        .with_name(topic_name())
+        .with_partitions(vec![partition.clone(), partition.with_replicas(None)]);
+    AlterPartitionReassignmentsRequest::default().with_topics(twice(topic))
+}
+
+fn list_partition_reassignments() -> ListPartitionReassignmentsRequest {
+    let topic = list_partition_reassignments_request::ListPartitionReassignmentsTopics::default()
+        .with_name(topic_name())
+        .with_partition_indexes(vec![1, 2]);
+    ListPartitionReassignmentsRequest::default().with_topics(Some(twice(topic)))
+}
+
+fn describe_quorum() -> DescribeQuorumRequest {
+    use describe_quorum_request::{PartitionData, TopicData};
+
+    let topic = TopicData::default()
+        .with_topic_name(topic_name())
+        .with_partitions(twice(PartitionData::default().with_partition_index(1)));
+    DescribeQuorumRequest::default().with_topics(twice(topic))
+}
+
+fn add_raft_voter() -> AddRaftVoterRequest {
+    let listener = add_raft_voter_request::Listener::default().with_name(text()).with_host(text());
+    AddRaftVoterRequest::default().with_cluster_id(Some(text())).with_listeners(twice(listener))
 }

@@ -183,7 +183,11 @@ impl<B: Backend> MetadataHandle<B> {
     }
 
     /// Who leads; the same one as before only after a pause.
-    async fn leader_other_than(&self, tried: Option<BrokerId>, deadline: Deadline) -> Option<BrokerId> {
+    pub(super) async fn leader_other_than(
+        &self,
+        tried: Option<BrokerId>,
+        deadline: Deadline,
+    ) -> Option<BrokerId> {
         let again = Deadline::after(&self.backend, LEADER_AGAIN).earlier(deadline);
         let is_other = move |members: &Members| members.leader.is_some() && members.leader != tried;
         let found = self.members.until(&self.backend, again, is_other).await;

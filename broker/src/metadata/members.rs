@@ -1,8 +1,9 @@
-//! The members of the metadata group, as one of them sees it.
+//! The members of the metadata group: as one of them sees it, and in more detail as its leader does.
 
 use std::sync::Arc;
 
 use io_backend::Published;
+use serde::{Deserialize, Serialize};
 
 use crate::ids::BrokerId;
 use crate::raft::GroupView;
@@ -20,6 +21,32 @@ pub struct Members {
     pub voters: Vec<BrokerId>,
     /// Who is given the log and does not vote.
     pub learners: Vec<BrokerId>,
+}
+
+/// The group, as its leader sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quorum {
+    /// Who says so.
+    pub leader: BrokerId,
+    /// Raft's term.
+    pub term: u64,
+    /// The index after the last committed entry.
+    pub high_watermark: u64,
+    /// All members, in order of their numbers.
+    pub members: Vec<QuorumMember>,
+}
+
+/// A member of the group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuorumMember {
+    /// Which node.
+    pub node: BrokerId,
+    /// Kafka's voter; else an observer.
+    pub votes: bool,
+    /// The index after the last entry that it is known to have; 0 where nothing is known of its log.
+    pub end: u64,
+    /// How many milliseconds ago it answered its leader; `None`: not since that leads.
+    pub heard_ms: Option<u64>,
 }
 
 /// Raft's ids begin at one, Kafka's broker ids at zero.

@@ -13,11 +13,12 @@ use serde::{Deserialize, Serialize};
 use super::founding::Standing;
 use super::handle::write_answer;
 use super::members::raft_id;
+use super::quorum::QuorumQuestion;
 use super::{MetadataHandle, ProposeError};
 use crate::ids::BrokerId;
 use crate::limits;
 use crate::peers::asks::{Asks, Question, Subject};
-use crate::raft::{MemberChange, MembersProposal, MembersRefusal, RaftInput, Refusal};
+use crate::raft::{MemberChange, MembersRefusal, Refusal};
 
 /// What a node asks that is not a voter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +78,7 @@ impl<B: Backend> Questions<B> {
                 }
                 Subject::Membership => working.push(Box::pin(admit(&metadata, &asks, question))),
                 Subject::Proposal => working.push(Box::pin(decide(&metadata, &asks, question))),
+                Subject::Quorum => working.push(Box::pin(quorum(&metadata, &asks, question))),
                 // Of others, who have mailboxes of their own.
                 Subject::Heartbeat | Subject::Produce => {}
             }
@@ -97,11 +99,20 @@ async fn decide<B: Backend>(metadata: &MetadataHandle<B>, asks: &Asks<B>, questi
     asks.answer(&question, &write_answer(&result));
 }
 
+/// Answers about the members of the group, if this node leads it.
+async fn quorum<B: Backend>(metadata: &MetadataHandle<B>, asks: &Asks<B>, question: Question) {
+    let Ok(asked) = serde_json::from_slice::<QuorumQuestion>(&question.body) else { return };
+    let deadline = Deadline::after(&metadata.backend, limits::ASK_DEADLINE);
+    let answer = metadata.answer_quorum(&asked, deadline).await;
+    asks.answer(&question, &serde_json::to_vec(&answer).unwrap_or_default());
+}
+
 /// Makes another node a learner of the group, or a voter if it follows. One that was a voter and comes with nothing has lost
 /// its votes: it is removed first.
 async fn admit<B: Backend>(metadata: &MetadataHandle<B>, asks: &Asks<B>, question: Question) {
     let Ok(asked) = serde_json::from_slice::<MembershipQuestion>(&question.body) else { return };
     let node = question.from.node;
+    let deadline = Deadline::after(&metadata.backend, limits::ASK_DEADLINE);
     let members = metadata.members.get();
     let answer = match members.leader {
         Some(leader) if leader == metadata.node => {
@@ -109,14 +120,17 @@ async fn admit<B: Backend>(metadata: &MetadataHandle<B>, asks: &Asks<B>, questio
             let id = raft_id(node);
             let changed = match (asked.has_group, votes, learns) {
                 (true, true, _) => Ok(MembershipAnswer::Voter),
-                (true, false, true) => {
-                    change(metadata, MemberChange::AddVoter(id)).await.map(|()| MembershipAnswer::Voter)
-                }
-                (true | false, false, _) => {
-                    change(metadata, MemberChange::AddLearner(id)).await.map(|()| MembershipAnswer::Learner)
-                }
-                (false, true, _) => match change(metadata, MemberChange::Remove(id)).await {
-                    Ok(()) => change(metadata, MemberChange::AddLearner(id))
+                (true, false, true) => metadata
+                    .change_members(MemberChange::AddVoter(id), deadline)
+                    .await
+                    .map(|()| MembershipAnswer::Voter),
+                (true | false, false, _) => metadata
+                    .change_members(MemberChange::AddLearner(id), deadline)
+                    .await
+                    .map(|()| MembershipAnswer::Learner),
+                (false, true, _) => match metadata.change_members(MemberChange::Remove(id), deadline).await {
+                    Ok(()) => metadata
+                        .change_members(MemberChange::AddLearner(id), deadline)
                         .await
                         .map(|()| MembershipAnswer::Learner),
                     Err(refused) => Err(refused),
@@ -136,23 +150,4 @@ async fn admit<B: Backend>(metadata: &MetadataHandle<B>, asks: &Asks<B>, questio
         leader => MembershipAnswer::NotLeader { leader },
     };
     asks.answer(&question, &serde_json::to_vec(&answer).unwrap_or_default());
-}
-
-/// `None`: not decided in time.
-async fn change<B: Backend>(
-    metadata: &MetadataHandle<B>,
-    change: MemberChange,
-) -> Result<(), Option<Refusal>> {
-    let deadline = Deadline::after(&metadata.backend, limits::ASK_DEADLINE);
-    let (replier, reply) = metadata.mailbox.reply("change of the members of the metadata group");
-    let until = match deadline {
-        Deadline::At(at) => Some(at),
-        Deadline::Unbounded(_) => None,
-    };
-    let proposal = MembersProposal { change, until, replier };
-    metadata.mailbox.send(RaftInput::ChangeMembers(proposal), deadline).await.map_err(|_| None)?;
-    match reply.wait(deadline).await {
-        Ok(decided) => decided.map_err(Some),
-        Err(_) => Err(None),
-    }
 }

@@ -32,10 +32,19 @@ pub enum Subject {
     Heartbeat,
     /// A batch for a partition that the other node leads.
     Produce,
+    /// The members of the metadata group, and changes of them, to whoever leads it.
+    Quorum,
 }
 
 impl Subject {
-    const ALL: [Subject; 4] = [Subject::Founding, Subject::Membership, Subject::Proposal, Subject::Heartbeat];
+    const ALL: [Subject; 6] = [
+        Subject::Founding,
+        Subject::Membership,
+        Subject::Proposal,
+        Subject::Heartbeat,
+        Subject::Produce,
+        Subject::Quorum,
+    ];
 
     fn code(self) -> u8 {
         match self {
@@ -44,6 +53,7 @@ impl Subject {
             Subject::Proposal => 3,
             Subject::Heartbeat => 4,
             Subject::Produce => 5,
+            Subject::Quorum => 6,
         }
     }
 

@@ -11,6 +11,8 @@
 //! and to step down without a quorum. A sole member has nobody to beat for, is its own quorum and campaigns
 //! by itself at the start, so it waits for proposals and syncs only, and an idle node does not wake up.
 
+use std::time::Duration;
+
 use io_backend::{Moment, Replier};
 use raft::eraftpb::{ConfState, Message};
 
@@ -91,6 +93,8 @@ pub(crate) enum RaftInput<A> {
     /// Hands the group over to another voter, if this one leads. Answered with whom: whether it comes to that shows in who
     /// leads next.
     HandOver(Replier<Option<u64>>),
+    /// How far the members are; only who leads knows.
+    Describe(Replier<Result<GroupProgress, Refusal>>),
     /// Decides what is in flight, then ends. Answered when nothing more will be written.
     Close(Replier<()>),
 }
@@ -135,6 +139,26 @@ pub(crate) enum MemberChange {
     AddVoter(u64),
     /// It gets nothing more.
     Remove(u64),
+}
+
+/// How far the members of a group are, as its leader knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GroupProgress {
+    pub(crate) term: u64,
+    /// The last entry that most voters have.
+    pub(crate) committed: u64,
+    pub(crate) members: Vec<MemberProgress>,
+}
+
+/// How far one member is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MemberProgress {
+    pub(crate) id: u64,
+    pub(crate) votes: bool,
+    /// The last entry that it is known to have; 0 where nothing is known of its log.
+    pub(crate) last: u64,
+    /// How long ago it answered anything; `None`: nothing since this member leads.
+    pub(crate) heard: Option<Duration>,
 }
 
 /// A proposal that came to nothing, for certain. One whose leader lost its office is not refused: its reply is

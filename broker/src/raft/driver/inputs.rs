@@ -1,15 +1,17 @@
 //! What comes to the driver: proposals, what peers say, and time.
 
+use std::time::Duration;
+
 use io_backend::{Backend, Moment};
-use raft::SnapshotStatus;
 use raft::eraftpb::{Message, MessageType};
+use raft::{Progress, SnapshotStatus};
 
 use super::{Decision, Driver, Event, OF_A_START, TICK, Waiting};
 use crate::raft::capacity::{self, Capacity, Leader, LostLeader, Other, Situation};
 use crate::raft::heard::{self, Listener, Unheard};
 use crate::raft::{
-    GroupInput, MemberChange, MembersProposal, MembersRefusal, Proposal, RaftInput, Refusal, StateMachine,
-    members,
+    GroupInput, GroupProgress, MemberChange, MemberProgress, MembersProposal, MembersRefusal, Proposal,
+    RaftInput, Refusal, StateMachine, members,
 };
 
 /// A snapshot of which nothing was heard for so many ticks is lost: the member it was for gets nothing else before.
@@ -26,6 +28,7 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
                         RaftInput::Propose(proposal) => self.propose(proposal, now),
                         RaftInput::ChangeMembers(proposal) => self.change_members(proposal, now),
                         RaftInput::HandOver(replier) => replier.answer(self.hand_over()),
+                        RaftInput::Describe(replier) => replier.answer(self.describe()),
                         RaftInput::Close(replier) => self.closing = Some(Some(replier)),
                     }
                 }
@@ -247,6 +250,28 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
             return replier.answer(Err(Refusal::NotLeader { leader: None }));
         }
         self.await_decision(Decision::Proposal(replier), Some(share));
+    }
+
+    fn describe(&self) -> Result<GroupProgress, Refusal> {
+        if !self.leads() {
+            return Err(Refusal::NotLeader { leader: self.leader() });
+        }
+        let (office, raft) = (&self.office, &self.raft.raft);
+        let voters = raft.prs().conf().voters().ids();
+        let member = |(id, progress): (&u64, &Progress)| {
+            let is_own = *id == self.id;
+            let ticks = office.heard.get(id).map(|at| office.ticks - at);
+            let heard = ticks.map(|ticks| TICK * u32::try_from(ticks).unwrap_or(u32::MAX));
+            MemberProgress {
+                id: *id,
+                votes: voters.contains(*id),
+                last: if is_own { raft.raft_log.last_index() } else { progress.matched },
+                heard: if is_own { Some(Duration::ZERO) } else { heard },
+            }
+        };
+        let mut members: Vec<MemberProgress> = raft.prs().iter().map(member).collect();
+        members.sort_by_key(|member| member.id);
+        Ok(GroupProgress { term: raft.term, committed: raft.raft_log.committed, members })
     }
 
     fn change_members(&mut self, proposal: MembersProposal, now: Moment) {
