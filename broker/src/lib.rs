@@ -9,8 +9,8 @@
 //!   [`stall`] judges a stalled disk; [`parts`] are constructors for what stands behind the handles. [`peers`] are the other
 //!   nodes, and the connections between them. [`raft`] agrees, by way of a journal.
 //! - The [`log`] keeps for readers; a [`partition`] orders, numbers and acknowledges; [`metadata`] says who leads what;
-//!   [`replicas`] opens and checkpoints the partitions of this node; the [`controller`] hears how the brokers are, and decides
-//!   who leads.
+//!   [`replicas`] opens and checkpoints the partitions of this node; [`replication`] keeps them in sync with those of others;
+//!   the [`controller`] hears how the brokers are, and decides who leads.
 //! - A [`session`] is one client's connection as seen by those who work for it; [`error_codes`] are Kafka's for our
 //!   errors; the [`context`] is what all that serve requests share; [`routing`] finds topics and partitions; an
 //!   [`api`] is what a client can ask for; [`dispatch`] says who handles what.
@@ -45,6 +45,7 @@ pub mod log;
 pub(crate) mod partition;
 pub mod metadata;
 pub mod replicas;
+pub(crate) mod replication;
 pub(crate) mod controller;
 pub(crate) mod session;
 pub(crate) mod error_codes;

@@ -127,8 +127,8 @@ pub const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Nodes of a cluster.
 pub const PEERS_MAX: usize = 64;
-/// Frame between two nodes, in bytes without its length, at most.
-pub const PEER_FRAME_BYTES_MAX: usize = 4 * MIB;
+/// Frame between two nodes, in bytes without its length, at most: the largest batch goes in one.
+pub const PEER_FRAME_BYTES_MAX: usize = JOURNAL_ENTRY_BYTES_MAX + MIB;
 /// Messages of one frame.
 pub const PEER_FRAME_MESSAGES_MAX: usize = 1_024;
 /// Message to another node, in bytes, at most.
@@ -155,6 +155,39 @@ pub const PEER_TAKEN_DEADLINE: Duration = Duration::from_secs(30);
 pub const PEER_BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// The longest of them.
 pub const PEER_BACKOFF_MAX: Duration = Duration::from_secs(2);
+
+/// Records of one answer to a follower, in bytes, but that one batch always goes.
+pub const REPLICATION_ANSWER_BYTES: usize = MIB;
+/// Partitions of one answer.
+pub const REPLICATION_ANSWER_PARTITIONS: usize = 4_096;
+/// Owners that are asked at the same time for what a follower gets.
+pub const REPLICATION_PLANNED_AT_ONCE: usize = 64;
+/// Bound on planning and on reading what a follower gets of one partition.
+pub const REPLICATION_READ_DEADLINE: Duration = Duration::from_secs(2);
+/// A follower's fetch for which there is nothing new is answered after this: Kafka's `replica.fetch.wait.max.ms`.
+pub const REPLICATION_WAIT: Duration = Duration::from_millis(500);
+/// An answer that has not come so long after that is lost.
+pub const REPLICATION_ANSWER_PATIENCE: Duration = Duration::from_millis(500);
+/// A follower's partitions whose owners have yet to take what came hold up the next fetch of the others no longer than this.
+pub const REPLICATION_GATHER: Duration = Duration::from_millis(20);
+/// A partition that makes trouble is left out for so long, and twice as long each time again.
+pub const REPLICATION_PAUSE_MIN: Duration = Duration::from_millis(50);
+/// But no longer than this.
+pub const REPLICATION_PAUSE_MAX: Duration = Duration::from_secs(2);
+/// Messages of one follower that wait for its session; what is more is lost, and said again.
+pub const REPLICATION_ASKED_MAX: usize = 1_024;
+/// Messages of one leader that wait for their fetcher: each may be as large as one between nodes can be.
+pub const REPLICATION_TOLD_MAX: usize = 4;
+/// How long a follower may be behind and stay in sync: Kafka's `replica.lag.time.max.ms`.
+pub const REPLICATION_LAG_MAX: Duration = Duration::from_secs(2);
+/// Who is in sync is looked at eight times in the lag time, and at most so often.
+pub const IN_SYNC_TICK_MIN: Duration = Duration::from_millis(50);
+/// And at least so often.
+pub const IN_SYNC_TICK_MAX: Duration = Duration::from_millis(500);
+/// Partitions whose ISR is changed in one command.
+pub const IN_SYNC_PROPOSED_AT_ONCE: usize = 1_000;
+/// Bound on the controller's decision about them; it is asked again.
+pub const IN_SYNC_PROPOSE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// A request to the admin port and its answer take no longer than this.
 pub const ADMIN_DEADLINE: Duration = Duration::from_secs(5);
@@ -251,6 +284,7 @@ const _: () = assert!(PRODUCER_RETRIES_WITHIN.as_secs() < PRODUCER_EXPIRATION.as
 const _: () = assert!(PROPOSAL_BYTES_MAX * 4 <= RAFT_JOURNAL_FILE_BYTES);
 const _: () = assert!(PROPOSAL_BYTES_MAX + 65_536 <= PEER_MESSAGE_BYTES_MAX);
 const _: () = assert!(PEER_MESSAGE_BYTES_MAX + 64 <= PEER_FRAME_BYTES_MAX);
+const _: () = assert!(JOURNAL_ENTRY_BYTES_MAX + 64 * REPLICATION_ANSWER_PARTITIONS < PEER_MESSAGE_BYTES_MAX);
 const _: () = assert!(PEER_SILENT_DEADLINE.as_secs() < PEER_FRAME_DEADLINE.as_secs());
 const _: () = assert!(SNAPSHOT_PIECE_BYTES <= PROPOSAL_BYTES_MAX);
 const _: () = assert!(PROPOSAL_BYTES_IN_FLIGHT_MAX < JOURNAL_QUEUE_BYTES);

@@ -40,6 +40,13 @@ pub struct FrameLabel {
     pub kind: &'static str,
 }
 
+/// The label of a value per other node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct BrokerLabel {
+    /// Its number.
+    pub broker: i32,
+}
+
 /// Declares a metric in one place: its field and type, how it begins, its name and what it tells.
 macro_rules! metrics {
     ($($field:ident: $kind:ty = $begins:expr, $name:literal, $about:literal;)*) => {
@@ -119,6 +126,22 @@ metrics! {
         "heartbeats_failed", "Heartbeats of this node that the controller did not take";
     hand_overs: Counter = Counter::default(),
         "hand_overs", "Times that this node, as the controller, had moved what a broker leads that takes no records";
+    replication_under_replicated: Gauge = Gauge::default(),
+        "chronik_replication_under_replicated_partitions", "Partitions led here whose ISR lacks a replica";
+    replication_under_min_isr: Gauge = Gauge::default(),
+        "chronik_replication_under_min_isr_partitions", "Partitions led here whose ISR is below its minimum";
+    replication_offline: Gauge = Gauge::default(),
+        "chronik_replication_offline_partitions", "Partitions with a replica here that nobody leads";
+    replication_isr_shrinks: Counter = Counter::default(),
+        "chronik_replication_isr_shrinks", "Followers that left an ISR at the request of this leader";
+    replication_isr_expands: Counter = Counter::default(),
+        "chronik_replication_isr_expands", "Followers that came into an ISR at the request of this leader";
+    replication_lag: Family<BrokerLabel, Gauge> = Family::default(),
+        "chronik_replication_lag_records", "Records that a follower has not synced, of all partitions led here";
+    replication_fetches_sent: Counter = Counter::default(),
+        "chronik_replication_fetches_sent", "Fetches of this node from leaders";
+    replication_fetches_answered: Counter = Counter::default(),
+        "chronik_replication_fetches_answered", "Fetches of followers that this node has answered";
     records_in: Counter = Counter::default(),
         "records_in", "Records that partitions took, repetitions of idempotent producers not among them";
     bytes_in: Counter = Counter::default(), "bytes_in", "Bytes of the record batches that partitions took";

@@ -35,6 +35,7 @@ use crate::parts::Parts;
 use crate::peers::asks::{Answers, Asks};
 use crate::peers::{self, PeerIdentity, Peers, PeersContext, SecretError};
 use crate::replicas::{self, ReplicasContext, ReplicasControl, ReplicasStartError};
+use crate::replication::{self, Replication, ReplicationContext};
 use crate::server;
 use crate::stall::{self, StorageHealth, Watch, Watched};
 use crate::switch::{self, Switch};
@@ -54,6 +55,7 @@ pub struct Node<B: Backend> {
     peers: Option<Peers<B>>,
     /// This broker among the others, where there are some.
     membership: Option<Membership<B>>,
+    replication: Option<Replication>,
     /// End with the process; aborted on a clean stop.
     background: Vec<TaskHandle>,
 }
@@ -203,9 +205,12 @@ impl<B: Backend> Node<B> {
         let (to_controller, of_controller) = ControllerPost::new(&backend);
         let to_group = opened.post().clone();
         let (produces, forwarded) = switch::produce_inboxes(&backend, &config);
+        let others = config.peers.others(identity.node).map(|peer| peer.id);
+        let (to_replication, replication_mail) = replication::inbox(&backend, others);
         let switch = Switch {
             metadata: to_group.clone(),
             controller: to_controller.clone(),
+            replication: to_replication,
             produces,
             answers: Answers::default(),
         };
@@ -271,6 +276,26 @@ impl<B: Backend> Node<B> {
             deadline,
         )
         .await?;
+        let replication = cluster.as_ref().map(|asks| {
+            let peers = asks.peers().clone();
+            let metadata = started.metadata.clone();
+            let context = ReplicationContext {
+                backend: backend.clone(),
+                node: identity.node,
+                broker_epoch,
+                metrics: metrics.clone(),
+                images: metadata.images().clone(),
+                open: replicas.replicas.open().clone(),
+                signal: replicas.replicas.signal().clone(),
+                peers,
+                propose: Arc::new(move |command, deadline| {
+                    let metadata = metadata.clone();
+                    Box::pin(async move { metadata.propose(command, deadline).await })
+                }),
+                lag_max: config.replication.lag_max,
+            };
+            Replication::start(context, replication_mail)
+        });
         let mut membership = None;
         if let Some(asks) = &cluster {
             phase.publish(starting("waiting for the controller to count on this node"));
@@ -281,7 +306,6 @@ impl<B: Backend> Node<B> {
             begun.until_unfenced(deadline).await.map_err(|_| StartError::Fenced)?;
             membership = Some(begun);
         }
-
         let (stop, stopped) = (Published::new("stop", false), Published::new("server stopped", false));
         let admission = (parts.admission)(health.clone());
         let forward_produce = cluster.clone().filter(|_| config.server.forward_produce);
@@ -334,6 +358,7 @@ impl<B: Backend> Node<B> {
             raft_journal: started.journal,
             peers: cluster.map(|asks| asks.peers().clone()),
             membership,
+            replication,
             background,
         })
     }
@@ -380,6 +405,9 @@ impl<B: Backend> Node<B> {
         self.stop.publish(true);
         if self.stopped.until(backend, deadline, |stopped| *stopped).await.is_err() {
             warn!("clients are still connected at the deadline: stopping without them");
+        }
+        if let Some(replication) = self.replication {
+            replication.stop();
         }
         self.replicas.close(deadline).await;
         self.context.metadata.close(deadline).await;

@@ -20,7 +20,7 @@ use crate::journal::JournalHandle;
 use crate::limits;
 use crate::metadata::MetadataHandle;
 use crate::metrics::Metrics;
-use crate::partition::PartitionHandle;
+use crate::partition::{LogSignal, PartitionHandle};
 
 mod reconcile;
 mod recover;
@@ -40,6 +40,7 @@ pub struct Replicas<B: Backend> {
     not_open: Published<NotOpen>,
     not_led: Published<Option<NotLed>>,
     held_by: Published<Option<HeldBy>>,
+    signal: LogSignal,
 }
 
 /// Partitions of this node that do not open, by name, and why.
@@ -100,6 +101,7 @@ impl<B: Backend> Default for Replicas<B> {
             not_open: Published::new("partitions that do not open", NotOpen::new()),
             not_led: Published::new("partitions that are not led", None),
             held_by: Published::new("what holds the journal", None),
+            signal: LogSignal::default(),
         }
     }
 }
@@ -111,6 +113,7 @@ impl<B: Backend> Clone for Replicas<B> {
             not_open: self.not_open.clone(),
             not_led: self.not_led.clone(),
             held_by: self.held_by.clone(),
+            signal: self.signal.clone(),
         }
     }
 }
@@ -134,6 +137,11 @@ impl<B: Backend> Replicas<B> {
     /// What kept the last round of checkpoints from releasing all of the journal.
     pub fn held_by(&self) -> Option<HeldBy> {
         (*self.held_by.get()).clone()
+    }
+
+    /// Where the logs of its replicated partitions stand, and a way to wait for more.
+    pub(crate) fn signal(&self) -> &LogSignal {
+        &self.signal
     }
 
     /// All open partitions, and a way to wait for more.

@@ -12,6 +12,7 @@ use crate::limits;
 use crate::metadata::Post;
 use crate::peers::asks::{Answers, Question, Subject};
 use crate::peers::{Frame, MessageKind, PeerHandler, PeerIdentity, Taken};
+use crate::replication::ReplicationInbox;
 
 /// Whom it is for; none of them waits.
 pub struct Switch<B: Backend> {
@@ -19,6 +20,8 @@ pub struct Switch<B: Backend> {
     pub metadata: Post<B>,
     /// The controller.
     pub controller: ControllerPost<B>,
+    /// Leaders and followers of partitions.
+    pub replication: ReplicationInbox<B>,
     /// Where produces wait for their appends, by who forwards them.
     pub produces: Produces<B>,
     /// Who has asked.
@@ -45,6 +48,7 @@ impl<B: Backend> PeerHandler for Switch<B> {
     fn received(&self, from: &PeerIdentity, frame: Frame) -> Taken {
         match frame.kind {
             MessageKind::Raft => self.metadata.raft(from, &frame.messages),
+            MessageKind::Replication => self.replication.received(from, frame.messages),
             MessageKind::Ask | MessageKind::Produce => {
                 let questions = frame.messages.into_iter();
                 questions
@@ -69,7 +73,9 @@ impl<B: Backend> Switch<B> {
                     debug!("a forwarded produce finds no place");
                 }
             }
-            Subject::Founding | Subject::Membership | Subject::Proposal => self.metadata.question(question),
+            Subject::Founding | Subject::Membership | Subject::Proposal | Subject::Quorum => {
+                self.metadata.question(question)
+            }
         }
     }
 }

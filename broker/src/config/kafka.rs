@@ -144,6 +144,7 @@ pub const KAFKA_NAMES: &[KafkaName] = &[
     fixed("compression.lz4.level", Int, ClusterWide, "9", NEVER_RECOMPRESSED),
     fixed("compression.type", Text, ClusterWide, "producer", NEVER_RECOMPRESSED),
     fixed("compression.zstd.level", Int, ClusterWide, "3", NEVER_RECOMPRESSED),
+    key("replica.lag.time.max.ms", Long, ReadOnly, "replication.lag_max", Millis),
     key("connections.max.idle.ms", Long, ReadOnly, "server.idle_timeout", Millis),
     fixed(
         "controlled.shutdown.enable",

@@ -122,7 +122,7 @@ pub(super) const REFUSED: &[(&str, &str)] = &[
         "there is one node and no replication yet",
         "initial.broker.registration.timeout.ms num.replica.fetchers replica.fetch.backoff.ms \
          replica.fetch.max.bytes replica.fetch.min.bytes replica.fetch.response.max.bytes \
-         replica.fetch.wait.max.ms replica.high.watermark.checkpoint.interval.ms replica.lag.time.max.ms \
+         replica.fetch.wait.max.ms replica.high.watermark.checkpoint.interval.ms \
          replica.selector.class replica.socket.receive.buffer.bytes replica.socket.timeout.ms \
          unclean.leader.election.interval.ms",
     ),

@@ -587,6 +587,16 @@ pub const KEYS: &[Key] = &[
         |c| c.server.forward_produce.to_string()
     ),
     key!(
+        "replication.lag_max",
+        "a follower whose disk has not come to where its leader's log ended so long ago leaves the in-sync replicas",
+        "400ms..=10m",
+        |c, v| {
+            c.replication.lag_max = duration(v, Duration::from_millis(400), Duration::from_secs(600))?;
+            Ok(())
+        },
+        |c| shown(c.replication.lag_max)
+    ),
+    key!(
         "stall.warn_after",
         "age of a disk operation that is logged",
         "10ms..=10m",

@@ -60,6 +60,8 @@ pub struct Config {
     pub topics: TopicConfig,
     /// What clients may take of the node.
     pub server: ServerConfig,
+    /// How partitions are kept in sync with those of other nodes.
+    pub replication: ReplicationConfig,
     /// When the disk counts as standing still.
     pub stall: StallConfig,
     /// Keys that were set by a file, a variable or a flag, with the name that this was said under.
@@ -219,6 +221,13 @@ pub struct ClusterTimes {
     pub session_timeout: Duration,
 }
 
+/// How partitions are kept in sync with those of other nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicationConfig {
+    /// A follower whose disk has not come to where its leader's log ended so long ago leaves the ISR.
+    pub lag_max: Duration,
+}
+
 /// The rungs of the stall ladder: the age of a disk operation that a commit waits for, at which something is
 /// done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -295,6 +304,7 @@ impl Default for Config {
                 produce_deadline: limits::PRODUCE_DEADLINE,
                 forward_produce: false,
             },
+            replication: ReplicationConfig { lag_max: limits::REPLICATION_LAG_MAX },
             stall: StallConfig {
                 warn_after: Duration::from_millis(250),
                 stalled_after: Duration::from_secs(1),

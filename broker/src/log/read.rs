@@ -75,6 +75,27 @@ impl<F: File> ReadPlan<F> {
         plan
     }
 
+    /// Less than it was planned for.
+    pub fn limit_to(&mut self, max_bytes: usize, at_least_one: bool) {
+        self.max_bytes = self.max_bytes.min(max_bytes);
+        self.at_least_one &= at_least_one;
+        if self.max_bytes == 0 && !self.at_least_one {
+            self.segments.clear();
+            self.tail.clear();
+        }
+        if self.segments.is_empty() {
+            let mut left = self.max_bytes;
+            let first_is_free = self.at_least_one;
+            let fitting = self.tail.iter().enumerate().take_while(|(nth, piece)| {
+                let fits = piece.len() <= left || (*nth == 0 && first_is_free);
+                left = left.saturating_sub(piece.len());
+                fits
+            });
+            let fitting = fitting.count();
+            self.tail.truncate(fitting);
+        }
+    }
+
     /// Reads. Fewer bytes than there are may come, but the first batch where it is asked for.
     ///
     /// # Errors

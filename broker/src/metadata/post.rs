@@ -100,7 +100,10 @@ impl<B: Backend> Post<B> {
             told = fitness.may_vote;
             // What this would push out is what peers say; they say it again, and the driver sees a disk that stands still.
             if self.group.try_send(GroupInput::MayVote(told)).is_err() {
-                tracing::warn!(may_vote = told, "the metadata group is not told now whether this node may vote");
+                tracing::warn!(
+                    may_vote = told,
+                    "the metadata group is not told now whether this node may vote"
+                );
                 backend.sleep(TOLD_AGAIN_AFTER).await;
                 told = before;
             }

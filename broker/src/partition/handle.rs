@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use io_backend::channel::{ReplyError, SendError};
 use io_backend::{Backend, Deadline, DiskError, Published, Replier, Reply, Sender};
 
-use super::owner::{Looked, PartitionInput, PlannedFetch, Ticket};
+use super::owner::{Looked, PartitionInput, Planned, PlannedFetch, Ticket};
 use super::replica_state::{Append, FollowError, InSync};
 use super::retention::{DeadFiles, DeleteRecordsError, Retained};
 use super::{
@@ -14,7 +14,7 @@ use super::{
     ReadOutcome, ReadRequest, Unacknowledged,
 };
 use crate::budget::{Account, Share, charged};
-use crate::ids::{BrokerId, LeaderEpoch, Offset, PartitionId};
+use crate::ids::{BrokerId, LeaderEpoch, Offset, PartitionEpoch, PartitionId};
 use crate::log::batch::CheckedBatch;
 use crate::log::read::ReadFailure;
 use crate::log::{CheckpointMark, LogSettings};
@@ -257,21 +257,15 @@ impl<B: Backend> PartitionHandle<B> {
         self.question("what was fetched", ask, deadline).await
     }
 
-    /// What a follower gets of this replica, which leads.
-    pub async fn read_by_follower(
+    /// What a follower gets of this replica, which leads. The disk part is still to be done.
+    pub async fn plan_for_follower(
         &self,
         read: FollowerRead,
         deadline: Deadline,
-    ) -> Result<Fetched, ReadError> {
+    ) -> Result<FollowerPlan<B>, ReadError> {
         let ask = |reply| PartitionInput::FollowerRead { read, reply };
-        match self.question("read plan", ask, deadline).await?? {
-            PlannedFetch::Diverging { epoch, end } => Ok(Fetched::Diverging { epoch, end }),
-            PlannedFetch::Records(planned) => {
-                let batches =
-                    planned.plan.execute(deadline).await.map_err(|failure| self.read_error(failure))?;
-                Ok(Fetched::Records { batches, high_watermark: planned.view.high_watermark })
-            }
-        }
+        let planned = self.question("read plan", ask, deadline).await??;
+        Ok(FollowerPlan { partition: self.clone(), planned })
     }
 
     /// A follower has synced everything before `offset`, as it says in `epoch`. Says nothing where the owner is gone.
@@ -285,10 +279,49 @@ impl<B: Backend> PartitionHandle<B> {
         let _ = self.mailbox.send(PartitionInput::SyncedBy { epoch, follower, offset }, deadline).await;
     }
 
+    /// The same, of who does not wait: `false` where the owner has no room for it now.
+    pub fn try_synced_by(&self, epoch: LeaderEpoch, follower: BrokerId, offset: Offset) -> bool {
+        let said = self.mailbox.try_send(PartitionInput::SyncedBy { epoch, follower, offset });
+        !matches!(said, Err(SendError::Full(_)))
+    }
+
+    /// Nothing is known of the follower any more: it is another process, or fetches anew. Says nothing where the owner is gone.
+    pub async fn forget_follower(&self, epoch: LeaderEpoch, follower: BrokerId, deadline: Deadline) {
+        let _ = self.mailbox.send(PartitionInput::ForgetFollower { epoch, follower }, deadline).await;
+    }
+
     /// Whether the follower may be put in sync: it has all that must be there, on its disk. `false` of who does not lead.
     pub async fn may_join(&self, follower: BrokerId, deadline: Deadline) -> Result<bool, ReadError> {
         let ask = |reply| PartitionInput::MayJoin { follower, reply };
         self.question("progress of a follower", ask, deadline).await
+    }
+
+    /// These count as in sync from now on, for they are asked for to be, instead of others that were; until the partition has
+    /// another version than `version`. `false`: it has, or this node does not lead in the epoch.
+    pub async fn add_to_in_sync(
+        &self,
+        epoch: LeaderEpoch,
+        version: PartitionEpoch,
+        joining: Vec<BrokerId>,
+        deadline: Deadline,
+    ) -> Result<bool, ReadError> {
+        let ask = |reply| PartitionInput::AddToInSync { epoch, version, joining, reply };
+        self.question("who is to be in sync", ask, deadline).await
+    }
+
+    /// Those who were to be added to the ISR at this version are not. Says nothing where the owner is gone.
+    pub async fn withdraw_from_in_sync(
+        &self,
+        epoch: LeaderEpoch,
+        version: PartitionEpoch,
+        deadline: Deadline,
+    ) {
+        let _ = self.mailbox.send(PartitionInput::WithdrawFromInSync { epoch, version }, deadline).await;
+    }
+
+    /// Whether both lead to the same owner.
+    pub fn is_same(&self, other: &PartitionHandle<B>) -> bool {
+        Arc::ptr_eq(&self.told_damage, &other.told_damage)
     }
 
     /// The ISR changed within `epoch`. Says nothing where the owner is gone.
@@ -401,6 +434,33 @@ impl<B: Backend> PartitionHandle<B> {
                 ReadError::Corrupt(text)
             }
         }
+    }
+}
+
+/// What a follower's fetch comes to, as the leader has planned it: a snapshot, of which the disk part is still to be done.
+pub struct FollowerPlan<B: Backend> {
+    partition: PartitionHandle<B>,
+    planned: PlannedFetch<B>,
+}
+
+impl<B: Backend> FollowerPlan<B> {
+    /// Reads what it says, at most so many bytes of it; the first batch is given even where it is larger if `at_least_one`.
+    pub async fn execute(
+        self,
+        max_bytes: usize,
+        at_least_one: bool,
+        deadline: Deadline,
+    ) -> Result<Fetched, ReadError> {
+        let Planned { view, mut plan } = match self.planned {
+            PlannedFetch::Diverging { epoch, end } => return Ok(Fetched::Diverging { epoch, end }),
+            PlannedFetch::Records(planned) => planned,
+        };
+        plan.limit_to(max_bytes, at_least_one);
+        let batches = match plan.execute(deadline).await {
+            Ok(batches) => batches,
+            Err(failure) => return Err(self.partition.read_error(failure)),
+        };
+        Ok(Fetched::Records { batches, high_watermark: view.high_watermark, log_start: view.log_start })
     }
 }
 

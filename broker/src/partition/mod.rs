@@ -8,6 +8,7 @@ use crate::ids::{BrokerId, LeaderEpoch, Offset, PartitionId, ProducerId};
 use crate::log::producers::SequenceError;
 
 mod first_refused;
+mod log_signal;
 mod schedule;
 mod retention;
 pub mod replica_state;
@@ -18,11 +19,10 @@ mod open;
 mod tests;
 
 pub use first_refused::FirstRefused;
-pub use handle::{PartitionHandle, PendingAppend};
+pub use handle::{FollowerPlan, PartitionHandle, PendingAppend};
+pub use log_signal::{LogListener, LogSignal, LogState};
 pub use open::{EntriesError, OpenPartition, PartitionOpenError, open};
-#[cfg(test)]
-pub use replica_state::FollowError;
-pub use replica_state::InSync;
+pub use replica_state::{FollowError, InSync};
 pub use retention::{DeadFiles, DeleteRecordsError};
 pub use schedule::{Due, RetentionSchedule};
 
@@ -165,6 +165,8 @@ pub enum Fetched {
         batches: Vec<Bytes>,
         /// The leader's.
         high_watermark: Offset,
+        /// Where the leader's log starts.
+        log_start: Offset,
     },
     /// What was asked from is not in the leader's log: there `epoch`, or the largest one before it, ends at `end` (KIP-595).
     Diverging {

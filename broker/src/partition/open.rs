@@ -14,7 +14,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use super::owner::{Owner, Waits};
 use super::replica_state::{ReplayError, ReplicaState};
 use super::retention::Retaining;
-use super::{PartitionHandle, RetentionSchedule};
+use super::{LogSignal, PartitionHandle, RetentionSchedule};
 use crate::budget::Account;
 use crate::ids::{Incarnation, Lsn, Offset, PartitionId};
 use crate::journal::{EntryKind, JournalHandle, RecoveredEntry};
@@ -41,6 +41,8 @@ pub struct OpenPartition<B: Backend> {
     pub open_files: OpenFiles<B>,
     /// Whom it tells when something of it may be deleted.
     pub schedule: RetentionSchedule,
+    /// Where is told how far its log is, while it is replicated.
+    pub signal: LogSignal,
     /// Of this replica alone, and of this life of it. Made when there is something to keep in it.
     pub directory: PathBuf,
     /// Where its records are made durable.
@@ -89,6 +91,7 @@ pub async fn open<B: Backend>(with: OpenPartition<B>) -> Result<PartitionHandle<
         recovered,
         deadline,
         schedule,
+        signal,
         ..
     } = with;
     let mark = mark.filter(|mark| mark.partition == id && mark.replica == replica);
@@ -114,7 +117,9 @@ pub async fn open<B: Backend>(with: OpenPartition<B>) -> Result<PartitionHandle<
         last = *lsn;
     }
     let room = Account::new(waiting_bytes, Gauge::default());
-    Ok(start(backend, id, name, replica, settings, room, schedule, journal, counters, machine, files, last))
+    Ok(start(
+        backend, id, name, replica, settings, room, schedule, signal, journal, counters, machine, files, last,
+    ))
 }
 
 #[expect(clippy::too_many_arguments, reason = "the owner's fields, once")]
@@ -126,6 +131,7 @@ fn start<B: Backend>(
     settings: LogSettings,
     room: Arc<Account>,
     schedule: RetentionSchedule,
+    signal: LogSignal,
     journal: JournalHandle,
     counters: TopicCounters,
     machine: ReplicaState<super::owner::Ticket>,
@@ -164,6 +170,8 @@ fn start<B: Backend>(
         own,
         open: Waits::default(),
         schedule,
+        signal,
+        told: None,
         retaining: Retaining::default(),
     };
     backend.spawn(TaskName::of("partition", name), owner.run());

@@ -18,6 +18,7 @@ use io_backend::{
     Backend, Deadline, Disk, DiskError, Published, Receiver, Replier, Sender, TimedOut, WaitKind, within,
 };
 
+use super::log_signal::{LogSignal, LogState};
 use super::replica_state::{Answers, Append, FollowError, InSync, Now, Refused, ReplicaState};
 use super::retention::{DeadFiles, DeleteReply, Retained, Retaining};
 use super::schedule::RetentionSchedule;
@@ -25,7 +26,7 @@ use super::{
     AppendError, Appended, Fetched, FollowerRead, OffsetFound, OffsetQuery, PartitionView, ReadError,
     ReadRequest, Unacknowledged,
 };
-use crate::ids::{BrokerId, Incarnation, LeaderEpoch, Lsn, Offset, PartitionId};
+use crate::ids::{BrokerId, Incarnation, LeaderEpoch, Lsn, Offset, PartitionEpoch, PartitionId};
 use crate::journal::JournalHandle;
 use crate::limits;
 use crate::log::checkpoint::{Checkpointed, FileOf, LogFiles};
@@ -89,9 +90,23 @@ pub enum PartitionInput<B: Backend> {
         follower: BrokerId,
         offset: Offset,
     },
+    ForgetFollower {
+        epoch: LeaderEpoch,
+        follower: BrokerId,
+    },
     InSync {
         epoch: LeaderEpoch,
         in_sync: InSync,
+    },
+    AddToInSync {
+        epoch: LeaderEpoch,
+        version: PartitionEpoch,
+        joining: Vec<BrokerId>,
+        reply: Replier<bool>,
+    },
+    WithdrawFromInSync {
+        epoch: LeaderEpoch,
+        version: PartitionEpoch,
     },
     MayJoin {
         follower: BrokerId,
@@ -168,6 +183,9 @@ pub(super) struct Owner<B: Backend> {
     pub(super) own: Sender<B, ()>,
     pub(super) open: Waits<B>,
     pub(super) schedule: RetentionSchedule,
+    pub(super) signal: LogSignal,
+    /// What was told there last.
+    pub(super) told: Option<LogState>,
     pub(super) retaining: Retaining,
 }
 
@@ -385,7 +403,12 @@ impl<B: Backend> Owner<B> {
     }
 
     /// Wakes readers only for what they may see.
-    fn publish(&self) {
+    fn publish(&mut self) {
+        let state = self.machine.log_state();
+        if state != self.told {
+            self.told = state;
+            self.signal.tell(self.id, state);
+        }
         let view = self.machine.view();
         let published = self.views.get();
         if *published != (PartitionView { log_end: published.log_end, ..view }) {
@@ -423,6 +446,18 @@ impl<B: Backend> Owner<B> {
             }
             PartitionInput::SyncedBy { epoch, follower, offset } => {
                 self.synced_by(epoch, follower, offset, answers);
+            }
+            PartitionInput::ForgetFollower { epoch, follower } => {
+                self.machine.handle_in_sync(epoch, |in_sync| in_sync.forget(follower), answers);
+            }
+            PartitionInput::AddToInSync { epoch, version, joining, reply } => {
+                let mut added = false;
+                let change = |in_sync: &mut InSync| added = in_sync.add(version, joining);
+                self.machine.handle_in_sync(epoch, change, answers);
+                reply.answer(added);
+            }
+            PartitionInput::WithdrawFromInSync { epoch, version } => {
+                self.machine.handle_in_sync(epoch, |in_sync| in_sync.withdraw(version), answers);
             }
             PartitionInput::MayJoin { follower, reply } => reply.answer(self.machine.may_join(follower)),
             PartitionInput::InSync { epoch, in_sync } => self.change_in_sync(epoch, in_sync, answers),
@@ -530,6 +565,7 @@ impl<B: Backend> Owner<B> {
         self.machine.handle_close(&mut answers);
         self.answer(&mut answers);
         self.publish();
+        self.signal.tell(self.id, None);
         self.close_retaining();
         if let Some(checkpoint) = self.open.checkpoint.take() {
             // Its files must not be removed under it.

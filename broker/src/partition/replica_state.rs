@@ -18,6 +18,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use io_backend::{Deadline, Moment};
 
+use super::log_signal::LogState;
 use super::{Acks, AppendError, Appended, PartitionView};
 use crate::ids::{BrokerId, Incarnation, LeaderEpoch, Lsn, Offset, PartitionId};
 use crate::journal::SubmitError;
@@ -263,6 +264,19 @@ impl<T> ReplicaState<T> {
             last_stable: self.high_watermark,
             log_end: self.log_end,
         }
+    }
+
+    /// Where the log stands, for those who replicate it; `None` where nobody else has a replica, or this one has no role.
+    pub fn log_state(&self) -> Option<LogState> {
+        let (leading, epoch) = match self.leadership {
+            Leadership::No => return None,
+            Leadership::Following(epoch) => (false, epoch),
+            _ if self.in_sync.is_alone() => return None,
+            Leadership::Pending(epoch) | Leadership::Starting(epoch) => (false, epoch),
+            Leadership::Leading(epoch) => (true, epoch),
+        };
+        let ReplicaState { log_end, synced, high_watermark, log_start, .. } = *self;
+        Some(LogState { leading, epoch, log_end, synced, high_watermark, log_start })
     }
 
     /// Batches that segments do not have yet.

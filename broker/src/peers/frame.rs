@@ -31,6 +31,8 @@ pub enum MessageKind {
     Answer,
     /// Produces for a partition that another node leads; questions as well.
     Produce,
+    /// What followers and leaders of partitions say to one another. What is lost is noticed, and said again.
+    Replication,
 }
 
 impl MessageKind {
@@ -41,6 +43,7 @@ impl MessageKind {
             MessageKind::Ask => "ask",
             MessageKind::Answer => "answer",
             MessageKind::Produce => "produce",
+            MessageKind::Replication => "replication",
         }
     }
 }
@@ -67,7 +70,7 @@ pub enum FrameKind {
 }
 
 impl FrameKind {
-    const ALL: [FrameKind; 11] = [
+    const ALL: [FrameKind; 12] = [
         FrameKind::Hello,
         FrameKind::Challenge,
         FrameKind::Proof,
@@ -79,6 +82,7 @@ impl FrameKind {
         FrameKind::Messages(MessageKind::Ask),
         FrameKind::Messages(MessageKind::Answer),
         FrameKind::Messages(MessageKind::Produce),
+        FrameKind::Messages(MessageKind::Replication),
     ];
 
     fn code(self) -> u8 {
@@ -94,6 +98,7 @@ impl FrameKind {
             FrameKind::Messages(MessageKind::Ask) => 17,
             FrameKind::Messages(MessageKind::Answer) => 18,
             FrameKind::Messages(MessageKind::Produce) => 20,
+            FrameKind::Messages(MessageKind::Replication) => 19,
         }
     }
 

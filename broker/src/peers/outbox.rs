@@ -36,14 +36,15 @@ struct Line {
     bytes: usize,
 }
 
-const LINES: usize = 3;
+const LINES: usize = 4;
 
 /// In which line a message waits.
 fn line_of(kind: MessageKind) -> usize {
     match kind {
         MessageKind::Raft => 0,
         MessageKind::Ask | MessageKind::Answer => 1,
-        MessageKind::Produce => 2,
+        MessageKind::Replication => 2,
+        MessageKind::Produce => 3,
     }
 }
 

@@ -13,13 +13,15 @@ use crate::log::{LogSettings, Retention};
 use crate::metadata::TopicImage;
 use crate::metadata::configs::{TimestampType, TopicSettings};
 use crate::partition::{
-    self, EntriesError, OpenPartition, PartitionHandle, PartitionOpenError, RetentionSchedule,
+    self, EntriesError, LogSignal, OpenPartition, PartitionHandle, PartitionOpenError, RetentionSchedule,
 };
 
+#[expect(clippy::too_many_arguments, reason = "what a partition is opened with, from several places")]
 pub(super) async fn open_replica<B: Backend>(
     context: Arc<ReplicasContext<B>>,
     open_files: OpenFiles<B>,
     schedule: RetentionSchedule,
+    signal: LogSignal,
     wanted: Wanted,
     config: Arc<Config>,
     recovered: RecoveredReplica,
@@ -52,6 +54,7 @@ pub(super) async fn open_replica<B: Backend>(
         waiting_bytes: context.config.partition_waiting_bytes(),
         open_files,
         schedule,
+        signal,
         directory: context.directory().join(wanted.id.directory()),
         journal: context.journal.clone(),
         counters: context.metrics.of_topic(&wanted.topic.name),

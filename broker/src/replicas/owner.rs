@@ -308,17 +308,19 @@ impl<B: Backend> Owner<B> {
             .into_iter()
             .map(|wanted| {
                 let recovered = self.recovered.get(&wanted.id).cloned().unwrap_or_default();
-                (self.context.clone(), self.open_files.clone(), self.schedule.clone(), wanted, recovered)
+                let shared = (self.open_files.clone(), self.schedule.clone(), self.replicas.signal.clone());
+                (self.context.clone(), shared, wanted, recovered)
             })
             .collect();
         let opened: Vec<_> = futures::stream::iter(opening)
-            .map(|(context, open_files, schedule, wanted, recovered)| async move {
+            .map(|(context, (open_files, schedule, signal), wanted, recovered)| async move {
                 let (id, topic) = (wanted.id, wanted.topic.clone());
                 let config = context.metadata.config();
                 let opened = open::open_replica(
                     context,
                     open_files,
                     schedule,
+                    signal,
                     wanted,
                     config.clone(),
                     recovered,

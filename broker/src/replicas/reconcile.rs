@@ -54,7 +54,7 @@ impl Role {
             Some(_) => {
                 let others = partition.isr.iter().copied().filter(|member| *member != node);
                 let in_sync = InSync::new(others, partition.min_insync_replicas(min_insync));
-                Some(Role::Leads(partition.leader_epoch, in_sync))
+                Some(Role::Leads(partition.leader_epoch, in_sync.at(partition.partition_epoch)))
             }
         }
     }

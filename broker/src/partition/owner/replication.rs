@@ -23,7 +23,7 @@ impl<B: Backend> Owner<B> {
             Fetched::Diverging { epoch: of, end } => {
                 self.machine.handle_diverging(epoch, asked, (of, end), answers)
             }
-            Fetched::Records { batches, high_watermark } => {
+            Fetched::Records { batches, high_watermark, log_start } => {
                 let bytes = match <[_; 1]>::try_from(batches) {
                     Ok([one]) => one,
                     Err(several) => {
@@ -32,7 +32,8 @@ impl<B: Backend> Owner<B> {
                         together.freeze()
                     }
                 };
-                self.machine.handle_fetched(epoch, bytes, high_watermark, answers).map(|_| ())
+                let taken = self.machine.handle_fetched(epoch, bytes, high_watermark, answers);
+                taken.map(|_| self.machine.handle_log_start(log_start.min(self.machine.high_watermark())))
             }
         };
         self.submit(answers);

@@ -34,9 +34,16 @@ pub enum FollowError {
 
 impl<T> ReplicaState<T> {
     /// Another broker leads under `epoch`, and this replica follows it. Whoever waited for records that this replica
-    /// appended as a leader is told that nobody knows.
+    /// appended as a leader is told that nobody knows. An epoch that is over changes nothing.
     pub fn handle_follow(&mut self, epoch: LeaderEpoch, answers: &mut Answers<T>) {
-        if matches!(self.leadership, Leadership::Following(current) if current >= epoch) {
+        let is_over = match self.leadership {
+            Leadership::No => false,
+            Leadership::Following(current)
+            | Leadership::Pending(current)
+            | Leadership::Starting(current)
+            | Leadership::Leading(current) => current >= epoch,
+        };
+        if is_over {
             return;
         }
         self.resign(answers);

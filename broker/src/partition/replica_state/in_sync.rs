@@ -6,13 +6,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::ids::{BrokerId, Offset};
+use crate::ids::{BrokerId, Offset, PartitionEpoch};
 
 /// The in-sync replicas of a leader's partition, but for itself, and what it knows of all that follow it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InSync {
-    /// Members of the ISR and those that are being added to it.
+    /// Members of the ISR.
     members: BTreeSet<BrokerId>,
+    /// The version of the partition that this is of.
+    version: PartitionEpoch,
+    /// Who is being added to it, and at which version: the metadata may have them in it before the leader knows.
+    joining: BTreeSet<BrokerId>,
+    joining_at: PartitionEpoch,
     /// Kafka's `min.insync.replicas`, the leader included.
     min: usize,
     /// The partition has no other replica, in sync or not.
@@ -45,10 +50,36 @@ impl InSync {
         InSync { members: others.into_iter().collect(), min, ..InSync::default() }
     }
 
-    /// The ISR changed, within the epoch: what is known of followers stays.
+    /// The same, at this version of the partition.
+    pub fn at(self, version: PartitionEpoch) -> InSync {
+        InSync { version, ..self }
+    }
+
+    /// The ISR changed, within the epoch: what is known of followers stays. Of another version of the partition it says who
+    /// has come into it.
     pub fn change_to(&mut self, to: InSync) {
-        let InSync { members, min, alone, followers: _ } = to;
-        (self.members, self.min, self.alone) = (members, min, alone);
+        let InSync { members, min, alone, version, .. } = to;
+        (self.members, self.min, self.alone, self.version) = (members, min, alone, version);
+        if self.version > self.joining_at {
+            self.joining.clear();
+        }
+    }
+
+    /// These are to be added to the ISR of this version. They count from now on, instead of those who were to be before;
+    /// `false` where the partition has a later version.
+    pub fn add(&mut self, version: PartitionEpoch, joining: impl IntoIterator<Item = BrokerId>) -> bool {
+        if self.version > version {
+            return false;
+        }
+        (self.joining, self.joining_at) = (joining.into_iter().collect(), version);
+        true
+    }
+
+    /// Those who were to be added at this version are not.
+    pub fn withdraw(&mut self, version: PartitionEpoch) {
+        if self.joining_at == version {
+            self.joining.clear();
+        }
     }
 
     /// Whether nobody else has, or comes to have, what the leader gives offsets to.
@@ -82,7 +113,8 @@ impl InSync {
         if self.members.len() + 1 < self.min {
             return None;
         }
-        self.members.iter().try_fold(own, |all, member| Some(all.min(self.synced_by(*member)?)))
+        let all = self.members.iter().chain(&self.joining);
+        all.copied().try_fold(own, |all, member| Some(all.min(self.synced_by(member)?)))
     }
 }
 

@@ -59,7 +59,7 @@ impl Leader {
         }
         let following = self.batches.iter().filter(|(_, base, _)| *base >= from);
         let batches = following.take(batches).map(|(_, _, bytes)| bytes.clone()).collect();
-        Fetched::Records { batches, high_watermark: Offset(high_watermark) }
+        Fetched::Records { batches, high_watermark: Offset(high_watermark), log_start: Offset::ZERO }
     }
 
     fn first_of_epoch(&self) -> Offset {

@@ -121,9 +121,9 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
             return;
         }
         let voters = self.raft.raft.prs().conf().voters().ids();
-        let rank = voters.contains(self.id).then(|| {
-            voters.iter().filter(|voter| *voter < self.id && *voter != lost).count() as u64
-        });
+        let rank = voters
+            .contains(self.id)
+            .then(|| voters.iter().filter(|voter| *voter < self.id && *voter != lost).count() as u64);
         match capacity::about_lost_leader(self.office.ticks - since, rank) {
             LostLeader::Waits => {}
             LostLeader::Forgets if self.leader().is_some() => {
@@ -133,7 +133,9 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
             LostLeader::Forgets => {}
             LostLeader::Campaigns => {
                 self.office.lost_leader = None;
-                if capacity.campaigns && let Err(error) = self.raft.campaign() {
+                if capacity.campaigns
+                    && let Err(error) = self.raft.campaign()
+                {
                     tracing::debug!(%error, "a campaign comes to nothing");
                 }
             }

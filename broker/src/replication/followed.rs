@@ -1,0 +1,95 @@
+//! One partition as its fetcher has it.
+
+use io_backend::{Backend, Moment};
+
+use super::protocol::Position;
+use crate::ids::{BrokerId, LeaderEpoch, Offset, PartitionId};
+use crate::limits;
+use crate::partition::{Fetched, LogState, PartitionHandle};
+
+/// What the fetcher waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Its owner, who is to say where it stands.
+    Asked,
+    /// The leader: its log ends there, with a record of that epoch.
+    At((LeaderEpoch, Offset)),
+    /// Time, after something went wrong.
+    Paused(Moment),
+}
+
+pub struct Followed<B: Backend> {
+    pub handle: PartitionHandle<B>,
+    /// Of the leader.
+    pub epoch: LeaderEpoch,
+    pub phase: Phase,
+    /// What the leader has told of its high watermark and its log's start.
+    told: (Offset, Offset),
+    /// What the leader was told last.
+    reported: Option<Offset>,
+    /// In a row.
+    failures: u32,
+}
+
+impl<B: Backend> Followed<B> {
+    pub fn new(epoch: LeaderEpoch, handle: PartitionHandle<B>) -> Followed<B> {
+        let told = (Offset::ZERO, Offset::ZERO);
+        Followed { handle, epoch, phase: Phase::Asked, told, reported: None, failures: 0 }
+    }
+
+    /// Remembers what the leader says beside records.
+    pub fn heard(&mut self, fetched: &Fetched) {
+        if let Fetched::Records { high_watermark, log_start, .. } = fetched {
+            self.told = (*high_watermark, *log_start);
+        }
+    }
+
+    /// What to ask the leader with; nothing while that is not known.
+    pub fn position(&mut self, state: Option<LogState>) -> Option<Position> {
+        let Phase::At((last_fetched_epoch, offset)) = self.phase else { return None };
+        // What the owner has told may be older than where it stands, and a truncation lies in between.
+        let synced = self.synced(state).unwrap_or(Offset::ZERO).min(offset);
+        self.reported = Some(synced);
+        let (high_watermark, log_start) = self.told;
+        Some(Position { epoch: self.epoch, last_fetched_epoch, offset, synced, high_watermark, log_start })
+    }
+
+    /// How far its syncs are, where the leader does not know that yet.
+    pub fn report(&mut self, state: Option<LogState>) -> Option<Offset> {
+        let synced = self.synced(state)?;
+        (self.reported.replace(synced) != Some(synced)).then_some(synced)
+    }
+
+    fn synced(&self, state: Option<LogState>) -> Option<Offset> {
+        state.filter(|state| !state.leading && state.epoch == self.epoch).map(|state| state.synced)
+    }
+
+    pub fn paused_until(&self) -> Option<Moment> {
+        match self.phase {
+            Phase::Paused(until) => Some(until),
+            Phase::Asked | Phase::At(_) => None,
+        }
+    }
+
+    /// Leaves it out for a while, longer with each failure in a row. What is wrong is said when it goes on being so.
+    pub fn pause(&mut self, partition: PartitionId, leader: BrokerId, now: Moment, why: &str) {
+        let pause = limits::REPLICATION_PAUSE_MIN.saturating_mul(1 << self.failures.min(10));
+        self.phase = Phase::Paused(now + pause.min(limits::REPLICATION_PAUSE_MAX));
+        self.failures += 1;
+        if self.failures == FAILURES_TOLD {
+            let name = self.handle.name();
+            tracing::warn!(partition = %name, id = %partition, %leader, "does not follow its leader, and tries again: {why}");
+        }
+    }
+
+    /// It goes on.
+    pub fn recovered(&mut self, partition: PartitionId) {
+        if std::mem::take(&mut self.failures) >= FAILURES_TOLD {
+            tracing::info!(partition = %self.handle.name(), id = %partition, "follows its leader again");
+        }
+    }
+}
+
+/// What passes by itself is not worth a line.
+const FAILURES_TOLD: u32 = 5;
+const _: () = assert!(limits::REPLICATION_PAUSE_MIN.as_millis() < limits::REPLICATION_PAUSE_MAX.as_millis());

@@ -1,0 +1,218 @@
+//! The task `in sync`: asks the controller for other ISRs of the partitions that this node leads.
+//!
+//! One request is on its way at a time, for all partitions. It names the version of the partition that was seen, so that a late
+//! copy does nothing, and takes effect from the image alone. Whoever is to be added counts for the high watermark from before it is
+//! asked for: the controller may have it in the ISR, and elect it, before this node hears of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use io_backend::{Backend, Deadline, Moment};
+
+use super::ReplicationContext;
+use super::isr::{InSyncWatch, Led, Wish};
+use super::progress::ProgressTable;
+use crate::ids::{BrokerId, LeaderEpoch, PartitionEpoch, PartitionId};
+use crate::limits;
+use crate::metadata::{
+    AlteredPartition, BrokerProcess, MetadataCommand, MetadataImage, Outcome, PartitionError, PartitionImage,
+};
+
+pub(super) struct Membership<B: Backend> {
+    context: Arc<ReplicationContext<B>>,
+    table: ProgressTable,
+    watch: InSyncWatch,
+    tick: Duration,
+    /// Additions that the controller may have decided, or may decide yet, and the version that they were asked for.
+    unresolved: BTreeMap<PartitionId, (PartitionEpoch, Vec<BrokerId>)>,
+}
+
+/// One change, and what it is made from.
+struct Proposed {
+    altered: AlteredPartition,
+    leave: Vec<BrokerId>,
+    join: Vec<BrokerId>,
+}
+
+impl<B: Backend> Membership<B> {
+    pub(super) fn new(context: Arc<ReplicationContext<B>>, table: ProgressTable) -> Membership<B> {
+        let tick = (context.lag_max / 8).clamp(limits::IN_SYNC_TICK_MIN, limits::IN_SYNC_TICK_MAX);
+        let watch = InSyncWatch::new(tick, context.lag_max);
+        Membership { context, table, watch, tick, unresolved: BTreeMap::new() }
+    }
+
+    pub(super) async fn run(mut self) {
+        let context = self.context.clone();
+        let backend = &context.backend;
+        let mut last: Option<Moment> = None;
+        loop {
+            let image = context.images.get();
+            let led = self.led(&image);
+            super::counts::count(&context, &image, &led);
+            if led.is_empty() {
+                let idle = Deadline::Unbounded("who is in sync is nobody's business before this node leads");
+                let index = image.index;
+                let _ = context.images.until(backend, idle, |image| image.index > index).await;
+                // Where it is told to lead it does so a moment later.
+                last = None;
+            } else {
+                let now = backend.now();
+                let elapsed = last.replace(now).map_or(Duration::ZERO, |last| now.since(last));
+                let wishes = self.watch.handle_tick(elapsed, &led);
+                let wished = self.with_unresolved(wishes, &image);
+                let proposed = self.eligible(wished, &image).await;
+                for some in proposed.chunks(limits::IN_SYNC_PROPOSED_AT_ONCE) {
+                    self.propose(some).await;
+                }
+            }
+            backend.sleep(self.tick).await;
+        }
+    }
+
+    /// What this node leads and others follow.
+    fn led(&self, image: &MetadataImage) -> Vec<Led> {
+        let context = &self.context;
+        let mut all = Vec::new();
+        for topic in image.topics.values() {
+            for (index, partition) in (0..).zip(&topic.partitions) {
+                let is_led = partition.leader == Some(context.node)
+                    && partition.leader_broker_epoch == context.broker_epoch
+                    && partition.replicas.len() > 1;
+                let id = PartitionId { topic: topic.id, index };
+                if is_led
+                    && let Some(state) = context.signal.state(id)
+                    && state.leading
+                    && state.epoch == partition.leader_epoch
+                {
+                    let others = partition.replica_brokers().filter(|broker| *broker != context.node);
+                    let of = |broker| {
+                        let synced = self.table.synced(broker, id, state.epoch).map(|(_, synced)| synced);
+                        (broker, partition.isr.contains(&broker), synced)
+                    };
+                    all.push(Led {
+                        partition: id,
+                        epoch: state.epoch,
+                        log_end: state.log_end,
+                        high_watermark: state.high_watermark,
+                        followers: others.map(of).collect(),
+                    });
+                }
+            }
+        }
+        all
+    }
+
+    /// What was asked for and not answered is asked for again, until the partition has another version.
+    fn with_unresolved(&mut self, mut wishes: Vec<Wish>, image: &MetadataImage) -> Vec<Wish> {
+        self.unresolved.retain(|id, (version, _)| {
+            image.partition(*id).is_some_and(|partition| partition.partition_epoch == *version)
+        });
+        for (partition, (_, joining)) in &self.unresolved {
+            match wishes.iter_mut().find(|wish| wish.partition == *partition) {
+                Some(wish) => wish.join.extend(
+                    joining.iter().filter(|broker| !wish.join.contains(broker)).copied().collect::<Vec<_>>(),
+                ),
+                None => wishes.push(Wish { partition: *partition, leave: Vec::new(), join: joining.clone() }),
+            }
+        }
+        wishes
+    }
+
+    /// Changes that the controller would not refuse, as far as is known here; who is to be added counts from now on.
+    async fn eligible(&self, wishes: Vec<Wish>, image: &MetadataImage) -> Vec<Proposed> {
+        let mut all = Vec::new();
+        for wish in wishes {
+            if let Some(partition) = image.partition(wish.partition)
+                && let Some(proposed) = self.change(wish, partition, image).await
+            {
+                all.push(proposed);
+            }
+        }
+        all
+    }
+
+    async fn change(
+        &self,
+        wish: Wish,
+        partition: &PartitionImage,
+        image: &MetadataImage,
+    ) -> Option<Proposed> {
+        let Wish { partition: id, leave, join } = wish;
+        let context = &self.context;
+        let (epoch, version) = (partition.leader_epoch, partition.partition_epoch);
+        let handle = context.open.get().get(&id).cloned()?;
+        let mut joining = Vec::new();
+        for broker in join {
+            if self.is_caught_up(id, epoch, broker, image)
+                && handle.may_join(broker, context.soon()).await.unwrap_or(false)
+            {
+                joining.push(broker);
+            }
+        }
+        if leave.is_empty() && joining.is_empty() {
+            return None;
+        }
+        if !joining.is_empty()
+            && !handle.add_to_in_sync(epoch, version, joining.clone(), context.soon()).await.unwrap_or(false)
+        {
+            return None;
+        }
+        let stays = partition.isr.iter().copied().filter(|member| !leave.contains(member));
+        let of = |broker| Some(BrokerProcess { broker, epoch: image.brokers.get(&broker)?.epoch });
+        let isr = stays.chain(joining.iter().copied()).map(of).collect::<Option<Vec<_>>>()?;
+        let altered = AlteredPartition { partition: id, leader_epoch: epoch, partition_epoch: version, isr };
+        Some(Proposed { altered, leave, join: joining })
+    }
+
+    /// Whether the follower's process that has caught up is the one that the image has, and active there.
+    fn is_caught_up(
+        &self,
+        id: PartitionId,
+        epoch: LeaderEpoch,
+        broker: BrokerId,
+        image: &MetadataImage,
+    ) -> bool {
+        let known = self.table.synced(broker, id, epoch).map(|(process, _)| process);
+        image.brokers.get(&broker).is_some_and(|image| image.is_active() && known == Some(image.epoch))
+    }
+
+    async fn propose(&mut self, proposed: &[Proposed]) {
+        let context = &self.context;
+        let leader = BrokerProcess { broker: context.node, epoch: context.broker_epoch };
+        let partitions = proposed.iter().map(|one| one.altered.clone()).collect();
+        let soon = Deadline::after(&context.backend, limits::IN_SYNC_PROPOSE_DEADLINE);
+        let asked = (context.propose)(MetadataCommand::AlterPartition { leader, partitions }, soon).await;
+        let outcomes = match asked {
+            Ok(Outcome::Partitions(outcomes)) => outcomes,
+            Ok(_) => Vec::new(),
+            Err(error) => {
+                tracing::debug!("the controller has not decided about {} ISRs: {error}", proposed.len());
+                Vec::new()
+            }
+        };
+        for (nth, one) in proposed.iter().enumerate() {
+            let AlteredPartition { partition, leader_epoch, partition_epoch, .. } = one.altered;
+            match outcomes.get(nth) {
+                Some(Ok(now)) => {
+                    self.context.metrics.replication_isr_expands.inc_by(one.join.len() as u64);
+                    self.context.metrics.replication_isr_shrinks.inc_by(one.leave.len() as u64);
+                    tracing::info!(%partition, isr = ?now.isr, left = ?one.leave, joined = ?one.join, "the ISR has changed");
+                }
+                Some(Err(error)) => {
+                    tracing::debug!(%partition, "the ISR stays as it is: {error}");
+                    self.unresolved.remove(&partition);
+                    // Of another version it has been told, or will be.
+                    if *error != PartitionError::InvalidUpdateVersion
+                        && let Some(handle) = self.context.open.get().get(&partition)
+                    {
+                        let soon = self.context.soon();
+                        handle.withdraw_from_in_sync(leader_epoch, partition_epoch, soon).await;
+                    }
+                }
+                None if one.join.is_empty() => {}
+                None => drop(self.unresolved.insert(partition, (partition_epoch, one.join.clone()))),
+            }
+        }
+    }
+}

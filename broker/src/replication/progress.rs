@@ -1,0 +1,118 @@
+//! How far followers are, as their fetch sessions have found: read by who decides about ISRs.
+//!
+//! Every critical section is a few moves.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::ids::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionId};
+
+/// How far a follower is in one epoch of its leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    pub epoch: LeaderEpoch,
+    /// Up to here it has what the leader has.
+    pub fetched: Option<Offset>,
+    /// Up to here its disk has synced, as it said last.
+    pub reported: Option<Offset>,
+}
+
+impl Progress {
+    /// Up to here its disk surely has everything.
+    pub fn synced(&self) -> Option<Offset> {
+        Some(self.fetched?.min(self.reported?))
+    }
+}
+
+/// All followers of this node. Cloneable: all clones are the same.
+#[derive(Clone, Default)]
+pub struct ProgressTable {
+    shared: Arc<Mutex<BTreeMap<BrokerId, OfFollower>>>,
+}
+
+#[derive(Default)]
+struct OfFollower {
+    /// Its process.
+    broker_epoch: BrokerEpoch,
+    partitions: BTreeMap<PartitionId, Progress>,
+}
+
+impl ProgressTable {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<BrokerId, OfFollower>> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A follower begins anew, as this process. Returns what was known of it.
+    pub fn begin(&self, follower: BrokerId, broker_epoch: BrokerEpoch) -> Vec<(PartitionId, LeaderEpoch)> {
+        let begun = OfFollower { broker_epoch, ..OfFollower::default() };
+        let before = self.lock().insert(follower, begun).unwrap_or_default();
+        before.partitions.into_iter().map(|(partition, progress)| (partition, progress.epoch)).collect()
+    }
+
+    /// Its log is a beginning of the leader's, up to here.
+    pub fn fetched(&self, follower: BrokerId, partition: PartitionId, epoch: LeaderEpoch, to: Offset) {
+        self.with(follower, partition, epoch, |progress| progress.fetched = Some(to));
+    }
+
+    /// Its disk has synced, up to here.
+    pub fn reported(&self, follower: BrokerId, partition: PartitionId, epoch: LeaderEpoch, to: Offset) {
+        self.with(follower, partition, epoch, |progress| progress.reported = Some(to));
+    }
+
+    fn with(
+        &self,
+        follower: BrokerId,
+        partition: PartitionId,
+        epoch: LeaderEpoch,
+        change: impl FnOnce(&mut Progress),
+    ) {
+        let mut shared = self.lock();
+        let of = shared.entry(follower).or_default();
+        let nothing = Progress { epoch, fetched: None, reported: None };
+        let progress = of.partitions.entry(partition).or_insert(nothing);
+        if progress.epoch < epoch {
+            *progress = nothing;
+        }
+        if progress.epoch == epoch {
+            change(progress);
+        }
+    }
+
+    /// How far the follower has synced in this epoch, and as which process.
+    pub fn synced(
+        &self,
+        follower: BrokerId,
+        partition: PartitionId,
+        epoch: LeaderEpoch,
+    ) -> Option<(BrokerEpoch, Offset)> {
+        let shared = self.lock();
+        let of = shared.get(&follower)?;
+        let progress = of.partitions.get(&partition).filter(|progress| progress.epoch == epoch)?;
+        Some((of.broker_epoch, progress.synced()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::TopicId;
+
+    #[test]
+    fn what_is_known_of_a_follower_ends_with_the_epoch_and_with_its_process() {
+        let table = ProgressTable::default();
+        let (two, p) = (BrokerId(2), PartitionId { topic: TopicId::NIL, index: 0 });
+        let [four, five] = [4, 5].map(LeaderEpoch);
+        assert_eq!(table.begin(two, BrokerEpoch(7)), []);
+        table.reported(two, p, four, Offset(9));
+        assert_eq!(table.synced(two, p, four), None, "what it has was not compared");
+        table.fetched(two, p, four, Offset(6));
+        assert_eq!(table.synced(two, p, four), Some((BrokerEpoch(7), Offset(6))));
+        table.fetched(two, p, five, Offset(8));
+        assert_eq!((table.synced(two, p, four), table.synced(two, p, five)), (None, None));
+        table.reported(two, p, four, Offset(8));
+        assert_eq!(table.synced(two, p, five), None, "a report of before");
+        table.reported(two, p, five, Offset(8));
+        assert_eq!(table.begin(two, BrokerEpoch(9)), [(p, five)]);
+        assert_eq!(table.synced(two, p, five), None);
+    }
+}
