@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use io_backend::Deadline;
+use io_backend::{Clock, Deadline};
 use io_backend::real::{DiskChoice, RealBackend};
 use uuid::Uuid;
 
@@ -16,6 +16,8 @@ use crate::metadata::{
 };
 use crate::node::Node;
 use crate::parts::Parts;
+use crate::stall::capacities::Fitness;
+use crate::stall::contact::{Lost, LostContact};
 
 const NODES: [i32; 3] = [1, 2, 3];
 
@@ -23,6 +25,10 @@ struct Cluster {
     homes: BTreeMap<i32, tempfile::TempDir>,
     voters: Vec<PeerAddress>,
     nodes: BTreeMap<i32, Node<RealBackend>>,
+    /// Each node's own, so that one can be ended with all that it has open.
+    runtimes: BTreeMap<i32, tokio::runtime::Runtime>,
+    /// Whether the nodes look at their disks, or are told by the test how those do.
+    watch_stalls: bool,
     /// Makes deadlines.
     backend: RealBackend,
     _scratch: tempfile::TempDir,
@@ -41,7 +47,7 @@ fn with_cluster(test: impl AsyncFnOnce(Cluster)) {
         let scratch = tempfile::tempdir().unwrap();
         let (backend, _) = RealBackend::start(DiskChoice::Threads, scratch.path()).unwrap();
         let homes = NODES.iter().map(|id| (*id, tempfile::tempdir().unwrap())).collect();
-        test(Cluster { homes, voters, nodes: BTreeMap::new(), backend, _scratch: scratch }).await;
+        test(Cluster { homes, voters, nodes: BTreeMap::new(), runtimes: BTreeMap::new(), watch_stalls: true, backend, _scratch: scratch }).await;
     });
 }
 
@@ -65,23 +71,34 @@ impl Cluster {
     }
 
     async fn start(&mut self, ids: &[i32]) {
-        let starts = ids.iter().map(|id| {
-            let home = self.homes[id].path();
-            let config = self.config(*id, home);
-            async move {
+        let mut starts = Vec::new();
+        for id in ids {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+            let runtime = runtime.unwrap();
+            let config = self.config(*id, self.homes[id].path());
+            let watch_stalls = self.watch_stalls;
+            starts.push(runtime.spawn(async move {
                 let (backend, _) = RealBackend::start(DiskChoice::Threads, &config.data_dir).unwrap();
-                Node::start(backend, Parts::production(), config).await
-            }
-        });
-        let started = futures::future::join_all(starts).await;
-        for (id, node) in ids.iter().zip(started) {
-            self.nodes.insert(*id, node.unwrap_or_else(|error| panic!("node {id}: {error}")));
+                Node::start(backend, Parts { watch_stalls, ..Parts::production() }, config).await
+            }));
+            self.runtimes.insert(*id, runtime);
         }
+        for (id, started) in ids.iter().zip(futures::future::join_all(starts).await) {
+            let node = started.unwrap().unwrap_or_else(|error| panic!("node {id}: {error}"));
+            self.nodes.insert(*id, node);
+        }
+    }
+
+    /// Its connections are closed, and nobody is told anything.
+    fn kill(&mut self, id: i32) {
+        self.nodes.remove(&id).unwrap();
+        self.runtimes.remove(&id).unwrap().shutdown_background();
     }
 
     async fn stop(&mut self, id: i32) {
         let soon = self.soon();
         self.nodes.remove(&id).unwrap().stop(soon).await;
+        self.runtimes.remove(&id).unwrap().shutdown_background();
     }
 
     fn soon(&self) -> Deadline {
@@ -89,10 +106,15 @@ impl Cluster {
     }
 
     async fn create(&self, at: i32, name: &str) {
+        self.create_with(at, name, &NODES).await;
+    }
+
+    /// A topic with one partition, led by the first of these.
+    async fn create_with(&self, at: i32, name: &str, replicas: &[i32]) {
         let topic = NewTopic {
             id: TopicId(Uuid::from_u128(name.bytes().fold(7, |id, byte| id * 256 + u128::from(byte)))),
             name: name.into(),
-            assignments: vec![NODES.map(BrokerId).to_vec()],
+            assignments: vec![replicas.iter().copied().map(BrokerId).collect()],
             configs: BTreeMap::new(),
         };
         let command = MetadataCommand::CreateTopics { topics: vec![topic], validate_only: false };
@@ -118,9 +140,151 @@ impl Cluster {
         }
     }
 
+    /// Waits until the partition of this topic is led by another one than this, and that one serves; who it is.
+    async fn until_led_by_other(&self, name: &str, than: i32) -> i32 {
+        let moved = |image: &MetadataImage| leader_of(image, name).is_some_and(|leader| leader != than);
+        let left = *self.nodes.keys().find(|id| **id != than).unwrap();
+        let images = self.nodes[&left].context().metadata.images();
+        let image = images.until(&self.backend, self.soon(), moved).await.unwrap();
+        let leader = leader_of(&image, name).unwrap();
+        let led = [image.topics[name].clone()];
+        let until = self.backend.now() + Duration::from_secs(60);
+        assert!(crate::routing::until_led(self.nodes[&leader].context(), &led, until).await);
+        leader
+    }
+
+    fn controller(&self) -> i32 {
+        let mut members = self.nodes.values().map(|node| node.context().metadata.members().get());
+        members.find_map(|members| members.leader.filter(|_| members.acts)).unwrap().0
+    }
+
+    fn others_than(&self, id: i32) -> Vec<i32> {
+        NODES.into_iter().filter(|other| *other != id).collect()
+    }
+
     fn image(&self, id: i32) -> Arc<MetadataImage> {
         self.nodes[&id].context().metadata.image()
     }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for runtime in std::mem::take(&mut self.runtimes).into_values() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn leader_of(image: &MetadataImage, topic: &str) -> Option<i32> {
+    image.topics.get(topic)?.partitions[0].leader.map(|leader| leader.0)
+}
+
+fn is_fenced(image: &MetadataImage, id: i32) -> bool {
+    image.brokers[&BrokerId(id)].fenced
+}
+
+/// Has one of three killed, and sees who takes over.
+fn a_kill(which: impl Fn(i32) -> i32) {
+    with_cluster(async |mut cluster| {
+        cluster.start(&NODES).await;
+        let victim = which(cluster.controller());
+        let left = cluster.others_than(victim);
+        cluster.create_with(left[0], "led", &[&[victim][..], &left].concat()).await;
+        cluster.create_with(left[0], "alone", &[victim]).await;
+        cluster.kill(victim);
+        let began = cluster.backend.now();
+        let leader = cluster.until_led_by_other("led", victim).await;
+        let took = cluster.backend.now().since(began);
+        assert!(left.contains(&leader));
+        // Idle it takes 0.6 s, and 0.9 s where there is to be another controller first.
+        assert!(took < Duration::from_secs(5), "{took:?}");
+        let image = cluster.image(left[0]);
+        assert!(is_fenced(&image, victim) && left.iter().all(|id| !is_fenced(&image, *id)));
+        assert_eq!(leader_of(&image, "alone"), None, "nobody else has it");
+        assert!(left.contains(&cluster.controller()));
+    });
+}
+
+#[test]
+fn what_a_killed_node_led_is_led_by_another() {
+    a_kill(|controller| *NODES.iter().find(|id| **id != controller).unwrap());
+}
+
+#[test]
+fn what_a_killed_controller_led_is_led_by_another() {
+    a_kill(|controller| controller);
+}
+
+#[test]
+fn a_node_that_stops_hands_over_first_and_is_counted_on_again_when_it_is_back() {
+    with_cluster(async |mut cluster| {
+        cluster.start(&NODES).await;
+        let stops = cluster.controller();
+        let left = cluster.others_than(stops);
+        cluster.create_with(stops, "led", &[&[stops][..], &left].concat()).await;
+        let began = cluster.backend.now();
+        cluster.stop(stops).await;
+        assert!(cluster.backend.now().since(began) < Duration::from_secs(5), "it waited for nobody in vain");
+        let image = cluster.image(left[0]);
+        let partition = &image.topics["led"].partitions[0];
+        assert!(partition.leader.is_some_and(|leader| leader.0 != stops), "{partition:?}");
+        assert!(image.brokers[&BrokerId(stops)].in_controlled_shutdown);
+        cluster.start(&[stops]).await;
+        let image = cluster.image(stops);
+        assert!(!is_fenced(&image, stops) && image.brokers[&BrokerId(stops)].is_active());
+    });
+}
+
+#[test]
+fn a_node_whose_disk_stands_still_leads_nothing_and_keeps_its_seat_on_the_metadata() {
+    with_cluster(async |mut cluster| {
+        cluster.watch_stalls = false;
+        cluster.start(&NODES).await;
+        let stalls = cluster.controller();
+        let left = cluster.others_than(stalls);
+        for name in ["one", "two"] {
+            cluster.create_with(stalls, name, &[&[stalls][..], &left].concat()).await;
+        }
+        cluster.create_with(stalls, "alone", &[stalls]).await;
+        let node = cluster.nodes[&stalls].context();
+        let began = cluster.backend.now();
+        node.health.capacities.set(Fitness::of(true, false, false));
+        let moved = |image: &MetadataImage| leader_of(image, "one") != Some(stalls);
+        let image = node.metadata.images().until(&cluster.backend, cluster.soon(), moved).await.unwrap();
+        assert_ne!(leader_of(&image, "two"), Some(stalls), "it is one event");
+        assert_eq!(leader_of(&image, "alone"), Some(stalls), "nobody else has it");
+        cluster.until_led_by_other("one", stalls).await;
+        assert!(cluster.backend.now().since(began) < Duration::from_secs(3));
+        assert!(!is_fenced(&image, stalls), "it is heard");
+        assert_eq!(cluster.controller(), stalls, "the disk under its Raft journal is well");
+        assert_eq!(node.metrics.hand_overs.get(), 1);
+        // That of the metadata is another matter.
+        node.health.capacities.set(Fitness::of(false, true, false));
+        let members = cluster.nodes[&left[0]].context().metadata.members();
+        let is_other = |members: &crate::metadata::Members| members.leader.is_some_and(|id| id.0 != stalls);
+        members.until(&cluster.backend, cluster.soon(), is_other).await.unwrap();
+    });
+}
+
+#[test]
+fn who_hears_no_controller_takes_and_serves_nothing() {
+    with_cluster(async |mut cluster| {
+        cluster.start(&NODES).await;
+        let left = cluster.controller();
+        let others = cluster.others_than(left);
+        cluster.create_with(left, "alone", &[left]).await;
+        let context = cluster.nodes[&left].context().clone();
+        let topic = cluster.image(left).topics["alone"].clone();
+        let until = cluster.backend.now() + Duration::from_secs(60);
+        assert!(crate::routing::until_led(&context, std::slice::from_ref(&topic), until).await);
+        let serves = || crate::routing::RoutingView::now(&context).partition(&topic, 0).is_ok();
+        assert!(serves());
+        others.iter().for_each(|id| cluster.kill(*id));
+        let contact = context.health.contact.published();
+        let cut_off = |lost: &Option<LostContact>| lost.is_some_and(|lost| lost.why == Lost::CutOff);
+        contact.until(&cluster.backend, cluster.soon(), cut_off).await.unwrap();
+        assert!(!serves(), "it may have been replaced");
+    });
 }
 
 #[test]

@@ -297,7 +297,9 @@ impl<B: Backend> Node<B> {
             Replication::start(context, replication_mail)
         });
         let mut membership = None;
+        let mut giving_way = None;
         if let Some(asks) = &cluster {
+            giving_way = Some(controller::until_given_up(controller_context(asks.clone()), health.clone()));
             phase.publish(starting("waiting for the controller to count on this node"));
             let (context, replicas) = (controller_context(asks.clone()), replicas.replicas.clone());
             let (begun, beating) =
@@ -346,6 +348,19 @@ impl<B: Backend> Node<B> {
             }
         };
         background.push(backend.spawn("kafka", serving));
+        if let Some((given_up, asks)) = giving_way.zip(cluster.clone()) {
+            let (backend, stop, stopped) = (backend.clone(), stop.clone(), stopped.clone());
+            // A thread that waits for a disk can keep a process alive, and its sockets open, for as long as it waits.
+            let giving_way = async move {
+                let why = given_up.await;
+                stop.publish(true);
+                let drained = Deadline::after(&backend, limits::DRAIN_DEADLINE);
+                let _ = stopped.until(&backend, drained, |stopped| *stopped).await;
+                asks.peers().stop();
+                backend.exit(ExitStatus::StorageStalled, &why);
+            };
+            background.push(context.backend.spawn("giving way", giving_way));
+        }
         Ok(Node {
             context,
             kafka_address,
@@ -381,11 +396,6 @@ impl<B: Backend> Node<B> {
     /// The connections to the other nodes, where there are some.
     pub fn peers(&self) -> Option<&Peers<B>> {
         self.peers.as_ref()
-    }
-
-    /// This broker among the others, where there are some.
-    pub(crate) fn membership(&self) -> Option<&Membership<B>> {
-        self.membership.as_ref()
     }
 
     /// Has others take over what this node leads, stops accepting, finishes or fails what is in flight, checkpoints, closes the journals. What does not end by

@@ -106,4 +106,6 @@ pub enum ExitStatus {
     Network = 4,
     /// A write or sync failed so that nobody can tell what is durable.
     StorageNotTrusted = 5,
+    /// The disk does not answer, and others have taken over.
+    StorageStalled = 6,
 }

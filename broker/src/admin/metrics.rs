@@ -6,6 +6,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::metrics::{Metrics, ReasonLabel, RequestMetrics};
+use crate::stall::contact::Lost;
 use crate::stall::writes::Refusal;
 
 /// Without `requests` as long as the node answers none.
@@ -36,6 +37,11 @@ pub struct LookedUp {
     pub partitions_not_led: i64,
     /// Why no records are taken, if that lasts.
     pub refusal: Option<&'static str>,
+    /// Why this node may not lead, as far as the controller says.
+    pub contact_lost: Option<&'static str>,
+    /// Raft's term, and the last entry that is applied here.
+    pub metadata_term: i64,
+    pub metadata_index: i64,
 }
 
 impl LookedUp {
@@ -79,6 +85,21 @@ impl LookedUp {
             refused.get_or_create(&ReasonLabel { reason }).set(i64::from(self.refusal == Some(reason)));
         }
         registry.register("writes_refused", "1 while no records are taken, and why", refused);
+        let lost = Family::<ReasonLabel, Gauge>::default();
+        for reason in Lost::NAMES {
+            lost.get_or_create(&ReasonLabel { reason }).set(i64::from(self.contact_lost == Some(reason)));
+        }
+        registry.register(
+            "controller_contact_lost",
+            "1 while this node may not lead, since the controller may not count on it, and why",
+            lost,
+        );
+        let term = Gauge::<i64>::default();
+        term.set(self.metadata_term);
+        registry.register("metadata_term", "Term of the metadata's Raft group, as this node knows it", term);
+        let index = Gauge::<i64>::default();
+        index.set(self.metadata_index);
+        registry.register("metadata_index", "The last entry of the metadata that this node has applied", index);
     }
 }
 
@@ -119,6 +140,14 @@ mod tests {
             "lock_acquisition_duration_us_count{lock_name=\"none\"} 0",
             "lock_contention_count{lock_name=\"none\"} 0",
             "writes_refused{reason=\"checkpoints_behind\"} 0",
+            "controller_contact_lost{reason=\"cut_off\"} 0",
+            "active_controller 0",
+            "fenced_brokers 0",
+            "heartbeats_sent_total 0",
+            "heartbeats_failed_total 0",
+            "hand_overs_total 0",
+            "metadata_term 0",
+            "metadata_index 0",
             "partitions_damaged 0",
             "partitions_not_led 0",
             "kafka_requests_total{api=\"Produce\"} 1",

@@ -210,7 +210,11 @@ fn route<B: Backend>(shown: &Shown<B>, path: &str) -> Response {
             Phase::Stopping(_) => Response::text(503, "stopping\n"),
         },
         "/debug/stalls" => {
-            Response::json(&stalls::describe(shown.backend.registry(), shown.backend.now(), &shown.health))
+            let mut told = stalls::describe(shown.backend.registry(), shown.backend.now(), &shown.health);
+            if let Some(context) = phase.context() {
+                told["controller"] = stalls::controller(context);
+            }
+            Response::json(&told)
         }
         "/config" => match &*phase {
             Phase::Starting(doing, since) => starting(shown, doing, *since),
@@ -236,6 +240,10 @@ fn ready<B: Backend>(context: &Context<B>) -> Response {
             return Response::text(503, "the disk stands still: see /debug/stalls\n");
         }
         Health::Stalled | Health::Good => {}
+    }
+    if let Some(lost) = context.health.contact.lost() {
+        let seconds = context.backend.now().since(lost.since).as_secs();
+        return Response::text(503, format!("no records are taken or served for {seconds} s: {}\n", lost.why));
     }
     let since = |refusing: &Refusing| context.backend.now().since(refusing.since).as_secs();
     let told = |what: &str, refusing: &Refusing| {
@@ -281,6 +289,9 @@ fn looked_up<B: Backend>(shown: &Shown<B>, context: Option<&Context<B>>) -> metr
         partitions_damaged: replicas.map_or(0, |replicas| replicas.not_open().len() as i64),
         partitions_not_led: not_led.map_or(0, |not_led| not_led.partitions as i64),
         refusal: health.writes.get().records.map(|refusing| refusing.reason.name()),
+        contact_lost: health.contact.lost().map(|lost| lost.why.name()),
+        metadata_term: context.map_or(0, |context| context.metadata.members().get().term as i64),
+        metadata_index: context.map_or(0, |context| context.metadata.image().index as i64),
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use io_backend::Moment;
+use io_backend::{Backend, Moment};
 use io_backend::registry::{Entry, Registry};
 use serde_json::{Value, json};
 
+use crate::context::Context;
 use crate::stall::writes::Refusing;
 use crate::stall::{Health, StorageHealth};
 
@@ -26,6 +27,25 @@ pub fn describe(registry: &Registry, now: Moment, health: &StorageHealth) -> Val
         "operations": operations.iter().map(|entry| operation(entry, now)).collect::<Vec<_>>(),
         "waits": waits(&entries, now),
         "late_completions": registry.late_completions(),
+    })
+}
+
+/// Who decides in the cluster, as this node knows it, and what it says of this node.
+pub fn controller<B: Backend>(context: &Context<B>) -> Value {
+    let (image, members) = (context.metadata.image(), context.metadata.members().get());
+    let own = image.brokers.get(&context.node);
+    let lost = context.health.contact.lost();
+    json!({
+        "node": members.leader.map(|leader| leader.0),
+        "term": members.term,
+        "metadata_index": image.index,
+        "broker_epoch": own.map(|broker| broker.epoch.0),
+        "fenced": own.map(|broker| broker.fenced),
+        "contact_lost": lost.map(|lost| json!({
+            "reason": lost.why.name(),
+            "what": lost.why.to_string(),
+            "for_ms": context.backend.now().since(lost.since).as_millis() as u64,
+        })),
     })
 }
 

@@ -626,6 +626,16 @@ pub const KEYS: &[Key] = &[
         },
         |c| shown(c.stall.sample)
     ),
+    key!(
+        "stall.exit_after",
+        "age of a disk operation at which the process ends (exit status 6), where other nodes lead all that it led; a node that is alone never does",
+        "1s..=365d",
+        |c, v| {
+            c.stall.exit_after = duration(v, Duration::from_secs(1), 365 * DAY)?;
+            Ok(())
+        },
+        |c| shown(c.stall.exit_after)
+    ),
 ];
 
 impl std::str::FromStr for Profile {

@@ -128,16 +128,3 @@ fn a_name_of_kafkas_that_means_nothing_here_says_why_wherever_it_stands() {
     let error = Config::assemble(None, set, Vec::new()).unwrap_err().to_string();
     assert_eq!(error, format!("environment CHRONIK_SSL_KEYSTORE_LOCATION: {wanted}"));
 }
-
-#[test]
-fn a_key_that_nothing_reads_is_refused_with_the_reason_and_not_ignored() {
-    let refused = |error: ConfigError| {
-        let text = error.to_string();
-        assert!(text.contains("stall.exit_after cannot be set: a node whose disk stands still"), "{text}");
-        text
-    };
-    let text = refused(from_file("[stall]\nexit_after = \"30s\"\n").unwrap_err());
-    assert!(text.starts_with("chronik.toml:2: "), "{text}");
-    let set = [("CHRONIK_STALL_EXIT_AFTER".to_string(), "30s".to_string())].into_iter();
-    refused(Config::assemble(None, set, Vec::new()).unwrap_err());
-}

@@ -238,6 +238,8 @@ pub struct StallConfig {
     pub stalled_after: Duration,
     /// How often the age is looked at while an operation is in flight.
     pub sample: Duration,
+    /// The process ends, where other nodes have taken over.
+    pub exit_after: Duration,
 }
 
 impl Default for Config {
@@ -309,6 +311,7 @@ impl Default for Config {
                 warn_after: Duration::from_millis(250),
                 stalled_after: Duration::from_secs(1),
                 sample: Duration::from_millis(100),
+                exit_after: Duration::from_secs(30),
             },
             stated: BTreeMap::new(),
         }
@@ -486,6 +489,9 @@ impl Config {
         }
         if self.stall.warn_after >= self.stall.stalled_after {
             return Err("stall.warn_after must be shorter than stall.stalled_after".into());
+        }
+        if self.stall.stalled_after > self.stall.exit_after {
+            return Err("stall.exit_after must not be shorter than stall.stalled_after".into());
         }
         Ok(())
     }

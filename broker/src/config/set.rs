@@ -4,13 +4,6 @@ use super::keys::environment_of;
 use super::values::SetError;
 use super::{Config, KEYS, Key, kafka};
 
-/// Names of ours that nothing reads any more, and why.
-const WITHDRAWN: &[(&str, &str)] = &[(
-    "stall.exit_after",
-    "a node whose disk stands still ends only where a peer can take over, and there is one node; it refuses what it cannot \
-     take (stall.stalled_after) and goes on when the disk does",
-)];
-
 /// What a name and a value come to.
 pub(super) struct Setting {
     pub key: &'static Key,
@@ -29,8 +22,7 @@ pub(super) fn find(name: &str, value: &str) -> Result<Option<Setting>, SetError>
         let read = known.read(value)?;
         return Ok(read.map(|(key, value)| Setting { key, name: known.name, value }));
     }
-    let withdrawn = WITHDRAWN.iter().find(|(known, _)| *known == name).map(|(_, why)| *why);
-    match withdrawn.or_else(|| kafka::refusal(name)) {
+    match kafka::refusal(name) {
         Some(why) => Err(SetError::Refused { key: name.to_owned(), why: why.to_owned() }),
         None => Err(SetError::Unknown { key: name.to_owned(), suggestion: suggest(name) }),
     }
@@ -38,8 +30,7 @@ pub(super) fn find(name: &str, value: &str) -> Result<Option<Setting>, SetError>
 
 /// The name that a variable is for.
 pub(super) fn name_of_variable(variable: &str) -> Option<&'static str> {
-    let withdrawn = WITHDRAWN.iter().map(|(name, _)| *name);
-    all_names().chain(withdrawn).find(|name| environment_of(name) == variable)
+    all_names().find(|name| environment_of(name) == variable)
 }
 
 fn all_names() -> impl Iterator<Item = &'static str> {

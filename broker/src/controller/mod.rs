@@ -19,6 +19,7 @@ mod message;
 mod session;
 mod office;
 mod heartbeat;
+mod giving_way;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -122,6 +123,11 @@ pub fn begin_heartbeats<B: Backend>(
     (membership, task)
 }
 
+/// Waits until this process is better ended, for its disk stands still and the others do without it; says why.
+pub async fn until_given_up<B: Backend>(context: ControllerContext<B>, health: StorageHealth) -> String {
+    giving_way::until_given_up(&context, &health).await
+}
+
 /// This broker among the others.
 pub struct Membership<B: Backend> {
     backend: B,
@@ -146,11 +152,6 @@ impl<B: Backend> Clone for Membership<B> {
 }
 
 impl<B: Backend> Membership<B> {
-    /// What was granted to this process.
-    pub fn epoch(&self) -> BrokerEpoch {
-        self.process.epoch
-    }
-
     /// Waits until the others count on this broker, and it knows it: before, it leads nothing, and who connects is told of
     /// a broker that is not in the cluster.
     ///

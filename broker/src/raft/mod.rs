@@ -109,7 +109,6 @@ pub(crate) enum GroupInput {
     SnapshotSent { peer: u64, ok: bool },
     /// Whether the disk under the journal can be relied on, as far as who watches it knows. It can be
     /// until this says otherwise.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for whoever watches the disk"))]
     MayVote(bool),
 }
 

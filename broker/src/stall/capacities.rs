@@ -16,18 +16,24 @@ pub struct Fitness {
     pub may_lead: bool,
     /// Its member of the metadata group may vote and lead.
     pub may_vote: bool,
+    /// The disk under one of the journals does not answer.
+    pub stands_still: bool,
 }
 
 impl Default for Fitness {
     fn default() -> Fitness {
-        Fitness { may_lead: true, may_vote: true }
+        Fitness { may_lead: true, may_vote: true, stands_still: false }
     }
 }
 
 impl Fitness {
     /// By whether each journal stands still, and whether that of records has refused them for long for another reason.
     pub fn of(records_stall: bool, metadata_stall: bool, records_refused: bool) -> Fitness {
-        Fitness { may_lead: !records_stall && !metadata_stall && !records_refused, may_vote: !metadata_stall }
+        Fitness {
+            may_lead: !records_stall && !metadata_stall && !records_refused,
+            may_vote: !metadata_stall,
+            stands_still: records_stall || metadata_stall,
+        }
     }
 }
 
@@ -82,7 +88,9 @@ mod tests {
         ];
         for ((records, metadata, refused), (may_lead, may_vote)) in table {
             let fitness = Fitness::of(records, metadata, refused);
-            assert_eq!(fitness, Fitness { may_lead, may_vote }, "{records} {metadata} {refused}");
+            let stands_still = records || metadata;
+            let wanted = Fitness { may_lead, may_vote, stands_still };
+            assert_eq!(fitness, wanted, "{records} {metadata} {refused}");
         }
     }
 }
