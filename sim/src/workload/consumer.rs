@@ -162,6 +162,9 @@ impl<B: Backend> Consumer<B> {
             let ids = fetcher::topic_ids(&self.client, &mut self.line, &places).await?;
             self.ids = Some(Arc::new(ids));
         }
+        if places.iter().any(|place| self.line.leader(place).is_none()) {
+            self.line.doubt();
+        }
         let terms = self.terms();
         for node in self.line.nodes() {
             for group in 0..self.groups.len() {

@@ -213,7 +213,7 @@ impl<B: Backend> Lines<B> {
     /// Whether there is anything to listen for.
     pub(super) fn is_waiting(&self) -> bool {
         let waits = |line: &Line<B>| line.pending() > 0 || matches!(line.state, State::Connecting(_));
-        self.lines.iter().any(waits) || waits(&self.looking)
+        self.lines.iter().any(waits) || waits(&self.looking) || self.routes.asks_from().is_some()
     }
 
     /// From when on a request may go to that node, with fewer than `in_flight` others on their way; none: something else
@@ -365,6 +365,9 @@ impl<B: Backend> Lines<B> {
     /// Asks until it is known who leads the partition, once at most.
     async fn node_of(&mut self, place: &Place) -> Result<u32, CallError> {
         let no_leader = || CallError::Connect(io::Error::other("nobody is known to lead it"));
+        if self.routes.leader(place).is_none() {
+            self.routes.doubt();
+        }
         let asks = self.routes.asks_from().is_some_and(|from| from <= self.client.now());
         if !asks {
             return self.routes.leader(place).ok_or_else(no_leader);

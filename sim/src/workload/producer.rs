@@ -196,6 +196,10 @@ impl<B: Backend> Producer<B> {
 
     /// Sends a request if there is something to send to some node and room for it on the wire.
     async fn send(&mut self) -> bool {
+        let places = &self.client.field.places;
+        if self.retries.has_for(self.client.now(), |lane| self.line.leader(&places[lane]).is_none()) {
+            self.line.doubt();
+        }
         for node in self.line.nodes() {
             if self.send_to(node).await {
                 return true;
