@@ -107,13 +107,14 @@ fn nodes_that_are_told_of_one_another_are_linked_and_show_their_secret_to_nobody
         let error = Node::start(backend.clone(), Parts::production(), other).await.err().unwrap();
         assert!(error.to_string().contains("holds no secret: it is shorter than 16 characters"), "{error}");
         std::fs::write(&secret_file, "correct horse battery\n").unwrap();
-        let mut nodes = Vec::new();
-        for number in [2, 3] {
-            // The second of them as node 1 in a directory of its own.
-            let mut config = config(if number == 2 { 2 } else { 1 });
+        // They begin a cluster together, in directories of their own.
+        let starts = [2, 1].map(|number| {
+            let mut config = config(number);
             config.data_dir = home.path().join(format!("started {number}"));
-            nodes.push(Node::start(backend.clone(), Parts::production(), config).await.unwrap());
-        }
+            Node::start(backend.clone(), Parts::production(), config)
+        });
+        let started = futures::future::join_all(starts).await;
+        let nodes: Vec<_> = started.into_iter().map(|node| node.unwrap()).collect();
         let soon = Deadline::after(&backend, Duration::from_secs(30));
         for node in &nodes {
             let reachable = node.peers().expect("it has peers").reachable();

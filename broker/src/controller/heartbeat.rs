@@ -14,10 +14,11 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use io_backend::{Backend, Deadline, Moment, Sender, WaitKind, within};
 
+use super::granted::{Begun, Granted};
 use super::message::{self, HeartbeatReply};
 use super::session::BrokerSession;
 use super::{ControllerContext, ControllerInput, Membership, is_unfenced, unlinked};
-use crate::ids::BrokerId;
+use crate::ids::{BrokerId, LeaderEpoch, PartitionId};
 use crate::limits;
 use crate::metadata::MetadataImage;
 use crate::metadata::controller::Heartbeat;
@@ -36,6 +37,7 @@ pub(super) struct Beating<B: Backend> {
     said: Option<News>,
     beat_at: Moment,
     followed: Followed,
+    granted: Granted,
     /// The image that was last judged by.
     seen: Arc<MetadataImage>,
     /// What the controller last refused, as the log says.
@@ -90,6 +92,7 @@ impl<B: Backend> Beating<B> {
             said: None,
             beat_at,
             followed: Followed::default(),
+            granted: Granted::default(),
             seen: Arc::default(),
             told: None,
         }
@@ -139,7 +142,7 @@ impl<B: Backend> Beating<B> {
             image_index: image.index,
             may_lead: news.may_lead,
             wants_shutdown: news.wants_shutdown,
-            not_begun: self.not_begun(),
+            not_begun: self.not_begun(now, &image),
             unreachable,
         };
         self.context.metrics.heartbeats_sent.inc();
@@ -166,9 +169,15 @@ impl<B: Backend> Beating<B> {
     }
 
     /// Epochs that this broker was granted and has not begun in time.
-    fn not_begun(&self) -> Vec<(crate::ids::PartitionId, crate::ids::LeaderEpoch)> {
-        let _ = &self.replicas;
-        Vec::new()
+    fn not_begun(&mut self, now: Moment, image: &MetadataImage) -> Vec<(PartitionId, LeaderEpoch)> {
+        let beat = self.context.config.cluster_times.heartbeat_interval;
+        let Beating { granted, replicas, membership, .. } = self;
+        let begun = |id| match replicas.signal().state(id) {
+            Some(state) if state.leading => Begun::Leads(state.epoch),
+            _ if replicas.get(id).is_some() => Begun::Not,
+            _ => Begun::NotOpen,
+        };
+        granted.handle_beat(now, beat, image, membership.process, begun)
     }
 
     /// Says everywhere here whether this broker may lead.

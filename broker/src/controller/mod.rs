@@ -17,6 +17,7 @@
 
 mod message;
 mod session;
+mod granted;
 mod office;
 mod heartbeat;
 mod giving_way;

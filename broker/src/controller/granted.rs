@@ -1,0 +1,127 @@
+//! Epochs that this broker was granted and has not begun: somebody else could. Pure.
+//!
+//! To begin an epoch is one entry in the journal. Who has not written it for a second is not likely to, though nothing stands
+//! still: the disk may be full, or the replica does not open. An age grows by at most two beats from one beat to the next, so
+//! that a process that was paused reports nothing that it had no time for.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use io_backend::Moment;
+
+use crate::ids::{LeaderEpoch, PartitionId};
+use crate::metadata::{BrokerProcess, MetadataImage};
+
+/// An open replica begins its epoch within this.
+const BEGUN_AFTER: Duration = Duration::from_secs(1);
+/// One that is still to be opened, perhaps with many others: its topic was just created, or it moved here.
+const OPENED_AFTER: Duration = Duration::from_secs(5);
+/// Epochs of one heartbeat: it stays far below what goes between nodes, and as many are elected at once.
+const REPORTED_MAX: usize = 1_000;
+
+/// How far a replica is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begun {
+    /// It leads in this epoch.
+    Leads(LeaderEpoch),
+    /// It is open, and does not lead.
+    Not,
+    /// It is not open.
+    NotOpen,
+}
+
+/// See the module.
+#[derive(Default)]
+pub struct Granted {
+    /// The image that `waiting` was last filled from.
+    index: u64,
+    looked: Option<Moment>,
+    waiting: BTreeMap<PartitionId, (LeaderEpoch, Duration)>,
+}
+
+impl Granted {
+    /// Takes in an image and how far the replicas are, once a beat; what has not begun in time.
+    pub fn handle_beat(
+        &mut self,
+        now: Moment,
+        beat: Duration,
+        image: &MetadataImage,
+        process: BrokerProcess,
+        begun: impl Fn(PartitionId) -> Begun,
+    ) -> Vec<(PartitionId, LeaderEpoch)> {
+        let passed = self.looked.map_or(Duration::ZERO, |looked| now.since(looked).min(2 * beat));
+        self.looked = Some(now);
+        self.waiting.values_mut().for_each(|(_, age)| *age += passed);
+        if self.index != image.index {
+            self.index = image.index;
+            self.follow(image, process);
+        }
+        self.waiting.retain(|id, (epoch, _)| begun(*id) != Begun::Leads(*epoch));
+        let late = self.waiting.iter().filter(|(id, (_, age))| match begun(**id) {
+            Begun::NotOpen => *age >= OPENED_AFTER,
+            Begun::Leads(_) | Begun::Not => *age >= BEGUN_AFTER,
+        });
+        late.take(REPORTED_MAX).map(|(id, (epoch, _))| (*id, *epoch)).collect()
+    }
+
+    /// What is granted is waited for, for as long as it is; what was waited for already keeps its age.
+    fn follow(&mut self, image: &MetadataImage, process: BrokerProcess) {
+        let before = std::mem::take(&mut self.waiting);
+        for topic in image.topics.values() {
+            for (index, partition) in (0..).zip(&topic.partitions) {
+                let is_granted = partition.leader == Some(process.broker)
+                    && partition.leader_broker_epoch == process.epoch
+                    && partition.replicas.len() > 1;
+                if !is_granted {
+                    continue;
+                }
+                let id = PartitionId { topic: topic.id, index };
+                let known = before.get(&id).filter(|(epoch, _)| *epoch == partition.leader_epoch);
+                let age = known.map_or(Duration::ZERO, |(_, age)| *age);
+                self.waiting.insert(id, (partition.leader_epoch, age));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metadata::testing::{cluster_with, id, process};
+
+    const BEAT: Duration = Duration::from_millis(250);
+
+    fn at(ms: u64) -> Moment {
+        Moment(ms * 1_000_000)
+    }
+
+    #[test]
+    fn what_has_not_begun_a_second_after_it_was_granted_is_reported_until_it_has() {
+        let image = cluster_with(2, &[&[1, 2], &[1], &[2, 1]]);
+        let epoch = LeaderEpoch(0);
+        let mut granted = Granted::default();
+        let mut beat = |ms, begun: Begun| {
+            granted.handle_beat(at(ms), BEAT, &image, process(&image, 1), move |_| begun)
+        };
+        for ms in [0, 250, 500, 750] {
+            assert_eq!(beat(ms, Begun::Not), [], "{ms} ms");
+        }
+        assert_eq!(beat(1_000, Begun::Not), [(id(1, 0), epoch)], "alone nobody else could, and 3 is led elsewhere");
+        assert_eq!(beat(1_250, Begun::Leads(LeaderEpoch(-1))), [(id(1, 0), epoch)], "an earlier epoch is another");
+        assert_eq!(beat(1_500, Begun::Leads(epoch)), []);
+        assert_eq!(beat(9_000, Begun::Not), [], "it had begun");
+    }
+
+    #[test]
+    fn who_is_to_be_opened_has_more_time_and_a_pause_is_no_time() {
+        let image = cluster_with(2, &[&[1, 2]]);
+        let mut granted = Granted::default();
+        let mut late = |ms, begun: Begun| {
+            !granted.handle_beat(at(ms), BEAT, &image, process(&image, 1), move |_| begun).is_empty()
+        };
+        assert!(!late(0, Begun::NotOpen));
+        assert!(!late(60_000, Begun::NotOpen), "half a second at most");
+        let first = (1..100).find(|beat| late(60_000 + 250 * beat, Begun::NotOpen));
+        assert_eq!(first, Some(18), "another four and a half");
+    }
+}
