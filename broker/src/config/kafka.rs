@@ -144,7 +144,6 @@ pub const KAFKA_NAMES: &[KafkaName] = &[
     fixed("compression.lz4.level", Int, ClusterWide, "9", NEVER_RECOMPRESSED),
     fixed("compression.type", Text, ClusterWide, "producer", NEVER_RECOMPRESSED),
     fixed("compression.zstd.level", Int, ClusterWide, "3", NEVER_RECOMPRESSED),
-    key("replica.lag.time.max.ms", Long, ReadOnly, "replication.lag_max", Millis),
     key("connections.max.idle.ms", Long, ReadOnly, "server.idle_timeout", Millis),
     fixed(
         "controlled.shutdown.enable",
@@ -230,6 +229,7 @@ pub const KAFKA_NAMES: &[KafkaName] = &[
     ),
     key("queued.max.request.bytes", Long, ReadOnly, "server.request_bytes_in_flight", Bytes),
     key("queued.max.requests", Int, ReadOnly, "server.requests_in_flight", Same),
+    key("replica.lag.time.max.ms", Long, ReadOnly, "replication.lag_max", Millis),
     key("socket.request.max.bytes", Int, ReadOnly, "server.request_bytes", Bytes),
     fixed(
         "unclean.leader.election.enable",

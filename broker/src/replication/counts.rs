@@ -2,7 +2,7 @@
 
 use io_backend::Backend;
 
-use super::ReplicationContext;
+use super::context::ReplicationContext;
 use super::isr::Led;
 use crate::metadata::MetadataImage;
 use crate::metrics::BrokerLabel;

@@ -20,10 +20,10 @@ use imbl::OrdMap;
 use io_backend::published::Watcher;
 use io_backend::{Backend, Deadline, Moment, Receiver, WaitKind, within};
 
+use super::context::{ReplicationContext, Told};
 use super::followed::{Followed, Phase};
 use super::protocol::{Answer, FetchError, Message, Refused, SessionId};
 use super::session::FollowerSession;
-use super::{ReplicationContext, Told};
 use crate::ids::{BrokerId, LeaderEpoch, Offset, PartitionId};
 use crate::limits;
 use crate::metadata::MetadataImage;

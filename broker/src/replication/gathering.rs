@@ -3,7 +3,7 @@
 use futures::StreamExt;
 use io_backend::{Backend, Deadline};
 
-use super::ReplicationContext;
+use super::context::ReplicationContext;
 use super::protocol::{FetchError, Position};
 use super::session::Asked;
 use crate::ids::{BrokerId, PartitionId};

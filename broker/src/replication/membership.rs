@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use io_backend::{Backend, Deadline, Moment};
 
-use super::ReplicationContext;
+use super::context::ReplicationContext;
 use super::isr::{InSyncWatch, Led, Wish};
 use super::progress::ProgressTable;
 use crate::ids::{BrokerId, LeaderEpoch, PartitionEpoch, PartitionId};
@@ -50,11 +50,10 @@ impl<B: Backend> Membership<B> {
             let image = context.images.get();
             let led = self.led(&image);
             super::counts::count(&context, &image, &led);
-            if led.is_empty() {
+            if !self.is_given_something(&image) {
                 let idle = Deadline::Unbounded("who is in sync is nobody's business before this node leads");
                 let index = image.index;
                 let _ = context.images.until(backend, idle, |image| image.index > index).await;
-                // Where it is told to lead it does so a moment later.
                 last = None;
             } else {
                 let now = backend.now();
@@ -70,17 +69,26 @@ impl<B: Backend> Membership<B> {
         }
     }
 
+    /// Whether this process is to lead anything that others follow.
+    fn is_given_something(&self, image: &MetadataImage) -> bool {
+        let partitions = image.topics.values().flat_map(|topic| &topic.partitions);
+        partitions.into_iter().any(|partition| self.is_given(partition))
+    }
+
+    fn is_given(&self, partition: &PartitionImage) -> bool {
+        partition.leader == Some(self.context.node)
+            && partition.leader_broker_epoch == self.context.broker_epoch
+            && partition.replicas.len() > 1
+    }
+
     /// What this node leads and others follow.
     fn led(&self, image: &MetadataImage) -> Vec<Led> {
         let context = &self.context;
         let mut all = Vec::new();
         for topic in image.topics.values() {
             for (index, partition) in (0..).zip(&topic.partitions) {
-                let is_led = partition.leader == Some(context.node)
-                    && partition.leader_broker_epoch == context.broker_epoch
-                    && partition.replicas.len() > 1;
                 let id = PartitionId { topic: topic.id, index };
-                if is_led
+                if self.is_given(partition)
                     && let Some(state) = context.signal.state(id)
                     && state.leading
                     && state.epoch == partition.leader_epoch

@@ -12,24 +12,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
-use imbl::OrdMap;
-use io_backend::{Backend, Deadline, Published, Receiver, Sender, TaskHandle, TaskName, channel};
+use io_backend::{Backend, Receiver, Sender, TaskHandle, TaskName, channel};
 
-use crate::ids::{BrokerEpoch, BrokerId, PartitionId};
+use crate::ids::BrokerId;
 use crate::limits;
-use crate::metadata::{MetadataCommand, MetadataImage, Outcome, ProposeError};
-use crate::metrics::Metrics;
-use crate::partition::{LogSignal, PartitionHandle};
-use crate::peers::{PeerIdentity, Peers};
+use crate::peers::PeerIdentity;
 
 mod protocol;
 mod session;
 mod isr;
 mod progress;
+mod context;
 mod gathering;
 mod serving;
 mod followed;
@@ -39,51 +34,10 @@ mod membership;
 #[cfg(test)]
 mod tests;
 
+pub use context::ReplicationContext;
+use context::{Asked, Told};
 use progress::ProgressTable;
-use protocol::{Answer, Message, Refused, SessionId};
-
-/// How a change of metadata is had decided.
-pub type Propose =
-    Arc<dyn Fn(MetadataCommand, Deadline) -> BoxFuture<'static, Result<Outcome, ProposeError>> + Send + Sync>;
-
-/// The open partitions of this node.
-pub type OpenPartitions<B> = Published<OrdMap<PartitionId, PartitionHandle<B>>>;
-
-/// What replication needs of a node.
-pub struct ReplicationContext<B: Backend> {
-    /// The outside.
-    pub backend: B,
-    /// This node.
-    pub node: BrokerId,
-    /// Granted to this process.
-    pub broker_epoch: BrokerEpoch,
-    /// Where is counted what is replicated.
-    pub metrics: Arc<Metrics>,
-    /// Who leads what, and who is in sync.
-    pub images: Published<MetadataImage>,
-    /// The partitions of this node.
-    pub open: OpenPartitions<B>,
-    /// Where their logs stand.
-    pub signal: LogSignal,
-    /// The other nodes.
-    pub peers: Peers<B>,
-    /// The controller.
-    pub propose: Propose,
-    /// A follower that has not caught up for so long leaves the ISR: Kafka's `replica.lag.time.max.ms`.
-    pub lag_max: Duration,
-}
-
-/// What a follower says to this node, as its leader.
-enum Asked {
-    Fetch(protocol::Fetch),
-    Synced(protocol::SyncedUpTo),
-}
-
-/// What a leader says to this node, as its follower.
-enum Told {
-    Answer(Answer),
-    Refused(SessionId, Refused),
-}
+use protocol::Message;
 
 /// Where the messages of other nodes go. Cloneable.
 pub struct ReplicationInbox<B: Backend> {
@@ -181,30 +135,5 @@ impl Replication {
         for task in self.tasks {
             task.abort();
         }
-    }
-}
-
-impl<B: Backend> ReplicationContext<B> {
-    fn send(&self, to: BrokerId, message: &Message) {
-        let kind = crate::peers::MessageKind::Replication;
-        if let Err(error) = self.peers.send(to, kind, message.encode()) {
-            tracing::error!(peer = %to, "a message of replication is not sent: {error}");
-        }
-    }
-
-    fn soon(&self) -> Deadline {
-        Deadline::after(&self.backend, limits::ASK_DEADLINE)
-    }
-
-    /// Whether a peer's process is the registered one of its node, with this epoch, as far as the image says (KIP-903).
-    fn is_registered(&self, peer: &PeerIdentity, epoch: BrokerEpoch) -> bool {
-        let image = self.images.get();
-        image.brokers.get(&peer.node).is_some_and(|broker| {
-            let of = &broker.registration;
-            broker.epoch == epoch
-                && of.storage == peer.storage
-                && of.incarnation == peer.incarnation
-                && of.incarnation_id.is_none_or(|id| id == peer.incarnation_id)
-        })
     }
 }

@@ -14,11 +14,11 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use io_backend::{Backend, Deadline, Moment, Receiver, WaitKind, within};
 
+use super::context::{Asked, ReplicationContext};
 use super::gathering::{Gathered, gather};
 use super::progress::ProgressTable;
 use super::protocol::{Fetch, Message, Refused, SessionId, SyncedUpTo};
 use super::session::LeaderSession;
-use super::{Asked, ReplicationContext};
 use crate::ids::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionId};
 use crate::limits;
 use crate::partition::{LogListener, LogState};

@@ -1,1 +1,170 @@
+use super::*;
+use crate::ids::TopicId;
+use crate::partition::Fetched;
 
+const EPOCH: LeaderEpoch = LeaderEpoch(4);
+
+fn id(index: i32) -> PartitionId {
+    PartitionId { topic: TopicId::NIL, index }
+}
+
+fn at(offset: i64) -> Position {
+    let [offset, nothing] = [offset, 0].map(Offset);
+    Position {
+        epoch: EPOCH,
+        last_fetched_epoch: EPOCH,
+        offset,
+        synced: offset,
+        high_watermark: nothing,
+        log_start: nothing,
+    }
+}
+
+fn leads(log_end: i64) -> Option<LogState> {
+    let [log_end, nothing] = [log_end, 0].map(Offset);
+    Some(LogState {
+        leading: true,
+        epoch: EPOCH,
+        log_end,
+        synced: nothing,
+        high_watermark: nothing,
+        log_start: nothing,
+    })
+}
+
+fn nothing_new() -> crate::partition::Fetched {
+    Fetched::Records { batches: vec![], high_watermark: Offset(0), log_start: Offset(0) }
+}
+
+/// Both ends, the first fetch taken by a leader whose logs end at 10.
+fn both(partitions: &[i32]) -> (FollowerSession, LeaderSession) {
+    let mut follower = FollowerSession::begin(SessionId(1));
+    for partition in partitions {
+        follower.ask(id(*partition), at(10));
+    }
+    let fetch = follower.fetch(BrokerEpoch(7));
+    let mut leader = LeaderSession::begin(&fetch).expect("it is the first");
+    leader.handle_fetch(&fetch, |_| leads(10)).unwrap();
+    (follower, leader)
+}
+
+fn compare_all(leader: &mut LeaderSession) {
+    for (partition, asked) in leader.take_due() {
+        leader.handle_compared(partition, &asked);
+    }
+}
+
+fn due(leader: &mut LeaderSession) -> Vec<i32> {
+    leader.take_due().into_iter().map(|(partition, _)| partition.index).collect()
+}
+
+#[test]
+fn a_fetch_of_partitions_without_news_says_nothing_of_them() {
+    let (mut follower, mut leader) = both(&[1, 2, 3]);
+    compare_all(&mut leader);
+    for _ in 0..3 {
+        assert!(follower.waits() && leader.owes());
+        assert!(follower.handle_answer(&leader.answer(vec![], None)));
+        assert!(!follower.waits() && !leader.owes());
+        let fetch = follower.fetch(BrokerEpoch(7));
+        assert_eq!((fetch.asked.len(), fetch.forgotten.len()), (0, 0));
+        leader.handle_fetch(&fetch, |_| leads(10)).unwrap();
+        assert!(!leader.has_due());
+    }
+    leader.handle_moved(id(2), leads(11));
+    assert_eq!(due(&mut leader), [2], "and is still asked for");
+}
+
+#[test]
+fn what_was_answered_is_due_again_only_when_it_is_asked_for_again() {
+    let (mut follower, mut leader) = both(&[1, 2]);
+    compare_all(&mut leader);
+    leader.handle_moved(id(1), leads(12));
+    assert_eq!(due(&mut leader), [1]);
+    let answer = leader.answer(vec![(id(1), EPOCH, Ok(nothing_new()))], Some(id(1)));
+    leader.handle_moved(id(1), leads(14));
+    assert!(!leader.has_due());
+    assert!(follower.handle_answer(&answer));
+    follower.ask(id(1), at(12));
+    let fetch = follower.fetch(BrokerEpoch(7));
+    assert_eq!(fetch.asked, [(id(1), at(12))]);
+    leader.handle_fetch(&fetch, |_| leads(14)).unwrap();
+    assert_eq!(due(&mut leader), [1]);
+}
+
+#[test]
+fn what_is_asked_for_under_an_epoch_that_the_leader_does_not_lead_in_waits_until_it_does() {
+    let mut follower = FollowerSession::begin(SessionId(1));
+    follower.ask(id(1), at(10));
+    let fetch = follower.fetch(BrokerEpoch(7));
+    let mut leader = LeaderSession::begin(&fetch).unwrap();
+    let other = |change: fn(&mut LogState)| {
+        let mut state = leads(10).unwrap();
+        change(&mut state);
+        Some(state)
+    };
+    leader.handle_fetch(&fetch, |_| None).unwrap();
+    leader.handle_moved(id(1), other(|state| state.leading = false));
+    leader.handle_moved(id(1), other(|state| state.epoch = LeaderEpoch(3)));
+    leader.handle_moved(id(1), other(|state| state.epoch = LeaderEpoch(5)));
+    assert!(!leader.has_due());
+    leader.handle_moved(id(1), leads(10));
+    assert_eq!(due(&mut leader), [1], "to be compared, if nothing else");
+}
+
+#[test]
+fn another_high_watermark_or_log_start_is_news() {
+    let (_, mut leader) = both(&[1]);
+    compare_all(&mut leader);
+    leader.handle_moved(id(1), leads(10));
+    assert!(!leader.has_due());
+    leader.handle_moved(id(1), leads(10).map(|state| LogState { high_watermark: Offset(1), ..state }));
+    assert_eq!(due(&mut leader), [1]);
+    leader.handle_moved(id(1), leads(10).map(|state| LogState { log_start: Offset(1), ..state }));
+    assert_eq!(due(&mut leader), [1]);
+}
+
+#[test]
+fn a_message_that_was_lost_ends_the_session() {
+    let (mut follower, mut leader) = both(&[1]);
+    let report = follower.synced(vec![(id(1), EPOCH, Offset(10))]);
+    let fetch = follower.fetch(BrokerEpoch(7));
+    assert_eq!(leader.handle_fetch(&fetch, |_| None), Err(Lost));
+    assert_eq!(leader.handle_synced(&report), Ok(()));
+    assert_eq!(leader.handle_synced(&report), Err(Lost), "nor is it doubled");
+    assert_eq!(leader.handle_fetch(&fetch, |_| None), Ok(()));
+    assert!(LeaderSession::begin(&fetch).is_none(), "no session begins in its middle");
+    let other = Answer { session: SessionId(2), sequence: 9, partitions: vec![] };
+    assert!(!follower.handle_answer(&other) && follower.waits());
+}
+
+#[test]
+fn each_has_its_turn() {
+    let (mut follower, mut leader) = both(&[1, 2, 3, 4]);
+    assert_eq!(due(&mut leader), [1, 2, 3, 4]);
+    [2, 3, 4].into_iter().for_each(|left| leader.handle_left(id(left)));
+    follower.handle_answer(&leader.answer(vec![(id(1), EPOCH, Ok(nothing_new()))], Some(id(1))));
+    follower.ask(id(1), at(12));
+    leader.handle_fetch(&follower.fetch(BrokerEpoch(7)), |_| leads(20)).unwrap();
+    assert_eq!(due(&mut leader), [2, 3, 4, 1]);
+    leader.answer(vec![(id(2), EPOCH, Ok(nothing_new()))], Some(id(2)));
+    [1, 3, 4].into_iter().for_each(|left| leader.handle_left(id(left)));
+    assert_eq!(due(&mut leader), [3, 4, 1]);
+}
+
+#[test]
+fn what_is_forgotten_is_not_answered_and_may_be_asked_for_again() {
+    let (mut follower, mut leader) = both(&[1, 2]);
+    follower.forget(id(1));
+    assert!(follower.has_news());
+    let fetch = follower.fetch(BrokerEpoch(7));
+    assert_eq!((fetch.asked.len(), &fetch.forgotten), (0, &vec![id(1)]));
+    leader.handle_fetch(&fetch, |_| leads(10)).unwrap();
+    assert!(!leader.is_asked(id(1), &at(10)) && leader.is_asked(id(2), &at(10)));
+    assert_eq!(due(&mut leader), [2]);
+    follower.forget(id(1));
+    assert!(!follower.has_news(), "it is not asked for");
+    follower.ask(id(1), at(10));
+    follower.forget(id(1));
+    assert!(!follower.has_news(), "nobody has heard of it");
+}

@@ -3,24 +3,31 @@
 
 use std::path::PathBuf;
 use std::sync::Mutex;
+use std::time::Duration;
 
+use imbl::OrdMap;
 use io_backend::real::{DiskChoice, RealBackend};
-use io_backend::{Clock, Listener, Network};
+use io_backend::{Clock, Deadline, Listener, Network, Published};
 use uuid::Uuid;
 
+use super::context::OpenPartitions;
 use super::*;
 use crate::config::PeerAddress;
-use crate::ids::{Incarnation, IncarnationId, LeaderEpoch, Offset, StorageId};
+use crate::ids::{Incarnation, IncarnationId, LeaderEpoch, Offset, PartitionId, StorageId};
 use crate::journal::{self, JournalContext, JournalHandle, JournalSettings};
 use crate::log::open_files::OpenFiles;
 use crate::log::test_batches::BatchSpec;
 use crate::log::{LogSettings, Retention};
 use crate::metadata::testing::{after, broker, cluster_with, id, process};
-use crate::metadata::{ElectionKind, PartitionElection, PartitionImage};
-use crate::partition::{
-    self, Acks, AppendError, Appended, InSync, LogState, OpenPartition, ReadRequest, RetentionSchedule,
+use crate::metadata::{
+    ElectionKind, MetadataCommand, MetadataImage, Outcome, PartitionElection, PartitionImage,
 };
-use crate::peers::{Frame, ListenerOf, MessageKind, PeerHandler, PeersContext, Taken};
+use crate::metrics::Metrics;
+use crate::partition::{
+    self, Acks, AppendError, Appended, InSync, LogSignal, LogState, OpenPartition, PartitionHandle,
+    ReadRequest, RetentionSchedule,
+};
+use crate::peers::{Frame, ListenerOf, MessageKind, PeerHandler, Peers, PeersContext, Taken};
 
 const LAG_MAX: Duration = Duration::from_millis(800);
 
@@ -101,7 +108,14 @@ impl Cluster {
     }
 
     async fn listen(&self, node: i32) -> ListenerOf<RealBackend> {
-        self.backend.network().listen(&self.addresses[node as usize - 1].address).await.unwrap()
+        // Whoever listened there is about to end.
+        for _ in 0..1_000 {
+            match self.backend.network().listen(&self.addresses[node as usize - 1].address).await {
+                Ok(listener) => return listener,
+                Err(_) => self.backend.sleep(Duration::from_millis(5)).await,
+            }
+        }
+        panic!("the address is taken");
     }
 
     /// A process of the node, on the disk of the last one.
