@@ -48,6 +48,7 @@ pub fn read(error: &ReadError) -> ResponseError {
     match error {
         ReadError::OutOfRange(..) => ResponseError::OffsetOutOfRange,
         ReadError::NotLeader => ResponseError::NotLeaderOrFollower,
+        ReadError::NotYetKnown => ResponseError::OffsetNotAvailable,
         ReadError::FencedEpoch => ResponseError::FencedLeaderEpoch,
         ReadError::UnknownEpoch => ResponseError::UnknownLeaderEpoch,
         ReadError::Storage(_) => ResponseError::KafkaStorageError,

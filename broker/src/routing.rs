@@ -101,11 +101,34 @@ impl<B: Backend> RoutingView<B> {
         self.replicas.get(&PartitionId { topic: topic.id, index }).ok_or_else(unroutable)
     }
 
+    /// The replica that consumers may read here: one that leads, or that follows whoever does (KIP-392).
+    pub fn readable(&self, topic: &TopicImage, index: i32) -> Result<&PartitionHandle<B>, RoutingError> {
+        self.partition(topic, index).or_else(|unroutable| {
+            let replica = self.replicas.get(&PartitionId { topic: topic.id, index });
+            replica.filter(|replica| replica.views().get().following).ok_or(unroutable)
+        })
+    }
+
     /// Who leads this partition; `None` where nobody does, or there is no such partition.
     pub fn leader(&self, topic: &TopicImage, index: i32) -> Option<Leader> {
         let partition = topic.partitions.get(usize::try_from(index).ok()?)?;
         Some(Leader { id: partition.leader?, epoch: partition.leader_epoch })
     }
+}
+
+/// A replica in sync that stands where a consumer does, of a partition whose leader stands elsewhere (KIP-392): what is
+/// committed, all in sync have. Consumers of different partitions are spread over several.
+pub fn nearest(image: &MetadataImage, topic: &TopicImage, index: i32, rack: &str) -> Option<BrokerId> {
+    let partition = topic.partitions.get(usize::try_from(index).ok()?)?;
+    let is_near = |broker: &BrokerId| {
+        image.brokers.get(broker).is_some_and(|known| known.registration.rack.as_deref() == Some(rack))
+    };
+    if is_near(&partition.leader?) {
+        return None;
+    }
+    let near: Vec<BrokerId> =
+        partition.isr.iter().copied().filter(|broker| image.is_alive(*broker) && is_near(broker)).collect();
+    near.get(usize::try_from(index).ok()?.checked_rem(near.len())?).copied()
 }
 
 /// Waits until this node leads all partitions of these topics that it is to lead.
@@ -132,4 +155,39 @@ pub async fn until_led<B: Backend>(context: &Context<B>, topics: &[Arc<TopicImag
         }
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metadata::testing::{after, create, image_with_racks, new_topic};
+
+    #[test]
+    fn a_consumer_is_sent_to_whoever_is_in_sync_in_its_rack_unless_the_leader_is() {
+        let image = image_with_racks(&["a", "b", "b", "c"]);
+        let topics =
+            vec![new_topic(1, "t", &[&[1, 2, 3], &[1, 2, 3], &[2, 1, 3]]), new_topic(2, "u", &[&[1, 4]])];
+        let image = after(&image, &create(topics)).0;
+        let near_in = |topic: &str, image: &MetadataImage, index, rack| {
+            nearest(image, &image.topics[topic], index, rack).map(|broker| broker.0)
+        };
+        let near = |image: &MetadataImage, index, rack| near_in("t", image, index, rack);
+        assert_eq!(near_in("u", &image, 0, "c"), Some(4));
+        let table = [
+            (0, "b", Some(2)),
+            (1, "b", Some(3)),
+            (0, "a", None),
+            (0, "c", None),
+            (2, "b", None),
+            (2, "a", Some(1)),
+            (9, "a", None),
+            (-1, "a", None),
+        ];
+        for (index, rack, expected) in table {
+            assert_eq!(near(&image, index, rack), expected, "{index} from {rack}");
+        }
+        let mut away = image;
+        away.brokers[&BrokerId(2)].fenced = true;
+        assert_eq!(near(&away, 0, "b"), Some(3));
+    }
 }

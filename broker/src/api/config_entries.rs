@@ -8,8 +8,8 @@ use crate::config::dynamic::{Dynamic, Overrides, is_followed};
 use crate::config::kafka::{self, KAFKA_NAMES, KafkaName, Meaning};
 use crate::config::{Config, KEYS, Key};
 use crate::context::Context;
-use crate::metadata::Effective;
 use crate::metadata::configs::TOPIC_SETTINGS;
+use crate::metadata::{Effective, MIN_INSYNC_REPLICAS, default_min_insync_replicas};
 
 /// Where a value comes from, by Kafka's numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,8 +66,23 @@ impl Known {
         }
     }
 
-    /// All configurations of a topic that has these of its own.
-    pub fn of_topic(&self, own: &Overrides) -> Vec<Entry> {
+    /// All configurations of a topic with so many replicas that has these of its own.
+    pub fn of_topic(&self, own: &Overrides, replicas: usize) -> Vec<Entry> {
+        let mut entries = self.of_topic_by_name(own);
+        let left_open = |entry: &&mut Entry| {
+            entry.name == MIN_INSYNC_REPLICAS && self.effective.config.min_insync_replicas().is_none()
+        };
+        if let Some(entry) = entries.iter_mut().find(left_open)
+            && entry.source() == Source::Default
+        {
+            let minimum = default_min_insync_replicas(replicas).to_string();
+            entry.value = Some(minimum.clone());
+            entry.synonyms.iter_mut().for_each(|synonym| synonym.value.clone_from(&minimum));
+        }
+        entries
+    }
+
+    fn of_topic_by_name(&self, own: &Overrides) -> Vec<Entry> {
         TOPIC_SETTINGS
             .iter()
             .map(|known| {

@@ -65,7 +65,32 @@ fn a_topics_configuration_has_the_brokers_behind_it() {
         ),
     ];
     for (known, own, name, wanted) in table {
-        assert_eq!(shown(known.of_topic(own), name), wanted);
+        assert_eq!(shown(known.of_topic(own, 1), name), wanted);
+    }
+}
+
+#[test]
+fn the_minimum_in_sync_that_nobody_has_set_follows_from_the_number_of_replicas() {
+    let none = Overrides::new();
+    let own: Overrides = [("min.insync.replicas".to_owned(), "1".to_owned())].into();
+    let table = [
+        (known("", &[], &[]), &none, 1, "1 Default: (min.insync.replicas=1 Default)"),
+        (known("", &[], &[]), &none, 3, "2 Default: (min.insync.replicas=2 Default)"),
+        (
+            known("", &[], &[]),
+            &own,
+            3,
+            "1 Topic: (min.insync.replicas=1 Topic) (min.insync.replicas=1 Default)",
+        ),
+        (
+            known("min.insync.replicas = 3", &[], &[]),
+            &none,
+            3,
+            "3 StaticBroker: (min.insync.replicas=3 StaticBroker) (min.insync.replicas=1 Default)",
+        ),
+    ];
+    for (known, own, replicas, wanted) in table {
+        assert_eq!(shown(known.of_topic(own, replicas), "min.insync.replicas"), wanted);
     }
 }
 

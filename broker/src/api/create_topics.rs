@@ -334,14 +334,14 @@ fn result<B: Backend>(
         Ok(_) if version < 5 => result,
         Ok(topic) => {
             let known = Known::of(context);
-            let configs = known.of_topic(&topic.configs).into_iter().map(|entry| {
+            let configs = known.of_topic(&topic.configs, topic.replication()).into_iter().map(|entry| {
                 CreatableTopicConfigs::default()
                     .with_config_source(entry.source() as i8)
                     .with_name(text(entry.name))
                     .with_value(entry.value.map(text))
                     .with_read_only(entry.read_only)
             });
-            let replication = topic.partitions.first().map_or(0, |partition| partition.replicas.len());
+            let replication = topic.replication();
             let mut result = result
                 .with_num_partitions(topic.partitions.len() as i32)
                 .with_replication_factor(replication as i16)

@@ -79,7 +79,7 @@ fn find<B: Backend>(
         Some(ResourceType::Topic) => {
             check_name(name).map_err(refused)?;
             match context.metadata.image().topics.get(name) {
-                Some(topic) => Ok(known.of_topic(&topic.configs)),
+                Some(topic) => Ok(known.of_topic(&topic.configs, topic.replication())),
                 None => Err((
                     ResponseError::UnknownTopicOrPartition,
                     format!("The topic '{name}' does not exist."),

@@ -14,7 +14,7 @@ use crate::error_codes;
 use crate::ids::LeaderEpoch;
 use crate::limits;
 use crate::metadata::TopicImage;
-use crate::partition::{OffsetFound, OffsetQuery};
+use crate::partition::{OffsetFound, OffsetQuery, ReadError};
 use crate::routing::{RoutingError, RoutingView, TopicKey, epoch};
 use crate::wire::shape::{Bounds, I8, I32, I64, Kind, Shape, always, plain, since};
 
@@ -30,6 +30,8 @@ const LATEST_TIERED: i64 = -5;
 const MAX_TIMESTAMP_SINCE: i16 = 7;
 const EARLIEST_LOCAL_SINCE: i16 = 8;
 const LATEST_TIERED_SINCE: i16 = 9;
+/// Clients know OFFSET_NOT_AVAILABLE from here on.
+const NOT_AVAILABLE_SINCE: i16 = 5;
 
 const NOTHING: OffsetFound =
     OffsetFound { offset: crate::ids::Offset(-1), timestamp: -1, leader_epoch: LeaderEpoch::NONE };
@@ -105,6 +107,9 @@ async fn one<B: Backend>(
     };
     match partition.offset(query, epoch(asked.current_leader_epoch), deadline).await {
         Ok(found) => Ok(found.unwrap_or(NOTHING)),
+        Err(ReadError::NotYetKnown) if version < NOT_AVAILABLE_SINCE => {
+            Err(ResponseError::LeaderNotAvailable.into())
+        }
         Err(error) => Err(error_codes::read(&error).into()),
     }
 }

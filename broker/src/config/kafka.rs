@@ -64,6 +64,8 @@ pub enum Unit {
     Listener,
     /// One of them.
     Directory,
+    /// One of the two classes that Kafka comes with.
+    ReplicaSelector,
 }
 
 /// What one of Kafka's names comes to here.
@@ -116,7 +118,7 @@ use Kind::{Boolean, Double, Int, List, Long, Text};
 use Mode::{ClusterWide, PerBroker, ReadOnly};
 use Unit::{
     Bytes, BytesOrUnlimited, Directory, Hours, HoursOrForever, Listener, Millis, MillisOrForever,
-    MillisOrUnlimited, MinutesOrForever, Same,
+    MillisOrUnlimited, MinutesOrForever, ReplicaSelector, Same,
 };
 
 // Why some may have one value only.
@@ -124,6 +126,12 @@ const NEVER_RECOMPRESSED: &str =
     "batches are stored as their producers compressed them, and never recompressed";
 const NO_COMPACTION: &str = "there are no compacted topics yet";
 const NO_TIERED_STORAGE: &str = "there is no tiered storage";
+/// A replica never gives up what it knows to be committed.
+pub(crate) const UNCLEAN_ON_REQUEST: &str = "no replica that misses acknowledged records leads by itself: where all others are lost, ask for it with ElectLeaders \
+     (kafka-leader-election.sh --election-type unclean)";
+
+const LEADER_SELECTOR: &str = "org.apache.kafka.common.replica.LeaderSelector";
+const RACK_AWARE_SELECTOR: &str = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
 
 /// In order of their names.
 pub const KAFKA_NAMES: &[KafkaName] = &[
@@ -230,14 +238,9 @@ pub const KAFKA_NAMES: &[KafkaName] = &[
     key("queued.max.request.bytes", Long, ReadOnly, "server.request_bytes_in_flight", Bytes),
     key("queued.max.requests", Int, ReadOnly, "server.requests_in_flight", Same),
     key("replica.lag.time.max.ms", Long, ReadOnly, "replication.lag_max", Millis),
+    key("replica.selector.class", Text, ReadOnly, "server.rack_aware_fetch", ReplicaSelector),
     key("socket.request.max.bytes", Int, ReadOnly, "server.request_bytes", Bytes),
-    fixed(
-        "unclean.leader.election.enable",
-        Boolean,
-        ClusterWide,
-        "false",
-        "a replica that misses acknowledged records never leads",
-    ),
+    fixed("unclean.leader.election.enable", Boolean, ClusterWide, "false", UNCLEAN_ON_REQUEST),
 ];
 
 /// The name, where it means something here.
@@ -389,6 +392,11 @@ impl Unit {
             Unit::Listener => listener(value),
             Unit::Directory if value.contains(',') => Err("there is one data directory".to_owned()),
             Unit::Directory => Ok(value.to_owned()),
+            Unit::ReplicaSelector => match value {
+                LEADER_SELECTOR => Ok("false".to_owned()),
+                RACK_AWARE_SELECTOR => Ok("true".to_owned()),
+                _ => Err(format!("neither {LEADER_SELECTOR} nor {RACK_AWARE_SELECTOR}")),
+            },
         }
     }
 
@@ -410,6 +418,8 @@ impl Unit {
             Unit::MinutesOrForever => or("forever", "-1", 60_000),
             Unit::HoursOrForever => or("forever", "-1", 3_600_000),
             Unit::MillisOrUnlimited => or("unlimited", "9223372036854775807", 1),
+            Unit::ReplicaSelector if ours == "true" => Some(RACK_AWARE_SELECTOR.to_owned()),
+            Unit::ReplicaSelector => Some(LEADER_SELECTOR.to_owned()),
             Unit::Listener => (!ours.is_empty()).then(|| format!("PLAINTEXT://{ours}")),
         }
     }

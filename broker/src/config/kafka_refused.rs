@@ -123,7 +123,7 @@ pub(super) const REFUSED: &[(&str, &str)] = &[
         "initial.broker.registration.timeout.ms num.replica.fetchers replica.fetch.backoff.ms \
          replica.fetch.max.bytes replica.fetch.min.bytes replica.fetch.response.max.bytes \
          replica.fetch.wait.max.ms replica.high.watermark.checkpoint.interval.ms \
-         replica.selector.class replica.socket.receive.buffer.bytes replica.socket.timeout.ms \
+         replica.socket.receive.buffer.bytes replica.socket.timeout.ms \
          unclean.leader.election.interval.ms",
     ),
     (

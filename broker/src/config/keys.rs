@@ -438,7 +438,7 @@ pub const KEYS: &[Key] = &[
     ),
     key!(
         "topics.replication_factor",
-        "replicas of a topic that does not say",
+        "replicas of a topic that does not say; where there are fewer brokers, as many as there are",
         "1..=32",
         |c, v| {
             c.topics.replication_factor = number(v, 1, 32)?;
@@ -448,7 +448,7 @@ pub const KEYS: &[Key] = &[
     ),
     key!(
         "topics.min_insync_replicas",
-        "replicas in sync without which acks=all is refused, where a topic does not say; counts as at most the replication factor",
+        "replicas in sync without which acks=all is refused, where a topic does not say; counts as at most the replication factor, and at 1 as two where there are three replicas or more",
         "1..=32",
         |c, v| {
             c.topics.min_insync_replicas = number(v, 1, 32)?;
@@ -585,6 +585,16 @@ pub const KEYS: &[Key] = &[
             Ok(())
         },
         |c| c.server.forward_produce.to_string()
+    ),
+    key!(
+        "server.rack_aware_fetch",
+        "a consumer that says in which rack it stands (client.rack) is sent to a replica in sync there; followers serve it either way",
+        "true, false",
+        |c, v| {
+            c.server.rack_aware_fetch = v.parse().map_err(|_| "neither true nor false".to_string())?;
+            Ok(())
+        },
+        |c| c.server.rack_aware_fetch.to_string()
     ),
     key!(
         "replication.lag_max",

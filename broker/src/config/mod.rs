@@ -172,7 +172,8 @@ pub struct TopicConfig {
     pub partitions: i32,
     /// Partitions of the node, of all topics.
     pub partitions_max: usize,
-    /// Replicas of a partition for which nobody says how many (`default.replication.factor`).
+    /// Replicas of a partition for which nobody says how many (`default.replication.factor`), of as many as there are
+    /// brokers.
     pub replication_factor: i16,
     /// Replicas that have to be in sync for a produce with acks=all (`min.insync.replicas`), where a topic
     /// does not say.
@@ -210,6 +211,8 @@ pub struct ServerConfig {
     pub produce_deadline: Duration,
     /// Whether a produce goes to its leader by way of this node.
     pub forward_produce: bool,
+    /// Whether a consumer that says where it stands is sent to a replica there (`replica.selector.class`).
+    pub rack_aware_fetch: bool,
 }
 
 /// How soon the nodes of a cluster miss one another.
@@ -288,7 +291,7 @@ impl Default for Config {
                 auto_create: true,
                 partitions: 3,
                 partitions_max: limits::PARTITIONS_MAX,
-                replication_factor: 1,
+                replication_factor: 3,
                 min_insync_replicas: 1,
                 max_batch_bytes: limits::BATCH_BYTES_MAX,
             },
@@ -305,6 +308,7 @@ impl Default for Config {
                 fetch_wait_max: limits::FETCH_WAIT_MAX,
                 produce_deadline: limits::PRODUCE_DEADLINE,
                 forward_produce: false,
+                rack_aware_fetch: false,
             },
             replication: ReplicationConfig { lag_max: limits::REPLICATION_LAG_MAX },
             stall: StallConfig {

@@ -224,7 +224,7 @@ pub const TOPIC_SETTINGS: &[TopicSetting] = &[
         rule: Rule::AtLeast(1),
         default: Default::Of("min.insync.replicas"),
         only: None,
-        doc: "Replicas in sync without which acks=all is refused; counts as at most the replication factor, as with Kafka.",
+        doc: "Replicas in sync without which acks=all is refused; counts as at most the replication factor, as with Kafka. Where nothing is set anywhere it is two of three replicas and more, and one of fewer.",
     },
     TopicSetting {
         name: "preallocate",
@@ -311,8 +311,8 @@ pub const TOPIC_SETTINGS: &[TopicSetting] = &[
         kind: Kind::Boolean,
         rule: Rule::Any,
         default: Default::Of("unclean.leader.election.enable"),
-        only: Some("a replica that misses acknowledged records never leads"),
-        doc: "Whether a replica that misses acknowledged records may lead: no.",
+        only: Some(kafka::UNCLEAN_ON_REQUEST),
+        doc: "Whether a replica that misses acknowledged records leads by itself where nobody else is left: no.",
     },
 ];
 

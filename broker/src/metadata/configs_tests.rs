@@ -40,7 +40,7 @@ fn legal_values_pass_and_others_say_what_is_wrong() {
         ("min.cleanable.dirty.ratio", "x", Some("Not a number of type DOUBLE")),
         ("min.cleanable.dirty.ratio", "NaN", Some("no more than 1")),
         ("unclean.leader.election.enable", "FALSE", None),
-        ("unclean.leader.election.enable", "true", Some("never leads")),
+        ("unclean.leader.election.enable", "true", Some("ask for it with ElectLeaders")),
         ("unclean.leader.election.enable", "maybe", Some("Expected value to be either true or false")),
         ("remote.storage.enable", "true", Some("there is no tiered storage")),
         ("remote.storage.enable", "false", None),

@@ -157,7 +157,7 @@ impl PartitionImage {
     /// nothing is set it is two of three and more, and one of fewer. Replicas that are to go do not count.
     pub fn min_insync_replicas(&self, set: Option<usize>) -> usize {
         let replicas = self.replicas.len() - self.removing.len();
-        set.unwrap_or(if replicas < 3 { 1 } else { 2 }).min(replicas).max(1)
+        set.unwrap_or(default_min_insync_replicas(replicas)).min(replicas).max(1)
     }
 
     /// Whether this broker has everything that is committed.
@@ -166,12 +166,25 @@ impl PartitionImage {
     }
 }
 
+impl TopicImage {
+    /// Replicas of its partitions, as far as no reassignment has changed that for some of them.
+    pub fn replication(&self) -> usize {
+        self.partitions.first().map_or(0, |partition| partition.replicas.len() - partition.removing.len())
+    }
+}
+
+/// How large the ISR of so many replicas has to be where nobody has said it.
+pub fn default_min_insync_replicas(replicas: usize) -> usize {
+    if replicas < 3 { 1 } else { 2 }
+}
+
 /// Names that differ only in '.' and '_' would be one name in metrics: Kafka does not let both exist.
 pub(super) fn folded(name: &str) -> String {
     name.replace('.', "_")
 }
 
-const MIN_INSYNC_REPLICAS: &str = "min.insync.replicas";
+/// Kafka's name of it, of topics and of brokers.
+pub const MIN_INSYNC_REPLICAS: &str = "min.insync.replicas";
 const UNCLEAN_ELECTION: &str = "unclean.leader.election.enable";
 
 impl MetadataImage {

@@ -48,6 +48,7 @@ pub use document::document;
 pub(crate) use effective::Effective;
 pub(crate) use handle::MetadataHandle;
 pub use image::{BrokerConfigs, BrokerImage, MetadataImage, PartitionImage, Replica, TopicImage};
+pub(crate) use image::{MIN_INSYNC_REPLICAS, default_min_insync_replicas};
 pub use members::{Members, Quorum, QuorumMember};
 pub use outcome::{BrokerError, Outcome, PartitionError, ProposeError, RegistrationError, TopicError};
 pub(crate) use post::Post;

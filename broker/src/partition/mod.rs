@@ -100,10 +100,11 @@ impl From<SequenceError> for AppendError {
 /// What readers may see, published after each change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PartitionView {
-    /// Whether this node leads, under an epoch granted to this process: only then it takes and serves
-    /// records.
+    /// Whether this node leads, under an epoch granted to this process: only then it takes records.
     pub leading: bool,
-    /// The epoch in which it leads; where it does not, the latest that the log knows.
+    /// Whether it follows whoever leads: consumers may read what it knows to be committed (KIP-392).
+    pub following: bool,
+    /// The epoch in which it leads or follows; where it does neither, the latest that the log knows.
     pub leader_epoch: LeaderEpoch,
     /// Kafka's log start offset: earlier records are deleted.
     pub log_start: Offset,
@@ -187,6 +188,9 @@ pub enum ReadError {
     /// Another broker leads, or none yet.
     #[error("this node does not lead the partition")]
     NotLeader,
+    /// The leader is new and does not know yet where what earlier epochs committed ends (KIP-207): asked later, it does.
+    #[error("the high watermark is not known yet in this leader epoch")]
+    NotYetKnown,
     /// Kafka's fencing (KIP-320): the client has not heard of the latest leader, and asks for metadata anew.
     #[error("the client's leader epoch is older than ours")]
     FencedEpoch,

@@ -491,9 +491,13 @@ impl<B: Backend> Owner<B> {
     }
 
     fn epoch_is_current(&self, view: &PartitionView, current: Option<LeaderEpoch>) -> Result<(), ReadError> {
-        if !view.leading {
-            return Err(ReadError::NotLeader);
+        match view.leading {
+            true => self.epoch_is_of(view, current),
+            false => Err(ReadError::NotLeader),
         }
+    }
+
+    fn epoch_is_of(&self, view: &PartitionView, current: Option<LeaderEpoch>) -> Result<(), ReadError> {
         match current {
             Some(epoch) if epoch < view.leader_epoch => Err(ReadError::FencedEpoch),
             Some(epoch) if epoch > view.leader_epoch => Err(ReadError::UnknownEpoch),
@@ -503,7 +507,10 @@ impl<B: Backend> Owner<B> {
 
     fn plan(&self, request: &ReadRequest) -> Result<Planned<B>, ReadError> {
         let view = self.machine.view();
-        self.epoch_is_current(&view, request.current_epoch)?;
+        if !view.leading && !view.following {
+            return Err(ReadError::NotLeader);
+        }
+        self.epoch_is_of(&view, request.current_epoch)?;
         if request.from < view.log_start || request.from > view.log_end {
             return Err(ReadError::OutOfRange(request.from, view.log_start, view.high_watermark));
         }
@@ -530,6 +537,9 @@ impl<B: Backend> Owner<B> {
             let leader_epoch = self.machine.epochs().of(offset);
             Ok(Looked::Found(OffsetFound { offset, timestamp: -1, leader_epoch }))
         };
+        if query != OffsetQuery::Earliest && !self.machine.is_settled() {
+            return Err(ReadError::NotYetKnown);
+        }
         let limit = view.high_watermark;
         let (tail, segments) = (self.machine.tail(), &self.files.segments);
         let wanted = match query {

@@ -251,19 +251,26 @@ impl<T> ReplicaState<T> {
 
     /// What readers may see now.
     pub fn view(&self) -> PartitionView {
-        let (leading, leader_epoch) = match self.leadership {
-            Leadership::Leading(epoch) => (true, epoch),
-            Leadership::Following(epoch) => (false, epoch),
-            _ => (false, self.epochs.latest()),
+        let (leading, following, leader_epoch) = match self.leadership {
+            Leadership::Leading(epoch) => (true, false, epoch),
+            Leadership::Following(epoch) => (false, true, epoch),
+            _ => (false, false, self.epochs.latest()),
         };
         PartitionView {
             leading,
+            following,
             leader_epoch,
             log_start: self.log_start,
             high_watermark: self.high_watermark,
             last_stable: self.high_watermark,
             log_end: self.log_end,
         }
+    }
+
+    /// Of a leader: whether all that earlier epochs may have committed is known to be. Before, its high watermark may lie
+    /// behind what readers have seen (KIP-207).
+    pub fn is_settled(&self) -> bool {
+        self.epochs.entries().last().is_none_or(|(_, start)| self.high_watermark >= *start)
     }
 
     /// Where the log stands, for those who replicate it; `None` where nobody else has a replica, or this one has no role.

@@ -113,9 +113,13 @@ async fn take<B: Backend>(
             Err(FetchError::Storage)
         }
         // It waits until this node leads in that epoch.
-        Err(ReadError::NotLeader | ReadError::FencedEpoch | ReadError::UnknownEpoch | ReadError::Gone) => {
-            return;
-        }
+        Err(
+            ReadError::NotLeader
+            | ReadError::NotYetKnown
+            | ReadError::FencedEpoch
+            | ReadError::UnknownEpoch
+            | ReadError::Gone,
+        ) => return,
     };
     gathered.answers.push((partition, position, answer));
 }

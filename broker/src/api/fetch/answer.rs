@@ -117,7 +117,7 @@ fn partition_data<B: Backend>(
         // Never null: some clients cannot take that.
         .with_records(Some(if has_records { wire::records::marker() } else { Bytes::new() }));
     if version >= PREFERRED_REPLICA_SINCE {
-        data.preferred_read_replica = BrokerId(-1);
+        data.preferred_read_replica = BrokerId(slot.preferred.map_or(-1, |broker| broker.0));
     }
     match slot.error {
         None => {

@@ -15,14 +15,17 @@ use uuid::Uuid;
 use crate::budget::{RequestClass, Share};
 use crate::context::Context;
 use crate::error_codes;
-use crate::ids::{LeaderEpoch, Offset, TopicId};
+use crate::ids::{BrokerId, LeaderEpoch, Offset, TopicId};
 use crate::limits::DISK_DEADLINE;
 use crate::partition::{PartitionHandle, PartitionView, ReadError, ReadRequest};
-use crate::routing::{RoutingError, RoutingView, TopicKey};
+use crate::routing::{RoutingError, RoutingView, TopicKey, nearest};
 use crate::session::Control;
 
 /// The first version whose topics are named by id.
 pub const TOPIC_IDS_SINCE: i16 = 13;
+
+/// The first version whose clients say where they stand, and read from followers as well (KIP-392).
+const FOLLOWERS_SINCE: i16 = 11;
 
 /// What a topic is named by in this version.
 pub fn key(version: i16, name: &TopicName, id: Uuid) -> TopicKey<'_> {
@@ -38,7 +41,8 @@ pub struct Fetch<B: Backend> {
     pub read_committed: bool,
     bytes: usize,
     max_bytes: usize,
-    failed: bool,
+    /// Something is told that should not wait: an error, or who had better be asked.
+    at_once: bool,
     /// Room for what is gathered, and for the next read.
     pub room: Option<Share>,
     /// There is no more room: what is there must do.
@@ -67,6 +71,18 @@ pub struct Slot<B: Backend> {
     pub batches: Vec<Bytes>,
     bytes: usize,
     pub error: Option<RoutingError>,
+    of_followers: bool,
+    /// Who had better be asked: nothing is read here then.
+    pub preferred: Option<BrokerId>,
+}
+
+/// What a consumer says of itself that counts for all partitions that it asks for.
+struct Reader<'a> {
+    read_committed: bool,
+    /// It reads from followers as well.
+    of_followers: bool,
+    /// Where it stands, if it is to be sent to who stands there too.
+    rack: Option<&'a str>,
 }
 
 impl<B: Backend> Slot<B> {
@@ -74,13 +90,23 @@ impl<B: Backend> Slot<B> {
         routing: &RoutingView<B>,
         key: TopicKey<'_>,
         asked: &FetchPartition,
-        read_committed: bool,
+        reader: &Reader<'_>,
     ) -> Slot<B> {
+        let Reader { read_committed, of_followers, rack } = *reader;
         let found = routing.topic(key).map_err(RoutingError::from);
-        let found = found.and_then(|topic| routing.partition(topic, asked.partition));
-        let (partition, error) = match found {
-            Ok(partition) => (Some(partition.clone()), None),
-            Err(error) => (None, Some(error)),
+        let found = found.and_then(|topic| {
+            let partition = match of_followers {
+                true => routing.readable(topic, asked.partition)?,
+                false => routing.partition(topic, asked.partition)?,
+            };
+            let leads = partition.views().get().leading;
+            let rack = rack.filter(|_| leads);
+            let preferred = rack.and_then(|rack| nearest(&routing.image, topic, asked.partition, rack));
+            Ok((partition.clone(), preferred))
+        });
+        let (partition, preferred, error) = match found {
+            Ok((partition, preferred)) => (Some(partition), preferred, None),
+            Err(error) => (None, None, Some(error)),
         };
         Slot {
             index: asked.partition,
@@ -95,19 +121,25 @@ impl<B: Backend> Slot<B> {
             batches: Vec::new(),
             bytes: 0,
             error,
+            of_followers,
+            preferred,
         }
     }
 
     /// What a reader may see of a view, and whether it may.
     fn visible(&self, view: &PartitionView) -> (Offset, Offset, bool, LeaderEpoch) {
         let end = if self.read_committed { view.last_stable } else { view.high_watermark };
-        (view.log_start, end, view.leading, view.leader_epoch)
+        (view.log_start, end, self.serves(view), view.leader_epoch)
+    }
+
+    fn serves(&self, view: &PartitionView) -> bool {
+        view.leading || (self.of_followers && view.following)
     }
 
     /// Whether reading could give anything but what has been gathered.
     fn is_beyond(&self, view: &PartitionView) -> bool {
-        let (_, end, leading, epoch) = self.visible(view);
-        end != self.next || !leading || self.current_epoch.is_some_and(|current| current != epoch)
+        let (_, end, serves, epoch) = self.visible(view);
+        end != self.next || !serves || self.current_epoch.is_some_and(|current| current != epoch)
     }
 
     /// Whether the partition looks other than it did when it was last read.
@@ -124,6 +156,13 @@ impl<B: Backend> Slot<B> {
     fn wanted(&mut self, room: usize) -> usize {
         let Some(partition) = &self.partition else { return 0 };
         self.view = *partition.views().get();
+        if self.current_epoch.is_some_and(|current| current != self.view.leader_epoch) {
+            // It is told of that, and not sent elsewhere.
+            self.preferred = None;
+        }
+        if self.preferred.is_some() {
+            return 0;
+        }
         let room = room.min(self.max_bytes.saturating_sub(self.bytes));
         if self.is_beyond(&self.view) { room } else { 0 }
     }
@@ -138,6 +177,9 @@ impl<B: Backend> Slot<B> {
             current_epoch: self.current_epoch,
         };
         let outcome = partition.read(request, deadline).await?;
+        if !self.serves(&outcome.view) {
+            return Err(ReadError::NotLeader);
+        }
         self.view = outcome.view;
         self.bytes += outcome.batches.iter().map(Bytes::len).sum::<usize>();
         if let Some(next) = outcome.batches.last().and_then(|last| offset_after(last)) {
@@ -166,20 +208,25 @@ impl<B: Backend> Fetch<B> {
     pub fn new(context: &Context<B>, version: i16, request: FetchRequest, max_bytes: usize) -> Fetch<B> {
         let routing = RoutingView::now(context);
         let read_committed = request.isolation_level == 1;
+        let of_followers = version >= FOLLOWERS_SINCE;
+        let is_sent_near = context.config.server.rack_aware_fetch && !request.rack_id.is_empty();
+        let reader =
+            Reader { read_committed, of_followers, rack: is_sent_near.then_some(request.rack_id.as_str()) };
         let topics = request.topics.into_iter().map(|topic| {
             let key = key(version, &topic.topic, topic.topic_id);
-            let slots = topic.partitions.iter().map(|asked| Slot::new(&routing, key, asked, read_committed));
+            let slots = topic.partitions.iter().map(|asked| Slot::new(&routing, key, asked, &reader));
             let slots: Vec<Slot<B>> = slots.collect();
             Topic { id: topic.topic_id, slots, name: topic.topic }
         });
         let topics: Vec<Topic<B>> = topics.collect();
-        let failed = topics.iter().flat_map(|topic| &topic.slots).any(|slot| slot.error.is_some());
+        let tells = |slot: &Slot<B>| slot.error.is_some() || slot.preferred.is_some();
+        let at_once = topics.iter().flat_map(|topic| &topic.slots).any(tells);
         Fetch {
             topics,
             read_committed,
             bytes: 0,
             max_bytes,
-            failed,
+            at_once,
             room: None,
             short: false,
             has_let_go: false,
@@ -190,9 +237,8 @@ impl<B: Backend> Fetch<B> {
         self.topics.iter().flat_map(|topic| &topic.slots)
     }
 
-    /// An error is news that should not wait.
     pub fn is_enough(&self, min_bytes: usize) -> bool {
-        self.failed
+        self.at_once
             || self.short
             || self.bytes >= min_bytes
             || self.bytes >= self.max_bytes
@@ -227,7 +273,7 @@ impl<B: Backend> Fetch<B> {
             }
             let gathered = self.room.as_ref().map_or(0, Share::amount);
             let mut more = budget.some_for_answer(least.min(wanted), wanted);
-            if more.is_none() && gathered == 0 && !self.failed {
+            if more.is_none() && gathered == 0 && !self.at_once {
                 // One batch is given, when its turn comes: without it the client never got past. The reading has the
                 // other half of the time.
                 drop(working.take());
@@ -252,7 +298,7 @@ impl<B: Backend> Fetch<B> {
                 room.set(gathered + read);
             }
             if let Err(error) = outcome {
-                self.failed = true;
+                self.at_once = true;
                 // What was read before the error is good; the client meets the error next time.
                 if slot.batches.is_empty() {
                     slot.error = Some(error_codes::read(&error).into());

@@ -185,6 +185,67 @@ fn what_a_follower_has_survives_a_restart_and_it_can_lead_with_it() {
 }
 
 #[test]
+fn consumers_read_from_a_follower_what_it_knows_to_be_committed_and_nothing_else() {
+    let fake = Fake::new();
+    let mut leader = Leader::default();
+    (0..20).for_each(|_| leader.append_next());
+    fake.run(async {
+        let mut follower = Follower::start(&fake, None, &leader).await;
+        follower.catch_up(&leader, 15).await;
+        let (partition, soon) = (&follower.replica.partition, follower.replica.soon());
+        let view = *partition.views().get();
+        assert_eq!((view.leading, view.following, view.leader_epoch), (false, true, LeaderEpoch(0)));
+        let read = async |from: i64, epoch: Option<i32>| {
+            let request = ReadRequest {
+                from: Offset(from),
+                max_bytes: 1 << 20,
+                at_least_one: true,
+                read_committed: false,
+                current_epoch: epoch.map(LeaderEpoch),
+            };
+            let outcome = partition.read(request, soon).await?;
+            Ok(end(&outcome.batches))
+        };
+        assert_eq!(read(3, None).await, Ok(Some(15)), "up to the high watermark");
+        assert_eq!(read(15, Some(0)).await, Ok(None));
+        assert_eq!(
+            read(17, Some(0)).await,
+            Ok(None),
+            "it has that, and does not know whether it is committed"
+        );
+        let out = |from| Err(ReadError::OutOfRange(Offset(from), Offset(0), Offset(15)));
+        assert_eq!(read(21, None).await, out(21), "the leader is asked again");
+        assert_eq!(read(3, Some(1)).await, Err(ReadError::UnknownEpoch));
+        let latest = OffsetQuery::Latest { read_committed: false };
+        assert_eq!(partition.offset(latest, None, soon).await, Err(ReadError::NotLeader));
+        assert_eq!(partition.resign(soon).await, Ok(()));
+        assert_eq!(read(3, None).await, Err(ReadError::NotLeader), "whom it follows is not known");
+    });
+}
+
+#[test]
+fn a_new_leader_tells_where_the_log_ends_when_it_knows_what_was_committed_before() {
+    let fake = Fake::new();
+    let mut leader = Leader::default();
+    (0..20).for_each(|_| leader.append_next());
+    fake.run(async {
+        let mut replica = Follower::start(&fake, None, &leader).await;
+        replica.catch_up(&leader, 15).await;
+        let (partition, soon) = (&replica.replica.partition, replica.replica.soon());
+        let others = || InSync::new([BrokerId(2)], 2);
+        partition.lead(LeaderEpoch(1), others(), soon).await.expect("leads");
+        let offset =
+            async |query| partition.offset(query, None, soon).await.map(|found| found.unwrap().offset);
+        let latest = OffsetQuery::Latest { read_committed: false };
+        assert_eq!(offset(latest).await, Err(ReadError::NotYetKnown), "up to 20 may have been read");
+        assert_eq!(offset(OffsetQuery::Timestamp(3)).await, Err(ReadError::NotYetKnown));
+        assert_eq!(offset(OffsetQuery::Earliest).await, Ok(Offset(0)));
+        partition.change_in_sync(LeaderEpoch(1), InSync::new([], 1), soon).await;
+        assert_eq!(offset(latest).await, Ok(Offset(20)));
+    });
+}
+
+#[test]
 fn a_truncation_below_a_checkpoint_holds_whatever_of_it_was_recorded() {
     // What the checkpoint knows: nothing, the log before the truncation, or after it.
     for recorded in ["nothing", "before", "after", "long after"] {
