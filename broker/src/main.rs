@@ -25,10 +25,15 @@ struct Cli {
     command: Command,
 }
 
+#[path = "main/dev.rs"]
+mod dev;
+
 #[derive(Subcommand)]
 enum Command {
     /// Run a node.
     Serve(Serve),
+    /// Run a cluster of several nodes on this machine, to try it out: each is a process of its own, and all end with this one.
+    Dev(dev::Dev),
     /// Print every configuration key with its default, legal values, environment variable and Kafka's names.
     Keys {
         /// As docs/configuration.md, with what topics may have and what is refused.
@@ -107,6 +112,7 @@ fn main() -> ExitCode {
             print_keys();
             ExitStatus::Clean
         }
+        Command::Dev(dev) => dev.run(),
         Command::Serve(serve) => {
             log_to_stderr();
             match serve.config().and_then(alone) {
