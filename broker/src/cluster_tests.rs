@@ -19,6 +19,9 @@ use crate::parts::Parts;
 use crate::stall::capacities::Fitness;
 use crate::stall::contact::{Lost, LostContact};
 
+#[path = "cluster_tests/reads.rs"]
+mod reads;
+
 const NODES: [i32; 3] = [1, 2, 3];
 
 struct Cluster {
@@ -65,6 +68,8 @@ impl Cluster {
         config.journal.max_batch_bytes = 256 << 10;
         config.journal.queue_bytes = 1 << 20;
         config.metadata.snapshot_entries = 8;
+        config.rack = Some(format!("rack-{id}"));
+        config.server.rack_aware_fetch = true;
         config.apply_peers(self.voters.clone());
         config.peers.secret = Some(Secret::new("correct horse battery").unwrap());
         config
