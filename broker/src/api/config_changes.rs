@@ -196,7 +196,8 @@ fn plan<B: Backend>(
                 ConfigResource::Broker(id) => image.broker_configs.of_one.get(&id).unwrap_or(&none),
                 _ => &image.broker_configs.of_all,
             };
-            for one in wanted {
+            let is_gone = |one: &&Wanted<'_>| one.verb == Verb::Delete && dynamic::is_throttle(one.name);
+            for one in wanted.iter().filter(|one| !is_gone(one)) {
                 dynamic::changeable(one.name, for_all).map_err(of_broker)?;
             }
             for (name, value) in &altered_values(current, &change, wanted) {

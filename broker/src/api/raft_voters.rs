@@ -99,7 +99,9 @@ fn checked(cluster_id: &str, said: Option<&str>, asked: &Asked) -> Result<VoterC
         let why = format!("This is cluster {cluster_id}.");
         return Err((ResponseError::InconsistentClusterId, why));
     }
-    if asked.voter < 0 || asked.directory.is_nil() {
+    // Of a voter that was unregistered no directory is known any more.
+    let needs_directory = asked.wish == VoterWish::Add;
+    if asked.voter < 0 || needs_directory && asked.directory.is_nil() {
         let why = "The request names no voter: an id of 0 or more and a directory id are needed.";
         return Err((ResponseError::InvalidRequest, why.to_owned()));
     }
@@ -112,14 +114,16 @@ mod tests {
 
     #[test]
     fn another_cluster_and_what_names_no_voter_are_refused() {
-        let code = |said: Option<&str>, voter, directory: u128| {
-            let asked = Asked { voter, directory: Uuid::from_u128(directory), wish: VoterWish::Add };
+        let wished = |wish, said: Option<&str>, voter, directory: u128| {
+            let asked = Asked { voter, directory: Uuid::from_u128(directory), wish };
             checked("ours", said, &asked).map(|change| change.node.0).map_err(|(code, _)| code)
         };
+        let code = |said, voter, directory| wished(VoterWish::Add, said, voter, directory);
         assert_eq!(code(None, 2, 7), Ok(2));
         assert_eq!(code(Some("ours"), 2, 7), Ok(2));
         assert_eq!(code(Some("theirs"), 2, 7), Err(ResponseError::InconsistentClusterId));
         assert_eq!(code(None, -1, 7), Err(ResponseError::InvalidRequest));
         assert_eq!(code(None, 2, 0), Err(ResponseError::InvalidRequest));
+        assert_eq!(wished(VoterWish::Remove, None, 2, 0), Ok(2), "as one is described that was unregistered");
     }
 }

@@ -58,6 +58,19 @@ pub enum DynamicError {
     Inconsistent(String),
 }
 
+/// Kafka's configurations of brokers that exist only while they run. Its tools take them away after a reassignment, whether
+/// they were set or not.
+const THROTTLES: [&str; 3] = [
+    "follower.replication.throttled.rate",
+    "leader.replication.throttled.rate",
+    "replica.alter.log.dirs.io.max.bytes.per.second",
+];
+
+/// Whether it is one of those that may be taken away, and never set.
+pub fn is_throttle(name: &str) -> bool {
+    THROTTLES.contains(&name)
+}
+
 /// Whether a name can be set while the broker runs, for all brokers or for one.
 pub fn changeable(name: &str, for_all: bool) -> Result<&'static KafkaName, DynamicError> {
     let Some(known) = kafka::find(name) else {
@@ -71,7 +84,8 @@ pub fn changeable(name: &str, for_all: bool) -> Result<&'static KafkaName, Dynam
             };
             return Err(DynamicError::Refused { name: name.to_owned(), why });
         }
-        return Err(match kafka::refusal(name) {
+        let throttle = is_throttle(name).then_some("replication is not throttled");
+        return Err(match kafka::refusal(name).or(throttle) {
             Some(why) => DynamicError::Refused { name: name.to_owned(), why: why.to_owned() },
             None => DynamicError::Unknown { name: name.to_owned(), suggestion: super::set::suggest(name) },
         });
@@ -173,6 +187,12 @@ mod tests {
                 "x",
                 true,
                 Err("Invalid value x for configuration log.retention.ms: Not a number of type LONG"),
+            ),
+            (
+                "leader.replication.throttled.rate",
+                "5",
+                false,
+                Err("leader.replication.throttled.rate cannot be set: replication is not throttled"),
             ),
             ("num.partitions", "5", false, Err("Cannot update these configs dynamically: [num.partitions]")),
             (

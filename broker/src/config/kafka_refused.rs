@@ -119,7 +119,7 @@ pub(super) const REFUSED: &[(&str, &str)] = &[
          log.cleaner.threads",
     ),
     (
-        "there is one node and no replication yet",
+        "how nodes wait for one another and fetch from leaders is fixed",
         "initial.broker.registration.timeout.ms num.replica.fetchers replica.fetch.backoff.ms \
          replica.fetch.max.bytes replica.fetch.min.bytes replica.fetch.response.max.bytes \
          replica.fetch.wait.max.ms replica.high.watermark.checkpoint.interval.ms \

@@ -127,7 +127,7 @@ pub const TOPIC_SETTINGS: &[TopicSetting] = &[
         kind: Kind::List,
         rule: Rule::Replicas,
         default: Default::Fixed(""),
-        only: Some("replication is not throttled: there is none yet"),
+        only: Some("replication is not throttled"),
         doc: "Replicas whose fetching is throttled: none.",
     },
     TopicSetting {
@@ -143,7 +143,7 @@ pub const TOPIC_SETTINGS: &[TopicSetting] = &[
         kind: Kind::List,
         rule: Rule::Replicas,
         default: Default::Fixed(""),
-        only: Some("replication is not throttled: there is none yet"),
+        only: Some("replication is not throttled"),
         doc: "Replicas whose being fetched is throttled: none.",
     },
     TopicSetting {
