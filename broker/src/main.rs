@@ -115,7 +115,7 @@ fn main() -> ExitCode {
         Command::Dev(dev) => dev.run(),
         Command::Serve(serve) => {
             log_to_stderr();
-            match serve.config().and_then(alone) {
+            match serve.config() {
                 Ok(config) => run(config),
                 Err(message) => {
                     eprintln!("chronik: {message}");
@@ -125,19 +125,6 @@ fn main() -> ExitCode {
         }
     };
     ExitCode::from(status as u8)
-}
-
-/// Nodes link to one another, and nothing is replicated over that yet: each would acknowledge records that its operator
-/// believes to be on all of them.
-fn alone(config: Config) -> Result<Config, String> {
-    if let Some(other) = config.peers.others(config.node_id).next() {
-        return Err(format!(
-            "cluster.peers names node {}, and nothing is replicated between nodes yet: records would be on this node \
-             alone. To run it alone, name no other node there",
-            other.id
-        ));
-    }
-    Ok(config)
 }
 
 fn print_keys() {
