@@ -21,6 +21,7 @@ pub mod recovery;
 pub mod refusals;
 pub mod rest;
 pub mod segments;
+pub mod replicas;
 pub mod sends;
 pub mod served;
 pub mod syncs;
@@ -33,7 +34,7 @@ pub(crate) mod stories;
 use reports::{Verdict, Violation};
 
 /// Every checker with what it asks for.
-pub const ALL: [(&str, &str); 40] = [
+pub const ALL: [(&str, &str); 44] = [
     (
         "ack-before-sync",
         "an acknowledgement leaves after the sync that covers the record, in a file whose name is durable",
@@ -57,6 +58,7 @@ pub const ALL: [(&str, &str); 40] = [
     ("foreign-record", "nothing is served that nobody sent there"),
     ("gap", "the offsets of a log follow one another"),
     ("high-watermark-back", "a high watermark that was told is never taken back"),
+    ("images-differ", "the metadata images of two nodes are equal at equal index"),
     ("inconsistent-offset", "an offset holds one value, whoever sees it whenever"),
     (
         "kept-too-long",
@@ -74,11 +76,16 @@ pub const ALL: [(&str, &str); 40] = [
     ("lost-write", "what was acknowledged, or read, is there in the end"),
     ("non-monotonic-poll", "a consumer is not led back"),
     ("non-monotonic-send", "a producer is told offsets in the order of what it sent"),
+    (
+        "not-converged",
+        "when nothing is broken any more, every partition has a leader, all replicas are in sync and say the same; whoever is not done says why",
+    ),
     ("out-of-range", "an offset is out of range only where the log starts behind it"),
     ("poll-skip", "a consumer is not led past records"),
     ("polite-stop", "a process that is asked to stop does so within its bound, each of them"),
     ("producer-state", "an idempotent producer that left nothing out is not told that it did"),
     ("reads-only-durable", "a record is read only once it is durable"),
+    ("replicas-differ", "when all has come to rest, the replicas of a partition have the same batches"),
     (
         "retained-files",
         "when all is quiet, the files of a partition are what is to be kept and a segment more, each of them a segment's",
@@ -88,6 +95,7 @@ pub const ALL: [(&str, &str); 40] = [
     ("served-beside-others", "a client that asks little is answered within seconds whatever others do"),
     ("silent-refusal", "a node that takes no writes does not call itself ready, and says why"),
     ("standstill", "requests are decided, and do not only run out of time"),
+    ("two-leaders", "in an epoch of a partition one process leads"),
     ("unreadable", "every partition can be read to its end in the end"),
     ("unseen", "a consumer that has all the time gets to every acknowledged record"),
     (

@@ -13,7 +13,7 @@ use crate::checker::budgets::Peaks;
 use crate::checker::circumstances::{Circumstances, Times};
 use crate::checker::{
     self, answers, beginnings, budgets, causes, configs, corruption, endings, epochs, log, lookups, overdue,
-    polls, recovery, refusals, rest, segments, sends, served, syncs, unacknowledged, visibility,
+    polls, recovery, refusals, replicas, rest, segments, sends, served, syncs, unacknowledged, visibility,
 };
 use crate::fault::{Family, FaultKind, FaultPlan};
 use crate::history::{AckMode, At, History, RequestEnd, Send, Trade, Value, seconds};
@@ -238,6 +238,11 @@ fn judge(record: &mut RunRecord, scenario: &Scenario, circumstances: &Circumstan
         if circumstances.faults_of(node, disturbed).next().is_none() {
             found.extend(segments::retained(files, story.kept.bytes, story.segment_bounds));
         }
+    }
+    found.extend(story.looks.violations());
+    found.extend(replicas::not_converged(&story.pending));
+    if !is_damaged(scenario, circumstances) {
+        found.extend(replicas::replicas_differ(&story.segments, &story.nodes));
     }
     let lives = nodes.iter().flat_map(|node| circumstances.lives(node));
     let raft_replayed = lives.map(|life| life.raft_replayed).max().unwrap_or(0);

@@ -5,6 +5,7 @@
 
 mod digest;
 mod provenance;
+mod inside;
 mod witness;
 mod node;
 mod order;

@@ -12,6 +12,7 @@ use broker::node::Node;
 use broker::parts::Parts;
 use io_backend::{Backend, Clock, Deadline};
 
+use super::inside::Insides;
 use super::witness::{LatestMetrics, Lives};
 use crate::checker::circumstances::Life;
 use crate::museum;
@@ -42,6 +43,7 @@ pub(super) struct Setup {
     pub(super) part: Option<String>,
     pub(super) lives: Lives,
     pub(super) metrics: LatestMetrics,
+    pub(super) insides: Insides,
 }
 
 /// How many a process may have.
@@ -93,6 +95,7 @@ pub(super) async fn live(backend: SimBackend, setup: Setup) {
     let process = backend.process().clone();
     setup.lives.began(&process.host.name, process.incarnation, backend.kernel().now());
     setup.metrics.forget(&process.host.name);
+    setup.insides.forget(&process.host.name);
     if process.incarnation > 1 {
         backend.probe(Probe::NodeStartedAgain.name());
     }
@@ -119,6 +122,7 @@ async fn serve(seen: SimBackend, parts: Parts<SimBackend>, backend: SimBackend, 
     };
     let process = backend.process().clone();
     setup.metrics.are(&process.host.name, node.context().metrics.clone());
+    setup.insides.are(&process.host.name, process.incarnation, &node);
     let note = |note: &dyn Fn(&mut Life, u64)| {
         let now = backend.kernel().now();
         setup.lives.note(&process.host.name, process.incarnation, |life| note(life, now));

@@ -19,6 +19,7 @@ use super::witness::Witness;
 use crate::checker::beginnings::Kept;
 use crate::checker::budgets::{Idle, Peaks};
 use crate::checker::circumstances;
+use crate::checker::replicas::{self, Looks, NodeSeen};
 use crate::checker::rest::Rest;
 use crate::checker::segments::{SegmentBounds, SegmentFiles};
 use crate::checker::visibility::Copies;
@@ -34,6 +35,8 @@ const READ_WITHIN: Duration = Duration::from_secs(60);
 /// How long an idle node is watched where the scenario itself leaves no idle time.
 const IDLE: Duration = Duration::from_secs(10);
 const STOP_WITHIN: Duration = Duration::from_secs(20);
+/// When the last read is over, all replicas are in sync again and say the same within this.
+const CONVERGE_WITHIN: Duration = Duration::from_secs(30);
 /// A supervisor starts a node that has ended by itself again after this.
 const SUPERVISOR: Duration = Duration::from_millis(500);
 /// Clients come when the node serves, or after this; what it has then is what it has at rest.
@@ -55,6 +58,12 @@ pub(super) struct Observations {
     pub(super) history: History,
     /// Since when each record that was sent is durable.
     pub(super) durable: BTreeMap<Value, Copies>,
+    /// What nodes had of the same thing, at all moments.
+    pub(super) looks: Looks,
+    /// In the end, when nothing was broken and nobody wrote any more.
+    pub(super) nodes: Vec<NodeSeen>,
+    /// What was not as it should be by then.
+    pub(super) pending: Vec<String>,
     /// The longest time in which nothing was decided, while clients were there.
     pub(super) standstill: Option<Standstill>,
     /// Who waited for whom whenever something looked like a standstill.
@@ -117,6 +126,7 @@ pub(super) async fn tell(world: World, script: Inputs) -> Observations {
                 part: part.clone(),
                 lives: witness.lives.clone(),
                 metrics: witness.metrics.clone(),
+                insides: witness.insides.clone(),
             };
             let machine = Machine { number, name: node::name(number), handle: world.node(number) };
             witness.sees_disk(&machine.name, machine.handle.disk());
@@ -181,8 +191,9 @@ pub(super) async fn tell(world: World, script: Inputs) -> Observations {
         check_health(Client::new(world.client("health"), "health", &field), node.number);
     }
     done(&world, &field, world.now() + Duration::from_secs(3)).await;
+    let (seen, pending) = converged(&world, &scenario, &witness, &mut watch).await;
     stop(&world, &nodes, &mut watch).await;
-    let sightings = watch.sightings;
+    let (sightings, looks) = (watch.sightings, watch.looks);
     let history = field.notes.take();
     let durable = durable(&history, &witness.disks());
     let failed = |node: &Machine| node.handle.disk().syncs().iter().filter(|sync| !sync.ok).count() as u64;
@@ -196,6 +207,9 @@ pub(super) async fn tell(world: World, script: Inputs) -> Observations {
     Observations {
         history,
         durable,
+        looks,
+        nodes: seen,
+        pending,
         standstill,
         sightings,
         idle,
@@ -271,6 +285,25 @@ async fn done(world: &World, field: &Field, until: Duration) {
     while !field.is_done() && world.now() < until {
         world.sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// The nodes when they are as they should be in the end, or have had time enough for it; what is still missing. One node
+/// has nobody to agree with.
+async fn converged(
+    world: &World,
+    scenario: &Scenario,
+    witness: &Witness,
+    watch: &mut Watch<'_>,
+) -> (Vec<NodeSeen>, Vec<String>) {
+    let count = scenario.cluster.nodes;
+    if count == 1 {
+        return (Vec::new(), Vec::new());
+    }
+    let is_done = || replicas::pending(&witness.insides.look(), count).is_empty();
+    watch.until(world.now() + CONVERGE_WITHIN, is_done).await;
+    let seen = witness.insides.look();
+    let pending = replicas::pending(&seen, count);
+    (seen, pending)
 }
 
 /// Asks all nodes to stop, and sees what they still do while they do not.

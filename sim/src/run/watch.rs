@@ -11,6 +11,7 @@ use super::node;
 use super::witness::{Failures, Witness};
 use crate::checker::budgets::{Idle, Peaks};
 use crate::checker::circumstances::Circumstances;
+use crate::checker::replicas::Looks;
 use crate::history::{At, History, Outcome, RequestEnd, Trade, seconds};
 use crate::scenario::Scenario;
 use crate::workload::Field;
@@ -128,6 +129,8 @@ pub(super) struct Watch<'a> {
     frozen_after: At,
     connected_for: At,
     pub(super) peaks: Peaks,
+    /// What nodes of a cluster had of the same thing.
+    pub(super) looks: Looks,
     pub(super) sightings: Vec<Sighting>,
     /// Since when what is undecided now has been, if it was sighted, and whether as a standstill.
     episode: Option<(At, bool)>,
@@ -161,6 +164,7 @@ impl<'a> Watch<'a> {
             frozen_after: ns(scenario.liveness.frozen_after.0),
             connected_for: ns(scenario.liveness.connected_for.0),
             peaks: Peaks::default(),
+            looks: Looks::default(),
             sightings: Vec::new(),
             episode: None,
             requests_seen: 0,
@@ -204,6 +208,9 @@ impl<'a> Watch<'a> {
             self.sight(why);
         }
         self.count(now);
+        if self.field.nodes > 1 {
+            self.looks.look(&self.witness.insides.look());
+        }
         for counts in self.nodes().filter_map(|node| node.counts()) {
             self.peaks.memory = self.peaks.memory.max(counts.memory_peak);
             self.peaks.sockets = self.peaks.sockets.max(counts.sockets_peak);

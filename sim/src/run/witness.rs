@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use broker::metrics::Metrics;
 
+use super::inside::Insides;
 use crate::checker::circumstances::{End, Life};
 use crate::checker::rest::UnderWay;
 use crate::fault::PathClass;
@@ -20,6 +21,7 @@ pub(super) struct Witness {
     pub(super) lives: Lives,
     /// Of each node's latest process.
     pub(super) metrics: LatestMetrics,
+    pub(super) insides: Insides,
     disks: Arc<Mutex<BTreeMap<String, Arc<Device>>>>,
 }
 

@@ -8,7 +8,6 @@ use broker::limits::PROPOSE_DEADLINE;
 use io_backend::Backend;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
-use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_protocol::messages::{
@@ -126,10 +125,7 @@ impl<B: Backend> Administrator<B> {
     }
 
     async fn create(&mut self) -> bool {
-        let topic = CreatableTopic::default()
-            .with_name(TopicName(text(TOPIC)))
-            .with_num_partitions(self.partitions)
-            .with_replication_factor(1);
+        let topic = self.client.field.creatable(TOPIC, self.partitions);
         let request =
             CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(self.timeout_ms());
         let exists = ResponseError::TopicAlreadyExists;

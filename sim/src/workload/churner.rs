@@ -8,9 +8,7 @@ use std::time::Duration;
 
 use io_backend::Backend;
 use kafka_protocol::error::ResponseError;
-use kafka_protocol::messages::create_topics_request::{
-    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
-};
+use kafka_protocol::messages::create_topics_request::{CreatableTopicConfig, CreateTopicsRequest};
 use kafka_protocol::messages::{CreateTopicsResponse, DeleteTopicsRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
@@ -109,10 +107,7 @@ impl<B: Backend> Churner<B> {
         let partitions = PARTITIONS[self.stream.below(PARTITIONS.len() as u64) as usize];
         let topic = self.client.field.lives.begin(&name);
         let stamped = self.stream.below(STAMPED_ONE_IN) == 0;
-        let mut creatable = CreatableTopic::default()
-            .with_name(TopicName(StrBytes::from_string(name.clone())))
-            .with_num_partitions(partitions)
-            .with_replication_factor(1);
+        let mut creatable = self.client.field.creatable(&name, partitions);
         if stamped {
             creatable.configs.push(
                 CreatableTopicConfig::default()

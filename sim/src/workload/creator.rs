@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use io_backend::Backend;
 use kafka_protocol::error::ResponseError;
-use kafka_protocol::messages::TopicName;
-use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
-use kafka_protocol::protocol::StrBytes;
+use kafka_protocol::messages::CreateTopicsRequest;
 
 use super::client::Client;
 use super::connection::back_off;
@@ -50,15 +48,7 @@ impl<B: Backend> Creator<B> {
         let mut missing = names.to_vec();
         let mut failures = 0;
         while !missing.is_empty() && self.client.now() < self.client.field.schedule.give_up {
-            let topics = missing
-                .iter()
-                .map(|name| {
-                    CreatableTopic::default()
-                        .with_name(TopicName(StrBytes::from_string(name.clone())))
-                        .with_num_partitions(partitions)
-                        .with_replication_factor(self.cluster.replication)
-                })
-                .collect();
+            let topics = missing.iter().map(|name| self.client.field.creatable(name, partitions)).collect();
             let request = CreateTopicsRequest::default()
                 .with_topics(topics)
                 .with_timeout_ms(i32::try_from(self.within.as_millis()).unwrap_or(i32::MAX));

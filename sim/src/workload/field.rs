@@ -4,6 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use kafka_protocol::messages::TopicName;
+use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use kafka_protocol::protocol::StrBytes;
+
 use super::Schedule;
 use crate::history::{Notes, Place};
 use crate::scenario::Scenario;
@@ -13,6 +17,8 @@ pub struct Field {
     /// Of the cluster; all of them are named to clients, as where to begin.
     pub nodes: u32,
     pub places: Arc<Vec<Place>>,
+    replication: i16,
+    min_insync_replicas: i16,
     /// So many answers wait in a connection of the broker before it reads another request.
     pub answers_queued: usize,
     /// Records are deleted while clients work.
@@ -35,6 +41,8 @@ impl Field {
             .collect();
         Field {
             nodes: cluster.nodes,
+            replication: cluster.replication,
+            min_insync_replicas: cluster.min_insync_replicas,
             owed: PendingCounts::of(places.len()),
             places: Arc::new(places),
             answers_queued: usize::MAX,
@@ -44,6 +52,22 @@ impl Field {
             lives: Lives::default(),
             running: Arc::new(AtomicUsize::new(0)),
         }
+    }
+
+    /// A topic as the scenario wants its topics.
+    pub(super) fn creatable(&self, name: &str, partitions: i32) -> CreatableTopic {
+        let topic = CreatableTopic::default()
+            .with_name(TopicName(StrBytes::from_string(name.to_owned())))
+            .with_num_partitions(partitions)
+            .with_replication_factor(self.replication);
+        if self.replication == 1 {
+            return topic;
+        }
+        topic.with_configs(vec![
+            CreatableTopicConfig::default()
+                .with_name(StrBytes::from_static_str("min.insync.replicas"))
+                .with_value(Some(StrBytes::from_string(self.min_insync_replicas.to_string()))),
+        ])
     }
 
     /// Where clients reach a node.
@@ -93,6 +117,11 @@ impl PendingCounts {
         if let Some((place, end)) = acked {
             counts.ends[place] = counts.ends[place].max(end);
         }
+    }
+
+    /// Behind the last acknowledged record of a place; of those that come and go it is not known.
+    pub(super) fn end(&self, place: usize) -> i64 {
+        self.counts().ends.get(place).copied().unwrap_or(0)
     }
 
     /// Nothing is on its way any more, and all that was acknowledged lies before `positions`.

@@ -1,0 +1,322 @@
+//! What the nodes of a cluster have of the same thing: one leader in an epoch, one image at an index, one log in all
+//! replicas. Seen from inside, for clients see one node at a time.
+
+use std::collections::BTreeMap;
+
+use broker::ids::Offset;
+use broker::log::batch::{BatchHeader, HEADER_BYTES};
+use broker::log::segment::{SegmentName, live};
+use reports::{Verdict, Violation};
+
+use super::Findings;
+use super::segments::SegmentFiles;
+
+/// A node at one moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NodeSeen {
+    pub node: i32,
+    /// Which process start.
+    pub incarnation: u64,
+    /// The index of its metadata image, and a digest of what stands in it.
+    pub image: (u64, u64),
+    /// What the image says of each partition, by name.
+    pub partitions: BTreeMap<String, PartitionSeen>,
+    /// The replicas that are open there, by the names of their partitions.
+    pub replicas: BTreeMap<String, ReplicaSeen>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PartitionSeen {
+    pub leader: Option<i32>,
+    pub replicas: Vec<i32>,
+    pub isr: Vec<i32>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ReplicaSeen {
+    /// What the names of its directories begin with, on every node.
+    pub directory: String,
+    pub leading: bool,
+    pub epoch: i32,
+    pub high_watermark: i64,
+    pub log_end: i64,
+}
+
+/// What was seen at all moments of a run.
+#[derive(Debug, Default)]
+pub struct Looks {
+    leaders: BTreeMap<(String, i32), (i32, u64)>,
+    images: BTreeMap<u64, (u64, i32)>,
+    found: Vec<(&'static str, String)>,
+}
+
+impl Looks {
+    pub fn look(&mut self, nodes: &[NodeSeen]) {
+        for node in nodes {
+            let (index, digest) = node.image;
+            let (known, by) = *self.images.entry(index).or_insert((digest, node.node));
+            if known != digest {
+                let what = format!("at index {index} node {} has another image than node {by}", node.node);
+                self.note("images-differ", what);
+            }
+            for (name, replica) in node.replicas.iter().filter(|(_, replica)| replica.leading) {
+                let own = (node.node, node.incarnation);
+                let leader = *self.leaders.entry((replica.directory.clone(), replica.epoch)).or_insert(own);
+                if leader != own {
+                    let what = format!(
+                        "start {} of node {} and start {} of node {} led {name} in epoch {}",
+                        leader.1, leader.0, own.1, own.0, replica.epoch
+                    );
+                    self.note("two-leaders", what);
+                }
+            }
+        }
+    }
+
+    fn note(&mut self, checker: &'static str, what: String) {
+        if !self.found.iter().any(|(_, known)| *known == what) {
+            self.found.push((checker, what));
+        }
+    }
+
+    pub fn violations(&self) -> Vec<Violation> {
+        let mut images = Findings::of("images-differ", Verdict::Safety);
+        let mut leaders = Findings::of("two-leaders", Verdict::Safety);
+        for (checker, what) in &self.found {
+            let findings = if *checker == "two-leaders" { &mut leaders } else { &mut images };
+            findings.add(what.clone());
+        }
+        let mut all = leaders.all();
+        all.extend(images.all());
+        all
+    }
+}
+
+/// What is not yet as it is in a cluster in which nothing is broken and nobody writes; empty: all is.
+pub fn pending(nodes: &[NodeSeen], count: u32) -> Vec<String> {
+    let mut pending = Vec::new();
+    if nodes.len() < count as usize {
+        pending.push(format!("{} of {count} nodes serve", nodes.len()));
+    }
+    let Some(newest) = nodes.iter().max_by_key(|node| node.image.0) else { return pending };
+    for node in nodes.iter().filter(|node| node.image.0 < newest.image.0) {
+        pending.push(format!("node {} is at index {} of {}", node.node, node.image.0, newest.image.0));
+    }
+    let replica = |name: &str, of: i32| nodes.iter().find(|node| node.node == of)?.replicas.get(name);
+    for (name, partition) in &newest.partitions {
+        let Some(leader) = partition.leader else {
+            pending.push(format!("{name} has no leader"));
+            continue;
+        };
+        let missing: Vec<i32> =
+            partition.replicas.iter().copied().filter(|of| !partition.isr.contains(of)).collect();
+        if !missing.is_empty() {
+            pending.push(format!("{name} is under-replicated: {missing:?} not in sync"));
+        }
+        let Some(led) = replica(name, leader).filter(|replica| replica.leading) else {
+            pending.push(format!("node {leader} does not lead {name} yet"));
+            continue;
+        };
+        for of in &partition.replicas {
+            match replica(name, *of) {
+                None => pending.push(format!("{name} is not open on node {of}")),
+                Some(other) if (other.log_end, other.high_watermark) != (led.log_end, led.log_end) => {
+                    pending.push(format!(
+                        "node {of} has {name} up to {}, high watermark {}, of {}",
+                        other.log_end, other.high_watermark, led.log_end
+                    ));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    pending
+}
+
+pub fn not_converged(pending: &[String]) -> Vec<Violation> {
+    let mut findings = Findings::of("not-converged", Verdict::Freeze);
+    pending.iter().for_each(|what| findings.add(what.clone()));
+    findings.all()
+}
+
+/// Batches of one replica, from offset to bytes.
+type Log = BTreeMap<i64, Vec<u8>>;
+
+/// The logs that lie on disks when all nodes have stopped, up to where those of the replicas that were open ended: by
+/// node, the segments in the order of their paths.
+pub fn replicas_differ(segments: &BTreeMap<String, Vec<SegmentFiles>>, nodes: &[NodeSeen]) -> Vec<Violation> {
+    let mut findings = Findings::of("replicas-differ", Verdict::Safety);
+    let ends: BTreeMap<(&str, &str), i64> = nodes
+        .iter()
+        .flat_map(|node| node.replicas.iter())
+        .map(|(name, replica)| ((replica.directory.as_str(), name.as_str()), replica.log_end))
+        .collect();
+    for ((directory, name), end) in ends {
+        let logs: Vec<(&String, Log)> = segments
+            .iter()
+            .map(|(node, files)| (node, log(files, directory, end)))
+            .filter(|(_, log)| !log.is_empty())
+            .collect();
+        let Some((first, reference)) = logs.first() else { continue };
+        for (node, log) in &logs[1..] {
+            // Old segments go at different times; from the later start on both have everything.
+            let from = |log: &Log| log.keys().next().copied().unwrap_or(0);
+            let start = from(log).max(from(reference));
+            let (mut here, mut there) = (log.range(start..), reference.range(start..));
+            loop {
+                match (here.next(), there.next()) {
+                    (None, None) => break,
+                    (one, other) if one == other => {}
+                    (one, other) => {
+                        let at = one.into_iter().chain(other).map(|(offset, _)| *offset).min().unwrap_or(end);
+                        findings.add(format!("{name} at offset {at}: {node} and {first} have not the same"));
+                        break;
+                    }
+                }
+            }
+        }
+    }
+    findings.all()
+}
+
+/// The batches before `end` in the directory of that partition.
+fn log(files: &[SegmentFiles], directory: &str, end: i64) -> Log {
+    let named = |file: &&SegmentFiles| {
+        let parent = file.path.parent().and_then(|path| path.file_name()).map(|name| name.to_string_lossy());
+        parent.is_some_and(|name| name.rsplit_once('.').is_some_and(|(partition, _)| partition == directory))
+    };
+    let name = |file: &SegmentFiles| SegmentName::parse(file.path.file_name()?.to_str()?);
+    let files: Vec<(SegmentName, &SegmentFiles)> =
+        files.iter().filter(named).filter_map(|file| Some((name(file)?, file))).collect();
+    let names = live(files.iter().map(|(name, _)| *name).collect());
+    let mut log = Log::new();
+    for (at, name) in names.iter().enumerate() {
+        let until = names.get(at + 1).map_or(Offset(end), |next| next.base).0.min(end);
+        let Some((_, file)) = files.iter().find(|(known, _)| known == name) else { continue };
+        let (mut position, mut next) = (0, name.base.0);
+        while next < until {
+            let Ok(header) = BatchHeader::read(&file.log.read(position, HEADER_BYTES)) else { break };
+            if header.base_offset.0 != next {
+                break;
+            }
+            log.insert(next, file.log.read(position, header.bytes));
+            position += header.bytes as u64;
+            next = header.end().0;
+        }
+    }
+    log
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::Pages;
+
+    fn replica(leading: bool, epoch: i32, log_end: i64) -> ReplicaSeen {
+        ReplicaSeen { directory: "t-0".into(), leading, epoch, high_watermark: log_end, log_end }
+    }
+
+    fn node(number: i32, replica: ReplicaSeen) -> NodeSeen {
+        let partition = PartitionSeen { leader: Some(1), replicas: vec![1, 2], isr: vec![1, 2] };
+        NodeSeen {
+            node: number,
+            incarnation: 1,
+            image: (7, 70),
+            partitions: [("orders-0".to_owned(), partition)].into(),
+            replicas: [("orders-0".to_owned(), replica)].into(),
+        }
+    }
+
+    fn found(looks: &[Vec<NodeSeen>]) -> Vec<String> {
+        let mut all = Looks::default();
+        looks.iter().for_each(|look| all.look(look));
+        all.violations().into_iter().map(|violation| violation.checker).collect()
+    }
+
+    #[test]
+    fn two_processes_that_lead_in_one_epoch_are_found_whenever_they_do() {
+        let (one, two) = (node(1, replica(true, 3, 5)), node(2, replica(true, 3, 5)));
+        assert_eq!(found(&[vec![one.clone(), node(2, replica(false, 3, 5))]]), Vec::<String>::new());
+        assert_eq!(found(&[vec![one.clone()], vec![two]]), ["two-leaders"]);
+        let again = NodeSeen { incarnation: 2, ..one.clone() };
+        assert_eq!(found(&[vec![one.clone()], vec![again]]), ["two-leaders"]);
+        assert_eq!(found(&[vec![one], vec![node(2, replica(true, 4, 5))]]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn images_that_differ_at_the_same_index_are_found() {
+        let one = node(1, replica(false, 3, 5));
+        let behind = NodeSeen { node: 2, image: (6, 60), ..one.clone() };
+        let other = NodeSeen { node: 2, image: (7, 71), ..one.clone() };
+        assert_eq!(found(&[vec![one.clone(), behind]]), Vec::<String>::new());
+        assert_eq!(found(&[vec![one], vec![other]]), ["images-differ"]);
+    }
+
+    #[test]
+    fn who_is_not_done_says_why() {
+        let leader = node(1, replica(true, 3, 5));
+        let waits = |nodes: &[NodeSeen]| pending(nodes, 2).join("; ");
+        assert_eq!(waits(&[leader.clone(), node(2, replica(false, 3, 5))]), "");
+        assert_eq!(
+            waits(&[leader.clone(), node(2, replica(false, 3, 4))]),
+            "node 2 has orders-0 up to 4, high watermark 4, of 5"
+        );
+        assert!(waits(std::slice::from_ref(&leader)).contains("1 of 2 nodes serve"));
+        let mut shrunk = [leader.clone(), node(2, replica(false, 3, 5))];
+        for node in &mut shrunk {
+            node.partitions.values_mut().for_each(|partition| partition.isr = vec![1]);
+        }
+        assert_eq!(waits(&shrunk), "orders-0 is under-replicated: [2] not in sync");
+        let mut lost = shrunk.clone();
+        for node in &mut lost {
+            node.partitions.values_mut().for_each(|partition| partition.leader = None);
+        }
+        assert_eq!(waits(&lost), "orders-0 has no leader");
+        assert_eq!(not_converged(&["x".to_owned()]).len(), 1);
+    }
+
+    /// A batch of one record.
+    fn batch(offset: i64, byte: u8) -> Vec<u8> {
+        let mut batch = vec![byte; 80];
+        batch[..8].copy_from_slice(&offset.to_be_bytes());
+        batch[8..12].copy_from_slice(&(80i32 - 12).to_be_bytes());
+        batch[16] = 2;
+        batch[23..27].copy_from_slice(&0i32.to_be_bytes());
+        batch[57..61].copy_from_slice(&1i32.to_be_bytes());
+        batch
+    }
+
+    fn file(name: &str, batches: &[Vec<u8>]) -> SegmentFiles {
+        let mut log = Pages::default();
+        log.write(0, &batches.concat());
+        SegmentFiles { path: format!("/data/partitions/t-0.9/{name}").into(), log, ..SegmentFiles::default() }
+    }
+
+    const FIRST: &str = "00000000000000000000.log";
+
+    #[test]
+    fn replicas_with_another_batch_at_an_offset_or_without_one_are_found() {
+        let nodes = [node(1, replica(true, 3, 2))];
+        let differ = |two: SegmentFiles| {
+            let one = file(FIRST, &[batch(0, 1), batch(1, 2), batch(2, 9)]);
+            let segments = [("node1".to_owned(), vec![one]), ("node2".to_owned(), vec![two])].into();
+            replicas_differ(&segments, &nodes).into_iter().map(|found| found.what).collect::<Vec<_>>()
+        };
+        assert_eq!(differ(file(FIRST, &[batch(0, 1), batch(1, 2)])), Vec::<String>::new());
+        let says = "orders-0 at offset 1: node2 and node1 have not the same";
+        assert_eq!(differ(file(FIRST, &[batch(0, 1), batch(1, 3)])), [says]);
+        assert_eq!(differ(file(FIRST, &[batch(0, 1)])), [says]);
+    }
+
+    #[test]
+    fn what_a_later_generation_replaced_does_not_count() {
+        let nodes = [node(1, replica(true, 3, 2))];
+        let one = vec![file(FIRST, &[batch(0, 1), batch(1, 2)])];
+        let cut = vec![
+            file(FIRST, &[batch(0, 1), batch(1, 7)]),
+            file("00000000000000000001.g1.log", &[batch(1, 2)]),
+        ];
+        let segments = [("node1".to_owned(), one), ("node2".to_owned(), cut)].into();
+        assert_eq!(replicas_differ(&segments, &nodes), []);
+    }
+}
