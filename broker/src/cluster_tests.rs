@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use io_backend::{Clock, Deadline};
 use io_backend::real::{DiskChoice, RealBackend};
+use io_backend::{Clock, Deadline};
 use uuid::Uuid;
 
 use crate::config::{Config, PeerAddress, Secret};
@@ -50,7 +50,16 @@ fn with_cluster(test: impl AsyncFnOnce(Cluster)) {
         let scratch = tempfile::tempdir().unwrap();
         let (backend, _) = RealBackend::start(DiskChoice::Threads, scratch.path()).unwrap();
         let homes = NODES.iter().map(|id| (*id, tempfile::tempdir().unwrap())).collect();
-        test(Cluster { homes, voters, nodes: BTreeMap::new(), runtimes: BTreeMap::new(), watch_stalls: true, backend, _scratch: scratch }).await;
+        test(Cluster {
+            homes,
+            voters,
+            nodes: BTreeMap::new(),
+            runtimes: BTreeMap::new(),
+            watch_stalls: true,
+            backend,
+            _scratch: scratch,
+        })
+        .await;
     });
 }
 

@@ -302,9 +302,9 @@ impl<B: Backend> Node<B> {
             giving_way = Some(controller::until_given_up(controller_context(asks.clone()), health.clone()));
             phase.publish(starting("waiting for the controller to count on this node"));
             let (context, replicas) = (controller_context(asks.clone()), replicas.replicas.clone());
-            let (begun, beating) =
+            let (begun, mut tasks) =
                 controller::begin_heartbeats(context, broker_epoch, to_controller, replicas, health.clone());
-            background.push(beating);
+            background.append(&mut tasks);
             begun.until_unfenced(deadline).await.map_err(|_| StartError::Fenced)?;
             membership = Some(begun);
         }

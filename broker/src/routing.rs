@@ -64,7 +64,7 @@ impl<B: Backend> RoutingView<B> {
     /// What is there now; takes no time.
     pub fn now(context: &Context<B>) -> RoutingView<B> {
         RoutingView {
-            image: context.metadata.image(),
+            image: context.metadata.shown(),
             replicas: context.replicas.open().get(),
             node: context.node,
             without_contact: context.health.contact.is_lost(),

@@ -73,9 +73,11 @@ impl<B: Backend> Switch<B> {
                     debug!("a forwarded produce finds no place");
                 }
             }
-            Subject::Founding | Subject::Membership | Subject::Proposal | Subject::Quorum => {
-                self.metadata.question(question)
-            }
+            Subject::Founding
+            | Subject::Membership
+            | Subject::Proposal
+            | Subject::Quorum
+            | Subject::Image => self.metadata.question(question),
         }
     }
 }

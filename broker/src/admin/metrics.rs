@@ -99,7 +99,11 @@ impl LookedUp {
         registry.register("metadata_term", "Term of the metadata's Raft group, as this node knows it", term);
         let index = Gauge::<i64>::default();
         index.set(self.metadata_index);
-        registry.register("metadata_index", "The last entry of the metadata that this node has applied", index);
+        registry.register(
+            "metadata_index",
+            "The last entry of the metadata that this node has applied",
+            index,
+        );
     }
 }
 

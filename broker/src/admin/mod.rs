@@ -243,7 +243,10 @@ fn ready<B: Backend>(context: &Context<B>) -> Response {
     }
     if let Some(lost) = context.health.contact.lost() {
         let seconds = context.backend.now().since(lost.since).as_secs();
-        return Response::text(503, format!("no records are taken or served for {seconds} s: {}\n", lost.why));
+        return Response::text(
+            503,
+            format!("no records are taken or served for {seconds} s: {}\n", lost.why),
+        );
     }
     let since = |refusing: &Refusing| context.backend.now().since(refusing.since).as_secs();
     let told = |what: &str, refusing: &Refusing| {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use io_backend::{Backend, Moment};
 use io_backend::registry::{Entry, Registry};
+use io_backend::{Backend, Moment};
 use serde_json::{Value, json};
 
 use crate::context::Context;

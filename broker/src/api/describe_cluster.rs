@@ -49,7 +49,7 @@ fn handle<B: Backend>(
             return response;
         }
     }
-    let image = context.metadata.image();
+    let image = context.metadata.shown();
     response.cluster_id = text(&image.cluster_id);
     response.controller_id = BrokerId(image.controller.map_or(-1, |id| id.0));
     response.brokers = image

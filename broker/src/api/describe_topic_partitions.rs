@@ -34,7 +34,7 @@ impl Api for DescribeTopicPartitionsRequest {
     type Response = DescribeTopicPartitionsResponse;
 
     async fn answer<B: Backend>(self, call: Call<B>) -> Answer<DescribeTopicPartitionsResponse> {
-        page(&call.context.metadata.image(), self).into()
+        page(&call.context.metadata.shown(), self).into()
     }
 
     fn errors(response: &DescribeTopicPartitionsResponse, each: &mut dyn FnMut(i16)) {

@@ -50,7 +50,7 @@ impl Api for MetadataRequest {
             refusals = create_missing(context, wanted).await;
         }
 
-        let image = context.metadata.image();
+        let image = context.metadata.shown();
         let operations = version >= 8 && self.include_topic_authorized_operations;
         let topics = match wanted {
             None => image.topics.values().map(|topic| known(&image, topic, version, operations)).collect(),

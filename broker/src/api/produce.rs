@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use io_backend::{Backend, Deadline, Moment, within};
+use io_backend::{Backend, Deadline, Moment};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, ProduceRequest};
 use kafka_protocol::messages::produce_response::{
@@ -18,23 +18,18 @@ use uuid::Uuid;
 use super::authorization::{Needs, Operation};
 use super::declaration::{Asked, Call, Declaration, Finished, Versions};
 use crate::context::Context;
-use crate::error_codes;
 use crate::ids::{PartitionId, TopicId};
-use crate::journal::SubmitError;
-use crate::log::batch::CheckedBatch;
-use crate::log::validate::{self, BatchError, TimeLimits};
-use crate::metadata::configs::{TimestampType, TopicSettings};
 use crate::metadata::{MetadataImage, TopicImage};
-use crate::metrics::Counted;
-use crate::partition::{Acks, AppendError, Appended, PendingAppend, Unacknowledged};
-use crate::parts::Admit;
-use crate::routing::{Leader, RoutingError, RoutingView, TopicKey};
+use crate::partition::{Acks, Appended, Unacknowledged};
+use crate::routing::{Leader, RoutingView, TopicKey};
 use crate::session::Session;
 use crate::wire::shape::{Bounds, I16, I32, Kind, Shape, UUID, always, plain, since, until};
 use crate::wire::{RequestHead, Response, WireError, text};
 
+mod appending;
 pub mod forwarding;
 
+use appending::{InLine, Refusal};
 use forwarding::Forwarded;
 
 /// Produce versions whose topics are named by id.
@@ -64,7 +59,7 @@ struct PendingPartition<B: Backend> {
 /// An append that is not answered.
 enum Pending<B: Backend> {
     /// It stands in its partition's line.
-    Here { append: PendingAppend<B>, _counted: Counted },
+    Here(InLine<B>),
     /// It is on its way to its leader.
     Elsewhere(Forwarded<B>),
 }
@@ -72,41 +67,9 @@ enum Pending<B: Backend> {
 impl<B: Backend> Pending<B> {
     async fn wait(self, context: &Context<B>) -> Result<Appended, Refusal> {
         match self {
-            Pending::Here { append, .. } => append.wait().await.map_err(|error| after_append(context, error)),
+            Pending::Here(in_line) => in_line.wait(context).await,
             Pending::Elsewhere(forwarded) => forwarded.wait(context).await,
         }
-    }
-}
-
-/// Why a partition's batch was not appended, or not known to be.
-#[derive(Debug)]
-struct Refusal {
-    code: ResponseError,
-    leader: Option<Leader>,
-    why: Option<String>,
-}
-
-impl From<ResponseError> for Refusal {
-    fn from(code: ResponseError) -> Refusal {
-        Refusal { code, leader: None, why: None }
-    }
-}
-
-impl From<RoutingError> for Refusal {
-    fn from(unroutable: RoutingError) -> Refusal {
-        Refusal { code: unroutable.code, leader: unroutable.leader, why: None }
-    }
-}
-
-impl From<BatchError> for Refusal {
-    fn from(error: BatchError) -> Refusal {
-        Refusal { code: error_codes::batch(&error), leader: None, why: Some(error.to_string()) }
-    }
-}
-
-impl From<AppendError> for Refusal {
-    fn from(error: AppendError) -> Refusal {
-        Refusal { code: error_codes::append(&error), leader: None, why: Some(error.to_string()) }
     }
 }
 
@@ -207,107 +170,8 @@ async fn append<B: Backend>(
         let unreached = |_| Refusal { leader: Some(leader), ..ResponseError::NotLeaderOrFollower.into() };
         return forwarded.map(Pending::Elsewhere).map_err(unreached);
     }
-    append_here(context, routing, topic, data, version, (acks, told), deadline).await
-}
-
-/// Queues a batch at its partition, if this node leads it.
-async fn append_here<B: Backend>(
-    context: &Context<B>,
-    routing: &RoutingView<B>,
-    topic: &TopicImage,
-    data: &PartitionProduceData,
-    version: i16,
-    (acks, told): (Acks, Option<Arc<dyn Unacknowledged>>),
-    deadline: Deadline,
-) -> Result<Pending<B>, Refusal> {
-    let partition = routing.partition(topic, data.index);
-    debug!(
-        event = "LEADERSHIP_CHECK",
-        topic = %topic.name,
-        partition = data.index,
-        leading = partition.is_ok(),
-    );
-    let settings = TopicSettings::resolve(&topic.configs, &context.metadata.config());
-    let check = || check(context, &settings, data, version);
-    let partition = match partition {
-        Ok(partition) => partition,
-        Err(unroutable) => {
-            if unroutable.leader.is_some_and(|leader| leader.id == context.node)
-                && let Ok(batch) = check()
-            {
-                let id = PartitionId { topic: topic.id, index: data.index };
-                context.first_refused.refused(id, batch.producer, context.backend.now());
-            }
-            return Err(unroutable.into());
-        }
-    };
-    let batch = check()?;
-    let replicas = usize::try_from(data.index).ok().and_then(|index| topic.partitions.get(index));
-    let config = context.metadata.config();
-    let min_insync = routing.image.min_insync_replicas_set(topic).or(config.min_insync_replicas());
-    if acks == Acks::All
-        && replicas.is_some_and(|partition| partition.isr.len() < partition.min_insync_replicas(min_insync))
-    {
-        context.first_refused.refused(partition.id(), batch.producer, context.backend.now());
-        return Err(ResponseError::NotEnoughReplicas.into());
-    }
-    let (id, producer) = (partition.id(), batch.producer);
-    let bytes = batch.bytes.len();
-    context.first_refused.check(id, &batch, context.backend.now())?;
-    let appended = async {
-        admit(context, id, bytes, deadline).await?;
-        match told {
-            Some(told) => partition.append_unacknowledged(vec![batch], told, deadline).await,
-            None => partition.append(vec![batch], acks, deadline).await,
-        }
-    };
-    let pending = match appended.await {
-        Ok(pending) => pending,
-        Err(error) => {
-            context.first_refused.refused(id, producer, context.backend.now());
-            return Err(after_append(context, error));
-        }
-    };
-    context.first_refused.came_through(id, producer);
-    let _counted = Counted::among(&context.metrics.produce_partition_concurrency);
-    Ok(Pending::Here { append: pending, _counted })
-}
-
-/// Checks a batch by what its topic allows.
-fn check<B: Backend>(
-    context: &Context<B>,
-    settings: &TopicSettings,
-    data: &PartitionProduceData,
-    version: i16,
-) -> Result<CheckedBatch, BatchError> {
-    let batch = validate::check(data.records.as_ref(), version, settings.max_batch_bytes)?;
-    if settings.timestamps == TimestampType::CreateTime {
-        let limits = TimeLimits {
-            now_ms: context.backend.wall_ms(),
-            before_max: settings.timestamp_before_max,
-            after_max: settings.timestamp_after_max,
-        };
-        validate::check_times(&batch, &limits)?;
-    }
-    Ok(batch)
-}
-
-async fn admit<B: Backend>(
-    context: &Context<B>,
-    partition: PartitionId,
-    bytes: usize,
-    deadline: Deadline,
-) -> Result<(), AppendError> {
-    match context.admission.admit(partition, bytes) {
-        Admit::Now => Ok(()),
-        Admit::Refused(error) => Err(AppendError::Storage(error)),
-        Admit::Wait(admitted) => match within(&context.backend, deadline, admitted).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(AppendError::Storage(error)),
-            // It never came to a partition's line.
-            Err(_) => Err(AppendError::Storage(SubmitError::Stalled)),
-        },
-    }
+    let in_line = appending::append(context, routing, topic, data, version, (acks, told), deadline).await;
+    in_line.map(Pending::Here)
 }
 
 /// Waits for what became of each batch, and says so.
@@ -332,7 +196,7 @@ pub async fn finish<B: Backend>(
                 if let Some(leader) = refusal.leader
                     && head.version >= LEADERS_SINCE
                 {
-                    add_endpoint(&mut endpoints, &context.metadata.image(), leader);
+                    add_endpoint(&mut endpoints, &context.metadata.shown(), leader);
                 }
                 context.requests.count_error(head.key, refusal.code.code());
                 if first_refusal.is_none() {
@@ -366,18 +230,6 @@ pub async fn finish<B: Backend>(
     }
     let response = ProduceResponse::default().with_responses(responses).with_node_endpoints(endpoints);
     Finished::Answer { response: Response::produced(head, response), room: None, throttle: Duration::ZERO }
-}
-
-/// The partition's owner may know of a newer leader than the image did when the request came.
-fn after_append<B: Backend>(context: &Context<B>, error: AppendError) -> Refusal {
-    let leader = match error {
-        AppendError::NotLeader(id) => {
-            let routing = RoutingView::now(context);
-            routing.topic(TopicKey::Id(id.topic)).ok().and_then(|topic| routing.leader(topic, id.index))
-        }
-        _ => None,
-    };
-    Refusal { leader, ..error.into() }
 }
 
 fn answer(version: i16, index: i32, outcome: Result<Appended, Refusal>) -> PartitionProduceResponse {

@@ -17,7 +17,10 @@ use crate::stall::StorageHealth;
 const LOOKED_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Waits until the disk has stood still for `stall.exit_after` and this node is not needed; says why it ends.
-pub(super) async fn until_given_up<B: Backend>(context: &ControllerContext<B>, health: &StorageHealth) -> String {
+pub(super) async fn until_given_up<B: Backend>(
+    context: &ControllerContext<B>,
+    health: &StorageHealth,
+) -> String {
     const WELL: Deadline = Deadline::Unbounded("a disk may be well for ever");
     let backend = &context.backend;
     let stall = &context.config.stall;

@@ -100,14 +100,21 @@ mod tests {
         let image = cluster_with(2, &[&[1, 2], &[1], &[2, 1]]);
         let epoch = LeaderEpoch(0);
         let mut granted = Granted::default();
-        let mut beat = |ms, begun: Begun| {
-            granted.handle_beat(at(ms), BEAT, &image, process(&image, 1), move |_| begun)
-        };
+        let mut beat =
+            |ms, begun: Begun| granted.handle_beat(at(ms), BEAT, &image, process(&image, 1), move |_| begun);
         for ms in [0, 250, 500, 750] {
             assert_eq!(beat(ms, Begun::Not), [], "{ms} ms");
         }
-        assert_eq!(beat(1_000, Begun::Not), [(id(1, 0), epoch)], "alone nobody else could, and 3 is led elsewhere");
-        assert_eq!(beat(1_250, Begun::Leads(LeaderEpoch(-1))), [(id(1, 0), epoch)], "an earlier epoch is another");
+        assert_eq!(
+            beat(1_000, Begun::Not),
+            [(id(1, 0), epoch)],
+            "alone nobody else could, and 3 is led elsewhere"
+        );
+        assert_eq!(
+            beat(1_250, Begun::Leads(LeaderEpoch(-1))),
+            [(id(1, 0), epoch)],
+            "an earlier epoch is another"
+        );
         assert_eq!(beat(1_500, Begun::Leads(epoch)), []);
         assert_eq!(beat(9_000, Begun::Not), [], "it had begun");
     }

@@ -18,6 +18,7 @@
 mod message;
 mod session;
 mod granted;
+mod resigning;
 mod office;
 mod heartbeat;
 mod giving_way;
@@ -31,7 +32,7 @@ use crate::config::Config;
 use crate::ids::{BrokerEpoch, BrokerId};
 use crate::limits;
 use crate::metadata::controller::{ControllerSettings, Heartbeat};
-use crate::metadata::{BrokerProcess, MetadataHandle};
+use crate::metadata::{BrokerProcess, MetadataHandle, borrow_when_needed};
 use crate::metrics::Metrics;
 use crate::peers::Peers;
 use crate::peers::asks::{Asks, Question};
@@ -102,14 +103,15 @@ pub fn start<B: Backend>(context: ControllerContext<B>, inbox: ControllerInbox<B
     backend.spawn("controller", office::Driver::new(context, settings, inbox.0).run())
 }
 
-/// Starts the task `heartbeat`, for the process that was granted this epoch.
+/// Starts the task `heartbeat`, for the process that was granted this epoch, and what looks after it while its own metadata
+/// stand still.
 pub fn begin_heartbeats<B: Backend>(
     context: ControllerContext<B>,
     epoch: BrokerEpoch,
     controller: ControllerPost<B>,
     replicas: Replicas<B>,
     health: StorageHealth,
-) -> (Membership<B>, TaskHandle) {
+) -> (Membership<B>, Vec<TaskHandle>) {
     let membership = Membership {
         backend: context.backend.clone(),
         process: BrokerProcess { broker: context.node, epoch },
@@ -118,10 +120,16 @@ pub fn begin_heartbeats<B: Backend>(
         wants_shutdown: Published::new("whether the node wants to stop", false),
         may_stop: Published::new("whether the node may stop", false),
     };
+    let (backend, metadata, node) = (context.backend.clone(), context.metadata.clone(), context.node);
+    let borrowing = borrow_when_needed(metadata.clone(), context.asks.clone(), health);
+    let resigning = resigning::run(metadata, replicas.clone(), node);
     let beating = heartbeat::Beating::new(context, membership.clone(), controller.0, replicas);
-    let backend = membership.backend.clone();
-    let task = backend.spawn("heartbeat", beating.run());
-    (membership, task)
+    let tasks = vec![
+        backend.spawn("heartbeat", beating.run()),
+        backend.spawn("borrowed metadata", borrowing),
+        backend.spawn("resignations", resigning),
+    ];
+    (membership, tasks)
 }
 
 /// Waits until this process is better ended, for its disk stands still and the others do without it; says why.

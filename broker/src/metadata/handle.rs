@@ -26,6 +26,8 @@ pub struct MetadataHandle<B: Backend> {
     pub(crate) images: Published<MetadataImage>,
     pub(super) configs: Published<Effective>,
     pub(super) members: Published<Members>,
+    /// Of another node, while this node's own stands still.
+    pub(super) borrowed: Published<Option<Arc<MetadataImage>>>,
     pub(crate) backend: B,
     pub(super) node: BrokerId,
     pub(super) mailbox: Sender<B, RaftInput<Decided>>,
@@ -56,6 +58,7 @@ impl<B: Backend> Clone for MetadataHandle<B> {
             images: self.images.clone(),
             configs: self.configs.clone(),
             members: self.members.clone(),
+            borrowed: self.borrowed.clone(),
             backend: self.backend.clone(),
             node: self.node,
             mailbox: self.mailbox.clone(),
@@ -71,6 +74,20 @@ impl<B: Backend> MetadataHandle<B> {
     /// The latest applied image.
     pub fn image(&self) -> Arc<MetadataImage> {
         self.images.get()
+    }
+
+    /// What clients are told of: this image, or a later one of another node while this node's own stands still.
+    pub fn shown(&self) -> Arc<MetadataImage> {
+        let own = self.images.get();
+        match &*self.borrowed.get() {
+            Some(borrowed) if borrowed.index > own.index => borrowed.clone(),
+            _ => own,
+        }
+    }
+
+    /// Another node's image, while this node's own stands still, and a way to wait for it.
+    pub fn borrowed(&self) -> &Published<Option<Arc<MetadataImage>>> {
+        &self.borrowed
     }
 
     /// The image, and a way to wait for its changes.

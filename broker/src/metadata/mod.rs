@@ -26,6 +26,7 @@ mod membership;
 mod founding;
 mod post;
 mod handle;
+mod borrowed;
 mod voters;
 mod quorum;
 mod questions;
@@ -39,6 +40,7 @@ pub mod controller;
 pub(crate) mod testing;
 
 pub(crate) use alter::altered;
+pub(crate) use borrowed::borrow_when_needed;
 pub(crate) use changes::{ChangeError, Changes};
 pub use command::{
     AlteredConfigs, AlteredPartition, BrokerProcess, ConfigChange, ConfigOperation, ConfigResource,

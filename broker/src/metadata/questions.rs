@@ -10,6 +10,7 @@ use futures::stream::FuturesUnordered;
 use io_backend::{Backend, Deadline, Published, Receiver};
 use serde::{Deserialize, Serialize};
 
+use super::borrowed;
 use super::founding::Standing;
 use super::handle::write_answer;
 use super::members::raft_id;
@@ -75,6 +76,9 @@ impl<B: Backend> Questions<B> {
                 Subject::Founding => {
                     let standing = serde_json::to_vec(&*self.standing.get());
                     asks.answer(&question, &standing.unwrap_or_default());
+                }
+                Subject::Image => {
+                    asks.answer(&question, &borrowed::lend(&metadata.image(), &question.body));
                 }
                 Subject::Membership => working.push(Box::pin(admit(&metadata, &asks, question))),
                 Subject::Proposal => working.push(Box::pin(decide(&metadata, &asks, question))),

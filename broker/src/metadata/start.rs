@@ -215,6 +215,7 @@ impl<B: Backend> OpenedMetadata<B> {
             images: images.clone(),
             configs: effective.published().clone(),
             members: members.clone(),
+            borrowed: Published::new("another node's metadata image", None),
             backend: backend.clone(),
             node: identity.node,
             mailbox,

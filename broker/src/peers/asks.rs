@@ -34,16 +34,19 @@ pub enum Subject {
     Produce,
     /// The members of the metadata group, and changes of them, to whoever leads it.
     Quorum,
+    /// The metadata image, for a node whose own stands still.
+    Image,
 }
 
 impl Subject {
-    const ALL: [Subject; 6] = [
+    const ALL: [Subject; 7] = [
         Subject::Founding,
         Subject::Membership,
         Subject::Proposal,
         Subject::Heartbeat,
         Subject::Produce,
         Subject::Quorum,
+        Subject::Image,
     ];
 
     fn code(self) -> u8 {
@@ -54,6 +57,7 @@ impl Subject {
             Subject::Heartbeat => 4,
             Subject::Produce => 5,
             Subject::Quorum => 6,
+            Subject::Image => 7,
         }
     }
 

@@ -20,7 +20,7 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::produce_request::PartitionProduceData;
 use uuid::Uuid;
 
-use super::{Pending, Refusal, append_here};
+use super::appending::{self, InLine, Refusal};
 use crate::context::Context;
 use crate::ids::{BrokerId, Offset, PartitionId, TopicId};
 use crate::limits;
@@ -76,7 +76,7 @@ const HEAD_BYTES: usize = 16 + 4 + 2 + 1 + 4;
 
 impl<B: Backend> Forwarded<B> {
     /// What became of it.
-    pub(super) async fn wait(self, context: &Context<B>) -> Result<Appended, Refusal> {
+    pub async fn wait(self, context: &Context<B>) -> Result<Appended, Refusal> {
         let Some(asked) = self.asked else {
             let unasked = Offset(-1);
             return Ok(Appended {
@@ -157,7 +157,7 @@ pub async fn serve<B: Backend>(context: Arc<Context<B>>, asks: Asks<B>, mut inbo
         let (context, asks) = (context.clone(), asks.clone());
         working.push(Box::pin(async move {
             let outcome = match appended {
-                Ok(pending) => pending.wait(&context).await,
+                Ok(in_line) => in_line.wait(&context).await,
                 Err(refusal) => Err(refusal),
             };
             asks.answer(&question, &write(&outcome));
@@ -165,7 +165,7 @@ pub async fn serve<B: Backend>(context: Arc<Context<B>>, asks: Asks<B>, mut inbo
     }
 }
 
-async fn append<B: Backend>(context: &Context<B>, question: &Question) -> Result<Pending<B>, Refusal> {
+async fn append<B: Backend>(context: &Context<B>, question: &Question) -> Result<InLine<B>, Refusal> {
     let mut body = question.body.clone();
     if body.len() < HEAD_BYTES {
         return Err(ResponseError::InvalidRequest.into());
@@ -182,7 +182,7 @@ async fn append<B: Backend>(context: &Context<B>, question: &Question) -> Result
     let routing = RoutingView::now(context);
     let topic = routing.topic(TopicKey::Id(topic))?;
     let told = (acks == Acks::None).then(|| Arc::new(Nobody) as Arc<dyn Unacknowledged>);
-    append_here(context, &routing, topic, &data, version, (acks, told), deadline).await
+    appending::append(context, &routing, topic, &data, version, (acks, told), deadline).await
 }
 
 /// Whoever asked for no acknowledgement is at another node.

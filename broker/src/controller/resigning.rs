@@ -1,0 +1,38 @@
+//! The task `resignations`: ends leaderships that others have by now, on a node that does not hear of it itself.
+//!
+//! Its own metadata stand still, and another node's say who leads instead. Whoever waits there for records to be
+//! acknowledged is told at once that nobody knows, and asks the new leader.
+
+use std::sync::Arc;
+
+use io_backend::{Backend, Deadline};
+
+use crate::ids::BrokerId;
+use crate::limits;
+use crate::metadata::{MetadataHandle, MetadataImage};
+use crate::replicas::Replicas;
+
+pub(super) async fn run<B: Backend>(metadata: MetadataHandle<B>, replicas: Replicas<B>, node: BrokerId) {
+    const BORROWED: Deadline = Deadline::Unbounded("a node whose metadata are good borrows none");
+    let backend = metadata.backend.clone();
+    let mut seen = 0;
+    loop {
+        let is_later =
+            move |image: &Option<Arc<MetadataImage>>| image.as_ref().is_some_and(|image| image.index > seen);
+        let Ok(image) = metadata.borrowed().until(&backend, BORROWED, is_later).await else { return };
+        let Some(image) = &*image else { continue };
+        seen = image.index;
+        let open = replicas.open().get();
+        let lost = open.iter().filter(|(id, partition)| {
+            let leader = image.partition(**id).and_then(|known| known.leader);
+            partition.views().get().leading && leader != Some(node)
+        });
+        for (id, partition) in lost {
+            let soon = Deadline::after(&backend, limits::ASK_DEADLINE);
+            match partition.resign(soon).await {
+                Ok(()) => tracing::info!(partition = %id, "another node leads it by now"),
+                Err(error) => tracing::warn!(partition = %id, %error, "it still believes that it leads"),
+            }
+        }
+    }
+}
