@@ -22,6 +22,7 @@ pub fn append(error: &AppendError) -> ResponseError {
         AppendError::NotLeader(_) => ResponseError::NotLeaderOrFollower,
         AppendError::Storage(submit) => self::submit(*submit),
         AppendError::Overloaded => ResponseError::KafkaStorageError,
+        AppendError::NotEnoughReplicas => ResponseError::NotEnoughReplicas,
         AppendError::Unknown => ResponseError::RequestTimedOut,
         AppendError::OutOfOrderSequence { .. } => ResponseError::OutOfOrderSequenceNumber,
         AppendError::ProducerFenced { .. } => ResponseError::InvalidProducerEpoch,

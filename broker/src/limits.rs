@@ -156,6 +156,8 @@ pub const PEER_BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// The longest of them.
 pub const PEER_BACKOFF_MAX: Duration = Duration::from_secs(2);
 
+/// Bytes that a partition takes while its ISR is below the minimum, so that nothing is committed.
+pub const UNCOMMITTED_BYTES_MAX: usize = 16 * MIB;
 /// Records of one answer to a follower, in bytes, but that one batch always goes.
 pub const REPLICATION_ANSWER_BYTES: usize = MIB;
 /// Partitions of one answer.

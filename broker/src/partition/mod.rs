@@ -68,6 +68,10 @@ pub enum AppendError {
     /// Nothing was written.
     #[error("no room in time; nothing was written, so it may be sent again")]
     Overloaded,
+    /// Too few are in sync for what is appended to be committed, and it was to be, or too much waits for that already. Nothing
+    /// was written.
+    #[error("too few replicas are in sync")]
+    NotEnoughReplicas,
     /// It was submitted; whether it is or will be durable is not known.
     #[error("the outcome is not known within the deadline")]
     Unknown,

@@ -182,6 +182,8 @@ pub struct ReplicaState<T> {
     in_sync: InSync,
     /// The last epoch in which it took back what others may have fetched: it leads only under a later one.
     taken_back_in: LeaderEpoch,
+    /// Taken since the ISR is below its minimum.
+    below_min_bytes: usize,
     /// Of a follower: the high watermark that its leader has told, as far as it counts here.
     leader_high_watermark: Offset,
     /// How often something durable was truncated.
@@ -230,6 +232,7 @@ impl<T> ReplicaState<T> {
             high_watermark: from.high_watermark.min(from.log_end),
             in_sync: InSync::alone(),
             taken_back_in: LeaderEpoch::NONE,
+            below_min_bytes: 0,
             leader_high_watermark: Offset::ZERO,
             truncations: from.truncations,
             tail: Tail::default(),
@@ -401,6 +404,7 @@ impl<T> ReplicaState<T> {
         }
         self.leadership = Leadership::No;
         self.in_sync = InSync::alone();
+        self.below_min_bytes = 0;
         self.fetched.clear();
         for waiting in self.for_sync.drain(..).chain(self.for_all.drain(..)) {
             answers.appends.push((waiting.ticket, Err(AppendError::Unknown)));
@@ -544,6 +548,9 @@ impl<T> ReplicaState<T> {
         if leads {
             let was_alone = self.in_sync.is_alone();
             change(&mut self.in_sync);
+            if !self.in_sync.is_below_min() {
+                self.below_min_bytes = 0;
+            }
             let taken_back = |entry: &EntryInFlight| matches!(entry.what, What::Truncate);
             if was_alone
                 && !self.in_sync.is_alone()

@@ -421,14 +421,14 @@ fn a_follower_that_is_gone_leaves_the_isr_and_comes_back_when_it_has_caught_up()
         two.replication.stop();
         one.put(1, 10, Acks::All).await;
         assert_eq!(cluster.metadata.isr(1), [1, 3], "only without it could that be acknowledged");
-        assert_eq!(one.metrics.replication_isr_shrinks.get(), 1);
+        cluster.until("it is counted", || one.metrics.replication_isr_shrinks.get() == 1).await;
         let two = Node { replication: Replication { tasks: Vec::new() }, ..two };
         let two = two.restart(2).await;
         cluster.until("it is back", || cluster.metadata.isr(1) == [1, 2, 3]).await;
         assert!(two.state(1).synced >= one.state(1).high_watermark);
         one.put(1, 10, Acks::All).await;
         assert_eq!((two.state(1).synced, three.state(1).synced), (Offset(6), Offset(6)));
-        assert_eq!(one.metrics.replication_isr_expands.get(), 1);
+        cluster.until("it is counted", || one.metrics.replication_isr_expands.get() == 1).await;
     });
 }
 

@@ -346,3 +346,36 @@ fn answers_of_other_epochs_and_to_other_questions_change_nothing() {
         "a follower takes no client's records"
     );
 }
+
+#[test]
+fn below_the_minimum_nothing_is_taken_that_is_to_be_committed_and_not_much_else() {
+    let mut bench = Bench::new();
+    bench.machine.handle_lead(LeaderEpoch(1), InSync::new([], 2), &mut Answers::default());
+    bench.submit();
+    bench.durable();
+    let written = bench.entries.len();
+    assert_eq!(bench.append(BatchSpec::records(1)), [(1, Err(AppendError::NotEnoughReplicas))]);
+    assert_eq!(bench.entries.len(), written, "nothing was written");
+    let large = || BatchSpec::records(1).value_bytes(1 << 20);
+    let takes = |bench: &mut Bench| {
+        bench.enqueue(large(), Acks::Leader);
+        bench.submit().is_empty()
+    };
+    let taken = (0..100).take_while(|_| takes(&mut bench)).count();
+    assert_eq!(
+        taken,
+        limits::UNCOMMITTED_BYTES_MAX / (1 << 20) - 1,
+        "what a batch has beside its records counts"
+    );
+    let of = |bench: &mut Bench, in_sync: InSync| {
+        bench.machine.handle_in_sync(
+            LeaderEpoch(1),
+            |known| known.change_to(in_sync),
+            &mut Answers::default(),
+        );
+    };
+    of(&mut bench, InSync::new([BrokerId(2)], 2));
+    assert!(takes(&mut bench) && bench.append(BatchSpec::records(1)).is_empty());
+    of(&mut bench, InSync::new([], 2));
+    assert!(takes(&mut bench), "it is counted anew");
+}

@@ -87,6 +87,11 @@ impl InSync {
         self.alone
     }
 
+    /// Whether nothing is committed, for too few are in sync (KIP-966).
+    pub fn is_below_min(&self) -> bool {
+        self.members.len() + 1 < self.min
+    }
+
     /// The follower has, and the leader has made sure of it, everything before `offset`.
     pub fn fetched(&mut self, follower: BrokerId, offset: Offset) {
         self.followers.entry(follower).or_default().fetched = Some(offset);
@@ -110,7 +115,7 @@ impl InSync {
     /// Up to where all in sync have, when the leader itself has up to `own`; `None` where one of them is not known yet, or
     /// where they are too few (KIP-966).
     pub fn synced_by_all(&self, own: Offset) -> Option<Offset> {
-        if self.members.len() + 1 < self.min {
+        if self.is_below_min() {
             return None;
         }
         let all = self.members.iter().chain(&self.joining);

@@ -91,7 +91,7 @@ impl<T> ReplicaState<T> {
                 self.queued.push_front(append);
                 break;
             }
-            if let Some(refusal) = self.refusal(size) {
+            if let Some(refusal) = self.refusal(append.acks, size) {
                 self.refuse(append, refusal, now.moment, answers);
                 continue;
             }
@@ -101,6 +101,9 @@ impl<T> ReplicaState<T> {
             match self.number(&append, &mut open, now) {
                 Ok((answer, end)) => {
                     bytes += size;
+                    if self.in_sync.is_below_min() {
+                        self.below_min_bytes += size;
+                    }
                     staged.appends.push((append, answer, end));
                 }
                 Err(error) => answers.appends.push((append.ticket, Err(error))),
@@ -126,9 +129,13 @@ impl<T> ReplicaState<T> {
         Some(entries)
     }
 
-    fn refusal(&self, bytes: usize) -> Option<AppendError> {
+    fn refusal(&self, acks: Acks, bytes: usize) -> Option<AppendError> {
         if !matches!(self.leadership, Leadership::Leading(_)) {
             return Some(AppendError::NotLeader(self.id));
+        }
+        let is_full = self.below_min_bytes + bytes > limits::UNCOMMITTED_BYTES_MAX;
+        if self.in_sync.is_below_min() && (acks == Acks::All || is_full) {
+            return Some(AppendError::NotEnoughReplicas);
         }
         (bytes + 4096 > limits::JOURNAL_ENTRY_BYTES_MAX)
             .then_some(AppendError::Storage(SubmitError::TooLarge(bytes)))
