@@ -150,8 +150,10 @@ mod tests {
         assert_eq!(watch.handle_tick(Duration::from_secs(3600), &behind), []);
         assert_eq!(watch.handle_tick(TICK, &behind), []);
         let wish = Wish { partition: P, leave: vec![BrokerId(2)], join: vec![] };
-        assert_eq!(watch.handle_tick(TICK, &behind), [wish.clone()]);
-        assert_eq!(watch.handle_tick(TICK, &behind), [wish], "until the image says so");
+        for _ in 0..2 {
+            // Until the image says so.
+            assert_eq!(watch.handle_tick(TICK, &behind), std::slice::from_ref(&wish));
+        }
     }
 
     #[test]
