@@ -405,7 +405,7 @@ impl<B: Backend> Node<B> {
         self.phase.publish(Phase::Stopping(self.context.clone()));
         if let Some(membership) = &self.membership {
             let soon = Deadline::after(backend, limits::HAND_OVER_DEADLINE).earlier(deadline);
-            if membership.hand_over(soon).await.is_err() {
+            if !membership.hand_over(soon).await {
                 warn!("others have not taken over what this node leads: they do when it is gone");
             }
             if !self.context.metadata.hand_over(soon).await {

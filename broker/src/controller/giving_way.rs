@@ -73,8 +73,9 @@ mod tests {
             ..Members::default()
         };
         let three = members(&[1, 2, 3]);
-        // What has partitions where, who votes, who is not linked to, and whether node 1 can go.
-        let table: [(&[&[i32]], &Members, &[i32], bool); 7] = [
+        // Who has replicas of what, who votes, who is not linked to, and whether node 1 can go.
+        type Case<'a> = (&'a [&'a [i32]], &'a Members, &'a [i32], bool);
+        let table: [Case<'_>; 7] = [
             (&[&[2, 1, 3], &[3, 1]], &three, &[], true),
             (&[&[2, 3]], &three, &[], true),
             (&[&[2, 1, 3], &[1]], &three, &[], false),

@@ -15,9 +15,10 @@ use futures::stream::FuturesUnordered;
 use io_backend::{Backend, Deadline, Moment, Sender, WaitKind, within};
 
 use super::granted::{Begun, Granted};
+use super::membership::{Membership, is_unfenced};
 use super::message::{self, HeartbeatReply};
 use super::session::BrokerSession;
-use super::{ControllerContext, ControllerInput, Membership, is_unfenced, unlinked};
+use super::{ControllerContext, ControllerInput, unlinked};
 use crate::ids::{BrokerId, LeaderEpoch, PartitionId};
 use crate::limits;
 use crate::metadata::MetadataImage;
