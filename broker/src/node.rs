@@ -1,8 +1,9 @@
 //! A node: how it starts and stops.
 //!
 //! Start goes from what can be refused soonest to what takes longest: the data directory, the addresses, the other nodes,
-//! metadata, the journal, the partitions. Clients are accepted last, when this node leads what it is to lead; the admin port tells
-//! meanwhile how far the start is.
+//! metadata, the journal, the partitions. Among others the controller hears of this node then, when it can begin at once what it
+//! is given to lead. Clients are accepted last, when this node is counted on and leads what it is to lead; the admin port
+//! tells meanwhile how far the start is. A stop goes the other way: others lead before clients are let go.
 
 use std::path::PathBuf;
 use std::sync::Arc;
