@@ -213,7 +213,6 @@ fn a_kill(which: impl Fn(i32) -> i32) {
         let took = cluster.backend.now().since(began);
         assert!(left.contains(&leader));
         // Idle it takes 0.6 s, and 0.9 s where there is to be another controller first.
-        println!("took {took:?}");
         assert!(took < Duration::from_secs(5), "{took:?}");
         let image = cluster.image(left[0]);
         assert!(is_fenced(&image, victim) && left.iter().all(|id| !is_fenced(&image, *id)));
