@@ -87,7 +87,7 @@ fn a_follower_serves_consumers_what_is_committed_and_tells_others_who_leads() {
         let topic = cluster.image(1).topics["orders"].clone();
         let until = cluster.backend.now() + Duration::from_secs(60);
         let leader = &cluster.nodes[&2];
-        assert!(crate::routing::until_led(leader.context(), &[topic.clone()], until).await);
+        assert!(crate::routing::until_led(leader.context(), std::slice::from_ref(&topic), until).await);
         let produced = produce(leader, topic.id).await;
         assert_eq!(produced.responses[0].partition_responses[0].error_code, 0, "{produced:?}");
 

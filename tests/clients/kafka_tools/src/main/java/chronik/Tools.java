@@ -32,7 +32,9 @@ public final class Tools {
             "kafka-delete-records", "org.apache.kafka.tools.DeleteRecordsCommand",
             "kafka-log-dirs", "org.apache.kafka.tools.LogDirsCommand",
             "kafka-broker-api-versions", "org.apache.kafka.tools.BrokerApiVersionsCommand",
-            "kafka-features", "org.apache.kafka.tools.FeatureCommand");
+            "kafka-features", "org.apache.kafka.tools.FeatureCommand",
+            "kafka-leader-election", "org.apache.kafka.tools.LeaderElectionCommand",
+            "kafka-reassign-partitions", "org.apache.kafka.tools.reassign.ReassignPartitionsCommand");
 
     /** In place of the end of the process. Tools that catch it say so and end again: what counts is the first. */
     private static final class Ended extends RuntimeException {}
