@@ -214,7 +214,7 @@ async fn watch(nodes: &mut [Node], stop: &mut StopSignals) -> ExitStatus {
 
 #[allow(
     clippy::disallowed_methods,
-    reason = "the command line has no backend, and real processes are waited for"
+    reason = "the command line waits for processes, and has no backend"
 )]
 async fn pause() {
     tokio::time::sleep(LOOK_EVERY).await;
