@@ -286,6 +286,10 @@ impl<B: Backend> Lines<B> {
                 },
             };
         }
+        let now = self.client.now();
+        if !self.is_waiting() && self.lines.iter().all(|line| line.not_before <= now) {
+            return Heard::Nothing;
+        }
         self.look();
         let until = if matches!(self.looking.state, State::Closed) {
             until.min(self.routes.asks_from().unwrap_or(At::MAX))
