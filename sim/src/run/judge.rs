@@ -1,5 +1,6 @@
 //! From what happened to a record: every checker is asked, the gravest finding is the verdict.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::checker::{
     polls, recovery, refusals, replicas, rest, segments, sends, served, syncs, unacknowledged, visibility,
 };
 use crate::fault::{Family, FaultKind, FaultPlan};
-use crate::history::{AckMode, At, History, RequestEnd, Send, Trade, Value, seconds};
+use crate::history::{AckMode, At, History, Outcome as SendOutcome, RequestEnd, Send, Trade, Value, seconds};
 use crate::probe::Probe;
 use crate::scenario::Scenario;
 use crate::world::{Outcome, Stop};
@@ -128,13 +129,30 @@ fn cut_short(
         return Vec::new();
     }
     let history = witness.notes.take();
-    let mut found: Vec<Violation> = AT_ALL_TIMES.iter().flat_map(|check| check(&history)).collect();
+    let promised = promised(&history, scenario);
+    let mut found: Vec<Violation> = AT_ALL_TIMES.iter().flat_map(|check| check(&promised)).collect();
     let disks = witness.disks();
     if !disks.is_empty() && !is_damaged(scenario, circumstances) {
         let durable = observations::durable(&history, &disks);
         found.extend(early(&history, &durable, in_sync(scenario)));
     }
     found
+}
+
+/// The history as far as anybody may rely on it: where there are replicas, what the leader alone has acknowledged goes with
+/// the leader. That it was durable there is judged all the same.
+fn promised<'a>(history: &'a History, scenario: &Scenario) -> Cow<'a, History> {
+    if scenario.cluster.replication == 1 {
+        return Cow::Borrowed(history);
+    }
+    let mut promised = history.clone();
+    for send in promised.sends.iter_mut().filter(|send| send.acks == AckMode::Leader) {
+        if matches!(send.outcome, SendOutcome::Acked { .. }) {
+            send.outcome = SendOutcome::Unknown;
+            send.unknown_attempts += 1;
+        }
+    }
+    Cow::Owned(promised)
 }
 
 /// What a fault changed on some disk stands there no more as it was written.
@@ -164,9 +182,10 @@ fn early(history: &History, durable: &BTreeMap<Value, visibility::Copies>, in_sy
 fn judge(record: &mut RunRecord, scenario: &Scenario, circumstances: &Circumstances, story: &Observations) {
     let history = &story.history;
     let liveness = &scenario.liveness;
+    let promised = promised(history, scenario);
     let found = &mut record.violations;
-    found.extend(AT_ALL_TIMES.iter().flat_map(|check| check(history)));
-    found.extend(log::duplicates(history));
+    found.extend(AT_ALL_TIMES.iter().flat_map(|check| check(&promised)));
+    found.extend(log::duplicates(&promised));
     found.extend(beginnings::deleted_too_early(history, story.kept));
     let rules = overdue::Rules {
         kept: story.kept,
@@ -179,7 +198,7 @@ fn judge(record: &mut RunRecord, scenario: &Scenario, circumstances: &Circumstan
     let mut missing: Vec<Violation> =
         [log::lost_writes, log::gaps, log::lost_topics, log::unreadable, polls::unseen]
             .iter()
-            .flat_map(|check| check(history))
+            .flat_map(|check| check(&promised))
             .collect();
     // Whoever has other copies keeps what one disk loses.
     let told = match scenario.cluster.replication {
@@ -336,6 +355,20 @@ mod tests {
         let found = stopped(Stop::NothingLeft);
         assert!(found.iter().any(|checker| checker == "inconsistent-offset"), "{found:?}");
         assert!(found.iter().all(|checker| checker != "lost-write"), "nobody read it to its end: {found:?}");
+    }
+
+    #[test]
+    fn what_the_leader_alone_acknowledged_is_owed_only_where_there_is_no_other() {
+        let text = |more: &str| format!("name = \"x\"\nabout = \"x\"\nduration = \"1s\"\n[cluster]\n{more}");
+        let scenario = |more: &str| crate::scenario::parse("x.toml", &text(more)).unwrap();
+        let by_leader = Send { acks: AckMode::Leader, ..acked(0, 0) };
+        let history = History { sends: vec![by_leader, acked(1, 1)], ..History::default() };
+        let known = |scenario: &Scenario| -> Vec<bool> {
+            let promised = promised(&history, scenario);
+            promised.sends.iter().map(|send| matches!(send.outcome, SendOutcome::Acked { .. })).collect()
+        };
+        assert_eq!(known(&scenario("nodes = 1")), [true, true]);
+        assert_eq!(known(&scenario("nodes = 3\nreplication = 3")), [false, true]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableT
 use kafka_protocol::protocol::StrBytes;
 
 use super::Schedule;
-use crate::history::{Notes, Place};
+use crate::history::{AckMode, Notes, Place};
 use crate::scenario::Scenario;
 
 #[derive(Clone)]
@@ -52,6 +52,11 @@ impl Field {
             lives: Lives::default(),
             running: Arc::new(AtomicUsize::new(0)),
         }
+    }
+
+    /// Whether what was acknowledged so outlives the leader that acknowledged it.
+    pub(super) fn promises(&self, acks: AckMode) -> bool {
+        acks == AckMode::All || self.replication == 1
     }
 
     /// A topic as the scenario wants its topics.

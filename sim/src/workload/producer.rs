@@ -364,7 +364,9 @@ impl<B: Backend> Producer<B> {
                     notes.add("acked records", u64::from(count));
                 }
                 drop(notes);
-                self.client.field.owed.settled(base.map(|base| (flight.lane, base + i64::from(count))));
+                let end = base.map(|base| (flight.lane, base + i64::from(count)));
+                let field = &self.client.field;
+                field.owed.settled(end.filter(|_| field.promises(self.shape.acks)));
                 self.wanted.remove(&flight.id);
             }
             (Next::Over, _) => {
