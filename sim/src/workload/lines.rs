@@ -37,7 +37,7 @@ struct Line<B: Backend> {
 enum State<B: Backend> {
     Closed,
     Connecting(Pin<Box<dyn Future<Output = Result<Connection<B>, CallError>> + Send>>),
-    Open(Connection<B>),
+    Open(Box<Connection<B>>),
 }
 
 /// What came of listening.
@@ -66,12 +66,12 @@ impl<B: Backend> Line<B> {
     /// The connection, made if there is none.
     async fn connected(&mut self) -> Result<&mut Connection<B>, CallError> {
         let opened = match std::mem::replace(&mut self.state, State::Closed) {
-            State::Open(connection) => Ok(connection),
+            State::Open(connection) => Ok(*connection),
             State::Connecting(connecting) => connecting.await,
             State::Closed => Connection::open_within(&self.client, self.node, self.connect_within).await,
         };
         let connection = opened.map_err(not_connected)?;
-        self.state = State::Open(connection);
+        self.state = State::Open(Box::new(connection));
         self.open().ok_or_else(|| CallError::Connect(io::ErrorKind::NotConnected.into()))
     }
 
@@ -113,7 +113,7 @@ impl<B: Backend> Line<B> {
             State::Connecting(connecting) => match connecting.await {
                 Ok(connection) => {
                     self.failures = 0;
-                    self.state = State::Open(connection);
+                    self.state = State::Open(Box::new(connection));
                     Came::Connected
                 }
                 Err(_) => {
