@@ -212,10 +212,7 @@ async fn watch(nodes: &mut [Node], stop: &mut StopSignals) -> ExitStatus {
     }
 }
 
-#[allow(
-    clippy::disallowed_methods,
-    reason = "the command line waits for processes, and has no backend"
-)]
+#[allow(clippy::disallowed_methods, reason = "the command line waits for processes, and has no backend")]
 async fn pause() {
     tokio::time::sleep(LOOK_EVERY).await;
 }
