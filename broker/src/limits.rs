@@ -178,8 +178,9 @@ pub const REPLICATION_PAUSE_MIN: Duration = Duration::from_millis(50);
 pub const REPLICATION_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// Messages of one follower that wait for its session; what is more is lost, and said again.
 pub const REPLICATION_ASKED_MAX: usize = 1_024;
-/// Messages of one leader that wait for their fetcher: each may be as large as one between nodes can be.
-pub const REPLICATION_TOLD_MAX: usize = 4;
+/// Messages of one leader that wait for their fetcher; their bytes are charged to what its node may send. What is more is
+/// lost, and asked for again.
+pub const REPLICATION_TOLD_MAX: usize = 64;
 /// How long a follower may be behind and stay in sync: Kafka's `replica.lag.time.max.ms`.
 pub const REPLICATION_LAG_MAX: Duration = Duration::from_secs(2);
 /// Who is in sync is looked at eight times in the lag time, and at most so often.

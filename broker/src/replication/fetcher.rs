@@ -23,7 +23,7 @@ use io_backend::{Backend, Deadline, Moment, Receiver, WaitKind, within};
 use super::context::{ReplicationContext, Told};
 use super::followed::{Followed, Phase};
 use super::protocol::{Answer, FetchError, Message, Refused, SessionId};
-use super::session::FollowerSession;
+use super::session::{FollowerSession, Lost};
 use crate::ids::{BrokerId, LeaderEpoch, Offset, PartitionId};
 use crate::limits;
 use crate::metadata::MetadataImage;
@@ -70,8 +70,8 @@ struct Stands {
     partition: PartitionId,
     epoch: LeaderEpoch,
     at: Result<(LeaderEpoch, Offset), Trouble>,
-    /// It has taken what the leader gave.
-    has_taken: bool,
+    /// It was given something of the leader's, from this position on; with records in it or none.
+    given: Option<((LeaderEpoch, Offset), bool)>,
 }
 
 enum Trouble {
@@ -254,14 +254,21 @@ impl<B: Backend> Fetcher<B> {
         let (handle, epoch, soon) = (followed.handle.clone(), followed.epoch, self.context.soon());
         self.asks.push(Box::pin(async move {
             let at = handle.follow(epoch, soon).await.map_err(Trouble::Owner);
-            Stands { partition, epoch, at, has_taken: false }
+            Stands { partition, epoch, at, given: None }
         }));
     }
 
     fn handle_answer(&mut self, answer: Answer) {
         let Some(session) = &mut self.session else { return };
-        if !session.handle_answer(&answer) {
-            return;
+        match session.handle_answer(&answer) {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(Lost) => {
+                tracing::debug!(leader = %self.leader, "an answer was lost: another session begins");
+                self.end_session();
+                self.retry = Some(self.context.backend.now());
+                return;
+            }
         }
         if !session.waits() {
             self.answer_due = None;
@@ -278,13 +285,15 @@ impl<B: Backend> Fetcher<B> {
                     followed.heard(&fetched);
                     let (handle, epoch, soon) =
                         (followed.handle.clone(), followed.epoch, self.context.soon());
+                    let has_records =
+                        matches!(&fetched, Fetched::Records { batches, .. } if !batches.is_empty());
                     self.asks.push(Box::pin(async move {
                         let taken = handle.fetched(epoch, asked, copied(fetched), soon).await;
                         let at = match taken {
                             Ok(taken) => taken.map_err(Trouble::NotTaken),
                             Err(error) => Err(Trouble::Owner(error)),
                         };
-                        Stands { partition, epoch, at, has_taken: true }
+                        Stands { partition, epoch, at, given: Some((asked, has_records)) }
                     }));
                 }
                 Err(error) => self.handle_error(partition, error),
@@ -309,13 +318,16 @@ impl<B: Backend> Fetcher<B> {
     }
 
     fn handle_stands(&mut self, stands: Stands) {
-        let Stands { partition, epoch, at, has_taken } = stands;
+        let Stands { partition, epoch, at, given } = stands;
         let Some(followed) = self.partitions.get_mut(&partition).filter(|one| one.epoch == epoch) else {
             return;
         };
         match at {
+            Ok(at) if given == Some((at, true)) => {
+                self.pause(partition, "its journal takes nothing now");
+            }
             Ok(at) => {
-                if has_taken {
+                if given.is_some() {
                     followed.recovered(partition);
                 }
                 followed.phase = Phase::At(at);

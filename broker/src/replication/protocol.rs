@@ -7,7 +7,7 @@
 //!                         | high watermark i64 | log start i64)*
 //!           | count u32, (partition)*                                      of which no more is to be told
 //! synced:   sequence u64 | count u32, (partition | leader epoch i32 | offset i64)*
-//! answer:   sequence u64 | count u32, (partition | leader epoch i32 | code u8 | what the code says)*
+//! answer:   sequence u64 | number u64 | count u32, (partition | leader epoch i32 | code u8 | what the code says)*
 //! refused:  why u8
 //!
 //! partition: topic id 16 bytes | index i32
@@ -85,6 +85,8 @@ pub struct Answer {
     pub session: SessionId,
     /// Of the latest fetch that had come.
     pub sequence: u64,
+    /// How many answers of the session went before: a follower that misses one begins anew.
+    pub number: u64,
     pub partitions: Vec<Answered>,
 }
 
@@ -176,6 +178,7 @@ impl Message {
                 out.put_u8(ANSWER);
                 out.put_u64(answer.session.0);
                 out.put_u64(answer.sequence);
+                out.put_u64(answer.number);
                 out.put_u32(answer.partitions.len() as u32);
                 for (partition, epoch, outcome) in &answer.partitions {
                     put_partition(&mut out, *partition);
@@ -254,11 +257,11 @@ impl Message {
             }
             ANSWER => {
                 input.of = "answer";
-                let sequence = input.u64()?;
+                let (sequence, number) = (input.u64()?, input.u64()?);
                 let partitions = input.list(ANSWERED_BYTES_MIN, |input| {
                     Ok((input.partition()?, LeaderEpoch(input.i32()?), take_outcome(input)?))
                 })?;
-                Message::Answer(Answer { session, sequence, partitions })
+                Message::Answer(Answer { session, sequence, number, partitions })
             }
             REFUSED => {
                 input.of = "refused";
@@ -452,7 +455,7 @@ mod tests {
                 }
                 2 => {
                     let partitions = self.many(|draw| (draw.partition(), draw.epoch(), draw.outcome()));
-                    Message::Answer(Answer { session, sequence, partitions })
+                    Message::Answer(Answer { session, sequence, number: sequence / 2, partitions })
                 }
                 _ => Message::Refused(
                     session,

@@ -23,6 +23,8 @@ pub struct FollowerSession {
     forgets: BTreeSet<PartitionId>,
     /// The latest fetch that is not answered.
     unanswered: Option<u64>,
+    /// Answers that have come.
+    answers: u64,
 }
 
 impl FollowerSession {
@@ -35,6 +37,7 @@ impl FollowerSession {
             asks: BTreeMap::new(),
             forgets: BTreeSet::new(),
             unanswered: None,
+            answers: 0,
         }
     }
 
@@ -85,17 +88,25 @@ impl FollowerSession {
     }
 
     /// Whether the answer is of this session. What it answers is not asked for any more.
-    pub fn handle_answer(&mut self, answer: &Answer) -> bool {
+    ///
+    /// # Errors
+    ///
+    /// One before it has not come: the leader takes for answered what is still waited for here.
+    pub fn handle_answer(&mut self, answer: &Answer) -> Result<bool, Lost> {
         if answer.session != self.id {
-            return false;
+            return Ok(false);
         }
+        if answer.number != self.answers {
+            return Err(Lost);
+        }
+        self.answers += 1;
         if self.unanswered.is_some_and(|sequence| sequence <= answer.sequence) {
             self.unanswered = None;
         }
         for (partition, ..) in &answer.partitions {
             self.asked.remove(partition);
         }
-        true
+        Ok(true)
     }
 
     fn number(&mut self) -> u64 {
@@ -141,6 +152,8 @@ pub struct LeaderSession {
     after: Option<PartitionId>,
     /// The latest fetch, while it is not answered.
     owed: Option<u64>,
+    /// Answers that were given.
+    answers: u64,
 }
 
 impl LeaderSession {
@@ -153,6 +166,7 @@ impl LeaderSession {
             due: BTreeSet::new(),
             after: None,
             owed: None,
+            answers: 0,
         };
         (fetch.sequence == 0).then_some(session)
     }
@@ -258,7 +272,9 @@ impl LeaderSession {
             self.asked.remove(partition);
             self.due.remove(partition);
         }
-        Answer { session: self.id, sequence, partitions }
+        let number = self.answers;
+        self.answers += 1;
+        Answer { session: self.id, sequence, number, partitions }
     }
 }
 

@@ -64,7 +64,7 @@ fn a_fetch_of_partitions_without_news_says_nothing_of_them() {
     compare_all(&mut leader);
     for _ in 0..3 {
         assert!(follower.waits() && leader.owes());
-        assert!(follower.handle_answer(&leader.answer(vec![], None)));
+        assert_eq!(follower.handle_answer(&leader.answer(vec![], None)), Ok(true));
         assert!(!follower.waits() && !leader.owes());
         let fetch = follower.fetch(BrokerEpoch(7));
         assert_eq!((fetch.asked.len(), fetch.forgotten.len()), (0, 0));
@@ -84,7 +84,7 @@ fn what_was_answered_is_due_again_only_when_it_is_asked_for_again() {
     let answer = leader.answer(vec![(id(1), EPOCH, Ok(nothing_new()))], Some(id(1)));
     leader.handle_moved(id(1), leads(14));
     assert!(!leader.has_due());
-    assert!(follower.handle_answer(&answer));
+    assert_eq!(follower.handle_answer(&answer), Ok(true));
     follower.ask(id(1), at(12));
     let fetch = follower.fetch(BrokerEpoch(7));
     assert_eq!(fetch.asked, [(id(1), at(12))]);
@@ -134,8 +134,13 @@ fn a_message_that_was_lost_ends_the_session() {
     assert_eq!(leader.handle_synced(&report), Err(Lost), "nor is it doubled");
     assert_eq!(leader.handle_fetch(&fetch, |_| None), Ok(()));
     assert!(LeaderSession::begin(&fetch).is_none(), "no session begins in its middle");
-    let other = Answer { session: SessionId(2), sequence: 9, partitions: vec![] };
-    assert!(!follower.handle_answer(&other) && follower.waits());
+    let other = Answer { session: SessionId(2), sequence: 9, number: 9, partitions: vec![] };
+    assert!(follower.handle_answer(&other) == Ok(false) && follower.waits());
+    let lost = leader.answer(vec![(id(1), EPOCH, Ok(nothing_new()))], None);
+    leader.handle_fetch(&follower.fetch(BrokerEpoch(7)), |_| None).unwrap();
+    let next = leader.answer(vec![], None);
+    assert_eq!(follower.handle_answer(&next), Err(Lost), "what was in the other is waited for");
+    assert_eq!(follower.handle_answer(&lost), Ok(true));
 }
 
 #[test]
@@ -143,7 +148,8 @@ fn each_has_its_turn() {
     let (mut follower, mut leader) = both(&[1, 2, 3, 4]);
     assert_eq!(due(&mut leader), [1, 2, 3, 4]);
     [2, 3, 4].into_iter().for_each(|left| leader.handle_left(id(left)));
-    follower.handle_answer(&leader.answer(vec![(id(1), EPOCH, Ok(nothing_new()))], Some(id(1))));
+    let answer = leader.answer(vec![(id(1), EPOCH, Ok(nothing_new()))], Some(id(1)));
+    assert_eq!(follower.handle_answer(&answer), Ok(true));
     follower.ask(id(1), at(12));
     leader.handle_fetch(&follower.fetch(BrokerEpoch(7)), |_| leads(20)).unwrap();
     assert_eq!(due(&mut leader), [2, 3, 4, 1]);
