@@ -37,6 +37,8 @@ struct Line {
 }
 
 const LINES: usize = 4;
+/// The line's part of what the outbox holds is 1 / this: half is for what followers fetch.
+const PART: [usize; LINES] = [4, 8, 2, 8];
 
 /// In which line a message waits.
 fn line_of(kind: MessageKind) -> usize {
@@ -62,9 +64,8 @@ fn size(message: &Bytes) -> usize {
 }
 
 impl Outbox {
-    /// At most so many messages, and so many bytes, shared evenly by its lines; one message of each may be larger.
+    /// At most so many messages, and so many bytes, of which each line has its share; one message of each may be larger.
     pub fn new(messages_max: usize, bytes_max: usize) -> Outbox {
-        let (messages_max, bytes_max) = (messages_max / LINES, bytes_max / LINES);
         Outbox { messages_max, bytes_max, state: Mutex::default() }
     }
 
@@ -72,9 +73,10 @@ impl Outbox {
     pub fn push(&self, kind: MessageKind, message: Bytes) -> Vec<(MessageKind, Bytes)> {
         let mut lost = Vec::new();
         let mut state = self.state();
-        let room = self.bytes_max.saturating_sub(size(&message));
-        let line = &mut state.lines[line_of(kind)];
-        while (line.bytes > room || line.queue.len() >= self.messages_max)
+        let nth = line_of(kind);
+        let room = (self.bytes_max / PART[nth]).saturating_sub(size(&message));
+        let line = &mut state.lines[nth];
+        while (line.bytes > room || line.queue.len() >= self.messages_max / PART[nth])
             && let Some((kind, oldest)) = line.queue.pop_front()
         {
             line.bytes -= size(&oldest);
@@ -174,7 +176,7 @@ mod tests {
 
     #[test]
     fn the_oldest_makes_way_by_number_and_by_bytes() {
-        let outbox = Outbox::new(3 * LINES, 100 * LINES);
+        let outbox = Outbox::new(3 * PART[0], 100 * PART[0]);
         assert_eq!([b"a", b"b", b"c"].map(|message| push(&outbox, message)), [0, 0, 0]);
         assert_eq!(push(&outbox, b"d"), 1, "by number");
         assert_eq!(outbox.len(), (3, 15));
@@ -210,7 +212,7 @@ mod tests {
 
     #[test]
     fn what_is_learned_of_the_connection_goes_first_and_the_graver_counts() {
-        let outbox = Outbox::new(10, 100);
+        let outbox = Outbox::new(40, 400);
         push(&outbox, b"a");
         outbox.nudge(Nudge::Reconnect);
         outbox.nudge(Nudge::Probe);

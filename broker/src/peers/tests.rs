@@ -106,7 +106,7 @@ impl Place {
             cluster_id: Published::new("cluster id", String::new()),
             peers: self.addresses.clone(),
             secret,
-            bytes: 16 << 20,
+            bytes: 64 << 20,
             listener,
             handler: recorder.clone(),
         });
@@ -233,13 +233,13 @@ fn nodes_of_one_secret_reach_one_another_and_what_they_say_comes_in_order() {
     three_nodes(async |place, nodes| {
         assert_eq!(nodes[0].reaches(2), Some(identity(2, 1)));
         assert_eq!(nodes[0].metrics.peers_connected.get(), 2);
-        let said: Vec<Vec<u8>> = (0..2_000_u32)
+        let said: Vec<Vec<u8>> = (0..1_000_u32)
             .map(|number| {
                 let mut message = number.to_be_bytes().to_vec();
                 message.resize(4 + (number as usize * 7) % 500, 1);
                 message
             })
-            .chain([vec![9; 3 << 20], vec![8; 70_000], vec![]])
+            .chain([vec![9; 1 << 20], vec![8; 70_000], vec![]])
             .collect();
         for (from, node) in (1..).zip(&nodes) {
             for to in (1..=3).filter(|to| *to != from) {
