@@ -119,7 +119,7 @@ fn partition(
     index: i32,
     partition: &PartitionImage,
 ) -> DescribeTopicPartitionsResponsePartition {
-    let told = metadata::partition(image, index, partition);
+    let told = metadata::partition(image, &BTreeSet::new(), index, partition);
     let nodes = |ids: &[ids::BrokerId]| ids.iter().map(|id| BrokerId(id.0)).collect();
     // Kafka keeps who led last in the last known ELR.
     let last_known: Vec<ids::BrokerId> = partition.last_known_leader.into_iter().collect();

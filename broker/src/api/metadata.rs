@@ -50,14 +50,18 @@ impl Api for MetadataRequest {
             refusals = create_missing(context, wanted).await;
         }
 
-        let image = context.metadata.shown();
+        let (image, doubted) = (context.metadata.shown(), context.metadata.doubted());
         let operations = version >= 8 && self.include_topic_authorized_operations;
         let topics = match wanted {
-            None => image.topics.values().map(|topic| known(&image, topic, version, operations)).collect(),
+            None => image
+                .topics
+                .values()
+                .map(|topic| known(&image, &doubted, topic, version, operations))
+                .collect(),
             Some(wanted) => wanted
                 .into_iter()
                 .map(|asked| match find(&image, &asked) {
-                    Some(topic) => known(&image, topic, version, operations),
+                    Some(topic) => known(&image, &doubted, topic, version, operations),
                     None => unknown(asked, &refusals, version),
                 })
                 .collect(),
@@ -203,8 +207,14 @@ fn unknown(asked: MetadataRequestTopic, refusals: &Refusals, version: i16) -> Me
         .with_topic_id(asked.topic_id)
 }
 
-fn known(image: &MetadataImage, topic: &TopicImage, version: i16, operations: bool) -> MetadataResponseTopic {
-    let partitions = (0..).zip(&topic.partitions).map(|(index, one)| partition(image, index, one));
+fn known(
+    image: &MetadataImage,
+    doubted: &BTreeSet<ids::BrokerId>,
+    topic: &TopicImage,
+    version: i16,
+    operations: bool,
+) -> MetadataResponseTopic {
+    let partitions = (0..).zip(&topic.partitions).map(|(index, one)| partition(image, doubted, index, one));
     MetadataResponseTopic::default()
         .with_name(Some(TopicName(text(&topic.name))))
         .with_topic_id(if version >= 10 { topic.id.0 } else { Uuid::nil() })
@@ -212,12 +222,18 @@ fn known(image: &MetadataImage, topic: &TopicImage, version: i16, operations: bo
         .with_topic_authorized_operations(if operations { TOPIC_OPERATIONS } else { OPERATIONS_OMITTED })
 }
 
-/// A partition as this image knows it. A broker that is not alive in the image leads nothing, and is offline.
-pub fn partition(image: &MetadataImage, index: i32, partition: &PartitionImage) -> MetadataResponsePartition {
+/// A partition as this image knows it. A broker that is not alive in the image leads nothing, and is offline; of one whose
+/// link broke a moment ago it is not said that it leads.
+pub fn partition(
+    image: &MetadataImage,
+    doubted: &BTreeSet<ids::BrokerId>,
+    index: i32,
+    partition: &PartitionImage,
+) -> MetadataResponsePartition {
     let brokers = |ids: &[ids::BrokerId]| ids.iter().map(|id| BrokerId(id.0)).collect();
     let replicas: Vec<ids::BrokerId> = partition.replica_brokers().collect();
     let offline = replicas.iter().filter(|id| !image.is_alive(**id)).map(|id| BrokerId(id.0));
-    let leader = partition.leader.filter(|id| image.is_alive(*id));
+    let leader = partition.leader.filter(|id| image.is_alive(*id) && !doubted.contains(id));
     let code = if leader.is_some() { 0 } else { ResponseError::LeaderNotAvailable.code() };
     MetadataResponsePartition::default()
         .with_error_code(code)

@@ -1,5 +1,6 @@
 //! The handle of the metadata group.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use io_backend::channel::ReplyError;
 use io_backend::{Backend, Deadline, Published, Sender};
 
 use super::decided::{Decided, Latest};
+use super::doubt::Doubts;
 use super::members::Members;
 use super::snapshot::encode_command;
 use super::{Effective, MetadataCommand, MetadataImage, Outcome, ProposeError};
@@ -28,6 +30,7 @@ pub struct MetadataHandle<B: Backend> {
     pub(super) members: Published<Members>,
     /// Of another node, while this node's own stands still.
     pub(super) borrowed: Published<Option<Arc<MetadataImage>>>,
+    pub(super) doubts: Doubts,
     pub(crate) backend: B,
     pub(super) node: BrokerId,
     pub(super) mailbox: Sender<B, RaftInput<Decided>>,
@@ -59,6 +62,7 @@ impl<B: Backend> Clone for MetadataHandle<B> {
             configs: self.configs.clone(),
             members: self.members.clone(),
             borrowed: self.borrowed.clone(),
+            doubts: self.doubts.clone(),
             backend: self.backend.clone(),
             node: self.node,
             mailbox: self.mailbox.clone(),
@@ -83,6 +87,11 @@ impl<B: Backend> MetadataHandle<B> {
             Some(borrowed) if borrowed.index > own.index => borrowed.clone(),
             _ => own,
         }
+    }
+
+    /// Brokers that clients are not told of as leaders now, for the link to them broke a moment ago.
+    pub fn doubted(&self) -> BTreeSet<BrokerId> {
+        self.doubts.now(self.backend.now())
     }
 
     /// Another node's image, while this node's own stands still, and a way to wait for it.

@@ -24,6 +24,7 @@ mod decided;
 mod members;
 mod membership;
 mod founding;
+mod doubt;
 mod post;
 mod handle;
 mod borrowed;

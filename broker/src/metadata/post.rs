@@ -9,6 +9,7 @@ use io_backend::{Backend, Deadline, Published, Receiver, Sender, channel};
 use protobuf::Message as _;
 use raft::eraftpb::{Message, MessageType};
 
+use super::doubt::Doubts;
 use super::image::MetadataImage;
 use super::members::{Members, broker_id, raft_id};
 use crate::limits;
@@ -166,7 +167,12 @@ impl<B: Backend> PeerTransport<B> {
 }
 
 /// Tells the group of links that are lost, for as long as the node runs.
-pub(super) async fn watch_links<B: Backend>(backend: B, peers: Peers<B>, group: Sender<B, GroupInput>) {
+pub(super) async fn watch_links<B: Backend>(
+    backend: B,
+    peers: Peers<B>,
+    group: Sender<B, GroupInput>,
+    doubts: Doubts,
+) {
     const LINKS: Deadline = Deadline::Unbounded("links to other nodes are lost at any time, or never");
     let mut before = Arc::default();
     loop {
@@ -178,7 +184,9 @@ pub(super) async fn watch_links<B: Backend>(backend: B, peers: Peers<B>, group: 
             if group.try_send(GroupInput::Unreachable(raft_id(node))).is_err() {
                 tracing::debug!(%node, "the metadata group is not told of a lost link now");
             }
+            doubts.set(node, Some(backend.now()));
         }
+        now.keys().for_each(|node| doubts.set(*node, None));
         before = now;
     }
 }

@@ -11,6 +11,7 @@ use io_backend::{Backend, Deadline, Disk, ExitStatus, Published, TaskHandle, cha
 
 use super::apply::apply;
 use super::decided::{Decided, Latest};
+use super::doubt::Doubts;
 use super::effective::Following;
 use super::founding::{self, Standing};
 use super::handle::Others;
@@ -216,6 +217,7 @@ impl<B: Backend> OpenedMetadata<B> {
             configs: effective.published().clone(),
             members: members.clone(),
             borrowed: Published::new("another node's metadata image", None),
+            doubts: Doubts::default(),
             backend: backend.clone(),
             node: identity.node,
             mailbox,
@@ -250,7 +252,8 @@ impl<B: Backend> OpenedMetadata<B> {
                 Known::Cluster(membership) => Some(membership),
             };
             let (peers, to_group) = (asks.peers().clone(), post.group().clone());
-            let links = post::watch_links(backend.clone(), peers.clone(), to_group.clone());
+            let links =
+                post::watch_links(backend.clone(), peers.clone(), to_group.clone(), metadata.doubts.clone());
             tasks.push(backend.spawn("metadata links", links));
             transport = Box::new(PeerTransport { peers, group: to_group });
             group = Some(inbox.group);
