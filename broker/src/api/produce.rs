@@ -30,7 +30,7 @@ mod appending;
 pub mod forwarding;
 
 use appending::{InLine, Refusal};
-use forwarding::Forwarded;
+use forwarding::{Forwarded, Terms};
 
 /// Produce versions whose topics are named by id.
 const TOPIC_IDS_SINCE: i16 = 13;
@@ -166,7 +166,8 @@ async fn append<B: Backend>(
         && let Some(leader) = routing.leader(topic, data.index).filter(|leader| leader.id != context.node)
     {
         let id = PartitionId { topic: topic.id, index: data.index };
-        let forwarded = forwarding::begin(context, asks, leader.id, id, data, version, acks, deadline);
+        let terms = Terms { version, acks, deadline };
+        let forwarded = forwarding::begin(context, asks, leader.id, id, data, terms);
         let unreached = |_| Refusal { leader: Some(leader), ..ResponseError::NotLeaderOrFollower.into() };
         return forwarded.map(Pending::Elsewhere).map_err(unreached);
     }

@@ -1,6 +1,11 @@
 //! `chronik dev`: a cluster on one machine, each node a process of this binary with a configuration file of its own, so that
 //! one can be killed and started again by hand.
 
+#![allow(
+    clippy::disallowed_types,
+    reason = "the command line makes files before there is a node, and has no backend"
+)]
+
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};

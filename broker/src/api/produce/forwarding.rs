@@ -36,6 +36,17 @@ pub struct Forwarded<B: Backend> {
     began: Moment,
 }
 
+/// How a batch is to be appended, wherever that is.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// Of the produce request.
+    pub version: i16,
+    /// When it is answered.
+    pub acks: Acks,
+    /// And by when.
+    pub deadline: Deadline,
+}
+
 /// Sends the batch to the leader; it stands behind those that were sent before.
 ///
 /// # Errors
@@ -47,10 +58,9 @@ pub fn begin<B: Backend>(
     leader: BrokerId,
     id: PartitionId,
     data: &PartitionProduceData,
-    version: i16,
-    acks: Acks,
-    deadline: Deadline,
+    terms: Terms,
 ) -> Result<Forwarded<B>, AskError> {
+    let Terms { version, acks, deadline } = terms;
     let left = match deadline {
         Deadline::At(at) => at.since(context.backend.now()),
         Deadline::Unbounded(_) => limits::PRODUCE_DEADLINE,
