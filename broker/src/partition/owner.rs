@@ -248,6 +248,8 @@ impl<B: Backend> Owner<B> {
                 self.machine.enqueue(append);
             }
             self.submit(&mut answers);
+            // Before anybody is answered: whoever is sees what it was told of.
+            self.publish();
             self.answer(&mut answers);
             if let Some(done) = woken.checkpointed {
                 self.checkpointed(done);
@@ -260,8 +262,8 @@ impl<B: Backend> Owner<B> {
                 self.handle(question, &mut answers);
             }
             self.submit(&mut answers);
-            self.answer(&mut answers);
             self.publish();
+            self.answer(&mut answers);
             self.reschedule_if_grown();
             if woken.abandoned {
                 return;
