@@ -147,6 +147,10 @@ pub const PEER_CONNECT_DEADLINE: Duration = Duration::from_secs(2);
 pub const PEER_HANDSHAKE_DEADLINE: Duration = Duration::from_secs(2);
 /// A node that has received nothing for so long of what is on its way to it is not reached.
 pub const PEER_SILENT_DEADLINE: Duration = Duration::from_secs(2);
+/// What a node has read is said to whoever sent it within this: much less than the sender's patience.
+pub const PEER_READ_SAID_WITHIN: Duration = Duration::from_millis(50);
+/// Or when it is so much: little of what a connection holds.
+pub const PEER_READ_SAID_BYTES: usize = 256 * 1024;
 /// A frame that began to come goes on within this.
 pub const PEER_FRAME_DEADLINE: Duration = Duration::from_secs(10);
 /// What came from another node finds room, and is taken, within this.
@@ -289,6 +293,7 @@ const _: () = assert!(PROPOSAL_BYTES_MAX + 65_536 <= PEER_MESSAGE_BYTES_MAX);
 const _: () = assert!(PEER_MESSAGE_BYTES_MAX + 64 <= PEER_FRAME_BYTES_MAX);
 const _: () = assert!(JOURNAL_ENTRY_BYTES_MAX + 64 * REPLICATION_ANSWER_PARTITIONS < PEER_MESSAGE_BYTES_MAX);
 const _: () = assert!(PEER_SILENT_DEADLINE.as_secs() < PEER_FRAME_DEADLINE.as_secs());
+const _: () = assert!(10 * PEER_READ_SAID_WITHIN.as_millis() < PEER_SILENT_DEADLINE.as_millis());
 const _: () = assert!(SNAPSHOT_PIECE_BYTES <= PROPOSAL_BYTES_MAX);
 const _: () = assert!(PROPOSAL_BYTES_IN_FLIGHT_MAX < JOURNAL_QUEUE_BYTES);
 const _: () = assert!(CHECKPOINT_ENTRY_BYTES + 4096 <= JOURNAL_ENTRY_BYTES_MAX);

@@ -1,10 +1,12 @@
 //! Connections that other nodes make: accepted (`cluster listener`), and read (`peer connection[ADDRESS]`).
 //!
 //! Who has not proved itself has a place among few, a small buffer and little time. A peer has one connection at a time,
-//! the latest. What comes on it is charged to the peer's account, acknowledged when it is read, and handed over
-//! frame by frame; while the handler has no room, that connection is not read, and no other is concerned.
+//! the latest. What comes on it is charged to the peer's account, and handed over frame by frame; while the handler has no room,
+//! that connection is not read, and no other is concerned. That it was read is said soon and not each time: a busy peer would be
+//! written to, and woken, as often as it writes.
 
 use std::future::{Future, poll_fn};
+use std::io::ErrorKind;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,7 +16,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use io_backend::published::Watcher;
 use io_backend::stream::{self, Stream};
-use io_backend::{Backend, Deadline, Listener, Published, TaskName, WaitKind};
+use io_backend::{Backend, Deadline, Listener, Moment, Published, TaskName, WaitKind};
 use tracing::{debug, info, warn};
 
 use super::frame::{self, FrameError, FrameKind, HEAD_BYTES, LENGTH_BYTES, MessageKind, Next};
@@ -26,8 +28,8 @@ use super::shared::{Ended, Frame, ListenerOf, Shared, Taken, lock};
 use crate::budget::{RequestClass, Share, charged};
 use crate::ids::BrokerId;
 use crate::limits::{
-    PEER_FRAME_BYTES_MAX, PEER_FRAME_DEADLINE, PEER_HANDSHAKE_DEADLINE, PEER_SILENT_DEADLINE,
-    PEER_STRANGERS_MAX, READ_BUFFER_BYTES,
+    PEER_FRAME_BYTES_MAX, PEER_FRAME_DEADLINE, PEER_HANDSHAKE_DEADLINE, PEER_READ_SAID_BYTES,
+    PEER_READ_SAID_WITHIN, PEER_SILENT_DEADLINE, PEER_STRANGERS_MAX, READ_BUFFER_BYTES,
 };
 
 /// Pause after a failed accept: descriptors may be short for a while.
@@ -131,8 +133,16 @@ async fn serve<B: Backend>(
     lock(&shared.told).forget(&format!("from {}", stranger.host));
     drop(stranger);
     let number = member.number;
-    let mut reading =
-        Reading { shared, stream, identity, number, input: BytesMut::new(), read: 0, share: None };
+    let mut reading = Reading {
+        shared,
+        stream,
+        identity,
+        number,
+        input: BytesMut::new(),
+        read: 0,
+        unsaid: None,
+        share: None,
+    };
     unless_closed(&mut closing, reading.run()).await.unwrap_or(Err(Ended::Replaced))
 }
 
@@ -156,6 +166,8 @@ struct Reading<'a, B: Backend> {
     input: BytesMut,
     /// Bytes since the handshake.
     read: u64,
+    /// By when the peer is to be told of that, and how many bytes it has not been told of.
+    unsaid: Option<(Moment, usize)>,
     /// Room for the frame that is being read.
     share: Option<Share>,
 }
@@ -185,9 +197,14 @@ impl<B: Backend> Reading<'_, B> {
         if self.share.is_none()
             && let Some(account) = self.shared.received_bytes.get(&self.identity.node)
         {
-            let room = account.take(RequestClass::Essential, amount);
-            self.share =
-                Some(self.shared.bounded(WaitKind::Change, "room for what a peer sends", room).await?);
+            self.share = Some(match account.try_take(RequestClass::Essential, amount) {
+                Some(share) => share,
+                None => {
+                    self.say_read().await?;
+                    let room = account.take(RequestClass::Essential, amount);
+                    self.shared.bounded(WaitKind::Change, "room for what a peer sends", room).await?
+                }
+            });
         }
         Ok(())
     }
@@ -201,13 +218,39 @@ impl<B: Backend> Reading<'_, B> {
             false => Deadline::after(backend, PEER_FRAME_DEADLINE),
         };
         self.input.reserve(room);
-        let read = stream::read(backend, self.stream, &mut self.input, "frames of a peer", deadline).await?;
+        let read = loop {
+            let said_by = self.unsaid.map(|(by, _)| by);
+            let until = said_by.map_or(deadline, |by| deadline.earlier(Deadline::At(by)));
+            match stream::read(backend, self.stream, &mut self.input, "frames of a peer", until).await {
+                Err(error)
+                    if error.kind() == ErrorKind::TimedOut
+                        && said_by.is_some_and(|by| by <= backend.now()) =>
+                {
+                    self.say_read().await?;
+                }
+                read => break read?,
+            }
+        };
         if read == 0 {
             return Err(Ended::Closed);
         }
-        lock(&self.shared.roster).heard(self.identity.node, self.number, backend.now());
+        let now = backend.now();
+        lock(&self.shared.roster).heard(self.identity.node, self.number, now);
         self.read += read as u64;
-        let soon = Deadline::after(backend, PEER_SILENT_DEADLINE);
+        let (by, bytes) = self.unsaid.unwrap_or((now + PEER_READ_SAID_WITHIN, 0));
+        self.unsaid = Some((by, bytes + read));
+        if by <= now || bytes + read >= PEER_READ_SAID_BYTES {
+            self.say_read().await?;
+        }
+        Ok(())
+    }
+
+    /// Tells the peer how much was read, unless it knows.
+    async fn say_read(&mut self) -> Result<(), Ended> {
+        if self.unsaid.take().is_none() {
+            return Ok(());
+        }
+        let soon = Deadline::after(&self.shared.backend, PEER_SILENT_DEADLINE);
         self.shared.send(self.stream, FrameKind::Received, &frame::received(self.read), soon).await
     }
 
@@ -238,6 +281,7 @@ impl<B: Backend> Reading<'_, B> {
         match self.shared.handler.received(&self.identity, Frame { kind, messages }) {
             Taken::Now => Ok(()),
             Taken::Later(taken) => {
+                self.say_read().await?;
                 self.shared.bounded(WaitKind::Send, "what a peer sent to be taken", taken).await
             }
         }

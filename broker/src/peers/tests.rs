@@ -426,3 +426,28 @@ fn strangers_are_told_apart_from_peers_and_cost_little() {
         assert!(place.connect_as(identity(2, 1), 1, shared_secret()).await.is_ok());
     });
 }
+
+#[test]
+fn what_was_read_is_said_soon_and_not_each_time() {
+    with_places(2, async |place, mut listeners| {
+        let one = place.start(identity(1, 1), shared_secret(), listeners.remove(0));
+        let mut stream = place.connect_as(identity(2, 1), 1, shared_secret()).await.expect("a peer");
+        let (probe, mut input) = (frame::encode(FrameKind::Probe, &[]), BytesMut::new());
+        let mut said = Vec::new();
+        for _ in 0..2 {
+            for _ in 0..100 {
+                place.write(&mut stream, &probe).await;
+                place.backend.sleep(Duration::from_micros(100)).await;
+            }
+            let sent = (said.len() as u64, said.last().copied().unwrap_or(0) + 100 * probe.len() as u64);
+            while said.last() != Some(&sent.1) {
+                let (kind, payload) = place.frame(&mut stream, &mut input).await.expect("it goes on");
+                assert_eq!(kind, FrameKind::Received);
+                said.push(frame::read_received(&payload).unwrap());
+            }
+            let times = said.len() as u64 - sent.0;
+            assert!(times < 20, "100 frames, and said {times} times that they were read");
+        }
+        drop(one);
+    });
+}

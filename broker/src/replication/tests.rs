@@ -478,7 +478,8 @@ fn connections_that_are_lost_lose_no_report() {
 fn what_is_followed_from_now_on_does_not_wait_for_the_fetch_that_stays_with_the_leader() {
     three_nodes(2, async |cluster, [one, two, three]| {
         one.put(1, 10, Acks::All).await;
-        let all_is_told = || [&one, &two, &three].iter().all(|node| node.state(1).high_watermark == Offset(2));
+        let all_is_told =
+            || [&one, &two, &three].iter().all(|node| node.state(1).high_watermark == Offset(2));
         cluster.until("all is told", all_is_told).await;
         let quickly = limits::REPLICATION_WAIT / 2;
         for nth in 1..=5 {
@@ -489,7 +490,11 @@ fn what_is_followed_from_now_on_does_not_wait_for_the_fetch_that_stays_with_the_
             let since = cluster.backend.now();
             all.iter().for_each(|(node, open)| node.open.publish(OrdMap::clone(open)));
             one.put(1, 10, Acks::All).await;
-            assert!(cluster.backend.now().since(since) < quickly, "opened: {:?}", cluster.backend.now().since(since));
+            assert!(
+                cluster.backend.now().since(since) < quickly,
+                "opened: {:?}",
+                cluster.backend.now().since(since)
+            );
             // And one that has another leader.
             let (from, to) = if nth % 2 == 1 { (&one, &two) } else { (&two, &one) };
             from.put(2, 10, Acks::All).await;
@@ -498,7 +503,11 @@ fn what_is_followed_from_now_on_does_not_wait_for_the_fetch_that_stays_with_the_
             cluster.metadata.elect(2, to.node);
             to.leads(2).await;
             to.put(2, 10, Acks::All).await;
-            assert!(cluster.backend.now().since(since) < quickly, "elected: {:?}", cluster.backend.now().since(since));
+            assert!(
+                cluster.backend.now().since(since) < quickly,
+                "elected: {:?}",
+                cluster.backend.now().since(since)
+            );
         }
     });
 }
