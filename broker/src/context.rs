@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicU64, AtomicUsize};
 
 use io_backend::{Backend, Published};
 
+use crate::admission::Admission;
 use crate::budget::Budget;
 use crate::config::Config;
 use crate::ids::{BrokerId, Incarnation};
 use crate::metadata::{Changes, MetadataHandle, ProducerIds};
 use crate::metrics::{Metrics, RequestMetrics};
 use crate::partition::FirstRefused;
-use crate::parts::Admission;
 use crate::peers::asks::Asks;
 use crate::replicas::Replicas;
 use crate::stall::StorageHealth;

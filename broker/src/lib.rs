@@ -6,10 +6,11 @@
 //! - [`ids`], [`limits`], [`data_dir`], [`formats`] and [`metrics`] are the words, bounds, directories, versions on disk
 //!   and counters of all; [`whole_file`] writes small files, [`identity`] says whose data directory this is; [`wire`] turns bytes into requests and answers into bytes.
 //! - The [`journal`] makes durable. [`config`] is what an operator sets, [`budget`] what a node has to give away.
-//!   [`stall`] judges a stalled disk; [`parts`] are constructors for what stands behind the handles. [`peers`] are the other
+//!   [`stall`] judges a stalled disk, and [`admission`] goes by that. [`peers`] are the other
 //!   nodes, and the connections between them. [`raft`] agrees, by way of a journal.
 //! - The [`log`] keeps for readers; a [`partition`] orders, numbers and acknowledges; [`metadata`] says who leads what;
 //!   [`replicas`] opens and checkpoints the partitions of this node; [`replication`] keeps them in sync with those of others;
+//!   [`parts`] are constructors for what stands behind the handles of all these;
 //!   the [`controller`] hears how the brokers are, and decides who leads.
 //! - A [`session`] is one client's connection as seen by those who work for it; [`error_codes`] are Kafka's for our
 //!   errors; the [`context`] is what all that serve requests share; [`routing`] finds topics and partitions; an
@@ -38,7 +39,7 @@ pub mod journal;
 pub mod config;
 pub(crate) mod budget;
 pub(crate) mod stall;
-pub mod parts;
+pub(crate) mod admission;
 pub mod peers;
 pub(crate) mod raft;
 pub mod log;
@@ -46,6 +47,7 @@ pub(crate) mod partition;
 pub mod metadata;
 pub mod replicas;
 pub(crate) mod replication;
+pub mod parts;
 pub(crate) mod controller;
 pub(crate) mod session;
 pub(crate) mod error_codes;

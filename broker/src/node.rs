@@ -34,7 +34,7 @@ use crate::metrics::{Metrics, RequestMetrics};
 use crate::partition::FirstRefused;
 use crate::parts::Parts;
 use crate::peers::asks::{Answers, Asks};
-use crate::peers::{self, PeerIdentity, Peers, PeersContext, SecretError};
+use crate::peers::{self, PeerIdentity, Peers, PeersContext, SecretError, StartPeers};
 use crate::replicas::{self, ReplicasContext, ReplicasControl, ReplicasStartError};
 use crate::replication::{self, Replication, ReplicationContext};
 use crate::server;
@@ -216,7 +216,7 @@ impl<B: Backend> Node<B> {
             answers: Answers::default(),
         };
         let cluster =
-            connect(&backend, &config, &identity, &metrics, opened.cluster_id(), switch, deadline).await?;
+            connect(&backend, &config, &identity, parts.peers, &metrics, opened.cluster_id(), switch).await?;
         if cluster.is_some() {
             phase.publish(starting("coming to the other nodes"));
         }
@@ -277,22 +277,19 @@ impl<B: Backend> Node<B> {
             deadline,
         )
         .await?;
+        let propose = (parts.proposals)(started.metadata.proposals());
         let replication = cluster.as_ref().map(|asks| {
             let peers = asks.peers().clone();
-            let metadata = started.metadata.clone();
             let context = ReplicationContext {
                 backend: backend.clone(),
                 node: identity.node,
                 broker_epoch,
                 metrics: metrics.clone(),
-                images: metadata.images().clone(),
+                images: started.metadata.images().clone(),
                 open: replicas.replicas.open().clone(),
                 signal: replicas.replicas.signal().clone(),
                 peers,
-                propose: Arc::new(move |command, deadline| {
-                    let metadata = metadata.clone();
-                    Box::pin(async move { metadata.propose(command, deadline).await })
-                }),
+                propose: propose.clone(),
                 lag_max: config.replication.lag_max,
             };
             Replication::start(context, replication_mail)
@@ -312,7 +309,7 @@ impl<B: Backend> Node<B> {
         let (stop, stopped) = (Published::new("stop", false), Published::new("server stopped", false));
         let admission = (parts.admission)(health.clone());
         let forward_produce = cluster.clone().filter(|_| config.server.forward_produce);
-        let changes = Changes::new(backend.clone(), started.metadata.clone(), admission.clone());
+        let changes = Changes::new(backend.clone(), propose, admission.clone());
         let context = Arc::new(Context {
             backend: backend.clone(),
             budget: Budget::new(&config.server, &metrics),
@@ -443,18 +440,19 @@ async fn connect<B: Backend>(
     backend: &B,
     config: &Config,
     identity: &Identity,
+    start: StartPeers<B>,
     metrics: &Arc<Metrics>,
     cluster_id: &Published<String>,
     switch: Switch<B>,
-    deadline: Deadline,
 ) -> Result<Option<Asks<B>>, StartError> {
     if config.peers.others(identity.node).next().is_none() {
         return Ok(None);
     }
+    let deadline = Deadline::after(backend, START_DEADLINE);
     let secret = peers::secret::read(backend, &config.peers, deadline).await?;
     let listener = listen(backend, &config.cluster, "the other nodes", "--cluster").await?;
     let answers = switch.answers.clone();
-    let peers = Peers::start(PeersContext {
+    let peers = start(PeersContext {
         backend: backend.clone(),
         metrics: metrics.clone(),
         own: PeerIdentity {

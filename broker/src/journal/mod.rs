@@ -56,6 +56,10 @@ pub use open::open;
 use crate::ids::{Incarnation, LeaderEpoch, Lsn, Offset, PartitionId};
 use crate::metrics::Metrics;
 
+/// Opens a journal and reads back what it holds. [`open`] is the one that ships.
+pub type OpenJournal<B> =
+    Box<dyn FnOnce(JournalContext<B>) -> BoxFuture<'static, Result<OpenedJournal, JournalOpenError>> + Send>;
+
 /// Role of the task that a journal's commit loop runs as: the stall watchdog knows commits by it.
 pub const COMMIT_TASK: &str = "commit";
 /// Role of the task that prepares a journal's files, and what the commit loop calls its wait for one.

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use io_backend::{Backend, Deadline, within};
 
-use super::{MetadataCommand, MetadataHandle, Outcome, ProposeError};
+use super::proposals::Propose;
+use super::{MetadataCommand, Outcome, ProposeError};
+use crate::admission::{Admission, Admit};
 use crate::ids::PartitionId;
 use crate::journal::SubmitError;
-use crate::parts::{Admission, Admit};
 
 /// Why a change did not happen, or is not known to have happened.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +24,7 @@ pub enum ChangeError {
 /// The way for what clients ask for: refused at once while the storage stands still.
 pub struct Changes<B: Backend> {
     pub(super) backend: B,
-    metadata: MetadataHandle<B>,
+    propose: Propose,
     admission: Arc<dyn Admission>,
 }
 
@@ -31,7 +32,7 @@ impl<B: Backend> Clone for Changes<B> {
     fn clone(&self) -> Self {
         Changes {
             backend: self.backend.clone(),
-            metadata: self.metadata.clone(),
+            propose: self.propose.clone(),
             admission: self.admission.clone(),
         }
     }
@@ -39,8 +40,8 @@ impl<B: Backend> Clone for Changes<B> {
 
 impl<B: Backend> Changes<B> {
     /// Asks `admission` before each proposal.
-    pub fn new(backend: B, metadata: MetadataHandle<B>, admission: Arc<dyn Admission>) -> Changes<B> {
-        Changes { backend, metadata, admission }
+    pub fn new(backend: B, propose: Propose, admission: Arc<dyn Admission>) -> Changes<B> {
+        Changes { backend, propose, admission }
     }
 
     /// Proposes, and waits until it is applied here.
@@ -61,6 +62,6 @@ impl<B: Backend> Changes<B> {
                 Err(_) => return Err(SubmitError::Stalled.into()),
             },
         }
-        Ok(self.metadata.propose(command, deadline).await?)
+        Ok((self.propose)(command, deadline).await?)
     }
 }

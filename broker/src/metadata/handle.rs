@@ -11,6 +11,7 @@ use io_backend::{Backend, Deadline, Published, Sender};
 use super::decided::{Decided, Latest};
 use super::doubt::Doubts;
 use super::members::Members;
+use super::proposals::Proposals;
 use super::snapshot::encode_command;
 use super::{Effective, MetadataCommand, MetadataImage, Outcome, ProposeError};
 use crate::budget::{Account, RequestClass};
@@ -141,6 +142,19 @@ impl<B: Backend> MetadataHandle<B> {
             error = result.as_ref().err().map(tracing::field::display),
         );
         result
+    }
+
+    /// The way to [`MetadataHandle::propose`], for those who need no more of the group than that.
+    pub(crate) fn proposals(&self) -> Proposals<B> {
+        let metadata = self.clone();
+        Proposals {
+            backend: self.backend.clone(),
+            images: self.images.clone(),
+            propose: Arc::new(move |command, deadline| {
+                let metadata = metadata.clone();
+                Box::pin(async move { metadata.propose(command, deadline).await })
+            }),
+        }
     }
 
     /// Has a command decided if this node leads, and not otherwise: what a controller decides is not for the next one to say.

@@ -27,10 +27,9 @@ use crate::config::Config;
 use crate::data_dir;
 use crate::identity::Identity;
 use crate::ids::BrokerId;
-use crate::journal::{JournalContext, JournalHandle, JournalOpenError, OpenedJournal};
+use crate::journal::{JournalContext, JournalHandle, JournalOpenError, OpenJournal, OpenedJournal};
 use crate::limits;
 use crate::metrics::Metrics;
-use crate::parts::OpenJournal;
 use crate::peers::asks::Asks;
 use crate::raft::{
     Begin, Driver, GroupView, Nobody, RaftContext, RaftError, RaftStartError, StateMachine, SubmissionMax,

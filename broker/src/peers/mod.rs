@@ -70,15 +70,29 @@ pub struct PeersContext<B: Backend> {
     pub handler: Arc<dyn PeerHandler>,
 }
 
+/// Makes the connections to other nodes. [`Peers::start`] is what ships.
+pub type StartPeers<B> = Box<dyn FnOnce(PeersContext<B>) -> Peers<B> + Send>;
+
+/// Who takes what is to go to other nodes.
+pub trait SendToPeers: Send + Sync + 'static {
+    /// See [`Peers::send`].
+    ///
+    /// # Errors
+    ///
+    /// Nobody could take it, ever; nothing was queued.
+    fn send(&self, to: BrokerId, kind: MessageKind, message: Bytes) -> Result<(), PeerSendError>;
+}
+
 /// The handle of all of it. Clones are handles of the same.
 pub struct Peers<B: Backend> {
     shared: Arc<Shared<B>>,
+    sender: Arc<dyn SendToPeers>,
     tasks: Arc<Mutex<Vec<TaskHandle>>>,
 }
 
 impl<B: Backend> Clone for Peers<B> {
     fn clone(&self) -> Self {
-        Peers { shared: self.shared.clone(), tasks: self.tasks.clone() }
+        Peers { shared: self.shared.clone(), sender: self.sender.clone(), tasks: self.tasks.clone() }
     }
 }
 
@@ -129,7 +143,7 @@ impl<B: Backend> Peers<B> {
             let name = TaskName::of("peer link", peer.id.to_string());
             tasks.push(backend.spawn(name, link::run(shared.clone(), peer, outbox)));
         }
-        Peers { shared, tasks: Arc::new(Mutex::new(tasks)) }
+        Peers { sender: shared.clone(), shared, tasks: Arc::new(Mutex::new(tasks)) }
     }
 
     /// Queues a message for a peer, reachable or not, and returns at once. Where the queue is full its oldest messages make
@@ -139,14 +153,12 @@ impl<B: Backend> Peers<B> {
     ///
     /// Nobody could take it, ever; nothing was queued.
     pub fn send(&self, to: BrokerId, kind: MessageKind, message: Bytes) -> Result<(), PeerSendError> {
-        if message.len() > PEER_MESSAGE_BYTES_MAX {
-            return Err(PeerSendError::TooLarge(message.len()));
-        }
-        let outbox = self.shared.outboxes.get(&to).ok_or(PeerSendError::UnknownPeer(to))?;
-        for (kind, _) in outbox.push(kind, message) {
-            self.shared.metrics.peer_messages_dropped.get_or_create(&FrameLabel { kind: kind.name() }).inc();
-        }
-        Ok(())
+        self.sender.send(to, kind, message)
+    }
+
+    /// The same connections, with another in front of them who takes what is to be sent.
+    pub fn sending_through(self, sender: Arc<dyn SendToPeers>) -> Peers<B> {
+        Peers { sender, ..self }
     }
 
     /// The other nodes, by their numbers.
@@ -174,6 +186,19 @@ impl<B: Backend> Peers<B> {
         for closing in closings {
             closing.publish(true);
         }
+    }
+}
+
+impl<B: Backend> SendToPeers for Shared<B> {
+    fn send(&self, to: BrokerId, kind: MessageKind, message: Bytes) -> Result<(), PeerSendError> {
+        if message.len() > PEER_MESSAGE_BYTES_MAX {
+            return Err(PeerSendError::TooLarge(message.len()));
+        }
+        let outbox = self.outboxes.get(&to).ok_or(PeerSendError::UnknownPeer(to))?;
+        for (kind, _) in outbox.push(kind, message) {
+            self.metrics.peer_messages_dropped.get_or_create(&FrameLabel { kind: kind.name() }).inc();
+        }
+        Ok(())
     }
 }
 

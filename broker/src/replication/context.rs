@@ -3,21 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
 use imbl::OrdMap;
 use io_backend::{Backend, Deadline, Published};
 
 use super::protocol::{self, Answer, Message, Refused, SessionId};
 use crate::ids::{BrokerEpoch, BrokerId, PartitionId};
 use crate::limits;
-use crate::metadata::{MetadataCommand, MetadataImage, Outcome, ProposeError};
+use crate::metadata::{MetadataImage, Propose};
 use crate::metrics::Metrics;
 use crate::partition::{LogSignal, PartitionHandle};
 use crate::peers::{PeerIdentity, Peers};
-
-/// How a change of metadata is had decided.
-pub type Propose =
-    Arc<dyn Fn(MetadataCommand, Deadline) -> BoxFuture<'static, Result<Outcome, ProposeError>> + Send + Sync>;
 
 /// The open partitions of this node.
 pub type OpenPartitions<B> = Published<OrdMap<PartitionId, PartitionHandle<B>>>;

@@ -20,7 +20,7 @@ use crate::ids::BrokerId;
 use crate::limits;
 use crate::peers::PeerIdentity;
 
-mod protocol;
+pub(crate) mod protocol;
 mod session;
 mod isr;
 mod progress;

@@ -61,32 +61,39 @@ pub struct Position {
 /// What a follower asks for. What was asked for before in the session, and not answered, is still.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetch {
+    /// Of which session it is.
     pub session: SessionId,
     /// One more than that of what was said before; a session begins with 0.
     pub sequence: u64,
     /// Granted to the follower's process (KIP-903).
     pub broker_epoch: BrokerEpoch,
+    /// What is asked for, and from where on.
     pub asked: Vec<(PartitionId, Position)>,
+    /// Of these nothing more is to be told.
     pub forgotten: Vec<PartitionId>,
 }
 
 /// How far a follower has synced, told as soon as it has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SyncedUpTo {
+    /// Of which session it is.
     pub session: SessionId,
     /// In a row with those of fetches.
     pub sequence: u64,
+    /// Everything before the offset is durable, of the epoch of that leader.
     pub reports: Vec<(PartitionId, LeaderEpoch, Offset)>,
 }
 
 /// What a leader answers; of other partitions there is nothing new. What is answered is to be asked for again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
+    /// Of which session it is.
     pub session: SessionId,
     /// Of the latest fetch that had come.
     pub sequence: u64,
     /// How many answers of the session went before: a follower that misses one begins anew.
     pub number: u64,
+    /// Those of which there is something new.
     pub partitions: Vec<Answered>,
 }
 
@@ -119,26 +126,34 @@ pub enum Refused {
     OtherProcess,
 }
 
+/// One message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
+    /// Of a follower.
     Fetch(Fetch),
+    /// Of a follower.
     Synced(SyncedUpTo),
+    /// Of a leader.
     Answer(Answer),
+    /// Of a leader, that does not go on with this session.
     Refused(SessionId, Refused),
 }
 
 /// Why bytes are no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProtocolError {
+    /// It is of another version.
     #[error(
         "version {0} of the replication protocol, and this node speaks {VERSION}: update the older one of the two"
     )]
     Version(u8),
+    /// In this part of it.
     #[error("a message of replication that is not what it says it is ({0})")]
     Damaged(&'static str),
 }
 
 impl Message {
+    /// As it goes over a connection.
     pub fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(self.size_hint());
         out.put_u8(VERSION);

@@ -7,6 +7,7 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::produce_request::PartitionProduceData;
 use tracing::debug;
 
+use crate::admission::Admit;
 use crate::context::Context;
 use crate::error_codes;
 use crate::ids::PartitionId;
@@ -17,7 +18,6 @@ use crate::metadata::TopicImage;
 use crate::metadata::configs::{TimestampType, TopicSettings};
 use crate::metrics::Counted;
 use crate::partition::{Acks, AppendError, Appended, PendingAppend, Unacknowledged};
-use crate::parts::Admit;
 use crate::routing::{Leader, RoutingError, RoutingView, TopicKey};
 
 /// An append that is not answered.
