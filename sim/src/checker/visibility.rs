@@ -63,18 +63,20 @@ impl Copies {
     }
 }
 
-/// What was told as the high watermark is never taken back, whoever asks later.
+/// What a leader told as the high watermark it never takes back, whoever asks later. Its successor begins with what it knows
+/// of it, which may be less; what was read before then stays all the same.
 pub fn high_watermark_back(history: &History) -> Vec<Violation> {
     let mut findings = Findings::of("high-watermark-back", Verdict::Safety);
-    let mut by_place: BTreeMap<&Place, Vec<&Watermark>> = BTreeMap::new();
+    let mut by_leader: BTreeMap<(&Place, Option<i32>), Vec<&Watermark>> = BTreeMap::new();
     for watermark in &history.watermarks {
         // A topic that is deleted may be created again, and begins again.
         if history.deleted.get(&*watermark.place.topic).is_none_or(|deleted| watermark.at < *deleted) {
-            by_place.entry(&watermark.place).or_default().push(watermark);
+            by_leader.entry((&watermark.place, watermark.epoch)).or_default().push(watermark);
         }
     }
-    for (place, mut told) in by_place {
+    for ((place, epoch), mut told) in by_leader {
         told.sort_by_key(|watermark| watermark.at);
+        let in_epoch = epoch.map(|epoch| format!(" in epoch {epoch}")).unwrap_or_default();
         // The highest told up to each of them.
         let highest: Vec<&Watermark> = told
             .iter()
@@ -90,7 +92,7 @@ pub fn high_watermark_back(history: &History) -> Vec<Violation> {
             let Some(known) = before.checked_sub(1).and_then(|last| highest.get(last)) else { continue };
             if watermark.high_watermark < known.high_watermark {
                 findings.add(format!(
-                    "the high watermark of {place} was {} for consumer {} at {}, and {} for consumer {}, who asked at {}",
+                    "the high watermark of {place}{in_epoch} was {} for consumer {} at {}, and {} for consumer {}, who asked at {}",
                     known.high_watermark,
                     known.consumer,
                     seconds(known.at),
@@ -128,7 +130,7 @@ mod tests {
     }
 
     fn told(consumer: u32, sent: At, at: At, high_watermark: i64) -> Watermark {
-        Watermark { consumer, place: place(), sent, at, high_watermark }
+        Watermark { consumer, place: place(), epoch: None, sent, at, high_watermark }
     }
 
     fn back(watermarks: Vec<Watermark>) -> usize {
@@ -147,6 +149,16 @@ mod tests {
             assert_eq!(back(vec![told(1, 0, 10, 5), told(consumer, 11, 20, 4)]), 1);
         }
         assert_eq!(back(vec![told(1, 0, 10, 9), told(1, 11, 12, 9), told(2, 13, 20, 8)]), 1);
+    }
+
+    #[test]
+    fn each_leader_is_held_to_what_it_told_itself() {
+        let told = |epoch, sent, high_watermark| Watermark {
+            epoch: Some(epoch),
+            ..told(1, sent, sent + 1, high_watermark)
+        };
+        assert_eq!(back(vec![told(3, 0, 10), told(4, 10, 8), told(4, 20, 12)]), 0);
+        assert_eq!(back(vec![told(3, 0, 10), told(4, 10, 8), told(4, 20, 7)]), 1);
     }
 
     #[test]

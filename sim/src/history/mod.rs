@@ -264,6 +264,8 @@ pub struct HealthCheck {
 pub struct Watermark {
     pub consumer: u32,
     pub place: Place,
+    /// The leader's, where the fetch named one: it was answered by the leader of that epoch.
+    pub epoch: Option<i32>,
     pub sent: At,
     pub at: At,
     pub high_watermark: i64,

@@ -15,7 +15,7 @@ use super::fetcher::{self, FetchTerms, Fetched, Ids};
 use super::lines::{Heard, Lines};
 use super::lookups::{self, Question};
 use super::shape::ConsumerShape;
-use crate::history::{At, Damage, LookupQuery, Poll, Position, Reset, Trade, Watermark};
+use crate::history::{At, Damage, LookupQuery, Place, Poll, Position, Reset, Trade, Watermark};
 use crate::streams::Stream;
 
 /// Who does not want the broker to wait comes back after this if there was nothing.
@@ -32,7 +32,7 @@ pub(super) fn start<B: Backend>(client: Client<B>, shape: ConsumerShape, stream:
         line: Lines::new(&client),
         positions: vec![0; places],
         looked: vec![0; places],
-        watermarks: vec![-1; places],
+        watermarks: vec![(None, -1); places],
         log_starts: vec![0; places],
         fallen: BTreeMap::new(),
         looking: Lines::new(&client),
@@ -55,8 +55,8 @@ struct Consumer<B: Backend> {
     positions: Vec<i64>,
     /// When the last fetch of each place that was answered had been sent.
     looked: Vec<At>,
-    /// As last told.
-    watermarks: Vec<i64>,
+    /// As last told, with the epoch of the leader that told it, where that is known.
+    watermarks: Vec<(Option<i32>, i64)>,
     log_starts: Vec<i64>,
     /// Places whose offset is out of range, with the offset: it is to be asked where they start.
     fallen: BTreeMap<usize, i64>,
@@ -75,6 +75,8 @@ struct Fetching {
     group: usize,
     /// Places and offsets.
     from: Vec<(usize, i64)>,
+    /// Of their leaders, where those are named.
+    epochs: Vec<Option<i32>>,
     version: i16,
     ids: Option<Arc<Ids>>,
 }
@@ -200,11 +202,16 @@ impl<B: Backend> Consumer<B> {
             from.remove(left_out);
         }
         let ids = self.ids.clone();
-        let request = fetcher::request(&places, &from, terms, ids.as_deref());
         let version = fetcher::version(terms, ids.as_deref());
+        let (request, epochs) = {
+            let names_epochs = version >= fetcher::NAMES_EPOCHS;
+            let epoch = |place: &Place| self.line.leader_epoch(place).filter(|_| names_epochs);
+            let request = fetcher::request(&places, &from, terms, ids.as_deref(), epoch);
+            (request, from.iter().map(|(index, _)| epoch(&places[*index])).collect())
+        };
         let connection = self.line.connected(node).await?;
         let number = connection.ask(Trade::Consume, &request, version, terms.terms())?;
-        self.asked.insert((node, number), Fetching { group, from, version, ids });
+        self.asked.insert((node, number), Fetching { group, from, epochs, version, ids });
         Ok(())
     }
 
@@ -227,8 +234,10 @@ impl<B: Backend> Consumer<B> {
     }
 
     async fn listen(&mut self, until: At) -> Came {
-        // A node whose connection could not be made is tried again after a pause.
-        let retries = |node: u32| self.line.takes_from(node, usize::MAX).filter(|from| *from > 0);
+        // A node whose connection could not be made is tried again after a pause. When that is over and nothing was asked
+        // there, it leads nothing, and there is nothing to come back for.
+        let now = self.client.now();
+        let retries = |node: u32| self.line.takes_from(node, usize::MAX).filter(|from| *from > now);
         let until = self.line.nodes().filter_map(retries).fold(until, At::min);
         match self.line.hear(until).await {
             Heard::Nothing => Came::Nothing,
@@ -271,7 +280,9 @@ impl<B: Backend> Consumer<B> {
         }
         let mut came = Came::Nothing;
         for one in fetched {
-            match (&came, self.note(one, answer.asked.sent)) {
+            let asked = fetching.from.iter().position(|(index, _)| *index == one.index);
+            let epoch = asked.and_then(|at| fetching.epochs[at]);
+            match (&came, self.note(one, epoch, answer.asked.sent)) {
                 (Came::Trouble, _) | (_, Came::Nothing) => {}
                 (_, next) => came = next,
             }
@@ -279,7 +290,7 @@ impl<B: Backend> Consumer<B> {
         came
     }
 
-    fn note(&mut self, mut fetch: Fetched, sent: At) -> Came {
+    fn note(&mut self, mut fetch: Fetched, epoch: Option<i32>, sent: At) -> Came {
         let place = self.client.field.places[fetch.index].clone();
         let at = self.client.now();
         if fetch.error == Some(ResponseError::OffsetOutOfRange) && self.client.field.deletes {
@@ -305,11 +316,14 @@ impl<B: Backend> Consumer<B> {
             self.client.note_log_start(&place, fetch.log_start, sent);
         }
         let mut notes = self.client.field.notes.write();
-        if self.watermarks[fetch.index] != fetch.high_watermark {
-            self.watermarks[fetch.index] = fetch.high_watermark;
+        // Each leader answers for what it told itself.
+        let teller_is_known = epoch.is_some() || self.client.field.nodes == 1;
+        if teller_is_known && self.watermarks[fetch.index] != (epoch, fetch.high_watermark) {
+            self.watermarks[fetch.index] = (epoch, fetch.high_watermark);
             notes.watermarks.push(Watermark {
                 consumer: self.shape.number,
                 place: place.clone(),
+                epoch,
                 sent,
                 at,
                 high_watermark: fetch.high_watermark,
@@ -317,6 +331,7 @@ impl<B: Backend> Consumer<B> {
         }
         let Some((last, _)) = fetch.records.last() else { return Came::Nothing };
         self.positions[fetch.index] = last + 1;
+        self.client.field.owed.read(fetch.index, last + 1);
         notes.brought(Poll {
             consumer: self.shape.number,
             round: self.round,

@@ -22,6 +22,8 @@ use crate::history::{At, Damage, Place, Trade, Value};
 /// The broker is granted this beyond the wait: a read from a slow disk.
 const WITHIN: Duration = Duration::from_secs(12);
 const PARTITION_BYTES: i32 = 256 << 10;
+/// Since this version a fetch names the epoch of the leader that it is meant for.
+pub(super) const NAMES_EPOCHS: i16 = 9;
 /// The version that names topics by their ids.
 const BY_ID: i16 = 13;
 
@@ -69,12 +71,13 @@ pub(super) struct Fetched {
 /// Topics by their ids.
 pub(super) type Ids = BTreeMap<String, Uuid>;
 
-/// A request for some of `places`, from `(index, offset)` on.
+/// A request for some of `places`, from `(index, offset)` on, of leaders of the epochs that are named.
 pub(super) fn request(
     places: &[Place],
     from: &[(usize, i64)],
     terms: FetchTerms,
     ids: Option<&Ids>,
+    leader_epoch: impl Fn(&Place) -> Option<i32>,
 ) -> FetchRequest {
     let mut topics: Vec<(&Place, FetchTopic)> = Vec::new();
     for (index, offset) in from {
@@ -82,6 +85,7 @@ pub(super) fn request(
         let partition = FetchPartition::default()
             .with_partition(place.partition)
             .with_fetch_offset(*offset)
+            .with_current_leader_epoch(leader_epoch(place).unwrap_or(-1))
             .with_partition_max_bytes(terms.partition_bytes);
         match topics.last_mut() {
             Some((last, topic)) if last.topic == place.topic => topic.partitions.push(partition),
@@ -213,7 +217,7 @@ pub(super) async fn fetch<B: Backend>(
 ) -> Result<Vec<Fetched>, CallError> {
     let mut all = Vec::new();
     for (node, from) in line.by_leader(places, from).await? {
-        let request = request(places, &from, terms, None);
+        let request = request(places, &from, terms, None, |place| line.leader_epoch(place));
         let sent = client.now();
         let answer =
             line.call_node(node, Trade::Consume, &request, terms.version, terms.terms(), |_| true).await?;

@@ -100,11 +100,13 @@ struct Counts {
     open: usize,
     /// Behind the last acknowledged record of each place.
     ends: Vec<i64>,
+    /// Behind the last record that anybody has read there.
+    read: Vec<i64>,
 }
 
 impl PendingCounts {
     fn of(places: usize) -> PendingCounts {
-        PendingCounts(Arc::new(Mutex::new(Counts { open: 0, ends: vec![0; places] })))
+        PendingCounts(Arc::new(Mutex::new(Counts { open: 0, ends: vec![0; places], read: vec![0; places] })))
     }
 
     fn counts(&self) -> MutexGuard<'_, Counts> {
@@ -124,9 +126,17 @@ impl PendingCounts {
         }
     }
 
-    /// Behind the last acknowledged record of a place; of those that come and go it is not known.
+    /// Somebody has read up to `end`.
+    pub(super) fn read(&self, place: usize, end: i64) {
+        let mut counts = self.counts();
+        counts.read[place] = counts.read[place].max(end);
+    }
+
+    /// Behind the last record of a place that was acknowledged or read; of those that come and go it is not known.
     pub(super) fn end(&self, place: usize) -> i64 {
-        self.counts().ends.get(place).copied().unwrap_or(0)
+        let counts = self.counts();
+        let of = |ends: &[i64]| ends.get(place).copied().unwrap_or(0);
+        of(&counts.ends).max(of(&counts.read))
     }
 
     /// Nothing is on its way any more, and all that was acknowledged lies before `positions`.
@@ -208,6 +218,18 @@ mod tests {
         owed.settled(Some((1, 5)));
         assert!(owed.is_seen(&[0, 5]));
         assert!(!owed.is_seen(&[9, 4]));
+    }
+
+    #[test]
+    fn the_last_read_goes_to_where_anybody_has_read_and_consumers_need_not() {
+        let owed = PendingCounts::of(2);
+        owed.began();
+        owed.settled(Some((1, 5)));
+        owed.read(1, 3);
+        assert_eq!((owed.end(0), owed.end(1), owed.end(7)), (0, 5, 0));
+        owed.read(1, 8);
+        assert_eq!(owed.end(1), 8);
+        assert!(owed.is_seen(&[0, 5]));
     }
 
     #[test]

@@ -121,7 +121,7 @@ impl<B: Backend> Leaver<B> {
         let from: Vec<(usize, i64)> = (0..places.len()).map(|index| (index, i64::from(index == 0))).collect();
         let wait = Duration::from_millis(self.stream.below(30_001));
         let terms = FetchTerms { wait, min_bytes: 1 << 20, ..FetchTerms::soon() };
-        let request = fetcher::request(places, &from, terms, None);
+        let request = fetcher::request(places, &from, terms, None, |_| None);
         connection.ask(Trade::Consume, &request, terms.version, terms.terms())
     }
 

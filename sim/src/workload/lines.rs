@@ -196,6 +196,11 @@ impl<B: Backend> Lines<B> {
         self.routes.leader(place)
     }
 
+    /// The epoch of the leader that is known, where there may be another.
+    pub(super) fn leader_epoch(&self, place: &Place) -> Option<i32> {
+        self.routes.leader_epoch(place)
+    }
+
     /// An error code in an answer may say that a partition is elsewhere.
     pub(super) fn told(&mut self, code: i16) {
         self.routes.told(code);

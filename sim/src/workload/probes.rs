@@ -67,7 +67,7 @@ impl<B: Backend> Probe<B> {
         self.produce(place).await?;
         lookups::look_up(&self.client, &mut self.line, place, LookupQuery::Latest, WITHIN).await?;
         let terms = FetchTerms { wait: Duration::ZERO, partition_bytes: 4 << 10, ..FetchTerms::soon() };
-        let request = fetcher::request(&places, &[(index, 0)], terms, None);
+        let request = fetcher::request(&places, &[(index, 0)], terms, None, |_| None);
         let sent = self.client.now();
         // A disk that stands still may use up what a broker gives a read.
         let asked = terms.terms();

@@ -21,7 +21,8 @@ pub fn read_everything<B: Backend>(client: Client<B>, until: At) {
     client.begin("last read", reader.run(until));
 }
 
-/// A leader that begins its epoch tells an older high watermark until its followers have told it what they have.
+/// A leader that begins its epoch tells an older high watermark until its followers have told it what they have; what was
+/// acknowledged or read before lies below that again by then, or is lost.
 const HIGH_WATERMARK_WITHIN: At = 15_000_000_000;
 /// Partitions that are read at a time.
 const AT_ONCE: usize = 32;

@@ -17,8 +17,8 @@ const ASKED_APART: Duration = Duration::from_millis(100);
 
 pub(super) struct Routes {
     nodes: u32,
-    /// By topic and partition, by the names on the wire; of those with a leader.
-    leaders: BTreeMap<String, BTreeMap<i32, u32>>,
+    /// By topic and partition, by the names on the wire; of those with a leader, with its epoch.
+    leaders: BTreeMap<String, BTreeMap<i32, (u32, i32)>>,
     /// What is known may be out of date.
     doubted: bool,
     /// Whom to ask next.
@@ -37,6 +37,15 @@ impl Routes {
         if self.nodes == 1 {
             return Some(1);
         }
+        self.known(place).map(|(leader, _)| leader)
+    }
+
+    /// The epoch of the leader that is known.
+    pub(super) fn leader_epoch(&self, place: &Place) -> Option<i32> {
+        self.known(place).map(|(_, epoch)| epoch)
+    }
+
+    fn known(&self, place: &Place) -> Option<(u32, i32)> {
         self.leaders.get(wire_name(&place.topic))?.get(&place.partition).copied()
     }
 
@@ -94,7 +103,7 @@ impl Routes {
             for partition in &topic.partitions {
                 match u32::try_from(partition.leader_id.0) {
                     Ok(leader) if (1..=self.nodes).contains(&leader) => {
-                        partitions.insert(partition.partition_index, leader);
+                        partitions.insert(partition.partition_index, (leader, partition.leader_epoch));
                     }
                     _ => self.doubted = true,
                 }
@@ -125,6 +134,7 @@ mod tests {
             MetadataResponsePartition::default()
                 .with_partition_index(index as i32)
                 .with_leader_id(BrokerId(*leader))
+                .with_leader_epoch(7)
         };
         let topic = MetadataResponseTopic::default()
             .with_name(Some(TopicName(StrBytes::from_static_str("orders"))))
@@ -145,6 +155,7 @@ mod tests {
         assert_eq!((routes.leader(&place(0)), routes.asks_from()), (None, Some(0)));
         routes.learn(&answer(&[2, 3]), 0);
         assert_eq!((routes.leader(&place(0)), routes.leader(&place(1))), (Some(2), Some(3)));
+        assert_eq!((routes.leader_epoch(&place(0)), routes.leader_epoch(&place(9))), (Some(7), None));
         routes.told(ResponseError::NotEnoughReplicas.code());
         assert_eq!(routes.asks_from(), None, "it is still the leader that says so");
         routes.told(ResponseError::NotLeaderOrFollower.code());

@@ -143,7 +143,8 @@ fn announcement(limits: Limits) -> Bytes {
 /// Fetches of everything, one behind another.
 fn fetches(field: &Field, terms: FetchTerms, count: i32) -> Bytes {
     let from: Vec<(usize, i64)> = (0..field.places.len()).map(|index| (index, 0)).collect();
-    let request: FetchRequest = fetcher::request(&field.places, &from, terms, None).with_max_bytes(i32::MAX);
+    let request: FetchRequest =
+        fetcher::request(&field.places, &from, terms, None, |_| None).with_max_bytes(i32::MAX);
     let mut bytes = BytesMut::new();
     for number in 0..count {
         // What cannot be encoded is not said.
