@@ -59,6 +59,18 @@ impl ProgressTable {
         self.with(follower, partition, epoch, |progress| progress.reported = Some(to));
     }
 
+    /// What its disk had synced as it said last, in this epoch.
+    pub fn reported_in(
+        &self,
+        follower: BrokerId,
+        partition: PartitionId,
+        epoch: LeaderEpoch,
+    ) -> Option<Offset> {
+        let shared = self.lock();
+        let progress = shared.get(&follower)?.partitions.get(&partition)?;
+        progress.reported.filter(|_| progress.epoch == epoch)
+    }
+
     fn with(
         &self,
         follower: BrokerId,
@@ -111,7 +123,12 @@ mod tests {
         assert_eq!((table.synced(two, p, four), table.synced(two, p, five)), (None, None));
         table.reported(two, p, four, Offset(8));
         assert_eq!(table.synced(two, p, five), None, "a report of before");
+        assert_eq!(table.reported_in(two, p, five), None);
         table.reported(two, p, five, Offset(8));
+        assert_eq!(
+            (table.reported_in(two, p, five), table.reported_in(two, p, four)),
+            (Some(Offset(8)), None)
+        );
         assert_eq!(table.begin(two, BrokerEpoch(9)), [(p, five)]);
         assert_eq!(table.synced(two, p, five), None);
     }

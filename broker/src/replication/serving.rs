@@ -95,8 +95,8 @@ impl<B: Backend> Serving<B> {
                     session.of.handle_moved(partition, state);
                 }
             }
-            self.pass_reports();
             self.answer();
+            self.pass_reports();
             self.gather();
         }
     }
@@ -254,6 +254,10 @@ impl<B: Backend> Serving<B> {
             for (partition, asked) in gathered.compared.drain(..) {
                 let position = &asked.position;
                 self.table.fetched(self.follower, partition, position.epoch, position.offset);
+                // Its owner leads in that epoch, and may not have when it was told: what does not change is not said again.
+                if let Some(synced) = self.table.reported_in(self.follower, partition, position.epoch) {
+                    self.reports.insert(partition, (position.epoch, synced));
+                }
                 session.of.handle_compared(partition, &asked);
             }
             for partition in gathered.left.drain(..) {
