@@ -406,6 +406,8 @@ fn many_partitions_and_much_of_each_come_in_turn() {
         cluster.until("all come", || [&one, &two, &three].iter().all(|node| has_all(node))).await;
         for topic in [1, 7, 20] {
             let all = one.all(topic).await;
+            // A machine with other things to do may have it leave for a while.
+            cluster.until("it is in sync", || cluster.metadata.isr(topic).contains(&3)).await;
             cluster.metadata.elect(topic, 3);
             three.leads(topic).await;
             three.put(topic, 1, Acks::All).await;
