@@ -26,6 +26,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::signal::unix::{SignalKind, signal};
 
 use load::{Gauge, Plan};
 use summary::{Latency, LoadSummary, human, parse_duration};
@@ -231,12 +232,13 @@ fn run_with_progress(plan: &Plan, leaders: &topic::Leaders) -> Result<load::Outc
         let running = scope.spawn(|| load::run(plan, leaders, &gauge));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
+            // One for all of it: what comes while nobody listens is lost.
+            let mut interrupts = signal(SignalKind::interrupt())?;
             while !running.is_finished() {
                 let tick = tokio::time::sleep(Duration::from_millis(100));
                 tokio::pin!(tick);
-                let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
                 std::future::poll_fn(|context| {
-                    if interrupt.as_mut().poll(context).is_ready() {
+                    if interrupts.poll_recv(context).is_ready() {
                         gauge.interrupted.store(true, Ordering::Relaxed);
                         return std::task::Poll::Ready(());
                     }
@@ -247,7 +249,8 @@ fn run_with_progress(plan: &Plan, leaders: &topic::Leaders) -> Result<load::Outc
                 let failed = gauge.failed.load(Ordering::Relaxed);
                 bar.set_message(format!("{failed} errors"));
             }
-        });
+            anyhow::Ok(())
+        })?;
         bar.finish_and_clear();
         running.join().map_err(|_| anyhow::anyhow!("the load panicked"))?
     })
