@@ -35,7 +35,7 @@ except ImportError:
 
 import private_disk  # noqa: E402
 from chronik_cluster import Cluster, no_namespaces  # noqa: E402
-from chronik_process import wait_until  # noqa: E402
+from chronik_process import scratch, wait_until  # noqa: E402
 
 TOPIC = "failover"
 PARTITIONS = 9
@@ -187,10 +187,15 @@ def break_and_heal(kind, cluster, disks, victim, clients):
 
 
 def dump(cluster):
+    """What the nodes said and what they wait for, beside the data of this test: it stays."""
+    kept = scratch("failed")
     for number, broker in cluster.nodes.items():
+        (kept / f"node-{number}.log").write_text(broker.stderr())
         with contextlib.suppress(OSError):
-            print(f"--- /debug/stalls of node {number}:\n{broker.get('/debug/stalls')[:4000]}", flush=True)
-        print(f"--- what node {number} said last:\n{broker.stderr()[-4000:]}", flush=True)
+            (kept / f"node-{number}.stalls.json").write_text(broker.get("/debug/stalls"))
+        last = "\n".join(broker.stderr().splitlines()[-10:])
+        print(f"--- what node {number} said last:\n{last}", flush=True)
+    print(f"--- all they said, and /debug/stalls of each: {kept}", flush=True)
 
 
 def check(kind, rounds, disk, timed):

@@ -1,5 +1,6 @@
 //! `chronik`: the command line of the broker.
 
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -151,7 +152,10 @@ fn log_to_stderr() {
         Ok(filter) => (filter, None),
         Err(error) => (Targets::new().with_default(Level::INFO), Some(error)),
     };
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(io::stderr().is_terminal());
     tracing_subscriber::registry().with(filter).with(lines).init();
     if let Some(error) = error {
         warn!(%error, "CHRONIK_LOG=\"{asked}\" is no filter (info, or broker::journal=trace,info): info it is");

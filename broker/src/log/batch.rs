@@ -71,6 +71,9 @@ pub struct CheckedBatch {
     pub times: (i64, i64),
     /// Who sent it, and as which in its order; `None` without idempotence.
     pub producer: Option<ProducerStamp>,
+    /// Its producer's first batch did not come to the partition here and may come again: where nothing is known of the
+    /// producer, this one would overtake it.
+    pub behind_refused_first: bool,
     /// Whether it belongs to a transaction (bit 4 of the attributes): never, for such a batch is refused.
     pub transactional: bool,
 }

@@ -139,6 +139,13 @@ impl Producers {
         self.known.is_empty()
     }
 
+    /// Whether it is known what this producer sends next; of others any start will do.
+    pub fn knows(&self, id: ProducerId, now: Moment) -> bool {
+        self.known.get(&id).is_some_and(|producer| {
+            !producer.batches.is_empty() || producer.rolled_back.is_some() && producer.may_retry(now)
+        })
+    }
+
     /// Whether the batch that begins at `stamp` and spans so many more sequence numbers is to be appended
     /// now.
     ///

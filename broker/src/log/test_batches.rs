@@ -90,6 +90,7 @@ impl BatchSpec {
             max_timestamp: self.max_timestamp(),
             times: (self.timestamp, self.max_timestamp()),
             producer: self.producer.map(stamp),
+            behind_refused_first: false,
             transactional: false,
         }
     }

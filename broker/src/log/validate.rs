@@ -151,6 +151,7 @@ pub fn check(records: Option<&Bytes>, version: i16, max_bytes: usize) -> Result<
         max_timestamp,
         times,
         producer,
+        behind_refused_first: false,
         transactional: false,
     })
 }

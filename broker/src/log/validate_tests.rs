@@ -63,6 +63,7 @@ fn a_good_batch_passes_as_it_is() {
         max_timestamp: 1_000,
         times: (1_000, 1_000),
         producer: None,
+        behind_refused_first: false,
         transactional: false,
     };
     assert_eq!(checked(bytes), Ok(expected));

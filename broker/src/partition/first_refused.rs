@@ -1,13 +1,13 @@
 //! First batches of idempotent producers that were refused before they came to their partition: it did not serve yet, or
 //! nothing was admitted. A partition that knows nothing of a producer takes any sequence from it, as in Kafka; a later
-//! batch on the same connection would overtake the refused one, which comes again.
+//! batch on the same connection would overtake the refused one, which comes again. Where the partition does know the
+//! producer, the first batch came by another node: then it keeps the order by itself, whatever was refused here.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use io_backend::Moment;
 
-use super::AppendError;
 use crate::ids::{PartitionId, ProducerId};
 use crate::limits;
 use crate::log::batch::{CheckedBatch, ProducerStamp};
@@ -30,26 +30,18 @@ impl FirstRefused {
         }
     }
 
-    /// Whether the batch may go to its partition: not before the first one, unless its client has given that up.
-    pub fn check(
-        &self,
-        partition: PartitionId,
-        batch: &CheckedBatch,
-        now: Moment,
-    ) -> Result<(), AppendError> {
-        let Some(stamp) = batch.producer.filter(|stamp| stamp.base_sequence != 0) else { return Ok(()) };
-        match self.kept().get(&key(partition, stamp)) {
-            Some(refused) if now.since(*refused) < limits::PRODUCER_RETRIES_WITHIN => {
-                let found = stamp.base_sequence;
-                Err(AppendError::OutOfOrderSequence { producer: stamp.id, expected: 0, found })
-            }
-            _ => Ok(()),
-        }
+    /// Whether the first batch of its producer was refused and may still come again.
+    pub fn is_before(&self, partition: PartitionId, batch: &CheckedBatch, now: Moment) -> bool {
+        batch
+            .producer
+            .filter(|stamp| stamp.base_sequence != 0)
+            .and_then(|stamp| self.kept().get(&key(partition, stamp)).copied())
+            .is_some_and(|refused| now.since(refused) < limits::PRODUCER_RETRIES_WITHIN)
     }
 
-    /// The batch stands in its partition's line: from there on the partition itself keeps the order.
+    /// The first batch stands in its partition's line: from there on the partition itself keeps the order.
     pub fn came_through(&self, partition: PartitionId, stamp: Option<ProducerStamp>) {
-        let Some(stamp) = stamp else { return };
+        let Some(stamp) = stamp.filter(|stamp| stamp.base_sequence == 0) else { return };
         self.kept().remove(&key(partition, stamp));
     }
 
@@ -82,6 +74,7 @@ mod tests {
             max_timestamp: 0,
             times: (0, 0),
             producer: Some(ProducerStamp { id: ProducerId(id), epoch: 0, base_sequence }),
+            behind_refused_first: false,
             transactional: false,
         }
     }
@@ -95,13 +88,13 @@ mod tests {
         let kept = FirstRefused::default();
         refuse(&kept, 1, 0, T0);
         refuse(&kept, 2, 7, T0);
-        let early = AppendError::OutOfOrderSequence { producer: ProducerId(1), expected: 0, found: 3 };
-        assert_eq!(kept.check(HERE, &batch(1, 3), T0), Err(early.clone()));
-        assert_eq!(kept.check(HERE, &batch(2, 8), T0), Ok(()), "its first batch was not refused here");
-        assert_eq!(kept.check(HERE, &batch(1, 0), T0), Ok(()));
-        assert_eq!(kept.check(HERE, &batch(1, 3), T0), Err(early), "the first one may be refused once more");
+        assert!(kept.is_before(HERE, &batch(1, 3), T0));
+        assert!(!kept.is_before(HERE, &batch(2, 8), T0), "its first batch was not refused here");
+        assert!(!kept.is_before(HERE, &batch(1, 0), T0), "it is the first one");
+        kept.came_through(HERE, batch(1, 3).producer);
+        assert!(kept.is_before(HERE, &batch(1, 3), T0), "it was not the first that came through");
         kept.came_through(HERE, batch(1, 0).producer);
-        assert_eq!(kept.check(HERE, &batch(1, 3), T0), Ok(()));
+        assert!(!kept.is_before(HERE, &batch(1, 3), T0));
     }
 
     #[test]
@@ -111,8 +104,8 @@ mod tests {
         let again = T0 + Duration::from_secs(60);
         refuse(&kept, 1, 0, again);
         let given_up = again + limits::PRODUCER_RETRIES_WITHIN;
-        assert!(kept.check(HERE, &batch(1, 3), Moment(given_up.0 - 1)).is_err());
-        assert_eq!(kept.check(HERE, &batch(1, 3), given_up), Ok(()));
+        assert!(kept.is_before(HERE, &batch(1, 3), Moment(given_up.0 - 1)));
+        assert!(!kept.is_before(HERE, &batch(1, 3), given_up));
     }
 
     #[test]
@@ -124,7 +117,7 @@ mod tests {
         }
         assert_eq!(kept.kept().len(), limits::FIRST_REFUSED_MAX);
         let last = Moment(flood as u64);
-        assert!(kept.check(HERE, &batch(1, 3), last).is_err());
-        assert_eq!(kept.check(HERE, &batch(flood, 3), last), Ok(()));
+        assert!(kept.is_before(HERE, &batch(1, 3), last));
+        assert!(!kept.is_before(HERE, &batch(flood, 3), last));
     }
 }

@@ -92,6 +92,11 @@ fn is_grave(error: &str) -> bool {
     )
 }
 
+/// Errors that say that somebody else leads.
+fn is_of_routes(error: &str) -> bool {
+    matches!(error, "notleaderorfollower" | "fencedleaderepoch")
+}
+
 pub(super) fn plain(error: &str) -> String {
     error.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
 }
@@ -140,7 +145,9 @@ fn was_there(
     circumstances: &Circumstances,
     node: &str,
 ) -> bool {
-    let (from, to) = (complaint.sent, complaint.at);
+    // Whoever goes by what it was told long ago learns late that it is so no more.
+    let stale = complaint.routed.filter(|_| is_of_routes(&plain(&complaint.error)));
+    let (from, to) = (stale.map_or(complaint.sent, |routed| routed.min(complaint.sent)), complaint.at);
     let family = |wanted: Family| {
         circumstances.times_of(node, AFTERWARDS, |kind| kind.family() == wanted).meet(from, to)
     };
@@ -236,6 +243,7 @@ mod tests {
             error: error.into(),
             sent: at_s * S,
             at: at_s * S + 1,
+            routed: None,
         });
         history
     }
@@ -277,6 +285,19 @@ mod tests {
         assert_eq!(found(&told("KafkaStorageError", 54), Some(FaultKind::DiskStall)), []);
         assert_eq!(found(&told("KafkaStorageError", 56), Some(FaultKind::DiskStall)).len(), 1);
         assert_eq!(found(&told("KafkaStorageError", 39), Some(FaultKind::DiskStall)).len(), 1);
+    }
+
+    #[test]
+    fn whoever_was_told_of_the_leader_before_a_fault_may_learn_after_it_that_it_moved() {
+        let mut history = told("NotLeaderOrFollower", 70);
+        history.complaints[0].routed = Some(39 * S);
+        assert_eq!(found(&history, Some(FaultKind::DiskStall)), []);
+        history.complaints[0].routed = Some(56 * S);
+        assert_eq!(found(&history, Some(FaultKind::DiskStall)).len(), 1, "it was told since");
+        history.complaints[0] =
+            Complaint { error: "KafkaStorageError".into(), ..history.complaints[0].clone() };
+        history.complaints[0].routed = Some(39 * S);
+        assert_eq!(found(&history, Some(FaultKind::DiskStall)).len(), 1, "that says nothing of who leads");
     }
 
     #[test]

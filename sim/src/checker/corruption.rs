@@ -138,6 +138,7 @@ mod tests {
             error: "CORRUPT_MESSAGE".into(),
             sent: 1,
             at: 2,
+            routed: None,
         });
         assert_eq!(left(&history, &rot), Some(0));
         for (why, count) in [("orders-0 is damaged", 0), ("orders-01 is damaged", 1)] {

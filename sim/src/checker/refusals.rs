@@ -308,6 +308,7 @@ mod tests {
             error: "KafkaStorageError".into(),
             sent,
             at,
+            routed: None,
         }
     }
 

@@ -234,6 +234,8 @@ pub struct Complaint {
     pub error: String,
     pub sent: At,
     pub at: At,
+    /// When the client had been told who leads the partition, if it goes by that and it was before the request.
+    pub routed: Option<At>,
 }
 
 /// What a node answered on `/health/ready`.

@@ -261,8 +261,7 @@ impl<B: Backend> Administrator<B> {
             match told {
                 Ok(Ok(base)) => return self.writer.acked(&batch, Some(base)),
                 Ok(Err(Some(error))) => {
-                    self.client.complain(Trade::Produce, Some(place), error.code(), sent);
-                    self.line.told(error.code());
+                    self.line.told_of(Trade::Produce, place, error.code(), sent);
                     if super::producer::told_by(Some(error)) == super::retries::Told::Unknown {
                         self.writer.unknown(&batch);
                     }

@@ -250,8 +250,7 @@ impl<B: Backend> Churner<B> {
                     }
                     Err(None) => Told::Unknown,
                     Err(Some(error)) => {
-                        self.client.complain(Trade::Produce, Some(place), error.code(), sent);
-                        self.line.told(error.code());
+                        self.line.told_of(Trade::Produce, place, error.code(), sent);
                         told_by(Some(error))
                     }
                 },

@@ -57,6 +57,17 @@ impl<B: Backend> Client<B> {
     }
 
     pub(super) fn complain_of(&self, trade: Trade, place: Option<&Place>, code: i16, sent: At, at: At) {
+        self.complain_as_routed(trade, place, code, (sent, at), None);
+    }
+
+    pub(super) fn complain_as_routed(
+        &self,
+        trade: Trade,
+        place: Option<&Place>,
+        code: i16,
+        (sent, at): (At, At),
+        routed: Option<At>,
+    ) {
         let Some(error) = ResponseError::try_from_code(code) else { return };
         self.field.notes.write().complain(Complaint {
             client: self.name.clone(),
@@ -65,6 +76,7 @@ impl<B: Backend> Client<B> {
             error: format!("{error:?}"),
             sent,
             at,
+            routed,
         });
     }
 

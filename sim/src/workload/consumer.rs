@@ -10,7 +10,7 @@ use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::FetchRequest;
 
 use super::client::Client;
-use super::connection::{Answer, CallError, back_off, ns};
+use super::connection::{Answer, CallError, ns};
 use super::fetcher::{self, FetchTerms, Fetched, Ids};
 use super::lines::{Heard, Lines};
 use super::lookups::{self, Question};
@@ -114,7 +114,7 @@ impl<B: Backend> Consumer<B> {
             } else if !starts_over && (self.get_up().await.is_err() || self.ask().await.is_err()) {
                 self.lose_all();
                 failures += 1;
-                back_off(&backend, failures).await;
+                self.line.back_off(failures).await;
                 continue;
             }
             match self.listen(schedule.give_up).await {
@@ -127,7 +127,7 @@ impl<B: Backend> Consumer<B> {
                 }
                 Came::Trouble => {
                     failures += 1;
-                    back_off(&backend, failures).await;
+                    self.line.back_off(failures).await;
                 }
             }
         };

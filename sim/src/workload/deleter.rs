@@ -103,8 +103,7 @@ impl<B: Backend> Deleter<B> {
         };
         let at = self.client.now();
         let (low, code) = (result.low_watermark, result.error_code);
-        self.client.complain(Trade::Produce, Some(&place), code, sent);
-        self.line.told(code);
+        self.line.told_of(Trade::Produce, &place, code, sent);
         let mut notes = self.client.field.notes.write();
         let deletion = &mut notes.deletions[nth];
         deletion.answered = Some(at);

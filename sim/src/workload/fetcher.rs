@@ -236,11 +236,10 @@ pub(super) fn complain<B: Backend>(
     sent: At,
 ) {
     for one in fetched {
-        line.told(one.error.map_or(0, |error| error.code()));
         // Where records are deleted, whoever is behind begins again.
         let falls_out = client.field.deletes && one.error == Some(ResponseError::OffsetOutOfRange);
         if let Some(error) = one.error.filter(|_| !falls_out) {
-            client.complain(Trade::Consume, Some(&places[one.index]), error.code(), sent);
+            line.told_of(Trade::Consume, &places[one.index], error.code(), sent);
         }
     }
 }

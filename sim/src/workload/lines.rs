@@ -15,7 +15,7 @@ use kafka_protocol::messages::metadata_request::MetadataRequest;
 use kafka_protocol::protocol::Request as Api;
 
 use super::client::Client;
-use super::connection::{Answer, CONNECT_WITHIN, CallError, Connection, Terms, ns, pause};
+use super::connection::{Answer, CONNECT_WITHIN, CallError, Connection, Terms, back_off, ns, pause};
 use super::routes::Routes;
 use crate::history::{At, Place, Trade};
 
@@ -201,6 +201,13 @@ impl<B: Backend> Lines<B> {
         self.routes.leader_epoch(place)
     }
 
+    /// What was said of a partition in an answer to a request of `sent`, to the node that was thought to lead it.
+    pub(super) fn told_of(&mut self, trade: Trade, place: &Place, code: i16, sent: At) {
+        let times = (sent, self.client.now());
+        self.client.complain_as_routed(trade, Some(place), code, times, self.routes.learned_before(sent));
+        self.told(code);
+    }
+
     /// An error code in an answer may say that a partition is elsewhere.
     pub(super) fn told(&mut self, code: i16) {
         self.routes.told(code);
@@ -303,18 +310,18 @@ impl<B: Backend> Lines<B> {
         };
         let until = until.max(self.client.now() + 1_000);
         let backend = self.client.backend.clone();
-        let looking = self.lines.len();
-        let all = self.lines.iter_mut().chain([&mut self.looking]);
+        // First, or who is answered with errors again and again would not hear where to turn.
+        let all = [&mut self.looking].into_iter().chain(&mut self.lines);
         let events: Vec<_> = all.map(|line| Box::pin(line.event(At::MAX))).collect();
         let Ok((came, index, _)) = within(&backend, Deadline::At(Moment(until)), select_all(events)).await
         else {
             return Heard::Nothing;
         };
-        if index == looking {
+        if index == 0 {
             self.looked(came);
             return Heard::Nothing;
         }
-        let node = index as u32 + 1;
+        let node = index as u32;
         match came {
             Came::Answer(answer) => Heard::Answer(node, answer),
             Came::Lost => {
@@ -323,6 +330,24 @@ impl<B: Backend> Lines<B> {
                 Heard::Lost(node)
             }
             Came::Connected | Came::Nothing => Heard::Nothing,
+        }
+    }
+
+    /// Waits before the next attempt. Who has several nodes to turn to learns meanwhile where the partitions are: one that
+    /// only ever asks again where it was refused would never get away.
+    pub(super) async fn back_off(&mut self, failures: u32) {
+        let backend = self.client.backend.clone();
+        if self.is_only() {
+            return back_off(&backend, failures).await;
+        }
+        let until = self.client.now() + ns(pause(failures, backend.random_u64()));
+        loop {
+            self.look();
+            let event = self.looking.event(At::MAX);
+            match within(&backend, Deadline::At(Moment(until)), event).await {
+                Ok(came) => self.looked(came),
+                Err(_) => return,
+            }
         }
     }
 

@@ -148,8 +148,7 @@ impl<B: Backend> Looker<B> {
         let version = EPOCH_END_VERSION;
         let answer = self.line.call_leader(place, Trade::Look, &request, version, terms, |_| true).await?;
         for partition in answer.topics.iter().flat_map(|topic| &topic.partitions) {
-            self.line.told(partition.error_code);
-            if told(&self.client, place, Some(epoch), partition.error_code, sent) {
+            if told(&self.client, &mut self.line, place, Some(epoch), partition.error_code, sent) {
                 self.client.field.notes.write().epoch_ends.push(EpochEnd {
                     client: self.client.name.clone(),
                     place: place.clone(),
@@ -170,7 +169,14 @@ fn topic_name(place: &Place) -> TopicName {
 }
 
 /// Notes what a question came to; whether it was served.
-fn told<B: Backend>(client: &Client<B>, place: &Place, epoch: Option<Epoch>, code: i16, sent: At) -> bool {
+fn told<B: Backend>(
+    client: &Client<B>,
+    line: &mut Lines<B>,
+    place: &Place,
+    epoch: Option<Epoch>,
+    code: i16,
+    sent: At,
+) -> bool {
     let error = ResponseError::try_from_code(code);
     let answer = match error {
         None => Some(EpochAnswer::Served),
@@ -184,8 +190,10 @@ fn told<B: Backend>(client: &Client<B>, place: &Place, epoch: Option<Epoch>, cod
         client.field.notes.write().epoch_questions.push(question);
     }
     let on_purpose = answer.is_some() && epoch.is_some_and(|epoch| epoch.named != epoch.told);
-    if !on_purpose {
-        client.complain(Trade::Look, Some(place), code, sent);
+    if on_purpose {
+        line.told(code);
+    } else {
+        line.told_of(Trade::Look, place, code, sent);
     }
     error.is_none()
 }
@@ -227,8 +235,7 @@ pub(super) async fn find<B: Backend>(
     let terms = Terms::within(within);
     let answer = line.call_leader(place, Trade::Look, &request, VERSION, terms, |_| true).await?;
     let partition = answer.topics.iter().flat_map(|topic| &topic.partitions).next();
-    line.told(partition.map_or(0, |partition| partition.error_code));
-    let served = partition.filter(|partition| told(client, place, epoch, partition.error_code, sent));
+    let served = partition.filter(|partition| told(client, line, place, epoch, partition.error_code, sent));
     if let (Some(partition), LookupQuery::Earliest) = (served, query) {
         client.note_log_start(place, partition.offset, sent);
     }

@@ -103,8 +103,7 @@ impl<B: Backend> Probe<B> {
             Ok(base) => self.writer.acked(&batch, Some(base)),
             Err(error) => {
                 if let Some(error) = error {
-                    self.client.complain(Trade::Produce, Some(place), error.code(), sent);
-                    self.line.told(error.code());
+                    self.line.told_of(Trade::Produce, place, error.code(), sent);
                 }
                 self.writer.unknown(&batch);
                 self.writer.given_up(&batch);

@@ -331,7 +331,6 @@ impl<B: Backend> Producer<B> {
                 self.settle(flight, Told::Unknown, None, "");
                 continue;
             };
-            self.line.told(partition.error_code);
             let error = ResponseError::try_from_code(partition.error_code);
             if error == Some(ResponseError::KafkaStorageError) {
                 self.client.field.notes.write().count("refused while the storage stood still");
@@ -340,7 +339,7 @@ impl<B: Backend> Producer<B> {
             let name = error.map(|e| format!("{e:?}")).unwrap_or_default();
             // A gap behind a batch that is to come again is of the producer's own making.
             if self.settle(flight, told_by(error), base, &name) != (Next::Again, Told::OutOfOrder) {
-                self.client.complain(Trade::Produce, Some(&place), partition.error_code, answer.asked.sent);
+                self.line.told_of(Trade::Produce, &place, partition.error_code, answer.asked.sent);
             }
         }
     }

@@ -24,13 +24,22 @@ pub(super) struct Routes {
     /// Whom to ask next.
     asks: u32,
     not_before: At,
+    /// When it was told what it knows, and what it knew before.
+    learned: [Option<At>; 2],
 }
 
 impl Routes {
     /// `turn` spreads clients over the nodes.
     pub(super) fn new(nodes: u32, turn: u32) -> Routes {
         let asks = 1 + turn % nodes.max(1);
-        Routes { nodes, leaders: BTreeMap::new(), doubted: nodes > 1, asks, not_before: 0 }
+        Routes {
+            nodes,
+            leaders: BTreeMap::new(),
+            doubted: nodes > 1,
+            asks,
+            not_before: 0,
+            learned: [None; 2],
+        }
     }
 
     pub(super) fn leader(&self, place: &Place) -> Option<u32> {
@@ -47,6 +56,11 @@ impl Routes {
 
     fn known(&self, place: &Place) -> Option<(u32, i32)> {
         self.leaders.get(wire_name(&place.topic))?.get(&place.partition).copied()
+    }
+
+    /// When it was told what it went by at that time.
+    pub(super) fn learned_before(&self, sent: At) -> Option<At> {
+        self.learned.into_iter().flatten().find(|learned| *learned <= sent)
     }
 
     /// The node to ask about anything that every node can answer.
@@ -94,6 +108,7 @@ impl Routes {
 
     /// An answer of `node`; whether it names a leader for everything it knows of. While it does not, it is asked again.
     pub(super) fn learn(&mut self, answer: &MetadataResponse, now: At) {
+        self.learned = [Some(now), self.learned[0]];
         self.not_before = now + ns(ASKED_APART);
         self.doubted = answer.topics.is_empty();
         self.leaders.clear();
@@ -166,6 +181,8 @@ mod tests {
     #[test]
     fn a_partition_without_a_leader_is_asked_for_again() {
         let mut routes = Routes::new(3, 0);
+        routes.learn(&answer(&[2, -1]), 5);
+        assert_eq!((routes.learned_before(4), routes.learned_before(6)), (None, Some(5)));
         routes.learn(&answer(&[2, -1]), 5);
         assert_eq!((routes.leader(&place(1)), routes.asks_from()), (None, Some(100_000_005)));
     }

@@ -99,7 +99,7 @@ pub async fn append<B: Backend>(
             return Err(unroutable.into());
         }
     };
-    let batch = check()?;
+    let mut batch = check()?;
     let replicas = usize::try_from(data.index).ok().and_then(|index| topic.partitions.get(index));
     let config = context.metadata.config();
     let min_insync = routing.image.min_insync_replicas_set(topic).or(config.min_insync_replicas());
@@ -111,7 +111,7 @@ pub async fn append<B: Backend>(
     }
     let (id, producer) = (partition.id(), batch.producer);
     let bytes = batch.bytes.len();
-    context.first_refused.check(id, &batch, context.backend.now())?;
+    batch.behind_refused_first = context.first_refused.is_before(id, &batch, context.backend.now());
     let appended = async {
         admit(context, id, bytes, deadline).await?;
         match told {

@@ -10,7 +10,7 @@ use crate::journal::{EntryKind, JournalEntry, SubmitError};
 use crate::limits;
 use crate::log::batch;
 use crate::log::batch::CheckedBatch;
-use crate::log::producers::{RememberedBatch, Sequenced, sequence_after};
+use crate::log::producers::{RememberedBatch, SequenceError, Sequenced, sequence_after};
 use crate::log::tail::Chunk;
 use crate::metrics::Volume;
 use crate::partition::{Acks, AppendError, Appended};
@@ -186,6 +186,10 @@ impl<T> ReplicaState<T> {
         let mut end = self.log_end;
         for (nth, sent) in append.batches.iter().enumerate() {
             let sequenced = match sent.producer {
+                Some(stamp) if sent.behind_refused_first && !self.producers.knows(stamp.id, now.moment) => {
+                    let found = stamp.base_sequence;
+                    Err(SequenceError::OutOfOrder { producer: stamp.id, expected: 0, found })
+                }
                 Some(stamp) => self.producers.check(stamp, sent.last_offset_delta, now.moment),
                 None => Ok(Sequenced::Next),
             };

@@ -222,6 +222,27 @@ fn a_gap_in_sequence_is_refused_and_leaves_no_trace() {
 }
 
 #[test]
+fn a_batch_overtakes_no_first_one_that_was_refused_unless_that_came_by_another_node() {
+    let mut bench = Bench::leading();
+    let enqueue = |bench: &mut Bench, sequence: i32| {
+        let batch = CheckedBatch { behind_refused_first: true, ..one(sequence).checked() };
+        bench.next_ticket += 1;
+        let (acks, deadline, ticket) = (Acks::All, LATE, bench.next_ticket);
+        bench.machine.enqueue(Append { batches: vec![batch], acks, deadline, ticket });
+        ticket
+    };
+    let early = enqueue(&mut bench, 1);
+    let refused = AppendError::OutOfOrderSequence { producer: ProducerId(7), expected: 0, found: 1 };
+    assert_eq!(errors(bench.submit()), [(early, refused)]);
+    // What another leader took before this one comes from there.
+    bench.append(one(0));
+    bench.durable();
+    let next = enqueue(&mut bench, 1);
+    assert_eq!(bench.submit(), []);
+    assert_eq!(offsets(&bench.durable().appends), [(next, 1)]);
+}
+
+#[test]
 fn an_append_of_several_batches_is_written_whole_or_not_at_all() {
     let mut bench = Bench::leading();
     let batches = vec![one(0).checked(), one(5).checked()];
