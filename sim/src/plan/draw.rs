@@ -70,29 +70,30 @@ pub(super) fn fault(kind: FaultKind, place: &Place, stream: &mut Stream, faults:
             let classes = [Segment, Segment, Journal, Journal, Index, Snapshot];
             fault.path = Some(PathSelector::Class(*pick(stream, &classes)));
         }
-        Partition | Reset | Silence | ConnectHangs => aim_at_clients(&mut fault, node),
+        Partition | Reset | Silence | ConnectHangs => aim_at_a_way(&mut fault, node, place, stream),
         Flapping => {
-            aim_at_clients(&mut fault, node);
+            aim_at_a_way(&mut fault, node, place, stream);
             fault.delay = Some(log_uniform(stream, 5, 2_000));
         }
         OneWay => {
-            aim_at_clients(&mut fault, node);
-            if stream.coin() {
-                fault.link = Some(Link { from: "*".into(), to: format!("node{node}"), both_ways: false });
-            } else {
-                fault.link = Some(Link { from: format!("node{node}"), to: "*".into(), both_ways: false });
+            aim_at_a_way(&mut fault, node, place, stream);
+            if let Some(Link { from, to, both_ways }) = &mut fault.link {
+                *both_ways = false;
+                if !stream.coin() {
+                    std::mem::swap(from, to);
+                }
             }
         }
         Loss => {
-            aim_at_clients(&mut fault, node);
+            aim_at_a_way(&mut fault, node, place, stream);
             fault.per_mille = Some(share(stream));
         }
         Delay => {
-            aim_at_clients(&mut fault, node);
+            aim_at_a_way(&mut fault, node, place, stream);
             fault.delay = Some(log_uniform(stream, 1, 800));
         }
         SlowLink => {
-            aim_at_clients(&mut fault, node);
+            aim_at_a_way(&mut fault, node, place, stream);
             fault.bytes_per_s = Some(stream.between(2_000, 200_000));
         }
         Kill | PowerLoss | Restart | Wipe => {
@@ -289,9 +290,15 @@ fn at_files(fault: &mut Fault, stream: &mut Stream, operations: &[Operation]) {
     fault.operation = Some(*pick(stream, operations));
 }
 
-fn aim_at_clients(fault: &mut Fault, node: u32) {
+/// Everything to and from the node; among several every other time what is between it and one of the others.
+fn aim_at_a_way(fault: &mut Fault, node: u32, place: &Place, stream: &mut Stream) {
     fault.node = None;
-    fault.link = Some(Link { from: "*".into(), to: format!("node{node}"), both_ways: true });
+    let mut from = "*".to_owned();
+    if place.nodes > 1 && stream.coin() {
+        let other = u64::from(node) + stream.below(u64::from(place.nodes) - 1);
+        from = format!("node{}", other % u64::from(place.nodes) + 1);
+    }
+    fault.link = Some(Link { from, to: format!("node{node}"), both_ways: true });
 }
 
 fn pick<'a, T>(stream: &mut Stream, from: &'a [T]) -> &'a T {

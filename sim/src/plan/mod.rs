@@ -3,14 +3,15 @@
 //! The plan depends on the scenario and the seed, drawn from a stream of its own: never on the part that is
 //! run, nor on anything that happens in the run. So a defect and its cure meet exactly the same faults.
 //! On one node nothing that destroys acknowledged data is drawn, since no copy would be left to recover from, unless
-//! the scenario says that its checkers can judge what a node makes of damage (`corrupting`).
+//! the scenario says that its checkers can judge what a node makes of damage (`corrupting`). Of several nodes it is one that
+//! loses data.
 
 mod swarm_mix;
 mod draw;
 
 use std::time::Duration;
 
-use crate::fault::{Extent, Fault, FaultPlan, Span};
+use crate::fault::{Extent, Fault, FaultPlan, NodeRef, Span};
 use crate::scenario::Scenario;
 use crate::streams::Stream;
 
@@ -38,12 +39,24 @@ pub fn plan(scenario: &Scenario, seed: u64) -> FaultPlan {
                 draw::at_a_deletion(&place, &mut stream, &mut faults);
             }
         }
+        keep_to_one_victim(&mut faults, scenario.cluster.nodes, seed);
         faults.sort_by_key(|fault| fault.at);
     }
     for fault in &mut faults {
         end_with_the_safety_phase(fault, scenario.duration());
     }
     FaultPlan { faults }
+}
+
+/// What destroys data happens to one node of several, whichever: two copies of three may hold all that is acknowledged.
+fn keep_to_one_victim(faults: &mut [Fault], nodes: u32, seed: u64) {
+    if nodes == 1 {
+        return;
+    }
+    let victim = Stream::new(seed, "plan victim").between(1, u64::from(nodes));
+    for fault in faults.iter_mut().filter(|fault| fault.kind.destroys_data()) {
+        fault.node = u32::try_from(victim).ok().map(NodeRef::from);
+    }
 }
 
 /// The liveness phase begins on a healed system: on one node, whatever is broken is part of the core.

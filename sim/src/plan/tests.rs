@@ -126,3 +126,20 @@ fn a_plan_reads_back_from_both_forms() {
     assert_eq!(read(&toml::to_string(&plan).unwrap()).unwrap(), plan);
     assert!(read("[[fault]]\nkind = \"disk-slow\"\nnode = 1\n").unwrap_err().contains("delay"));
 }
+
+#[test]
+fn of_several_nodes_one_loses_data_and_links_between_any_two_break() {
+    let three = SWARM.replace("[swarm]", "[cluster]\nnodes = 3\n[swarm]");
+    let scenario = parse("x.toml", &three).unwrap();
+    let (mut victims, mut links) = (BTreeSet::new(), BTreeSet::new());
+    for seed in 0..500 {
+        let faults = plan(&scenario, seed).faults;
+        let destroyed = faults.iter().filter(|fault| fault.kind.destroys_data());
+        let nodes: BTreeSet<String> = destroyed.map(|fault| format!("{:?}", fault.node)).collect();
+        assert!(nodes.len() <= 1, "seed {seed}: {nodes:?}");
+        victims.extend(nodes);
+        links.extend(faults.iter().filter_map(|fault| fault.link.as_ref()).map(|link| format!("{link:?}")));
+    }
+    assert_eq!(victims.len(), 3);
+    assert!(links.len() > 20, "{links:?}");
+}
