@@ -10,7 +10,7 @@ use super::command::{
 use super::image::{BrokerImage, MetadataImage, PartitionImage, Replica, TopicImage};
 use super::outcome::PartitionError;
 use super::partition_change::{Around, Change, Election, changed, put_partition};
-use crate::ids::{AssignmentId, BrokerId, PartitionId};
+use crate::ids::{AssignmentId, BrokerId, PartitionEpoch, PartitionId};
 
 type Changed = Result<PartitionImage, PartitionError>;
 
@@ -21,7 +21,7 @@ fn find(image: &MetadataImage, id: PartitionId) -> Result<(&TopicImage, &Partiti
 }
 
 /// Another ISR, as its leader sees it. Compares versions first: what was asked before the partition changed is not
-/// done, however late it comes.
+/// done, however late it comes. What is done gives the partition another version, even where the ISR stays as it is.
 pub fn alter_partition(
     image: &mut MetadataImage,
     leader: BrokerProcess,
@@ -58,7 +58,11 @@ pub fn alter_partition(
         }
     }
     let change = Change { isr, ..Change::none(partition) };
-    let next = changed(partition, Around::new(image, topic, &[]), change);
+    let mut next = changed(partition, Around::new(image, topic, &[]), change);
+    // An ISR that is asked for as it is ends what was asked for before: that must find another version.
+    if next.partition_epoch == partition.partition_epoch {
+        next.partition_epoch = PartitionEpoch(next.partition_epoch.0 + 1);
+    }
     put_partition(image, asked.partition, next.clone());
     if next.leader != Some(leader.broker) {
         return Err(PartitionError::NewLeaderElected);

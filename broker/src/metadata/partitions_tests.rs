@@ -53,7 +53,8 @@ fn an_isr_shrinks_into_the_elr_and_grows_out_of_it() {
         (&[1], "1@0/2 isr 1 elr 3"),
         (&[1, 2], "1@0/3 isr 1,2"),
         (&[2, 1, 3], "1@0/4 isr 2,1,3"),
-        (&[2, 1, 3], "1@0/4 isr 2,1,3"),
+        // As it is, and at another version: what was asked for at this one is not done any more.
+        (&[2, 1, 3], "1@0/5 isr 2,1,3"),
     ];
     for (isr, expected) in steps {
         let (next, outcome) = only(&image, &command(alter(&image, 1, isr)));

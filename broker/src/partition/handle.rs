@@ -296,7 +296,7 @@ impl<B: Backend> PartitionHandle<B> {
         self.question("progress of a follower", ask, deadline).await
     }
 
-    /// These count as in sync from now on, for they are asked for to be, instead of others that were; until the partition has
+    /// These count as in sync from now on, for they are asked for to be, beside others that were; until the partition has
     /// another version than `version`. `false`: it has, or this node does not lead in the epoch.
     pub async fn add_to_in_sync(
         &self,
@@ -307,16 +307,6 @@ impl<B: Backend> PartitionHandle<B> {
     ) -> Result<bool, ReadError> {
         let ask = |reply| PartitionInput::AddToInSync { epoch, version, joining, reply };
         self.question("who is to be in sync", ask, deadline).await
-    }
-
-    /// Those who were to be added to the ISR at this version are not. Says nothing where the owner is gone.
-    pub async fn withdraw_from_in_sync(
-        &self,
-        epoch: LeaderEpoch,
-        version: PartitionEpoch,
-        deadline: Deadline,
-    ) {
-        let _ = self.mailbox.send(PartitionInput::WithdrawFromInSync { epoch, version }, deadline).await;
     }
 
     /// Whether both lead to the same owner.

@@ -104,10 +104,6 @@ pub enum PartitionInput<B: Backend> {
         joining: Vec<BrokerId>,
         reply: Replier<bool>,
     },
-    WithdrawFromInSync {
-        epoch: LeaderEpoch,
-        version: PartitionEpoch,
-    },
     MayJoin {
         follower: BrokerId,
         reply: Replier<bool>,
@@ -457,9 +453,6 @@ impl<B: Backend> Owner<B> {
                 let change = |in_sync: &mut InSync| added = in_sync.add(version, joining);
                 self.machine.handle_in_sync(epoch, change, answers);
                 reply.answer(added);
-            }
-            PartitionInput::WithdrawFromInSync { epoch, version } => {
-                self.machine.handle_in_sync(epoch, |in_sync| in_sync.withdraw(version), answers);
             }
             PartitionInput::MayJoin { follower, reply } => reply.answer(self.machine.may_join(follower)),
             PartitionInput::InSync { epoch, in_sync } => self.change_in_sync(epoch, in_sync, answers),

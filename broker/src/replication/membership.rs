@@ -2,9 +2,11 @@
 //!
 //! One request is on its way at a time, for all partitions. It names the version of the partition that was seen, so that a late
 //! copy does nothing, and takes effect from the image alone. Whoever is to be added counts for the high watermark from before it is
-//! asked for: the controller may have it in the ISR, and elect it, before this node hears of it.
+//! asked for: the controller may have it in the ISR, and elect it, before this node hears of it. That ends with the version alone.
+//! A refusal does not end it: an earlier copy, which was not answered, may find the follower fit again. So where an addition came to
+//! nothing, and is not to be asked for again, the ISR is asked for as it is, which gives the partition another version.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +18,7 @@ use super::progress::ProgressTable;
 use crate::ids::{BrokerId, LeaderEpoch, PartitionEpoch, PartitionId};
 use crate::limits;
 use crate::metadata::{
-    AlteredPartition, BrokerProcess, MetadataCommand, MetadataImage, Outcome, PartitionError, PartitionImage,
+    AlteredPartition, BrokerProcess, MetadataCommand, MetadataImage, Outcome, PartitionImage,
 };
 
 pub(super) struct Membership<B: Backend> {
@@ -24,8 +26,8 @@ pub(super) struct Membership<B: Backend> {
     table: ProgressTable,
     watch: InSyncWatch,
     tick: Duration,
-    /// Additions that the controller may have decided, or may decide yet, and the version that they were asked for.
-    unresolved: BTreeMap<PartitionId, (PartitionEpoch, Vec<BrokerId>)>,
+    /// Additions that were asked for, and may take effect as long as the partition has this version.
+    unresolved: BTreeMap<PartitionId, (PartitionEpoch, BTreeSet<BrokerId>)>,
 }
 
 /// One change, and what it is made from.
@@ -111,7 +113,7 @@ impl<B: Backend> Membership<B> {
         all
     }
 
-    /// What was asked for and not answered is asked for again, until the partition has another version.
+    /// What was asked for and came to nothing is asked for again, until the partition has another version.
     fn with_unresolved(&mut self, mut wishes: Vec<Wish>, image: &MetadataImage) -> Vec<Wish> {
         self.unresolved.retain(|id, (version, _)| {
             image.partition(*id).is_some_and(|partition| partition.partition_epoch == *version)
@@ -121,7 +123,10 @@ impl<B: Backend> Membership<B> {
                 Some(wish) => wish.join.extend(
                     joining.iter().filter(|broker| !wish.join.contains(broker)).copied().collect::<Vec<_>>(),
                 ),
-                None => wishes.push(Wish { partition: *partition, leave: Vec::new(), join: joining.clone() }),
+                None => {
+                    let join = joining.iter().copied().collect();
+                    wishes.push(Wish { partition: *partition, leave: Vec::new(), join });
+                }
             }
         }
         wishes
@@ -158,7 +163,7 @@ impl<B: Backend> Membership<B> {
                 joining.push(broker);
             }
         }
-        if leave.is_empty() && joining.is_empty() {
+        if leave.is_empty() && joining.is_empty() && !self.unresolved.contains_key(&id) {
             return None;
         }
         if !joining.is_empty()
@@ -200,26 +205,25 @@ impl<B: Backend> Membership<B> {
             }
         };
         for (nth, one) in proposed.iter().enumerate() {
-            let AlteredPartition { partition, leader_epoch, partition_epoch, .. } = one.altered;
+            let AlteredPartition { partition, partition_epoch, .. } = one.altered;
             match outcomes.get(nth) {
                 Some(Ok(now)) => {
                     self.context.metrics.replication_isr_expands.inc_by(one.join.len() as u64);
                     self.context.metrics.replication_isr_shrinks.inc_by(one.leave.len() as u64);
                     tracing::info!(%partition, isr = ?now.isr, left = ?one.leave, joined = ?one.join, "the ISR has changed");
-                }
-                Some(Err(error)) => {
-                    tracing::debug!(%partition, "the ISR stays as it is: {error}");
                     self.unresolved.remove(&partition);
-                    // Of another version it has been told, or will be.
-                    if *error != PartitionError::InvalidUpdateVersion
-                        && let Some(handle) = self.context.open.get().get(&partition)
-                    {
-                        let soon = self.context.soon();
-                        handle.withdraw_from_in_sync(leader_epoch, partition_epoch, soon).await;
-                    }
+                    continue;
                 }
-                None if one.join.is_empty() => {}
-                None => drop(self.unresolved.insert(partition, (partition_epoch, one.join.clone()))),
+                Some(Err(error)) => tracing::debug!(%partition, "the ISR stays as it is: {error}"),
+                None => {}
+            }
+            if !one.join.is_empty() {
+                let nothing = (partition_epoch, BTreeSet::new());
+                let (version, joining) = self.unresolved.entry(partition).or_insert(nothing);
+                if *version != partition_epoch {
+                    (*version, *joining) = (partition_epoch, BTreeSet::new());
+                }
+                joining.extend(&one.join);
             }
         }
     }

@@ -379,17 +379,21 @@ fn what_is_acknowledged_by_all_is_on_every_disk_and_another_leader_has_it() {
     three_nodes(1, async |cluster, [one, two, three]| {
         for nth in 0..20 {
             assert_eq!(one.put(1, 100 * nth, Acks::All).await, 2 * nth as i64);
-            assert!(
-                two.state(1).synced.0 >= 2 * nth as i64 + 2 && three.state(1).synced.0 >= 2 * nth as i64 + 2
-            );
+            let end = Offset(2 * nth as i64 + 2);
+            // A machine with other things to do may have one of them leave for a while.
+            let isr = cluster.metadata.isr(1);
+            for follower in [&two, &three].into_iter().filter(|one| isr.contains(&one.node)) {
+                assert!(follower.state(1).synced >= end, "node {} of {isr:?}", follower.node);
+            }
         }
         let all = one.all(1).await;
         cluster.until("all know what is committed", || two.state(1).high_watermark == Offset(40)).await;
+        cluster.until("it is in sync", || cluster.metadata.isr(1).contains(&2)).await;
         cluster.metadata.elect(1, 2);
         two.leads(1).await;
         assert_eq!(two.put(1, 10, Acks::All).await, 40);
         assert!(two.all(1).await.starts_with(&all));
-        assert_eq!(cluster.metadata.isr(1), [1, 2, 3]);
+        cluster.until("all are in sync", || cluster.metadata.isr(1) == [1, 2, 3]).await;
     });
 }
 

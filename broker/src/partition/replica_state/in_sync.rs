@@ -65,21 +65,19 @@ impl InSync {
         }
     }
 
-    /// These are to be added to the ISR of this version. They count from now on, instead of those who were to be before;
-    /// `false` where the partition has a later version.
+    /// These are to be added to the ISR of this version. They count from now on, beside those who were to be before, until the
+    /// partition has a later version: whatever is answered, an earlier copy of what was asked may take effect as long as the
+    /// version is the one that it names. `false` where the partition has a later version.
     pub fn add(&mut self, version: PartitionEpoch, joining: impl IntoIterator<Item = BrokerId>) -> bool {
-        if self.version > version {
+        if version < self.version.max(self.joining_at) {
             return false;
         }
-        (self.joining, self.joining_at) = (joining.into_iter().collect(), version);
-        true
-    }
-
-    /// Those who were to be added at this version are not.
-    pub fn withdraw(&mut self, version: PartitionEpoch) {
-        if self.joining_at == version {
+        if self.joining_at < version {
             self.joining.clear();
         }
+        self.joining_at = version;
+        self.joining.extend(joining);
+        true
     }
 
     /// Whether nobody else has, or comes to have, what the leader gives offsets to.
@@ -159,6 +157,26 @@ mod tests {
         }
         in_sync.forget(BrokerId(2));
         assert_eq!(in_sync.synced_by_all(OWN), None);
+    }
+
+    #[test]
+    fn who_is_to_be_added_counts_until_the_partition_has_another_version() {
+        let of = |members: &[i32], version| {
+            InSync::new(members.iter().copied().map(BrokerId), 1).at(PartitionEpoch(version))
+        };
+        let mut in_sync = of(&[], 5);
+        assert!(in_sync.add(PartitionEpoch(5), [BrokerId(2)]));
+        assert!(in_sync.add(PartitionEpoch(5), [BrokerId(3)]));
+        in_sync.fetched(BrokerId(3), Offset(70));
+        in_sync.reported(BrokerId(3), Offset(70));
+        assert_eq!(in_sync.synced_by_all(OWN), None, "that 3 was asked for says nothing of 2");
+        in_sync.change_to(of(&[], 5));
+        assert_eq!(in_sync.synced_by_all(OWN), None, "it may be decided yet");
+        in_sync.change_to(of(&[], 6));
+        assert_eq!(in_sync.synced_by_all(OWN), Some(OWN), "it cannot");
+        assert!(!in_sync.add(PartitionEpoch(5), [BrokerId(2)]));
+        assert!(in_sync.add(PartitionEpoch(6), [BrokerId(3)]));
+        assert_eq!(in_sync.synced_by_all(OWN), Some(Offset(70)));
     }
 
     #[test]

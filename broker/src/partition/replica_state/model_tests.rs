@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::tests::{ID, LATE, at};
 use super::*;
-use crate::ids::{BrokerId, ProducerId};
+use crate::ids::{BrokerId, PartitionEpoch, ProducerId};
 use crate::journal::{EntryKind, JournalEntry};
 use crate::log::batch::{BatchHeader, Batches, Damage, ProducerStamp};
 use crate::log::producers::Sequenced;
@@ -94,8 +94,16 @@ struct Producer {
 
 struct Controller {
     epoch: i32,
+    /// Another one with each change.
+    version: PartitionEpoch,
     leader: Option<usize>,
     isr: BTreeSet<usize>,
+}
+
+impl Controller {
+    fn change(&mut self) {
+        self.version.0 += 1;
+    }
 }
 
 struct Model {
@@ -103,6 +111,8 @@ struct Model {
     nodes: Vec<Node>,
     controller: Controller,
     messages: Vec<Message>,
+    /// Additions to the ISR that were asked for at a version, and not decided in time: they may be yet.
+    late: Vec<(PartitionEpoch, usize)>,
     producers: Vec<Producer>,
     clock: Content,
     min: usize,
@@ -229,7 +239,13 @@ impl Model {
         Model {
             random,
             nodes: (0..NODES).map(|_| Node::new()).collect(),
-            controller: Controller { epoch: 0, leader: Some(0), isr: (0..NODES).collect() },
+            controller: Controller {
+                epoch: 0,
+                version: PartitionEpoch(0),
+                leader: Some(0),
+                isr: (0..NODES).collect(),
+            },
+            late: Vec::new(),
             messages: Vec::new(),
             producers: (0..PRODUCERS).map(|_| Producer::default()).collect(),
             clock: 0,
@@ -258,7 +274,7 @@ impl Model {
 
     fn in_sync(&self, leader: usize) -> InSync {
         let others = self.controller.isr.iter().filter(|node| **node != leader);
-        InSync::new(others.map(|node| broker(*node)), self.min)
+        InSync::new(others.map(|node| broker(*node)), self.min).at(self.controller.version)
     }
 
     fn submit(&mut self, node: usize, answers: &mut Answers<Asked>) {
@@ -346,6 +362,7 @@ impl Model {
         let running = |node: &usize| self.nodes[*node].machine.is_some() && Some(*node) != but;
         let able: Vec<usize> = self.controller.isr.iter().copied().filter(running).collect();
         self.controller.epoch += 1;
+        self.controller.change();
         self.say(|| format!("epoch {}: {able:?} of {:?}", self.controller.epoch, self.controller.isr));
         self.controller.leader = (!able.is_empty()).then(|| able[self.random.below(able.len())]);
     }
@@ -571,32 +588,59 @@ impl Model {
     fn change_isr(&mut self) {
         let Some(leader) = self.controller.leader else { return };
         let epoch = LeaderEpoch(self.controller.epoch);
-        let other = self.random.below(NODES);
+        let other = (leader + 1 + self.random.below(NODES - 1)) % NODES;
         let Node { machine: Some(machine), told: Some((told, true)), .. } = &mut self.nodes[leader] else {
             return;
         };
-        if *told != epoch.0 || other == leader {
+        if *told != epoch.0 {
             return;
         }
         if self.controller.isr.contains(&other) {
             if self.random.one_in(3) {
                 self.controller.isr.remove(&other);
+                self.controller.change();
                 self.say(|| format!("{other} leaves the ISR"));
                 self.probe("left the ISR");
             }
             return;
         }
-        if machine.may_join(broker(other)) {
+        let version = self.controller.version;
+        let mut answers = Answers::default();
+        if self.late.contains(&(version, other)) && self.random.one_in(2) {
+            // Nobody has answered: whoever is to come in does not, by asking for the ISR as it is.
+            self.controller.change();
+            self.probe("an addition was given up");
+        } else if machine.may_join(broker(other)) {
             // It counts before it is asked for: whoever is elected meanwhile may be it.
-            let wider = self.controller.isr.iter().copied().chain([other]).filter(|node| *node != leader);
-            let wider = InSync::new(wider.map(broker), self.min);
-            let mut answers = Answers::default();
-            machine.handle_in_sync(epoch, |known| known.change_to(wider), &mut answers);
-            self.controller.isr.insert(other);
-            self.say(|| format!("{other} comes into the ISR"));
-            self.probe("came into the ISR");
-            self.carry_out(leader, answers);
+            let add = |known: &mut InSync| _ = known.add(version, [broker(other)]);
+            machine.handle_in_sync(epoch, add, &mut answers);
+            match !self.settling && !self.random.one_in(3) {
+                true => self.late.push((version, other)),
+                false => self.decide_addition(version, other),
+            }
         }
+        self.carry_out(leader, answers);
+    }
+
+    fn decide_addition(&mut self, version: PartitionEpoch, node: usize) {
+        if self.controller.version == version {
+            self.controller.change();
+            self.controller.isr.insert(node);
+            self.say(|| format!("{node} comes into the ISR"));
+            self.probe("came into the ISR");
+        }
+    }
+
+    /// What was asked of the controller is decided long after.
+    fn decide_late(&mut self) {
+        if self.late.is_empty() {
+            return;
+        }
+        // The last one more often than the others, which are of versions that are over.
+        let nth = self.random.below(2 * self.late.len()).min(self.late.len() - 1);
+        let (version, node) = self.late.remove(nth);
+        self.probe(if version == self.controller.version { "added late" } else { "added too late" });
+        self.decide_addition(version, node);
     }
 
     fn check_prefixes(&self) {
@@ -623,14 +667,15 @@ impl Model {
             25..45 => self.disk(node),
             45..60 => self.fetch(node),
             60..80 => self.deliver(),
-            80..88 => self.tell(node),
-            88..92 => self.change_isr(),
-            92..95 => {
+            80..85 => self.tell(node),
+            85..92 => self.change_isr(),
+            92..94 => self.decide_late(),
+            94..96 => {
                 if self.nodes[node].checkpoint() {
                     self.probe("checkpoint");
                 }
             }
-            95..97 if self.nodes[node].machine.is_some() => {
+            96..97 if self.nodes[node].machine.is_some() => {
                 let mut random = Random(self.random.next());
                 self.nodes[node].crash(&mut random);
                 self.say(|| format!("node {node} crashes"));
@@ -742,6 +787,9 @@ fn what_is_acknowledged_stays_whoever_leads() {
         "failed group",
         "left the ISR",
         "came into the ISR",
+        "added late",
+        "added too late",
+        "an addition was given up",
         "resigned after a failure",
     ] {
         assert!(probes.get(what).is_some_and(|times| *times > 10), "{what} was hardly seen: {probes:?}");
