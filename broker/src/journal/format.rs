@@ -330,6 +330,7 @@ fn kind_of(number: u8) -> Option<EntryKind> {
         ReplicaCreate,
         ReplicaDelete,
         Checkpoint,
+        TruncateFully,
         RaftEntry,
         RaftHardState,
         RaftConfState,

@@ -89,6 +89,9 @@ pub enum EntryKind {
     ReplicaDelete = 6,
     /// Up to where each partition's segments hold its log.
     Checkpoint = 7,
+    /// The log of the replica begins anew at the base offset, without a record: its leader's begins behind all that stood
+    /// there.
+    TruncateFully = 8,
     /// A Raft log entry, hard state, configuration state, snapshot (the Raft journal only).
     RaftEntry = 16,
     /// Raft's term, vote and commit index; of several the last holds (the Raft journal only).

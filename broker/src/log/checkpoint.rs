@@ -99,14 +99,18 @@ impl<B: Backend> LogFiles<B> {
     /// The log ends at `to`, between two batches: what files hold behind it does not count any more. The next start removes
     /// the files that are needed by no mark then.
     pub fn cut(&mut self, to: Offset) {
-        if self.end().is_none_or(|end| end <= to) {
-            return;
+        if self.end().is_some_and(|end| end > to) {
+            self.go_on_from(to);
         }
-        self.segments.retain(|segment| segment.base < to);
+    }
+
+    /// The log goes on from `at`, and not from what files hold: what they hold before that stays, until nobody needs it.
+    pub fn go_on_from(&mut self, at: Offset) {
+        self.segments.retain(|segment| segment.base < at);
         self.next_generation();
         if let Some(last) = self.segments.last_mut() {
             let last = Arc::make_mut(last);
-            last.state.end = last.state.end.min(to);
+            last.state.end = last.state.end.min(at);
         }
         self.check_invariants();
     }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::budget::{Account, Share, charged};
 use crate::ids::{BrokerId, LeaderEpoch, Offset, PartitionEpoch, PartitionId};
-use crate::log::batch::CheckedBatch;
+use crate::log::batch::{BatchHeader, CheckedBatch};
 use crate::log::read::ReadFailure;
 use crate::log::{CheckpointMark, LogSettings};
 use crate::metrics::TopicCounters;
@@ -441,15 +441,28 @@ impl<B: Backend> FollowerPlan<B> {
         at_least_one: bool,
         deadline: Deadline,
     ) -> Result<Fetched, ReadError> {
-        let Planned { view, mut plan } = match self.planned {
+        let (Planned { view, mut plan }, deleted) = match self.planned {
             PlannedFetch::Diverging { epoch, end } => return Ok(Fetched::Diverging { epoch, end }),
-            PlannedFetch::Records(planned) => planned,
+            PlannedFetch::Records(planned) => (planned, None),
+            PlannedFetch::Beginning { asked, planned } => (planned, Some(asked)),
         };
-        plan.limit_to(max_bytes, at_least_one);
+        plan.limit_to(max_bytes, at_least_one || deleted.is_some());
         let batches = match plan.execute(deadline).await {
             Ok(batches) => batches,
             Err(failure) => return Err(self.partition.read_error(failure)),
         };
+        if let Some(asked) = deleted {
+            let first = batches.first().and_then(|first| BatchHeader::read(first).ok());
+            let at = match first {
+                Some(first) => first.base_offset,
+                None if view.log_start == view.log_end => view.log_start,
+                None => return Err(ReadError::Storage("the log's first batch was not read".to_owned())),
+            };
+            // Who asks from the beginning of that batch has begun anew there.
+            if at != asked {
+                return Ok(Fetched::BeginsLater { at });
+            }
+        }
         Ok(Fetched::Records { batches, high_watermark: view.high_watermark, log_start: view.log_start })
     }
 }

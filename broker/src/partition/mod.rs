@@ -23,7 +23,7 @@ pub use handle::{FollowerPlan, PartitionHandle, PendingAppend};
 pub use log_signal::{LogListener, LogSignal, LogState};
 pub use open::{EntriesError, OpenPartition, PartitionOpenError, open};
 pub use replica_state::{FollowError, InSync};
-pub use retention::{DeadFiles, DeleteRecordsError};
+pub use retention::{DeadFiles, DeleteRecordsError, Retained};
 pub use schedule::{Due, RetentionSchedule};
 
 /// When an append is answered.
@@ -179,6 +179,11 @@ pub enum Fetched {
         epoch: LeaderEpoch,
         /// The offset after its last record there.
         end: Offset,
+    },
+    /// What the follower has is deleted: the first batch that the leader has begins there, or its log does, where it is empty.
+    BeginsLater {
+        /// The offset.
+        at: Offset,
     },
 }
 

@@ -111,8 +111,10 @@ pub async fn open<B: Backend>(with: OpenPartition<B>) -> Result<PartitionHandle<
         machine
             .replay(*lsn, entry)
             .map_err(|error| PartitionOpenError::Journal { name: name.clone(), error })?;
-        if entry.kind == EntryKind::Truncate {
-            files.cut(entry.base_offset);
+        match entry.kind {
+            EntryKind::Truncate => files.cut(entry.base_offset),
+            EntryKind::TruncateFully => files.go_on_from(entry.base_offset),
+            _ => {}
         }
         last = *lsn;
     }

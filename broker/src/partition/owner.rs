@@ -149,7 +149,15 @@ pub struct Planned<B: Backend> {
 /// A follower's read as the leader plans it: the disk part is the caller's.
 pub enum PlannedFetch<B: Backend> {
     Records(Planned<B>),
-    Diverging { epoch: LeaderEpoch, end: Offset },
+    /// What the follower has is deleted here. The batch that holds the log's start may have begun before that.
+    Beginning {
+        asked: Offset,
+        planned: Planned<B>,
+    },
+    Diverging {
+        epoch: LeaderEpoch,
+        end: Offset,
+    },
 }
 
 /// The answer to an offset query, or where to look for it.
@@ -394,6 +402,12 @@ impl<B: Backend> Owner<B> {
         }
         if let Some(to) = answers.cut.take() {
             self.files.cut(to);
+            self.open.cut_since |= self.has_checkpoint();
+            self.reschedule();
+        }
+        if let Some(at) = answers.begun_anew.take() {
+            tracing::info!(partition = %self.name, from = at.0, "the log begins anew: its leader's begins behind what it had");
+            self.files.go_on_from(at);
             self.open.cut_since |= self.has_checkpoint();
             self.reschedule();
         }

@@ -33,6 +33,7 @@ use crate::metrics::Volume;
 mod in_sync;
 mod invariants;
 mod following;
+mod beginning_anew;
 mod queue;
 mod replay;
 
@@ -80,6 +81,8 @@ pub struct Answers<T> {
     pub start_stays: Option<AppendError>,
     /// The log was truncated: what segments hold from there on does not count any more.
     pub cut: Option<Offset>,
+    /// The log has begun anew there: segments hold nothing of it.
+    pub begun_anew: Option<Offset>,
     /// The leadership of this epoch is over: what others may have fetched was taken back.
     pub resigned: Option<LeaderEpoch>,
     /// What a follower had fetched was not taken by the journal, and is to be fetched again.
@@ -95,6 +98,7 @@ impl<T> Default for Answers<T> {
             led: Vec::new(),
             start_stays: None,
             cut: None,
+            begun_anew: None,
             resigned: None,
             not_taken: None,
             taken: Volume::default(),
@@ -133,6 +137,9 @@ enum What {
         start: Offset,
     },
     Truncate,
+    TruncateFully {
+        at: Offset,
+    },
     /// Records that were truncated before they were durable.
     Void,
 }
@@ -204,6 +211,8 @@ pub struct ReplicaState<T> {
     cut_pending: bool,
     /// The journal refused it: it goes with what is fetched next.
     cut_refused: bool,
+    /// The log is to begin anew there: that is decided, and takes effect when it is durable.
+    anew: Option<Offset>,
     log_start_pending: Option<Offset>,
     /// What the journal takes at once, as far as it has told.
     submit_bytes_max: usize,
@@ -246,6 +255,7 @@ impl<T> ReplicaState<T> {
             truncate_pending: false,
             cut_pending: false,
             cut_refused: false,
+            anew: None,
             log_start_pending: None,
             submit_bytes_max: limits::PARTITION_SUBMIT_BYTES,
             entry_bytes_max: limits::PARTITION_ENTRY_BYTES,
@@ -387,6 +397,8 @@ impl<T> ReplicaState<T> {
                 self.resign(answers);
                 self.leadership = Leadership::Pending(epoch);
                 self.in_sync = in_sync;
+                // What is still to be cut goes first, and who waits is told where that is not taken either.
+                self.cut_refused = false;
             }
         }
         self.check_invariants();
@@ -449,6 +461,10 @@ impl<T> ReplicaState<T> {
                 }
                 What::LogStart { start } => self.begin_log_at(start),
                 What::Truncate => self.cut_pending = self.truncate_pending,
+                What::TruncateFully { at } => {
+                    self.begin_anew(at);
+                    answers.begun_anew = Some(at);
+                }
                 What::Void => {}
             }
         }
@@ -569,8 +585,12 @@ impl<T> ReplicaState<T> {
     fn advance(&mut self, answers: &mut Answers<T>) {
         let committed = match self.leadership {
             Leadership::Leading(_) => self.in_sync.synced_by_all(self.synced),
-            Leadership::Following(_) => Some(self.leader_high_watermark.min(self.synced)),
-            Leadership::No | Leadership::Pending(_) | Leadership::Starting(_) => None,
+            Leadership::Following(_) if self.anew.is_none() => {
+                Some(self.leader_high_watermark.min(self.synced))
+            }
+            Leadership::Following(_) | Leadership::No | Leadership::Pending(_) | Leadership::Starting(_) => {
+                None
+            }
         };
         self.high_watermark = committed.map_or(self.high_watermark, |all| self.high_watermark.max(all));
         for (waiting, reached) in

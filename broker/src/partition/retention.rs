@@ -45,6 +45,8 @@ pub enum DeleteRecordsError {
 pub struct Retained {
     /// Where the log starts now, durably.
     pub log_start: Offset,
+    /// How often it was truncated: a checkpoint that began before knows records that were not committed.
+    pub truncations: u32,
     /// There are segments before that.
     pub has_dead: bool,
     /// The start should have moved, and did not.

@@ -16,6 +16,7 @@ use crate::log::batch::{Batches, verify};
 use crate::log::test_batches::BatchSpec;
 use crate::log::{CheckpointMark, LogSettings, Retention};
 
+mod beginning_anew;
 mod checkpoints;
 mod following;
 mod retention;

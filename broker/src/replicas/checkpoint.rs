@@ -57,7 +57,15 @@ pub(super) enum CheckpointInput {
     Now(Replier<Result<(), CheckpointFailed>>),
     /// Records that these logs start there, which their owners have made durable, without writing any segment: where
     /// space is short, that is what makes some. Answers what the record vouches for.
-    Vouch(Vec<(PartitionId, Offset)>, Replier<Result<Vec<(PartitionId, Offset)>, CheckpointFailed>>),
+    Vouch(Vec<LaterStart>, Replier<Result<Vec<(PartitionId, Offset)>, CheckpointFailed>>),
+}
+
+/// Where a log starts now.
+pub(super) struct LaterStart {
+    pub(super) partition: PartitionId,
+    pub(super) log_start: Offset,
+    /// How often it had been truncated.
+    pub(super) truncations: u32,
 }
 
 /// Why a round did not end with a record.
@@ -315,13 +323,20 @@ impl<B: Backend> Checkpointer<B> {
     /// Repeats the last marks of these with later starts.
     async fn vouch(
         &mut self,
-        starts: Vec<(PartitionId, Offset)>,
+        starts: Vec<LaterStart>,
     ) -> Result<Vec<(PartitionId, Offset)>, CheckpointFailed> {
         let mut marks = Vec::new();
-        for (id, start) in starts {
+        for LaterStart { partition, log_start, truncations } in starts {
             // Without a mark there is no segment that a start would open, and nothing to vouch for.
-            let Some(mark) = self.marks.get_mut(&id) else { continue };
-            mark.log_start = mark.log_start.max(start.min(mark.log_end));
+            let Some(mark) = self.marks.get_mut(&partition) else { continue };
+            if mark.truncations < truncations {
+                // What it has was not committed, and the journal cuts it below where the log starts now.
+                let Some(handle) = self.replicas.get(partition) else { continue };
+                let deadline = Deadline::after(&self.backend, limits::CHECKPOINT_DEADLINE);
+                let Ok(newer) = handle.checkpoint(deadline).await else { continue };
+                *mark = newer;
+            }
+            mark.log_start = mark.log_start.max(log_start.min(mark.log_end));
             marks.push(*mark);
         }
         if !marks.is_empty() {
@@ -353,7 +368,7 @@ async fn due<B: Backend>(backend: &B, journal: &JournalHandle, next: Next) {
 
 pub(super) async fn ask_to_vouch<B: Backend>(
     checkpoints: &Sender<B, CheckpointInput>,
-    starts: Vec<(PartitionId, Offset)>,
+    starts: Vec<LaterStart>,
     deadline: Deadline,
 ) -> Result<Vec<(PartitionId, Offset)>, CheckpointFailed> {
     let (replier, reply) = checkpoints.reply("record of the logs' starts");

@@ -130,7 +130,8 @@ pub fn split(entries: Vec<RecoveredEntry>) -> Result<RecoveredReplicas, SplitErr
             | EntryKind::Batch
             | EntryKind::Truncate
             | EntryKind::EpochStart
-            | EntryKind::LogStart => {
+            | EntryKind::LogStart
+            | EntryKind::TruncateFully => {
                 if deleted.contains(&id) {
                     continue;
                 }

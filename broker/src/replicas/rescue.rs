@@ -49,9 +49,8 @@ fn damaged(path: &Path, what: impl Into<String>) -> RescueError {
 }
 
 fn kind_of(number: u8) -> Option<EntryKind> {
-    [EntryKind::Batch, EntryKind::Truncate, EntryKind::EpochStart, EntryKind::LogStart]
-        .into_iter()
-        .find(|kind| *kind as u8 == number)
+    use EntryKind::*;
+    [Batch, Truncate, EpochStart, LogStart, TruncateFully].into_iter().find(|kind| *kind as u8 == number)
 }
 
 /// Writes the entries of a replica behind those that an earlier file of it holds, as one file in the place of that.

@@ -15,12 +15,12 @@ use std::time::Duration;
 use futures::StreamExt;
 use io_backend::{Backend, Deadline, Disk, DiskError, Moment, Sender};
 
-use super::checkpoint::{CheckpointInput, ask_to_vouch};
+use super::checkpoint::{CheckpointInput, LaterStart, ask_to_vouch};
 use super::{Replicas, ReplicasContext};
-use crate::ids::{Offset, PartitionId};
+use crate::ids::PartitionId;
 use crate::limits;
 use crate::log::segment::SegmentName;
-use crate::partition::{DeadFiles, Due, RetentionSchedule};
+use crate::partition::{DeadFiles, Due, Retained, RetentionSchedule};
 
 /// A partition that has let something go for its size is not asked again sooner.
 const PAUSE_BY_SIZE: Duration = Duration::from_millis(100);
@@ -189,7 +189,8 @@ impl<B: Backend> Retention<B> {
                         self.pauses.insert(id, now + PAUSE_BY_SIZE);
                     }
                     if retained.has_dead {
-                        starts.push((id, retained.log_start));
+                        let Retained { log_start, truncations, .. } = retained;
+                        starts.push(LaterStart { partition: id, log_start, truncations });
                     }
                 }
                 Err(error) => {
@@ -213,13 +214,13 @@ impl<B: Backend> Retention<B> {
     }
 
     /// Has a record vouch for these starts, then the partitions forget the segments before them.
-    async fn forget(&mut self, starts: Vec<(PartitionId, Offset)>) -> Result<(), (Vec<PartitionId>, String)> {
+    async fn forget(&mut self, starts: Vec<LaterStart>) -> Result<(), (Vec<PartitionId>, String)> {
         if starts.is_empty() {
             return Ok(());
         }
         let backend = self.context.backend.clone();
         let deadline = Deadline::after(&backend, 2 * limits::CHECKPOINT_DEADLINE);
-        let ids: Vec<PartitionId> = starts.iter().map(|(id, _)| *id).collect();
+        let ids: Vec<PartitionId> = starts.iter().map(|start| start.partition).collect();
         let vouched = match ask_to_vouch(&self.checkpoints, starts, deadline).await {
             Ok(vouched) => vouched,
             Err(error) => return Err((ids, error.to_string())),
@@ -229,7 +230,7 @@ impl<B: Backend> Retention<B> {
         let mut why = String::new();
         let unmarked = ids.iter().filter(|id| vouched.iter().all(|(of, _)| of != *id));
         for id in unmarked {
-            why = "it has no checkpoint yet".to_owned();
+            why = "it has no checkpoint yet, or none since its log was truncated".to_owned();
             failed.push(*id);
         }
         for (id, start) in vouched {

@@ -70,7 +70,7 @@ struct Stands {
     partition: PartitionId,
     epoch: LeaderEpoch,
     at: Result<(LeaderEpoch, Offset), Trouble>,
-    /// It was given something of the leader's, from this position on; with records in it or none.
+    /// It was given something of the leader's, from this position on; from which it moves on by that, or not.
     given: Option<((LeaderEpoch, Offset), bool)>,
 }
 
@@ -88,6 +88,14 @@ struct Woken {
     stands: Vec<Stands>,
     changed: bool,
     abandoned: bool,
+}
+
+impl<B: Backend> Seen<B> {
+    /// Whether the node may be elected, as far as it knows: then its log goes for nobody.
+    fn may_lead(&self, node: BrokerId, partition: PartitionId) -> bool {
+        let of = self.image.as_ref().and_then(|image| image.partition(partition));
+        of.is_some_and(|of| of.isr.contains(&node) || of.elr.contains(&node))
+    }
 }
 
 impl<B: Backend> Fetcher<B> {
@@ -280,20 +288,29 @@ impl<B: Backend> Fetcher<B> {
             }
             let Phase::At(asked) = followed.phase else { continue };
             match outcome {
+                Ok(Fetched::BeginsLater { at }) if self.seen.may_lead(self.context.node, partition) => {
+                    self.pause(
+                        partition,
+                        &format!("it may lead, and the leader has nothing before offset {at}"),
+                    );
+                }
                 Ok(fetched) => {
                     followed.phase = Phase::Asked;
                     followed.heard(&fetched);
                     let (handle, epoch, soon) =
                         (followed.handle.clone(), followed.epoch, self.context.soon());
-                    let has_records =
-                        matches!(&fetched, Fetched::Records { batches, .. } if !batches.is_empty());
+                    let moves = match &fetched {
+                        Fetched::Records { batches, .. } => !batches.is_empty(),
+                        Fetched::BeginsLater { .. } => true,
+                        Fetched::Diverging { .. } => false,
+                    };
                     self.asks.push(Box::pin(async move {
                         let taken = handle.fetched(epoch, asked, copied(fetched), soon).await;
                         let at = match taken {
                             Ok(taken) => taken.map_err(Trouble::NotTaken),
                             Err(error) => Err(Trouble::Owner(error)),
                         };
-                        Stands { partition, epoch, at, given: Some((asked, has_records)) }
+                        Stands { partition, epoch, at, given: Some((asked, moves)) }
                     }));
                 }
                 Err(error) => self.handle_error(partition, error),
@@ -324,7 +341,7 @@ impl<B: Backend> Fetcher<B> {
         };
         match at {
             Ok(at) if given == Some((at, true)) => {
-                self.pause(partition, "its journal takes nothing now");
+                self.pause(partition, "its journal has not taken it yet");
             }
             Ok(at) => {
                 if given.is_some() {
@@ -432,6 +449,6 @@ fn copied(fetched: Fetched) -> Fetched {
             let batches = batches.iter().map(|batch| Bytes::copy_from_slice(batch)).collect();
             Fetched::Records { batches, high_watermark, log_start }
         }
-        diverging => diverging,
+        other => other,
     }
 }

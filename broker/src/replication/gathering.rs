@@ -104,7 +104,7 @@ async fn take<B: Backend>(
             }
             Ok(Fetched::Records { batches, high_watermark, log_start })
         }
-        Ok(diverging) => Ok(diverging),
+        Ok(other) => Ok(other),
         Err(ReadError::OutOfRange(_, log_start, log_end)) => {
             Err(FetchError::OutOfRange { log_start, log_end })
         }

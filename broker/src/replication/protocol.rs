@@ -104,7 +104,7 @@ pub type Answered = (PartitionId, LeaderEpoch, Result<Fetched, FetchError>);
 /// partition that is not open there, waits until that changes; who leads it hears from its own image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FetchError {
-    /// It begins behind what was asked for, or ends before.
+    /// It ends before what was asked for.
     #[error("the leader has records from offset {log_start} to {log_end}")]
     OutOfRange {
         /// Where its log starts.
@@ -320,6 +320,10 @@ fn put_outcome(out: &mut BytesMut, outcome: &Result<Fetched, FetchError>) {
             out.put_i64(log_end.0);
         }
         Err(FetchError::Storage) => out.put_u8(3),
+        Ok(Fetched::BeginsLater { at }) => {
+            out.put_u8(4);
+            out.put_i64(at.0);
+        }
     }
 }
 
@@ -341,6 +345,7 @@ fn take_outcome(input: &mut Input) -> Result<Result<Fetched, FetchError>, Protoc
             Err(FetchError::OutOfRange { log_start, log_end })
         }
         3 => Err(FetchError::Storage),
+        4 => Ok(Fetched::BeginsLater { at: Offset(input.i64()?) }),
         _ => return Err(input.damaged()),
     })
 }
@@ -441,8 +446,9 @@ mod tests {
         }
 
         fn outcome(&mut self) -> Result<Fetched, FetchError> {
-            match self.next() % 4 {
+            match self.next() % 5 {
                 0 => Ok(Fetched::Diverging { epoch: self.epoch(), end: self.offset() }),
+                3 => Ok(Fetched::BeginsLater { at: self.offset() }),
                 1 => Err(FetchError::OutOfRange { log_start: self.offset(), log_end: self.offset() }),
                 2 => Err(FetchError::Storage),
                 _ => {

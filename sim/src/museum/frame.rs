@@ -5,7 +5,7 @@ use broker::journal::{EntryKind, JournalEntry, RecoveredEntry};
 use bytes::{Buf, BufMut, Bytes};
 use uuid::Uuid;
 
-const KINDS: [EntryKind; 11] = [
+const KINDS: [EntryKind; 12] = [
     EntryKind::Batch,
     EntryKind::Truncate,
     EntryKind::EpochStart,
@@ -13,6 +13,7 @@ const KINDS: [EntryKind; 11] = [
     EntryKind::ReplicaCreate,
     EntryKind::ReplicaDelete,
     EntryKind::Checkpoint,
+    EntryKind::TruncateFully,
     EntryKind::RaftEntry,
     EntryKind::RaftHardState,
     EntryKind::RaftConfState,

@@ -38,7 +38,7 @@ impl<B: Backend> Owner<B> {
             return;
         }
         let log_start = self.machine.log_start();
-        let has_dead = self.has_dead();
+        let (has_dead, truncations) = (self.has_dead(), self.machine.truncations());
         let machine = &self.machine;
         let is_done = |one: &mut Moving| one.to <= log_start || !machine.moves_log_start_to(one.to);
         let done: Vec<Moving> = self.retaining.moving.extract_if(.., is_done).collect();
@@ -48,7 +48,9 @@ impl<B: Backend> Owner<B> {
         for Moving { to, who } in done {
             let failed = (to > log_start).then(|| stays.clone().unwrap_or(AppendError::Unknown));
             match who {
-                Mover::Retention(reply) => reply.answer(Retained { log_start, has_dead, failed }),
+                Mover::Retention(reply) => {
+                    reply.answer(Retained { log_start, truncations, has_dead, failed })
+                }
                 Mover::Client(reply) => reply.answer(match failed {
                     None => Ok(log_start),
                     Some(AppendError::Unknown) => Err(DeleteRecordsError::TimedOut),

@@ -23,6 +23,7 @@ impl<B: Backend> Owner<B> {
             Fetched::Diverging { epoch: of, end } => {
                 self.machine.handle_diverging(epoch, asked, (of, end), answers)
             }
+            Fetched::BeginsLater { at } => self.machine.handle_begins_later(epoch, asked, at),
             Fetched::Records { batches, high_watermark, log_start } => {
                 let bytes = match <[_; 1]>::try_from(batches) {
                     Ok([one]) => one,
@@ -51,16 +52,20 @@ impl<B: Backend> Owner<B> {
         let view = self.machine.view();
         self.epoch_is_current(&view, Some(read.epoch))?;
         let (last_epoch, from) = (read.last_fetched_epoch, read.from);
+        let (segments, tail) = (&self.files.segments, self.machine.tail());
+        if self.machine.has_deleted_all_of(last_epoch, from) {
+            let plan = ReadPlan::new(segments, tail, view.log_start, view.log_end, read.max_bytes, true);
+            return Ok(PlannedFetch::Beginning { asked: from, planned: Planned { view, plan } });
+        }
         if let Some((epoch, end)) = self.machine.diverging(last_epoch, from) {
             return Ok(PlannedFetch::Diverging { epoch, end });
         }
-        if from < view.log_start || from > view.log_end {
+        if from > view.log_end {
             return Err(ReadError::OutOfRange(from, view.log_start, view.log_end));
         }
+        let plan = ReadPlan::new(segments, tail, from, view.log_end, read.max_bytes, read.at_least_one);
         let follower = read.follower;
         self.machine.handle_in_sync(read.epoch, |in_sync| in_sync.fetched(follower, from), answers);
-        let (segments, tail) = (&self.files.segments, self.machine.tail());
-        let plan = ReadPlan::new(segments, tail, from, view.log_end, read.max_bytes, read.at_least_one);
         Ok(PlannedFetch::Records(Planned { view: self.machine.view(), plan }))
     }
 

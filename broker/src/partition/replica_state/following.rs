@@ -21,6 +21,11 @@ pub enum FollowError {
     /// It does not begin where this replica's log ends: another answer was in between. It is asked for again.
     #[error("records from offset {found} on, where {expected} was due")]
     NotNext { expected: Offset, found: Offset },
+    /// The log is about to begin anew there, and takes nothing before that. It is asked for from there.
+    #[error(
+        "this replica's log ends before the leader's begins: it begins anew at {0} as soon as the journal has that"
+    )]
+    BeginsAnew(Offset),
     /// A batch was damaged on its way.
     #[error("a batch of the leader's is damaged: {0}")]
     Damaged(#[from] Damage),
@@ -96,6 +101,7 @@ impl<T> ReplicaState<T> {
         answers: &mut Answers<T>,
     ) -> Result<(), FollowError> {
         self.follows(epoch)?;
+        self.is_as_it_stays()?;
         if self.fetch_position() != asked || !self.fetched.is_empty() {
             return Err(FollowError::NotNext { expected: self.log_end, found: asked.1 });
         }
@@ -132,6 +138,7 @@ impl<T> ReplicaState<T> {
         answers: &mut Answers<T>,
     ) -> Result<Offset, FollowError> {
         self.follows(epoch)?;
+        self.is_as_it_stays()?;
         let base = self.fetched.back().map_or(self.log_end, |last| last.end);
         let mut end = base;
         for batch in Batches::new(&bytes) {
@@ -150,7 +157,7 @@ impl<T> ReplicaState<T> {
         Ok(end)
     }
 
-    fn follows(&self, epoch: LeaderEpoch) -> Result<(), FollowError> {
+    pub(super) fn follows(&self, epoch: LeaderEpoch) -> Result<(), FollowError> {
         match self.leadership {
             Leadership::Following(current) if current == epoch => Ok(()),
             _ => Err(FollowError::OtherEpoch(epoch)),

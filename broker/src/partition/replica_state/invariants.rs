@@ -2,7 +2,7 @@
 
 use io_backend::invariants;
 
-use super::{ReplicaState, Waiting};
+use super::{Leadership, ReplicaState, Waiting};
 
 impl<T> ReplicaState<T> {
     pub(super) fn check_invariants(&self) {
@@ -13,6 +13,12 @@ impl<T> ReplicaState<T> {
         assert!(
             log_start <= high_watermark && high_watermark <= synced && synced <= log_end,
             "{}: log start {log_start:?} <= high watermark {high_watermark:?} <= synced {synced:?} <= log end {log_end:?}",
+            self.id
+        );
+        assert!(
+            self.anew.is_none()
+                || !matches!(self.leadership, Leadership::Starting(_) | Leadership::Leading(_)),
+            "{}: nobody leads with a log that is to begin anew",
             self.id
         );
         let rise = self.in_flight.iter().is_sorted_by(|one, two| one.lsn < two.lsn);

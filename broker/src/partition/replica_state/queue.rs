@@ -34,7 +34,11 @@ impl<T> ReplicaState<T> {
 
     /// Whether something is to be submitted.
     pub fn has_queued(&self) -> bool {
-        !self.queued.is_empty() || !self.fetched.is_empty() || self.control_pending()
+        let is_next = match self.anew {
+            Some(_) => self.anew_to_submit().is_some(),
+            None => !self.fetched.is_empty() || self.control_pending(),
+        };
+        is_next || !self.queued.is_empty()
     }
 
     fn control_pending(&self) -> bool {
@@ -45,7 +49,7 @@ impl<T> ReplicaState<T> {
 
     /// A truncation of what may be durable waits for nothing else.
     fn cut_to_submit(&self) -> bool {
-        self.cut_pending && self.truncate_pending && !self.cut_refused
+        self.anew.is_none() && self.cut_pending && self.truncate_pending && !self.cut_refused
     }
 
     /// What the journal must have room for, and until when the first in the queue can wait.
@@ -76,14 +80,21 @@ impl<T> ReplicaState<T> {
         let mut staged = Staged { base: self.log_end, entries: Vec::new(), appends: Vec::new() };
         let mut open = Open::new(self.log_end, self.next_submission_bytes());
         let mut bytes = 0;
-        if let Leadership::Pending(epoch) = self.leadership {
+        let is_as_it_stays = self.anew.is_none();
+        let log_start = self.log_start_pending.filter(|_| is_as_it_stays);
+        if let Some(at) = self.anew_to_submit() {
+            staged.entries.push((What::TruncateFully { at }, None));
+        }
+        if let Leadership::Pending(epoch) = self.leadership
+            && is_as_it_stays
+        {
             staged.entries.push((What::EpochStart { epoch, start: self.log_end }, None));
         }
-        if let Some(start) = self.log_start_pending {
+        if let Some(start) = log_start {
             // By itself: the journal takes it where it takes no records, as on a full disk, which it may relieve.
             staged.entries.push((What::LogStart { start }, None));
         }
-        while self.log_start_pending.is_none()
+        while log_start.is_none()
             && let Some(append) = self.queued.pop_front()
         {
             let size = append.bytes();
@@ -110,7 +121,7 @@ impl<T> ReplicaState<T> {
             }
         }
         staged.entries.extend(open.close(self.log_end));
-        if self.log_start_pending.is_none() && matches!(self.leadership, Leadership::Following(_)) {
+        if is_as_it_stays && log_start.is_none() && matches!(self.leadership, Leadership::Following(_)) {
             staged.entries.extend(self.stage_fetched());
         }
         if staged.entries.is_empty() && !self.cut_to_submit() {
@@ -120,7 +131,7 @@ impl<T> ReplicaState<T> {
             }
             return None;
         }
-        if self.truncate_pending {
+        if self.truncate_pending && is_as_it_stays {
             staged.entries.insert(0, (What::Truncate, None));
         }
         let entries =
@@ -263,6 +274,7 @@ impl<T> ReplicaState<T> {
             What::EpochStart { epoch, start } => (EntryKind::EpochStart, epoch, start),
             What::LogStart { start } => (EntryKind::LogStart, self.epochs.latest(), start),
             What::Truncate => (EntryKind::Truncate, self.epochs.latest(), log_end),
+            What::TruncateFully { at } => (EntryKind::TruncateFully, self.epochs.latest(), at),
             What::Void => unreachable!("only what is in flight is truncated on its way"),
         };
         JournalEntry {
@@ -286,7 +298,7 @@ impl<T> ReplicaState<T> {
             match what {
                 What::EpochStart { epoch, .. } => self.leadership = Leadership::Starting(epoch),
                 What::LogStart { .. } => self.log_start_pending = None,
-                What::Truncate => self.truncate_pending = false,
+                What::Truncate | What::TruncateFully { .. } => self.truncate_pending = false,
                 What::Batch { .. } | What::Void => {}
             }
             self.in_flight.push_back(EntryInFlight { lsn: Lsn(lsn), what });
@@ -334,9 +346,9 @@ impl<T> ReplicaState<T> {
             self.unstage_fetched(staged.base, staged.entries, again.is_some());
             if again.is_none() {
                 answers.not_taken = Some(error);
-                self.cut_refused = true;
             }
         }
+        self.cut_refused |= again.is_none() && (follows || self.anew.is_some());
         if let Some(again) = again {
             for (append, ..) in staged.appends.into_iter().rev() {
                 self.queued.push_front(append);

@@ -64,6 +64,14 @@ impl<T> ReplicaState<T> {
                 }
                 Replayed::Applied
             }
+            EntryKind::TruncateFully => {
+                let (partition, to, committed) = (self.id, entry.base_offset, self.high_watermark);
+                if to < committed {
+                    return Err(ReplayError::TruncateCommitted { partition, lsn, to, committed });
+                }
+                self.begin_anew(to);
+                Replayed::Applied
+            }
             EntryKind::EpochStart => {
                 self.epochs.begin(entry.leader_epoch, entry.base_offset);
                 Replayed::Applied

@@ -8,16 +8,18 @@ use crate::log::epochs::EpochHistory;
 
 /// A leader's log, as a list; in which epochs it was written is part of it.
 #[derive(Default)]
-struct Leader {
-    epoch: i32,
-    batches: Vec<(LeaderEpoch, Offset, Bytes)>,
-    end: i64,
-    sequence: i32,
+pub(super) struct Leader {
+    pub(super) epoch: i32,
+    pub(super) batches: Vec<(LeaderEpoch, Offset, Bytes)>,
+    pub(super) end: i64,
+    pub(super) sequence: i32,
+    /// What lies before is deleted.
+    pub(super) log_start: i64,
 }
 
 impl Leader {
     /// Another one leads: it has the log up to the batch that ends at `end` or before, and goes on from there.
-    fn begin_epoch(&mut self, end: i64) {
+    pub(super) fn begin_epoch(&mut self, end: i64) {
         self.epoch += 1;
         self.batches.retain(|(_, base, bytes)| end_of(*base, bytes) <= end);
         self.end = self.batches.last().map_or(0, |(_, base, bytes)| end_of(*base, bytes));
@@ -32,18 +34,23 @@ impl Leader {
     }
 
     /// One record of the idempotent producer 7.
-    fn append_next(&mut self) {
+    pub(super) fn append_next(&mut self) {
         let spec = BatchSpec::records(1).producer(7, 0, self.sequence).timestamp(i64::from(self.sequence));
         self.sequence += 1;
         self.append(spec, 1);
     }
 
     /// Two records that nobody else has.
-    fn append_two(&mut self, stamp: i64) {
+    pub(super) fn append_two(&mut self, stamp: i64) {
         self.append(BatchSpec::records(2).timestamp(stamp), 2);
     }
 
-    fn answer(&self, (epoch, from): (LeaderEpoch, Offset), batches: usize, high_watermark: i64) -> Fetched {
+    pub(super) fn answer(
+        &self,
+        (epoch, from): (LeaderEpoch, Offset),
+        batches: usize,
+        high_watermark: i64,
+    ) -> Fetched {
         let mut epochs = EpochHistory::default();
         for (epoch, base, _) in &self.batches {
             if *epoch > epochs.latest() {
@@ -51,6 +58,15 @@ impl Leader {
             }
         }
         epochs.begin(LeaderEpoch(self.epoch), Offset(self.end).min(self.first_of_epoch()));
+        epochs.forget_before(Offset(self.log_start));
+        let first = self.kept().next().map_or(Offset(self.log_start), |(_, base, _)| *base);
+        let has_left = epoch != LeaderEpoch::NONE
+            && epochs.entries().first().is_some_and(|(known, _)| epoch < *known)
+            && from.0 > self.log_start
+            && self.log_start > 0;
+        if has_left || (from.0 < self.log_start && from != first) {
+            return Fetched::BeginsLater { at: first };
+        }
         if epoch != LeaderEpoch::NONE
             && let Some((known, end)) = epochs.end_of(epoch, Offset(self.end))
             && (known < epoch || end < from)
@@ -59,7 +75,16 @@ impl Leader {
         }
         let following = self.batches.iter().filter(|(_, base, _)| *base >= from);
         let batches = following.take(batches).map(|(_, _, bytes)| bytes.clone()).collect();
-        Fetched::Records { batches, high_watermark: Offset(high_watermark), log_start: Offset::ZERO }
+        Fetched::Records {
+            batches,
+            high_watermark: Offset(high_watermark),
+            log_start: Offset(self.log_start),
+        }
+    }
+
+    /// What is not deleted, and all of a batch of which something is not.
+    pub(super) fn kept(&self) -> impl Iterator<Item = &(LeaderEpoch, Offset, Bytes)> {
+        self.batches.iter().filter(|(_, base, bytes)| end_of(*base, bytes) > self.log_start)
     }
 
     fn first_of_epoch(&self) -> Offset {
@@ -68,7 +93,7 @@ impl Leader {
     }
 }
 
-fn end_of(base: Offset, bytes: &Bytes) -> i64 {
+pub(super) fn end_of(base: Offset, bytes: &Bytes) -> i64 {
     let header = batch::BatchHeader::read(bytes).expect("a batch of ours");
     assert_eq!(header.base_offset, base);
     header.end().0
@@ -78,39 +103,39 @@ fn is_idempotent(bytes: &Bytes) -> bool {
     batch::BatchHeader::read(bytes).expect("a batch of ours").producer_id >= ProducerId(0)
 }
 
-struct Follower {
-    replica: Replica,
-    position: (LeaderEpoch, Offset),
+pub(super) struct Follower {
+    pub(super) replica: Replica,
+    pub(super) position: (LeaderEpoch, Offset),
 }
 
 impl Follower {
-    async fn start(fake: &Fake, mark: Option<CheckpointMark>, leader: &Leader) -> Follower {
+    pub(super) async fn start(fake: &Fake, mark: Option<CheckpointMark>, leader: &Leader) -> Follower {
         let replica = try_start(fake, mark).await.expect("the replica opens");
         let position =
             replica.partition.follow(LeaderEpoch(leader.epoch), soon(fake)).await.expect("follows");
         Follower { replica, position }
     }
 
-    async fn follow(&mut self, leader: &Leader) {
+    pub(super) async fn follow(&mut self, leader: &Leader) {
         let soon = self.replica.soon();
         self.position =
             self.replica.partition.follow(LeaderEpoch(leader.epoch), soon).await.expect("follows");
     }
 
-    async fn fetch(&mut self, leader: &Leader, batches: usize, high_watermark: i64) {
+    pub(super) async fn fetch(&mut self, leader: &Leader, batches: usize, high_watermark: i64) {
         let answer = leader.answer(self.position, batches, high_watermark);
         let (epoch, soon) = (LeaderEpoch(leader.epoch), self.replica.soon());
         let next = self.replica.partition.fetched(epoch, self.position, answer, soon).await;
         match next.expect("the owner answers") {
             Ok(next) => self.position = next,
             // The journal gave up what was on its way.
-            Err(FollowError::NotNext { .. }) => self.follow(leader).await,
+            Err(FollowError::NotNext { .. } | FollowError::BeginsAnew(_)) => self.follow(leader).await,
             Err(error) => panic!("{error}"),
         }
     }
 
     /// Until it has all, durably.
-    async fn catch_up(&mut self, leader: &Leader, high_watermark: i64) {
+    pub(super) async fn catch_up(&mut self, leader: &Leader, high_watermark: i64) {
         for _ in 0..1_000 {
             if self.position
                 == (leader.batches.last().map_or(LeaderEpoch::NONE, |last| last.0), Offset(leader.end))
@@ -126,16 +151,16 @@ impl Follower {
         self.replica.fake.sleep(Duration::from_millis(1)).await;
     }
 
-    fn high_watermark(&self) -> i64 {
+    pub(super) fn high_watermark(&self) -> i64 {
         self.replica.partition.views().get().high_watermark.0
     }
 
     /// Leads, and shows all that it has.
-    async fn all_bytes(&self, epoch: i32) -> Vec<u8> {
+    pub(super) async fn all_bytes(&self, epoch: i32) -> Vec<u8> {
         let replica = &self.replica;
         replica.partition.lead(LeaderEpoch(epoch), InSync::alone(), replica.soon()).await.expect("leads");
         let mut all = Vec::new();
-        let mut from = 0;
+        let mut from = replica.partition.views().get().log_start.0;
         loop {
             let pieces = replica.try_read(from, 300).await.expect("read");
             let Some(next) = end(&pieces) else { return all };
