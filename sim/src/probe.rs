@@ -30,12 +30,13 @@ pub enum Probe {
     RecordsDeleted,
     ConsumerFellOut,
     LogStartRecovered,
+    LogBegunAnewRecovered,
     StartTold,
     DiskFull,
 }
 
 impl Probe {
-    pub const ALL: [Probe; 26] = [
+    pub const ALL: [Probe; 27] = [
         Probe::AckedRecords,
         Probe::PowerLossWithUnsyncedBytes,
         Probe::PowerLossWithUnsyncedNames,
@@ -60,6 +61,7 @@ impl Probe {
         Probe::RecordsDeleted,
         Probe::ConsumerFellOut,
         Probe::LogStartRecovered,
+        Probe::LogBegunAnewRecovered,
         Probe::StartTold,
         Probe::DiskFull,
     ];
@@ -91,6 +93,7 @@ impl Probe {
             Probe::RecordsDeleted => "records deleted on request",
             Probe::ConsumerFellOut => "consumer fell out of range",
             Probe::LogStartRecovered => "log start recovered from a journal",
+            Probe::LogBegunAnewRecovered => "log begun anew recovered from a journal",
             Probe::StartTold => "a start told how far it was",
             Probe::DiskFull => "a disk was written full",
         }
@@ -130,6 +133,9 @@ impl Probe {
             Probe::ConsumerFellOut => "a consumer was behind what was deleted, and began again",
             Probe::LogStartRecovered => {
                 "a start found in the data journal that a log had begun to start later"
+            }
+            Probe::LogBegunAnewRecovered => {
+                "a start found in the data journal that a follower's log had begun anew"
             }
             Probe::StartTold => "whoever asked a node that did not serve yet was told what it was doing",
             Probe::DiskFull => {

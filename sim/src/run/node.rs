@@ -183,6 +183,9 @@ fn watched<B: Backend>(
             if opened.entries.iter().any(|recovered| recovered.entry.kind == EntryKind::LogStart) {
                 backend.probe(Probe::LogStartRecovered.name());
             }
+            if opened.entries.iter().any(|recovered| recovered.entry.kind == EntryKind::TruncateFully) {
+                backend.probe(Probe::LogBegunAnewRecovered.name());
+            }
             let process = backend.process();
             lives.note(&process.host.name, process.incarnation, |life| {
                 life.torn_tail |= opened.torn_tail.is_some();
