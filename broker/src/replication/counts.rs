@@ -7,8 +7,8 @@ use super::isr::Led;
 use crate::metadata::MetadataImage;
 use crate::metrics::BrokerLabel;
 
-/// Sets the gauges. Who leads nobody's partition, and of what is led here who lacks what.
-pub fn count<B: Backend>(context: &ReplicationContext<B>, image: &MetadataImage, led: &[Led]) {
+/// Who leads nobody's partition, and of what is led here who lacks what, as this image says.
+pub fn count_partitions<B: Backend>(context: &ReplicationContext<B>, image: &MetadataImage) {
     let (mut under_replicated, mut under_min, mut offline) = (0, 0, 0);
     for topic in image.topics.values() {
         let set = image.min_insync_replicas_set(topic);
@@ -27,11 +27,15 @@ pub fn count<B: Backend>(context: &ReplicationContext<B>, image: &MetadataImage,
     metrics.replication_under_replicated.set(under_replicated);
     metrics.replication_under_min_isr.set(under_min);
     metrics.replication_offline.set(offline);
+}
+
+/// What followers have yet to sync: of these, for of what is settled they have all.
+pub fn count_lags<B: Backend>(context: &ReplicationContext<B>, led: &[Led]) {
     for peer in context.peers.all() {
         let lags = led.iter().flat_map(|led| {
             let of = led.followers.iter().filter(move |(follower, ..)| *follower == peer);
             of.map(|(_, _, synced)| led.log_end.0 - synced.map_or(led.high_watermark.0, |synced| synced.0))
         });
-        metrics.replication_lag.get_or_create(&BrokerLabel { broker: peer.0 }).set(lags.sum());
+        context.metrics.replication_lag.get_or_create(&BrokerLabel { broker: peer.0 }).set(lags.sum());
     }
 }

@@ -20,6 +20,15 @@ pub struct Led {
     pub followers: Vec<(BrokerId, bool, Option<Offset>)>,
 }
 
+impl Led {
+    /// All followers are in sync and have all that the leader has: before something is heard of it, there is nothing to do.
+    pub fn is_settled(&self) -> bool {
+        self.followers
+            .iter()
+            .all(|(_, in_sync, synced)| *in_sync && synced.is_some_and(|synced| synced >= self.log_end))
+    }
+}
+
 /// What is to become of an ISR.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wish {
@@ -53,7 +62,8 @@ impl InSyncWatch {
         InSyncWatch { tick, lag_max, behind: BTreeMap::new() }
     }
 
-    /// So much time has passed since the last tick. Says for which partitions something is to change.
+    /// So much time has passed since the last tick. Says for which partitions something is to change; those that are settled
+    /// need not be told.
     pub fn handle_tick(&mut self, elapsed: Duration, led: &[Led]) -> Vec<Wish> {
         let elapsed = elapsed.min(2 * self.tick);
         let before = std::mem::take(&mut self.behind);
@@ -153,6 +163,18 @@ mod tests {
         for _ in 0..2 {
             // Until the image says so.
             assert_eq!(watch.handle_tick(TICK, &behind), std::slice::from_ref(&wish));
+        }
+    }
+
+    #[test]
+    fn a_partition_is_settled_when_all_are_in_sync_and_have_all() {
+        for (followers, settled) in [
+            (vec![(2, true, Some(100)), (3, true, Some(100))], true),
+            (vec![(2, true, Some(100)), (3, true, Some(99))], false),
+            (vec![(2, true, Some(100)), (3, true, None)], false),
+            (vec![(2, true, Some(100)), (3, false, Some(100))], false),
+        ] {
+            assert_eq!(led(1, 100, &followers).is_settled(), settled, "{followers:?}");
         }
     }
 

@@ -5,14 +5,22 @@
 //! asked for: the controller may have it in the ISR, and elect it, before this node hears of it. That ends with the version alone.
 //! A refusal does not end it: an earlier copy, which was not answered, may find the follower fit again. So where an addition came to
 //! nothing, and is not to be asked for again, the ISR is asked for as it is, which gives the partition another version.
+//!
+//! It ticks while there is something to wait for, and looks at those partitions alone; when all followers are in sync and have all
+//! it sleeps, until a log, the image, or who follows moves.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::poll_fn;
+use std::panic::Location;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use io_backend::{Backend, Deadline, Moment};
+use io_backend::published::Watcher;
+use io_backend::{Backend, Deadline, Moment, WaitKind, within};
 
 use super::context::ReplicationContext;
+use super::counts::{count_lags, count_partitions};
 use super::isr::{InSyncWatch, Led, Wish};
 use super::progress::ProgressTable;
 use crate::ids::{BrokerId, LeaderEpoch, PartitionEpoch, PartitionId};
@@ -20,12 +28,22 @@ use crate::limits;
 use crate::metadata::{
     AlteredPartition, BrokerProcess, MetadataCommand, MetadataImage, Outcome, PartitionImage,
 };
+use crate::partition::LogListener;
 
 pub(super) struct Membership<B: Backend> {
     context: Arc<ReplicationContext<B>>,
     table: ProgressTable,
     watch: InSyncWatch,
     tick: Duration,
+    listener: LogListener,
+    image: Watcher<MetadataImage>,
+    begun: Watcher<u64>,
+    /// What was looked at last.
+    seen: Option<(Arc<MetadataImage>, Arc<u64>)>,
+    /// What this process is to lead and others follow, in which epoch and at which version.
+    given: BTreeMap<PartitionId, (LeaderEpoch, PartitionEpoch)>,
+    /// Those of them of which there is news, or in which somebody lacks something.
+    unsettled: BTreeSet<PartitionId>,
     /// Additions that were asked for, and may take effect as long as the partition has this version.
     unresolved: BTreeMap<PartitionId, (PartitionEpoch, BTreeSet<BrokerId>)>,
 }
@@ -41,40 +59,108 @@ impl<B: Backend> Membership<B> {
     pub(super) fn new(context: Arc<ReplicationContext<B>>, table: ProgressTable) -> Membership<B> {
         let tick = (context.lag_max / 8).clamp(limits::IN_SYNC_TICK_MIN, limits::IN_SYNC_TICK_MAX);
         let watch = InSyncWatch::new(tick, context.lag_max);
-        Membership { context, table, watch, tick, unresolved: BTreeMap::new() }
+        Membership {
+            listener: context.signal.listener(),
+            image: context.images.watcher(),
+            begun: table.begun().watcher(),
+            context,
+            table,
+            watch,
+            tick,
+            seen: None,
+            given: BTreeMap::new(),
+            unsettled: BTreeSet::new(),
+            unresolved: BTreeMap::new(),
+        }
     }
 
     pub(super) async fn run(mut self) {
         let context = self.context.clone();
         let backend = &context.backend;
         let mut last: Option<Moment> = None;
+        count_lags(&context, &[]);
         loop {
-            let image = context.images.get();
-            let led = self.led(&image);
-            super::counts::count(&context, &image, &led);
-            if !self.is_given_something(&image) {
-                let idle = Deadline::Unbounded("who is in sync is nobody's business before this node leads");
-                let index = image.index;
-                let _ = context.images.until(backend, idle, |image| image.index > index).await;
+            if self.unsettled.is_empty() {
                 last = None;
-            } else {
-                let now = backend.now();
-                let elapsed = last.replace(now).map_or(Duration::ZERO, |last| now.since(last));
-                let wishes = self.watch.handle_tick(elapsed, &led);
-                let wished = self.with_unresolved(wishes, &image);
-                let proposed = self.eligible(wished, &image).await;
-                for some in proposed.chunks(limits::IN_SYNC_PROPOSED_AT_ONCE) {
-                    self.propose(some).await;
-                }
             }
+            let image = self.news().await;
+            let led = self.led(&image);
+            count_lags(&context, &led);
+            let now = backend.now();
+            let elapsed = last.replace(now).map_or(Duration::ZERO, |last| now.since(last));
+            let wishes = self.watch.handle_tick(elapsed, &led);
+            let wished = self.with_unresolved(wishes, &image);
+            let proposed = self.eligible(wished, &image).await;
+            for some in proposed.chunks(limits::IN_SYNC_PROPOSED_AT_ONCE) {
+                self.propose(some).await;
+            }
+            self.unsettled = led.iter().filter(|led| !led.is_settled()).map(|led| led.partition).collect();
             backend.sleep(self.tick).await;
         }
     }
 
-    /// Whether this process is to lead anything that others follow.
-    fn is_given_something(&self, image: &MetadataImage) -> bool {
-        let partitions = image.topics.values().flat_map(|topic| &topic.partitions);
-        partitions.into_iter().any(|partition| self.is_given(partition))
+    /// Takes what there is of news; where nothing is unsettled, once there is some. The image then.
+    async fn news(&mut self) -> Arc<MetadataImage> {
+        let context = self.context.clone();
+        let backend = &context.backend;
+        let idle = Deadline::Unbounded("who is in sync stays so until a log, the image or a follower moves");
+        let mut image = None;
+        let ready = poll_fn(|cx| {
+            let now = self.poll_news(cx);
+            let is_unsettled = !self.unsettled.is_empty();
+            image = Some(now);
+            if is_unsettled { Poll::Ready(()) } else { Poll::Pending }
+        });
+        let wait =
+            backend.registry().waiting(backend, WaitKind::Change, "who is in sync", Location::caller());
+        let _ = within(backend, idle, wait.bounded_by(idle).during(ready)).await;
+        image.unwrap_or_else(|| context.images.get())
+    }
+
+    /// Adds to what is unsettled what there is news of.
+    fn poll_news(&mut self, cx: &Context<'_>) -> Arc<MetadataImage> {
+        let (image, begun) = (self.image.watch(cx.waker()), self.begun.watch(cx.waker()));
+        let (same_image, same_followers) = match &self.seen {
+            Some((seen, followers)) => (Arc::ptr_eq(seen, &image), Arc::ptr_eq(followers, &begun)),
+            None => (false, false),
+        };
+        self.seen = Some((image.clone(), begun));
+        if !same_image {
+            count_partitions(&self.context, &image);
+            self.look_at(&image);
+        }
+        if !same_followers {
+            self.unsettled.extend(self.given.keys());
+        }
+        let mut moved = Vec::new();
+        while self.listener.poll_moved(cx, &mut moved).is_ready() {}
+        self.unsettled.extend(moved.into_iter().map(|(partition, _)| partition));
+        image
+    }
+
+    /// What this process is given by another image.
+    fn look_at(&mut self, image: &MetadataImage) {
+        let mut given = BTreeMap::new();
+        for topic in image.topics.values() {
+            for (index, partition) in (0..).zip(&topic.partitions).filter(|(_, one)| self.is_given(one)) {
+                let id = PartitionId { topic: topic.id, index };
+                given.insert(id, (partition.leader_epoch, partition.partition_epoch));
+            }
+        }
+        for (id, now) in &given {
+            match self.given.get(id) {
+                Some(before) if before == now => continue,
+                Some(_) => {}
+                None => self.listener.watch(*id),
+            }
+            self.unsettled.insert(*id);
+        }
+        for id in self.given.keys().filter(|id| !given.contains_key(id)) {
+            self.listener.unwatch(*id);
+            // What it lacked is not said of it any more.
+            self.unsettled.insert(*id);
+        }
+        self.given = given;
     }
 
     fn is_given(&self, partition: &PartitionImage) -> bool {
@@ -83,34 +169,29 @@ impl<B: Backend> Membership<B> {
             && partition.replicas.len() > 1
     }
 
-    /// What this node leads and others follow.
+    /// What is unsettled of what this node leads and others follow.
     fn led(&self, image: &MetadataImage) -> Vec<Led> {
         let context = &self.context;
-        let mut all = Vec::new();
-        for topic in image.topics.values() {
-            for (index, partition) in (0..).zip(&topic.partitions) {
-                let id = PartitionId { topic: topic.id, index };
-                if self.is_given(partition)
-                    && let Some(state) = context.signal.state(id)
-                    && state.leading
-                    && state.epoch == partition.leader_epoch
-                {
-                    let others = partition.replica_brokers().filter(|broker| *broker != context.node);
-                    let of = |broker| {
-                        let synced = self.table.synced(broker, id, state.epoch).map(|(_, synced)| synced);
-                        (broker, partition.isr.contains(&broker), synced)
-                    };
-                    all.push(Led {
-                        partition: id,
-                        epoch: state.epoch,
-                        log_end: state.log_end,
-                        high_watermark: state.high_watermark,
-                        followers: others.map(of).collect(),
-                    });
-                }
+        let of_one = |id: &PartitionId| {
+            let partition = image.partition(*id).filter(|partition| self.is_given(partition))?;
+            let state = context.signal.state(*id)?;
+            if !state.leading || state.epoch != partition.leader_epoch {
+                return None;
             }
-        }
-        all
+            let others = partition.replica_brokers().filter(|broker| *broker != context.node);
+            let of = |broker| {
+                let synced = self.table.synced(broker, *id, state.epoch).map(|(_, synced)| synced);
+                (broker, partition.isr.contains(&broker), synced)
+            };
+            Some(Led {
+                partition: *id,
+                epoch: state.epoch,
+                log_end: state.log_end,
+                high_watermark: state.high_watermark,
+                followers: others.map(of).collect(),
+            })
+        };
+        self.unsettled.iter().filter_map(of_one).collect()
     }
 
     /// What was asked for and came to nothing is asked for again, until the partition has another version.

@@ -5,6 +5,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use io_backend::Published;
+
 use crate::ids::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionId};
 
 /// How far a follower is in one epoch of its leader.
@@ -25,9 +27,17 @@ impl Progress {
 }
 
 /// All followers of this node. Cloneable: all clones are the same.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct ProgressTable {
     shared: Arc<Mutex<BTreeMap<BrokerId, OfFollower>>>,
+    /// How often a follower has begun anew.
+    begun: Published<u64>,
+}
+
+impl Default for ProgressTable {
+    fn default() -> ProgressTable {
+        ProgressTable { shared: Arc::default(), begun: Published::new("followers that have begun anew", 0) }
+    }
 }
 
 #[derive(Default)]
@@ -42,10 +52,16 @@ impl ProgressTable {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Changes when what was known of a follower is not known any more: it only grows otherwise.
+    pub fn begun(&self) -> &Published<u64> {
+        &self.begun
+    }
+
     /// A follower begins anew, as this process. Returns what was known of it.
     pub fn begin(&self, follower: BrokerId, broker_epoch: BrokerEpoch) -> Vec<(PartitionId, LeaderEpoch)> {
         let begun = OfFollower { broker_epoch, ..OfFollower::default() };
         let before = self.lock().insert(follower, begun).unwrap_or_default();
+        self.begun.publish(*self.begun.get() + 1);
         before.partitions.into_iter().map(|(partition, progress)| (partition, progress.epoch)).collect()
     }
 

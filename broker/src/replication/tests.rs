@@ -22,7 +22,7 @@ use crate::metadata::testing::{after, broker, cluster_with, id, process};
 use crate::metadata::{
     ElectionKind, MetadataCommand, MetadataImage, Outcome, PartitionElection, PartitionImage,
 };
-use crate::metrics::Metrics;
+use crate::metrics::{BrokerLabel, Metrics};
 use crate::partition::{
     self, Acks, AppendError, Appended, InSync, LogSignal, LogState, OpenPartition, PartitionHandle,
     ReadRequest, RetentionSchedule,
@@ -428,6 +428,11 @@ fn a_follower_that_is_gone_leaves_the_isr_and_comes_back_when_it_has_caught_up()
         one.put(1, 10, Acks::All).await;
         assert_eq!(cluster.metadata.isr(1), [1, 3], "only without it could that be acknowledged");
         cluster.until("it is counted", || one.metrics.replication_isr_shrinks.get() == 1).await;
+        let lacks = |node: &Node| {
+            let lag = node.metrics.replication_lag.get_or_create(&BrokerLabel { broker: 2 }).get();
+            (node.metrics.replication_under_replicated.get(), lag)
+        };
+        cluster.until("that it lacks two records", || lacks(&one) == (1, 2)).await;
         let two = Node { replication: Replication { tasks: Vec::new() }, ..two };
         let two = two.restart(2).await;
         cluster.until("it is back", || cluster.metadata.isr(1) == [1, 2, 3]).await;
@@ -435,6 +440,13 @@ fn a_follower_that_is_gone_leaves_the_isr_and_comes_back_when_it_has_caught_up()
         one.put(1, 10, Acks::All).await;
         assert_eq!((two.state(1).synced, three.state(1).synced), (Offset(6), Offset(6)));
         cluster.until("it is counted", || one.metrics.replication_isr_expands.get() == 1).await;
+        cluster.until("nobody lacks anything", || lacks(&one) == (0, 0)).await;
+        two.replication.stop();
+        one.put(1, 10, Acks::All).await;
+        cluster.until("that it lacks them again", || lacks(&one) == (1, 2)).await;
+        cluster.metadata.elect(1, 3);
+        cluster.until("one leads nothing, and nobody lacks anything of that", || lacks(&one) == (0, 0)).await;
+        cluster.until("three says it now", || lacks(&three).0 == 1).await;
     });
 }
 
