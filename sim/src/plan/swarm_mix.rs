@@ -64,6 +64,7 @@ fn drawable(kind: FaultKind, nodes: u32, corrupting: bool) -> bool {
         FaultKind::SyncFails => true,
         // Ends nobody by itself; it is drawn together with what kills.
         FaultKind::Unkillable => nodes > 1,
-        kind => nodes > 1 || !kind.destroys_data(),
+        // What damages a file in silence: where that shows, on one node or on several, is for whoever judges damage.
+        kind => !kind.destroys_data(),
     }
 }

@@ -132,7 +132,7 @@ impl PendingCounts {
         counts.read[place] = counts.read[place].max(end);
     }
 
-    /// Behind the last record of a place that was acknowledged or read; of those that come and go it is not known.
+    /// Behind the last record of a place that was acknowledged or read; of those that come and go it is not kept.
     pub(super) fn end(&self, place: usize) -> i64 {
         let counts = self.counts();
         let of = |ends: &[i64]| ends.get(place).copied().unwrap_or(0);

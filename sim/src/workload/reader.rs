@@ -12,7 +12,7 @@ use super::connection::back_off;
 use super::fetcher::{self, FetchTerms};
 use super::lines::Lines;
 use super::lookups::{self, Question};
-use crate::history::{At, ConfigKey, LookupQuery, Place, Trade, Value};
+use crate::history::{At, ConfigKey, LookupQuery, Outcome, Place, Trade, Value};
 
 /// Reads from the beginning to the high watermark, trying until `until`. Partitions that could not be read to
 /// their end are left out. Done when the client's task is.
@@ -44,6 +44,7 @@ impl<B: Backend> Reader<B> {
         let mut starts: Vec<i64> = vec![0; places.len()];
         let mut done = vec![false; places.len()];
         let mut failures = 0;
+        let ends = self.acknowledged_ends(&places);
         let began = self.client.now();
         while done.iter().any(|done| !done) && self.client.now() < until {
             let from: Vec<(usize, i64)> = (0..places.len())
@@ -98,7 +99,7 @@ impl<B: Backend> Reader<B> {
                 }
                 let may_rise =
                     self.client.field.nodes > 1 && self.client.now() < began + HIGH_WATERMARK_WITHIN;
-                let is_behind = positions[index] < self.client.field.owed.end(index);
+                let is_behind = positions[index] < ends[index];
                 if positions[index] >= fetch.high_watermark && !(may_rise && is_behind) {
                     done[index] = true;
                 }
@@ -122,6 +123,19 @@ impl<B: Backend> Reader<B> {
                 notes.unreadable.push(place);
             }
         }
+    }
+
+    /// Behind the last record of each place that was acknowledged or read.
+    fn acknowledged_ends(&self, places: &[Place]) -> Vec<i64> {
+        let mut ends: BTreeMap<Place, i64> = BTreeMap::new();
+        for send in &self.client.field.notes.write().sends {
+            if let Outcome::Acked { base: Some(base), .. } = send.outcome {
+                let end = ends.entry(send.place.clone()).or_default();
+                *end = (*end).max(base + i64::from(send.count));
+            }
+        }
+        let end = |(index, place)| ends.get(place).copied().unwrap_or(0).max(self.client.field.owed.end(index));
+        places.iter().enumerate().map(end).collect()
     }
 
     /// What is set in the end of all that was changed.
