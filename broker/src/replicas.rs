@@ -23,6 +23,7 @@ use crate::metrics::Metrics;
 use crate::partition::{LogSignal, PartitionHandle};
 
 mod reconcile;
+mod roles;
 mod recover;
 mod rescue;
 mod checkpoint;

@@ -314,9 +314,22 @@ impl<B: Backend> PartitionHandle<B> {
         Arc::ptr_eq(&self.told_damage, &other.told_damage)
     }
 
-    /// The ISR changed within `epoch`. Says nothing where the owner is gone.
-    pub async fn change_in_sync(&self, epoch: LeaderEpoch, in_sync: InSync, deadline: Deadline) {
-        let _ = self.mailbox.send(PartitionInput::InSync { epoch, in_sync }, deadline).await;
+    /// The ISR changed within `epoch`.
+    ///
+    /// # Errors
+    ///
+    /// The owner is gone, or had no room for it in time: it has not heard of it.
+    pub async fn change_in_sync(
+        &self,
+        epoch: LeaderEpoch,
+        in_sync: InSync,
+        deadline: Deadline,
+    ) -> Result<(), AppendError> {
+        let said = self.mailbox.send(PartitionInput::InSync { epoch, in_sync }, deadline).await;
+        said.map_err(|error| match error {
+            SendError::Closed(_) => AppendError::Gone,
+            _ => AppendError::Overloaded,
+        })
     }
 
     /// Leads no more: appends are refused from now on. [`AppendError::Unknown`]: it has not said so in time, and may yet.

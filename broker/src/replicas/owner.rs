@@ -4,13 +4,15 @@
 //! Whatever is about to be opened pins its entries first, and is unpinned only when a checkpoint can see it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::poll_fn;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use futures::StreamExt;
 use futures::future::{Either, select};
+use futures::{FutureExt, StreamExt};
 use io_backend::progress::Progress;
 use io_backend::{
     Backend, Deadline, Disk, DiskError, Moment, Published, Receiver, Replier, Sender, TaskHandle,
@@ -21,14 +23,15 @@ use super::reconcile::{self, ReplicaId, Role, Wanted};
 use super::recover::{self, RecoveredReplica, Rescued};
 use super::rescue;
 use super::retention::Retention;
+use super::roles::{Roles, Taken};
 use super::{NotLed, NotOpen, Replicas, ReplicasContext, open};
 use crate::config::Config;
-use crate::ids::{LeaderEpoch, Lsn};
+use crate::ids::Lsn;
 use crate::journal::{EntryKind, SubmitError};
 use crate::limits;
 use crate::log::open_files::OpenFiles;
 use crate::metadata::{MetadataImage, TopicImage};
-use crate::partition::{AppendError, PartitionHandle, ReadError, RetentionSchedule};
+use crate::partition::{PartitionHandle, RetentionSchedule};
 
 /// The first pause before what failed is tried again; doubled with each further failure.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
@@ -37,6 +40,14 @@ const RETRY_LAST: Duration = Duration::from_secs(2);
 pub(super) enum ReplicasInput {
     /// Checkpoints, then closes every partition.
     Close(Deadline, Replier<()>),
+}
+
+/// What the task does next.
+enum Next {
+    Input(ReplicasInput),
+    /// The image has changed, or what failed is to be tried again.
+    Reconcile,
+    Taken(Vec<Taken>),
 }
 
 /// A partition has segments, and the journal has never heard of it.
@@ -84,8 +95,16 @@ pub(super) struct Owner<B: Backend> {
     told_failed: usize,
     /// Partitions that did not open at the last try.
     not_open: NotOpen,
-    /// Those that could not begin to serve for other reasons.
-    not_led: Option<NotLed>,
+    /// How many that were.
+    not_opened: usize,
+    /// Those of them that nothing is wrong with but what they all need.
+    not_begun: Option<NotLed>,
+    /// What open partitions were told to be, and are not yet.
+    roles: Roles,
+    /// Those that have not become it at the last try, and why.
+    failing: BTreeMap<ReplicaId, String>,
+    /// Not all have taken their settings over.
+    not_configured: bool,
     /// Files whose entries are in partitions that have opened.
     mended: Vec<Rescued>,
     /// Directories of which neither the image nor the journal says anything yet: the image may lag.
@@ -119,7 +138,11 @@ impl<B: Backend> Owner<B> {
             failures: 0,
             told_failed: 0,
             not_open: NotOpen::new(),
-            not_led: None,
+            not_opened: 0,
+            not_begun: None,
+            roles: Roles::default(),
+            failing: BTreeMap::new(),
+            not_configured: false,
             mended: Vec::new(),
             unknown: BTreeSet::new(),
             counted: BTreeSet::new(),
@@ -133,33 +156,34 @@ impl<B: Backend> Owner<B> {
         self.retention = Some(self.context.backend.spawn("retention", retention.run()));
         loop {
             match self.next_input().await {
-                Some(ReplicasInput::Close(deadline, replier)) => {
+                Next::Input(ReplicasInput::Close(deadline, replier)) => {
                     self.close(deadline).await;
                     replier.answer(());
                     return;
                 }
-                None => self.reconcile().await,
+                Next::Reconcile => self.reconcile().await,
+                Next::Taken(taken) => self.handle_taken(taken),
             }
         }
     }
 
-    /// `None`: the image has changed, or what failed is to be tried again.
-    async fn next_input(&mut self) -> Option<ReplicasInput> {
+    async fn next_input(&mut self) -> Next {
         const MAILBOX: Deadline = Deadline::Unbounded("the replicas follow the metadata image");
         let context = self.context.clone();
         let seen = self.seen;
         let until = self.retry.map_or(MAILBOX, Deadline::At);
         let images = context.metadata.images();
-        let changed = pin!(images.until(&context.backend, until, move |image| image.index > seen));
-        let asked = pin!(self.mailbox.receive(MAILBOX));
-        match select(asked, changed).await {
-            Either::Left((Ok(input), _)) => Some(input),
+        let changed = images.until(&context.backend, until, move |image| image.index > seen);
+        let changed = pin!(changed.map(|_| Next::Reconcile));
+        let (roles, mailbox) = (&mut self.roles, &mut self.mailbox);
+        let taken = poll_fn(|cx| roles.poll_taken(cx).map(Next::Taken));
+        let news = select(taken, changed).map(|either| either.factor_first().0);
+        let asked = pin!(mailbox.receive(MAILBOX));
+        match select(asked, pin!(news)).await {
+            Either::Left((Ok(input), _)) => Next::Input(input),
             // Whoever started us has gone without a word: what is open stays open until the process ends.
-            Either::Left((Err(_), changed)) => {
-                let _ = changed.await;
-                None
-            }
-            Either::Right(_) => None,
+            Either::Left((Err(_), news)) => news.await,
+            Either::Right((next, _)) => next,
         }
     }
 
@@ -169,20 +193,30 @@ impl<B: Backend> Owner<B> {
         self.seen = image.index;
         self.retry = None;
         let plan = self.plan(&image);
+        let is_open = |(id, _): &(ReplicaId, Role)| self.open.contains_key(id);
+        let (now, when_open): (Vec<_>, Vec<_>) = plan.roles.into_iter().partition(is_open);
+        self.tell_roles(now).await;
         let mut gone = plan.delete;
         let is_gone = |id: &&ReplicaId| reconcile::is_gone(&image, **id, self.context.node);
         gone.extend(self.recovered.keys().chain(&self.unknown).filter(is_gone));
         self.delete(gone).await;
         self.forget_counts(&image);
-        let configured = self.configure(&image).await;
+        self.not_configured = !self.configure(&image).await;
         self.not_open.clear();
-        self.not_led = None;
-        let mut failed = 0;
-        failed += self.open(plan.open).await;
-        failed += self.take_roles(plan.roles).await;
+        self.not_begun = None;
+        self.not_opened = self.open(plan.open).await;
+        self.tell_roles(when_open).await;
+        // Those first that need no pin any more, for a checkpoint sees them.
         self.publish();
         self.publish_pins(&[]);
         self.forget_rescued();
+        self.settle_up();
+    }
+
+    /// Says how it stands, and when what failed is tried again.
+    fn settle_up(&mut self) {
+        self.publish();
+        let failed = self.not_opened + self.failing.len();
         if self.told_failed != failed {
             match failed {
                 0 => tracing::info!("all partitions serve"),
@@ -193,17 +227,20 @@ impl<B: Backend> Owner<B> {
             }
             self.told_failed = failed;
         }
-        if failed == 0 && configured {
-            self.failures = 0;
-            return;
+        if failed == 0 && !self.not_configured {
+            if self.roles.is_empty() {
+                self.failures = 0;
+            }
+        } else if self.retry.is_none() {
+            let pause = RETRY_FIRST.saturating_mul(1 << self.failures.min(6)).min(RETRY_LAST);
+            self.failures += 1;
+            self.retry = Some(self.context.backend.now() + pause);
         }
-        let pause = RETRY_FIRST.saturating_mul(1 << self.failures.min(6)).min(RETRY_LAST);
-        self.failures += 1;
-        self.retry = Some(self.context.backend.now() + pause);
     }
 
     fn plan(&self, image: &MetadataImage) -> reconcile::Plan {
-        let open = self.open.iter().map(|(id, replica)| (*id, replica.role.as_ref())).collect();
+        let told = |id: &ReplicaId, replica| self.roles.told(*id).or(replica);
+        let open = self.open.iter().map(|(id, replica)| (*id, told(id, replica.role.as_ref()))).collect();
         let min_insync = self.context.metadata.config().min_insync_replicas();
         reconcile::reconcile(image, &open, self.context.node, self.context.broker_epoch, min_insync)
     }
@@ -239,6 +276,10 @@ impl<B: Backend> Owner<B> {
         let gone: Vec<_> =
             ids.iter().map(|id| (*id, self.open.remove(id), self.recovered.remove(id))).collect();
         self.unknown.retain(|id| !ids.contains(id));
+        for id in &ids {
+            self.roles.forget(*id);
+            self.failing.remove(id);
+        }
         // Nobody finds it any more before its files go.
         self.publish();
         if let Err(error) = self.journal_lives(EntryKind::ReplicaDelete, &ids) {
@@ -299,7 +340,7 @@ impl<B: Backend> Owner<B> {
         // Some of them queued without the others is no harm: recovery takes repetitions.
         if let Err(error) = self.journal_lives(EntryKind::ReplicaCreate, &new) {
             tracing::warn!(error = %error, partitions = wanted.len(), "partitions not opened");
-            self.note_not_led(wanted.len(), error.to_string());
+            self.not_begun = Some(NotLed { partitions: wanted.len(), why: error.to_string() });
             return lost + wanted.len();
         }
         self.counted.extend(wanted.iter().map(|wanted| wanted.topic.name.clone()));
@@ -442,43 +483,60 @@ impl<B: Backend> Owner<B> {
         });
     }
 
-    /// Tells these what they are from now on; returns how many have not become it.
-    async fn take_roles(&mut self, roles: Vec<(ReplicaId, Role)>) -> usize {
+    /// Tells open partitions what they are from now on: when this returns they have been, and some have answered.
+    async fn tell_roles(&mut self, roles: Vec<(ReplicaId, Role)>) {
         let deadline = self.context.soon();
-        let open = |(id, role)| {
-            let replica = self.open.get(&id)?;
-            let led = match &replica.role {
-                Some(Role::Leads(epoch, _)) => Some(*epoch),
-                _ => None,
-            };
-            Some((id, role, led, replica.partition.clone()))
-        };
-        let told: Vec<_> = futures::stream::iter(roles.into_iter().filter_map(open))
-            .map(|(id, role, led, partition)| async move {
-                let taken = take_role(&partition, &role, led, deadline).await;
-                (id, role, taken)
-            })
-            .buffer_unordered(limits::LEADERSHIPS_AT_ONCE)
-            .collect()
-            .await;
-        let mut failed = 0;
-        for (id, role, result) in told {
-            match (result, self.open.get_mut(&id)) {
-                (Ok(()), Some(replica)) => replica.role = Some(role),
-                (Ok(()), None) => {}
-                (Err(error), _) => {
-                    failed += 1;
-                    self.note_not_led(1, error.to_string());
+        for (id, role) in roles {
+            let Some(replica) = self.open.get(&id) else { continue };
+            let led = replica.role.as_ref().and_then(Role::leads_in);
+            self.roles.tell(id, replica.partition.clone(), role, led, deadline);
+        }
+        if let Poll::Ready(taken) = poll_fn(|cx| Poll::Ready(self.roles.poll_taken(cx))).await {
+            self.note_taken(taken);
+        }
+    }
+
+    fn handle_taken(&mut self, taken: Vec<Taken>) {
+        self.note_taken(taken);
+        if self.roles.take_held() {
+            self.retry = Some(self.context.backend.now());
+        }
+        self.settle_up();
+    }
+
+    /// What became of roles that partitions were told.
+    fn note_taken(&mut self, taken: Vec<Taken>) {
+        for Taken { id, role, result } in taken {
+            let Some(replica) = self.open.get_mut(&id) else { continue };
+            match result {
+                Ok(()) => {
+                    replica.role = Some(role);
+                    self.failing.remove(&id);
+                }
+                Err(error) => {
                     tracing::warn!(partition = %id.partition, ?role, error = %error, "a replica has not taken its role");
+                    let goes_on = |before: &Role| before.leads_in().is_some() && before.leads_in() == role.leads_in();
+                    // What it is instead is not known, but where it leads on and has not heard who is in sync.
+                    replica.role.take_if(|before| !goes_on(before));
+                    self.failing.insert(id, error.to_string());
                 }
             }
         }
-        failed
     }
 
-    fn note_not_led(&mut self, more: usize, why: String) {
-        let before = self.not_led.take().map_or(0, |not_led| not_led.partitions);
-        self.not_led = Some(NotLed { partitions: before + more, why });
+    /// Waits until all have become what they were told, or have failed to.
+    pub(super) async fn settle(&mut self) {
+        while !self.roles.is_empty() {
+            let taken = poll_fn(|cx| self.roles.poll_taken(cx)).await;
+            self.handle_taken(taken);
+        }
+    }
+
+    /// Partitions that could not begin to serve.
+    fn not_led(&self) -> Option<NotLed> {
+        let failing = self.failing.values().next().map(|why| NotLed { partitions: 0, why: why.clone() });
+        let not_led = self.not_begun.clone().or(failing)?;
+        Some(NotLed { partitions: not_led.partitions + self.failing.len(), ..not_led })
     }
 
     /// Shows what is open, if that changed.
@@ -493,8 +551,9 @@ impl<B: Backend> Owner<B> {
         if *self.replicas.not_open.get() != self.not_open {
             self.replicas.not_open.publish(self.not_open.clone());
         }
-        if *self.replicas.not_led.get() != self.not_led {
-            self.replicas.not_led.publish(self.not_led.clone());
+        let not_led = self.not_led();
+        if *self.replicas.not_led.get() != not_led {
+            self.replicas.not_led.publish(not_led);
         }
     }
 
@@ -557,27 +616,5 @@ impl<B: Backend> Owner<B> {
             .buffer_unordered(limits::LEADERSHIPS_AT_ONCE)
             .collect::<Vec<()>>()
             .await;
-    }
-}
-
-/// Has a partition become this; `led` is the epoch in which it leads so far.
-async fn take_role<B: Backend>(
-    partition: &PartitionHandle<B>,
-    role: &Role,
-    led: Option<LeaderEpoch>,
-    deadline: Deadline,
-) -> Result<(), AppendError> {
-    match role {
-        Role::Leads(epoch, in_sync) if led == Some(*epoch) => {
-            partition.change_in_sync(*epoch, in_sync.clone(), deadline).await;
-            Ok(())
-        }
-        Role::Leads(epoch, in_sync) => partition.lead(*epoch, in_sync.clone(), deadline).await,
-        Role::Follows(epoch) => match partition.follow(*epoch, deadline).await {
-            Ok(_) => Ok(()),
-            Err(ReadError::Gone) => Err(AppendError::Gone),
-            Err(_) => Err(AppendError::Overloaded),
-        },
-        Role::Idle(_) => partition.resign(deadline).await,
     }
 }

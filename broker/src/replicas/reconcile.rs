@@ -36,6 +36,14 @@ pub enum Role {
 }
 
 impl Role {
+    /// The epoch in which the replica leads, if it does.
+    pub fn leads_in(&self) -> Option<LeaderEpoch> {
+        match self {
+            Role::Leads(epoch, _) => Some(*epoch),
+            Role::Follows(_) | Role::Idle(_) => None,
+        }
+    }
+
     /// What the image has this node's replica be; `None` where it is to lead under an epoch that was granted to an earlier
     /// process, which is nothing to this one.
     fn of(

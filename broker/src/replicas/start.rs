@@ -80,6 +80,7 @@ pub async fn start<B: Backend>(
     let mut owner =
         Owner::new(context.clone(), replicas.clone(), pins.clone(), receiver, checkpoints.clone(), recovered);
     owner.reconcile().await;
+    owner.settle().await;
     owner.remove_orphans(deadline).await?;
     backend.spawn("replicas", owner.run());
     let checkpointer = Checkpointer {

@@ -3,22 +3,26 @@ use std::path::Path;
 use std::pin::pin;
 use std::time::Duration;
 
+use io_backend::progress::Progress;
 use io_backend::real::{DiskChoice, RealBackend};
 use io_backend::{Clock, ExitStatus};
 use uuid::Uuid;
 
-use super::reconcile::ReplicaId;
+use super::reconcile::{ReplicaId, Role};
+use super::roles::Roles;
 use super::start::StartedReplicas;
 use super::*;
 use crate::identity::take_directory;
 use crate::ids::Incarnation;
 use crate::ids::{LeaderEpoch, Lsn, Offset, TopicId};
-use crate::journal::{self, EntryKind, JournalContext};
+use crate::journal::{
+    self, EntryKind, Journal, JournalContext, JournalEntry, JournalStatus, SubmitError, Waiting,
+};
 use crate::log::test_batches::BatchSpec;
 use crate::metadata::{
     self, BrokerRegistration, CLIENT_LISTENER, Endpoint, MetadataCommand, MetadataContext, NewTopic, Outcome,
 };
-use crate::partition::{Acks, ReadRequest};
+use crate::partition::{Acks, InSync, ReadRequest};
 
 const NODE: BrokerId = BrokerId(1);
 
@@ -78,6 +82,14 @@ fn journaled(config: &Config) -> BTreeMap<ReplicaId, RecoveredReplica> {
 }
 
 async fn start_core(backend: RealBackend, config: Config) -> Result<Core, ReplicasStartError> {
+    start_core_with(backend, config, |journal| journal).await
+}
+
+async fn start_core_with(
+    backend: RealBackend,
+    config: Config,
+    wrapped: impl FnOnce(JournalHandle) -> JournalHandle,
+) -> Result<Core, ReplicasStartError> {
     let soon = Deadline::after(&backend, Duration::from_secs(60));
     let identity = take_directory(&backend, &config.data_dir, NODE, soon).await.unwrap();
     let config = Arc::new(config);
@@ -101,7 +113,8 @@ async fn start_core(backend: RealBackend, config: Config) -> Result<Core, Replic
     };
     let registered = started.metadata.propose(MetadataCommand::RegisterBroker(registration), soon).await;
     let Ok(Outcome::Registered(Ok(broker_epoch))) = registered else { panic!("{registered:?}") };
-    let opened = open_journal(&backend, &config).await;
+    let mut opened = open_journal(&backend, &config).await;
+    opened.journal = wrapped(opened.journal);
     let metrics = Arc::<Metrics>::default();
     let context = ReplicasContext {
         backend: backend.clone(),
@@ -156,9 +169,15 @@ impl Core {
         open[&id].clone()
     }
 
+    async fn led(&self, topic: TopicId, index: i32) -> PartitionHandle<RealBackend> {
+        let partition = self.partition(topic, index).await;
+        partition.views().until(&self.backend, self.soon(), |view| view.leading).await.unwrap();
+        partition
+    }
+
     async fn append(&self, topic: TopicId, index: i32, records: i32) -> Offset {
         let batch = BatchSpec::records(records).value_bytes(1_000).checked();
-        let partition = self.partition(topic, index).await;
+        let partition = self.led(topic, index).await;
         let pending = partition.append(vec![batch], Acks::All, self.soon()).await.unwrap();
         pending.wait().await.unwrap().base_offset
     }
@@ -171,7 +190,7 @@ impl Core {
             read_committed: false,
             current_epoch: None,
         };
-        self.partition(topic, index).await.read(request, self.soon()).await.unwrap().view.log_end
+        self.led(topic, index).await.read(request, self.soon()).await.unwrap().view.log_end
     }
 
     /// Series of this topic that are served.
@@ -474,7 +493,9 @@ fn a_thousand_partitions_begin_in_a_few_journal_groups() {
     process(&config, async |core| {
         let before = core.journal.status().submitted;
         let topic = core.create(1, "wide", 1_000).await;
-        core.partition(topic, 999).await;
+        for index in 0..1_000 {
+            core.led(topic, index).await;
+        }
         assert_eq!(core.replicas.open().get().len(), 1_000);
         let entries = core.journal.status().submitted.0 - before.0;
         assert_eq!(entries, 2_000, "each replica's creation and its epoch's start");
@@ -491,4 +512,83 @@ fn a_journal_with_records_of_another_kind_stops_the_start() {
         assert_eq!(error.exit_status(), ExitStatus::DataDirectory);
         assert!(error.to_string().contains("Restore the data directory"), "{error}");
     }
+}
+
+/// A journal that never has room for one partition's beginning of an epoch.
+struct NoRoomFor {
+    partition: PartitionId,
+    others: JournalHandle,
+}
+
+impl Journal for NoRoomFor {
+    fn submit(&self, entries: Vec<JournalEntry>, progress: &Arc<Progress>) -> Result<Lsn, SubmitError> {
+        let begins =
+            |entry: &JournalEntry| entry.kind == EntryKind::EpochStart && entry.partition == self.partition;
+        if entries.iter().any(begins) {
+            return Err(SubmitError::Full);
+        }
+        self.others.submit(entries, progress)
+    }
+
+    fn wait_for_capacity(&self, partition: PartitionId, bytes: usize, deadline: Deadline) -> Waiting {
+        if partition == self.partition {
+            return Box::pin(std::future::pending());
+        }
+        self.others.wait_for_capacity(partition, bytes, deadline)
+    }
+
+    fn release_before(&self, lsn: Lsn) {
+        self.others.release_before(lsn);
+    }
+
+    fn status(&self) -> JournalStatus {
+        self.others.status()
+    }
+
+    fn set_refusing(&self, why: Option<SubmitError>) {
+        self.others.set_refusing(why);
+    }
+
+    fn until_busy(&self, deadline: Deadline) -> Waiting {
+        self.others.until_busy(deadline)
+    }
+
+    fn until_unreleased(&self, bytes: u64, deadline: Deadline) -> Waiting {
+        self.others.until_unreleased(bytes, deadline)
+    }
+
+    fn close(&self, deadline: Deadline) -> Waiting {
+        self.others.close(deadline)
+    }
+}
+
+#[test]
+fn a_partition_that_is_slow_to_take_its_role_holds_up_no_other_and_takes_a_later_one() {
+    let (_home, config) = home();
+    let slow = PartitionId { topic: TopicId(Uuid::from_u128(1)), index: 0 };
+    on_backend(async |backend| {
+        let wrapped = |others| -> JournalHandle { Arc::new(NoRoomFor { partition: slow, others }) };
+        let core = start_core_with(backend, config, wrapped).await.unwrap();
+        let first = core.create(1, "orders", 2).await;
+        core.led(first, 1).await;
+        let second = core.create(2, "later", 1).await;
+        core.led(second, 0).await;
+        let partition = core.partition(first, 0).await;
+        assert!(!partition.views().get().leading);
+        assert_eq!(core.replicas.not_led(), None, "it was not waited for until it failed");
+        let mut roles = Roles::default();
+        let image = core.metadata.image();
+        let id = ReplicaId { partition: slow, replica: Incarnation(1) };
+        let epoch = |more: i32| LeaderEpoch(image.partition(slow).unwrap().leader_epoch.0 + more);
+        let leads = Role::Leads(epoch(1), InSync::alone());
+        roles.tell(id, partition.clone(), leads.clone(), None, core.soon());
+        roles.tell(id, partition.clone(), leads, None, core.soon());
+        assert!(roles.take_held(), "it is told who is in sync when it has begun");
+        roles.tell(id, partition.clone(), Role::Follows(epoch(2)), None, core.soon());
+        let taken = std::future::poll_fn(|cx| roles.poll_taken(cx)).await;
+        let roles_taken: Vec<_> = taken.iter().map(|taken| (&taken.role, taken.result.is_ok())).collect();
+        assert_eq!(roles_taken, [(&Role::Follows(epoch(2)), true)]);
+        assert!(roles.is_empty());
+        partition.views().until(&core.backend, core.soon(), |view| view.following).await.unwrap();
+    });
 }

@@ -248,7 +248,7 @@ async fn roles(cluster: Arc<Cluster>, node: BrokerId, open: OpenPartitions<RealB
                     let in_sync = InSync::new(others, partition.min_insync_replicas(None));
                     let in_sync = in_sync.at(partition.partition_epoch);
                     if led.insert(*id, epoch) == Some(epoch) {
-                        handle.change_in_sync(epoch, in_sync, soon).await;
+                        let _ = handle.change_in_sync(epoch, in_sync, soon).await;
                     } else {
                         let _ = handle.lead(epoch, in_sync, soon).await;
                     }

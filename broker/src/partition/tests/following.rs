@@ -265,7 +265,7 @@ fn a_new_leader_tells_where_the_log_ends_when_it_knows_what_was_committed_before
         assert_eq!(offset(latest).await, Err(ReadError::NotYetKnown), "up to 20 may have been read");
         assert_eq!(offset(OffsetQuery::Timestamp(3)).await, Err(ReadError::NotYetKnown));
         assert_eq!(offset(OffsetQuery::Earliest).await, Ok(Offset(0)));
-        partition.change_in_sync(LeaderEpoch(1), InSync::new([], 1), soon).await;
+        partition.change_in_sync(LeaderEpoch(1), InSync::new([], 1), soon).await.expect("heard");
         assert_eq!(offset(latest).await, Ok(Offset(20)));
     });
 }
