@@ -515,7 +515,8 @@ impl<B: Backend> Owner<B> {
                 }
                 Err(error) => {
                     tracing::warn!(partition = %id.partition, ?role, error = %error, "a replica has not taken its role");
-                    let goes_on = |before: &Role| before.leads_in().is_some() && before.leads_in() == role.leads_in();
+                    let goes_on =
+                        |before: &Role| before.leads_in().is_some() && before.leads_in() == role.leads_in();
                     // What it is instead is not known, but where it leads on and has not heard who is in sync.
                     replica.role.take_if(|before| !goes_on(before));
                     self.failing.insert(id, error.to_string());

@@ -19,11 +19,14 @@ use crate::partition::{AppendError, PartitionHandle, ReadError};
 #[derive(Default)]
 pub(super) struct Roles {
     on_their_way: BTreeMap<ReplicaId, OnItsWay>,
-    telling: FuturesUnordered<Abortable<BoxFuture<'static, (ReplicaId, u64, Result<(), AppendError>)>>>,
+    telling: FuturesUnordered<Abortable<BoxFuture<'static, Answered>>>,
     numbers: u64,
     /// Somebody is to be told more when it has begun its epoch.
     held: bool,
 }
+
+/// Who has answered, to which telling of all, and what.
+type Answered = (ReplicaId, u64, Result<(), AppendError>);
 
 struct OnItsWay {
     number: u64,
@@ -68,7 +71,7 @@ impl Roles {
         }
         self.numbers += 1;
         let (number, told) = (self.numbers, role.clone());
-        let telling: BoxFuture<'static, _> = Box::pin(async move {
+        let telling: BoxFuture<'static, Answered> = Box::pin(async move {
             let taken = take_role(&partition, &told, begins.is_none(), deadline).await;
             (id, number, taken)
         });
