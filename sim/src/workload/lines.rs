@@ -156,6 +156,8 @@ pub(super) struct Lines<B: Backend> {
     /// What is asked there has its answer by then, or another node is asked.
     look_until: At,
     routes: Routes,
+    /// The node that was heard last, by number; 0 is the last one.
+    heard: usize,
 }
 
 impl<B: Backend> Lines<B> {
@@ -170,6 +172,7 @@ impl<B: Backend> Lines<B> {
             looking: line(routes.asks()),
             look_until: 0,
             routes,
+            heard: 0,
         }
     }
 
@@ -310,8 +313,10 @@ impl<B: Backend> Lines<B> {
         };
         let until = until.max(self.client.now() + 1_000);
         let backend = self.client.backend.clone();
-        // First, or who is answered with errors again and again would not hear where to turn.
-        let all = [&mut self.looking].into_iter().chain(&mut self.lines);
+        // Who leads comes first, or who is answered with errors again and again would not hear where to turn; then the nodes
+        // in turn, or of one that always has something to say the others would not be heard.
+        let (before, after) = self.lines.split_at_mut(self.heard);
+        let all = [&mut self.looking].into_iter().chain(after).chain(before);
         let events: Vec<_> = all.map(|line| Box::pin(line.event(At::MAX))).collect();
         let Ok((came, index, _)) = within(&backend, Deadline::At(Moment(until)), select_all(events)).await
         else {
@@ -321,7 +326,11 @@ impl<B: Backend> Lines<B> {
             self.looked(came);
             return Heard::Nothing;
         }
-        let node = index as u32;
+        self.heard = (self.heard + index) % self.lines.len();
+        let node = match self.heard {
+            0 => self.lines.len() as u32,
+            before => before as u32,
+        };
         match came {
             Came::Answer(answer) => Heard::Answer(node, answer),
             Came::Lost => {
