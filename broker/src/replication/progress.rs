@@ -120,10 +120,69 @@ impl ProgressTable {
     }
 }
 
+/// What a follower has said, and owners have yet to hear: of each partition the last.
+#[derive(Debug, Default)]
+pub struct Reports {
+    waiting: BTreeMap<PartitionId, (LeaderEpoch, Offset)>,
+}
+
+impl Reports {
+    /// The follower's disk has synced, up to here.
+    pub fn heard(&mut self, partition: PartitionId, epoch: LeaderEpoch, to: Offset) {
+        self.waiting.insert(partition, (epoch, to));
+    }
+
+    /// What was passed on before is to be passed on once more, unless something later waits already.
+    pub fn again(&mut self, partition: PartitionId, epoch: LeaderEpoch, to: Offset) {
+        let waits = self.waiting.get(&partition).is_some_and(|(waiting, _)| *waiting >= epoch);
+        if !waits {
+            self.waiting.insert(partition, (epoch, to));
+        }
+    }
+
+    /// Passes each on; those for which `taken` is not true wait on.
+    pub fn pass(&mut self, mut taken: impl FnMut(PartitionId, LeaderEpoch, Offset) -> bool) {
+        self.waiting.retain(|partition, (epoch, to)| !taken(*partition, *epoch, *to));
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ids::TopicId;
+
+    #[test]
+    fn what_is_passed_on_once_more_does_not_take_the_place_of_what_was_said_since() {
+        let p = PartitionId { topic: TopicId::NIL, index: 0 };
+        let [four, five] = [4, 5].map(LeaderEpoch);
+        let passed = |reports: &mut Reports| {
+            let mut all = Vec::new();
+            reports.pass(|_, epoch, to| {
+                all.push((epoch, to));
+                true
+            });
+            assert!(reports.is_empty());
+            all
+        };
+        let mut reports = Reports::default();
+        reports.heard(p, four, Offset(9));
+        reports.again(p, four, Offset(6));
+        assert_eq!(passed(&mut reports), [(four, Offset(9))]);
+        reports.again(p, four, Offset(9));
+        assert_eq!(passed(&mut reports), [(four, Offset(9))]);
+        reports.heard(p, four, Offset(9));
+        reports.again(p, five, Offset(6));
+        assert_eq!(
+            passed(&mut reports),
+            [(five, Offset(6))],
+            "of an epoch that is over nothing is to be heard"
+        );
+    }
 
     #[test]
     fn what_is_known_of_a_follower_ends_with_the_epoch_and_with_its_process() {

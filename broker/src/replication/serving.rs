@@ -4,7 +4,6 @@
 //! records. One answer is in memory at a time. A fetch is answered when there is something new, and after
 //! [`limits::REPLICATION_WAIT`] with nothing.
 
-use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::panic::Location;
 use std::sync::Arc;
@@ -16,10 +15,10 @@ use io_backend::{Backend, Deadline, Moment, Receiver, WaitKind, within};
 
 use super::context::{Asked, ReplicationContext};
 use super::gathering::{Gathered, gather};
-use super::progress::ProgressTable;
+use super::progress::{ProgressTable, Reports};
 use super::protocol::{Fetch, Message, Refused, SessionId, SyncedUpTo};
 use super::session::LeaderSession;
-use crate::ids::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionId};
+use crate::ids::{BrokerEpoch, BrokerId, PartitionId};
 use crate::limits;
 use crate::partition::{LogListener, LogState};
 use crate::peers::PeerIdentity;
@@ -36,8 +35,8 @@ pub(super) struct Serving<B: Backend> {
     gathering: Option<BoxFuture<'static, Gathered>>,
     /// One that was gathered, and waits for a fetch to answer.
     gathered: Option<Gathered>,
-    /// Reports that owners have no room for at the moment; the last of each partition counts.
-    reports: BTreeMap<PartitionId, (LeaderEpoch, Offset)>,
+    /// What owners have yet to hear, and have no room for at the moment.
+    reports: Reports,
 }
 
 struct Session {
@@ -73,7 +72,7 @@ impl<B: Backend> Serving<B> {
             session: None,
             gathering: None,
             gathered: None,
-            reports: BTreeMap::new(),
+            reports: Reports::default(),
         }
     }
 
@@ -171,7 +170,7 @@ impl<B: Backend> Serving<B> {
         for (partition, position) in &fetch.asked {
             self.listener.watch(*partition);
             session.watched.push(*partition);
-            self.reports.insert(*partition, (position.epoch, position.synced));
+            self.reports.heard(*partition, position.epoch, position.synced);
         }
         for partition in &fetch.forgotten {
             self.listener.unwatch(*partition);
@@ -191,8 +190,9 @@ impl<B: Backend> Serving<B> {
             self.end_session();
             return self.refuse(id, Refused::UnknownSession);
         }
-        let reports = synced.reports.iter().map(|(partition, epoch, offset)| (*partition, (*epoch, *offset)));
-        self.reports.extend(reports);
+        for (partition, epoch, offset) in &synced.reports {
+            self.reports.heard(*partition, *epoch, *offset);
+        }
     }
 
     /// Tells the owners; who has no room is told a moment later.
@@ -202,9 +202,9 @@ impl<B: Backend> Serving<B> {
         }
         let open = self.context.open.get();
         let (table, follower) = (&self.table, self.follower);
-        self.reports.retain(|partition, (epoch, offset)| {
-            table.reported(follower, *partition, *epoch, *offset);
-            open.get(partition).is_some_and(|handle| !handle.try_synced_by(*epoch, follower, *offset))
+        self.reports.pass(|partition, epoch, offset| {
+            table.reported(follower, partition, epoch, offset);
+            open.get(&partition).is_none_or(|handle| handle.try_synced_by(epoch, follower, offset))
         });
     }
 
@@ -230,7 +230,7 @@ impl<B: Backend> Serving<B> {
     fn end_session(&mut self) {
         let watched = self.session.take().map(|session| session.watched);
         watched.into_iter().flatten().for_each(|partition| self.listener.unwatch(partition));
-        self.reports.clear();
+        self.reports = Reports::default();
         (self.gathering, self.gathered) = (None, None);
     }
 
@@ -256,7 +256,7 @@ impl<B: Backend> Serving<B> {
                 self.table.fetched(self.follower, partition, position.epoch, position.offset);
                 // Its owner leads in that epoch, and may not have when it was told: what does not change is not said again.
                 if let Some(synced) = self.table.reported_in(self.follower, partition, position.epoch) {
-                    self.reports.insert(partition, (position.epoch, synced));
+                    self.reports.again(partition, position.epoch, synced);
                 }
                 session.of.handle_compared(partition, &asked);
             }

@@ -134,7 +134,8 @@ impl<B: Backend> Reader<B> {
                 *end = (*end).max(base + i64::from(send.count));
             }
         }
-        let end = |(index, place)| ends.get(place).copied().unwrap_or(0).max(self.client.field.owed.end(index));
+        let end =
+            |(index, place)| ends.get(place).copied().unwrap_or(0).max(self.client.field.owed.end(index));
         places.iter().enumerate().map(end).collect()
     }
 
