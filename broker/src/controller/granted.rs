@@ -1,5 +1,6 @@
-//! Epochs that this broker was granted and has not begun: somebody else could. Pure.
+//! Epochs that this broker was granted and has not begun, or has given back: somebody else could lead. Pure.
 //!
+//! A replica gives an epoch back when the disk did not take what others may have fetched already, and never leads in it again.
 //! To begin an epoch is one entry in the journal. Who has not written it for a second is not likely to, though nothing stands
 //! still: the disk may be full, or the replica does not open. An age grows by at most two beats from one beat to the next, so
 //! that a process that was paused reports nothing that it had no time for.
@@ -33,10 +34,18 @@ pub enum Begun {
 /// See the module.
 #[derive(Default)]
 pub struct Granted {
-    /// The image that `waiting` was last filled from.
+    /// The image that `granted` was last filled from.
     index: u64,
     looked: Option<Moment>,
-    waiting: BTreeMap<PartitionId, (LeaderEpoch, Duration)>,
+    granted: BTreeMap<PartitionId, Epoch>,
+}
+
+struct Epoch {
+    epoch: LeaderEpoch,
+    /// Since it was granted.
+    age: Duration,
+    /// It has begun.
+    begun: bool,
 }
 
 impl Granted {
@@ -51,22 +60,31 @@ impl Granted {
     ) -> Vec<(PartitionId, LeaderEpoch)> {
         let passed = self.looked.map_or(Duration::ZERO, |looked| now.since(looked).min(2 * beat));
         self.looked = Some(now);
-        self.waiting.values_mut().for_each(|(_, age)| *age += passed);
         if self.index != image.index {
             self.index = image.index;
             self.follow(image, process);
         }
-        self.waiting.retain(|id, (epoch, _)| begun(*id) != Begun::Leads(*epoch));
-        let late = self.waiting.iter().filter(|(id, (_, age))| match begun(**id) {
-            Begun::NotOpen => *age >= OPENED_AFTER,
-            Begun::Leads(_) | Begun::Not => *age >= BEGUN_AFTER,
-        });
-        late.take(REPORTED_MAX).map(|(id, (epoch, _))| (*id, *epoch)).collect()
+        let mut late = Vec::new();
+        for (id, granted) in &mut self.granted {
+            granted.age += passed;
+            let is_late = match begun(*id) {
+                Begun::Leads(epoch) if epoch == granted.epoch => {
+                    granted.begun = true;
+                    false
+                }
+                Begun::NotOpen => granted.age >= OPENED_AFTER,
+                Begun::Leads(_) | Begun::Not => granted.begun || granted.age >= BEGUN_AFTER,
+            };
+            if is_late && late.len() < REPORTED_MAX {
+                late.push((*id, granted.epoch));
+            }
+        }
+        late
     }
 
-    /// What is granted is waited for, for as long as it is; what was waited for already keeps its age.
+    /// What is granted is looked at, for as long as it is; what was known already stays so.
     fn follow(&mut self, image: &MetadataImage, process: BrokerProcess) {
-        let before = std::mem::take(&mut self.waiting);
+        let mut before = std::mem::take(&mut self.granted);
         for topic in image.topics.values() {
             for (index, partition) in (0..).zip(&topic.partitions) {
                 let is_granted = partition.leader == Some(process.broker)
@@ -76,9 +94,9 @@ impl Granted {
                     continue;
                 }
                 let id = PartitionId { topic: topic.id, index };
-                let known = before.get(&id).filter(|(epoch, _)| *epoch == partition.leader_epoch);
-                let age = known.map_or(Duration::ZERO, |(_, age)| *age);
-                self.waiting.insert(id, (partition.leader_epoch, age));
+                let epoch = partition.leader_epoch;
+                let known = before.remove(&id).filter(|known| known.epoch == epoch);
+                self.granted.insert(id, known.unwrap_or(Epoch { epoch, age: Duration::ZERO, begun: false }));
             }
         }
     }
@@ -116,7 +134,12 @@ mod tests {
             "an earlier epoch is another"
         );
         assert_eq!(beat(1_500, Begun::Leads(epoch)), []);
-        assert_eq!(beat(9_000, Begun::Not), [], "it had begun");
+        assert_eq!(beat(9_000, Begun::Leads(epoch)), []);
+        assert_eq!(
+            beat(9_250, Begun::Not),
+            [(id(1, 0), epoch)],
+            "what was given back is never led again in it"
+        );
     }
 
     #[test]
