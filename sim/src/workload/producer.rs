@@ -119,6 +119,7 @@ impl<B: Backend> Producer<B> {
         let places = &self.client.field.places;
         let asks = self.line.asks_from();
         self.retries.wakes_at(|lane| match self.line.leader(&places[lane]) {
+            Some(node) if !self.retries.goes_to(lane, node) => None,
             Some(node) => self.line.takes_from(node, self.shape.in_flight),
             None => asks,
         })
@@ -214,12 +215,13 @@ impl<B: Backend> Producer<B> {
         }
         let now = self.client.now();
         let places = self.client.field.places.clone();
-        let has_some = self.retries.has_for(now, |lane| self.line.leader(&places[lane]) == Some(node));
-        if !has_some || !self.line.is_ready(node) {
+        let goes_there =
+            |lane: usize| self.line.leader(&places[lane]) == Some(node) && self.retries.goes_to(lane, node);
+        let its: Vec<bool> = (0..places.len()).map(goes_there).collect();
+        if !self.retries.has_for(now, |lane| its[lane]) || !self.line.is_ready(node) {
             return false;
         }
-        let its = |lane: usize| self.line.leader(&places[lane]) == Some(node);
-        let mut flights = self.retries.next(now, self.shape.partitions_per_request, node, its);
+        let mut flights = self.retries.next(now, self.shape.partitions_per_request, node, |lane| its[lane]);
         let Some(request) = self.request(&mut flights) else { return true };
         if self.shape.acks == AckMode::None {
             let told = match self.line.fire(node, &request, VERSION).await {

@@ -148,6 +148,12 @@ impl Retries {
         doubtful
     }
 
+    /// Whether the lane's next batch may go to `node`. An idempotent producer sends nothing to a new leader before all that went to
+    /// another node is answered or lost: there a later batch could come first, and would be taken for the beginning.
+    pub(super) fn goes_to(&self, lane: usize, node: u32) -> bool {
+        !self.idempotent || self.lanes[lane].flying.iter().all(|other| other.node == node)
+    }
+
     /// Whether something may go to `node` now, which leads the lanes that are `its`.
     pub(super) fn has_for(&self, now: At, its: impl Fn(usize) -> bool) -> bool {
         let may_go =
@@ -318,6 +324,18 @@ mod tests {
             assert_eq!(told(&mut retries, id, Told::Written), Next::Over);
         }
         assert_eq!(retries.open(), 0);
+    }
+
+    #[test]
+    fn nothing_goes_to_another_node_before_what_went_to_the_last_one_is_answered_or_lost() {
+        let mut retries = producer(true, 3);
+        assert_eq!(retries.next(0, 1, 1, |_| true).len(), 1);
+        assert!(retries.goes_to(0, 1) && !retries.goes_to(0, 2));
+        assert_eq!(retries.lost(1, 0, 0), [0]);
+        assert!(retries.goes_to(0, 2));
+        let mut careless = producer(false, 3);
+        assert_eq!(careless.next(0, 1, 1, |_| true).len(), 1);
+        assert!(careless.goes_to(0, 2));
     }
 
     #[test]
