@@ -90,9 +90,8 @@ pub async fn append<B: Backend>(
     let partition = match partition {
         Ok(partition) => partition,
         Err(unroutable) => {
-            if unroutable.leader.is_some_and(|leader| leader.id == context.node)
-                && let Ok(batch) = check()
-            {
+            // Whoever is thought to lead: this node may serve again before the next batch of the same connection is looked at.
+            if let Ok(batch) = check() {
                 let id = PartitionId { topic: topic.id, index: data.index };
                 context.first_refused.refused(id, batch.producer, context.backend.now());
             }
