@@ -57,7 +57,8 @@ impl Api for CreateTopicsRequest {
                 true => Err((ResponseError::InvalidRequest, "Duplicate topic name.".into())),
                 false => {
                     within_room(partitions(&config, topic), room)?;
-                    let plan = plan(&image, &config, topic, new_topic_id(&context.backend))?;
+                    let plan = plan(&image, &config, topic, new_topic_id(&context.backend));
+                    let plan = plan.map_err(|why| exists(&image, topic).unwrap_or(why))?;
                     room = room.saturating_sub(plan.assignments.len());
                     Ok(plan)
                 }
@@ -196,6 +197,12 @@ pub fn plan_by_default(
     Ok(NewTopic { id, name: name.to_owned(), assignments, configs: BTreeMap::new() })
 }
 
+/// What is wrong with a topic that is there already does not matter.
+fn exists(image: &MetadataImage, topic: &CreatableTopic) -> Option<Refusal> {
+    let name = topic.name.as_str();
+    image.topics.contains_key(name).then(|| refused(TopicError::AlreadyExists(name.to_owned())))
+}
+
 fn plan(
     image: &MetadataImage,
     config: &Config,
@@ -207,9 +214,8 @@ fn plan(
         let why = format!("Creation of internal topic {METADATA_TOPIC} is prohibited.");
         return Err((ResponseError::InvalidRequest, why));
     }
-    if image.topics.contains_key(topic.name.as_str()) {
-        return Err(refused(TopicError::AlreadyExists(topic.name.to_string())));
-    }
+    // Whether there is one of this name, the group decides: this node's image may lag, and who is told that it exists takes it for
+    // created.
     let mut configs = BTreeMap::new();
     for entry in &topic.configs {
         let Some(value) = &entry.value else {
