@@ -495,6 +495,7 @@ async fn register<B: Backend>(
     kafka_address: &str,
 ) -> Result<BrokerEpoch, StartError> {
     // Of the directory's own log, before any other node has told it more.
+    let registered = metadata.registered;
     let (image, metadata) = (&metadata.recovered, &metadata.metadata);
     // Among others it is a disk that was replaced, which they know what to do with.
     let alone = config.peers.others(identity.node).next().is_none()
@@ -512,6 +513,7 @@ async fn register<B: Backend>(
     let known = image.brokers.get(&identity.node);
     let previous_epoch =
         known.filter(|known| known.registration.storage == identity.storage).map(|known| known.epoch);
+    let previous_epoch = previous_epoch.max(registered);
     let advertised = config.advertise.as_deref().unwrap_or(kafka_address);
     let client = endpoint(CLIENT_LISTENER, advertised)
         .ok_or_else(|| StartError::Advertised { address: advertised.to_owned() })?;

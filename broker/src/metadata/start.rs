@@ -21,19 +21,21 @@ use super::membership::{self, Founder, Membership, MembershipError, Stage};
 use super::post::{self, Inbox, PeerTransport, Post};
 use super::questions::Questions;
 use super::snapshot::{decode_command, decode_image, encode_image};
-use super::{MetadataHandle, MetadataImage, invariants};
+use super::{MetadataCommand, MetadataHandle, MetadataImage, invariants};
 use crate::budget::Account;
 use crate::config::Config;
 use crate::data_dir;
 use crate::identity::Identity;
-use crate::ids::BrokerId;
-use crate::journal::{JournalContext, JournalHandle, JournalOpenError, OpenJournal, OpenedJournal};
+use crate::ids::{BrokerEpoch, BrokerId};
+use crate::journal::{
+    JournalContext, JournalHandle, JournalOpenError, OpenJournal, OpenedJournal, RecoveredEntry,
+};
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::peers::asks::Asks;
 use crate::raft::{
     Begin, Driver, GroupView, Nobody, RaftContext, RaftError, RaftStartError, StateMachine, SubmissionMax,
-    Transport,
+    Transport, logged,
 };
 
 /// What the metadata group of a node needs to start.
@@ -54,6 +56,9 @@ pub struct StartedMetadata<B: Backend> {
     pub metadata: MetadataHandle<B>,
     /// The image as the directory has it, before other nodes have told this one more.
     pub recovered: Arc<MetadataImage>,
+    /// The latest broker epoch of this storage that the directory's log has. A killed node may not have written down that it was
+    /// committed, so the recovered image may not have it yet.
+    pub registered: Option<BrokerEpoch>,
     /// The Raft journal, for whoever watches its disk; the node closes it last.
     pub journal: JournalHandle,
     /// What goes on beside the Raft task, to be aborted when the node stops.
@@ -182,6 +187,15 @@ pub async fn open<B: Backend>(
     })
 }
 
+fn registered(entries: &[RecoveredEntry], identity: &Identity) -> Option<BrokerEpoch> {
+    logged(entries).find_map(|entry| match decode_command(&entry.data) {
+        Ok(MetadataCommand::RegisterBroker(said)) if said.storage == identity.storage => {
+            Some(BrokerEpoch(entry.index))
+        }
+        _ => None,
+    })
+}
+
 impl<B: Backend> OpenedMetadata<B> {
     /// The cluster that this directory is of; empty while that is not known.
     pub fn cluster_id(&self) -> &Published<String> {
@@ -263,6 +277,7 @@ impl<B: Backend> OpenedMetadata<B> {
             ..MetadataImage::default()
         };
         let raft = |source| MetadataStartError::Raft { directory: directory.clone(), source };
+        let registered = registered(&opened.entries, &identity);
         let mut driver = Driver::open(RaftContext {
             backend: backend.clone(),
             id: raft_id(identity.node),
@@ -296,7 +311,7 @@ impl<B: Backend> OpenedMetadata<B> {
         }
         let recovered = images.get();
         backend.spawn("raft", driver.run());
-        Ok(StartedMetadata { metadata, recovered, journal: opened.journal, tasks })
+        Ok(StartedMetadata { metadata, recovered, registered, journal: opened.journal, tasks })
     }
 }
 

@@ -127,6 +127,30 @@ fn a_topic_is_in_the_image_when_its_creation_is_answered_and_still_after_a_resta
 }
 
 #[test]
+fn a_log_tells_of_its_last_registration_though_it_does_not_know_yet_that_it_was_committed() {
+    process(async |backend, config| {
+        let first = started(&backend, &config, MemoryJournal::new(), 1).await;
+        assert_eq!(first.started.registered, None, "there was none when it started");
+        let granted = first.started.metadata.image().brokers[&BrokerId(0)].epoch;
+        // What a kill leaves: the entry is synced, and how far the group has committed is written later.
+        let log: Vec<_> = first.journal.entries();
+        let log: Vec<_> =
+            log.into_iter().filter(|recovered| recovered.entry.kind == EntryKind::RaftEntry).collect();
+        let identity = |storage| Identity {
+            storage: StorageId(Uuid::from_u128(storage)),
+            node: BrokerId(0),
+            cluster_id: "cluster".into(),
+            incarnation: Incarnation(2),
+            incarnation_id: IncarnationId(Uuid::from_u128(2)),
+        };
+        assert_eq!(registered(&log, &identity(1)), Some(granted));
+        assert_eq!(registered(&log, &identity(7)), None, "of another directory");
+        let second = try_start(&backend, &config, first.journal.reopened(), 2).await.unwrap();
+        assert_eq!(second.started.registered, Some(granted));
+    });
+}
+
+#[test]
 fn many_proposals_at_once_are_all_decided_and_share_submissions() {
     process(async |backend, config| {
         let process = started(&backend, &config, MemoryJournal::new(), 1).await;

@@ -29,6 +29,7 @@ mod driver;
 
 pub(crate) use driver::{Driver, RaftContext, SubmissionMax};
 pub use driver::{RaftError, RaftStartError};
+pub(crate) use store::logged;
 
 /// What committed entries are applied to.
 pub(crate) trait StateMachine: Send + 'static {

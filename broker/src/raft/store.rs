@@ -209,6 +209,14 @@ impl Store {
 }
 
 /// The last snapshot that is whole, and whether it is without its configuration.
+/// The entries that a log holds on disk, the latest first, whether or not they are known to be committed: how far the group has
+/// committed is written down later than what it commits.
+pub(crate) fn logged(recovered: &[RecoveredEntry]) -> impl Iterator<Item = Entry> {
+    let entries = recovered.iter().rev().filter(|recovered| recovered.entry.kind == EntryKind::RaftEntry);
+    let parsed = entries.filter_map(|recovered| parse::<Entry>(&recovered.entry.payload).ok());
+    parsed.filter(|entry| entry.entry_type == EntryType::EntryNormal && !entry.data.is_empty())
+}
+
 fn last_snapshot(recovered: &[RecoveredEntry]) -> Result<Option<(Snapshot, bool)>, RaftRecoveryError> {
     let mut pieces = Pieces::default();
     let mut last = None;
