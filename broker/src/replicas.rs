@@ -25,6 +25,7 @@ use crate::partition::{LogSignal, PartitionHandle};
 mod reconcile;
 mod roles;
 mod recover;
+mod lives;
 mod rescue;
 mod checkpoint;
 mod open;

@@ -13,21 +13,18 @@ use std::time::Duration;
 
 use futures::future::{Either, select};
 use futures::{FutureExt, StreamExt};
-use io_backend::progress::Progress;
 use io_backend::{
     Backend, Deadline, Disk, DiskError, Moment, Published, Receiver, Replier, Sender, TaskHandle,
 };
 
 use super::checkpoint::{CheckpointInput, Pin, Pins, ask_for_checkpoint};
 use super::reconcile::{self, ReplicaId, Role, Wanted};
-use super::recover::{self, RecoveredReplica, Rescued};
-use super::rescue;
+use super::recover::{RecoveredReplica, Rescued};
 use super::retention::Retention;
 use super::roles::{Roles, Taken};
-use super::{NotLed, NotOpen, Replicas, ReplicasContext, open};
+use super::{NotLed, NotOpen, Replicas, ReplicasContext, lives, open, rescue};
 use crate::config::Config;
 use crate::ids::Lsn;
-use crate::journal::{EntryKind, SubmitError};
 use crate::limits;
 use crate::log::open_files::OpenFiles;
 use crate::metadata::{MetadataImage, TopicImage};
@@ -282,7 +279,7 @@ impl<B: Backend> Owner<B> {
         }
         // Nobody finds it any more before its files go.
         self.publish();
-        if let Err(error) = self.journal_lives(EntryKind::ReplicaDelete, &ids) {
+        if let Err(error) = lives::end(&self.context, &ids) {
             // The image says so, too, and is what counts at the next start.
             tracing::debug!(error = %error, "deletion of replicas not journaled");
         }
@@ -317,17 +314,6 @@ impl<B: Backend> Owner<B> {
         }
     }
 
-    /// Queues the beginnings or ends of these. Nobody waits for them: what follows of a new replica
-    /// stands behind them, and an end is in the image.
-    fn journal_lives(&self, kind: EntryKind, ids: &[ReplicaId]) -> Result<(), SubmitError> {
-        let at_once = self.context.config.journal_settings().queue_entries.div_ceil(4).max(1);
-        for ids in ids.chunks(at_once) {
-            let entries = ids.iter().map(|id| recover::life_entry(kind, *id)).collect();
-            self.context.journal.submit(entries, &Arc::new(Progress::default()))?;
-        }
-        Ok(())
-    }
-
     /// Opens these; returns how many could not be.
     async fn open(&mut self, mut wanted: Vec<Wanted>) -> usize {
         let lost = self.refuse_lost_journal(&mut wanted);
@@ -338,10 +324,13 @@ impl<B: Backend> Owner<B> {
             wanted.iter().map(|wanted| wanted.id).filter(|id| !self.recovered.contains_key(id)).collect();
         self.publish_pins(&wanted.iter().map(|wanted| wanted.id).collect::<Vec<_>>());
         // Some of them queued without the others is no harm: recovery takes repetitions.
-        if let Err(error) = self.journal_lives(EntryKind::ReplicaCreate, &new) {
-            tracing::warn!(error = %error, partitions = wanted.len(), "partitions not opened");
-            self.not_begun = Some(NotLed { partitions: wanted.len(), why: error.to_string() });
-            return lost + wanted.len();
+        let mut failed = lost;
+        if let Err((begun, error)) = lives::begin(&self.context, &new, self.context.soon()).await {
+            let not_begun: BTreeSet<_> = new[begun..].iter().collect();
+            tracing::warn!(error = %error, partitions = not_begun.len(), "partitions not opened");
+            self.not_begun = Some(NotLed { partitions: not_begun.len(), why: error.to_string() });
+            failed += not_begun.len();
+            wanted.retain(|wanted| !not_begun.contains(&wanted.id));
         }
         self.counted.extend(wanted.iter().map(|wanted| wanted.topic.name.clone()));
         let deadline = Deadline::after(&self.context.backend, limits::OPEN_DEADLINE);
@@ -373,7 +362,6 @@ impl<B: Backend> Owner<B> {
             .buffer_unordered(limits::REPLICAS_OPENED_AT_ONCE)
             .collect()
             .await;
-        let mut failed = lost;
         let mut not_opened = Vec::new();
         for (id, topic, config, result) in opened {
             match result {

@@ -514,6 +514,18 @@ fn a_journal_with_records_of_another_kind_stops_the_start() {
     }
 }
 
+#[test]
+fn a_node_opens_more_partitions_than_its_journal_has_places() {
+    let (_home, mut config) = home();
+    config.journal.queue_records = 4;
+    process(&config, async |core| {
+        let topic = core.create(1, "orders", 40).await;
+        for index in 0..40 {
+            core.led(topic, index).await;
+        }
+    });
+}
+
 /// A journal that never has room for one partition's beginning of an epoch.
 struct NoRoomFor {
     partition: PartitionId,

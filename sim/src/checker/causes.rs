@@ -24,6 +24,8 @@ enum Cause {
     Start,
     /// A clock that ran wrong or jumped.
     Clock,
+    /// ... at any time before: whoever jumps stays where it came to, and jumps add up.
+    WallClock,
     /// The topic was being created, or had been deleted.
     Topic,
     /// A fault that changes what is on the disk.
@@ -50,7 +52,7 @@ fn causes(error: &str) -> &'static [Cause] {
         "coordinatornotavailable" => &[Disk, Work, Start],
         "unknowntopicorpartition" | "unknowntopicid" => &[Topic],
         "corruptmessage" => &[Corruption],
-        "invalidtimestamp" => &[Clock],
+        "invalidtimestamp" => &[Clock, WallClock],
         "topicalreadyexists" => &[Protocol],
         "fetchsessionidnotfound" | "invalidfetchsessionepoch" => &[Protocol],
         // An offset that is out of range, a sequence that is out of order, a producer that is not known, and everything that says the request is
@@ -180,6 +182,9 @@ fn was_there(
             down.meet(from.saturating_sub(AFTERWARDS), to.saturating_add(AFTERWARDS))
         }
         Cause::Clock => family(Family::Clock),
+        Cause::WallClock => {
+            circumstances.faults_of(node, |kind| kind == FaultKind::ClockJump).any(|hit| hit.from <= to)
+        }
         Cause::Network => circumstances.times_on_ways(node, AFTERWARDS).meet(from, to),
         // Whose request is to create or delete it learns so that others did.
         Cause::Topic => complaint.place.as_ref().map_or(complaint.trade == Trade::Change, |place| {
@@ -274,6 +279,8 @@ mod tests {
             ("CorruptMessage", Some(SyncFails), 1),
             ("NotController", None, 1),
             ("UnknownServerError", Some(DiskStall), 1),
+            ("InvalidTimestamp", Some(DiskStall), 1),
+            ("InvalidTimestamp", Some(ClockSkew), 0),
             ("FetchSessionIdNotFound", None, 0),
         ] {
             assert_eq!(found(&told(error, 45), kind).len(), count, "{error} with {kind:?}");
@@ -285,6 +292,13 @@ mod tests {
         assert_eq!(found(&told("KafkaStorageError", 54), Some(FaultKind::DiskStall)), []);
         assert_eq!(found(&told("KafkaStorageError", 56), Some(FaultKind::DiskStall)).len(), 1);
         assert_eq!(found(&told("KafkaStorageError", 39), Some(FaultKind::DiskStall)).len(), 1);
+    }
+
+    #[test]
+    fn a_clock_that_has_jumped_is_wrong_from_then_on() {
+        let at = |at_s, kind| found(&told("InvalidTimestamp", at_s), Some(kind)).len();
+        assert_eq!((at(90, FaultKind::ClockJump), at(39, FaultKind::ClockJump)), (0, 1));
+        assert_eq!(at(90, FaultKind::ClockSkew), 1, "it was put right");
     }
 
     #[test]

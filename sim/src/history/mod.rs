@@ -362,7 +362,7 @@ pub struct EpochQuestion {
     pub client: Arc<str>,
     pub place: Place,
     pub sent: At,
-    /// The partition's leader epoch as Metadata had told it before.
+    /// The partition's leader epoch as Metadata of the node that is asked had told it before.
     pub told: i32,
     pub named: i32,
     pub answer: EpochAnswer,

@@ -406,7 +406,7 @@ impl<B: Backend> Lines<B> {
     }
 
     /// Asks until it is known who leads the partition, once at most.
-    async fn node_of(&mut self, place: &Place) -> Result<u32, CallError> {
+    pub(super) async fn node_of(&mut self, place: &Place) -> Result<u32, CallError> {
         let no_leader = || CallError::Connect(io::Error::other("nobody is known to lead it"));
         if self.routes.leader(place).is_none() {
             self.routes.doubt();

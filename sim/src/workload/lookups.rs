@@ -36,9 +36,11 @@ pub(super) fn start<B: Backend>(client: Client<B>, every: Duration, stream: Stre
     client.begin("look-ups", looker.run(every));
 }
 
-/// The leader epoch that a question names, and the one the client was told.
+/// The leader epoch that a question names, and the one the client was told, by the node that it asks: another one may know
+/// of a later epoch before the leader of this one does.
 #[derive(Clone, Copy)]
 pub(super) struct Epoch {
+    node: u32,
     told: i32,
     named: i32,
 }
@@ -110,13 +112,15 @@ impl<B: Backend> Looker<B> {
         (place, query)
     }
 
-    /// Asks for the partition's leader epoch, and draws which one to name.
+    /// Asks the partition's leader for its epoch, and draws which one to name.
     async fn epoch(&mut self, place: &Place) -> Result<Option<Epoch>, CallError> {
         let topic = MetadataRequestTopic::default().with_name(Some(topic_name(place)));
         let request =
             MetadataRequest::default().with_topics(Some(vec![topic])).with_allow_auto_topic_creation(false);
         let sent = self.client.now();
-        let answer = self.line.call(Trade::Look, &request, 9, WITHIN, |_| true).await?;
+        let node = self.line.node_of(place).await?;
+        let terms = Terms::within(WITHIN);
+        let answer = self.line.call_node(node, Trade::Look, &request, 9, terms, |_| true).await?;
         let mut told = None;
         for topic in answer.topics {
             self.client.complain(Trade::Look, Some(place), topic.error_code, sent);
@@ -130,7 +134,7 @@ impl<B: Backend> Looker<B> {
             1 => told.saturating_add(AHEAD),
             _ => told,
         };
-        Ok(Some(Epoch { told, named }))
+        Ok(Some(Epoch { node, told, named }))
     }
 
     async fn epoch_end(&mut self, place: &Place, epoch: Epoch) -> Result<(), CallError> {
@@ -146,7 +150,8 @@ impl<B: Backend> Looker<B> {
         let sent = self.client.now();
         let terms = Terms::within(WITHIN);
         let version = EPOCH_END_VERSION;
-        let answer = self.line.call_leader(place, Trade::Look, &request, version, terms, |_| true).await?;
+        let node = epoch.node;
+        let answer = self.line.call_node(node, Trade::Look, &request, version, terms, |_| true).await?;
         for partition in answer.topics.iter().flat_map(|topic| &topic.partitions) {
             if told(&self.client, &mut self.line, place, Some(epoch), partition.error_code, sent) {
                 self.client.field.notes.write().epoch_ends.push(EpochEnd {
@@ -184,7 +189,7 @@ fn told<B: Backend>(
         Some(ResponseError::UnknownLeaderEpoch) => Some(EpochAnswer::Unknown),
         Some(_) => None,
     };
-    if let (Some(Epoch { told, named }), Some(answer)) = (epoch, answer) {
+    if let (Some(Epoch { told, named, .. }), Some(answer)) = (epoch, answer) {
         let place = place.clone();
         let question = EpochQuestion { client: client.name.clone(), place, sent, told, named, answer };
         client.field.notes.write().epoch_questions.push(question);
@@ -233,7 +238,11 @@ pub(super) async fn find<B: Backend>(
     let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic]);
     let sent = client.now();
     let terms = Terms::within(within);
-    let answer = line.call_leader(place, Trade::Look, &request, VERSION, terms, |_| true).await?;
+    let node = match epoch {
+        Some(epoch) => epoch.node,
+        None => line.node_of(place).await?,
+    };
+    let answer = line.call_node(node, Trade::Look, &request, VERSION, terms, |_| true).await?;
     let partition = answer.topics.iter().flat_map(|topic| &topic.partitions).next();
     let served = partition.filter(|partition| told(client, line, place, epoch, partition.error_code, sent));
     if let (Some(partition), LookupQuery::Earliest) = (served, query) {
