@@ -78,6 +78,8 @@ fn causes_among_several(error: &str) -> &'static [Cause] {
         | "coordinatornotavailable"
         | "networkexception"
         | "brokernotavailable" => &[Disk, Declared, Work, Start, Clock, Network],
+        // Fewer nodes are registered than a topic is to have replicas: they have not come yet.
+        "invalidreplicationfactor" => &[Disk, Work, Start, Network],
         _ => &[],
     }
 }

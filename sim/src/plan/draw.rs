@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::fault::{
-    Extent, Family, Fault, FaultKind, Link, Offset, Operation, PathClass, PathSelector, Span, When,
+    Extent, Family, Fault, FaultKind, Link, NodeRef, Offset, Operation, PathClass, PathSelector, Span, When,
 };
 use crate::streams::Stream;
 
@@ -112,6 +112,7 @@ pub(super) fn fault(kind: FaultKind, place: &Place, stream: &mut Stream, faults:
                 // A jump forward takes the monotonic clock along, as a suspend does: not for hours.
                 by = by.min(20_000_000_000);
             }
+            by = by.max(-may_fall_back(node, faults));
             fault.by = Some(Offset { nanos: by });
         }
         ClockDrift => {
@@ -279,6 +280,15 @@ fn slow_before(fault: &Fault, node: u32, stream: &mut Stream, faults: &mut Vec<F
     slow.at = Span(fault.at.0.saturating_sub(lead));
     slow.for_ = Extent::For(lead + Duration::from_millis(100));
     faults.push(slow);
+}
+
+/// How far a node's wall clock may still fall back, in ns. Clients' clocks are right, and a broker refuses records that are
+/// more than an hour ahead of its own: nobody would be served by it any more.
+fn may_fall_back(node: u32, faults: &[Fault]) -> i64 {
+    const ALL_TOGETHER: i64 = 55 * 60 * 1_000_000_000;
+    let of_node = faults.iter().filter(|fault| fault.node == Some(NodeRef::Number(node)));
+    let fallen: i64 = of_node.filter_map(|fault| fault.by).map(|by| by.nanos.min(0)).sum();
+    (ALL_TOGETHER + fallen).max(0)
 }
 
 fn at_files(fault: &mut Fault, stream: &mut Stream, operations: &[Operation]) {

@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::fault::{Family, FaultKind};
@@ -77,6 +77,23 @@ fn a_third_of_the_disk_and_process_faults_is_aimed_at_a_state() {
     }
     assert!(aimed * 6 > all && aimed * 2 < all, "{aimed} of {all}");
     assert_eq!(states.len(), 6, "{states:?}");
+}
+
+#[test]
+fn no_wall_clock_falls_back_so_far_that_records_are_refused_for_good() {
+    let mut often = swarm();
+    often.swarm.as_mut().unwrap().faults = (30, 40);
+    let mut furthest = 0;
+    for seed in 0..200 {
+        let mut fallen: BTreeMap<Option<String>, i64> = BTreeMap::new();
+        for fault in plan(&often, seed).faults {
+            *fallen.entry(fault.node.map(|node| node.machine())).or_default() +=
+                fault.by.map_or(0, |by| by.nanos.min(0));
+        }
+        furthest = furthest.min(fallen.into_values().min().unwrap_or(0));
+    }
+    let minute = 60_000_000_000;
+    assert!((-55 * minute..-50 * minute).contains(&furthest), "{furthest}");
 }
 
 #[test]
