@@ -1,11 +1,11 @@
-//! Limits that a scenario names: latency of acknowledgements, and what an idle node does.
+//! Limits that a scenario names: latency of acknowledgements, how long nothing was decided, what a node does and takes.
 
 use reports::{BudgetFigure, Verdict, Violation};
 use serde::Deserialize;
 
 use super::Findings;
 use crate::fault::Span;
-use crate::history::{AckMode, At, History, Outcome, Request, RequestEnd, Trade};
+use crate::history::{AckMode, At, History, Outcome, Request, RequestEnd, Standstill, Trade};
 use crate::world::DeviceCounts;
 
 /// `[budget]` of a scenario.
@@ -15,6 +15,8 @@ pub struct Budget {
     /// Of acknowledged requests, first attempt to acknowledgement.
     pub produce_p50: Option<Span>,
     pub produce_p99: Option<Span>,
+    /// The longest time in which produce requests were made and none was decided.
+    pub undecided: Option<Span>,
     /// Timers fired and operations begun per second on a node, once clients are silent.
     pub wakeups_per_s_idle: Option<f64>,
     /// Disk operations begun per second on a node, once clients are silent.
@@ -63,6 +65,7 @@ pub struct Peaks {
 pub fn budgets(
     history: &History,
     budget: &Budget,
+    undecided: Option<&Standstill>,
     idle: Option<Idle>,
     peaks: Peaks,
     disk: DeviceCounts,
@@ -81,6 +84,9 @@ pub fn budgets(
     let percentile = |share: f64| quantile(&latencies, share).map(|ns| ns as f64 / 1e6);
     figure("produce_p50_ms", budget.produce_p50.map(ms), percentile(0.50));
     figure("produce_p99_ms", budget.produce_p99.map(ms), percentile(0.99));
+    let seconds = |span: Span| span.0.as_secs_f64();
+    let stood_still = undecided.map(|still| still.length() as f64 / 1e9);
+    figure("undecided_s", budget.undecided.map(seconds), stood_still);
     let per_second = |count: fn(&Idle) -> u64| {
         idle.filter(|idle| idle.seconds > 0.0).map(|idle| count(&idle) as f64 / idle.seconds)
     };
@@ -148,26 +154,40 @@ mod tests {
     fn a_budget_that_is_kept_is_shown_and_one_that_is_not_is_found() {
         let history = History { sends: vec![acked(0, 0), acked(1, 1)], ..History::default() };
         let budget = Budget { produce_p50: Some(Span::millis(1)), ..Budget::default() };
-        let (figures, violations) = budgets(&history, &budget, None, Peaks::default(), NO_DISK);
+        let (figures, violations) = budgets(&history, &budget, None, None, Peaks::default(), NO_DISK);
         assert!(figures[0].kept && violations.is_empty());
         let budget = Budget { produce_p99: Some("100ns".parse().unwrap()), ..Budget::default() };
-        let (figures, violations) = budgets(&history, &budget, None, Peaks::default(), NO_DISK);
+        let (figures, violations) = budgets(&history, &budget, None, None, Peaks::default(), NO_DISK);
         assert!(!figures[0].kept && violations.len() == 1);
+    }
+
+    #[test]
+    fn a_time_without_decisions_is_held_against_its_limit() {
+        let budget = Budget { undecided: Some(Span::millis(2_500)), ..Budget::default() };
+        let found = |still: Option<&Standstill>| {
+            budgets(&History::default(), &budget, still, None, Peaks::default(), NO_DISK).1.len()
+        };
+        let still = |ms: At| Standstill { trade: Trade::Produce, from: 7, to: 7 + ms * 1_000_000 };
+        assert_eq!((found(Some(&still(2_500))), found(Some(&still(2_501)))), (0, 1));
+        assert_eq!(found(None), 1, "nobody produced anything");
     }
 
     #[test]
     fn a_node_that_is_busy_with_nothing_is_found() {
         let budget = Budget { disk_ops_per_s_idle: Some(1.0), ..Budget::default() };
         let idle = |disk_operations| Some(Idle { seconds: 10.0, wakeups: 0, disk_operations });
-        assert_eq!(budgets(&History::default(), &budget, idle(2_300), Peaks::default(), NO_DISK).1.len(), 1);
-        assert_eq!(budgets(&History::default(), &budget, idle(3), Peaks::default(), NO_DISK).1, []);
+        assert_eq!(
+            budgets(&History::default(), &budget, None, idle(2_300), Peaks::default(), NO_DISK).1.len(),
+            1
+        );
+        assert_eq!(budgets(&History::default(), &budget, None, idle(3), Peaks::default(), NO_DISK).1, []);
     }
 
     #[test]
     fn a_node_that_takes_more_than_it_may_is_found() {
         let budget = Budget { memory_mib: Some(64.0), sockets: Some(100), ..Budget::default() };
         let peaks = |mib: u64, sockets| Peaks { memory: mib << 20, sockets, raft_replayed: 0 };
-        let found = |peaks| budgets(&History::default(), &budget, None, peaks, NO_DISK).1.len();
+        let found = |peaks| budgets(&History::default(), &budget, None, None, peaks, NO_DISK).1.len();
         assert_eq!((found(peaks(64, 100)), found(peaks(65, 100)), found(peaks(64, 101))), (0, 1, 1));
         assert_eq!(found(Peaks::default()), 2, "what nobody counted was not kept");
     }
@@ -182,10 +202,10 @@ mod tests {
         };
         let found = |operations, written_bytes| {
             let disk = DeviceCounts { writes: operations, syncs: 2, written_bytes, ..NO_DISK };
-            budgets(&history, &budget, None, Peaks::default(), disk).1.len()
+            budgets(&history, &budget, None, None, Peaks::default(), disk).1.len()
         };
         assert_eq!((found(4, 10_000), found(5, 10_000), found(4, 10_001)), (0, 1, 1));
-        assert_eq!(budgets(&History::default(), &budget, None, Peaks::default(), NO_DISK).1.len(), 2);
+        assert_eq!(budgets(&History::default(), &budget, None, None, Peaks::default(), NO_DISK).1.len(), 2);
     }
 
     #[test]
@@ -211,7 +231,7 @@ mod tests {
         let found = |history: &History, read_bytes, raft_replayed| {
             let (disk, peaks) =
                 (DeviceCounts { read_bytes, ..NO_DISK }, Peaks { raft_replayed, ..Peaks::default() });
-            budgets(history, &budget, None, peaks, disk).1.len()
+            budgets(history, &budget, None, None, peaks, disk).1.len()
         };
         assert_eq!((found(&history, 200, 20), found(&history, 201, 20), found(&history, 200, 21)), (0, 1, 1));
         history.requests.push(fetch(Trade::Consume, RequestEnd::Unanswered));
@@ -225,7 +245,7 @@ mod tests {
     #[test]
     fn what_could_not_be_measured_was_not_kept() {
         let budget = Budget { produce_p50: Some(Span::secs(1)), ..Budget::default() };
-        assert_eq!(budgets(&History::default(), &budget, None, Peaks::default(), NO_DISK).1.len(), 1);
+        assert_eq!(budgets(&History::default(), &budget, None, None, Peaks::default(), NO_DISK).1.len(), 1);
     }
 
     #[test]

@@ -36,7 +36,8 @@ const ASKED_AGAIN_WITHIN: At = 5_000_000_000;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ProgressMonitor {
     trades: BTreeMap<Trade, ApiProgress>,
-    longest: Option<Standstill>,
+    /// Of each trade, those that are over.
+    longest: BTreeMap<Trade, Standstill>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -67,6 +68,11 @@ impl ApiProgress {
         self.quiet_since.filter(|quiet| quiet.saturating_add(ASKED_AGAIN_WITHIN) < now).unwrap_or(now)
     }
 
+    fn standstill(&self, trade: Trade, now: At) -> Option<Standstill> {
+        let from = self.still_since()?;
+        Some(Standstill { trade, from, to: self.still_until(now).max(from) })
+    }
+
     fn over(&mut self, owed_from: At, now: Option<At>) {
         if let Some(count) = self.waiting.get_mut(&owed_from) {
             *count -= 1;
@@ -88,6 +94,12 @@ pub struct Standstill {
     pub to: At,
 }
 
+impl Standstill {
+    pub fn length(&self) -> At {
+        self.to.saturating_sub(self.from)
+    }
+}
+
 impl ProgressMonitor {
     /// Somebody asks now, and an answer is owed from `owed_from` on: at once, or after the wait that was asked for.
     pub fn asked(&mut self, trade: Trade, now: At, owed_from: At) {
@@ -96,7 +108,7 @@ impl ProgressMonitor {
         if until < now
             && let Some(from) = beat.still_since().filter(|from| *from <= until)
         {
-            keep_longest(&mut self.longest, Standstill { trade, from, to: until });
+            keep_longest_of(&mut self.longest, Standstill { trade, from, to: until });
             beat.undecided_since = None;
         }
         beat.quiet_since = None;
@@ -121,7 +133,7 @@ impl ProgressMonitor {
             return;
         }
         if let Some(from) = beat.still_since().filter(|from| *from <= at) {
-            keep_longest(&mut self.longest, Standstill { trade, from, to: at });
+            keep_longest_of(&mut self.longest, Standstill { trade, from, to: at });
         }
         beat.over(owed_from, Some(at));
         beat.undecided_since = None;
@@ -144,9 +156,8 @@ impl ProgressMonitor {
     pub fn undecided(&self, now: At) -> Option<Standstill> {
         let mut longest = None;
         for (trade, beat) in &self.trades {
-            if let Some(from) = beat.still_since() {
-                let to = beat.still_until(now).max(from);
-                keep_longest(&mut longest, Standstill { trade: *trade, from, to });
+            if let Some(present) = beat.standstill(*trade, now) {
+                keep_longest(&mut longest, present);
             }
         }
         longest
@@ -154,8 +165,17 @@ impl ProgressMonitor {
 
     /// The longest standstill up to now, one that still lasts included.
     pub fn longest(&self, now: At) -> Option<Standstill> {
-        let mut longest = self.longest.clone();
-        if let Some(present) = self.undecided(now) {
+        let mut longest = None;
+        for candidate in self.longest.values().cloned().chain(self.undecided(now)) {
+            keep_longest(&mut longest, candidate);
+        }
+        longest
+    }
+
+    /// The same of one trade; nothing where nobody asked.
+    pub fn longest_of(&self, trade: Trade, now: At) -> Option<Standstill> {
+        let mut longest = self.longest.get(&trade).cloned();
+        if let Some(present) = self.trades.get(&trade).and_then(|beat| beat.standstill(trade, now)) {
             keep_longest(&mut longest, present);
         }
         longest
@@ -163,9 +183,15 @@ impl ProgressMonitor {
 }
 
 fn keep_longest(longest: &mut Option<Standstill>, candidate: Standstill) {
-    let length = |still: &Standstill| still.to.saturating_sub(still.from);
-    if longest.as_ref().is_none_or(|known| length(known) < length(&candidate)) {
+    if longest.as_ref().is_none_or(|known| known.length() < candidate.length()) {
         *longest = Some(candidate);
+    }
+}
+
+fn keep_longest_of(all: &mut BTreeMap<Trade, Standstill>, candidate: Standstill) {
+    let known = all.entry(candidate.trade).or_insert_with(|| candidate.clone());
+    if known.length() < candidate.length() {
+        *known = candidate;
     }
 }
 
@@ -216,6 +242,8 @@ mod tests {
             pulse.ended(Trade::Produce, at, true);
         }
         assert_eq!(pulse.longest(100).map(|still| (still.trade, still.to)), Some((Trade::Change, 100)));
+        let of = |trade| pulse.longest_of(trade, 100).map(|still| still.length());
+        assert_eq!((of(Trade::Produce), of(Trade::Change), of(Trade::Look)), (Some(1), Some(100), None));
     }
 
     #[test]

@@ -266,7 +266,9 @@ fn judge(record: &mut RunRecord, scenario: &Scenario, circumstances: &Circumstan
     let lives = nodes.iter().flat_map(|node| circumstances.lives(node));
     let raft_replayed = lives.map(|life| life.raft_replayed).max().unwrap_or(0);
     let peaks = Peaks { raft_replayed, ..story.peaks };
-    let (figures, over) = budgets::budgets(history, &scenario.budget, story.idle, peaks, story.disk);
+    let undecided = story.undecided.as_ref();
+    let (figures, over) =
+        budgets::budgets(history, &scenario.budget, undecided, story.idle, peaks, story.disk);
     record.budgets = figures;
     record.violations.extend(over);
     record.probes = probes_of(story, circumstances);

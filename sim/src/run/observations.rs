@@ -24,7 +24,7 @@ use crate::checker::rest::Rest;
 use crate::checker::segments::{SegmentBounds, SegmentFiles};
 use crate::checker::visibility::Copies;
 use crate::fault::FaultPlan;
-use crate::history::{At, History, Standstill, Value};
+use crate::history::{At, History, Standstill, Trade, Value};
 use crate::scenario::{Scenario, Settings};
 use crate::streams::Stream;
 use crate::workload::{self, Client, Field, Schedule, check_health, payload, read_everything};
@@ -66,6 +66,8 @@ pub(super) struct Observations {
     pub(super) pending: Vec<String>,
     /// The longest time in which nothing was decided, while clients were there.
     pub(super) standstill: Option<Standstill>,
+    /// The longest in which nothing was decided about produce requests.
+    pub(super) undecided: Option<Standstill>,
     /// Who waited for whom whenever something looked like a standstill.
     pub(super) sightings: Vec<Sighting>,
     pub(super) idle: Option<Idle>,
@@ -151,7 +153,9 @@ pub(super) async fn tell(world: World, script: Inputs) -> Observations {
     if !field.is_done() {
         watch.sight(Why::Unfinished);
     }
-    let standstill = field.notes.write().pulse.longest(ns(world.now()));
+    let now = ns(world.now());
+    let pulse = field.notes.write().pulse.clone();
+    let (standstill, undecided) = (pulse.longest(now), pulse.longest_of(Trade::Produce, now));
     watch.until(world.now() + SETTLE, || false).await;
     let own = scenario.workload.hostile.poisoners as usize;
     let rest = |(node, before): (&Machine, Option<ProcessCounts>)| {
@@ -211,6 +215,7 @@ pub(super) async fn tell(world: World, script: Inputs) -> Observations {
         nodes: seen,
         pending,
         standstill,
+        undecided,
         sightings,
         idle,
         rest,
