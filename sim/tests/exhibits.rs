@@ -92,3 +92,29 @@ fn blocking_calls_starve_the_runtime_and_its_threads_are_named() {
     let record = shows("museum/blocking-call-in-async");
     explains(&record, "threads of runtime are blocked");
 }
+
+#[test]
+fn topics_without_assignments_take_no_record() {
+    let record = shows("museum/assignments-dropped");
+    assert!(record.hits.is_empty(), "nothing has to break for it");
+    assert_eq!(record.probes.get("acked records"), None);
+}
+
+#[test]
+fn a_replicator_that_knows_of_nobody_has_every_produce_time_out() {
+    let record = shows("museum/replicator-without-peers");
+    assert!(record.hits.is_empty(), "nothing has to break for it");
+    assert_eq!(record.probes.get("acked records"), None);
+}
+
+#[test]
+fn topics_that_take_a_look_up_for_each_step_are_not_there_in_time() {
+    let record = shows("museum/topic-creation-30s");
+    assert!(record.hits.is_empty(), "nothing has to break for it");
+}
+
+#[test]
+fn errors_that_are_answered_as_success_lose_what_was_acknowledged() {
+    let record = shows("museum/ack-despite-error");
+    assert!(record.violations.iter().any(|violation| violation.checker == "lost-write"));
+}

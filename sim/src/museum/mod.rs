@@ -1,13 +1,18 @@
 //! The museum: historical defects, rebuilt as parts that take the place of ours inside the whole broker.
 //!
-//! Clients reach an exhibit by real requests through the real front; only what stands behind the journal's
-//! handle (and before it, where requests waited) is the old code. What the exhibits have in common and did
-//! right is in `frame` and `ledger`.
+//! Clients reach an exhibit by real requests through the real front; only what stands behind one handle is the old code: the
+//! journal's (and before it, where requests waited), that of the other nodes, or that of changes of metadata. What the old
+//! journals have in common and did right is in `frame` and `ledger`.
 
 mod frame;
 mod ledger;
 mod legacy_wal;
 mod ring;
+mod in_sync_for_ever;
+mod assignments_dropped;
+mod replicator_without_peers;
+mod topic_creation;
+mod ack_despite_error;
 
 use std::sync::{Arc, OnceLock};
 
@@ -18,7 +23,7 @@ use crate::planted::{self, Defect};
 use crate::world::SimBackend;
 use legacy_wal::{DefectOptions, LegacyWal};
 
-pub const EXHIBITS: [Defect; 6] = [
+pub const EXHIBITS: [Defect; 10] = [
     Defect {
         name: "fsync-without-deadline",
         about: "group commit holds the file lock across a sync, and nobody who waits for it has a time-out",
@@ -31,6 +36,16 @@ pub const EXHIBITS: [Defect; 6] = [
     Defect { name: "interval-only-commit", about: "only a 100 ms tick commits" },
     Defect { name: "idle-thrash", about: "23 partitions tick ten times a second, and a global worker too" },
     Defect { name: "blocking-call-in-async", about: "a blocking call starves the runtime's threads" },
+    Defect { name: "assignments-dropped", about: "topics are created, and their assignments are not" },
+    Defect {
+        name: "replicator-without-peers",
+        about: "the replicator knows of no other node, and acks=all waits for those that it cannot reach",
+    },
+    Defect {
+        name: "topic-creation-30s",
+        about: "a topic takes several proposals one after the other, and the leader is looked up for each",
+    },
+    Defect { name: "ack-despite-error", about: "errors of produce requests are answered as success" },
 ];
 
 /// Names that `--part` takes: exhibits and planted bugs.
@@ -69,8 +84,24 @@ pub fn parts(name: Option<&str>) -> Parts<SimBackend> {
                 Box::new(|context| Box::pin(ring::open(context, ring::Defect::BlockingRecv)));
             parts
         }
+        Some("assignments-dropped") => {
+            Parts { proposals: Box::new(assignments_dropped::proposals), ..Parts::production() }
+        }
+        Some("replicator-without-peers") => Parts {
+            peers: Box::new(replicator_without_peers::start),
+            proposals: Box::new(in_sync_for_ever::proposals),
+            ..Parts::production()
+        },
+        Some("topic-creation-30s") => {
+            Parts { proposals: Box::new(topic_creation::proposals), ..Parts::production() }
+        }
         _ => Parts::production(),
     }
+}
+
+/// The process as the broker is to see it, where the old code stood between it and its clients.
+pub fn backend(name: &str, process: &SimBackend) -> Option<SimBackend> {
+    (name == "ack-despite-error").then(|| ack_despite_error::plant(process))
 }
 
 /// Nobody watched the old disk.

@@ -1,62 +1,17 @@
 //! A network on which every fetch is answered at once, with nothing in it: what a broker looks like from outside
 //! that has the records and does not give them.
 
-use std::collections::BTreeMap;
-
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::{FetchResponse, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable};
 
-use crate::world::{Rewrite, SimBackend};
+use super::answers::Answers;
+use crate::world::SimBackend;
 
 const FETCH: i16 = 1;
 
 pub(super) fn plant(backend: &SimBackend) -> SimBackend {
-    backend.rewriting(|| Box::new(Emptied::default()))
-}
-
-#[derive(Default)]
-struct Emptied {
-    /// Versions of fetches that are not answered yet, by correlation id.
-    fetches: BTreeMap<i32, i16>,
-    requests: BytesMut,
-    answers: BytesMut,
-}
-
-impl Rewrite for Emptied {
-    fn received(&mut self, bytes: &[u8]) {
-        self.requests.extend_from_slice(bytes);
-        while let Some(mut request) = frame(&mut self.requests) {
-            if request.len() < 8 {
-                continue;
-            }
-            let (key, version, correlation) = (request.get_i16(), request.get_i16(), request.get_i32());
-            if key == FETCH {
-                self.fetches.insert(correlation, version);
-            }
-        }
-    }
-
-    fn written(&mut self, bytes: &[u8], out: &mut BytesMut) {
-        self.answers.extend_from_slice(bytes);
-        while let Some(answer) = frame(&mut self.answers) {
-            let correlation = answer.get(..4).map(|mut id| id.get_i32()).unwrap_or_default();
-            let version = self.fetches.remove(&correlation);
-            let rewritten = version.and_then(|version| emptied(answer.clone(), version)).unwrap_or(answer);
-            out.extend_from_slice(&u32::try_from(rewritten.len()).unwrap_or_default().to_be_bytes());
-            out.extend_from_slice(&rewritten);
-        }
-    }
-}
-
-/// The next whole frame, without its length.
-fn frame(buffer: &mut BytesMut) -> Option<Bytes> {
-    let length = u32::from_be_bytes(*buffer.first_chunk()?) as usize;
-    if buffer.len() < 4 + length {
-        return None;
-    }
-    buffer.advance(4);
-    Some(buffer.split_to(length).freeze())
+    backend.rewriting(|| Box::new(Answers::to(FETCH, emptied)))
 }
 
 /// The same answer without its records.
@@ -77,7 +32,9 @@ fn emptied(mut answer: Bytes, version: i16) -> Option<Bytes> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::answers::frame;
     use super::*;
+    use crate::world::Rewrite;
     use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
 
     #[test]
@@ -92,11 +49,11 @@ mod tests {
         framed.extend_from_slice(&answer);
 
         let mut out = BytesMut::new();
-        Emptied::default().written(&framed, &mut out);
+        Answers::to(FETCH, emptied).written(&framed, &mut out);
         assert_eq!(out, framed, "nobody fetched");
 
         let mut out = BytesMut::new();
-        let mut rewriting = Emptied::default();
+        let mut rewriting = Answers::to(FETCH, emptied);
         let request = [0, 0, 0, 8, 0, 1, 0, 12, 0, 0, 0, 7];
         rewriting.received(&request[..5]);
         rewriting.received(&request[5..]);

@@ -4,6 +4,7 @@
 //! day. Each wraps the production part, so everything else is the code that ships.
 
 mod submission;
+pub(crate) mod answers;
 mod checksums;
 mod beginnings;
 mod early_ack;

@@ -100,7 +100,10 @@ pub(super) async fn live(backend: SimBackend, setup: Setup) {
         backend.probe(Probe::NodeStartedAgain.name());
     }
     match setup.part.as_deref() {
-        Some(name) if let Some(seen) = planted::backend(name, &backend) => {
+        Some(name)
+            if let Some(seen) =
+                museum::backend(name, &backend).or_else(|| planted::backend(name, &backend)) =>
+        {
             serve(seen, Parts::production(), backend, setup).await;
         }
         name => {
