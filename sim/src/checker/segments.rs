@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use broker::ids::Offset;
 use broker::log::batch::{BatchHeader, HEADER_BYTES};
 use broker::log::index::{self, IndexPoint, OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES};
+use broker::log::segment::{SegmentName, live};
 use reports::{Verdict, Violation};
 
 use super::Findings;
@@ -29,16 +30,35 @@ pub struct SegmentBounds {
     pub index_interval: u64,
 }
 
-/// The segments in the order of their paths: those of a partition follow one another.
+/// The segments in the order of their paths. Of a partition's those follow one another that stand for its log: a log that was
+/// truncated goes on in files of another generation, and what they replace stays until the next start.
 pub fn segments(files: &[SegmentFiles], bounds: SegmentBounds) -> Vec<Violation> {
     let mut findings = Findings::of("segment-files", Verdict::Safety);
-    for (at, segment) in files.iter().enumerate() {
-        let next = files.get(at + 1).filter(|next| next.path.parent() == segment.path.parent());
-        if let Some(what) = wrong(segment, next.map(|next| next.base), bounds) {
-            findings.add(format!("{}: {what}", segment.path.display()));
+    for files in files.chunk_by(|a, b| a.path.parent() == b.path.parent()) {
+        let named = files.iter().filter_map(|file| Some((name(file)?, file)));
+        let named: BTreeMap<SegmentName, &SegmentFiles> = named.collect();
+        let names = live(named.keys().copied().collect());
+        for (at, name) in names.iter().enumerate() {
+            let next = names.get(at + 1);
+            let end = next.map(|next| End { at: next.base.0, is_cut: next.generation > name.generation });
+            if let Some(what) = wrong(named[name], end, bounds) {
+                findings.add(format!("{}: {what}", named[name].path.display()));
+            }
         }
     }
     findings.all()
+}
+
+fn name(file: &SegmentFiles) -> Option<SegmentName> {
+    SegmentName::parse(file.path.file_name()?.to_str()?)
+}
+
+/// Where a segment ends, for the next one begins there.
+#[derive(Clone, Copy)]
+struct End {
+    at: i64,
+    /// Once it had more, which its files may still have.
+    is_cut: bool,
 }
 
 /// What lies in the directories of partitions when all is quiet. By their paths.
@@ -70,7 +90,8 @@ pub fn retained(files: &[(PathBuf, u64)], most: Option<u64>, bounds: SegmentBoun
     findings.all()
 }
 
-fn wrong(segment: &SegmentFiles, ends: Option<i64>, bounds: SegmentBounds) -> Option<String> {
+fn wrong(segment: &SegmentFiles, end: Option<End>, bounds: SegmentBounds) -> Option<String> {
+    let ends = end.map(|end| end.at);
     let contents = walk(segment, ends, bounds.index_interval);
     if contents.batches > 1 && contents.bytes > bounds.segment {
         return Some(format!("{} bytes, and a segment has {} at most", contents.bytes, bounds.segment));
@@ -80,7 +101,7 @@ fn wrong(segment: &SegmentFiles, ends: Option<i64>, bounds: SegmentBounds) -> Op
     }
     let all = |pages: &Pages| pages.read(0, usize::try_from(pages.len()).unwrap_or(usize::MAX));
     let (offsets, times) = (all(&segment.index), all(&segment.timeindex));
-    let points = index::decode(Offset(segment.base), &offsets, &times, segment.log.len());
+    let mut points = index::decode(Offset(segment.base), &offsets, &times, segment.log.len());
     if (offsets.len(), times.len()) != (points.len() * OFFSET_ENTRY_BYTES, points.len() * TIME_ENTRY_BYTES) {
         return Some(format!(
             "its indexes have {} and {} bytes, and only {} entries that make sense",
@@ -88,6 +109,9 @@ fn wrong(segment: &SegmentFiles, ends: Option<i64>, bounds: SegmentBounds) -> Op
             times.len(),
             points.len()
         ));
+    }
+    if let Some(End { at, is_cut: true }) = end {
+        points.retain(|point| segment.base + i64::from(point.offset) < at);
     }
     let count = points.len();
     if let Some((at, point)) =
@@ -220,6 +244,22 @@ mod tests {
         let mut elsewhere = segment(3, 1, &[]);
         elsewhere.path = "/data/t-1/00000000000000000003.log".into();
         assert_eq!(found(&[segment(0, 2, &[]), elsewhere]), 0);
+    }
+
+    #[test]
+    fn a_log_that_was_cut_goes_on_in_files_of_another_generation() {
+        let of = |generation: u64, mut file: SegmentFiles| {
+            file.path = format!("/data/t-0/{:020}.g{generation}.log", file.base).into();
+            file
+        };
+        let cut = |points: &[IndexPoint]| segment(0, 5, points);
+        let all = [point(2, 0), point(4, 0)];
+        let went_on = || of(1, segment(3, 2, &[]));
+        assert_eq!(found(&[cut(&all), went_on()]), 0, "an entry behind the cut stays");
+        assert_eq!(found(&[cut(&all), went_on(), segment(5, 9, &[])]), 0, "a file behind the cut stays");
+        assert_eq!(found(&[cut(&all[1..]), went_on()]), 1, "one before the cut is missing");
+        assert_eq!(found(&[cut(&all), of(1, segment(6, 2, &[]))]), 1, "5 is missing");
+        assert_eq!(found(&[cut(&all), went_on(), of(1, segment(6, 1, &[]))]), 1, "5 is missing");
     }
 
     #[test]

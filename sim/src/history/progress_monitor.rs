@@ -243,7 +243,7 @@ mod tests {
         }
         assert_eq!(pulse.longest(100).map(|still| (still.trade, still.to)), Some((Trade::Change, 100)));
         let of = |trade| pulse.longest_of(trade, 100).map(|still| still.length());
-        assert_eq!((of(Trade::Produce), of(Trade::Change), of(Trade::Look)), (Some(1), Some(100), None));
+        assert_eq!((of(Trade::Produce), of(Trade::Change), of(Trade::Look)), (Some(0), Some(100), None));
     }
 
     #[test]
