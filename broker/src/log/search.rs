@@ -27,11 +27,20 @@ pub struct Found {
     pub leader_epoch: LeaderEpoch,
 }
 
+/// What is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// The first record that is not older than this timestamp.
+    Since(i64),
+    /// The first record with the largest timestamp of all that may be told; the tail's is this.
+    Newest(Option<i64>),
+}
+
 /// Where to search: shared segments, shared bytes of the tail.
 #[derive(Clone, Debug)]
 pub struct SearchPlan<F> {
-    /// The timestamp that is looked for.
-    pub wanted: i64,
+    /// What is looked for.
+    pub wanted: Wanted,
     /// Records before are deleted.
     pub log_start: Offset,
     /// Records from here on are not told.
@@ -42,11 +51,6 @@ pub struct SearchPlan<F> {
     pub tail: Vec<Bytes>,
 }
 
-/// The largest timestamp of all segments.
-pub fn largest_timestamp<F>(segments: &[Arc<Segment<F>>]) -> Option<i64> {
-    segments.iter().map(|segment| segment.state.max_timestamp).max()
-}
-
 impl<F: File> SearchPlan<F> {
     /// Searches; `None`: no record that may be told is as late.
     ///
@@ -54,13 +58,70 @@ impl<F: File> SearchPlan<F> {
     ///
     /// The disk failed, or there is damage where the answer would be.
     pub async fn execute(self, deadline: Deadline) -> Result<Option<Found>, ReadFailure> {
-        let first = self.first(deadline).await?;
+        let wanted = match self.wanted {
+            Wanted::Since(wanted) => wanted,
+            Wanted::Newest(of_tail) => self.newest(deadline).await?.max(of_tail.unwrap_or(-1)),
+        };
+        if wanted < 0 {
+            return Ok(None);
+        }
+        let first = self.first(wanted, deadline).await?;
         Ok(first.filter(|found| found.offset < self.limit))
     }
 
+    /// The largest timestamp of what may be told of the segments; -1 where there is none.
+    async fn newest(&self, deadline: Deadline) -> Result<i64, ReadFailure> {
+        let mut newest = -1;
+        for segment in &self.segments {
+            // The largest timestamp of a segment says whether it is worth looking.
+            if segment.state.max_timestamp > newest {
+                newest = newest.max(self.newest_in(segment, deadline).await?);
+            }
+        }
+        Ok(newest)
+    }
+
+    /// Records with the segment's largest timestamp may have been cut, deleted, or not be committed.
+    async fn newest_in(&self, segment: &Segment<F>, deadline: Deadline) -> Result<i64, ReadFailure> {
+        let until = segment.end().min(self.limit);
+        if (self.log_start..until).contains(&segment.state.max_timestamp_at) {
+            return Ok(segment.state.max_timestamp);
+        }
+        if until <= self.log_start.max(segment.base) {
+            return Ok(-1);
+        }
+        let (before, position, at) = segment.newest_before(self.log_start, until);
+        match self.newest_from(segment, (position, at), until, deadline).await {
+            // An index point from an earlier life of the file: the file itself tells.
+            Err(ReadFailure::Damaged(damage)) if damage.is_misled_at(position) => {
+                self.newest_from(segment, (0, segment.base), until, deadline).await
+            }
+            found => Ok(found?.max(before)),
+        }
+    }
+
+    async fn newest_from(
+        &self,
+        segment: &Segment<F>,
+        (position, at): (u64, Offset),
+        until: Offset,
+        deadline: Deadline,
+    ) -> Result<i64, ReadFailure> {
+        let mut newest = -1;
+        let mut scan = Scan::new(&segment.file, position, at, segment.bytes);
+        while let Some((_, header)) = scan.next_batch(deadline).await? {
+            if header.end() > until {
+                break;
+            }
+            if header.end() > self.log_start {
+                newest = newest.max(header.max_timestamp);
+            }
+        }
+        Ok(newest)
+    }
+
     /// The first record that answers, whether it may be told or not.
-    async fn first(&self, deadline: Deadline) -> Result<Option<Found>, ReadFailure> {
-        let wanted = self.wanted;
+    async fn first(&self, wanted: i64, deadline: Deadline) -> Result<Option<Found>, ReadFailure> {
         for segment in &self.segments {
             if segment.state.max_timestamp < wanted || segment.end() <= self.log_start {
                 continue;

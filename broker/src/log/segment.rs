@@ -148,6 +148,23 @@ impl<F: File> Segment<F> {
         self.jump(self.index.before_timestamp(timestamp))
     }
 
+    /// The largest timestamp of what lies from `start` on and before a position, as far as the index knows, and where to begin to read
+    /// so that with it all before `until` is met.
+    pub fn newest_before(&self, start: Offset, until: Offset) -> (i64, u64, Offset) {
+        let relative = u32::try_from(until.0.saturating_sub(self.base.0).max(0)).unwrap_or(u32::MAX);
+        let is_told = |point: &&IndexPoint| self.base.plus(i64::from(point.max_timestamp_offset)) >= start;
+        match self.index.before_offset(relative).filter(is_told) {
+            Some(point) => {
+                let (position, at) = self.jump(Some(point));
+                (point.max_timestamp, position, at)
+            }
+            None => {
+                let (position, at) = self.position_before(start);
+                (-1, position, at)
+            }
+        }
+    }
+
     fn jump(&self, point: Option<&IndexPoint>) -> (u64, Offset) {
         point.map_or((0, self.base), |p| (u64::from(p.position), self.base.plus(i64::from(p.offset))))
     }

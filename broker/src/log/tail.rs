@@ -96,14 +96,15 @@ impl Tail {
         out
     }
 
-    /// The largest timestamp of what ends before `limit` or there.
-    pub fn largest_timestamp(&self, limit: Offset) -> Option<i64> {
+    /// The largest timestamp of what ends after `start`, and before `limit` or there.
+    pub fn largest_timestamp(&self, start: Offset, limit: Offset) -> Option<i64> {
         let of_chunk = |chunk: &Chunk| {
-            if chunk.end <= limit {
+            if chunk.base >= start && chunk.end <= limit {
                 return Some(chunk.max_timestamp);
             }
-            let visible = Batches::new(&chunk.bytes).map_while(Result::ok).map(|(_, header)| header);
-            visible.filter(|header| header.end() <= limit).map(|header| header.max_timestamp).max()
+            let headers = Batches::new(&chunk.bytes).map_while(Result::ok).map(|(_, header)| header);
+            let visible = headers.filter(|header| header.end() > start && header.end() <= limit);
+            visible.map(|header| header.max_timestamp).max()
         };
         self.chunks.iter().take_while(|chunk| chunk.base < limit).filter_map(of_chunk).max()
     }

@@ -193,7 +193,6 @@ impl<B: Backend> PartitionHandle<B> {
             let ask = |reply| PartitionInput::Offset { query, current_epoch, reply };
             let plan = match self.question("offset", ask, deadline).await?? {
                 Looked::Found(found) => return Ok(Some(found)),
-                Looked::Nothing => return Ok(None),
                 Looked::Search(plan) => plan,
             };
             let log_start = plan.log_start;

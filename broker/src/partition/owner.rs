@@ -31,12 +31,13 @@ use crate::journal::JournalHandle;
 use crate::limits;
 use crate::log::checkpoint::{Checkpointed, FileOf, LogFiles};
 use crate::log::read::ReadPlan;
-use crate::log::search::{SearchPlan, largest_timestamp};
+use crate::log::search::SearchPlan;
 use crate::log::{CheckpointMark, LogSettings};
 use crate::metrics::TopicCounters;
 
 mod beginning;
 mod checkpoints;
+mod readers;
 mod replication;
 
 /// How long to leave the journal alone when the room it told of was gone at once.
@@ -163,7 +164,6 @@ pub enum PlannedFetch<B: Backend> {
 /// The answer to an offset query, or where to look for it.
 pub enum Looked<B: Backend> {
     Found(OffsetFound),
-    Nothing,
     Search(SearchPlan<FileOf<B>>),
 }
 
@@ -497,76 +497,6 @@ impl<B: Backend> Owner<B> {
 
     pub(super) fn has_checkpoint(&self) -> bool {
         self.open.checkpoint.is_some()
-    }
-
-    fn epoch_is_current(&self, view: &PartitionView, current: Option<LeaderEpoch>) -> Result<(), ReadError> {
-        match view.leading {
-            true => self.epoch_is_of(view, current),
-            false => Err(ReadError::NotLeader),
-        }
-    }
-
-    fn epoch_is_of(&self, view: &PartitionView, current: Option<LeaderEpoch>) -> Result<(), ReadError> {
-        match current {
-            Some(epoch) if epoch < view.leader_epoch => Err(ReadError::FencedEpoch),
-            Some(epoch) if epoch > view.leader_epoch => Err(ReadError::UnknownEpoch),
-            _ => Ok(()),
-        }
-    }
-
-    fn plan(&self, request: &ReadRequest) -> Result<Planned<B>, ReadError> {
-        let view = self.machine.view();
-        if !view.leading && !view.following {
-            return Err(ReadError::NotLeader);
-        }
-        self.epoch_is_of(&view, request.current_epoch)?;
-        if request.from < view.log_start || request.from > view.log_end {
-            return Err(ReadError::OutOfRange(request.from, view.log_start, view.high_watermark));
-        }
-        let limit = if request.read_committed { view.last_stable } else { view.high_watermark };
-        let plan = ReadPlan::new(
-            &self.files.segments,
-            self.machine.tail(),
-            request.from,
-            limit,
-            request.max_bytes,
-            request.at_least_one,
-        );
-        Ok(Planned { view, plan })
-    }
-
-    fn look_up(
-        &self,
-        query: OffsetQuery,
-        current_epoch: Option<LeaderEpoch>,
-    ) -> Result<Looked<B>, ReadError> {
-        let view = self.machine.view();
-        self.epoch_is_current(&view, current_epoch)?;
-        let at = |offset: Offset| {
-            let leader_epoch = self.machine.epochs().of(offset);
-            Ok(Looked::Found(OffsetFound { offset, timestamp: -1, leader_epoch }))
-        };
-        if query != OffsetQuery::Earliest && !self.machine.is_settled() {
-            return Err(ReadError::NotYetKnown);
-        }
-        let limit = view.high_watermark;
-        let (tail, segments) = (self.machine.tail(), &self.files.segments);
-        let wanted = match query {
-            OffsetQuery::Earliest => return at(view.log_start),
-            OffsetQuery::Latest { read_committed: true } => return at(view.last_stable),
-            OffsetQuery::Latest { read_committed: false } => return at(limit),
-            OffsetQuery::Timestamp(timestamp) => Some(timestamp),
-            // The first record that has it.
-            OffsetQuery::MaxTimestamp => largest_timestamp(segments).max(tail.largest_timestamp(limit)),
-        };
-        let Some(wanted) = wanted.filter(|wanted| *wanted >= 0) else { return Ok(Looked::Nothing) };
-        Ok(Looked::Search(SearchPlan {
-            wanted,
-            log_start: view.log_start,
-            limit,
-            segments: segments.clone(),
-            tail: tail.not_older_than(wanted),
-        }))
     }
 
     fn gone(&self, operation: &'static str) -> DiskError {

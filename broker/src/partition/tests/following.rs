@@ -271,6 +271,32 @@ fn a_new_leader_tells_where_the_log_ends_when_it_knows_what_was_committed_before
 }
 
 #[test]
+fn the_youngest_record_of_a_log_that_was_cut_is_one_that_is_left() {
+    let fake = Fake::new();
+    let (unlike, leader) = two_that_part();
+    fake.run(async {
+        let mut follower = Follower::start(&fake, None, &unlike).await;
+        follower.catch_up(&unlike, 12).await;
+        follower.replica.checkpoint().await;
+        follower.follow(&leader).await;
+        let only_common = Leader {
+            epoch: leader.epoch,
+            batches: leader.batches[..12].to_vec(),
+            end: 12,
+            ..Leader::default()
+        };
+        follower.fetch(&only_common, 3, 12).await;
+        let (partition, soon) = (&follower.replica.partition, follower.replica.soon());
+        for epoch in [2, 3] {
+            partition.lead(LeaderEpoch(epoch), InSync::alone(), soon).await.expect("leads");
+            let max = partition.offset(OffsetQuery::MaxTimestamp, None, soon).await.unwrap();
+            assert_eq!(max.map(|found| (found.offset.0, found.timestamp)), Some((11, 11)));
+            follower.replica.checkpoint().await;
+        }
+    });
+}
+
+#[test]
 fn a_truncation_below_a_checkpoint_holds_whatever_of_it_was_recorded() {
     // What the checkpoint knows: nothing, the log before the truncation, or after it.
     for recorded in ["nothing", "before", "after", "long after"] {

@@ -184,6 +184,32 @@ fn the_youngest_record_is_found_when_times_do_not_rise() {
 }
 
 #[test]
+fn the_youngest_record_is_one_that_is_committed_and_not_deleted() {
+    with_new_replica(async |fake, replica| {
+        let (partition, soon) = (&replica.partition, replica.soon());
+        let youngest = async || {
+            let max = partition.offset(OffsetQuery::MaxTimestamp, None, soon).await.unwrap();
+            max.map(|found| (found.offset.0, found.timestamp))
+        };
+        for time in [5, 90, 20] {
+            replica.append(BatchSpec::records(1).timestamp(time)).await;
+        }
+        let epoch = partition.views().get().leader_epoch;
+        partition.change_in_sync(epoch, InSync::new([BrokerId(2)], 2), soon).await.unwrap();
+        let late = vec![BatchSpec::records(1).timestamp(95).checked()];
+        partition.append(late, Acks::Leader, soon).await.unwrap().wait().await.unwrap();
+        assert_eq!(youngest().await, Some((1, 90)), "nobody else has the one of 95");
+        replica.checkpoint().await;
+        assert_eq!(files(fake, "log").len(), 1);
+        assert_eq!(youngest().await, Some((1, 90)), "in a segment neither");
+        partition.delete_records(Some(Offset(2)), soon).await.unwrap();
+        assert_eq!(youngest().await, Some((2, 20)));
+        partition.delete_records(Some(Offset(3)), soon).await.unwrap();
+        assert_eq!(youngest().await, None);
+    });
+}
+
+#[test]
 fn a_rotten_batch_is_never_served_and_said_to_be_rotten() {
     with_new_replica(async |fake, replica| {
         replica.append_many(10).await;
