@@ -265,6 +265,8 @@ pub const REPLICAS_OPENED_AT_ONCE: usize = 32;
 pub const CHECKPOINTS_AT_ONCE: usize = 16;
 /// Bound on one disk operation while the journals are opened: a disk that stands still for less only delays the start.
 pub const START_DISK_DEADLINE: Duration = Duration::from_secs(60);
+/// Bound on waiting for places in the journal for the beginnings of partitions.
+pub const BEGIN_DEADLINE: Duration = Duration::from_secs(1);
 /// Bound on opening a batch of partitions: each replays what the journal holds of it.
 pub const OPEN_DEADLINE: Duration = Duration::from_secs(120);
 /// Bound on copying aside what the journal has of partitions that do not open.

@@ -11,6 +11,7 @@ use super::reconcile::ReplicaId;
 use super::recover::life_entry;
 use crate::ids::PartitionId;
 use crate::journal::{EntryKind, SubmitError};
+use crate::limits;
 
 /// Queues the ends of these, in parts that the queue takes.
 ///
@@ -25,7 +26,8 @@ pub(super) fn end<B: Backend>(context: &ReplicasContext<B>, ids: &[ReplicaId]) -
     Ok(())
 }
 
-/// Queues the beginnings of these, each when there is room for it, for there may be more of them than the queue takes.
+/// Queues the beginnings of these, each when there is room for it, for there may be more of them than the queue takes. What has
+/// no room in time is left for the next try, for roles wait meanwhile.
 ///
 /// # Errors
 ///
@@ -33,8 +35,8 @@ pub(super) fn end<B: Backend>(context: &ReplicasContext<B>, ids: &[ReplicaId]) -
 pub(super) async fn begin<B: Backend>(
     context: &ReplicasContext<B>,
     ids: &[ReplicaId],
-    deadline: Deadline,
 ) -> Result<(), (usize, SubmitError)> {
+    let deadline = Deadline::after(&context.backend, limits::BEGIN_DEADLINE);
     for (place, id) in ids.iter().enumerate() {
         while let Err(error) = submit(context, EntryKind::ReplicaCreate, &[*id]) {
             // Room as for what belongs to the node: a beginning is taken where records have to wait.
