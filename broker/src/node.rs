@@ -289,6 +289,7 @@ impl<B: Backend> Node<B> {
                 open: replicas.replicas.open().clone(),
                 signal: replicas.replicas.signal().clone(),
                 peers,
+                capacities: health.capacities.clone(),
                 propose: propose.clone(),
                 lag_max: config.replication.lag_max,
             };

@@ -13,6 +13,7 @@ use crate::metadata::{MetadataImage, Propose};
 use crate::metrics::Metrics;
 use crate::partition::{LogSignal, PartitionHandle};
 use crate::peers::{PeerIdentity, Peers};
+use crate::stall::capacities::Capacities;
 
 /// The open partitions of this node.
 pub type OpenPartitions<B> = Published<OrdMap<PartitionId, PartitionHandle<B>>>;
@@ -35,6 +36,8 @@ pub struct ReplicationContext<B: Backend> {
     pub signal: LogSignal,
     /// The other nodes.
     pub peers: Peers<B>,
+    /// Whether this node takes records, as far as its storage goes.
+    pub capacities: Capacities,
     /// The controller.
     pub propose: Propose,
     /// A follower that has not caught up for so long leaves the ISR: Kafka's `replica.lag.time.max.ms`.

@@ -29,6 +29,7 @@ use crate::limits;
 use crate::metadata::MetadataImage;
 use crate::partition::{Fetched, FollowError, LogListener, LogState, PartitionHandle, ReadError};
 use crate::peers::{PeerIdentity, Reachable};
+use crate::stall::capacities::Fitness;
 
 pub(super) struct Fetcher<B: Backend> {
     context: Arc<ReplicationContext<B>>,
@@ -49,12 +50,15 @@ pub(super) struct Fetcher<B: Backend> {
     news_since: Option<Moment>,
     /// No session is begun before.
     retry: Option<Moment>,
+    /// Whether this node takes records has changed, and was not said.
+    says_fitness: bool,
 }
 
 struct Watchers<B: Backend> {
     image: Watcher<MetadataImage>,
     open: Watcher<OrdMap<PartitionId, PartitionHandle<B>>>,
     reachable: Watcher<Reachable>,
+    fitness: Watcher<Fitness>,
 }
 
 /// What was looked at last.
@@ -63,6 +67,7 @@ struct Seen<B: Backend> {
     open: Option<Arc<OrdMap<PartitionId, PartitionHandle<B>>>>,
     reachable: Option<Arc<Reachable>>,
     process: Option<PeerIdentity>,
+    fitness: Option<Arc<Fitness>>,
 }
 
 /// What an owner has answered.
@@ -108,6 +113,7 @@ impl<B: Backend> Fetcher<B> {
             image: context.images.watcher(),
             open: context.open.watcher(),
             reachable: context.peers.reachable().watcher(),
+            fitness: context.capacities.published().watcher(),
         };
         Fetcher {
             listener: context.signal.listener(),
@@ -116,13 +122,14 @@ impl<B: Backend> Fetcher<B> {
             leader,
             mailbox,
             watchers,
-            seen: Seen { image: None, open: None, reachable: None, process: None },
+            seen: Seen { image: None, open: None, reachable: None, process: None, fitness: None },
             partitions: BTreeMap::new(),
             asks: FuturesUnordered::new(),
             session: None,
             answer_due: None,
             news_since: None,
             retry: None,
+            says_fitness: false,
         }
     }
 
@@ -180,7 +187,7 @@ impl<B: Backend> Fetcher<B> {
         woken
     }
 
-    /// Whether image, open partitions or links have changed since they were looked at.
+    /// Whether image, open partitions, links or the storage's fitness have changed since they were looked at.
     fn poll_seen(&mut self, waker: &std::task::Waker) -> bool {
         fn is_new<T>(seen: &mut Option<Arc<T>>, now: Arc<T>) -> bool {
             let new = seen.as_ref().is_none_or(|seen| !Arc::ptr_eq(seen, &now));
@@ -190,7 +197,9 @@ impl<B: Backend> Fetcher<B> {
         let image = is_new(&mut self.seen.image, self.watchers.image.watch(waker));
         let open = is_new(&mut self.seen.open, self.watchers.open.watch(waker));
         let reachable = is_new(&mut self.seen.reachable, self.watchers.reachable.watch(waker));
-        image || open || reachable
+        let fitness = is_new(&mut self.seen.fitness, self.watchers.fitness.watch(waker));
+        self.says_fitness |= fitness;
+        image || open || reachable || fitness
     }
 
     fn next_deadline(&self) -> Deadline {
@@ -374,8 +383,9 @@ impl<B: Backend> Fetcher<B> {
         }
     }
 
-    /// Says how far syncs have come.
+    /// Says how far syncs have come, and whether this node takes records where that has changed: what begins says it anyway.
     fn report(&mut self, moved: Vec<(PartitionId, Option<LogState>)>) {
+        let says_fitness = std::mem::take(&mut self.says_fitness);
         let Some(session) = &mut self.session else { return };
         let mut reports = Vec::new();
         for (partition, state) in moved {
@@ -384,8 +394,9 @@ impl<B: Backend> Fetcher<B> {
                 reports.push((partition, followed.epoch, synced));
             }
         }
-        if !reports.is_empty() {
-            let synced = session.synced(reports);
+        let takes_records = self.context.capacities.get().may_lead;
+        if !reports.is_empty() || (says_fitness && session.has_begun()) {
+            let synced = session.synced(reports, takes_records);
             self.context.send(self.leader, &Message::Synced(synced));
         }
     }
@@ -434,7 +445,7 @@ impl<B: Backend> Fetcher<B> {
         if !due {
             return;
         }
-        let fetch = session.fetch(self.context.broker_epoch);
+        let fetch = session.fetch(self.context.broker_epoch, self.context.capacities.get().may_lead);
         self.news_since = None;
         self.answer_due = Some(now + limits::REPLICATION_WAIT + limits::REPLICATION_ANSWER_PATIENCE);
         self.context.metrics.replication_fetches_sent.inc();

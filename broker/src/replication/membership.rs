@@ -259,7 +259,7 @@ impl<B: Backend> Membership<B> {
         Some(Proposed { altered, leave, join: joining })
     }
 
-    /// Whether the follower's process that has caught up is the one that the image has, and active there.
+    /// Whether the follower's process that has caught up, and takes records, is the one that the image has, and active there.
     fn is_caught_up(
         &self,
         id: PartitionId,
@@ -267,7 +267,7 @@ impl<B: Backend> Membership<B> {
         broker: BrokerId,
         image: &MetadataImage,
     ) -> bool {
-        let known = self.table.synced(broker, id, epoch).map(|(process, _)| process);
+        let known = self.table.may_join(broker, id, epoch);
         image.brokers.get(&broker).is_some_and(|image| image.is_active() && known == Some(image.epoch))
     }
 

@@ -44,6 +44,8 @@ impl Default for ProgressTable {
 struct OfFollower {
     /// Its process.
     broker_epoch: BrokerEpoch,
+    /// As it said last: before it has, it does not.
+    takes_records: bool,
     partitions: BTreeMap<PartitionId, Progress>,
 }
 
@@ -63,6 +65,11 @@ impl ProgressTable {
         let before = self.lock().insert(follower, begun).unwrap_or_default();
         self.begun.publish(*self.begun.get() + 1);
         before.partitions.into_iter().map(|(partition, progress)| (partition, progress.epoch)).collect()
+    }
+
+    /// Whether its storage takes records, as it says now.
+    pub fn takes_records(&self, follower: BrokerId, takes_records: bool) {
+        self.lock().entry(follower).or_default().takes_records = takes_records;
     }
 
     /// Its log is a beginning of the leader's, up to here.
@@ -104,6 +111,17 @@ impl ProgressTable {
         if progress.epoch == epoch {
             change(progress);
         }
+    }
+
+    /// As which process the follower has caught up in this epoch, where its storage takes records.
+    pub fn may_join(
+        &self,
+        follower: BrokerId,
+        partition: PartitionId,
+        epoch: LeaderEpoch,
+    ) -> Option<BrokerEpoch> {
+        let takes_records = self.lock().get(&follower)?.takes_records;
+        self.synced(follower, partition, epoch).map(|(process, _)| process).filter(|_| takes_records)
     }
 
     /// How far the follower has synced in this epoch, and as which process.
@@ -182,6 +200,24 @@ mod tests {
             [(five, Offset(6))],
             "of an epoch that is over nothing is to be heard"
         );
+    }
+
+    #[test]
+    fn a_follower_that_takes_no_records_joins_nothing_however_little_it_lacks() {
+        let table = ProgressTable::default();
+        let (two, p, four) = (BrokerId(2), PartitionId { topic: TopicId::NIL, index: 0 }, LeaderEpoch(4));
+        let may_join = || table.may_join(two, p, four);
+        table.begin(two, BrokerEpoch(7));
+        table.fetched(two, p, four, Offset(9));
+        table.reported(two, p, four, Offset(9));
+        assert_eq!(may_join(), None, "it has not said");
+        table.takes_records(two, true);
+        assert_eq!(may_join(), Some(BrokerEpoch(7)));
+        table.takes_records(two, false);
+        assert_eq!((may_join(), table.synced(two, p, four)), (None, Some((BrokerEpoch(7), Offset(9)))));
+        table.takes_records(two, true);
+        table.begin(two, BrokerEpoch(9));
+        assert_eq!(may_join(), None, "what its process before said");
     }
 
     #[test]

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! message:  version u8 | kind u8 | session u64 | ...
-//! fetch:    sequence u64 | broker epoch u64
+//! fetch:    sequence u64 | takes records u8 | broker epoch u64
 //!           | count u32, (partition | leader epoch i32 | last fetched epoch i32 | offset i64 | synced i64
 //!                         | high watermark i64 | log start i64)*
 //!           | count u32, (partition)*                                      of which no more is to be told
-//! synced:   sequence u64 | count u32, (partition | leader epoch i32 | offset i64)*
+//! synced:   sequence u64 | takes records u8 | count u32, (partition | leader epoch i32 | offset i64)*
 //! answer:   sequence u64 | number u64 | count u32, (partition | leader epoch i32 | code u8 | what the code says)*
 //! refused:  why u8
 //!
@@ -22,7 +22,7 @@ use crate::ids::{BrokerEpoch, LeaderEpoch, Offset, PartitionId, TopicId};
 use crate::partition::Fetched;
 
 /// Of all messages. A node says what it cannot read, and does not guess.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 const FETCH: u8 = 1;
 const SYNCED: u8 = 2;
@@ -65,6 +65,8 @@ pub struct Fetch {
     pub session: SessionId,
     /// One more than that of what was said before; a session begins with 0.
     pub sequence: u64,
+    /// The follower's storage takes records: otherwise it joins no ISR, also where it lacks nothing.
+    pub takes_records: bool,
     /// Granted to the follower's process (KIP-903).
     pub broker_epoch: BrokerEpoch,
     /// What is asked for, and from where on.
@@ -73,13 +75,15 @@ pub struct Fetch {
     pub forgotten: Vec<PartitionId>,
 }
 
-/// How far a follower has synced, told as soon as it has.
+/// How far a follower has synced, told as soon as it has; and whether it takes records, as soon as that changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SyncedUpTo {
     /// Of which session it is.
     pub session: SessionId,
     /// In a row with those of fetches.
     pub sequence: u64,
+    /// As in a fetch.
+    pub takes_records: bool,
     /// Everything before the offset is durable, of the epoch of that leader.
     pub reports: Vec<(PartitionId, LeaderEpoch, Offset)>,
 }
@@ -162,6 +166,7 @@ impl Message {
                 out.put_u8(FETCH);
                 out.put_u64(fetch.session.0);
                 out.put_u64(fetch.sequence);
+                out.put_u8(u8::from(fetch.takes_records));
                 out.put_u64(fetch.broker_epoch.0);
                 out.put_u32(fetch.asked.len() as u32);
                 for (partition, position) in &fetch.asked {
@@ -182,6 +187,7 @@ impl Message {
                 out.put_u8(SYNCED);
                 out.put_u64(synced.session.0);
                 out.put_u64(synced.sequence);
+                out.put_u8(u8::from(synced.takes_records));
                 out.put_u32(synced.reports.len() as u32);
                 for (partition, epoch, offset) in &synced.reports {
                     put_partition(&mut out, *partition);
@@ -246,7 +252,8 @@ impl Message {
         let message = match kind {
             FETCH => {
                 input.of = "fetch";
-                let (sequence, broker_epoch) = (input.u64()?, BrokerEpoch(input.u64()?));
+                let (sequence, takes_records) = (input.u64()?, input.flag()?);
+                let broker_epoch = BrokerEpoch(input.u64()?);
                 let asked = input.list(ASKED_BYTES, |input| {
                     let partition = input.partition()?;
                     let position = Position {
@@ -260,15 +267,15 @@ impl Message {
                     Ok((partition, position))
                 })?;
                 let forgotten = input.list(PARTITION_BYTES, Input::partition)?;
-                Message::Fetch(Fetch { session, sequence, broker_epoch, asked, forgotten })
+                Message::Fetch(Fetch { session, sequence, takes_records, broker_epoch, asked, forgotten })
             }
             SYNCED => {
                 input.of = "synced";
-                let sequence = input.u64()?;
+                let (sequence, takes_records) = (input.u64()?, input.flag()?);
                 let reports = input.list(REPORT_BYTES, |input| {
                     Ok((input.partition()?, LeaderEpoch(input.i32()?), Offset(input.i64()?)))
                 })?;
-                Message::Synced(SyncedUpTo { session, sequence, reports })
+                Message::Synced(SyncedUpTo { session, sequence, takes_records, reports })
             }
             ANSWER => {
                 input.of = "answer";
@@ -364,6 +371,14 @@ impl Input {
 
     fn u8(&mut self) -> Result<u8, ProtocolError> {
         self.bytes.try_get_u8().map_err(|_| self.damaged())
+    }
+
+    fn flag(&mut self) -> Result<bool, ProtocolError> {
+        match self.u8()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(self.damaged()),
+        }
     }
 
     fn u32(&mut self) -> Result<u32, ProtocolError> {
@@ -466,13 +481,15 @@ mod tests {
                 0 => Message::Fetch(Fetch {
                     session,
                     sequence,
+                    takes_records: self.next().is_multiple_of(2),
                     broker_epoch: BrokerEpoch(self.next()),
                     asked: self.many(|draw| (draw.partition(), draw.position())),
                     forgotten: self.many(Draw::partition),
                 }),
                 1 => {
                     let reports = self.many(|draw| (draw.partition(), draw.epoch(), draw.offset()));
-                    Message::Synced(SyncedUpTo { session, sequence, reports })
+                    let takes_records = self.next().is_multiple_of(2);
+                    Message::Synced(SyncedUpTo { session, sequence, takes_records, reports })
                 }
                 2 => {
                     let partitions = self.many(|draw| (draw.partition(), draw.epoch(), draw.outcome()));
@@ -514,7 +531,7 @@ mod tests {
             }
         }
         let mut huge = vec![VERSION, SYNCED];
-        huge.extend([0; 16]);
+        huge.extend([0; 17]);
         huge.extend(u32::MAX.to_be_bytes());
         assert_eq!(Message::decode(huge.into()), Err(ProtocolError::Damaged("synced")));
     }
@@ -522,7 +539,7 @@ mod tests {
     #[test]
     fn another_version_is_told_from_damage() {
         let mut bytes = Message::Refused(SessionId(1), Refused::OtherProcess).encode().to_vec();
-        bytes[0] = 2;
-        assert_eq!(Message::decode(bytes.into()), Err(ProtocolError::Version(2)));
+        bytes[0] = VERSION + 1;
+        assert_eq!(Message::decode(bytes.into()), Err(ProtocolError::Version(VERSION + 1)));
     }
 }

@@ -167,6 +167,7 @@ impl<B: Backend> Serving<B> {
             return self.refuse(fetch.session, Refused::UnknownSession);
         }
         session.until = self.context.backend.now() + limits::REPLICATION_WAIT;
+        self.table.takes_records(self.follower, fetch.takes_records);
         for (partition, position) in &fetch.asked {
             self.listener.watch(*partition);
             session.watched.push(*partition);
@@ -190,6 +191,7 @@ impl<B: Backend> Serving<B> {
             self.end_session();
             return self.refuse(id, Refused::UnknownSession);
         }
+        self.table.takes_records(self.follower, synced.takes_records);
         for (partition, epoch, offset) in &synced.reports {
             self.reports.heard(*partition, *epoch, *offset);
         }

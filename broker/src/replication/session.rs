@@ -60,6 +60,11 @@ impl FollowerSession {
         }
     }
 
+    /// Whether anything was said in it.
+    pub fn has_begun(&self) -> bool {
+        self.next > 0
+    }
+
     /// Whether the next fetch has something to say.
     pub fn has_news(&self) -> bool {
         !self.asks.is_empty() || !self.forgets.is_empty()
@@ -71,7 +76,7 @@ impl FollowerSession {
     }
 
     /// The next fetch.
-    pub fn fetch(&mut self, broker_epoch: BrokerEpoch) -> Fetch {
+    pub fn fetch(&mut self, broker_epoch: BrokerEpoch, takes_records: bool) -> Fetch {
         let forgotten = std::mem::take(&mut self.forgets);
         self.asked.retain(|partition| !forgotten.contains(partition));
         let forgotten = forgotten.into_iter().collect();
@@ -79,12 +84,16 @@ impl FollowerSession {
         self.asked.extend(asked.iter().map(|(partition, _)| *partition));
         let sequence = self.number();
         self.unanswered = Some(sequence);
-        Fetch { session: self.id, sequence, broker_epoch, asked, forgotten }
+        Fetch { session: self.id, sequence, takes_records, broker_epoch, asked, forgotten }
     }
 
     /// What is told of syncs that completed.
-    pub fn synced(&mut self, reports: Vec<(PartitionId, LeaderEpoch, Offset)>) -> SyncedUpTo {
-        SyncedUpTo { session: self.id, sequence: self.number(), reports }
+    pub fn synced(
+        &mut self,
+        reports: Vec<(PartitionId, LeaderEpoch, Offset)>,
+        takes_records: bool,
+    ) -> SyncedUpTo {
+        SyncedUpTo { session: self.id, sequence: self.number(), takes_records, reports }
     }
 
     /// Whether the answer is of this session. What it answers is not asked for any more.

@@ -42,7 +42,7 @@ fn both(partitions: &[i32]) -> (FollowerSession, LeaderSession) {
     for partition in partitions {
         follower.ask(id(*partition), at(10));
     }
-    let fetch = follower.fetch(BrokerEpoch(7));
+    let fetch = follower.fetch(BrokerEpoch(7), true);
     let mut leader = LeaderSession::begin(&fetch).expect("it is the first");
     leader.handle_fetch(&fetch, |_| leads(10)).unwrap();
     (follower, leader)
@@ -66,7 +66,7 @@ fn a_fetch_of_partitions_without_news_says_nothing_of_them() {
         assert!(follower.waits() && leader.owes());
         assert_eq!(follower.handle_answer(&leader.answer(vec![], None)), Ok(true));
         assert!(!follower.waits() && !leader.owes());
-        let fetch = follower.fetch(BrokerEpoch(7));
+        let fetch = follower.fetch(BrokerEpoch(7), true);
         assert_eq!((fetch.asked.len(), fetch.forgotten.len()), (0, 0));
         leader.handle_fetch(&fetch, |_| leads(10)).unwrap();
         assert!(!leader.has_due());
@@ -86,7 +86,7 @@ fn what_was_answered_is_due_again_only_when_it_is_asked_for_again() {
     assert!(!leader.has_due());
     assert_eq!(follower.handle_answer(&answer), Ok(true));
     follower.ask(id(1), at(12));
-    let fetch = follower.fetch(BrokerEpoch(7));
+    let fetch = follower.fetch(BrokerEpoch(7), true);
     assert_eq!(fetch.asked, [(id(1), at(12))]);
     leader.handle_fetch(&fetch, |_| leads(14)).unwrap();
     assert_eq!(due(&mut leader), [1]);
@@ -96,7 +96,7 @@ fn what_was_answered_is_due_again_only_when_it_is_asked_for_again() {
 fn what_is_asked_for_under_an_epoch_that_the_leader_does_not_lead_in_waits_until_it_does() {
     let mut follower = FollowerSession::begin(SessionId(1));
     follower.ask(id(1), at(10));
-    let fetch = follower.fetch(BrokerEpoch(7));
+    let fetch = follower.fetch(BrokerEpoch(7), true);
     let mut leader = LeaderSession::begin(&fetch).unwrap();
     let other = |change: fn(&mut LogState)| {
         let mut state = leads(10).unwrap();
@@ -127,8 +127,8 @@ fn another_high_watermark_or_log_start_is_news() {
 #[test]
 fn a_message_that_was_lost_ends_the_session() {
     let (mut follower, mut leader) = both(&[1]);
-    let report = follower.synced(vec![(id(1), EPOCH, Offset(10))]);
-    let fetch = follower.fetch(BrokerEpoch(7));
+    let report = follower.synced(vec![(id(1), EPOCH, Offset(10))], true);
+    let fetch = follower.fetch(BrokerEpoch(7), true);
     assert_eq!(leader.handle_fetch(&fetch, |_| None), Err(Lost));
     assert_eq!(leader.handle_synced(&report), Ok(()));
     assert_eq!(leader.handle_synced(&report), Err(Lost), "nor is it doubled");
@@ -137,7 +137,7 @@ fn a_message_that_was_lost_ends_the_session() {
     let other = Answer { session: SessionId(2), sequence: 9, number: 9, partitions: vec![] };
     assert!(follower.handle_answer(&other) == Ok(false) && follower.waits());
     let lost = leader.answer(vec![(id(1), EPOCH, Ok(nothing_new()))], None);
-    leader.handle_fetch(&follower.fetch(BrokerEpoch(7)), |_| None).unwrap();
+    leader.handle_fetch(&follower.fetch(BrokerEpoch(7), true), |_| None).unwrap();
     let next = leader.answer(vec![], None);
     assert_eq!(follower.handle_answer(&next), Err(Lost), "what was in the other is waited for");
     assert_eq!(follower.handle_answer(&lost), Ok(true));
@@ -151,7 +151,7 @@ fn each_has_its_turn() {
     let answer = leader.answer(vec![(id(1), EPOCH, Ok(nothing_new()))], Some(id(1)));
     assert_eq!(follower.handle_answer(&answer), Ok(true));
     follower.ask(id(1), at(12));
-    leader.handle_fetch(&follower.fetch(BrokerEpoch(7)), |_| leads(20)).unwrap();
+    leader.handle_fetch(&follower.fetch(BrokerEpoch(7), true), |_| leads(20)).unwrap();
     assert_eq!(due(&mut leader), [2, 3, 4, 1]);
     leader.answer(vec![(id(2), EPOCH, Ok(nothing_new()))], Some(id(2)));
     [1, 3, 4].into_iter().for_each(|left| leader.handle_left(id(left)));
@@ -163,7 +163,7 @@ fn what_is_forgotten_is_not_answered_and_may_be_asked_for_again() {
     let (mut follower, mut leader) = both(&[1, 2]);
     follower.forget(id(1));
     assert!(follower.has_news());
-    let fetch = follower.fetch(BrokerEpoch(7));
+    let fetch = follower.fetch(BrokerEpoch(7), true);
     assert_eq!((fetch.asked.len(), &fetch.forgotten), (0, &vec![id(1)]));
     leader.handle_fetch(&fetch, |_| leads(10)).unwrap();
     assert!(!leader.is_asked(id(1), &at(10)) && leader.is_asked(id(2), &at(10)));

@@ -28,6 +28,7 @@ use crate::partition::{
     ReadRequest, RetentionSchedule,
 };
 use crate::peers::{Frame, ListenerOf, MessageKind, PeerHandler, Peers, PeersContext, Taken};
+use crate::stall::capacities::Capacities;
 
 const LAG_MAX: Duration = Duration::from_millis(800);
 
@@ -217,6 +218,7 @@ impl Cluster {
             open: open.clone(),
             signal: signal.clone(),
             peers: peers.clone(),
+            capacities: Capacities::default(),
             propose: Arc::new(move |command, _| {
                 let outcome = metadata.decide(&command);
                 Box::pin(async { Ok(outcome) })

@@ -35,6 +35,8 @@ pub struct Budget {
     pub memory_mib: Option<f64>,
     /// Most sockets that a node's process had open at a time.
     pub sockets: Option<u64>,
+    /// Most changes of one partition's leader, ISR or replicas.
+    pub partition_changes: Option<u64>,
 }
 
 impl Budget {
@@ -59,6 +61,8 @@ pub struct Peaks {
     pub sockets: u64,
     /// Entries of Raft's log that a start had to read behind the last snapshot.
     pub raft_replayed: usize,
+    /// Changes of one partition's leader, ISR or replicas, in the whole run.
+    pub partition_changes: u64,
 }
 
 /// All limits with what was measured, and a finding for each that was not kept.
@@ -108,6 +112,8 @@ pub fn budgets(
     let counted = |count: u64| (count > 0).then_some(count as f64);
     figure("memory_mib", budget.memory_mib, counted(peaks.memory).map(|bytes| bytes / f64::from(1 << 20)));
     figure("sockets", budget.sockets.map(|most| most as f64), counted(peaks.sockets));
+    let changes = Some(peaks.partition_changes as f64);
+    figure("partition_changes", budget.partition_changes.map(|most| most as f64), changes);
     let mut findings = Findings::of("budget", Verdict::Budget);
     for figure in figures.iter().filter(|figure| !figure.kept) {
         findings.add(format!("{} is {:.2}, allowed are {}", figure.name, figure.measured, figure.limit));
@@ -186,7 +192,7 @@ mod tests {
     #[test]
     fn a_node_that_takes_more_than_it_may_is_found() {
         let budget = Budget { memory_mib: Some(64.0), sockets: Some(100), ..Budget::default() };
-        let peaks = |mib: u64, sockets| Peaks { memory: mib << 20, sockets, raft_replayed: 0 };
+        let peaks = |mib: u64, sockets| Peaks { memory: mib << 20, sockets, ..Peaks::default() };
         let found = |peaks| budgets(&History::default(), &budget, None, None, peaks, NO_DISK).1.len();
         assert_eq!((found(peaks(64, 100)), found(peaks(65, 100)), found(peaks(64, 101))), (0, 1, 1));
         assert_eq!(found(Peaks::default()), 2, "what nobody counted was not kept");

@@ -30,6 +30,8 @@ pub struct PartitionSeen {
     pub leader: Option<i32>,
     pub replicas: Vec<i32>,
     pub isr: Vec<i32>,
+    /// How often its leader, its ISR or its replicas have changed.
+    pub changes: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -47,6 +49,8 @@ pub struct ReplicaSeen {
 pub struct Looks {
     leaders: BTreeMap<(String, i32), (i32, u64)>,
     images: BTreeMap<u64, (u64, i32)>,
+    /// The most that a partition's leader, ISR or replicas have changed.
+    pub partition_changes: u64,
     found: Vec<(&'static str, String)>,
 }
 
@@ -59,6 +63,8 @@ impl Looks {
                 let what = format!("at index {index} node {} has another image than node {by}", node.node);
                 self.note("images-differ", what);
             }
+            let changes = node.partitions.values().map(|partition| partition.changes);
+            self.partition_changes = changes.fold(self.partition_changes, u64::max);
             for (name, replica) in node.replicas.iter().filter(|(_, replica)| replica.leading) {
                 let own = (node.node, node.incarnation);
                 let leader = *self.leaders.entry((replica.directory.clone(), replica.epoch)).or_insert(own);
@@ -217,7 +223,7 @@ mod tests {
     }
 
     fn node(number: i32, replica: ReplicaSeen) -> NodeSeen {
-        let partition = PartitionSeen { leader: Some(1), replicas: vec![1, 2], isr: vec![1, 2] };
+        let partition = PartitionSeen { leader: Some(1), replicas: vec![1, 2], isr: vec![1, 2], changes: 0 };
         NodeSeen {
             node: number,
             incarnation: 1,

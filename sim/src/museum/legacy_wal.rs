@@ -26,7 +26,6 @@ use super::frame;
 use super::ledger::{Ledger, Submission};
 use crate::world::{SimBackend, SimFile, lock};
 
-const TICK: Duration = Duration::from_millis(100);
 /// How often somebody looked whether a segment was old enough to be closed.
 const ROTATION: Duration = Duration::from_secs(10);
 const OPEN_WITHIN: Duration = Duration::from_secs(60);
@@ -37,6 +36,8 @@ const NO_DEADLINE: Deadline = Deadline::Unbounded("the old log had no time-outs"
 pub(super) struct DefectOptions {
     /// The worker is told of new entries and commits at once.
     pub(super) listens: bool,
+    /// How often a worker looks on its own.
+    pub(super) tick: Duration,
     /// Who appends asks the worker, and waits for as long as it takes to hear from it.
     pub(super) asks_worker: bool,
     /// A second worker ticks for all partitions.
@@ -153,9 +154,9 @@ impl LegacyWal {
     async fn work(&self, partition: &PartitionWal, mut woken: Receiver<SimBackend, ()>) {
         loop {
             if self.options.listens {
-                let _ = woken.receive(Deadline::after(&self.backend, TICK)).await;
+                let _ = woken.receive(Deadline::after(&self.backend, self.options.tick)).await;
             } else {
-                self.backend.sleep(TICK).await;
+                self.backend.sleep(self.options.tick).await;
             }
             if self.ledger.is_closed() && lock(&partition.incoming).is_empty() {
                 return;
@@ -169,7 +170,7 @@ impl LegacyWal {
 
     async fn commit_all_for_ever(&self) {
         while !self.ledger.is_closed() {
-            self.backend.sleep(TICK).await;
+            self.backend.sleep(self.options.tick).await;
             let all: Vec<Arc<PartitionWal>> = lock(&self.partitions).values().cloned().collect();
             for partition in all {
                 let _ = self.commit(&partition).await;

@@ -15,6 +15,7 @@ mod topic_creation;
 mod ack_despite_error;
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use broker::ids::PartitionId;
 use broker::parts::{Admission, Admit, OpenJournal, Parts};
@@ -57,14 +58,24 @@ pub fn is_part(name: &str) -> bool {
     part_names().contains(&name)
 }
 
-const LISTENS: DefectOptions =
-    DefectOptions { listens: true, asks_worker: false, global_worker: false, blocks_thread: false };
+const LISTENS: DefectOptions = DefectOptions {
+    listens: true,
+    tick: Duration::from_millis(100),
+    asks_worker: false,
+    global_worker: false,
+    blocks_thread: false,
+};
 
 /// The broker's parts, with the named one in place of ours. Unknown names are refused before it comes to this.
 pub fn parts(name: Option<&str>) -> Parts<SimBackend> {
     match name {
+        // Its workers hear of everything that there is for them; their own look takes events and shows nothing.
         Some("fsync-without-deadline") => {
-            with_legacy_wal(DefectOptions { asks_worker: true, ..LISTENS }, Of::DataAndMetadata)
+            let options = DefectOptions { asks_worker: true, tick: Duration::from_secs(1), ..LISTENS };
+            Parts {
+                proposals: Box::new(in_sync_for_ever::proposals),
+                ..with_legacy_wal(options, Of::DataAndMetadata)
+            }
         }
         Some("interval-only-commit") => {
             with_legacy_wal(DefectOptions { listens: false, ..LISTENS }, Of::Data)

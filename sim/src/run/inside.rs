@@ -69,6 +69,7 @@ fn partitions(image: &MetadataImage) -> BTreeMap<String, PartitionSeen> {
                 leader: partition.leader.map(|leader| leader.0),
                 replicas: numbers(&replicas),
                 isr: numbers(&partition.isr),
+                changes: partition.partition_epoch.0.max(0) as u64,
             };
             (format!("{name}-{index}"), seen)
         });

@@ -265,7 +265,8 @@ fn judge(record: &mut RunRecord, scenario: &Scenario, circumstances: &Circumstan
     }
     let lives = nodes.iter().flat_map(|node| circumstances.lives(node));
     let raft_replayed = lives.map(|life| life.raft_replayed).max().unwrap_or(0);
-    let peaks = Peaks { raft_replayed, ..story.peaks };
+    let partition_changes = story.looks.partition_changes;
+    let peaks = Peaks { raft_replayed, partition_changes, ..story.peaks };
     let undecided = story.undecided.as_ref();
     let (figures, over) =
         budgets::budgets(history, &scenario.budget, undecided, story.idle, peaks, story.disk);
