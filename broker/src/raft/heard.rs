@@ -11,12 +11,22 @@ pub(super) struct Listener {
     pub(super) id: u64,
     /// Index of the last entry of its log.
     pub(super) last: u64,
+    /// What a heartbeat may tell anew.
+    pub(super) known: Known,
     pub(super) has_group: bool,
     pub(super) capacity: Capacity,
     /// A leader's snapshot is on its way to the disk.
     pub(super) restores: bool,
     /// As many entries as it may hold wait for the journal.
     pub(super) is_full: bool,
+}
+
+/// Who leads in which term, and what is committed, as far as a member knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Known {
+    pub(super) leader: u64,
+    pub(super) term: u64,
+    pub(super) committed: u64,
 }
 
 /// Why a message is dropped. All of them are said again, where they are still true.
@@ -27,6 +37,8 @@ pub(super) enum Unheard {
     NoneOfTheGroup,
     /// It asks for what this node may not give now.
     MayNot,
+    /// It is said for an answer, which waits behind the disk as the one before does: each step more takes memory.
+    NothingNew,
     /// It would have to be held until the disk has taken what came before.
     Full,
     /// It speaks of a log that this node does not have: it was wiped, or is taken for another.
@@ -48,6 +60,9 @@ pub(super) fn hear(message: &Message, listener: &Listener) -> Result<(), Unheard
         }
         MessageType::MsgTimeoutNow if !listener.capacity.campaigns => Err(Unheard::MayNot),
         MessageType::MsgHeartbeat if message.commit > listener.last => Err(Unheard::MistakenIdentity),
+        MessageType::MsgHeartbeat if listener.is_stalled() && !listener.known.is_news(message) => {
+            Err(Unheard::NothingNew)
+        }
         MessageType::MsgAppend => hear_entries(message, listener),
         MessageType::MsgSnapshot => hear_snapshot(message, listener),
         MessageType::MsgRequestVote
@@ -59,6 +74,19 @@ pub(super) fn hear(message: &Message, listener: &Listener) -> Result<(), Unheard
         | MessageType::MsgRequestVoteResponse
         | MessageType::MsgRequestPreVoteResponse => Ok(()),
         _ => Err(Unheard::NoneOfTheGroup),
+    }
+}
+
+impl Listener {
+    fn is_stalled(&self) -> bool {
+        self.has_group && !self.capacity.votes
+    }
+}
+
+impl Known {
+    fn is_news(&self, heartbeat: &Message) -> bool {
+        let same = heartbeat.from == self.leader && heartbeat.term == self.term;
+        !same || heartbeat.commit > self.committed
     }
 }
 
@@ -127,6 +155,7 @@ mod tests {
         Listener {
             id: 2,
             last: 3,
+            known: Known { leader: 1, term: 5, committed: 3 },
             has_group: true,
             capacity: Capacity { votes: true, campaigns: true, leader: Leader::Stays },
             restores: false,
@@ -143,6 +172,7 @@ mod tests {
         let stalled = || Listener { capacity: may(false, false), ..member() };
         let restoring = || Listener { restores: true, capacity: may(true, false), ..member() };
         let full = || Listener { is_full: true, ..member() };
+        let less = Known { committed: 2, ..member().known };
         let table = [
             (message(MsgAppendResponse), member(), Ok(())),
             (Message { to: 3, ..message(MsgHeartbeat) }, member(), Err(NotForUs)),
@@ -165,7 +195,10 @@ mod tests {
             (message(MsgRequestPreVote), stalled(), Err(MayNot)),
             (message(MsgTimeoutNow), stalled(), Err(MayNot)),
             (append(3, &[4]), stalled(), Ok(())),
-            (message(MsgHeartbeat), stalled(), Ok(())),
+            (message(MsgHeartbeat), stalled(), Err(NothingNew)),
+            (Message { term: 6, ..message(MsgHeartbeat) }, stalled(), Ok(())),
+            (Message { from: 3, ..message(MsgHeartbeat) }, stalled(), Ok(())),
+            (message(MsgHeartbeat), Listener { last: 4, known: less, ..stalled() }, Ok(())),
             (message(MsgRequestVote), restoring(), Ok(())),
             (message(MsgTimeoutNow), restoring(), Err(MayNot)),
             (message(MsgRequestVote), without_group(), Err(MayNot)),

@@ -8,7 +8,7 @@ use raft::{Progress, SnapshotStatus};
 
 use super::{Decision, Driver, Event, OF_A_START, TICK, Waiting};
 use crate::raft::capacity::{self, Capacity, Leader, LostLeader, Other, Situation};
-use crate::raft::heard::{self, Listener, Unheard};
+use crate::raft::heard::{self, Known, Listener, Unheard};
 use crate::raft::{
     GroupInput, GroupProgress, MemberChange, MemberProgress, MembersProposal, MembersRefusal, Proposal,
     RaftInput, Refusal, StateMachine, members,
@@ -192,13 +192,19 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
         let listener = Listener {
             id: self.id,
             last: self.raft.raft.raft_log.last_index(),
+            known: Known {
+                leader: self.raft.raft.leader_id,
+                term: self.raft.raft.term,
+                committed: self.raft.raft.raft_log.committed,
+            },
             has_group: self.raft.store().has_group(),
             capacity: self.capacity(),
             restores: self.line.restores() || self.raft.snap().is_some(),
             is_full: self.line.is_long(),
         };
-        match heard::hear(&message, &listener) {
-            Ok(()) => {}
+        let heard = heard::hear(&message, &listener);
+        match heard {
+            Ok(()) | Err(Unheard::NothingNew) => {}
             Err(unheard @ Unheard::MistakenIdentity) => {
                 tracing::warn!(
                     ?kind,
@@ -225,7 +231,9 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
             self.office.acknowledged.insert(from, self.office.ticks);
             self.office.snapshots_sent.remove(&from);
         }
-        if let Err(error) = self.raft.step(message) {
+        if heard.is_ok()
+            && let Err(error) = self.raft.step(message)
+        {
             tracing::debug!(?kind, from, %error, "a message of the metadata group comes to nothing");
         }
     }
