@@ -1,7 +1,8 @@
 //! A process whose disk has stood still for long ends, where the others have taken over all that it led: started anew, perhaps
 //! on a disk that was mended, it is of use again, and until then it is in nobody's way.
 //!
-//! It stays where it is the only one who has something, or where the others would be too few without it.
+//! It stays where it is the only one who has something, or where the others would be too few without it. Where its own metadata stand
+//! still with the disk, it goes by those of another node.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use super::{ControllerContext, unlinked};
 use crate::ids::BrokerId;
 use crate::metadata::{Members, MetadataImage};
 use crate::stall::StorageHealth;
+use crate::stall::contact::Lost;
 
 /// Where it could not be given up, it is looked again after this.
 const LOOKED_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -34,8 +36,9 @@ pub(super) async fn until_given_up<B: Backend>(
         let mut look_at = Deadline::after(backend, left);
         while fitness.until(backend, look_at, |now| !now.stands_still).await.is_err() {
             let without = unlinked(context.asks.peers());
-            let (image, members) = (context.metadata.image(), context.metadata.members().get());
-            if !health.contact.is_lost() && can_do_without(&image, &members, context.node, &without) {
+            let (image, members) = (context.metadata.shown(), context.metadata.members().get());
+            let is_heard = health.contact.lost().is_none_or(|lost| lost.why == Lost::Behind);
+            if is_heard && can_do_without(&image, &members, context.node, &without) {
                 let after = stall.exit_after.as_secs();
                 return format!(
                     "the disk has stood still for {after} s (stall.exit_after), and other nodes lead all that this one led: it ends, to \

@@ -1,8 +1,8 @@
 //! With which status a process may end by itself, and for what.
 //!
-//! A node has to live through a full disk and a disk that stands still, and through whatever happens to the network,
-//! to clocks and to tasks. It may end when its journals cannot be written any more, or when it starts and cannot
-//! read or trust what it finds.
+//! A node has to live through a full disk and a disk that stands still for a while, and through whatever happens to the network,
+//! to clocks and to tasks. It may end when its journals cannot be written any more, when it starts and cannot
+//! read or trust what it finds, and while its disk stands still for long.
 
 use broker::limits::JOURNAL_FAILURES_MAX;
 
@@ -12,6 +12,8 @@ use crate::history::At;
 
 /// The process takes so long to find out, at most.
 const SOON: At = 5_000_000_000;
+/// `stall.exit_after`.
+const STANDS_STILL_FOR: At = 30_000_000_000;
 /// A start may give up on a disk that has not answered for this long.
 const START_PATIENCE: At = 30_000_000_000;
 
@@ -19,6 +21,7 @@ const START_PATIENCE: At = 30_000_000_000;
 const OTHER: i32 = 1;
 const DATA_DIRECTORY: i32 = 3;
 const STORAGE_NOT_TRUSTED: i32 = 5;
+const DISK_STANDS_STILL: i32 = 6;
 
 /// Whether a fault on its own machine gives this process reason to end with this status.
 pub fn are_caused(circumstances: &Circumstances, life: &Life, at: At, status: i32) -> bool {
@@ -62,6 +65,9 @@ fn allowed(hit: &FaultHits, told_until: At, life: &Life, at: At) -> &'static [i3
             if starting && at <= until && at >= from.max(life.began).saturating_add(START_PATIENCE) =>
         {
             &[OTHER, DATA_DIRECTORY]
+        }
+        FaultKind::DiskStall if !starting && from + STANDS_STILL_FOR <= at && at <= until => {
+            &[DISK_STANDS_STILL]
         }
         _ => &[],
     }
@@ -126,7 +132,7 @@ mod tests {
             (ClockJump, None, None, true, &[]),
         ];
         for (kind, path, operation, serving, statuses) in table {
-            for status in 1..=5 {
+            for status in 1..=6 {
                 let seen = caused(hit(kind, path, operation), serving, 110 * S, status);
                 assert_eq!(
                     seen,
@@ -135,6 +141,14 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_process_may_end_while_its_disk_has_stood_still_for_long() {
+        let stall = || hit(FaultKind::DiskStall, Some("journal"), None);
+        let may = |serving, at| caused(stall(), serving, at, 6);
+        assert_eq!([129, 130, 150, 151].map(|at| may(true, at * S)), [false, true, true, false]);
+        assert!(!may(false, 140 * S), "a start ends for want of an answer");
     }
 
     #[test]
