@@ -10,6 +10,8 @@ use crate::history::{At, Complaint, HealthCheck, History, Place, Readiness, Trad
 
 /// What was broken may be felt for so long afterwards, and topics are not everywhere at once.
 const AFTERWARDS: At = 5_000_000_000;
+/// Who leads is looked at this often, or oftener.
+const SEEN_WITHIN: At = 1_000_000_000;
 
 /// What can bring an error about. Several may; none: nothing can.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +36,8 @@ enum Cause {
     Damage,
     /// The network between nodes, or to one of them, was broken.
     Network,
+    /// The partition went back to the first of its replicas.
+    Balance,
     /// Asked again for what was there already, or with a session of before: part of the protocol.
     Protocol,
 }
@@ -67,7 +71,7 @@ fn causes_among_several(error: &str) -> &'static [Cause] {
     use Cause::*;
     match error {
         "notleaderorfollower" | "leadernotavailable" | "fencedleaderepoch" | "unknownleaderepoch" => {
-            &[Disk, Declared, Work, Start, Clock, Network, Topic]
+            &[Disk, Declared, Work, Start, Clock, Network, Topic, Balance]
         }
         "notenoughreplicas" | "notenoughreplicasafterappend" | "offsetnotavailable" => {
             &[Disk, Declared, Work, Start, Clock, Network, Topic]
@@ -208,6 +212,13 @@ fn was_there(
                     .or_else(|| asked().next())
                     .is_some_and(|check| declares(&check.answer, complaint.place.as_ref()))
         }
+        Cause::Balance => {
+            let returned =
+                complaint.place.as_ref().and_then(|place| history.returned.get(&place.to_string()));
+            let meets =
+                |at: &At| at.saturating_add(AFTERWARDS) >= from && *at <= to.saturating_add(SEEN_WITHIN);
+            returned.is_some_and(|all| all.iter().any(meets))
+        }
         Cause::Protocol => true,
     }
 }
@@ -287,6 +298,26 @@ mod tests {
         ] {
             assert_eq!(found(&told(error, 45), kind).len(), count, "{error} with {kind:?}");
         }
+    }
+
+    #[test]
+    fn a_leader_that_came_back_is_news_for_a_while_where_there_are_several_nodes() {
+        let found = |error: &str, returned_s: At, of: &str| {
+            let mut history = told(error, 60);
+            history.returned.insert(of.into(), vec![returned_s * S]);
+            let nodes = ["node1", "node2"].map(str::to_owned);
+            errors_have_causes(&history, &Circumstances::new(Vec::new(), Vec::new(), 100 * S), &nodes).len()
+        };
+        let of = place().to_string();
+        for (error, at_s, count) in [
+            ("NotLeaderOrFollower", 61, 0),
+            ("FencedLeaderEpoch", 56, 0),
+            ("NotLeaderOrFollower", 54, 1),
+            ("RequestTimedOut", 60, 1),
+        ] {
+            assert_eq!(found(error, at_s, &of), count, "{error} {at_s}");
+        }
+        assert_eq!(found("NotLeaderOrFollower", 60, "another-0"), 1);
     }
 
     #[test]

@@ -49,15 +49,29 @@ pub struct ReplicaSeen {
 pub struct Looks {
     leaders: BTreeMap<(String, i32), (i32, u64)>,
     images: BTreeMap<u64, (u64, i32)>,
+    /// Who led a partition as of the latest image that named somebody.
+    led: BTreeMap<String, (u64, i32)>,
     /// The most that a partition's leader, ISR or replicas have changed.
     pub partition_changes: u64,
     found: Vec<(&'static str, String)>,
 }
 
 impl Looks {
-    pub fn look(&mut self, nodes: &[NodeSeen]) {
+    /// Returns the partitions that the first of their replicas leads again, after another.
+    pub fn look(&mut self, nodes: &[NodeSeen]) -> Vec<String> {
+        let mut returned = Vec::new();
         for node in nodes {
             let (index, digest) = node.image;
+            for (name, partition) in &node.partitions {
+                let Some(leader) = partition.leader else { continue };
+                let known = self.led.entry(name.clone()).or_insert((index, leader));
+                if index > known.0 {
+                    let (_, before) = std::mem::replace(known, (index, leader));
+                    if before != leader && partition.replicas.first() == Some(&leader) {
+                        returned.push(name.clone());
+                    }
+                }
+            }
             let (known, by) = *self.images.entry(index).or_insert((digest, node.node));
             if known != digest {
                 let what = format!("at index {index} node {} has another image than node {by}", node.node);
@@ -77,6 +91,7 @@ impl Looks {
                 }
             }
         }
+        returned
     }
 
     fn note(&mut self, checker: &'static str, what: String) {
@@ -235,7 +250,7 @@ mod tests {
 
     fn found(looks: &[Vec<NodeSeen>]) -> Vec<String> {
         let mut all = Looks::default();
-        looks.iter().for_each(|look| all.look(look));
+        looks.iter().for_each(|look| drop(all.look(look)));
         all.violations().into_iter().map(|violation| violation.checker).collect()
     }
 

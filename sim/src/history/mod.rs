@@ -445,6 +445,8 @@ pub struct History {
     pub config_changes: Vec<ConfigChange>,
     pub configs_seen: Vec<ConfigSeen>,
     pub complaints: Vec<Complaint>,
+    /// When the first of a partition's replicas was seen to lead it again, after another: as the controller balances leaders.
+    pub returned: BTreeMap<String, Vec<At>>,
     pub health: Vec<HealthCheck>,
     pub watermarks: Vec<Watermark>,
     pub lookups: Vec<Lookup>,
@@ -470,6 +472,12 @@ pub struct History {
 pub struct Seen(BTreeMap<Place, BTreeMap<i64, Value>>);
 
 impl History {
+    pub fn note_returned(&mut self, partitions: Vec<String>, now: At) {
+        for partition in partitions {
+            self.returned.entry(partition).or_default().push(now);
+        }
+    }
+
     pub fn count(&mut self, name: &'static str) {
         self.add(name, 1);
     }

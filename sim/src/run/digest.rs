@@ -38,6 +38,7 @@ pub(super) fn of(history: &History) -> u64 {
         positions,
         pulse: _,
         counts,
+        returned,
         // Follows from what is hashed already.
         seen: _,
     } = history;
@@ -68,7 +69,7 @@ pub(super) fn of(history: &History) -> u64 {
     for seen in configs_seen {
         digest.show(seen);
     }
-    digest.show(&(deletions, log_starts, resets, last_start));
+    digest.show(&(deletions, log_starts, resets, last_start, returned));
     digest.finish()
 }
 

@@ -192,6 +192,7 @@ impl<'a> Watch<'a> {
             notes.pulse.excuse(now);
             self.episode = None;
             self.requests_seen = notes.requests.len();
+            drop(notes);
         } else {
             let signs = self.signs(&notes, now);
             drop(notes);
@@ -209,7 +210,8 @@ impl<'a> Watch<'a> {
         }
         self.count(now);
         if self.field.nodes > 1 {
-            self.looks.look(&self.witness.insides.look());
+            let returned = self.looks.look(&self.witness.insides.look());
+            self.field.notes.write().note_returned(returned, now);
         }
         for counts in self.nodes().filter_map(|node| node.counts()) {
             self.peaks.memory = self.peaks.memory.max(counts.memory_peak);
