@@ -32,9 +32,10 @@ const BEHIND_MAX: usize = 2;
 
 pub(super) fn start<B: Backend>(client: Client<B>, shape: ProducerShape, stream: Stream) {
     let lanes = client.field.places.len();
+    let retries = Retries::new(lanes, shape.idempotent);
     let producer = Producer {
         line: Lines::new(&client),
-        retries: Retries::new(lanes, shape.idempotent),
+        retries: if shape.in_flight > 1 { retries } else { retries.one_at_a_time() },
         identity: None,
         wanted: BTreeMap::new(),
         asked: BTreeMap::new(),

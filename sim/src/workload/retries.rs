@@ -79,6 +79,8 @@ const STUCK_AFTER: u32 = 3;
 #[derive(Clone, Debug)]
 pub(super) struct Retries {
     idempotent: bool,
+    /// Whether the order of batches is kept when another node leads.
+    ordered: bool,
     /// Under which sequences mean something.
     identified: bool,
     lanes: Vec<Lane>,
@@ -88,7 +90,13 @@ pub(super) struct Retries {
 
 impl Retries {
     pub(super) fn new(lanes: usize, idempotent: bool) -> Retries {
-        Retries { idempotent, identified: false, lanes: vec![Lane::default(); lanes], turn: 0 }
+        let lanes = vec![Lane::default(); lanes];
+        Retries { idempotent, ordered: idempotent, identified: false, lanes, turn: 0 }
+    }
+
+    /// A producer with one request in flight keeps the order of what it sends, as with `max.in.flight.requests.per.connection=1`.
+    pub(super) fn one_at_a_time(self) -> Retries {
+        Retries { ordered: true, ..self }
     }
 
     pub(super) fn add(&mut self, lane: usize, id: usize, records: u32) {
@@ -148,10 +156,10 @@ impl Retries {
         doubtful
     }
 
-    /// Whether the lane's next batch may go to `node`. An idempotent producer sends nothing to a new leader before all that went to
-    /// another node is answered or lost: there a later batch could come first, and would be taken for the beginning.
+    /// Whether the lane's next batch may go to `node`. A producer that keeps the order sends nothing to a new leader before all that went
+    /// to another node is answered or lost: there a later batch could come first, and, of an idempotent one, be taken for the beginning.
     pub(super) fn goes_to(&self, lane: usize, node: u32) -> bool {
-        !self.idempotent || self.lanes[lane].flying.iter().all(|other| other.node == node)
+        !self.ordered || self.lanes[lane].flying.iter().all(|other| other.node == node)
     }
 
     /// Whether something may go to `node` now, which leads the lanes that are `its`.
@@ -336,6 +344,7 @@ mod tests {
         let mut careless = producer(false, 3);
         assert_eq!(careless.next(0, 1, 1, |_| true).len(), 1);
         assert!(careless.goes_to(0, 2));
+        assert!(!careless.one_at_a_time().goes_to(0, 2));
     }
 
     #[test]
