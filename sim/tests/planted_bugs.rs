@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use sim::planted::{BUGS, DELETIONS, Defect, OF_METADATA, RETENTION};
+use sim::planted::{BUGS, DELETIONS, Defect, OF_METADATA, REPLICATION, RETENTION};
 use sim::run::{Choice, Order, run};
 use sim::scenario::ScenarioDir;
 
@@ -14,7 +14,12 @@ const SEEDS: u64 = 5;
 /// Which checkers a bug is to be caught by: any of them, on each seed that counts.
 fn checkers(bug: &str) -> &'static [&'static str] {
     match bug {
-        "ack-before-sync" | "sync-skipped" => &["ack-before-sync"],
+        "ack-before-sync" | "sync-skipped" | "unsynced-reported" => &["ack-before-sync"],
+        // What was cut is back, in the way of what took its place, or beside it.
+        "truncation-skipped" => {
+            &["inconsistent-offset", "lost-write", "duplicate", "replicas-differ", "not-converged"]
+        }
+        "vote-not-synced" => &["lost-topic", "images-differ", "two-leaders"],
         // What is believed is not what was sent, or no batch at all.
         "crc-unchecked" => &["foreign-record", "unreadable", "crash", "duplicate", "inconsistent-offset"],
         "last-group-dropped" => &["lost-write"],
@@ -34,6 +39,11 @@ fn checkers(bug: &str) -> &'static [&'static str] {
 #[test]
 fn planted_bugs_are_caught_by_their_checkers_and_the_same_seeds_are_clean_without_them() {
     caught_in("safety/power-loss", &BUGS);
+}
+
+#[test]
+fn those_between_nodes_are_caught_where_all_of_them_lose_power() {
+    caught_in("safety/cluster-loses-power", &REPLICATION);
 }
 
 #[test]

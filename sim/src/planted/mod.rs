@@ -11,6 +11,7 @@ mod early_ack;
 mod empty_fetches;
 mod hashmap_order;
 mod recovery;
+mod truncations;
 
 use broker::parts::Parts;
 
@@ -34,6 +35,22 @@ pub const BUGS: [Defect; 6] = [
     Defect { name: "directory-not-synced", about: "names of new files are never made durable" },
     Defect { name: "sync-skipped", about: "a sync returns without having synced anything" },
     Defect { name: "producer-state-lost", about: "recovery forgets which producer sent what" },
+];
+
+/// Slips between nodes, for a cluster that loses power.
+pub const REPLICATION: [Defect; 3] = [
+    Defect {
+        name: "truncation-skipped",
+        about: "a follower cuts its log, and nothing of that is on its disk",
+    },
+    Defect {
+        name: "unsynced-reported",
+        about: "followers and leaders count what is in line for their disks as synced",
+    },
+    Defect {
+        name: "vote-not-synced",
+        about: "votes and entries of the metadata are told before they are durable",
+    },
 ];
 
 /// What concerns metadata and not records.
@@ -74,7 +91,9 @@ pub fn prepare(name: &str) {
 pub fn parts(name: &str) -> Option<Parts<SimBackend>> {
     let mut parts = Parts::production();
     match name {
-        "ack-before-sync" => early_ack::plant(&mut parts),
+        "ack-before-sync" | "unsynced-reported" => early_ack::plant(&mut parts),
+        "vote-not-synced" => early_ack::plant_in_raft(&mut parts),
+        "truncation-skipped" => truncations::plant(&mut parts),
         "crc-unchecked" => checksums::plant(&mut parts),
         "hashmap-order" => hashmap_order::plant(&mut parts),
         "log-start-not-durable" => beginnings::plant(&mut parts),
@@ -102,6 +121,7 @@ pub fn backend(name: &str, process: &SimBackend) -> Option<SimBackend> {
 /// Everything that is planted.
 pub fn all() -> impl Iterator<Item = &'static Defect> {
     BUGS.iter()
+        .chain(&REPLICATION)
         .chain(&OF_METADATA)
         .chain(&DELETIONS)
         .chain(&RETENTION)

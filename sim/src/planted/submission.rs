@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use broker::ids::{Lsn, PartitionId};
 use broker::journal::{Journal, JournalEntry, JournalHandle, JournalStatus, SubmitError, Waiting};
-use broker::parts::Parts;
+use broker::parts::{OpenJournal, Parts};
 use io_backend::Deadline;
 use io_backend::progress::Progress;
 
@@ -13,10 +13,19 @@ use crate::world::SimBackend;
 /// How entries are submitted to the journal under it.
 pub(super) type Submit = fn(&JournalHandle, Vec<JournalEntry>, &Arc<Progress>) -> Result<Lsn, SubmitError>;
 
-/// Puts a journal that submits like this over that of the parts.
+/// Puts a journal that submits like this over that of the records.
 pub(super) fn replace(parts: &mut Parts<SimBackend>, submit: Submit) {
-    let inner = std::mem::replace(&mut parts.journal, Box::new(broker::journal::open));
-    parts.journal = Box::new(move |context| {
+    over(&mut parts.journal, submit);
+}
+
+/// Puts one over Raft's.
+pub(super) fn replace_rafts(parts: &mut Parts<SimBackend>, submit: Submit) {
+    over(&mut parts.raft_journal, submit);
+}
+
+fn over(opens: &mut OpenJournal<SimBackend>, submit: Submit) {
+    let inner = std::mem::replace(opens, Box::new(broker::journal::open));
+    *opens = Box::new(move |context| {
         let opening = inner(context);
         Box::pin(async move {
             let mut opened = opening.await?;
