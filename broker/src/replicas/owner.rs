@@ -331,16 +331,17 @@ impl<B: Backend> Owner<B> {
 
     fn handle_taken(&mut self, taken: Vec<Taken>) {
         self.note_taken(taken);
-        if self.roles.take_held() {
-            self.retry = Some(self.context.backend.now());
-        }
         self.settle_up();
     }
 
     /// What became of roles that partitions were told.
     fn note_taken(&mut self, taken: Vec<Taken>) {
-        for Taken { id, role, result } in taken {
+        for Taken { id, role, result, held } in taken {
             let Some(replica) = self.open.get_mut(&id) else { continue };
+            if held {
+                // Once for each that has answered: what failed meanwhile and is told again with it may fail at once again.
+                self.retry = Some(self.context.backend.now());
+            }
             match result {
                 Ok(()) => {
                     replica.role = Some(role);

@@ -21,8 +21,6 @@ pub(super) struct Roles {
     on_their_way: BTreeMap<ReplicaId, OnItsWay>,
     telling: FuturesUnordered<Abortable<BoxFuture<'static, Answered>>>,
     numbers: u64,
-    /// Somebody is to be told more when it has begun its epoch.
-    held: bool,
 }
 
 /// Who has answered, to which telling of all, and what.
@@ -32,6 +30,8 @@ struct OnItsWay {
     number: u64,
     role: Role,
     begins: Option<LeaderEpoch>,
+    /// It is to be told more when it has begun that epoch.
+    held: bool,
     abort: AbortHandle,
 }
 
@@ -47,6 +47,8 @@ pub(super) struct Taken {
     pub(super) id: ReplicaId,
     pub(super) role: Role,
     pub(super) result: Result<(), AppendError>,
+    /// It was to be told more meanwhile, and could not be.
+    pub(super) held: bool,
 }
 
 impl Roles {
@@ -65,8 +67,11 @@ impl Roles {
         deadline: Deadline,
     ) {
         let begins = role.leads_in().filter(|epoch| led != Some(*epoch));
-        if begins.is_some() && self.on_their_way.get(&id).is_some_and(|before| before.begins == begins) {
-            self.held = true;
+        if begins.is_some()
+            && let Some(before) = self.on_their_way.get_mut(&id)
+            && before.begins == begins
+        {
+            before.held = true;
             return;
         }
         self.numbers += 1;
@@ -78,7 +83,7 @@ impl Roles {
         let (abort, registration) = AbortHandle::new_pair();
         self.telling.push(Abortable::new(telling, registration));
         // What was on its way before ends here.
-        self.on_their_way.insert(id, OnItsWay { number, role, begins, abort });
+        self.on_their_way.insert(id, OnItsWay { number, role, begins, held: false, abort });
     }
 
     /// The replica is gone.
@@ -91,11 +96,6 @@ impl Roles {
         self.on_their_way.is_empty()
     }
 
-    /// Whether somebody was to be told more than it could be, since this was asked last.
-    pub(super) fn take_held(&mut self) -> bool {
-        std::mem::take(&mut self.held)
-    }
-
     /// Who has answered; pending while nobody has.
     pub(super) fn poll_taken(&mut self, cx: &mut Context<'_>) -> Poll<Vec<Taken>> {
         let mut all = Vec::new();
@@ -104,7 +104,7 @@ impl Roles {
             if self.on_their_way.get(&id).is_some_and(|one| one.number == number)
                 && let Some(told) = self.on_their_way.remove(&id)
             {
-                all.push(Taken { id, role: told.role.clone(), result });
+                all.push(Taken { id, role: told.role.clone(), result, held: told.held });
             }
         }
         if all.is_empty() { Poll::Pending } else { Poll::Ready(all) }

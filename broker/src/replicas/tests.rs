@@ -593,13 +593,18 @@ fn a_partition_that_is_slow_to_take_its_role_holds_up_no_other_and_takes_a_later
         let id = ReplicaId { partition: slow, replica: Incarnation(1) };
         let epoch = |more: i32| LeaderEpoch(image.partition(slow).unwrap().leader_epoch.0 + more);
         let leads = Role::Leads(epoch(1), InSync::alone());
+        let shortly = Deadline::after(&core.backend, Duration::from_millis(100));
+        roles.tell(id, partition.clone(), leads.clone(), None, shortly);
         roles.tell(id, partition.clone(), leads.clone(), None, core.soon());
+        let taken = std::future::poll_fn(|cx| roles.poll_taken(cx)).await;
+        let told_more: Vec<_> = taken.iter().map(|taken| (taken.result.is_ok(), taken.held)).collect();
+        assert_eq!(told_more, [(false, true)], "it is told more when it has begun, or failed to");
         roles.tell(id, partition.clone(), leads, None, core.soon());
-        assert!(roles.take_held(), "it is told who is in sync when it has begun");
         roles.tell(id, partition.clone(), Role::Follows(epoch(2)), None, core.soon());
         let taken = std::future::poll_fn(|cx| roles.poll_taken(cx)).await;
-        let roles_taken: Vec<_> = taken.iter().map(|taken| (&taken.role, taken.result.is_ok())).collect();
-        assert_eq!(roles_taken, [(&Role::Follows(epoch(2)), true)]);
+        let roles_taken: Vec<_> =
+            taken.iter().map(|taken| (&taken.role, taken.result.is_ok(), taken.held)).collect();
+        assert_eq!(roles_taken, [(&Role::Follows(epoch(2)), true, false)]);
         assert!(roles.is_empty());
         partition.views().until(&core.backend, core.soon(), |view| view.following).await.unwrap();
     });
