@@ -29,7 +29,7 @@ use crate::wire::{RequestHead, Response, WireError, text};
 mod appending;
 pub mod forwarding;
 
-use appending::{InLine, Refusal};
+use appending::{InLine, Refusal, Wanted};
 use forwarding::{Forwarded, Terms};
 
 /// Produce versions whose topics are named by id.
@@ -171,7 +171,8 @@ async fn append<B: Backend>(
         let unreached = |_| Refusal { leader: Some(leader), ..ResponseError::NotLeaderOrFollower.into() };
         return forwarded.map(Pending::Elsewhere).map_err(unreached);
     }
-    let in_line = appending::append(context, routing, topic, data, version, (acks, told), deadline).await;
+    let wanted = Wanted { acks, told, behind_refused_first: false };
+    let in_line = appending::append(context, routing, topic, data, version, wanted, deadline).await;
     in_line.map(Pending::Here)
 }
 

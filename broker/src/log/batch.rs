@@ -162,6 +162,12 @@ impl BatchHeader {
         })
     }
 
+    /// Where the batch stands in the order of its producer, as it says; `None` without idempotence.
+    pub fn producer(&self) -> Option<ProducerStamp> {
+        let BatchHeader { producer_id: id, producer_epoch: epoch, base_sequence, .. } = *self;
+        (id.0 >= 0 && base_sequence >= 0).then_some(ProducerStamp { id, epoch, base_sequence })
+    }
+
     /// The offset after the last record.
     pub fn end(&self) -> Offset {
         Offset(self.base_offset.0.saturating_add(i64::from(self.last_offset_delta) + 1))

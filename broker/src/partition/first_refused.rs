@@ -1,5 +1,5 @@
 //! First batches of idempotent producers that were refused before they came to their partition: it did not serve yet, or
-//! nothing was admitted. A partition that knows nothing of a producer takes any sequence from it, as in Kafka; a later
+//! nothing was admitted, or it was passed on to a node of which nothing was heard. A partition that knows nothing of a producer takes any sequence from it, as in Kafka; a later
 //! batch on the same connection would overtake the refused one, which comes again. Where the partition does know the
 //! producer, the first batch came by another node: then it keeps the order by itself, whatever was refused here.
 
@@ -10,7 +10,7 @@ use io_backend::Moment;
 
 use crate::ids::{PartitionId, ProducerId};
 use crate::limits;
-use crate::log::batch::{CheckedBatch, ProducerStamp};
+use crate::log::batch::ProducerStamp;
 
 type Key = (PartitionId, ProducerId, i16);
 
@@ -19,7 +19,7 @@ type Key = (PartitionId, ProducerId, i16);
 pub struct FirstRefused(Mutex<BTreeMap<Key, Moment>>);
 
 impl FirstRefused {
-    /// The batch did not come to its partition, and may come again.
+    /// The batch did not come to its partition, as far as is known, and may come again.
     pub fn refused(&self, partition: PartitionId, stamp: Option<ProducerStamp>, now: Moment) {
         let Some(stamp) = stamp.filter(|stamp| stamp.base_sequence == 0) else { return };
         let mut kept = self.kept();
@@ -31,9 +31,8 @@ impl FirstRefused {
     }
 
     /// Whether the first batch of its producer was refused and may still come again.
-    pub fn is_before(&self, partition: PartitionId, batch: &CheckedBatch, now: Moment) -> bool {
-        batch
-            .producer
+    pub fn is_before(&self, partition: PartitionId, stamp: Option<ProducerStamp>, now: Moment) -> bool {
+        stamp
             .filter(|stamp| stamp.base_sequence != 0)
             .and_then(|stamp| self.kept().get(&key(partition, stamp)).copied())
             .is_some_and(|refused| now.since(refused) < limits::PRODUCER_RETRIES_WITHIN)
@@ -58,29 +57,17 @@ fn key(partition: PartitionId, stamp: ProducerStamp) -> Key {
 mod tests {
     use std::time::Duration;
 
-    use bytes::Bytes;
-
     use super::*;
 
     const HERE: PartitionId = PartitionId::NODE;
     const T0: Moment = Moment(0);
 
-    fn batch(id: i64, base_sequence: i32) -> CheckedBatch {
-        CheckedBatch {
-            bytes: Bytes::new(),
-            records: 1,
-            last_offset_delta: 0,
-            base_timestamp: 0,
-            max_timestamp: 0,
-            times: (0, 0),
-            producer: Some(ProducerStamp { id: ProducerId(id), epoch: 0, base_sequence }),
-            behind_refused_first: false,
-            transactional: false,
-        }
+    fn stamp(id: i64, base_sequence: i32) -> Option<ProducerStamp> {
+        Some(ProducerStamp { id: ProducerId(id), epoch: 0, base_sequence })
     }
 
     fn refuse(kept: &FirstRefused, id: i64, base_sequence: i32, now: Moment) {
-        kept.refused(HERE, batch(id, base_sequence).producer, now);
+        kept.refused(HERE, stamp(id, base_sequence), now);
     }
 
     #[test]
@@ -88,13 +75,13 @@ mod tests {
         let kept = FirstRefused::default();
         refuse(&kept, 1, 0, T0);
         refuse(&kept, 2, 7, T0);
-        assert!(kept.is_before(HERE, &batch(1, 3), T0));
-        assert!(!kept.is_before(HERE, &batch(2, 8), T0), "its first batch was not refused here");
-        assert!(!kept.is_before(HERE, &batch(1, 0), T0), "it is the first one");
-        kept.came_through(HERE, batch(1, 3).producer);
-        assert!(kept.is_before(HERE, &batch(1, 3), T0), "it was not the first that came through");
-        kept.came_through(HERE, batch(1, 0).producer);
-        assert!(!kept.is_before(HERE, &batch(1, 3), T0));
+        assert!(kept.is_before(HERE, stamp(1, 3), T0));
+        assert!(!kept.is_before(HERE, stamp(2, 8), T0), "its first batch was not refused here");
+        assert!(!kept.is_before(HERE, stamp(1, 0), T0), "it is the first one");
+        kept.came_through(HERE, stamp(1, 3));
+        assert!(kept.is_before(HERE, stamp(1, 3), T0), "it was not the first that came through");
+        kept.came_through(HERE, stamp(1, 0));
+        assert!(!kept.is_before(HERE, stamp(1, 3), T0));
     }
 
     #[test]
@@ -104,8 +91,8 @@ mod tests {
         let again = T0 + Duration::from_secs(60);
         refuse(&kept, 1, 0, again);
         let given_up = again + limits::PRODUCER_RETRIES_WITHIN;
-        assert!(kept.is_before(HERE, &batch(1, 3), Moment(given_up.0 - 1)));
-        assert!(!kept.is_before(HERE, &batch(1, 3), given_up));
+        assert!(kept.is_before(HERE, stamp(1, 3), Moment(given_up.0 - 1)));
+        assert!(!kept.is_before(HERE, stamp(1, 3), given_up));
     }
 
     #[test]
@@ -117,7 +104,7 @@ mod tests {
         }
         assert_eq!(kept.kept().len(), limits::FIRST_REFUSED_MAX);
         let last = Moment(flood as u64);
-        assert!(kept.is_before(HERE, &batch(1, 3), last));
-        assert!(!kept.is_before(HERE, &batch(flood, 3), last));
+        assert!(kept.is_before(HERE, stamp(1, 3), last));
+        assert!(!kept.is_before(HERE, stamp(flood, 3), last));
     }
 }

@@ -109,6 +109,10 @@ fn check(file: &str, text: &str, scenario: &Scenario) -> Result<(), ScenarioErro
         let what = "leavers and hostile clients keep to one node: nodes = 1";
         return wrong("nodes", what.into(), None);
     }
+    if load.produce_through.is_some_and(|node| !(1..=cluster.nodes).contains(&node)) {
+        let what = format!("there is no such node: there are {}", cluster.nodes);
+        return wrong("produce_through", what, None);
+    }
     if cluster.topics == 0 || cluster.partitions < 1 {
         return wrong("partitions", "a cluster has at least one topic with one partition".into(), None);
     }

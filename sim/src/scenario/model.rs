@@ -129,6 +129,8 @@ pub struct Workload {
     pub request_timeout: Span,
     /// Idempotent producers begin anew so often, as restarted ones do: under a new id, with sequences from 0.
     pub renew_every: Option<Span>,
+    /// All that producers reach is this node, which passes on what others lead (`server.forward_produce`).
+    pub produce_through: Option<u32>,
     /// How often a consumer starts over from the beginning.
     pub reread_every: Span,
     /// Clients fall silent after this; what remains of the duration is idle time.
@@ -197,6 +199,8 @@ pub struct Hostile {
     pub deserters_unacknowledged: bool,
     /// Clients that send batches whose records nobody can open, to topics of their own.
     pub poisoners: u32,
+    /// Clients that ask whether topics of thousands of partitions could be created, a dozen times in a row, and hang up.
+    pub creators: u32,
     /// All come from one machine; otherwise each has its own.
     pub from_one_address: bool,
     /// From when until when; a sixth and five sixths of the duration if it is not said.
@@ -207,8 +211,18 @@ pub struct Hostile {
 impl Hostile {
     /// Whether there are any of them.
     pub fn are_any(&self) -> bool {
-        let Hostile { announcers, pollers, non_readers, idlers, flooders, deserters, poisoners, .. } = self;
-        [announcers, pollers, non_readers, idlers, flooders, deserters, poisoners]
+        let Hostile {
+            announcers,
+            pollers,
+            non_readers,
+            idlers,
+            flooders,
+            deserters,
+            poisoners,
+            creators,
+            ..
+        } = self;
+        [announcers, pollers, non_readers, idlers, flooders, deserters, poisoners, creators]
             .into_iter()
             .any(|of| *of > 0)
     }
@@ -239,6 +253,7 @@ impl Default for Workload {
             idempotent: OneOrMore::One(true),
             request_timeout: Span::secs(5),
             renew_every: None,
+            produce_through: None,
             reread_every: Span::secs(20),
             stop_after: None,
             create_topic_every: None,

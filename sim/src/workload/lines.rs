@@ -183,6 +183,14 @@ impl<B: Backend> Lines<B> {
         self
     }
 
+    /// Of a client that reaches this node alone.
+    pub(super) fn through(self, node: Option<u32>) -> Lines<B> {
+        match node {
+            Some(node) => Lines { routes: self.routes.through(node), ..self },
+            None => self,
+        }
+    }
+
     pub(super) fn nodes(&self) -> std::ops::RangeInclusive<u32> {
         1..=self.client.field.nodes
     }

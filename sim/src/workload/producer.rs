@@ -34,7 +34,7 @@ pub(super) fn start<B: Backend>(client: Client<B>, shape: ProducerShape, stream:
     let lanes = client.field.places.len();
     let retries = Retries::new(lanes, shape.idempotent);
     let producer = Producer {
-        line: Lines::new(&client),
+        line: Lines::new(&client).through(shape.through),
         retries: if shape.in_flight > 1 { retries } else { retries.one_at_a_time() },
         identity: None,
         wanted: BTreeMap::new(),

@@ -17,6 +17,8 @@ const ASKED_APART: Duration = Duration::from_millis(100);
 
 pub(super) struct Routes {
     nodes: u32,
+    /// All it reaches is this node, which passes on what others lead.
+    through: Option<u32>,
     /// By topic and partition, by the names on the wire; of those with a leader, with its epoch.
     leaders: BTreeMap<String, BTreeMap<i32, (u32, i32)>>,
     /// What is known may be out of date.
@@ -34,6 +36,7 @@ impl Routes {
         let asks = 1 + turn % nodes.max(1);
         Routes {
             nodes,
+            through: None,
             leaders: BTreeMap::new(),
             doubted: nodes > 1,
             asks,
@@ -42,9 +45,18 @@ impl Routes {
         }
     }
 
+    /// Of a client that reaches this node alone.
+    pub(super) fn through(self, node: u32) -> Routes {
+        Routes { through: Some(node), asks: node, ..self }
+    }
+
+    /// Whom a request about the partition goes to.
     pub(super) fn leader(&self, place: &Place) -> Option<u32> {
         if self.nodes == 1 {
             return Some(1);
+        }
+        if self.through.is_some() {
+            return self.through;
         }
         self.known(place).map(|(leader, _)| leader)
     }
@@ -70,7 +82,7 @@ impl Routes {
 
     /// The node that was asked is not to be reached or does not answer.
     pub(super) fn turn_away(&mut self, from: u32) {
-        if self.asks == from {
+        if self.asks == from && self.through.is_none() {
             self.asks = from % self.nodes.max(1) + 1;
         }
     }

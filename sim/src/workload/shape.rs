@@ -48,6 +48,8 @@ pub struct ProducerShape {
     pub request_timeout: Duration,
     /// How often an idempotent one begins anew, under a new id.
     pub renew_every: Option<Duration>,
+    /// The only node that it reaches.
+    pub through: Option<u32>,
     pub batch_bytes: usize,
     pub request_bytes: usize,
 }
@@ -127,6 +129,7 @@ fn producer(load: &Workload, limits: Limits, index: u32) -> ProducerShape {
         keyed: load.keyed,
         request_timeout: load.request_timeout.0,
         renew_every: load.renew_every.map(|every| every.0),
+        through: load.produce_through,
         batch_bytes: limits.batch_bytes,
         request_bytes: limits.request_bytes,
     }
@@ -192,6 +195,7 @@ fn vary_hostile(hostile: &mut Hostile, stream: &mut Stream) {
         &mut hostile.flooders,
         &mut hostile.deserters,
         &mut hostile.poisoners,
+        &mut hostile.creators,
     ] {
         let drawn = pick(stream, &[*count, *count, count.div_ceil(2), count.div_ceil(4)]);
         *count = if stream.per_mille(600) { 0 } else { drawn };

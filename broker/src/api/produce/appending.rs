@@ -68,6 +68,16 @@ impl From<AppendError> for Refusal {
     }
 }
 
+/// How a batch is to be taken.
+pub struct Wanted {
+    /// When it is answered.
+    pub acks: Acks,
+    /// Who hears of a failure where nothing is answered.
+    pub told: Option<Arc<dyn Unacknowledged>>,
+    /// Its producer's first batch went through the node that passes it on and may not have come to its partition.
+    pub behind_refused_first: bool,
+}
+
 /// Queues a batch at its partition, if this node leads it.
 pub async fn append<B: Backend>(
     context: &Context<B>,
@@ -75,9 +85,10 @@ pub async fn append<B: Backend>(
     topic: &TopicImage,
     data: &PartitionProduceData,
     version: i16,
-    (acks, told): (Acks, Option<Arc<dyn Unacknowledged>>),
+    wanted: Wanted,
     deadline: Deadline,
 ) -> Result<InLine<B>, Refusal> {
+    let Wanted { acks, told, behind_refused_first } = wanted;
     let partition = routing.partition(topic, data.index);
     debug!(
         event = "LEADERSHIP_CHECK",
@@ -110,7 +121,8 @@ pub async fn append<B: Backend>(
     }
     let (id, producer) = (partition.id(), batch.producer);
     let bytes = batch.bytes.len();
-    batch.behind_refused_first = context.first_refused.is_before(id, &batch, context.backend.now());
+    batch.behind_refused_first =
+        behind_refused_first || context.first_refused.is_before(id, producer, context.backend.now());
     let appended = async {
         admit(context, id, bytes, deadline).await?;
         match told {

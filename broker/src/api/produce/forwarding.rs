@@ -2,11 +2,13 @@
 //! batch goes to the leader over the link that there is, behind what went before it, and its outcome comes back.
 //!
 //! ```text
-//! question: topic 16 | partition i32 | version of produce i16 | acks i8 | milliseconds left u32 | batch
+//! question: topic 16 | partition i32 | version of produce i16 | acks i8 | behind its producer's first u8 | milliseconds left u32 | batch
 //! answer:   0 u8 | base offset i64 | append time i64 | log start i64, or 1 u8 | error code i16 | text
 //! ```
 //!
-//! Nothing is forwarded twice: a leader that does not lead refuses, and the client finds out who does.
+//! Nothing is forwarded twice: a leader that does not lead refuses, and the client finds out who does. The connection of the
+//! client stays the same meanwhile, so what it sends next may go to another node than what is not answered yet: a producer's first
+//! batch counts as refused until it is answered, and later ones say that they come behind it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,10 +22,11 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::produce_request::PartitionProduceData;
 use uuid::Uuid;
 
-use super::appending::{self, InLine, Refusal};
+use super::appending::{self, InLine, Refusal, Wanted};
 use crate::context::Context;
 use crate::ids::{BrokerId, Offset, PartitionId, TopicId};
 use crate::limits;
+use crate::log::batch::{BatchHeader, ProducerStamp};
 use crate::partition::{Acks, Appended, Unacknowledged};
 use crate::peers::asks::{AskError, Asked, Asks, Question, Subject};
 use crate::routing::{RoutingView, TopicKey};
@@ -32,6 +35,8 @@ use crate::routing::{RoutingView, TopicKey};
 pub struct Forwarded<B: Backend> {
     /// `None`: its producer asks for no answer.
     asked: Option<Asked<B>>,
+    partition: PartitionId,
+    producer: Option<ProducerStamp>,
     deadline: Deadline,
     began: Moment,
 }
@@ -65,6 +70,9 @@ pub fn begin<B: Backend>(
         Deadline::At(at) => at.since(context.backend.now()),
         Deadline::Unbounded(_) => limits::PRODUCE_DEADLINE,
     };
+    let records = data.records.as_deref().unwrap_or_default();
+    let producer = BatchHeader::read(records).ok().and_then(|header| header.producer());
+    let began = context.backend.now();
     let mut head = BytesMut::with_capacity(HEAD_BYTES);
     head.put_u128(id.topic.0.as_u128());
     head.put_i32(id.index);
@@ -74,15 +82,16 @@ pub fn begin<B: Backend>(
         Acks::Leader => 1,
         Acks::All => -1,
     });
+    head.put_u8(context.first_refused.is_before(id, producer, began).into());
     head.put_u32(u32::try_from(left.as_millis()).unwrap_or(u32::MAX));
-    let asked =
-        asks.begin(leader, Subject::Produce, &[&head, data.records.as_deref().unwrap_or_default()])?;
+    context.first_refused.refused(id, producer, began);
+    let asked = asks.begin(leader, Subject::Produce, &[&head, records])?;
     context.metrics.produce_forward_count.inc();
-    let began = context.backend.now();
-    Ok(Forwarded { asked: (acks != Acks::None).then_some(asked), deadline, began })
+    let asked = (acks != Acks::None).then_some(asked);
+    Ok(Forwarded { asked, partition: id, producer, deadline, began })
 }
 
-const HEAD_BYTES: usize = 16 + 4 + 2 + 1 + 4;
+const HEAD_BYTES: usize = 16 + 4 + 2 + 1 + 1 + 4;
 
 impl<B: Backend> Forwarded<B> {
     /// What became of it.
@@ -99,11 +108,18 @@ impl<B: Backend> Forwarded<B> {
         let answered = asked.wait(self.deadline).await;
         let took = context.backend.now().since(self.began);
         context.metrics.produce_forward_duration_ms.observe(took.as_secs_f64() * 1e3);
-        match answered {
+        let outcome = match answered {
             Ok(answer) => read(answer),
             // It may have been written.
             Err(_) => Err(ResponseError::RequestTimedOut.into()),
+        };
+        match outcome {
+            Ok(_) => context.first_refused.came_through(self.partition, self.producer),
+            Err(_) => {
+                context.first_refused.refused(self.partition, self.producer, context.backend.now());
+            }
         }
+        outcome
     }
 }
 
@@ -187,12 +203,14 @@ async fn append<B: Backend>(context: &Context<B>, question: &Question) -> Result
         1 => Acks::Leader,
         _ => Acks::All,
     };
+    let behind_refused_first = body.get_u8() != 0;
     let deadline = Deadline::after(&context.backend, Duration::from_millis(body.get_u32().into()));
     let data = PartitionProduceData::default().with_index(index).with_records(Some(body));
     let routing = RoutingView::now(context);
     let topic = routing.topic(TopicKey::Id(topic))?;
     let told = (acks == Acks::None).then(|| Arc::new(Nobody) as Arc<dyn Unacknowledged>);
-    appending::append(context, &routing, topic, &data, version, (acks, told), deadline).await
+    let wanted = Wanted { acks, told, behind_refused_first };
+    appending::append(context, &routing, topic, &data, version, wanted, deadline).await
 }
 
 /// Whoever asked for no acknowledgement is at another node.

@@ -5,6 +5,7 @@ mod raw;
 mod poisoners;
 mod deserters;
 mod floods;
+mod creators;
 
 use std::time::Duration;
 
@@ -88,6 +89,10 @@ pub(super) fn start<B: Backend>(
     for index in 0..hostile.poisoners {
         let (client, stream) = next("poisoner");
         poisoners::start(client, index, window, stream);
+    }
+    for _ in 0..hostile.creators {
+        let (client, _) = next("creator");
+        creators::start(client, window);
     }
 }
 
