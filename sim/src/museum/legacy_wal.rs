@@ -44,6 +44,8 @@ pub(super) struct DefectOptions {
     pub(super) global_worker: bool,
     /// The sync blocks the thread it is called on, one of the runtime's.
     pub(super) blocks_thread: bool,
+    /// One worker's hands do all syncs: a partition waits for those of the partitions before it.
+    pub(super) one_after_the_other: bool,
 }
 
 pub(super) struct LegacyWal {
@@ -52,6 +54,8 @@ pub(super) struct LegacyWal {
     options: DefectOptions,
     ledger: Arc<Ledger>,
     partitions: Mutex<BTreeMap<PartitionId, Arc<PartitionWal>>>,
+    /// Held by whoever syncs, where there is one after the other.
+    turn: Lock<SimBackend, ()>,
 }
 
 struct PartitionWal {
@@ -88,6 +92,7 @@ pub(super) async fn open(
         directory: context.directory,
         options,
         partitions: Mutex::default(),
+        turn: Lock::new(&backend, "turn to sync", Level(902), ()),
     });
     if options.global_worker {
         let all = wal.clone();
@@ -139,9 +144,9 @@ impl LegacyWal {
             notify,
             pending: Lock::new(&self.backend, named("pending"), Level(900), 0),
             file: Lock::new(&self.backend, named("file"), Level(901), None),
-            last_fsync: Lock::new(&self.backend, named("last_fsync"), Level(902), 0),
-            queued_bytes: Lock::new(&self.backend, named("queued_bytes"), Level(903), 0),
-            segment_created_at: Lock::new(&self.backend, named("segment_created_at"), Level(904), 0),
+            last_fsync: Lock::new(&self.backend, named("last_fsync"), Level(903), 0),
+            queued_bytes: Lock::new(&self.backend, named("queued_bytes"), Level(904), 0),
+            segment_created_at: Lock::new(&self.backend, named("segment_created_at"), Level(905), 0),
         });
         partitions.insert(id, partition.clone());
         drop(partitions);
@@ -209,6 +214,10 @@ impl LegacyWal {
             *file = Some(self.open_file(partition).await?);
         }
         let Some(appender) = &mut *file else { return Ok(()) };
+        let turn = match self.options.one_after_the_other {
+            true => self.turn.lock(NO_DEADLINE).await.ok(),
+            false => None,
+        };
         let bytes: Vec<u8> = group.iter().flat_map(|submission| submission.bytes.iter().copied()).collect();
         let length = bytes.len() as u64;
         if length > 0 {
@@ -221,6 +230,7 @@ impl LegacyWal {
         } else {
             appender.file.sync(NO_DEADLINE).await?;
         }
+        drop(turn);
         if let Ok(mut last_fsync) = partition.last_fsync.lock(NO_DEADLINE).await {
             *last_fsync = self.backend.now().0;
         }

@@ -13,6 +13,12 @@ mod assignments_dropped;
 mod replicator_without_peers;
 mod topic_creation;
 mod ack_despite_error;
+mod told_later;
+mod full_channel;
+mod lock_inversion;
+mod unbounded_queue;
+mod message_lost;
+mod unpooled_forwarding;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -24,7 +30,7 @@ use crate::planted::{self, Defect};
 use crate::world::SimBackend;
 use legacy_wal::{DefectOptions, LegacyWal};
 
-pub const EXHIBITS: [Defect; 10] = [
+pub const EXHIBITS: [Defect; 16] = [
     Defect {
         name: "fsync-without-deadline",
         about: "group commit holds the file lock across a sync, and nobody who waits for it has a time-out",
@@ -46,6 +52,24 @@ pub const EXHIBITS: [Defect; 10] = [
         name: "topic-creation-30s",
         about: "a topic takes several proposals one after the other, and the leader is looked up for each",
     },
+    Defect { name: "sequential-fsync", about: "the partitions' files are synced one after the other" },
+    Defect {
+        name: "unbounded-metadata-queue",
+        about: "changes of metadata wait in a queue without a bound, those of clients that gave up too",
+    },
+    Defect { name: "unpooled-forwarding", about: "each forwarded produce goes on a connection of its own" },
+    Defect {
+        name: "lock-inversion",
+        about: "Raft holds its lock until a proposal is written, and the log asks for it before it says so",
+    },
+    Defect {
+        name: "full-channel",
+        about: "who commits waits for room in a queue, with the lock that its reader needs",
+    },
+    Defect {
+        name: "message-lost-after-retries",
+        about: "Raft's messages to a peer end for good after ten retries",
+    },
     Defect { name: "ack-despite-error", about: "errors of produce requests are answered as success" },
 ];
 
@@ -64,6 +88,7 @@ const LISTENS: DefectOptions = DefectOptions {
     asks_worker: false,
     global_worker: false,
     blocks_thread: false,
+    one_after_the_other: false,
 };
 
 /// The broker's parts, with the named one in place of ours. Unknown names are refused before it comes to this.
@@ -83,6 +108,20 @@ pub fn parts(name: Option<&str>) -> Parts<SimBackend> {
         Some("idle-thrash") => with_legacy_wal(DefectOptions { global_worker: true, ..LISTENS }, Of::Data),
         Some("blocking-call-in-async") => {
             with_legacy_wal(DefectOptions { blocks_thread: true, ..LISTENS }, Of::Data)
+        }
+        Some("sequential-fsync") => {
+            with_legacy_wal(DefectOptions { one_after_the_other: true, ..LISTENS }, Of::Data)
+        }
+        Some("full-channel") => planted_in(unwatched(), full_channel::plant),
+        Some("lock-inversion") => planted_in(unwatched(), lock_inversion::plant),
+        Some("unbounded-metadata-queue") => {
+            Parts { proposals: Box::new(unbounded_queue::proposals), ..unwatched() }
+        }
+        Some("message-lost-after-retries") => {
+            Parts { peers: Box::new(message_lost::start), ..Parts::production() }
+        }
+        Some("unpooled-forwarding") => {
+            Parts { peers: Box::new(unpooled_forwarding::start), ..Parts::production() }
         }
         Some("offset-reset") => {
             let mut parts = unwatched();
@@ -113,6 +152,11 @@ pub fn parts(name: Option<&str>) -> Parts<SimBackend> {
 /// The process as the broker is to see it, where the old code stood between it and its clients.
 pub fn backend(name: &str, process: &SimBackend) -> Option<SimBackend> {
     (name == "ack-despite-error").then(|| ack_despite_error::plant(process))
+}
+
+fn planted_in(mut parts: Parts<SimBackend>, plant: impl FnOnce(&mut Parts<SimBackend>)) -> Parts<SimBackend> {
+    plant(&mut parts);
+    parts
 }
 
 /// Nobody watched the old disk.

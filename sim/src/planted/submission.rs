@@ -11,25 +11,34 @@ use io_backend::progress::Progress;
 use crate::world::SimBackend;
 
 /// How entries are submitted to the journal under it.
-pub(super) type Submit = fn(&JournalHandle, Vec<JournalEntry>, &Arc<Progress>) -> Result<Lsn, SubmitError>;
+pub(crate) type Submit =
+    Box<dyn Fn(&JournalHandle, Vec<JournalEntry>, &Arc<Progress>) -> Result<Lsn, SubmitError> + Send + Sync>;
+
+/// The same where nothing is kept from one submission to the next.
+pub(super) type SubmitFn = fn(&JournalHandle, Vec<JournalEntry>, &Arc<Progress>) -> Result<Lsn, SubmitError>;
 
 /// Puts a journal that submits like this over that of the records.
-pub(super) fn replace(parts: &mut Parts<SimBackend>, submit: Submit) {
-    over(&mut parts.journal, submit);
+pub(super) fn replace(parts: &mut Parts<SimBackend>, submit: SubmitFn) {
+    over(&mut parts.journal, move |_| Box::new(submit));
 }
 
 /// Puts one over Raft's.
-pub(super) fn replace_rafts(parts: &mut Parts<SimBackend>, submit: Submit) {
-    over(&mut parts.raft_journal, submit);
+pub(super) fn replace_rafts(parts: &mut Parts<SimBackend>, submit: SubmitFn) {
+    over(&mut parts.raft_journal, move |_| Box::new(submit));
 }
 
-fn over(opens: &mut OpenJournal<SimBackend>, submit: Submit) {
+/// Puts one over it that is made when it is opened.
+pub(crate) fn over(
+    opens: &mut OpenJournal<SimBackend>,
+    submits: impl FnOnce(&SimBackend) -> Submit + Send + 'static,
+) {
     let inner = std::mem::replace(opens, Box::new(broker::journal::open));
     *opens = Box::new(move |context| {
+        let backend = context.backend.clone();
         let opening = inner(context);
         Box::pin(async move {
             let mut opened = opening.await?;
-            opened.journal = Arc::new(Altered(opened.journal, submit));
+            opened.journal = Arc::new(Altered(opened.journal, submits(&backend)));
             Ok(opened)
         })
     });

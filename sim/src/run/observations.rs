@@ -153,6 +153,7 @@ pub(super) async fn tell(world: World, script: Inputs) -> Observations {
     if !field.is_done() {
         watch.sight(Why::Unfinished);
     }
+    let (_, pending_at_rest) = converged(&world, &scenario, &witness, &mut watch).await;
     let now = ns(world.now());
     let pulse = field.notes.write().pulse.clone();
     let (standstill, undecided) = (pulse.longest(now), pulse.longest_of(Trade::Produce, now));
@@ -195,7 +196,9 @@ pub(super) async fn tell(world: World, script: Inputs) -> Observations {
         check_health(Client::new(world.client("health"), "health", &field), node.number);
     }
     done(&world, &field, world.now() + Duration::from_secs(3)).await;
-    let (seen, pending) = converged(&world, &scenario, &witness, &mut watch).await;
+    let (seen, pending_at_last) = converged(&world, &scenario, &witness, &mut watch).await;
+    let again = |pending| format!("{pending}, after all nodes were ended and started again");
+    let pending = pending_at_rest.into_iter().chain(pending_at_last.into_iter().map(again)).collect();
     stop(&world, &nodes, &mut watch).await;
     let (sightings, looks) = (watch.sightings, watch.looks);
     let history = field.notes.take();
