@@ -33,10 +33,11 @@ pub enum Probe {
     LogBegunAnewRecovered,
     StartTold,
     DiskFull,
+    WithoutOne,
 }
 
 impl Probe {
-    pub const ALL: [Probe; 27] = [
+    pub const ALL: [Probe; 28] = [
         Probe::AckedRecords,
         Probe::PowerLossWithUnsyncedBytes,
         Probe::PowerLossWithUnsyncedNames,
@@ -64,6 +65,7 @@ impl Probe {
         Probe::LogBegunAnewRecovered,
         Probe::StartTold,
         Probe::DiskFull,
+        Probe::WithoutOne,
     ];
 
     /// As scenarios require it.
@@ -96,6 +98,7 @@ impl Probe {
             Probe::LogBegunAnewRecovered => "log begun anew recovered from a journal",
             Probe::StartTold => "a start told how far it was",
             Probe::DiskFull => "a disk was written full",
+            Probe::WithoutOne => "a node gone for good",
         }
     }
 
@@ -141,6 +144,7 @@ impl Probe {
             Probe::DiskFull => {
                 "something did not fit on a disk any more, for what is on it and not for a fault"
             }
+            Probe::WithoutOne => "a node was broken for good, and the others had to go on",
             Probe::PlacesTaken => "a node had as many client connections as it takes",
             Probe::ConfigsChanged => "a configuration of a topic or of brokers was changed while they ran",
             Probe::PartitionsAdded => "a topic got a partition more, which was written to at once",

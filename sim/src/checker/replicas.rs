@@ -19,6 +19,8 @@ pub struct NodeSeen {
     pub incarnation: u64,
     /// The index of its metadata image, and a digest of what stands in it.
     pub image: (u64, u64),
+    /// Who votes in the metadata group, as far as it knows.
+    pub voters: Vec<i32>,
     /// What the image says of each partition, by name.
     pub partitions: BTreeMap<String, PartitionSeen>,
     /// The replicas that are open there, by the names of their partitions.
@@ -30,6 +32,8 @@ pub struct PartitionSeen {
     pub leader: Option<i32>,
     pub replicas: Vec<i32>,
     pub isr: Vec<i32>,
+    /// Who may lead beside those.
+    pub elr: Vec<i32>,
     /// How often its leader, its ISR or its replicas have changed.
     pub changes: u64,
 }
@@ -113,10 +117,26 @@ impl Looks {
     }
 }
 
-/// What is not yet as it is in a cluster in which nothing is broken and nobody writes; empty: all is.
-pub fn pending(nodes: &[NodeSeen], count: u32) -> Vec<String> {
+/// Nodes that can be done without: the others are most of those who vote, and each partition has somebody among them who has everything.
+pub fn dispensable(nodes: &[NodeSeen]) -> Vec<i32> {
+    let Some(newest) = nodes.iter().max_by_key(|node| node.image.0) else { return Vec::new() };
+    let serve = |of: &&i32| nodes.iter().any(|node| node.node == **of);
+    let without = |one: &i32| {
+        let left = newest.voters.iter().filter(|voter| *voter != one);
+        let has_all = |partition: &PartitionSeen| {
+            partition.isr.iter().chain(&partition.elr).filter(serve).any(|replica| replica != one)
+        };
+        2 * left.filter(serve).count() > newest.voters.len() && newest.partitions.values().all(has_all)
+    };
+    nodes.iter().map(|node| node.node).filter(without).collect()
+}
+
+/// What is not yet as it is in a cluster in which nobody writes and nothing is broken but the node `without`; empty: all is.
+pub fn pending(nodes: &[NodeSeen], count: u32, without: Option<i32>) -> Vec<String> {
     let mut pending = Vec::new();
-    if nodes.len() < count as usize {
+    let nodes: Vec<&NodeSeen> = nodes.iter().filter(|node| Some(node.node) != without).collect();
+    let count = count as usize - usize::from(without.is_some());
+    if nodes.len() < count {
         pending.push(format!("{} of {count} nodes serve", nodes.len()));
     }
     let Some(newest) = nodes.iter().max_by_key(|node| node.image.0) else { return pending };
@@ -129,8 +149,8 @@ pub fn pending(nodes: &[NodeSeen], count: u32) -> Vec<String> {
             pending.push(format!("{name} has no leader"));
             continue;
         };
-        let missing: Vec<i32> =
-            partition.replicas.iter().copied().filter(|of| !partition.isr.contains(of)).collect();
+        let replicas = || partition.replicas.iter().copied().filter(|of| Some(*of) != without);
+        let missing: Vec<i32> = replicas().filter(|of| !partition.isr.contains(of)).collect();
         if !missing.is_empty() {
             pending.push(format!("{name} is under-replicated: {missing:?} not in sync"));
         }
@@ -138,8 +158,8 @@ pub fn pending(nodes: &[NodeSeen], count: u32) -> Vec<String> {
             pending.push(format!("node {leader} does not lead {name} yet"));
             continue;
         };
-        for of in &partition.replicas {
-            match replica(name, *of) {
+        for of in replicas() {
+            match replica(name, of) {
                 None => pending.push(format!("{name} is not open on node {of}")),
                 Some(other) if (other.log_end, other.high_watermark) != (led.log_end, led.log_end) => {
                     pending.push(format!(
@@ -238,7 +258,7 @@ mod tests {
     }
 
     fn node(number: i32, replica: ReplicaSeen) -> NodeSeen {
-        let partition = PartitionSeen { leader: Some(1), replicas: vec![1, 2], isr: vec![1, 2], changes: 0 };
+        let partition = PartitionSeen { leader: Some(1), replicas: vec![1, 2], isr: vec![1, 2], ..PartitionSeen::default() };
         NodeSeen {
             node: number,
             incarnation: 1,
@@ -276,7 +296,7 @@ mod tests {
     #[test]
     fn who_is_not_done_says_why() {
         let leader = node(1, replica(true, 3, 5));
-        let waits = |nodes: &[NodeSeen]| pending(nodes, 2).join("; ");
+        let waits = |nodes: &[NodeSeen]| pending(nodes, 2, None).join("; ");
         assert_eq!(waits(&[leader.clone(), node(2, replica(false, 3, 5))]), "");
         assert_eq!(
             waits(&[leader.clone(), node(2, replica(false, 3, 4))]),

@@ -42,6 +42,7 @@ impl Insides {
                 node: context.node.0,
                 incarnation,
                 image: (image.index, digest(&image)),
+                voters: context.metadata.members().get().voters.iter().map(|voter| voter.0).collect(),
                 partitions: partitions(&image),
                 replicas: replicas.collect(),
             })
@@ -69,6 +70,7 @@ fn partitions(image: &MetadataImage) -> BTreeMap<String, PartitionSeen> {
                 leader: partition.leader.map(|leader| leader.0),
                 replicas: numbers(&replicas),
                 isr: numbers(&partition.isr),
+                elr: numbers(&partition.elr),
                 changes: partition.partition_epoch.0.max(0) as u64,
             };
             (format!("{name}-{index}"), seen)

@@ -225,9 +225,17 @@ fn judge(record: &mut RunRecord, scenario: &Scenario, circumstances: &Circumstan
             found.extend(check(history, circumstances, node));
         }
     }
+    let trouble_of = |node: &String, partition| {
+        let mut spans = circumstances.trouble_of(node, &history.requests, partition).spans().to_vec();
+        // The others have to do without it, as soon as they have noticed.
+        if let Some((_, gone)) = story.without.as_ref().filter(|(gone, _)| gone == node) {
+            spans.iter_mut().for_each(|(from, to)| (*from, *to) = ((*from).min(*gone), (*to).min(*gone)));
+        }
+        spans
+    };
     let clear = |partition| {
-        let troubles = nodes.iter().map(|node| circumstances.trouble_of(node, &history.requests, partition));
-        Times::of(troubles.flat_map(|trouble| trouble.spans().to_vec())).others_until(circumstances.until())
+        let troubles = nodes.iter().flat_map(|node| trouble_of(node, partition));
+        Times::of(troubles).others_until(circumstances.until())
     };
     let recovery = recovery::acknowledged_when_clear(
         history,

@@ -23,7 +23,8 @@ use crate::checker::replicas::{self, Looks, NodeSeen};
 use crate::checker::rest::Rest;
 use crate::checker::segments::{SegmentBounds, SegmentFiles};
 use crate::checker::visibility::Copies;
-use crate::fault::FaultPlan;
+use crate::fault::{Fault, FaultKind, FaultPlan, Link, PathClass, PathSelector, Span};
+use crate::probe::Probe;
 use crate::history::{At, History, Standstill, Trade, Value};
 use crate::scenario::{Scenario, Settings};
 use crate::streams::Stream;
@@ -36,6 +37,8 @@ const READ_WITHIN: Duration = Duration::from_secs(60);
 const IDLE: Duration = Duration::from_secs(10);
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 /// When the last read is over, all replicas are in sync again and say the same within this.
+/// In so long there is a node without which the others have everything.
+const DISPENSABLE_WITHIN: Duration = Duration::from_secs(10);
 const CONVERGE_WITHIN: Duration = Duration::from_secs(30);
 /// A supervisor starts a node that has ended by itself again after this.
 const SUPERVISOR: Duration = Duration::from_millis(500);
@@ -63,6 +66,8 @@ pub(super) struct Observations {
     /// In the end, when nothing was broken and nobody wrote any more.
     pub(super) nodes: Vec<NodeSeen>,
     /// What was not as it should be by then.
+    /// The node that was broken for good when the faults were over, and since when.
+    pub(super) without: Option<(String, At)>,
     pub(super) pending: Vec<String>,
     /// The longest time in which nothing was decided, while clients were there.
     pub(super) standstill: Option<Standstill>,
@@ -148,12 +153,17 @@ pub(super) async fn tell(world: World, script: Inputs) -> Observations {
     for node in nodes.iter().filter(|node| !node.handle.is_running()) {
         node.handle.start_again();
     }
+    let without = match scenario.liveness.without_one && nodes.len() > 1 {
+        true => do_without_one(&world, &nodes, &witness, seed).await,
+        false => None,
+    };
     let patience = Duration::from_nanos(schedule.give_up) + Duration::from_secs(30);
     watch.until(patience, || field.is_done()).await;
     if !field.is_done() {
         watch.sight(Why::Unfinished);
     }
-    let (_, pending_at_rest) = converged(&world, &scenario, &witness, &mut watch).await;
+    let gone = without.as_ref().map(|(number, _)| *number);
+    let (_, pending_at_rest) = converged(&world, &scenario, &witness, gone, &mut watch).await;
     let now = ns(world.now());
     let pulse = field.notes.write().pulse.clone();
     let (standstill, undecided) = (pulse.longest(now), pulse.longest_of(Trade::Produce, now));
@@ -170,10 +180,11 @@ pub(super) async fn tell(world: World, script: Inputs) -> Observations {
             silenced: circumstances::hide_ends(&world.fault_hits(), &node.name, ns(world.now())),
         })
     };
-    let rest = nodes.iter().zip(before).filter_map(rest).collect();
+    let stayed = |node: &Machine| gone.is_none_or(|gone| gone != i32::try_from(node.number).unwrap_or(0));
+    let rest = nodes.iter().zip(before).filter(|(node, _)| stayed(node)).filter_map(rest).collect();
     let files_at_rest = nodes
         .iter()
-        .filter(|node| node.handle.is_running())
+        .filter(|node| node.handle.is_running() && stayed(node))
         .map(|node| (node.name.clone(), partition_files(node.handle.disk())))
         .collect();
     if scenario.workload.stop_after.is_none() && scenario.budget.is_of_idle_time() {
@@ -181,6 +192,10 @@ pub(super) async fn tell(world: World, script: Inputs) -> Observations {
     }
     let (idle, peaks) = (watch.idle(), watch.peaks);
 
+    if without.is_some() {
+        world.heal_all();
+        nodes.iter().for_each(|node| node.handle.supervise(Some(SUPERVISOR)));
+    }
     // What the last end brings about is no merit of the plan's.
     let probes = world.probes();
     end_without_a_word(&nodes, seed);
@@ -196,7 +211,7 @@ pub(super) async fn tell(world: World, script: Inputs) -> Observations {
         check_health(Client::new(world.client("health"), "health", &field), node.number);
     }
     done(&world, &field, world.now() + Duration::from_secs(3)).await;
-    let (seen, pending_at_last) = converged(&world, &scenario, &witness, &mut watch).await;
+    let (seen, pending_at_last) = converged(&world, &scenario, &witness, None, &mut watch).await;
     let again = |pending| format!("{pending}, after all nodes were ended and started again");
     let pending = pending_at_rest.into_iter().chain(pending_at_last.into_iter().map(again)).collect();
     stop(&world, &nodes, &mut watch).await;
@@ -216,6 +231,7 @@ pub(super) async fn tell(world: World, script: Inputs) -> Observations {
         durable,
         looks,
         nodes: seen,
+        without: without.map(|(number, since)| (node::name(number.unsigned_abs()), since)),
         pending,
         standstill,
         undecided,
@@ -301,17 +317,61 @@ async fn converged(
     world: &World,
     scenario: &Scenario,
     witness: &Witness,
+    without: Option<i32>,
     watch: &mut Watch<'_>,
 ) -> (Vec<NodeSeen>, Vec<String>) {
     let count = scenario.cluster.nodes;
     if count == 1 {
         return (Vec::new(), Vec::new());
     }
-    let is_done = || replicas::pending(&witness.insides.look(), count).is_empty();
+    let is_done = || replicas::pending(&witness.insides.look(), count, without).is_empty();
     watch.until(world.now() + CONVERGE_WITHIN, is_done).await;
     let seen = witness.insides.look();
-    let pending = replicas::pending(&seen, count);
+    let pending = replicas::pending(&seen, count, without);
     (seen, pending)
+}
+
+/// Breaks a node that the others can do without, for good, in a way that the seed draws, and says which and when; `None` where there is no
+/// such node for long.
+async fn do_without_one(
+    world: &World,
+    nodes: &[Machine],
+    witness: &Witness,
+    seed: u64,
+) -> Option<(i32, At)> {
+    let mut stream = Stream::new(seed, "without one");
+    let until = world.now() + DISPENSABLE_WITHIN;
+    let from_among = loop {
+        let found = replicas::dispensable(&witness.insides.look());
+        if !found.is_empty() {
+            break found;
+        }
+        if world.now() >= until {
+            return None;
+        }
+        world.sleep(Duration::from_millis(100)).await;
+    };
+    let number = from_among[stream.below(from_among.len() as u64) as usize];
+    let machine = nodes.iter().find(|node| i32::try_from(node.number) == Ok(number))?;
+    let kinds = [FaultKind::Kill, FaultKind::Partition, FaultKind::DiskStall, FaultKind::DiskStall, FaultKind::Pause];
+    let kind = kinds[stream.below(kinds.len() as u64) as usize];
+    let mut fault = Fault::new(kind).on(machine.number);
+    fault.at = Span(world.now());
+    match kind {
+        FaultKind::Kill => machine.handle.supervise(None),
+        FaultKind::Partition => {
+            fault.node = None;
+            fault.link = Some(Link { from: machine.name.clone(), to: "node*".to_owned(), both_ways: true });
+        }
+        FaultKind::DiskStall => {
+            let classes = [PathSelector::Any, PathSelector::Class(PathClass::Journal)];
+            fault.path = Some(classes[stream.below(2) as usize].clone());
+        }
+        _ => {}
+    }
+    world.inject(&fault);
+    world.probe(Probe::WithoutOne.name());
+    Some((number, ns(world.now())))
 }
 
 /// Asks all nodes to stop, and sees what they still do while they do not.

@@ -5,7 +5,7 @@ use reports::Verdict;
 use super::node;
 use crate::fault::FaultPlan;
 use crate::plan;
-use crate::scenario::{Settings, ShelvedScenario};
+use crate::scenario::{NODES, Settings, ShelvedScenario};
 
 /// Whose code stands behind the handles.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +31,8 @@ pub struct Order {
 }
 
 impl Order {
-    pub fn new(scenario: ShelvedScenario, seed: u64) -> Order {
+    pub fn new(mut scenario: ShelvedScenario, seed: u64) -> Order {
+        scenario.scenario = scenario.scenario.of_seed(seed);
         Order {
             scenario,
             seed,
@@ -68,9 +69,13 @@ impl Order {
     pub fn settings(&self) -> Settings {
         let scenario = &self.scenario.scenario;
         let fits = |settings: &Settings| node::config(scenario, settings, 1).check().is_ok();
-        match &self.settings {
-            Some(settings) => settings.clone(),
-            None => scenario.knobs.settings(self.seed, fits),
+        if let Some(settings) = &self.settings {
+            return settings.clone();
         }
+        let mut settings = scenario.knobs.settings(self.seed, fits);
+        if scenario.cluster.nodes_drawn.all().len() > 1 {
+            settings.insert(NODES.to_owned(), scenario.cluster.nodes.to_string());
+        }
+        settings
     }
 }

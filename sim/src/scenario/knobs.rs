@@ -15,6 +15,9 @@ use crate::streams::Stream;
 /// What was drawn or fixed, by key; the machine's begin with `machine.`.
 pub type Settings = BTreeMap<String, String>;
 
+/// Under this key stands how many nodes a seed drew.
+pub const NODES: &str = "cluster.nodes";
+
 /// Draws that do not fit together are drawn again so often.
 const TRIES: usize = 200;
 
@@ -197,7 +200,7 @@ fn shipped(key: &str) -> Option<String> {
 /// Puts what was drawn into a node's configuration, then the scenario's own keys.
 pub fn apply(settings: &Settings, own: &toml::Table, config: &mut Config) {
     // Checked when the scenario was loaded. A profile is a preset: what else is drawn overrides it.
-    let broker = || settings.iter().filter(|(key, _)| !key.starts_with("machine."));
+    let broker = || settings.iter().filter(|(key, _)| !key.starts_with("machine.") && *key != NODES);
     for (key, value) in broker().filter(|(key, _)| *key == "journal.profile") {
         let _ = config.set(key, value);
     }

@@ -22,7 +22,7 @@ pub struct ScenarioError {
 
 /// Reads the text of a scenario file; `file` is for messages.
 pub fn parse(file: &str, text: &str) -> Result<Scenario, ScenarioError> {
-    let scenario: Scenario = toml::from_str(text).map_err(|error| {
+    let mut scenario: Scenario = toml::from_str(text).map_err(|error| {
         let what = error.message().to_owned();
         let suggestion = suggestion_from(&what);
         ScenarioError {
@@ -32,6 +32,8 @@ pub fn parse(file: &str, text: &str) -> Result<Scenario, ScenarioError> {
             suggestion,
         }
     })?;
+    let most = scenario.cluster.nodes_drawn.all().into_iter().max();
+    scenario.cluster.nodes = most.unwrap_or_default();
     check(file, text, &scenario)?;
     Ok(scenario)
 }
@@ -89,8 +91,9 @@ fn check(file: &str, text: &str, scenario: &Scenario) -> Result<(), ScenarioErro
         }
     }
     let cluster = &scenario.cluster;
-    if !matches!(cluster.nodes, 1 | 3 | 5) {
-        let what = format!("a cluster has 1, 3 or 5 nodes, and not {}", cluster.nodes);
+    let drawn = cluster.nodes_drawn.all();
+    if drawn.is_empty() || drawn.iter().any(|nodes| !matches!(nodes, 1 | 3 | 5)) {
+        let what = format!("a cluster has 1, 3 or 5 nodes, and not {drawn:?}");
         return wrong("nodes", what, None);
     }
     if cluster.replication < 1 || i64::from(cluster.replication) > i64::from(cluster.nodes) {
@@ -101,11 +104,12 @@ fn check(file: &str, text: &str, scenario: &Scenario) -> Result<(), ScenarioErro
         let what = format!("min_insync_replicas is from 1 to replication, which is {}", cluster.replication);
         return wrong("min_insync_replicas", what, None);
     }
-    if let Some(fault) = scenario.faults.iter().find(|fault| fault.is_beyond(cluster.nodes)) {
-        return wrong("node", format!("{fault}: there are {} nodes", cluster.nodes), None);
+    let fewest = drawn.iter().copied().min().unwrap_or_default();
+    if let Some(fault) = scenario.faults.iter().find(|fault| fault.is_beyond(fewest)) {
+        return wrong("node", format!("{fault}: there are {fewest} nodes"), None);
     }
     let load = &scenario.workload;
-    if cluster.nodes > 1 && (load.leavers > 0 || load.hostile.are_any()) {
+    if drawn.iter().all(|nodes| *nodes > 1) && (load.leavers > 0 || load.hostile.are_any()) {
         let what = "leavers and hostile clients keep to one node: nodes = 1";
         return wrong("nodes", what.into(), None);
     }

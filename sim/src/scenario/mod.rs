@@ -10,7 +10,7 @@ pub mod model;
 pub mod load;
 pub mod scenario_dir;
 
-pub use knobs::{Knobs, Settings};
+pub use knobs::{Knobs, NODES, Settings};
 pub use load::{ScenarioError, parse};
 pub use model::{
     Cluster, Compression, Hostile, Liveness, MachineLimits, OneOrMore, Probes, Scenario, Swarm, Workload,

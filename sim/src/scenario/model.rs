@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::knobs::Knobs;
 use crate::checker::budgets::Budget;
+use crate::streams::Stream;
 use crate::fault::{Family, Fault, FaultKind, Span};
 use crate::history::AckMode;
 
@@ -53,10 +54,15 @@ pub struct Scenario {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Cluster {
+    /// How many, or those that a seed draws from; [`Scenario::of_seed`] settles it.
+    #[serde(rename = "nodes")]
+    pub nodes_drawn: OneOrMore<u32>,
+    #[serde(skip)]
     pub nodes: u32,
     pub topics: u32,
     /// Of each topic.
     pub partitions: i32,
+    /// At most: as many as there are nodes, where a seed drew fewer; `min_insync_replicas` is at most that, too.
     pub replication: i16,
     pub min_insync_replicas: i16,
     /// Any key of the broker's configuration, nested as in its own file.
@@ -66,6 +72,7 @@ pub struct Cluster {
 impl Default for Cluster {
     fn default() -> Cluster {
         Cluster {
+            nodes_drawn: OneOrMore::One(1),
             nodes: 1,
             topics: 1,
             partitions: 3,
@@ -102,6 +109,14 @@ pub enum OneOrMore<T> {
 }
 
 impl<T: Copy> OneOrMore<T> {
+    /// All of them.
+    pub fn all(&self) -> Vec<T> {
+        match self {
+            OneOrMore::One(value) => vec![*value],
+            OneOrMore::More(values) => values.clone(),
+        }
+    }
+
     /// What the `index`-th of several gets; an empty list is refused at loading.
     pub fn deal(&self, index: usize, otherwise: T) -> T {
         match self {
@@ -331,6 +346,9 @@ pub struct Liveness {
     pub grace: Span,
     /// How long nothing may be decided, with requests only running out of time.
     pub frozen_after: Span,
+    /// When the faults are over, one node of several is broken for good, as soon as the others have a majority and a copy of
+    /// everything: they have to go on and agree without it. It comes back after the clients have gone.
+    pub without_one: bool,
     /// Events after which the run is a livelock; by the length of the run and the number of clients when missing.
     pub events_max: Option<u64>,
 }
@@ -342,12 +360,29 @@ impl Default for Liveness {
             acknowledged_within: Span::secs(5),
             grace: Span::secs(2),
             frozen_after: Span::secs(60),
+            without_one: false,
             events_max: None,
         }
     }
 }
 
 impl Scenario {
+    /// With as many nodes as this seed draws. Clients that keep to one node are there where it is the only one.
+    pub fn of_seed(&self, seed: u64) -> Scenario {
+        let mut own = self.clone();
+        let drawn = own.cluster.nodes_drawn.all();
+        let Some(last) = (drawn.len() as u64).checked_sub(1) else { return own };
+        let cluster = &mut own.cluster;
+        cluster.nodes = drawn[Stream::new(seed, "nodes").between(0, last) as usize];
+        cluster.replication = cluster.replication.min(i16::try_from(cluster.nodes).unwrap_or(i16::MAX));
+        cluster.min_insync_replicas = cluster.min_insync_replicas.min(cluster.replication);
+        if drawn.len() > 1 && cluster.nodes > 1 {
+            own.workload.leavers = 0;
+            own.workload.hostile = Hostile::default();
+        }
+        own
+    }
+
     pub fn duration(&self) -> Duration {
         self.duration.0
     }

@@ -311,7 +311,8 @@ impl<B: Backend> Consumer<B> {
         }
         self.looked[fetch.index] = sent;
         fetch.note_damages(&self.client, &place);
-        if self.log_starts[fetch.index] != fetch.log_start {
+        // Answers before version 5 do not say.
+        if fetch.log_start >= 0 && self.log_starts[fetch.index] != fetch.log_start {
             self.log_starts[fetch.index] = fetch.log_start;
             self.client.note_log_start(&place, fetch.log_start, sent);
         }
