@@ -111,8 +111,15 @@ async fn quorum<B: Backend>(metadata: &MetadataHandle<B>, asks: &Asks<B>, questi
     asks.answer(&question, &serde_json::to_vec(&answer).unwrap_or_default());
 }
 
-/// Makes another node a learner of the group, or a voter if it follows. One that was a voter and comes with nothing has lost
-/// its votes: it is removed first.
+/// Whether the image knows the node that asks by the directory that it has, or not at all.
+fn is_registered<B: Backend>(metadata: &MetadataHandle<B>, question: &Question) -> bool {
+    let asking = &question.from;
+    let registered = metadata.image().brokers.get(&asking.node).map(|known| known.registration.storage);
+    registered.is_none_or(|known| known == asking.storage)
+}
+
+/// Makes another node a learner of the group, or a voter if it follows. One that was a voter, or a learner that had been given something,
+/// and comes with nothing has lost its votes and its log: it is removed first, for it is spoken to as the one that it was.
 async fn admit<B: Backend>(metadata: &MetadataHandle<B>, asks: &Asks<B>, question: Question) {
     let Ok(asked) = serde_json::from_slice::<MembershipQuestion>(&question.body) else { return };
     let node = question.from.node;
@@ -122,8 +129,21 @@ async fn admit<B: Backend>(metadata: &MetadataHandle<B>, asks: &Asks<B>, questio
         Some(leader) if leader == metadata.node => {
             let (votes, learns) = (members.voters.contains(&node), members.learners.contains(&node));
             let id = raft_id(node);
+            let forgot = match asked.has_group {
+                true => false,
+                false => votes || learns && metadata.has_had_entries(node, deadline).await,
+            };
             let changed = match (asked.has_group, votes, learns) {
-                (true, true, _) => Ok(MembershipAnswer::Voter),
+                _ if forgot => match metadata.change_members(MemberChange::Remove(id), deadline).await {
+                    Ok(()) => metadata
+                        .change_members(MemberChange::AddLearner(id), deadline)
+                        .await
+                        .map(|()| MembershipAnswer::Learner),
+                    Err(refused) => Err(refused),
+                },
+                (_, true, _) => Ok(MembershipAnswer::Voter),
+                // A voter is heard as the directory that its node has registered.
+                (true, false, true) if !is_registered(metadata, &question) => Ok(MembershipAnswer::Learner),
                 (true, false, true) => metadata
                     .change_members(MemberChange::AddVoter(id), deadline)
                     .await
@@ -132,13 +152,6 @@ async fn admit<B: Backend>(metadata: &MetadataHandle<B>, asks: &Asks<B>, questio
                     .change_members(MemberChange::AddLearner(id), deadline)
                     .await
                     .map(|()| MembershipAnswer::Learner),
-                (false, true, _) => match metadata.change_members(MemberChange::Remove(id), deadline).await {
-                    Ok(()) => metadata
-                        .change_members(MemberChange::AddLearner(id), deadline)
-                        .await
-                        .map(|()| MembershipAnswer::Learner),
-                    Err(refused) => Err(refused),
-                },
             };
             changed.unwrap_or_else(|refused| match refused {
                 Some(Refusal::NotLeader { leader }) => {

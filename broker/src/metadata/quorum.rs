@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::members::{Quorum, QuorumMember, broker_id, raft_id};
 use super::voters::MemberStep;
 use super::{MetadataHandle, ProposeError, VoterChange, VoterError};
+use crate::ids::BrokerId;
 use crate::peers::asks::{AskError, Subject};
 use crate::raft::{MemberChange, MembersProposal, RaftInput, Refusal};
 
@@ -114,6 +115,16 @@ impl<B: Backend> MetadataHandle<B> {
                     Err(None) => QuorumAnswer::Undecided,
                 }
             }
+        }
+    }
+
+    /// Whether this node, which leads, knows that a member has had entries of the log.
+    pub(super) async fn has_had_entries(&self, node: BrokerId, deadline: Deadline) -> bool {
+        match self.describe_members(deadline).await {
+            QuorumAnswer::Quorum(quorum) => {
+                quorum.members.iter().any(|member| member.node == node && member.end > 0)
+            }
+            _ => false,
         }
     }
 

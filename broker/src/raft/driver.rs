@@ -174,6 +174,8 @@ impl Snapshots {
 struct Office {
     ticks: u64,
     told_not_to_vote: bool,
+    /// Who took this node for another, as was told.
+    mistaken: Option<u64>,
     /// What stood in front of the line, and since when.
     front: Option<u64>,
     front_since: u64,

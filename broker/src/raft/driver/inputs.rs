@@ -204,14 +204,16 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
         };
         let heard = heard::hear(&message, &listener);
         match heard {
-            Ok(()) | Err(Unheard::NothingNew) => {}
+            Ok(()) | Err(Unheard::NothingNew) => drop(self.office.mistaken.take_if(|by| *by == from)),
             Err(unheard @ Unheard::MistakenIdentity) => {
-                tracing::warn!(
-                    ?kind,
-                    from,
-                    ?unheard,
-                    "a member of the metadata group takes this node for another"
-                );
+                if self.office.mistaken.replace(from) != Some(from) {
+                    tracing::warn!(
+                        ?kind,
+                        from,
+                        ?unheard,
+                        "a member of the metadata group takes this node for another"
+                    );
+                }
                 return;
             }
             Err(unheard) => {
