@@ -258,7 +258,12 @@ mod tests {
     }
 
     fn node(number: i32, replica: ReplicaSeen) -> NodeSeen {
-        let partition = PartitionSeen { leader: Some(1), replicas: vec![1, 2], isr: vec![1, 2], ..PartitionSeen::default() };
+        let partition = PartitionSeen {
+            leader: Some(1),
+            replicas: vec![1, 2],
+            isr: vec![1, 2],
+            ..PartitionSeen::default()
+        };
         NodeSeen {
             node: number,
             incarnation: 1,

@@ -24,8 +24,8 @@ use crate::checker::rest::Rest;
 use crate::checker::segments::{SegmentBounds, SegmentFiles};
 use crate::checker::visibility::Copies;
 use crate::fault::{Fault, FaultKind, FaultPlan, Link, PathClass, PathSelector, Span};
-use crate::probe::Probe;
 use crate::history::{At, History, Standstill, Trade, Value};
+use crate::probe::Probe;
 use crate::scenario::{Scenario, Settings};
 use crate::streams::Stream;
 use crate::workload::{self, Client, Field, Schedule, check_health, payload, read_everything};
@@ -169,12 +169,14 @@ pub(super) async fn tell(world: World, script: Inputs) -> Observations {
     let (standstill, undecided) = (pulse.longest(now), pulse.longest_of(Trade::Produce, now));
     watch.until(world.now() + SETTLE, || false).await;
     let own = scenario.workload.hostile.poisoners as usize;
+    // Topics too whose creation nobody has heard of.
+    let decided = witness.insides.look().iter().map(|node| node.partitions.len()).max().unwrap_or(0);
     let rest = |(node, before): (&Machine, Option<ProcessCounts>)| {
         Some(Rest {
             before: before?,
             after: node.handle.counts()?,
             under_way: witness.metrics.under_way(&node.name),
-            partitions: (partitions(&field) + own) as u64,
+            partitions: (partitions(&field) + own).max(decided) as u64,
             files: node.handle.disk().durable_files().len() as u64,
             tails,
             silenced: circumstances::hide_ends(&world.fault_hits(), &node.name, ns(world.now())),
@@ -333,12 +335,7 @@ async fn converged(
 
 /// Breaks a node that the others can do without, for good, in a way that the seed draws, and says which and when; `None` where there is no
 /// such node for long.
-async fn do_without_one(
-    world: &World,
-    nodes: &[Machine],
-    witness: &Witness,
-    seed: u64,
-) -> Option<(i32, At)> {
+async fn do_without_one(world: &World, nodes: &[Machine], witness: &Witness, seed: u64) -> Option<(i32, At)> {
     let mut stream = Stream::new(seed, "without one");
     let until = world.now() + DISPENSABLE_WITHIN;
     let from_among = loop {
@@ -353,7 +350,8 @@ async fn do_without_one(
     };
     let number = from_among[stream.below(from_among.len() as u64) as usize];
     let machine = nodes.iter().find(|node| i32::try_from(node.number) == Ok(number))?;
-    let kinds = [FaultKind::Kill, FaultKind::Partition, FaultKind::DiskStall, FaultKind::DiskStall, FaultKind::Pause];
+    let kinds =
+        [FaultKind::Kill, FaultKind::Partition, FaultKind::DiskStall, FaultKind::DiskStall, FaultKind::Pause];
     let kind = kinds[stream.below(kinds.len() as u64) as usize];
     let mut fault = Fault::new(kind).on(machine.number);
     fault.at = Span(world.now());

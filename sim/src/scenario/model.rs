@@ -8,9 +8,9 @@ use serde::Deserialize;
 
 use super::knobs::Knobs;
 use crate::checker::budgets::Budget;
-use crate::streams::Stream;
 use crate::fault::{Family, Fault, FaultKind, Span};
 use crate::history::AckMode;
+use crate::streams::Stream;
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -110,6 +110,8 @@ impl Routes {
         });
         if moved {
             self.doubt();
+            // What it said led nowhere: another one is asked, as clients do that ask any of those they know.
+            self.turn_away(self.asks);
         }
     }
 
