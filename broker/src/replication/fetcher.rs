@@ -46,8 +46,6 @@ pub(super) struct Fetcher<B: Backend> {
     session: Option<FollowerSession>,
     /// When the fetch that is on its way counts as lost.
     answer_due: Option<Moment>,
-    /// Since when something is to be said that waits for more.
-    news_since: Option<Moment>,
     /// No session is begun before.
     retry: Option<Moment>,
     /// Whether this node takes records has changed, and was not said.
@@ -127,7 +125,6 @@ impl<B: Backend> Fetcher<B> {
             asks: FuturesUnordered::new(),
             session: None,
             answer_due: None,
-            news_since: None,
             retry: None,
             says_fitness: false,
         }
@@ -204,12 +201,13 @@ impl<B: Backend> Fetcher<B> {
 
     fn next_deadline(&self) -> Deadline {
         let idle = Deadline::Unbounded("a fetcher with nothing to follow waits for the image");
-        let news = self.news_since.map(|since| since + limits::REPLICATION_GATHER);
+        let asks_since = self.session.as_ref().and_then(FollowerSession::asks_since);
+        let asks = asks_since.map(|since| since + limits::REPLICATION_GATHER);
         let paused = match self.session {
             Some(_) => self.partitions.values().filter_map(Followed::paused_until).min(),
             None => None,
         };
-        let timers = [self.answer_due, news, paused, self.retry];
+        let timers = [self.answer_due, asks, paused, self.retry];
         timers.into_iter().flatten().min().map_or(idle, Deadline::At)
     }
 
@@ -261,7 +259,6 @@ impl<B: Backend> Fetcher<B> {
     fn end_session(&mut self) {
         self.session = None;
         self.answer_due = None;
-        self.news_since = None;
     }
 
     /// Asks an owner where it stands as a follower in the epoch.
@@ -378,8 +375,7 @@ impl<B: Backend> Fetcher<B> {
         let Some(session) = &mut self.session else { return };
         let Some(followed) = self.partitions.get_mut(&partition) else { return };
         if let Some(position) = followed.position(self.context.signal.state(partition)) {
-            session.ask(partition, position);
-            self.news_since.get_or_insert(self.context.backend.now());
+            session.ask(partition, position, self.context.backend.now());
         }
     }
 
@@ -436,7 +432,7 @@ impl<B: Backend> Fetcher<B> {
             return;
         }
         let now = self.context.backend.now();
-        let is_late = self.news_since.is_some_and(|since| since + limits::REPLICATION_GATHER <= now);
+        let is_late = session.asks_since().is_some_and(|since| since + limits::REPLICATION_GATHER <= now);
         let all_stand = self.asks.is_empty();
         let due = match session.has_news() {
             true => all_stand || is_late,
@@ -446,7 +442,6 @@ impl<B: Backend> Fetcher<B> {
             return;
         }
         let fetch = session.fetch(self.context.broker_epoch, self.context.capacities.get().may_lead);
-        self.news_since = None;
         self.answer_due = Some(now + limits::REPLICATION_WAIT + limits::REPLICATION_ANSWER_PATIENCE);
         self.context.metrics.replication_fetches_sent.inc();
         self.context.send(self.leader, &Message::Fetch(fetch));

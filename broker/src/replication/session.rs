@@ -7,6 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
+use io_backend::Moment;
+
 use super::protocol::{Answer, Answered, Fetch, Position, SessionId, SyncedUpTo};
 use crate::ids::{BrokerEpoch, LeaderEpoch, Offset, PartitionId};
 use crate::partition::LogState;
@@ -21,6 +23,8 @@ pub struct FollowerSession {
     /// What the next fetch says.
     asks: BTreeMap<PartitionId, Position>,
     forgets: BTreeSet<PartitionId>,
+    /// Since when there is something in `asks`.
+    asks_since: Option<Moment>,
     /// The latest fetch that is not answered.
     unanswered: Option<u64>,
     /// Answers that have come.
@@ -36,6 +40,7 @@ impl FollowerSession {
             asked: BTreeSet::new(),
             asks: BTreeMap::new(),
             forgets: BTreeSet::new(),
+            asks_since: None,
             unanswered: None,
             answers: 0,
         }
@@ -47,14 +52,19 @@ impl FollowerSession {
     }
 
     /// Asks for what follows this position, instead of what was asked for before.
-    pub fn ask(&mut self, partition: PartitionId, position: Position) {
+    pub fn ask(&mut self, partition: PartitionId, position: Position, now: Moment) {
         self.forgets.remove(&partition);
         self.asks.insert(partition, position);
+        self.asks_since.get_or_insert(now);
     }
 
     /// Wants nothing more of it.
     pub fn forget(&mut self, partition: PartitionId) {
         self.asks.remove(&partition);
+        if self.asks.is_empty() {
+            // Nobody waits for what was taken back.
+            self.asks_since = None;
+        }
         if self.asked.contains(&partition) {
             self.forgets.insert(partition);
         }
@@ -70,6 +80,11 @@ impl FollowerSession {
         !self.asks.is_empty() || !self.forgets.is_empty()
     }
 
+    /// Since when something waits to be asked for, with more.
+    pub fn asks_since(&self) -> Option<Moment> {
+        self.asks_since
+    }
+
     /// Whether a fetch is to be answered.
     pub fn waits(&self) -> bool {
         self.unanswered.is_some()
@@ -81,6 +96,7 @@ impl FollowerSession {
         self.asked.retain(|partition| !forgotten.contains(partition));
         let forgotten = forgotten.into_iter().collect();
         let asked: Vec<(PartitionId, Position)> = std::mem::take(&mut self.asks).into_iter().collect();
+        self.asks_since = None;
         self.asked.extend(asked.iter().map(|(partition, _)| *partition));
         let sequence = self.number();
         self.unanswered = Some(sequence);

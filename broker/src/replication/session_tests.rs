@@ -3,6 +3,7 @@ use crate::ids::TopicId;
 use crate::partition::Fetched;
 
 const EPOCH: LeaderEpoch = LeaderEpoch(4);
+const NOW: Moment = Moment(7);
 
 fn id(index: i32) -> PartitionId {
     PartitionId { topic: TopicId::NIL, index }
@@ -40,7 +41,7 @@ fn nothing_new() -> crate::partition::Fetched {
 fn both(partitions: &[i32]) -> (FollowerSession, LeaderSession) {
     let mut follower = FollowerSession::begin(SessionId(1));
     for partition in partitions {
-        follower.ask(id(*partition), at(10));
+        follower.ask(id(*partition), at(10), NOW);
     }
     let fetch = follower.fetch(BrokerEpoch(7), true);
     let mut leader = LeaderSession::begin(&fetch).expect("it is the first");
@@ -85,7 +86,7 @@ fn what_was_answered_is_due_again_only_when_it_is_asked_for_again() {
     leader.handle_moved(id(1), leads(14));
     assert!(!leader.has_due());
     assert_eq!(follower.handle_answer(&answer), Ok(true));
-    follower.ask(id(1), at(12));
+    follower.ask(id(1), at(12), NOW);
     let fetch = follower.fetch(BrokerEpoch(7), true);
     assert_eq!(fetch.asked, [(id(1), at(12))]);
     leader.handle_fetch(&fetch, |_| leads(14)).unwrap();
@@ -93,9 +94,27 @@ fn what_was_answered_is_due_again_only_when_it_is_asked_for_again() {
 }
 
 #[test]
+fn nobody_waits_any_more_for_what_was_taken_back() {
+    let (mut follower, _) = both(&[1]);
+    assert_eq!((follower.has_news(), follower.asks_since()), (false, None));
+    follower.ask(id(2), at(10), NOW);
+    follower.ask(id(3), at(10), Moment(9));
+    assert_eq!(follower.asks_since(), Some(NOW));
+    follower.forget(id(2));
+    assert_eq!(follower.asks_since(), Some(NOW));
+    follower.forget(id(3));
+    assert_eq!((follower.has_news(), follower.asks_since()), (false, None));
+    follower.forget(id(1));
+    assert_eq!((follower.has_news(), follower.asks_since()), (true, None), "it is said with what comes next");
+    follower.ask(id(2), at(10), NOW);
+    follower.fetch(BrokerEpoch(7), true);
+    assert_eq!((follower.has_news(), follower.asks_since()), (false, None));
+}
+
+#[test]
 fn what_is_asked_for_under_an_epoch_that_the_leader_does_not_lead_in_waits_until_it_does() {
     let mut follower = FollowerSession::begin(SessionId(1));
-    follower.ask(id(1), at(10));
+    follower.ask(id(1), at(10), NOW);
     let fetch = follower.fetch(BrokerEpoch(7), true);
     let mut leader = LeaderSession::begin(&fetch).unwrap();
     let other = |change: fn(&mut LogState)| {
@@ -150,7 +169,7 @@ fn each_has_its_turn() {
     [2, 3, 4].into_iter().for_each(|left| leader.handle_left(id(left)));
     let answer = leader.answer(vec![(id(1), EPOCH, Ok(nothing_new()))], Some(id(1)));
     assert_eq!(follower.handle_answer(&answer), Ok(true));
-    follower.ask(id(1), at(12));
+    follower.ask(id(1), at(12), NOW);
     leader.handle_fetch(&follower.fetch(BrokerEpoch(7), true), |_| leads(20)).unwrap();
     assert_eq!(due(&mut leader), [2, 3, 4, 1]);
     leader.answer(vec![(id(2), EPOCH, Ok(nothing_new()))], Some(id(2)));
@@ -170,7 +189,7 @@ fn what_is_forgotten_is_not_answered_and_may_be_asked_for_again() {
     assert_eq!(due(&mut leader), [2]);
     follower.forget(id(1));
     assert!(!follower.has_news(), "it is not asked for");
-    follower.ask(id(1), at(10));
+    follower.ask(id(1), at(10), NOW);
     follower.forget(id(1));
     assert!(!follower.has_news(), "nobody has heard of it");
 }
