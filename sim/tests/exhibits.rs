@@ -114,6 +114,40 @@ fn topics_that_take_a_look_up_for_each_step_are_not_there_in_time() {
 }
 
 #[test]
+fn syncs_one_after_the_other_break_the_latency_budget() {
+    shows("museum/sequential-fsync");
+}
+
+#[test]
+fn changes_that_wait_without_a_bound_take_memory_while_the_disk_stands_still() {
+    shows("museum/unbounded-metadata-queue");
+}
+
+#[test]
+fn a_connection_for_each_forwarded_produce_uses_up_sockets() {
+    shows("museum/unpooled-forwarding");
+}
+
+#[test]
+fn a_lock_held_until_the_log_has_written_is_a_deadlock_with_the_log_that_asks_for_it() {
+    let record = shows("museum/lock-inversion");
+    explains(&record, "waits for lock raft held by task connection");
+    explains(&record, "whose reader is task wal-commit-worker");
+}
+
+#[test]
+fn a_send_into_a_full_queue_whose_reader_wants_the_senders_lock_is_a_deadlock() {
+    let record = shows("museum/full-channel");
+    explains(&record, "waits for room in channel responses, whose reader is task wal-response-worker");
+    explains(&record, "waits for lock log held by task wal-commit-worker");
+}
+
+#[test]
+fn a_node_to_which_ten_retries_failed_is_left_behind_for_good() {
+    shows("museum/message-lost-after-retries");
+}
+
+#[test]
 fn errors_that_are_answered_as_success_lose_what_was_acknowledged() {
     let record = shows("museum/ack-despite-error");
     assert!(record.violations.iter().any(|violation| violation.checker == "lost-write"));

@@ -3,7 +3,8 @@
 use reports::{BudgetFigure, Verdict, Violation};
 use serde::Deserialize;
 
-use super::Findings;
+use super::stalls::Costs;
+use super::{Findings, quantile};
 use crate::fault::Span;
 use crate::history::{AckMode, At, History, Outcome, Request, RequestEnd, Standstill, Trade};
 use crate::world::DeviceCounts;
@@ -37,6 +38,15 @@ pub struct Budget {
     pub sockets: Option<u64>,
     /// Most changes of one partition's leader, ISR or replicas.
     pub partition_changes: Option<u64>,
+    /// Most terms of the metadata group after the first in which somebody led, until the nodes are ended for the last time.
+    pub elections: Option<u64>,
+    /// From the beginning of a stall of a disk until all that was on its way, or was sent in the second after, was acknowledged.
+    pub stall_resume: Option<Span>,
+    /// The 99th percentile of acknowledgements of partitions without a replica on a node whose disk stands still, as a multiple of the one
+    /// without stalls.
+    pub stall_untouched_p99: Option<f64>,
+    /// The same of partitions with a replica there, from two seconds on.
+    pub stall_touched_p99: Option<f64>,
 }
 
 impl Budget {
@@ -63,6 +73,8 @@ pub struct Peaks {
     pub raft_replayed: usize,
     /// Changes of one partition's leader, ISR or replicas, in the whole run.
     pub partition_changes: u64,
+    /// Terms of the metadata group after the first in which somebody led.
+    pub elections: u64,
 }
 
 /// All limits with what was measured, and a finding for each that was not kept.
@@ -73,6 +85,7 @@ pub fn budgets(
     idle: Option<Idle>,
     peaks: Peaks,
     disk: DeviceCounts,
+    stalls: Costs,
 ) -> (Vec<BudgetFigure>, Vec<Violation>) {
     let mut latencies: Vec<At> = latencies(history);
     latencies.sort_unstable();
@@ -114,6 +127,12 @@ pub fn budgets(
     figure("sockets", budget.sockets.map(|most| most as f64), counted(peaks.sockets));
     let changes = Some(peaks.partition_changes as f64);
     figure("partition_changes", budget.partition_changes.map(|most| most as f64), changes);
+    let elections = Some(peaks.elections as f64);
+    figure("elections", budget.elections.map(|most| most as f64), elections);
+    let resume = stalls.resume.map(|ns| ns as f64 / 1e9);
+    figure("stall_resume_s", budget.stall_resume.map(seconds), resume);
+    figure("stall_untouched_p99", budget.stall_untouched_p99, stalls.untouched_p99);
+    figure("stall_touched_p99", budget.stall_touched_p99, stalls.touched_p99);
     let mut findings = Findings::of("budget", Verdict::Budget);
     for figure in figures.iter().filter(|figure| !figure.kept) {
         findings.add(format!("{} is {:.2}, allowed are {}", figure.name, figure.measured, figure.limit));
@@ -141,12 +160,6 @@ pub fn latencies(history: &History) -> Vec<At> {
     history.sends.iter().filter_map(took).collect()
 }
 
-/// Of sorted values.
-pub fn quantile(sorted: &[At], share: f64) -> Option<At> {
-    let last = sorted.len().checked_sub(1)?;
-    sorted.get((last as f64 * share).round() as usize).copied()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,10 +173,12 @@ mod tests {
     fn a_budget_that_is_kept_is_shown_and_one_that_is_not_is_found() {
         let history = History { sends: vec![acked(0, 0), acked(1, 1)], ..History::default() };
         let budget = Budget { produce_p50: Some(Span::millis(1)), ..Budget::default() };
-        let (figures, violations) = budgets(&history, &budget, None, None, Peaks::default(), NO_DISK);
+        let (figures, violations) =
+            budgets(&history, &budget, None, None, Peaks::default(), NO_DISK, Costs::default());
         assert!(figures[0].kept && violations.is_empty());
         let budget = Budget { produce_p99: Some("100ns".parse().unwrap()), ..Budget::default() };
-        let (figures, violations) = budgets(&history, &budget, None, None, Peaks::default(), NO_DISK);
+        let (figures, violations) =
+            budgets(&history, &budget, None, None, Peaks::default(), NO_DISK, Costs::default());
         assert!(!figures[0].kept && violations.len() == 1);
     }
 
@@ -171,7 +186,9 @@ mod tests {
     fn a_time_without_decisions_is_held_against_its_limit() {
         let budget = Budget { undecided: Some(Span::millis(2_500)), ..Budget::default() };
         let found = |still: Option<&Standstill>| {
-            budgets(&History::default(), &budget, still, None, Peaks::default(), NO_DISK).1.len()
+            budgets(&History::default(), &budget, still, None, Peaks::default(), NO_DISK, Costs::default())
+                .1
+                .len()
         };
         let still = |ms: At| Standstill { trade: Trade::Produce, from: 7, to: 7 + ms * 1_000_000 };
         assert_eq!((found(Some(&still(2_500))), found(Some(&still(2_501)))), (0, 1));
@@ -183,17 +200,33 @@ mod tests {
         let budget = Budget { disk_ops_per_s_idle: Some(1.0), ..Budget::default() };
         let idle = |disk_operations| Some(Idle { seconds: 10.0, wakeups: 0, disk_operations });
         assert_eq!(
-            budgets(&History::default(), &budget, None, idle(2_300), Peaks::default(), NO_DISK).1.len(),
+            budgets(
+                &History::default(),
+                &budget,
+                None,
+                idle(2_300),
+                Peaks::default(),
+                NO_DISK,
+                Costs::default()
+            )
+            .1
+            .len(),
             1
         );
-        assert_eq!(budgets(&History::default(), &budget, None, idle(3), Peaks::default(), NO_DISK).1, []);
+        assert_eq!(
+            budgets(&History::default(), &budget, None, idle(3), Peaks::default(), NO_DISK, Costs::default())
+                .1,
+            []
+        );
     }
 
     #[test]
     fn a_node_that_takes_more_than_it_may_is_found() {
         let budget = Budget { memory_mib: Some(64.0), sockets: Some(100), ..Budget::default() };
         let peaks = |mib: u64, sockets| Peaks { memory: mib << 20, sockets, ..Peaks::default() };
-        let found = |peaks| budgets(&History::default(), &budget, None, None, peaks, NO_DISK).1.len();
+        let found = |peaks| {
+            budgets(&History::default(), &budget, None, None, peaks, NO_DISK, Costs::default()).1.len()
+        };
         assert_eq!((found(peaks(64, 100)), found(peaks(65, 100)), found(peaks(64, 101))), (0, 1, 1));
         assert_eq!(found(Peaks::default()), 2, "what nobody counted was not kept");
     }
@@ -208,10 +241,15 @@ mod tests {
         };
         let found = |operations, written_bytes| {
             let disk = DeviceCounts { writes: operations, syncs: 2, written_bytes, ..NO_DISK };
-            budgets(&history, &budget, None, None, Peaks::default(), disk).1.len()
+            budgets(&history, &budget, None, None, Peaks::default(), disk, Costs::default()).1.len()
         };
         assert_eq!((found(4, 10_000), found(5, 10_000), found(4, 10_001)), (0, 1, 1));
-        assert_eq!(budgets(&History::default(), &budget, None, None, Peaks::default(), NO_DISK).1.len(), 2);
+        assert_eq!(
+            budgets(&History::default(), &budget, None, None, Peaks::default(), NO_DISK, Costs::default())
+                .1
+                .len(),
+            2
+        );
     }
 
     #[test]
@@ -237,7 +275,7 @@ mod tests {
         let found = |history: &History, read_bytes, raft_replayed| {
             let (disk, peaks) =
                 (DeviceCounts { read_bytes, ..NO_DISK }, Peaks { raft_replayed, ..Peaks::default() });
-            budgets(history, &budget, None, None, peaks, disk).1.len()
+            budgets(history, &budget, None, None, peaks, disk, Costs::default()).1.len()
         };
         assert_eq!((found(&history, 200, 20), found(&history, 201, 20), found(&history, 200, 21)), (0, 1, 1));
         history.requests.push(fetch(Trade::Consume, RequestEnd::Unanswered));
@@ -251,7 +289,12 @@ mod tests {
     #[test]
     fn what_could_not_be_measured_was_not_kept() {
         let budget = Budget { produce_p50: Some(Span::secs(1)), ..Budget::default() };
-        assert_eq!(budgets(&History::default(), &budget, None, None, Peaks::default(), NO_DISK).1.len(), 1);
+        assert_eq!(
+            budgets(&History::default(), &budget, None, None, Peaks::default(), NO_DISK, Costs::default())
+                .1
+                .len(),
+            1
+        );
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub mod polls;
 pub mod recovery;
 pub mod refusals;
 pub mod rest;
+pub mod stalls;
 pub mod segments;
 pub mod replicas;
 pub mod sends;
@@ -107,6 +108,12 @@ pub const ALL: [(&str, &str); 44] = [
 
 /// At most this many findings of one checker are kept: the first tell the story.
 const KEPT: usize = 20;
+
+/// Of sorted values.
+pub fn quantile(sorted: &[crate::history::At], share: f64) -> Option<crate::history::At> {
+    let last = sorted.len().checked_sub(1)?;
+    sorted.get((last as f64 * share).round() as usize).copied()
+}
 
 /// What a checker found wrong.
 pub(crate) struct Findings {

@@ -19,6 +19,8 @@ pub struct NodeSeen {
     pub incarnation: u64,
     /// The index of its metadata image, and a digest of what stands in it.
     pub image: (u64, u64),
+    /// The term of the metadata group and whether somebody leads in it, as far as it knows.
+    pub term: (u64, bool),
     /// Who votes in the metadata group, as far as it knows.
     pub voters: Vec<i32>,
     /// What the image says of each partition, by name.
@@ -57,6 +59,10 @@ pub struct Looks {
     led: BTreeMap<String, (u64, i32)>,
     /// The most that a partition's leader, ISR or replicas have changed.
     pub partition_changes: u64,
+    /// The first term of the metadata group in which somebody led, and the latest.
+    terms: Option<(u64, u64)>,
+    /// The nodes of each partition, by its name, as of the first image that had it.
+    pub placements: BTreeMap<String, Vec<i32>>,
     found: Vec<(&'static str, String)>,
 }
 
@@ -66,7 +72,14 @@ impl Looks {
         let mut returned = Vec::new();
         for node in nodes {
             let (index, digest) = node.image;
+            if let (term, true) = node.term {
+                let (_, latest) = self.terms.get_or_insert((term, term));
+                *latest = term.max(*latest);
+            }
             for (name, partition) in &node.partitions {
+                if !self.placements.contains_key(name) {
+                    self.placements.insert(name.clone(), partition.replicas.clone());
+                }
                 let Some(leader) = partition.leader else { continue };
                 let known = self.led.entry(name.clone()).or_insert((index, leader));
                 if index > known.0 {
@@ -96,6 +109,11 @@ impl Looks {
             }
         }
         returned
+    }
+
+    /// Terms of the metadata group after the first in which somebody led.
+    pub fn elections(&self) -> u64 {
+        self.terms.map_or(0, |(first, latest)| latest - first)
     }
 
     fn note(&mut self, checker: &'static str, what: String) {
@@ -268,6 +286,8 @@ mod tests {
             node: number,
             incarnation: 1,
             image: (7, 70),
+            voters: vec![1, 2],
+            term: (2, true),
             partitions: [("orders-0".to_owned(), partition)].into(),
             replicas: [("orders-0".to_owned(), replica)].into(),
         }
@@ -319,6 +339,36 @@ mod tests {
         }
         assert_eq!(waits(&lost), "orders-0 has no leader");
         assert_eq!(not_converged(&["x".to_owned()]).len(), 1);
+    }
+
+    #[test]
+    fn a_node_is_dispensable_where_the_others_vote_and_have_everything() {
+        let three = |isr: &[i32], elr: &[i32], voters: &[i32]| {
+            let seen = |number| {
+                let mut node = node(number, replica(number == 1, 3, 5));
+                node.voters = voters.to_vec();
+                let partition = node.partitions.get_mut("orders-0").unwrap();
+                (partition.isr, partition.elr) = (isr.to_vec(), elr.to_vec());
+                node
+            };
+            dispensable(&[1, 2, 3].map(seen))
+        };
+        assert_eq!(three(&[1, 2], &[], &[1, 2, 3]), [1, 2, 3]);
+        assert_eq!(three(&[1], &[2], &[1, 2, 3]), [1, 2, 3]);
+        assert_eq!(three(&[1], &[], &[1, 2, 3]), [2, 3], "nobody else has everything");
+        assert_eq!(three(&[1, 2], &[], &[1, 2, 4]), [3], "the fourth does not serve, and two have to vote");
+        assert_eq!(dispensable(&[]), Vec::<i32>::new());
+    }
+
+    #[test]
+    fn what_a_node_lacks_that_is_gone_is_not_waited_for() {
+        let mut seen = [node(1, replica(true, 3, 5)), node(2, replica(false, 3, 4))];
+        for node in &mut seen {
+            node.partitions.values_mut().for_each(|partition| partition.isr = vec![1]);
+        }
+        assert_ne!(pending(&seen, 2, None), Vec::<String>::new());
+        assert_eq!(pending(&seen, 2, Some(2)), Vec::<String>::new());
+        assert_eq!(pending(&seen[..1], 2, Some(2)), Vec::<String>::new());
     }
 
     /// A batch of one record.

@@ -35,8 +35,10 @@ pub struct UnderWay {
 
 impl UnderWay {
     /// What a connection can hold for as long as it lives.
-    fn of_connections(&self) -> [(&'static str, i64); 4] {
+    fn of_connections(&self) -> [(&'static str, i64); 5] {
         [
+            // Decided, and not asked about while an answer before it is not taken.
+            ("appends", self.appends),
             ("requests", self.requests),
             ("bytes of requests", self.request_bytes),
             ("bytes of requests that wait", self.waiting_bytes),
@@ -44,12 +46,8 @@ impl UnderWay {
         ]
     }
 
-    fn of_partitions(&self) -> [(&'static str, i64); 3] {
-        [
-            ("appends", self.appends),
-            ("journal entries", self.journal_entries),
-            ("bytes of metadata proposals", self.proposal_bytes),
-        ]
+    fn of_partitions(&self) -> [(&'static str, i64); 2] {
+        [("journal entries", self.journal_entries), ("bytes of metadata proposals", self.proposal_bytes)]
     }
 }
 

@@ -38,11 +38,13 @@ impl Insides {
                 };
                 Some((format!("{topic}-{}", id.index), seen))
             });
+            let members = context.metadata.members().get();
             Some(NodeSeen {
                 node: context.node.0,
                 incarnation,
                 image: (image.index, digest(&image)),
-                voters: context.metadata.members().get().voters.iter().map(|voter| voter.0).collect(),
+                term: (members.term, members.leader.is_some()),
+                voters: members.voters.iter().map(|voter| voter.0).collect(),
                 partitions: partitions(&image),
                 replicas: replicas.collect(),
             })

@@ -12,11 +12,13 @@ use super::order::{Choice, Order};
 use super::witness::Witness;
 use crate::checker::budgets::Peaks;
 use crate::checker::circumstances::{Circumstances, Times};
+use crate::checker::stalls::Stall;
 use crate::checker::{
     self, answers, beginnings, budgets, causes, configs, corruption, endings, epochs, log, lookups, overdue,
-    polls, recovery, refusals, replicas, rest, segments, sends, served, syncs, unacknowledged, visibility,
+    polls, recovery, refusals, replicas, rest, segments, sends, served, stalls, syncs, unacknowledged,
+    visibility,
 };
-use crate::fault::{Family, FaultKind, FaultPlan};
+use crate::fault::{Family, FaultHits, FaultKind, FaultPlan};
 use crate::history::{AckMode, At, History, Outcome as SendOutcome, RequestEnd, Send, Trade, Value, seconds};
 use crate::probe::Probe;
 use crate::scenario::Scenario;
@@ -276,12 +278,25 @@ fn judge(record: &mut RunRecord, scenario: &Scenario, circumstances: &Circumstan
     let partition_changes = story.looks.partition_changes;
     let peaks = Peaks { raft_replayed, partition_changes, ..story.peaks };
     let undecided = story.undecided.as_ref();
+    let costs = stalls::costs(history, &stalls_of(scenario, circumstances), &story.looks.placements);
     let (figures, over) =
-        budgets::budgets(history, &scenario.budget, undecided, story.idle, peaks, story.disk);
+        budgets::budgets(history, &scenario.budget, undecided, story.idle, peaks, story.disk, costs);
     record.budgets = figures;
     record.violations.extend(over);
     record.probes = probes_of(story, circumstances);
     record.figures = figures_of(story, recovery.slowest);
+}
+
+/// When disks stood still, and whose.
+fn stalls_of(scenario: &Scenario, circumstances: &Circumstances) -> Vec<Stall> {
+    let of_node = |number: u32| {
+        let name = node::name(number);
+        let stall = |hit: &FaultHits| Stall { node: number as i32, from: hit.from, until: hit.until };
+        let found: Vec<Stall> =
+            circumstances.faults_of(&name, |kind| kind == FaultKind::DiskStall).map(stall).collect();
+        found
+    };
+    (1..=scenario.cluster.nodes).flat_map(of_node).collect()
 }
 
 /// Situations that the world saw, and those that clients did.
@@ -328,7 +343,7 @@ fn figures_of(story: &Observations, slowest: Option<At>) -> BTreeMap<String, f64
     let mut latencies = budgets::latencies(history);
     latencies.sort_unstable();
     for (name, share) in [("produce p50, ms", 0.5), ("produce p99, ms", 0.99)] {
-        if let Some(ns) = budgets::quantile(&latencies, share) {
+        if let Some(ns) = checker::quantile(&latencies, share) {
             put(name, ns as f64 / 1e6);
         }
     }

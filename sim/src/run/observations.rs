@@ -192,7 +192,7 @@ pub(super) async fn tell(world: World, script: Inputs) -> Observations {
     if scenario.workload.stop_after.is_none() && scenario.budget.is_of_idle_time() {
         watch.idle_from(world.now(), world.now() + IDLE).await;
     }
-    let (idle, peaks) = (watch.idle(), watch.peaks);
+    let (idle, peaks) = (watch.idle(), Peaks { elections: watch.looks.elections(), ..watch.peaks });
 
     if without.is_some() {
         world.heal_all();

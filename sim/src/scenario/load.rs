@@ -203,6 +203,23 @@ mod tests {
     }
 
     #[test]
+    fn a_seed_draws_how_many_nodes_there_are_and_what_fits_them() {
+        let text = format!(
+            "{SMALLEST}[cluster]\nnodes = [1, 3]\nreplication = 3\nmin_insync_replicas = 2\n[workload]\nleavers = 1\n"
+        );
+        let scenario = parse("x.toml", &text).unwrap();
+        let drawn = |seed| {
+            let own = scenario.of_seed(seed);
+            let cluster = &own.cluster;
+            (cluster.nodes, cluster.replication, cluster.min_insync_replicas, own.workload.leavers)
+        };
+        let all: std::collections::BTreeSet<_> = (0..50).map(drawn).collect();
+        assert_eq!(all.into_iter().collect::<Vec<_>>(), [(1, 1, 1, 1), (3, 3, 2, 0)]);
+        assert_eq!(drawn(7), drawn(7));
+        assert!(error("[cluster]\nnodes = [1, 2]\n").what.contains("1, 3 or 5"));
+    }
+
+    #[test]
     fn a_mistyped_key_is_answered_with_its_line_and_the_likely_one() {
         for (text, line, suggestion) in [
             ("durations = \"3s\"\n", 4, "duration"),

@@ -44,10 +44,6 @@ impl Residents for Machines {
     fn fault_ends(self: Arc<Self>, id: FaultId) {
         let kernel = self.kernel();
         let fault = kernel.with_faults(|faults| faults.get(id).clone());
-        let ended_before = kernel.with_faults(|faults| faults.window(id).1 < kernel.now());
-        if ended_before {
-            return;
-        }
         kernel.event(Event::new(What::FaultEnd).numbers(id.0 as u64, 0).named(fault.kind.name()));
         let machine = fault.node.as_ref().and_then(|node| self.get(&node.machine()));
         match (fault.kind, machine) {

@@ -170,7 +170,12 @@ impl Kernel {
         self.act_at(from, move || kernel.begins(id));
         if !moment && until != u64::MAX {
             let kernel = self.clone();
-            self.act_at(until, move || kernel.ends(id));
+            self.act_at(until, move || {
+                // Unless it was healed before. The time may be a little later than it was meant to be.
+                if kernel.with_faults(|faults| faults.window(id).1) == until {
+                    kernel.ends(id);
+                }
+            });
         }
     }
 

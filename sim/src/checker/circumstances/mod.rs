@@ -103,10 +103,15 @@ impl Circumstances {
         Times::of(down)
     }
 
-    /// When a process that has started has to serve. Whatever is broken on its machine may hold up its start.
+    /// When a process that has started has to serve. Whatever is broken on its machine may hold up its start, and, of several nodes,
+    /// whatever is broken anywhere: it serves when most of them have agreed that it is there.
     fn serves_by(&self, life: &Life) -> At {
         let mut by = life.began.saturating_add(START_WITHIN);
-        for (from, to) in self.times_of(&life.node, 0, |_| true).spans() {
+        let broken = match self.lives.iter().all(|other| other.node == life.node) {
+            true => self.times_of(&life.node, 0, |_| true),
+            false => self.times_of_any(0, |_| true),
+        };
+        for (from, to) in broken.spans() {
             if *from <= by && *to >= life.began {
                 by = by.max(to.saturating_add(START_WITHIN));
             }

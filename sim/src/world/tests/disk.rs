@@ -81,6 +81,29 @@ fn a_stalled_sync_completes_when_the_stall_ends_and_its_waiter_is_long_gone() {
 }
 
 #[test]
+fn a_stall_ends_also_when_others_are_busy_at_that_very_moment() {
+    lived(4, |world| async move {
+        let backend = world.client("node1");
+        let end = 300 * MS;
+        for _ in 0..20 {
+            let busy = backend.clone();
+            let _detached = backend.spawn("busy", async move { busy.timer(Moment::ZERO + end).await });
+        }
+        let own = backend.clone();
+        world.sleep(50 * MS).await;
+        world.inject(&fault(FaultKind::DiskStall, 100 * MS, 200 * MS));
+        let synced = on(&backend, async move {
+            own.timer(Moment::ZERO + 150 * MS).await;
+            let file = open(&own, "data/journal").await;
+            file.write_at(0, Bytes::from_static(b"x"), soon(&own)).await.unwrap();
+            file.sync(Deadline::after(&own, 10_000 * MS)).await
+        })
+        .await;
+        assert!(synced.is_ok() && world.now() < 400 * MS, "{synced:?} at {:?}", world.now());
+    });
+}
+
+#[test]
 fn a_stall_catches_what_is_in_flight_and_new_processes_and_can_be_healed() {
     lived(4, |world| async move {
         let node = world.node(1);
