@@ -85,13 +85,14 @@ fn a_stall_ends_also_when_others_are_busy_at_that_very_moment() {
     lived(4, |world| async move {
         let backend = world.client("node1");
         let end = 300 * MS;
-        for _ in 0..20 {
-            let busy = backend.clone();
-            let _detached = backend.spawn("busy", async move { busy.timer(Moment::ZERO + end).await });
+        // Who runs takes some nanoseconds, so that the next thing comes late.
+        for before in 1..20 {
+            let (busy, at) = (backend.clone(), Moment::ZERO + (end - Duration::from_nanos(before)));
+            let _detached = backend.spawn("busy", async move { busy.timer(at).await });
         }
         let own = backend.clone();
         world.sleep(50 * MS).await;
-        world.inject(&fault(FaultKind::DiskStall, 100 * MS, 200 * MS));
+        world.inject(&fault(FaultKind::DiskStall, 100 * MS, end - 100 * MS));
         let synced = on(&backend, async move {
             own.timer(Moment::ZERO + 150 * MS).await;
             let file = open(&own, "data/journal").await;
