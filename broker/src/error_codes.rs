@@ -26,7 +26,8 @@ pub fn append(error: &AppendError) -> ResponseError {
         AppendError::Unknown => ResponseError::RequestTimedOut,
         AppendError::OutOfOrderSequence { .. } => ResponseError::OutOfOrderSequenceNumber,
         AppendError::ProducerFenced { .. } => ResponseError::InvalidProducerEpoch,
-        AppendError::Gone => ResponseError::UnknownTopicOrPartition,
+        // Deleted, moved away or stopping: where it is now, if it is, the metadata say.
+        AppendError::Gone => ResponseError::NotLeaderOrFollower,
     }
 }
 
@@ -54,7 +55,8 @@ pub fn read(error: &ReadError) -> ResponseError {
         ReadError::UnknownEpoch => ResponseError::UnknownLeaderEpoch,
         ReadError::Storage(_) => ResponseError::KafkaStorageError,
         ReadError::Corrupt(_) => ResponseError::CorruptMessage,
-        ReadError::Gone => ResponseError::UnknownTopicOrPartition,
+        // Deleted, moved away or stopping: where it is now, if it is, the metadata say.
+        ReadError::Gone => ResponseError::NotLeaderOrFollower,
     }
 }
 
@@ -65,7 +67,8 @@ pub fn delete_records(error: &DeleteRecordsError) -> ResponseError {
         DeleteRecordsError::OutOfRange(..) => ResponseError::OffsetOutOfRange,
         DeleteRecordsError::NotMoved(error) => append(error),
         DeleteRecordsError::TimedOut => ResponseError::RequestTimedOut,
-        DeleteRecordsError::Gone => ResponseError::UnknownTopicOrPartition,
+        // Deleted, moved away or stopping: where it is now, if it is, the metadata say.
+        DeleteRecordsError::Gone => ResponseError::NotLeaderOrFollower,
     }
 }
 

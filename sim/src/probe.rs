@@ -34,10 +34,11 @@ pub enum Probe {
     StartTold,
     DiskFull,
     WithoutOne,
+    PartitionsMoved,
 }
 
 impl Probe {
-    pub const ALL: [Probe; 28] = [
+    pub const ALL: [Probe; 29] = [
         Probe::AckedRecords,
         Probe::PowerLossWithUnsyncedBytes,
         Probe::PowerLossWithUnsyncedNames,
@@ -66,6 +67,7 @@ impl Probe {
         Probe::StartTold,
         Probe::DiskFull,
         Probe::WithoutOne,
+        Probe::PartitionsMoved,
     ];
 
     /// As scenarios require it.
@@ -99,6 +101,7 @@ impl Probe {
             Probe::StartTold => "a start told how far it was",
             Probe::DiskFull => "a disk was written full",
             Probe::WithoutOne => "a node gone for good",
+            Probe::PartitionsMoved => "partitions moved",
         }
     }
 
@@ -144,6 +147,7 @@ impl Probe {
             Probe::DiskFull => {
                 "something did not fit on a disk any more, for what is on it and not for a fault"
             }
+            Probe::PartitionsMoved => "a client had partitions kept by other nodes",
             Probe::WithoutOne => "a node was broken for good, and the others had to go on",
             Probe::PlacesTaken => "a node had as many client connections as it takes",
             Probe::ConfigsChanged => "a configuration of a topic or of brokers was changed while they ran",

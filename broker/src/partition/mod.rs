@@ -82,7 +82,7 @@ pub enum AppendError {
     /// A later life of the producer, `current`, has been seen here (KIP-98). Nothing was written.
     #[error("epoch {found} of producer {producer} is older than {current}")]
     ProducerFenced { producer: ProducerId, current: i16, found: i16 },
-    /// The partition was closed: its topic is deleted, or the node stops. Nothing was written.
+    /// The partition was closed: its topic is deleted, it moved to other nodes, or this one stops. Nothing was written.
     #[error("the partition is gone")]
     Gone,
 }
@@ -212,7 +212,7 @@ pub enum ReadError {
     /// Damage below the high watermark: said, and never served.
     #[error("{0}")]
     Corrupt(String),
-    /// The partition was closed: its topic is deleted, or the node stops.
+    /// The partition was closed: its topic is deleted, it moved to other nodes, or this one stops.
     #[error("the partition is gone")]
     Gone,
 }

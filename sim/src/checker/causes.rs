@@ -38,6 +38,8 @@ enum Cause {
     Network,
     /// The partition went back to the first of its replicas.
     Balance,
+    /// The partition was moved to other nodes.
+    Move,
     /// Asked again for what was there already, or with a session of before: part of the protocol.
     Protocol,
 }
@@ -71,13 +73,14 @@ fn causes_among_several(error: &str) -> &'static [Cause] {
     use Cause::*;
     match error {
         "notleaderorfollower" | "leadernotavailable" | "fencedleaderepoch" | "unknownleaderepoch" => {
-            &[Disk, Declared, Work, Start, Clock, Network, Topic, Balance]
+            &[Disk, Declared, Work, Start, Clock, Network, Topic, Balance, Move]
         }
         "notenoughreplicas" | "notenoughreplicasafterappend" | "offsetnotavailable" => {
             &[Disk, Declared, Work, Start, Clock, Network, Topic]
         }
+        // Who loses an epoch does not know what becomes of what it has appended in it.
+        "requesttimedout" => &[Disk, Declared, Work, Start, Clock, Network, Move],
         "kafkastorageerror"
-        | "requesttimedout"
         | "notcontroller"
         | "coordinatornotavailable"
         | "networkexception"
@@ -212,12 +215,12 @@ fn was_there(
                     .or_else(|| asked().next())
                     .is_some_and(|check| declares(&check.answer, complaint.place.as_ref()))
         }
-        Cause::Balance => {
-            let returned =
-                complaint.place.as_ref().and_then(|place| history.returned.get(&place.to_string()));
+        Cause::Balance | Cause::Move => {
+            let seen = if cause == Cause::Balance { &history.returned } else { &history.reassigned };
+            let of_place = complaint.place.as_ref().and_then(|place| seen.get(&place.to_string()));
             let meets =
                 |at: &At| at.saturating_add(AFTERWARDS) >= from && *at <= to.saturating_add(SEEN_WITHIN);
-            returned.is_some_and(|all| all.iter().any(meets))
+            of_place.is_some_and(|all| all.iter().any(meets))
         }
         Cause::Protocol => true,
     }
@@ -318,6 +321,19 @@ mod tests {
             assert_eq!(found(error, at_s, &of), count, "{error} {at_s}");
         }
         assert_eq!(found("NotLeaderOrFollower", 60, "another-0"), 1);
+    }
+
+    #[test]
+    fn who_asked_for_a_partition_that_moves_may_not_hear_what_became_of_it() {
+        for (error, at_s, count) in
+            [("RequestTimedOut", 60, 0), ("FencedLeaderEpoch", 60, 0), ("RequestTimedOut", 40, 1)]
+        {
+            let mut history = told(error, 60);
+            history.reassigned.insert(place().to_string(), vec![at_s * S]);
+            let nodes = ["node1", "node2"].map(str::to_owned);
+            let calm = Circumstances::new(Vec::new(), Vec::new(), 100 * S);
+            assert_eq!(errors_have_causes(&history, &calm, &nodes).len(), count, "{error} {at_s}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! was looked for, so that a passing run says what it passed.
 
 pub mod beginnings;
+pub mod stalls;
 pub mod budgets;
 pub mod circumstances;
 pub mod answers;
@@ -20,7 +21,6 @@ pub mod polls;
 pub mod recovery;
 pub mod refusals;
 pub mod rest;
-pub mod stalls;
 pub mod segments;
 pub mod replicas;
 pub mod sends;

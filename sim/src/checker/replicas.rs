@@ -50,13 +50,22 @@ pub struct ReplicaSeen {
     pub log_end: i64,
 }
 
+/// Partitions whose leaders have moved, or may have, as the controller wanted it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Movements {
+    /// The first of their replicas leads them again, after another.
+    pub returned: Vec<String>,
+    /// Their replicas have changed.
+    pub reassigned: Vec<String>,
+}
+
 /// What was seen at all moments of a run.
 #[derive(Debug, Default)]
 pub struct Looks {
     leaders: BTreeMap<(String, i32), (i32, u64)>,
     images: BTreeMap<u64, (u64, i32)>,
-    /// Who led a partition as of the latest image that named somebody.
-    led: BTreeMap<String, (u64, i32)>,
+    /// Who led a partition as of the latest image that named somebody, and who kept it.
+    led: BTreeMap<String, (u64, i32, Vec<i32>)>,
     /// The most that a partition's leader, ISR or replicas have changed.
     pub partition_changes: u64,
     /// The first term of the metadata group in which somebody led, and the latest.
@@ -67,9 +76,9 @@ pub struct Looks {
 }
 
 impl Looks {
-    /// Returns the partitions that the first of their replicas leads again, after another.
-    pub fn look(&mut self, nodes: &[NodeSeen]) -> Vec<String> {
-        let mut returned = Vec::new();
+    /// Returns what has changed since the last look that moves leaders without a fault.
+    pub fn look(&mut self, nodes: &[NodeSeen]) -> Movements {
+        let mut movements = Movements::default();
         for node in nodes {
             let (index, digest) = node.image;
             if let (term, true) = node.term {
@@ -81,11 +90,15 @@ impl Looks {
                     self.placements.insert(name.clone(), partition.replicas.clone());
                 }
                 let Some(leader) = partition.leader else { continue };
-                let known = self.led.entry(name.clone()).or_insert((index, leader));
+                let now = || (index, leader, partition.replicas.clone());
+                let known = self.led.entry(name.clone()).or_insert_with(now);
                 if index > known.0 {
-                    let (_, before) = std::mem::replace(known, (index, leader));
+                    let (_, before, replicas) = std::mem::replace(known, now());
+                    if replicas != partition.replicas {
+                        movements.reassigned.push(name.clone());
+                    }
                     if before != leader && partition.replicas.first() == Some(&leader) {
-                        returned.push(name.clone());
+                        movements.returned.push(name.clone());
                     }
                 }
             }
@@ -108,7 +121,7 @@ impl Looks {
                 }
             }
         }
-        returned
+        movements
     }
 
     /// Terms of the metadata group after the first in which somebody led.

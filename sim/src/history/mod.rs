@@ -447,6 +447,8 @@ pub struct History {
     pub complaints: Vec<Complaint>,
     /// When the first of a partition's replicas was seen to lead it again, after another: as the controller balances leaders.
     pub returned: BTreeMap<String, Vec<At>>,
+    /// When the replicas of a partition were seen to have changed.
+    pub reassigned: BTreeMap<String, Vec<At>>,
     pub health: Vec<HealthCheck>,
     pub watermarks: Vec<Watermark>,
     pub lookups: Vec<Lookup>,
@@ -472,9 +474,13 @@ pub struct History {
 pub struct Seen(BTreeMap<Place, BTreeMap<i64, Value>>);
 
 impl History {
-    pub fn note_returned(&mut self, partitions: Vec<String>, now: At) {
-        for partition in partitions {
+    /// Of partitions whose leaders the controller has moved, or may have.
+    pub fn note_movements(&mut self, returned: Vec<String>, reassigned: Vec<String>, now: At) {
+        for partition in returned {
             self.returned.entry(partition).or_default().push(now);
+        }
+        for partition in reassigned {
+            self.reassigned.entry(partition).or_default().push(now);
         }
     }
 

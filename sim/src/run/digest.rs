@@ -39,6 +39,7 @@ pub(super) fn of(history: &History) -> u64 {
         pulse: _,
         counts,
         returned,
+        reassigned,
         // Follows from what is hashed already.
         seen: _,
     } = history;
@@ -70,6 +71,9 @@ pub(super) fn of(history: &History) -> u64 {
         digest.show(seen);
     }
     digest.show(&(deletions, log_starts, resets, last_start, returned));
+    for moves in reassigned {
+        digest.show(&moves);
+    }
     digest.finish()
 }
 

@@ -11,7 +11,7 @@ use super::node;
 use super::witness::{Failures, Witness};
 use crate::checker::budgets::{Idle, Peaks};
 use crate::checker::circumstances::Circumstances;
-use crate::checker::replicas::Looks;
+use crate::checker::replicas::{Looks, Movements};
 use crate::history::{At, History, Outcome, RequestEnd, Trade, seconds};
 use crate::scenario::Scenario;
 use crate::workload::Field;
@@ -210,8 +210,8 @@ impl<'a> Watch<'a> {
         }
         self.count(now);
         if self.field.nodes > 1 {
-            let returned = self.looks.look(&self.witness.insides.look());
-            self.field.notes.write().note_returned(returned, now);
+            let Movements { returned, reassigned } = self.looks.look(&self.witness.insides.look());
+            self.field.notes.write().note_movements(returned, reassigned, now);
         }
         for counts in self.nodes().filter_map(|node| node.counts()) {
             self.peaks.memory = self.peaks.memory.max(counts.memory_peak);

@@ -144,6 +144,8 @@ pub struct Workload {
     pub request_timeout: Span,
     /// Idempotent producers begin anew so often, as restarted ones do: under a new id, with sequences from 0.
     pub renew_every: Option<Span>,
+    /// A client has partitions kept by other nodes this often.
+    pub reassign_every: Option<Span>,
     /// All that producers reach is this node, which passes on what others lead (`server.forward_produce`).
     pub produce_through: Option<u32>,
     /// How often a consumer starts over from the beginning.
@@ -269,6 +271,7 @@ impl Default for Workload {
             request_timeout: Span::secs(5),
             renew_every: None,
             produce_through: None,
+            reassign_every: None,
             reread_every: Span::secs(20),
             stop_after: None,
             create_topic_every: None,

@@ -169,7 +169,7 @@ impl<B: Backend> Looker<B> {
     }
 }
 
-fn topic_name(place: &Place) -> TopicName {
+pub(super) fn topic_name(place: &Place) -> TopicName {
     TopicName(StrBytes::from_string(wire_name(&place.topic).to_owned()))
 }
 

@@ -28,6 +28,7 @@ mod leavers;
 mod administrator;
 mod deleter;
 mod reader;
+mod reassigner;
 mod probes;
 
 use io_backend::Backend;
@@ -82,6 +83,10 @@ pub fn start<B: Backend>(
     }
     if let Some(every) = load.administrate_every {
         administrator::start(client(field), every.0, within, Stream::new(seed, "workload administrator"));
+    }
+    if let Some(every) = load.reassign_every {
+        let stream = Stream::new(seed, "workload reassigner");
+        reassigner::start(client(field), scenario.cluster.replication, every.0, within, stream);
     }
     if let Some(every) = load.delete_records_every {
         deleter::start(client(field), every.0, Stream::new(seed, "workload deleter"));
