@@ -310,8 +310,9 @@ impl<B: Backend> Checkpointer<B> {
             let marks: Vec<CheckpointMark> = marks.into_values().collect();
             let entries = checkpoint_entries(&marks, self.entry_bytes);
             record_bytes = entries.iter().map(|entry| entry.payload.len()).sum();
+            let count = entries.len() as u64;
             let last = write_durably(&self.backend, &self.journal, entries, deadline).await?;
-            self.recorded = if needed > began_at { Lsn(last.0 + 1) } else { needed };
+            self.recorded = vouched_for(needed, began_at, last, count);
         }
         self.journal.release_before(needed);
         tracing::debug!(event = "CHECKPOINT", partitions = open.len(), failed, released_before = needed.0);
@@ -347,6 +348,15 @@ impl<B: Backend> Checkpointer<B> {
             write_durably(&self.backend, &self.journal, entries, deadline).await?;
         }
         Ok(marks.into_iter().map(|mark| (mark.partition, mark.log_start)).collect())
+    }
+}
+
+/// Before which entry all that the journal has is vouched for by a record of `count` entries that ends with `last`. Of what came into the
+/// journal between the beginning of the round and its record, nobody has said anything.
+fn vouched_for(needed: Lsn, began_at: Lsn, last: Lsn, count: u64) -> Lsn {
+    match needed > began_at && last.0 == began_at.0 + count {
+        true => Lsn(last.0 + 1),
+        false => needed,
     }
 }
 
@@ -473,6 +483,14 @@ mod tests {
     }
 
     const PACE: Pace = Pace { every_bytes: EVERY, unreleased_max: LIMIT };
+
+    #[test]
+    fn a_record_vouches_for_nothing_that_came_after_its_round_began() {
+        // The round began with entry 10, and its record is the next two; or another entry came before that.
+        assert_eq!(vouched_for(Lsn(11), Lsn(10), Lsn(12), 2), Lsn(13), "and for itself");
+        assert_eq!(vouched_for(Lsn(11), Lsn(10), Lsn(13), 2), Lsn(11), "entry 11 is in no mark");
+        assert_eq!(vouched_for(Lsn(7), Lsn(10), Lsn(12), 2), Lsn(7), "somebody was not done");
+    }
 
     #[test]
     fn a_node_whose_rounds_release_everything_has_no_timer() {
