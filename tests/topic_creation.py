@@ -8,38 +8,21 @@
 """
 
 import argparse
-import os
-import pathlib
 import statistics
-import subprocess
 import sys
 import threading
 import time
 
-HERE = pathlib.Path(__file__).resolve().parent
-VENV = HERE.parent / "target" / "clients" / "venv" / "bin" / "python"
-try:
-    import confluent_kafka
-    import confluent_kafka.admin
-except ImportError:
-    # The venv that `clients/run` makes has the library; this script then starts anew inside it.
-    if os.environ.get("TOPIC_CREATION_IN_VENV"):
-        raise
-    subprocess.run([str(HERE / "clients" / "run"), "--setup-only", "confluent"], check=True)
-    os.execve(VENV, [str(VENV), *sys.argv], {**os.environ, "TOPIC_CREATION_IN_VENV": "1"})
+import failover
+from failover import report, results
 
 from chronik_cluster import Cluster  # noqa: E402
 
+confluent_kafka = failover.confluent_kafka
 # In milliseconds, in the 99th percentile, where it is judged.
 CREATED_WITHIN_MS, FIRST_RECORD_WITHIN_MS, KNOWN_WITHIN_MS = 15, 30, 10
 PARTITIONS_MANY, MANY_WITHIN_S = 1000, 1.0
 ALL_WITHIN_S = 60
-results = []
-
-
-def report(name, passed, detail):
-    results.append(passed)
-    print(f"{'pass' if passed else 'FAIL'}  {name}: {detail}", flush=True)
 
 
 def figures(times_ms):

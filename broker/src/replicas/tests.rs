@@ -3,7 +3,6 @@ use std::path::Path;
 use std::pin::pin;
 use std::time::Duration;
 
-use io_backend::progress::Progress;
 use io_backend::real::{DiskChoice, RealBackend};
 use io_backend::{Clock, ExitStatus};
 use uuid::Uuid;
@@ -15,14 +14,17 @@ use super::*;
 use crate::identity::take_directory;
 use crate::ids::Incarnation;
 use crate::ids::{LeaderEpoch, Lsn, Offset, TopicId};
-use crate::journal::{
-    self, EntryKind, Journal, JournalContext, JournalEntry, JournalStatus, SubmitError, Waiting,
-};
+use crate::journal::{self, EntryKind, JournalContext};
 use crate::log::test_batches::BatchSpec;
 use crate::metadata::{
     self, BrokerRegistration, CLIENT_LISTENER, Endpoint, MetadataCommand, MetadataContext, NewTopic, Outcome,
 };
 use crate::partition::{Acks, InSync, ReadRequest};
+
+mod full_disk;
+mod journals;
+
+use journals::{Alterations, Altered};
 
 const NODE: BrokerId = BrokerId(1);
 
@@ -526,60 +528,12 @@ fn a_node_opens_more_partitions_than_its_journal_has_places() {
     });
 }
 
-/// A journal that never has room for one partition's beginning of an epoch.
-struct NoRoomFor {
-    partition: PartitionId,
-    others: JournalHandle,
-}
-
-impl Journal for NoRoomFor {
-    fn submit(&self, entries: Vec<JournalEntry>, progress: &Arc<Progress>) -> Result<Lsn, SubmitError> {
-        let begins =
-            |entry: &JournalEntry| entry.kind == EntryKind::EpochStart && entry.partition == self.partition;
-        if entries.iter().any(begins) {
-            return Err(SubmitError::Full);
-        }
-        self.others.submit(entries, progress)
-    }
-
-    fn wait_for_capacity(&self, partition: PartitionId, bytes: usize, deadline: Deadline) -> Waiting {
-        if partition == self.partition {
-            return Box::pin(std::future::pending());
-        }
-        self.others.wait_for_capacity(partition, bytes, deadline)
-    }
-
-    fn release_before(&self, lsn: Lsn) {
-        self.others.release_before(lsn);
-    }
-
-    fn status(&self) -> JournalStatus {
-        self.others.status()
-    }
-
-    fn set_refusing(&self, why: Option<SubmitError>) {
-        self.others.set_refusing(why);
-    }
-
-    fn until_busy(&self, deadline: Deadline) -> Waiting {
-        self.others.until_busy(deadline)
-    }
-
-    fn until_unreleased(&self, bytes: u64, deadline: Deadline) -> Waiting {
-        self.others.until_unreleased(bytes, deadline)
-    }
-
-    fn close(&self, deadline: Deadline) -> Waiting {
-        self.others.close(deadline)
-    }
-}
-
 #[test]
 fn a_partition_that_is_slow_to_take_its_role_holds_up_no_other_and_takes_a_later_one() {
     let (_home, config) = home();
     let slow = PartitionId { topic: TopicId(Uuid::from_u128(1)), index: 0 };
     on_backend(async |backend| {
-        let wrapped = |others| -> JournalHandle { Arc::new(NoRoomFor { partition: slow, others }) };
+        let wrapped = |journal| Altered::over(journal, Alterations::no_room_for(slow));
         let core = start_core_with(backend, config, wrapped).await.unwrap();
         let first = core.create(1, "orders", 2).await;
         core.led(first, 1).await;

@@ -113,11 +113,12 @@ impl<B: Backend> Forwarded<B> {
             // It may have been written.
             Err(_) => Err(ResponseError::RequestTimedOut.into()),
         };
-        match outcome {
-            Ok(_) => context.first_refused.came_through(self.partition, self.producer),
-            Err(_) => {
+        match &outcome {
+            Err(refusal) if refusal.code.is_retriable() => {
                 context.first_refused.refused(self.partition, self.producer, context.backend.now());
             }
+            // One that was refused for good does not come again, and what follows does not wait for it.
+            _ => context.first_refused.came_through(self.partition, self.producer),
         }
         outcome
     }
