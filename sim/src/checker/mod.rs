@@ -79,7 +79,7 @@ pub const ALL: [(&str, &str); 44] = [
     ("non-monotonic-send", "a producer is told offsets in the order of what it sent"),
     (
         "not-converged",
-        "when nothing is broken any more, every partition has a leader, all replicas are in sync and say the same; whoever is not done says why",
+        "when nothing is broken any more, every partition has a leader, all replicas are in sync and say the same, before all nodes are ended and started again and after it; whoever is not done says why",
     ),
     ("out-of-range", "an offset is out of range only where the log starts behind it"),
     ("poll-skip", "a consumer is not led past records"),
