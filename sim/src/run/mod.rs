@@ -121,6 +121,8 @@ fn options(scenario: &Scenario, drawn: &Settings, keep: Keep) -> Options {
     let threads = || number("runtime_threads").map(|threads| threads as usize);
     let mb_per_s = machine.disk_mb_per_s.or_else(|| number("disk_mb_per_s"));
     let sync: Option<crate::fault::Span> = machine.disk_sync.or_else(|| span("disk_sync"));
+    let poll: Option<crate::fault::Span> = machine.poll_time.or_else(|| span("poll_time"));
+    let nanos = |span: Option<crate::fault::Span>| span.map(|span| crate::fault::duration::nanos(span.0));
     Options {
         keep,
         marker: Some(crate::workload::payload::MARK),
@@ -128,7 +130,8 @@ fn options(scenario: &Scenario, drawn: &Settings, keep: Keep) -> Options {
         descriptors: node::descriptors(scenario, drawn),
         disk_capacity: machine.disk_bytes.or_else(|| number("disk_bytes")).unwrap_or(usual.disk_capacity),
         disk_bytes_per_s: mb_per_s.map_or(usual.disk_bytes_per_s, |mb| mb * 1_000_000),
-        disk_sync_ns: sync.map_or(usual.disk_sync_ns, |span| crate::fault::duration::nanos(span.0)),
+        disk_sync_ns: nanos(sync).unwrap_or(usual.disk_sync_ns),
+        poll_ns: nanos(poll).unwrap_or(usual.poll_ns),
         events_max: scenario.events_max(),
         ..usual
     }

@@ -107,7 +107,7 @@ const fn knob(group: Group, key: &'static str, choices: &'static [&'static str])
 }
 
 /// In this order: a profile comes before the numbers that it is a preset of.
-const KNOBS: [Knob; 22] = [
+const KNOBS: [Knob; 23] = [
     knob(Group::Journal, "journal.profile", &["low-latency", "balanced", "throughput"]),
     knob(Group::Journal, "journal.file_bytes", &["1 MiB", "2 MiB", "4 MiB", "16 MiB"]),
     knob(Group::Journal, "journal.max_batch_records", &["1", "8", "500"]),
@@ -128,6 +128,7 @@ const KNOBS: [Knob; 22] = [
     knob(Group::Machine, "machine.disk_mb_per_s", &["100", "300", "1000", "3000"]),
     knob(Group::Machine, "machine.disk_sync", &["30us", "110us", "1ms", "4ms"]),
     knob(Group::Machine, "machine.runtime_threads", &["1", "2", "3", "4"]),
+    knob(Group::Machine, "machine.poll_time", &["1us", "5us", "20us"]),
     knob(Group::Machine, "machine.descriptors", &["100", "100", "1024", "65536"]),
     knob(Group::Journal, "metadata.snapshot_entries", &["1", "5", "100"]),
 ];
@@ -214,14 +215,14 @@ pub fn apply(settings: &Settings, own: &toml::Table, config: &mut Config) {
 
 fn machine_value(key: &str, value: &str) -> Result<(), String> {
     let fine = match key {
-        "machine.disk_sync" => value.parse::<crate::fault::Span>().is_ok(),
+        "machine.disk_sync" | "machine.poll_time" => value.parse::<crate::fault::Span>().is_ok(),
         "machine.disk_mb_per_s"
         | "machine.runtime_threads"
         | "machine.descriptors"
         | "machine.disk_bytes" => value.parse::<u64>().is_ok_and(|number| number > 0),
         _ => {
             return Err(format!(
-                "unknown key `{key}`, expected one of `machine.disk_sync`, `machine.disk_mb_per_s`, \
+                "unknown key `{key}`, expected one of `machine.disk_sync`, `machine.poll_time`, `machine.disk_mb_per_s`, \
                  `machine.runtime_threads`, `machine.descriptors`, `machine.disk_bytes`"
             ));
         }

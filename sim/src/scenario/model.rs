@@ -98,6 +98,8 @@ pub struct MachineLimits {
     pub disk_sync: Option<Span>,
     /// Threads of the process's runtime.
     pub runtime_threads: Option<usize>,
+    /// What a poll of a task takes; all nodes and clients share one core.
+    pub poll_time: Option<Span>,
 }
 
 /// One value for all, or several that are dealt out in turn.

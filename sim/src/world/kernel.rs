@@ -26,9 +26,6 @@ use super::waits::{self, Explanation};
 use crate::fault::{ActiveFaults, Fault, FaultId, Occasion};
 use crate::probe::Probe;
 
-/// How far the clock moves with each poll of a task, so that a task that yields for ever does not stop time.
-const POLL_NS: u64 = 100;
-
 /// The share of a budget after which it is time to look who uses it up.
 fn nearly(budget: u64) -> u64 {
     budget / 10 * 9
@@ -273,7 +270,7 @@ impl Kernel {
 
     /// One poll's worth of time passes.
     pub(super) fn tick(&self) {
-        self.now.fetch_add(POLL_NS, Ordering::Relaxed);
+        self.now.fetch_add(self.options.poll_ns, Ordering::Relaxed);
         self.fire_due();
         let polls = self.polls_since_idle.fetch_add(1, Ordering::Relaxed);
         if polls == self.options.polls_without_idle {

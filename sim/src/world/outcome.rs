@@ -22,6 +22,8 @@ pub struct Options {
     pub wall_guard: Duration,
     /// Threads of a process's runtime: so many blocking calls it takes to stop it.
     pub runtime_threads: usize,
+    /// What a poll of a task takes, in nanoseconds: all machines share one core, and a task that yields for ever does not stop time.
+    pub poll_ns: u64,
     /// Bytes that a disk holds.
     pub disk_capacity: u64,
     /// Descriptors that a process may have open: files and sockets.
@@ -47,6 +49,7 @@ impl Default for Options {
             polls_without_idle: 5_000_000,
             wall_guard: Duration::from_secs(10),
             runtime_threads: 2,
+            poll_ns: 100,
             disk_capacity: 1 << 40,
             descriptors: 65_536,
             disk_bytes_per_s: 1_000_000_000,
