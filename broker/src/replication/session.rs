@@ -103,12 +103,19 @@ impl FollowerSession {
         Fetch { session: self.id, sequence, takes_records, broker_epoch, asked, forgotten }
     }
 
-    /// What is told of syncs that completed.
+    /// What is told of syncs that completed. What waits to be asked for says it, too: the later message counts.
     pub fn synced(
         &mut self,
         reports: Vec<(PartitionId, LeaderEpoch, Offset)>,
         takes_records: bool,
     ) -> SyncedUpTo {
+        for (partition, epoch, synced) in &reports {
+            if let Some(position) = self.asks.get_mut(partition)
+                && position.epoch == *epoch
+            {
+                position.synced = (*synced).min(position.offset);
+            }
+        }
         SyncedUpTo { session: self.id, sequence: self.number(), takes_records, reports }
     }
 

@@ -94,6 +94,20 @@ fn what_was_answered_is_due_again_only_when_it_is_asked_for_again() {
 }
 
 #[test]
+fn what_waits_to_be_asked_for_takes_back_no_report() {
+    let (mut follower, _) = both(&[1]);
+    let synced = |position: Position| position.synced;
+    let before = synced(at(10));
+    follower.ask(id(2), at(10), NOW);
+    follower.ask(id(3), at(10), NOW);
+    let later = Offset(before.0 + 1);
+    follower.synced(vec![(id(2), EPOCH, later), (id(3), LeaderEpoch(EPOCH.0 - 1), later)], true);
+    let asked: Vec<_> = follower.fetch(BrokerEpoch(7), true).asked;
+    let told: Vec<_> = asked.into_iter().map(|(partition, position)| (partition, synced(position))).collect();
+    assert_eq!(told, [(id(2), later), (id(3), before)]);
+}
+
+#[test]
 fn nobody_waits_any_more_for_what_was_taken_back() {
     let (mut follower, _) = both(&[1]);
     assert_eq!((follower.has_news(), follower.asks_since()), (false, None));
