@@ -19,8 +19,17 @@ pub struct Gathered {
     pub compared: Vec<(PartitionId, Asked)>,
     /// There is more, and no room.
     pub left: Vec<PartitionId>,
+    /// Their owners lead already, and were not among the open partitions yet.
+    pub not_open: Vec<PartitionId>,
     /// Who was given records last.
     pub last: Option<PartitionId>,
+}
+
+/// What came of looking for one partition.
+enum Looked<B: Backend> {
+    NoRoom,
+    NotOpen,
+    At(Result<FollowerPlan<B>, ReadError>),
 }
 
 /// Looks for something new for these, in their order, until an answer is full. The rest is only compared, so that what the follower
@@ -44,9 +53,9 @@ pub async fn gather<B: Backend>(
                 async move {
                     let Asked { position, fresh } = asked;
                     if full && !fresh {
-                        return (partition, asked, None);
+                        return (partition, asked, Looked::NoRoom);
                     }
-                    let Some(handle) = handle else { return (partition, asked, Some(Err(ReadError::Gone))) };
+                    let Some(handle) = handle else { return (partition, asked, Looked::NotOpen) };
                     let read = FollowerRead {
                         follower,
                         epoch: position.epoch,
@@ -56,16 +65,17 @@ pub async fn gather<B: Backend>(
                         at_least_one: !full,
                     };
                     let soon = Deadline::after(&context.backend, limits::REPLICATION_READ_DEADLINE);
-                    (partition, asked, Some(handle.plan_for_follower(read, soon).await))
+                    (partition, asked, Looked::At(handle.plan_for_follower(read, soon).await))
                 }
             })
             .buffered(limits::REPLICATION_PLANNED_AT_ONCE)
             .collect()
             .await;
-        for (partition, asked, plan) in planned {
-            match plan {
-                None => gathered.left.push(partition),
-                Some(plan) => take(context, &mut gathered, &mut room, (partition, asked), plan).await,
+        for (partition, asked, looked) in planned {
+            match looked {
+                Looked::NoRoom => gathered.left.push(partition),
+                Looked::NotOpen => gathered.not_open.push(partition),
+                Looked::At(plan) => take(context, &mut gathered, &mut room, (partition, asked), plan).await,
             }
         }
     }

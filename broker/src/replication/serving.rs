@@ -4,6 +4,7 @@
 //! records. One answer is in memory at a time. A fetch is answered when there is something new, and after
 //! [`limits::REPLICATION_WAIT`] with nothing.
 
+use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::panic::Location;
 use std::sync::Arc;
@@ -11,6 +12,8 @@ use std::task::Poll;
 
 use futures::StreamExt;
 use futures::future::BoxFuture;
+use imbl::OrdMap;
+use io_backend::published::Watcher;
 use io_backend::{Backend, Deadline, Moment, Receiver, WaitKind, within};
 
 use super::context::{Asked, ReplicationContext};
@@ -20,7 +23,7 @@ use super::protocol::{Fetch, Message, Refused, SessionId, SyncedUpTo};
 use super::session::LeaderSession;
 use crate::ids::{BrokerEpoch, BrokerId, PartitionId};
 use crate::limits;
-use crate::partition::{LogListener, LogState};
+use crate::partition::{LogListener, LogState, PartitionHandle};
 use crate::peers::PeerIdentity;
 
 pub(super) struct Serving<B: Backend> {
@@ -29,6 +32,9 @@ pub(super) struct Serving<B: Backend> {
     name: Arc<str>,
     mailbox: Receiver<B, (PeerIdentity, Asked)>,
     listener: LogListener,
+    opened: Watcher<OrdMap<PartitionId, PartitionHandle<B>>>,
+    /// As it was looked at last.
+    open: Option<Arc<OrdMap<PartitionId, PartitionHandle<B>>>>,
     table: ProgressTable,
     session: Option<Session>,
     /// An answer, while it is gathered.
@@ -45,7 +51,8 @@ struct Session {
     broker_epoch: BrokerEpoch,
     /// When the fetch that waits is answered with nothing.
     until: Moment,
-    watched: Vec<PartitionId>,
+    /// What was asked for of these, and could not be looked for before they are among the open partitions.
+    not_open: BTreeSet<PartitionId>,
 }
 
 #[derive(Default)]
@@ -64,6 +71,8 @@ impl<B: Backend> Serving<B> {
     ) -> Serving<B> {
         Serving {
             listener: context.signal.listener(),
+            opened: context.open.watcher(),
+            open: None,
             name: format!("node {follower}").into(),
             context,
             follower,
@@ -95,6 +104,7 @@ impl<B: Backend> Serving<B> {
                 }
             }
             self.answer();
+            self.look_at_opened();
             self.pass_reports();
             self.gather();
         }
@@ -107,6 +117,9 @@ impl<B: Backend> Serving<B> {
         let mut woken = Woken::default();
         let ready = poll_fn(|cx| {
             let mut ready = self.listener.poll_moved(cx, &mut woken.moved).is_ready();
+            let open = self.opened.watch(cx.waker());
+            ready |= self.open.as_ref().is_none_or(|seen| !Arc::ptr_eq(seen, &open));
+            self.open = Some(open);
             match self.mailbox.poll_receive_many(cx, &mut woken.asked, limits::REPLICATION_ASKED_MAX) {
                 Poll::Ready(Some(_)) => ready = true,
                 Poll::Ready(None) => (ready, woken.abandoned) = (true, true),
@@ -158,7 +171,7 @@ impl<B: Backend> Serving<B> {
             };
             self.forget_follower(fetch.broker_epoch).await;
             let (until, broker_epoch) = (Moment::ZERO, fetch.broker_epoch);
-            self.session = Some(Session { of, process, broker_epoch, until, watched: Vec::new() });
+            self.session = Some(Session { of, process, broker_epoch, until, not_open: BTreeSet::new() });
         }
         let Some(session) = &mut self.session else { return };
         let signal = &self.context.signal;
@@ -170,7 +183,6 @@ impl<B: Backend> Serving<B> {
         self.table.takes_records(self.follower, fetch.takes_records);
         for (partition, position) in &fetch.asked {
             self.listener.watch(*partition);
-            session.watched.push(*partition);
             self.reports.heard(*partition, position.epoch, position.synced);
         }
         for partition in &fetch.forgotten {
@@ -194,6 +206,17 @@ impl<B: Backend> Serving<B> {
         self.table.takes_records(self.follower, synced.takes_records);
         for (partition, epoch, offset) in &synced.reports {
             self.reports.heard(*partition, *epoch, *offset);
+        }
+    }
+
+    /// Looks once more for what is asked for of partitions that were not open.
+    fn look_at_opened(&mut self) {
+        let Some(session) = self.session.as_mut().filter(|session| !session.not_open.is_empty()) else {
+            return;
+        };
+        let open = self.context.open.get();
+        for partition in session.not_open.extract_if(.., |partition| open.contains_key(partition)) {
+            session.of.handle_moved(partition, self.context.signal.state(partition));
         }
     }
 
@@ -230,8 +253,8 @@ impl<B: Backend> Serving<B> {
     }
 
     fn end_session(&mut self) {
-        let watched = self.session.take().map(|session| session.watched);
-        watched.into_iter().flatten().for_each(|partition| self.listener.unwatch(partition));
+        self.session = None;
+        self.listener = self.context.signal.listener();
         self.reports = Reports::default();
         (self.gathering, self.gathered) = (None, None);
     }
@@ -265,6 +288,7 @@ impl<B: Backend> Serving<B> {
             for partition in gathered.left.drain(..) {
                 session.of.handle_left(partition);
             }
+            session.not_open.extend(gathered.not_open.drain(..));
             gathered.answers.retain(|(partition, position, _)| session.of.is_asked(*partition, position));
             if gathered.answers.is_empty() {
                 self.gathered = None;

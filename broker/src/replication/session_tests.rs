@@ -96,15 +96,13 @@ fn what_was_answered_is_due_again_only_when_it_is_asked_for_again() {
 #[test]
 fn what_waits_to_be_asked_for_takes_back_no_report() {
     let (mut follower, _) = both(&[1]);
-    let synced = |position: Position| position.synced;
-    let before = synced(at(10));
-    follower.ask(id(2), at(10), NOW);
-    follower.ask(id(3), at(10), NOW);
-    let later = Offset(before.0 + 1);
-    follower.synced(vec![(id(2), EPOCH, later), (id(3), LeaderEpoch(EPOCH.0 - 1), later)], true);
-    let asked: Vec<_> = follower.fetch(BrokerEpoch(7), true).asked;
-    let told: Vec<_> = asked.into_iter().map(|(partition, position)| (partition, synced(position))).collect();
-    assert_eq!(told, [(id(2), later), (id(3), before)]);
+    let had = |synced| Position { synced: Offset(synced), ..at(10) };
+    [2, 3, 4].into_iter().for_each(|partition| follower.ask(id(partition), had(7), NOW));
+    let before = LeaderEpoch(EPOCH.0 - 1);
+    let reports = [(id(2), EPOCH, Offset(9)), (id(3), before, Offset(9)), (id(4), EPOCH, Offset(12))];
+    follower.synced(reports.to_vec(), true);
+    let asked = follower.fetch(BrokerEpoch(7), true).asked;
+    assert_eq!(asked, [(id(2), had(9)), (id(3), had(7)), (id(4), had(10))]);
 }
 
 #[test]
