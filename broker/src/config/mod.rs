@@ -292,7 +292,7 @@ impl Default for Config {
                 partitions: 3,
                 partitions_max: limits::PARTITIONS_MAX,
                 replication_factor: 3,
-                min_insync_replicas: 1,
+                min_insync_replicas: MIN_INSYNC_REPLICAS_UNSET,
                 max_batch_bytes: limits::BATCH_BYTES_MAX,
             },
             server: ServerConfig {
@@ -357,11 +357,14 @@ impl MemoryShares {
     }
 }
 
+/// What nobody has set is left to the number of replicas.
+const MIN_INSYNC_REPLICAS_UNSET: usize = 1;
+
 impl Config {
     /// `min.insync.replicas` for topics of which nothing else says it; `None` where it is left to the number of replicas.
     pub(crate) fn min_insync_replicas(&self) -> Option<usize> {
         let set = self.topics.min_insync_replicas;
-        (set != Config::default().topics.min_insync_replicas).then_some(set)
+        (set != MIN_INSYNC_REPLICAS_UNSET).then_some(set)
     }
 
     /// Takes over the shares of a bound of memory.
