@@ -9,6 +9,7 @@ use kafka_protocol::ResponseError;
 
 use crate::context::Context;
 use crate::ids::{BrokerId, LeaderEpoch, PartitionId, TopicId};
+use crate::limits;
 use crate::metadata::{MetadataImage, TopicImage};
 use crate::partition::PartitionHandle;
 
@@ -60,6 +61,16 @@ impl From<ResponseError> for RoutingError {
     }
 }
 
+impl TopicKey<'_> {
+    /// The topic in an image.
+    pub fn of(self, image: &MetadataImage) -> Option<&Arc<TopicImage>> {
+        match self {
+            TopicKey::Name(name) => image.topics.get(name),
+            TopicKey::Id(id) => image.topic_by_id(id),
+        }
+    }
+}
+
 impl<B: Backend> RoutingView<B> {
     /// What is there now; takes no time.
     pub fn now(context: &Context<B>) -> RoutingView<B> {
@@ -77,10 +88,10 @@ impl<B: Backend> RoutingView<B> {
     ///
     /// `UNKNOWN_TOPIC_OR_PARTITION` for a name, `UNKNOWN_TOPIC_ID` for an id that does not exist.
     pub fn topic(&self, key: TopicKey<'_>) -> Result<&Arc<TopicImage>, ResponseError> {
-        match key {
-            TopicKey::Name(name) => self.image.topics.get(name).ok_or(ResponseError::UnknownTopicOrPartition),
-            TopicKey::Id(id) => self.image.topic_by_id(id).ok_or(ResponseError::UnknownTopicId),
-        }
+        key.of(&self.image).ok_or(match key {
+            TopicKey::Name(_) => ResponseError::UnknownTopicOrPartition,
+            TopicKey::Id(_) => ResponseError::UnknownTopicId,
+        })
     }
 
     /// The replica that serves this partition. It may have just ceased to lead; its owner knows.
@@ -99,6 +110,17 @@ impl<B: Backend> RoutingView<B> {
             return Err(ResponseError::NotLeaderOrFollower.into());
         }
         self.replicas.get(&PartitionId { topic: topic.id, index }).ok_or_else(unroutable)
+    }
+
+    /// The partition, if this node is to lead it and does not yet.
+    pub fn not_yet_led(&self, topic: &TopicImage, index: i32) -> Option<PartitionId> {
+        let known = topic.partitions.get(usize::try_from(index).ok()?)?;
+        if known.leader != Some(self.node) || self.without_contact {
+            return None;
+        }
+        let id = PartitionId { topic: topic.id, index };
+        let leads = self.replicas.get(&id).is_some_and(|replica| replica.views().get().leading);
+        (!leads).then_some(id)
     }
 
     /// The replica that consumers may read here: one that leads, or that follows whoever does (KIP-392).
@@ -131,9 +153,20 @@ pub fn nearest(image: &MetadataImage, topic: &TopicImage, index: i32, rack: &str
     near.get(usize::try_from(index).ok()?.checked_rem(near.len())?).copied()
 }
 
+/// Waits a moment where this node's metadata do not say so yet: the client may have heard of a topic from another node, which was
+/// told of it earlier.
+pub async fn until_known<B: Backend>(
+    context: &Context<B>,
+    are_known: impl Fn(&MetadataImage) -> bool + Sync,
+) {
+    if !are_known(&context.metadata.shown()) {
+        let deadline = Deadline::after(&context.backend, limits::CATCH_UP_DEADLINE);
+        context.metadata.catch_up(are_known, deadline).await;
+    }
+}
+
 /// Waits until this node leads all partitions of these topics that it is to lead.
 pub async fn until_led<B: Backend>(context: &Context<B>, topics: &[Arc<TopicImage>], until: Moment) -> bool {
-    let deadline = Deadline::At(until);
     let ours: Vec<PartitionId> = topics
         .iter()
         .flat_map(|topic| {
@@ -141,13 +174,22 @@ pub async fn until_led<B: Backend>(context: &Context<B>, topics: &[Arc<TopicImag
             ours.map(|(_, index)| PartitionId { topic: topic.id, index })
         })
         .collect();
+    until_these_are_led(context, &ours, Deadline::At(until)).await
+}
+
+/// Waits until this node leads these partitions.
+pub async fn until_these_are_led<B: Backend>(
+    context: &Context<B>,
+    ours: &[PartitionId],
+    deadline: Deadline,
+) -> bool {
     let open = context.replicas.open();
     let Ok(replicas) =
         open.until(&context.backend, deadline, |open| ours.iter().all(|id| open.contains_key(id))).await
     else {
         return false;
     };
-    for id in &ours {
+    for id in ours {
         if let Some(replica) = replicas.get(id)
             && replica.views().until(&context.backend, deadline, |view| view.leading).await.is_err()
         {

@@ -77,7 +77,8 @@ impl<B: Backend> Switch<B> {
             | Subject::Membership
             | Subject::Proposal
             | Subject::Quorum
-            | Subject::Image => self.metadata.question(question),
+            | Subject::Image
+            | Subject::Index => self.metadata.question(question),
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::metadata::{
     AlteredConfigs, ConfigChange, ConfigOperation, ConfigResource, MetadataCommand, MetadataImage, Outcome,
     altered,
 };
+use crate::routing::until_known;
 
 /// Kafka's kinds of what has configurations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +95,9 @@ pub async fn change<B: Backend>(
     asked: &[Asked<'_>],
     validate_only: bool,
 ) -> Vec<Result<(), Refusal>> {
+    let is_topic = |one: &&Asked<'_>| ResourceType::of(one.kind) == Some(ResourceType::Topic);
+    let topics = || asked.iter().filter(is_topic);
+    until_known(context, |image| topics().all(|topic| image.topics.contains_key(topic.name))).await;
     let image = context.metadata.image();
     let mut seen = BTreeSet::new();
     let mut twice = BTreeSet::new();

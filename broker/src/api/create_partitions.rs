@@ -20,7 +20,7 @@ use crate::ids::BrokerId;
 use crate::limits;
 use crate::metadata::apply::apply;
 use crate::metadata::{MetadataCommand, MetadataImage, NewPartitions, TopicError, TopicImage};
-use crate::routing::until_led;
+use crate::routing::{until_known, until_led};
 use crate::wire::shape::{Bounds, I8, I32, I32S, Kind, Shape, always, plain};
 
 /// CreatePartitions, key 37 (KIP-195).
@@ -35,6 +35,11 @@ impl Api for CreatePartitionsRequest {
 
     async fn answer<B: Backend>(self, call: Call<B>) -> Answer<CreatePartitionsResponse> {
         let context = &call.context;
+        let topics = &self.topics;
+        until_known(context, |image| {
+            topics.iter().all(|topic| image.topics.contains_key(topic.name.as_str()))
+        })
+        .await;
         let image = context.metadata.image();
         let duplicates = duplicates(self.topics.iter().map(|topic| topic.name.as_str()));
         let creating = Creating::of(&context.creating);

@@ -12,7 +12,7 @@ use super::changes::{Refusal, of_topics, patience, propose};
 use super::declaration::{Answer, Api, Call, Declaration, Versions};
 use crate::ids::TopicId;
 use crate::metadata::MetadataCommand;
-use crate::routing::{RoutingView, TopicKey};
+use crate::routing::{RoutingView, TopicKey, until_known};
 use crate::wire::shape::{Bounds, I32, Kind, Shape, TEXTS, UUID, always, plain, since, until};
 use crate::wire::text;
 
@@ -34,14 +34,16 @@ impl Api for DeleteTopicsRequest {
     type Response = DeleteTopicsResponse;
 
     async fn answer<B: Backend>(self, call: Call<B>) -> Answer<DeleteTopicsResponse> {
+        let names = self.topic_names.into_iter().map(|name| (Some(name), TopicId::NIL));
+        let topics = self.topics.into_iter().map(|topic| (topic.name, TopicId(topic.topic_id)));
+        let asked: Vec<_> = names.chain(topics).collect();
+        until_known(&call.context, |image| {
+            asked.iter().all(|(name, id)| key(name.as_ref(), *id).of(image).is_some())
+        })
+        .await;
         let routing = RoutingView::now(&call.context);
-        let mut wanted: Vec<Wanted> = self
-            .topic_names
-            .into_iter()
-            .map(|name| (Some(name), TopicId::NIL))
-            .chain(self.topics.into_iter().map(|topic| (topic.name, TopicId(topic.topic_id))))
-            .map(|(name, id)| resolve(&routing, name, id))
-            .collect();
+        let mut wanted: Vec<Wanted> =
+            asked.into_iter().map(|(name, id)| resolve(&routing, name, id)).collect();
         refuse_doubles(&mut wanted);
 
         let topics: Vec<TopicId> =
@@ -76,6 +78,10 @@ impl Api for DeleteTopicsRequest {
 static REQUEST: Shape = plain(&[since(6, Kind::Many(&Kind::Struct(&TOPIC))), until(5, TEXTS), always(I32)]);
 static TOPIC: Shape = plain(&[always(Kind::Text), always(UUID)]);
 
+fn key(name: Option<&TopicName>, id: TopicId) -> TopicKey<'_> {
+    name.map_or(TopicKey::Id(id), |name| TopicKey::Name(name.as_str()))
+}
+
 /// What is named twice, by name, by id or by one of each, is not deleted.
 fn refuse_doubles(wanted: &mut [Wanted]) {
     let found = wanted.iter().filter(|topic| topic.outcome.is_ok()).map(|topic| topic.id);
@@ -96,11 +102,7 @@ fn resolve<B: Backend>(routing: &RoutingView<B>, name: Option<TopicName>, id: To
     if let Some(why) = wrong {
         return Wanted { name, id, outcome: Err((ResponseError::InvalidRequest, why.to_owned())) };
     }
-    let found = match &name {
-        Some(name) => routing.topic(TopicKey::Name(name.as_str())),
-        None => routing.topic(TopicKey::Id(id)),
-    };
-    match found {
+    match routing.topic(key(name.as_ref(), id)) {
         Ok(topic) => {
             let name = name.unwrap_or_else(|| TopicName(text(&topic.name)));
             Wanted { name: Some(name), id: topic.id, outcome: Ok(()) }

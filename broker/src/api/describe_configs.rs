@@ -17,6 +17,7 @@ use super::config_entries::{Entry, Known};
 use super::declaration::{Answer, Api, Call, Declaration, Versions};
 use crate::context::Context;
 use crate::metadata::apply::check_name;
+use crate::routing::until_known;
 use crate::wire::shape::{Bounds, I8, Kind, Shape, TEXTS, always, plain, since};
 use crate::wire::text;
 
@@ -37,6 +38,13 @@ impl Api for DescribeConfigsRequest {
         let mut resources = self.resources;
         // Each once: a broker named again and again would make an answer of any size.
         resources.retain(|resource| seen.insert((resource.resource_type, resource.resource_name.clone())));
+        let is_topic =
+            |one: &&DescribeConfigsResource| ResourceType::of(one.resource_type) == Some(ResourceType::Topic);
+        let topics = || resources.iter().filter(is_topic);
+        until_known(&call.context, |image| {
+            topics().all(|topic| image.topics.contains_key(topic.resource_name.as_str()))
+        })
+        .await;
         let results = resources.into_iter().map(|resource| {
             let found = find(&call.context, &known, &resource);
             let result = DescribeConfigsResult::default()

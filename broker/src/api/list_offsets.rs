@@ -15,7 +15,7 @@ use crate::ids::LeaderEpoch;
 use crate::limits;
 use crate::metadata::TopicImage;
 use crate::partition::{OffsetFound, OffsetQuery, ReadError};
-use crate::routing::{RoutingError, RoutingView, TopicKey, epoch};
+use crate::routing::{RoutingError, RoutingView, TopicKey, epoch, until_known};
 use crate::wire::shape::{Bounds, I8, I32, I64, Kind, Shape, always, plain, since};
 
 /// Timestamps with a meaning of their own.
@@ -47,6 +47,11 @@ impl Api for ListOffsetsRequest {
     type Response = ListOffsetsResponse;
 
     async fn answer<B: Backend>(self, call: Call<B>) -> Answer<ListOffsetsResponse> {
+        let topics = &self.topics;
+        until_known(&call.context, |image| {
+            topics.iter().all(|topic| image.topics.contains_key(topic.name.as_str()))
+        })
+        .await;
         let routing = RoutingView::now(&call.context);
         let read_committed = self.isolation_level == 1;
         let deadline = Deadline::after(&call.context.backend, limits::ASK_DEADLINE);

@@ -21,7 +21,7 @@ use crate::context::Context;
 use crate::error_codes;
 use crate::ids::{self, TopicId};
 use crate::metadata::{MetadataImage, PartitionImage, TopicImage, apply};
-use crate::routing::until_led;
+use crate::routing::{until_known, until_led};
 use crate::wire::shape::{Bounds, I8, Kind, Shape, UUID, always, between, plain, since};
 use crate::wire::text;
 
@@ -50,6 +50,9 @@ impl Api for MetadataRequest {
             refusals = create_missing(context, wanted).await;
         }
 
+        if let Some(wanted) = &wanted {
+            until_known(context, |image| wanted.iter().all(|asked| find(image, asked).is_some())).await;
+        }
         let (image, doubted) = (context.metadata.shown(), context.metadata.doubted());
         let operations = version >= 8 && self.include_topic_authorized_operations;
         let topics = match wanted {

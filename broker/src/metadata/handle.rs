@@ -258,6 +258,19 @@ impl<B: Backend> MetadataHandle<B> {
         applied.ok().and_then(|_| others.latest.of(index)).ok_or(ProposeError::TimedOut)
     }
 
+    /// Waits until `done` says so of this node's image, or until the image is as late as the controller's is now. Where no controller
+    /// answers there is nothing to wait for.
+    pub async fn catch_up(&self, done: impl Fn(&MetadataImage) -> bool + Sync, deadline: Deadline) {
+        let (Some(others), Some(leader)) = (&self.others, self.members.get().leader) else { return };
+        if leader == self.node {
+            return;
+        }
+        let Ok(mut answer) = others.asks.ask(leader, Subject::Index, &[], deadline).await else { return };
+        let Ok(index) = answer.try_get_u64() else { return };
+        let late = |image: &MetadataImage| image.index >= index || done(image);
+        let _ = self.images.until(&self.backend, deadline, late).await;
+    }
+
     /// If this node leads the group, has another one lead it. False: it did, and none has taken over by the deadline.
     pub async fn hand_over(&self, deadline: Deadline) -> bool {
         let (replier, reply) = self.mailbox.reply("hand-over of the metadata group");

@@ -80,6 +80,7 @@ impl<B: Backend> Questions<B> {
                 Subject::Image => {
                     asks.answer(&question, &borrowed::lend(&metadata.image(), &question.body));
                 }
+                Subject::Index => asks.answer(&question, &metadata.image().index.to_be_bytes()),
                 Subject::Membership => working.push(Box::pin(admit(&metadata, &asks, question))),
                 Subject::Proposal => working.push(Box::pin(decide(&metadata, &asks, question))),
                 Subject::Quorum => working.push(Box::pin(quorum(&metadata, &asks, question))),

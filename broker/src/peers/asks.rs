@@ -36,10 +36,12 @@ pub enum Subject {
     Quorum,
     /// The metadata image, for a node whose own stands still.
     Image,
+    /// How far the metadata are, to whoever leads them.
+    Index,
 }
 
 impl Subject {
-    const ALL: [Subject; 7] = [
+    const ALL: [Subject; 8] = [
         Subject::Founding,
         Subject::Membership,
         Subject::Proposal,
@@ -47,6 +49,7 @@ impl Subject {
         Subject::Produce,
         Subject::Quorum,
         Subject::Image,
+        Subject::Index,
     ];
 
     fn code(self) -> u8 {
@@ -58,6 +61,7 @@ impl Subject {
             Subject::Produce => 5,
             Subject::Quorum => 6,
             Subject::Image => 7,
+            Subject::Index => 8,
         }
     }
 

@@ -25,11 +25,11 @@ pub struct Gathered {
     pub last: Option<PartitionId>,
 }
 
-/// What came of looking for one partition.
-enum Looked<B: Backend> {
+/// Why nothing is read of a partition.
+enum NotRead {
     NoRoom,
     NotOpen,
-    At(Result<FollowerPlan<B>, ReadError>),
+    Refused(ReadError),
 }
 
 /// Looks for something new for these, in their order, until an answer is full. The rest is only compared, so that what the follower
@@ -53,9 +53,9 @@ pub async fn gather<B: Backend>(
                 async move {
                     let Asked { position, fresh } = asked;
                     if full && !fresh {
-                        return (partition, asked, Looked::NoRoom);
+                        return (partition, asked, Err(NotRead::NoRoom));
                     }
-                    let Some(handle) = handle else { return (partition, asked, Looked::NotOpen) };
+                    let Some(handle) = handle else { return (partition, asked, Err(NotRead::NotOpen)) };
                     let read = FollowerRead {
                         follower,
                         epoch: position.epoch,
@@ -65,18 +65,26 @@ pub async fn gather<B: Backend>(
                         at_least_one: !full,
                     };
                     let soon = Deadline::after(&context.backend, limits::REPLICATION_READ_DEADLINE);
-                    (partition, asked, Looked::At(handle.plan_for_follower(read, soon).await))
+                    (partition, asked, handle.plan_for_follower(read, soon).await.map_err(NotRead::Refused))
                 }
             })
             .buffered(limits::REPLICATION_PLANNED_AT_ONCE)
             .collect()
             .await;
-        for (partition, asked, looked) in planned {
-            match looked {
-                Looked::NoRoom => gathered.left.push(partition),
-                Looked::NotOpen => gathered.not_open.push(partition),
-                Looked::At(plan) => take(context, &mut gathered, &mut room, (partition, asked), plan).await,
-            }
+        for (partition, asked, plan) in planned {
+            let plan = match plan {
+                Err(NotRead::NoRoom) => {
+                    gathered.left.push(partition);
+                    continue;
+                }
+                Err(NotRead::NotOpen) => {
+                    gathered.not_open.push(partition);
+                    continue;
+                }
+                Err(NotRead::Refused(error)) => Err(error),
+                Ok(plan) => Ok(plan),
+            };
+            take(context, &mut gathered, &mut room, (partition, asked), plan).await;
         }
     }
     gathered

@@ -189,10 +189,18 @@ impl Machines {
 
     fn start_after(&self, machine: &Arc<Machine>, downtime: Extent) {
         if let Extent::For(length) = downtime {
-            let machine = machine.clone();
+            let (machine, kernel) = (machine.clone(), self.kernel().clone());
             self.kernel().act_in(fault::duration::nanos(length), move || {
                 machine.power_on();
-                machine.start();
+                match machine.process() {
+                    // Beyond killing still: whoever started it waits for its end.
+                    Some(process) if process.is_dying() => {
+                        restart_when_ended(&kernel, &machine, process.number)
+                    }
+                    _ => {
+                        machine.start();
+                    }
+                }
             });
         }
     }

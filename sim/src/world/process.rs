@@ -147,6 +147,11 @@ impl Process {
         self.alive.load(Ordering::Relaxed) && !self.dying.load(Ordering::Relaxed)
     }
 
+    /// Its end has come, and is held up.
+    pub(super) fn is_dying(&self) -> bool {
+        self.dying.load(Ordering::Relaxed)
+    }
+
     pub(super) fn is_halted(&self) -> bool {
         self.dying.load(Ordering::Relaxed) || self.host.is_paused()
     }
