@@ -356,7 +356,7 @@ async fn do_without_one(world: &World, nodes: &[Machine], witness: &Witness, see
     let mut fault = Fault::new(kind).on(machine.number);
     fault.at = Span(world.now());
     match kind {
-        FaultKind::Kill => machine.handle.supervise(None),
+        FaultKind::Kill => machine.handle.retire(),
         FaultKind::Partition => {
             fault.node = None;
             fault.link = Some(Link { from: machine.name.clone(), to: "node*".to_owned(), both_ways: true });

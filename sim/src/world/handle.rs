@@ -211,6 +211,11 @@ impl MachineHandle {
         self.machine.start()
     }
 
+    /// Whatever ends it from here on, and whatever has begun to: nothing starts it again but [`MachineHandle::start_again`].
+    pub fn retire(&self) {
+        self.machine.retire();
+    }
+
     /// A supervisor starts the program again that long after it has exited by itself.
     pub fn supervise(&self, restart_after: Option<Duration>) {
         self.machine.supervise(restart_after.map(crate::fault::duration::nanos));

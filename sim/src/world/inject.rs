@@ -190,17 +190,12 @@ impl Machines {
     fn start_after(&self, machine: &Arc<Machine>, downtime: Extent) {
         if let Extent::For(length) = downtime {
             let (machine, kernel) = (machine.clone(), self.kernel().clone());
-            self.kernel().act_in(fault::duration::nanos(length), move || {
-                machine.power_on();
-                match machine.process() {
-                    // Beyond killing still: whoever started it waits for its end.
-                    Some(process) if process.is_dying() => {
-                        restart_when_ended(&kernel, &machine, process.number)
-                    }
-                    _ => {
-                        machine.start();
-                    }
+            self.kernel().act_in(fault::duration::nanos(length), move || match machine.process() {
+                // Beyond killing still: whoever starts it waits for its end.
+                Some(process) if process.is_dying() => {
+                    restart_when_ended(&kernel, &machine, process.number);
                 }
+                _ => machine.start_after_fault(),
             });
         }
     }
@@ -218,8 +213,6 @@ fn restart_when_ended(kernel: &Arc<Kernel>, machine: &Arc<Machine>, process: u64
     kernel.act_in(10_000_000, move || match machine.process() {
         Some(running) if running.number == process => restart_when_ended(&again, &machine, process),
         Some(_) => {}
-        None => {
-            machine.start();
-        }
+        None => machine.start_after_fault(),
     });
 }

@@ -3,7 +3,7 @@
 //! A machine keeps its name, clocks and disk; a process is one start of a program on it and loses
 //! everything but what is on the disk. At most one process per machine.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
 
@@ -40,6 +40,8 @@ pub struct Machine {
     starts: AtomicU64,
     /// Nanoseconds after which a supervisor starts an ended process again.
     supervised: Mutex<Option<u64>>,
+    /// No fault starts it again.
+    retired: AtomicBool,
     /// Processes in a row that ended by themselves before they served.
     failed_starts: AtomicU32,
     waiting_for_change: Mutex<Vec<Waker>>,
@@ -60,6 +62,7 @@ impl Machine {
             process: Mutex::default(),
             starts: AtomicU64::new(0),
             supervised: Mutex::default(),
+            retired: AtomicBool::new(false),
             failed_starts: AtomicU32::new(0),
             waiting_for_change: Mutex::default(),
         })
@@ -104,6 +107,20 @@ impl Machine {
 
     pub fn supervise(&self, restart_after_ns: Option<u64>) {
         *lock(&self.supervised) = restart_after_ns;
+    }
+
+    /// From here on nothing starts it again but who asks for it.
+    pub fn retire(&self) {
+        self.supervise(None);
+        self.retired.store(true, Ordering::Relaxed);
+    }
+
+    /// After a fault that ended it.
+    pub(super) fn start_after_fault(self: &Arc<Machine>) {
+        if !self.retired.load(Ordering::Relaxed) {
+            self.power_on();
+            self.start();
+        }
     }
 
     /// Starts a process with no program of its own (a client's).

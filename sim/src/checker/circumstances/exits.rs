@@ -27,7 +27,8 @@ const DISK_STANDS_STILL: i32 = 6;
 pub fn are_caused(circumstances: &Circumstances, life: &Life, at: At, status: i32) -> bool {
     circumstances.faults_of(&life.node, |_| true).any(|hit| {
         let told_until = held_until(circumstances, &life.node, hit.until).saturating_add(SOON);
-        allowed(hit, told_until, life, at).contains(&status)
+        let since = held_since(circumstances, &life.node, hit.from);
+        allowed(hit, (since, told_until), life, at).contains(&status)
     })
 }
 
@@ -39,8 +40,16 @@ fn held_until(circumstances: &Circumstances, node: &str, until: At) -> At {
     holders.iter().fold(until, |until, hit| if hit.from <= until { until.max(hit.until) } else { until })
 }
 
-/// Statuses that this fault explains. What it makes fail is known until `told_until`.
-fn allowed(hit: &FaultHits, told_until: At, life: &Life, at: At) -> &'static [i32] {
+/// Since when an operation may be held that a stall from `from` on still holds.
+fn held_since(circumstances: &Circumstances, node: &str, from: At) -> At {
+    let mut holders: Vec<&FaultHits> =
+        circumstances.faults_of(node, |kind| kind == FaultKind::DiskStall).collect();
+    holders.sort_by_key(|hit| std::cmp::Reverse(hit.until));
+    holders.iter().fold(from, |from, hit| if from <= hit.until { from.min(hit.from) } else { from })
+}
+
+/// Statuses that this fault explains. Other stalls before it leave no gap `since` then; what it makes fail is known until `told_until`.
+fn allowed(hit: &FaultHits, (since, told_until): (At, At), life: &Life, at: At) -> &'static [i32] {
     let (from, until) = (hit.from, hit.until);
     let starting = life.serving.is_none();
     let recent = from <= at && at <= told_until;
@@ -66,7 +75,7 @@ fn allowed(hit: &FaultHits, told_until: At, life: &Life, at: At) -> &'static [i3
         {
             &[OTHER, DATA_DIRECTORY]
         }
-        FaultKind::DiskStall if !starting && from + STANDS_STILL_FOR <= at && at <= until => {
+        FaultKind::DiskStall if !starting && since + STANDS_STILL_FOR <= at && at <= until => {
             &[DISK_STANDS_STILL]
         }
         _ => &[],
@@ -149,6 +158,20 @@ mod tests {
         let may = |serving, at| caused(stall(), serving, at, 6);
         assert_eq!([129, 130, 150, 151].map(|at| may(true, at * S)), [false, true, true, false]);
         assert!(!may(false, 140 * S), "a start ends for want of an answer");
+    }
+
+    #[test]
+    fn stalls_without_a_gap_are_one() {
+        let stall = |from: At, until: At| {
+            FaultHits::once(Fault::new(FaultKind::DiskStall).on(1), from * S, until * S)
+        };
+        let may = |first: FaultHits, at: At| {
+            let circumstances = Circumstances::new(vec![first, stall(100, 150)], Vec::new(), at * S);
+            are_caused(&circumstances, &life(true), at * S, 6)
+        };
+        assert!(may(stall(92, 100), 122));
+        assert!(!may(stall(92, 100), 121));
+        assert!(!may(stall(92, 99), 122), "something was answered in between");
     }
 
     #[test]

@@ -157,6 +157,25 @@ fn an_unkillable_process_stands_still_with_open_sockets_until_its_window_ends() 
 }
 
 #[test]
+fn who_was_killed_while_it_was_beyond_killing_is_started_again_unless_it_is_retired() {
+    for retired in [false, true] {
+        lived(6, move |world| async move {
+            world.node(1).start(|_| std::future::pending::<()>());
+            world.inject(&fault(FaultKind::Unkillable, Duration::ZERO, 800 * MS));
+            world.inject(&fault(FaultKind::Kill, 100 * MS, 50 * MS));
+            world.sleep(500 * MS).await;
+            if retired {
+                world.node(1).retire();
+            }
+            world.sleep(500 * MS).await;
+            assert_eq!(world.node(1).is_running(), !retired);
+            world.node(1).start_again();
+            assert!(world.node(1).is_running());
+        });
+    }
+}
+
+#[test]
 fn a_jump_of_the_clock_fires_what_it_passes_over() {
     lived(7, |world| async move {
         let ticks = Arc::new(AtomicU64::new(0));
