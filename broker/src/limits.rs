@@ -113,6 +113,8 @@ pub const ASK_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a request waits for metadata that the controller may have and this node has not, and for a partition that this node is
 /// about to open: in the time that clients wait before they ask again.
 pub const CATCH_UP_DEADLINE: Duration = Duration::from_millis(100);
+/// Requests that wait at once to be told how far the controller's metadata are; further ones go by what this node has.
+pub const LATENESS_WANTED_MAX: usize = 1_024;
 /// A client that takes nothing of its answer, or sends nothing more of a request it began, for this long
 /// is let go.
 pub const WRITE_DEADLINE: Duration = Duration::from_secs(30);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::{Buf, BufMut, BytesMut};
 use io_backend::channel::ReplyError;
-use io_backend::{Backend, Deadline, Published, Sender};
+use io_backend::{Backend, Deadline, Published, Replier, Sender};
 
 use super::decided::{Decided, Latest};
 use super::doubt::Doubts;
@@ -48,11 +48,14 @@ pub struct MetadataHandle<B: Backend> {
 pub(super) struct Others<B: Backend> {
     pub(super) asks: Asks<B>,
     pub(super) latest: Latest,
+    /// Where is asked how far the controller's metadata are.
+    pub(super) lateness: Sender<B, Replier<u64>>,
 }
 
 impl<B: Backend> Clone for Others<B> {
     fn clone(&self) -> Self {
-        Others { asks: self.asks.clone(), latest: self.latest.clone() }
+        let Others { asks, latest, lateness } = self;
+        Others { asks: asks.clone(), latest: latest.clone(), lateness: lateness.clone() }
     }
 }
 
@@ -261,12 +264,15 @@ impl<B: Backend> MetadataHandle<B> {
     /// Waits until `done` says so of this node's image, or until the image is as late as the controller's is now. Where no controller
     /// answers there is nothing to wait for.
     pub async fn catch_up(&self, done: impl Fn(&MetadataImage) -> bool + Sync, deadline: Deadline) {
-        let (Some(others), Some(leader)) = (&self.others, self.members.get().leader) else { return };
-        if leader == self.node {
+        let Some(others) = self.others.as_ref().filter(|_| self.members.get().leader != Some(self.node))
+        else {
+            return;
+        };
+        let (replier, reply) = others.lateness.reply("index of the controller's metadata");
+        if others.lateness.try_send(replier).is_err() {
             return;
         }
-        let Ok(mut answer) = others.asks.ask(leader, Subject::Index, &[], deadline).await else { return };
-        let Ok(index) = answer.try_get_u64() else { return };
+        let Ok(index) = reply.wait(deadline).await else { return };
         let late = |image: &MetadataImage| image.index >= index || done(image);
         let _ = self.images.until(&self.backend, deadline, late).await;
     }

@@ -32,6 +32,7 @@ mod borrowed;
 mod voters;
 mod quorum;
 mod questions;
+mod lateness;
 mod joining;
 mod changes;
 mod producer_ids;

@@ -16,6 +16,7 @@ use super::effective::Following;
 use super::founding::{self, Standing};
 use super::handle::Others;
 use super::joining::Joining;
+use super::lateness;
 use super::members::{self, Members, broker_id, raft_id};
 use super::membership::{self, Founder, Membership, MembershipError, Stage};
 use super::post::{self, Inbox, PeerTransport, Post};
@@ -225,6 +226,7 @@ impl<B: Backend> OpenedMetadata<B> {
         let (mailbox, receiver) = channel(&backend, "raft proposals", limits::PROPOSALS_MAX);
         let effective = Following::new(config.clone(), identity.node);
         let latest = asks.is_some().then(Latest::default);
+        let (lateness, wanted) = channel(&backend, "lateness of metadata", limits::LATENESS_WANTED_MAX);
         let metadata = MetadataHandle {
             images: images.clone(),
             configs: effective.published().clone(),
@@ -237,7 +239,7 @@ impl<B: Backend> OpenedMetadata<B> {
             metrics: metrics.clone(),
             proposals: Account::new(bytes_in_flight_max, metrics.raft_proposal_bytes.clone()),
             proposal_bytes_max: limits::PROPOSAL_BYTES_MAX.min(entry_bytes_max).min(bytes_in_flight_max),
-            others: asks.clone().zip(latest.clone()).map(|(asks, latest)| Others { asks, latest }),
+            others: asks.clone().zip(latest.clone()).map(|(asks, latest)| Others { asks, latest, lateness }),
         };
         let mut tasks = Vec::new();
         let mut group = None;
@@ -254,6 +256,8 @@ impl<B: Backend> OpenedMetadata<B> {
                 inbox: inbox.questions,
             };
             tasks.push(backend.spawn("metadata questions", questions.run()));
+            let lateness = lateness::find_out(metadata.clone(), asks.clone(), wanted);
+            tasks.push(backend.spawn("metadata lateness", lateness));
             membership = match known {
                 Known::Nothing => {
                     let agreed = coming.agree(asks, deadline).await?;
