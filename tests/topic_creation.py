@@ -8,15 +8,16 @@
 """
 
 import argparse
+import contextlib
 import statistics
 import sys
-import threading
 import time
 
 import failover
 from failover import report, results
 
 from chronik_cluster import Cluster  # noqa: E402
+from kafka_wire import Connection  # noqa: E402
 
 confluent_kafka = failover.confluent_kafka
 # In milliseconds, in the 99th percentile, where it is judged.
@@ -71,28 +72,27 @@ def first_record(cluster, topics):
 
 
 def known(cluster, topics):
-    """From the answer of the node that was asked until every other one tells of it."""
-    clients = {node: admin(listeners[0]) for node, listeners in cluster.listeners.items()}
-    for client in clients.values():
-        client.list_topics(timeout=10)
+    """From the answer of the node that was asked until all the others have told who leads it, asked for it one after the other."""
+    client = admin(cluster.listeners[1][0])
+    client.list_topics(timeout=10)
     took = []
-    for number in range(topics):
-        name = f"known-{number}"
-        create(clients[1], name, 1)
-        answered, seen = time.monotonic(), {}
-
-        def look(node, name=name, seen=seen):
-            while name not in clients[node].list_topics(timeout=10).topics:
-                pass
-            seen[node] = time.monotonic()
-
-        watchers = [threading.Thread(target=look, args=(node,)) for node in clients if node != 1]
-        for watcher in watchers:
-            watcher.start()
-        for watcher in watchers:
-            watcher.join(ALL_WITHIN_S)
-        took.append((max(seen.values()) - answered) * 1e3)
+    with contextlib.ExitStack() as stack:
+        others = [stack.enter_context(Connection(of[0])) for node, of in cluster.listeners.items() if node != 1]
+        for number in range(topics):
+            name = f"known-{number}"
+            create(client, name, 1)
+            answered = time.monotonic()
+            for other in others:
+                while not tells(other, name):
+                    if time.monotonic() > answered + ALL_WITHIN_S:
+                        raise RuntimeError(f"{name} is not known everywhere after {ALL_WITHIN_S} s")
+            took.append((time.monotonic() - answered) * 1e3)
     return took
+
+
+def tells(connection, topic):
+    error, partitions = connection.metadata([topic])[topic]
+    return error == 0 and bool(partitions) and all(code == 0 and leader > 0 for code, leader in partitions.values())
 
 
 def many(cluster):
