@@ -110,8 +110,7 @@ pub const DISK_DEADLINE: Duration = Duration::from_secs(10);
 pub const PROPOSE_DEADLINE: Duration = Duration::from_secs(10);
 /// Bound on a question to an owner task.
 pub const ASK_DEADLINE: Duration = Duration::from_secs(10);
-/// How long a request waits for metadata that the controller may have and this node has not, and for a partition that this node is
-/// about to open: in the time that clients wait before they ask again.
+/// How long a request waits for metadata that the controller may have and this node has not: as long as clients wait before they ask again.
 pub const CATCH_UP_DEADLINE: Duration = Duration::from_millis(100);
 /// Requests that wait at once to be told how far the controller's metadata are; further ones go by what this node has.
 pub const LATENESS_WANTED_MAX: usize = 1_024;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use io_backend::{Backend, Deadline, Moment};
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData};
+use kafka_protocol::messages::produce_request::{PartitionProduceData, ProduceRequest};
 use kafka_protocol::messages::produce_response::{
     LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
 };
@@ -19,10 +19,9 @@ use super::authorization::{Needs, Operation};
 use super::declaration::{Asked, Call, Declaration, Finished, Versions};
 use crate::context::Context;
 use crate::ids::{PartitionId, TopicId};
-use crate::limits;
 use crate::metadata::{MetadataImage, TopicImage};
 use crate::partition::{Acks, Appended, Unacknowledged};
-use crate::routing::{Leader, RoutingView, TopicKey, until_known, until_these_are_led};
+use crate::routing::{Leader, RoutingView, TopicKey};
 use crate::session::Session;
 use crate::wire::shape::{Bounds, I16, I32, Kind, Shape, UUID, always, plain, since, until};
 use crate::wire::{RequestHead, Response, WireError, text};
@@ -123,10 +122,14 @@ pub async fn start<B: Backend>(
     let ours = context.config.server.produce_deadline;
     let theirs = u64::try_from(request.timeout_ms).ok().filter(|ms| *ms > 0).map(Duration::from_millis);
     let deadline = Deadline::At(received + theirs.unwrap_or(ours).min(ours));
-    let routing = route(context, &request, head.version).await;
+    let routing = RoutingView::now(context);
     let mut topics = Vec::with_capacity(request.topic_data.len());
     for topic in request.topic_data {
-        let found = routing.topic(key(&topic, head.version));
+        let key = match head.version >= TOPIC_IDS_SINCE {
+            true => TopicKey::Id(TopicId(topic.topic_id)),
+            false => TopicKey::Name(topic.name.as_str()),
+        };
+        let found = routing.topic(key);
         let mut partitions = Vec::with_capacity(topic.partition_data.len());
         for data in topic.partition_data {
             let append = match (found, acks) {
@@ -144,35 +147,6 @@ pub async fn start<B: Backend>(
         topics.push(PendingTopic { name: TopicName(text(&*topic.name)), id: topic.topic_id, partitions });
     }
     PendingProduce { acks, received, topics }
-}
-
-fn key(topic: &TopicProduceData, version: i16) -> TopicKey<'_> {
-    match version >= TOPIC_IDS_SINCE {
-        true => TopicKey::Id(TopicId(topic.topic_id)),
-        false => TopicKey::Name(topic.name.as_str()),
-    }
-}
-
-/// Where the batches belong. The client may have heard of a topic, or of a leader, before this node has, or leads there: the first batch
-/// waits a moment rather than to be refused, and tried again after a longer one.
-async fn route<B: Backend>(context: &Context<B>, request: &ProduceRequest, version: i16) -> RoutingView<B> {
-    let topics = &request.topic_data;
-    until_known(context, |image| topics.iter().all(|topic| key(topic, version).of(image).is_some())).await;
-    let routing = RoutingView::now(context);
-    let mut awaited = Vec::new();
-    for asked in topics {
-        let Ok(topic) = routing.topic(key(asked, version)) else { continue };
-        let not_yet_led = |data: &PartitionProduceData| routing.not_yet_led(topic, data.index);
-        awaited.extend(asked.partition_data.iter().filter_map(not_yet_led));
-    }
-    // What is not led for reasons that last is not waited for, with each batch anew.
-    let lasts = || !context.replicas.not_open().is_empty() || context.replicas.not_led().is_some();
-    if awaited.is_empty() || lasts() {
-        return routing;
-    }
-    until_these_are_led(context, &awaited, Deadline::after(&context.backend, limits::CATCH_UP_DEADLINE))
-        .await;
-    RoutingView::now(context)
 }
 
 fn size(data: &PartitionProduceData) -> usize {
