@@ -500,13 +500,17 @@ fn connections_that_are_lost_lose_no_report() {
     });
 }
 
+/// Waits until nodes know that all of topic 1 is committed, up to there.
+async fn all_know(nodes: [&Node; 3], end: Offset) {
+    let all = || nodes.iter().all(|node| node.state(1).high_watermark == end);
+    nodes[0].cluster.until("all is told", all).await;
+}
+
 #[test]
 fn what_is_followed_from_now_on_does_not_wait_for_the_fetch_that_stays_with_the_leader() {
     three_nodes(2, async |cluster, [one, two, three]| {
         one.put(1, 10, Acks::All).await;
-        let all_is_told =
-            || [&one, &two, &three].iter().all(|node| node.state(1).high_watermark == Offset(2));
-        cluster.until("all is told", all_is_told).await;
+        all_know([&one, &two, &three], Offset(2)).await;
         // Whoever waits for the parked fetch waits for most of it each time; the quickest of some is no measure of the machine.
         let (mut opened, mut elected) = (Vec::new(), Vec::new());
         for nth in 1..=5 {
@@ -537,9 +541,7 @@ fn what_is_followed_from_now_on_does_not_wait_for_the_fetch_that_stays_with_the_
 fn a_leader_that_is_not_among_the_open_partitions_yet_answers_when_it_is() {
     three_nodes(1, async |cluster, [one, two, three]| {
         one.put(1, 10, Acks::All).await;
-        let all_is_told =
-            || [&one, &two, &three].iter().all(|node| node.state(1).high_watermark == Offset(2));
-        cluster.until("all is told", all_is_told).await;
+        all_know([&one, &two, &three], Offset(2)).await;
         // Nobody looks for anything at the moment, with the partitions that were open before.
         cluster.backend.sleep(limits::REPLICATION_WAIT / 4).await;
         let (open, leader) = (one.open.get(), one.partition(1));
