@@ -26,8 +26,8 @@ pub(super) struct Routes {
     /// Whom to ask next.
     asks: u32,
     not_before: At,
-    /// When it was told what it knows, and what it knew before.
-    learned: [Option<At>; 2],
+    /// When it was told what it knows, and all that it knew before: more than one answer may come while a fetch is parked.
+    learned: Vec<At>,
 }
 
 impl Routes {
@@ -41,7 +41,7 @@ impl Routes {
             doubted: nodes > 1,
             asks,
             not_before: 0,
-            learned: [None; 2],
+            learned: Vec::new(),
         }
     }
 
@@ -72,7 +72,7 @@ impl Routes {
 
     /// When it was told what it went by at that time.
     pub(super) fn learned_before(&self, sent: At) -> Option<At> {
-        self.learned.into_iter().flatten().find(|learned| *learned <= sent)
+        self.learned.iter().rev().copied().find(|learned| *learned <= sent)
     }
 
     /// The node to ask about anything that every node can answer.
@@ -122,7 +122,7 @@ impl Routes {
 
     /// An answer of `node`; whether it names a leader for everything it knows of. While it does not, it is asked again.
     pub(super) fn learn(&mut self, answer: &MetadataResponse, now: At) {
-        self.learned = [Some(now), self.learned[0]];
+        self.learned.push(now);
         self.not_before = now + ns(ASKED_APART);
         self.doubted = answer.topics.is_empty();
         self.leaders.clear();
@@ -199,6 +199,8 @@ mod tests {
         assert_eq!((routes.learned_before(4), routes.learned_before(6)), (None, Some(5)));
         routes.learn(&answer(&[2, -1]), 5);
         assert_eq!((routes.leader(&place(1)), routes.asks_from()), (None, Some(100_000_005)));
+        [7, 9].into_iter().for_each(|at| routes.learn(&answer(&[2, 3]), at));
+        assert_eq!(routes.learned_before(6), Some(5), "by which a fetch went that is answered now");
     }
 
     #[test]
