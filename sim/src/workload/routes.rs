@@ -120,7 +120,7 @@ impl Routes {
         self.doubted.then_some(self.not_before)
     }
 
-    /// An answer of `node`; whether it names a leader for everything it knows of. While it does not, it is asked again.
+    /// An answer of the node that was asked. While it does not name a leader for everything it knows of, the next one is asked.
     pub(super) fn learn(&mut self, answer: &MetadataResponse, now: At) {
         self.learned.push(now);
         self.not_before = now + ns(ASKED_APART);
@@ -137,6 +137,10 @@ impl Routes {
                     _ => self.doubted = true,
                 }
             }
+        }
+        if self.doubted {
+            // One that is cut off from the leaders knows of none for as long as it is.
+            self.turn_away(self.asks);
         }
     }
 
@@ -193,9 +197,10 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_without_a_leader_is_asked_for_again() {
+    fn a_partition_without_a_leader_is_asked_for_again_elsewhere() {
         let mut routes = Routes::new(3, 0);
         routes.learn(&answer(&[2, -1]), 5);
+        assert_eq!(routes.asks(), 2);
         assert_eq!((routes.learned_before(4), routes.learned_before(6)), (None, Some(5)));
         routes.learn(&answer(&[2, -1]), 5);
         assert_eq!((routes.leader(&place(1)), routes.asks_from()), (None, Some(100_000_005)));
