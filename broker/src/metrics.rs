@@ -124,6 +124,10 @@ metrics! {
         "heartbeats_sent", "Heartbeats of this node to the controller";
     heartbeats_failed: Counter = Counter::default(),
         "heartbeats_failed", "Heartbeats of this node that the controller did not take";
+    waits_for_metadata: Counter = Counter::default(),
+        "waits_for_metadata", "Requests that waited until this node knew what the controller knows";
+    waits_for_leadership: Counter = Counter::default(),
+        "waits_for_leadership", "Produce requests that waited until this node leads what it is to lead";
     hand_overs: Counter = Counter::default(),
         "hand_overs", "Times that this node, as the controller, had moved what a broker leads that takes no records";
     replication_under_replicated: Gauge = Gauge::default(),

@@ -112,6 +112,17 @@ impl<B: Backend> RoutingView<B> {
         self.replicas.get(&PartitionId { topic: topic.id, index }).ok_or_else(unroutable)
     }
 
+    /// The partition, if this node is to lead it and does not yet.
+    pub fn not_yet_led(&self, topic: &TopicImage, index: i32) -> Option<PartitionId> {
+        let known = topic.partitions.get(usize::try_from(index).ok()?)?;
+        if known.leader != Some(self.node) || self.without_contact {
+            return None;
+        }
+        let id = PartitionId { topic: topic.id, index };
+        let leads = self.replicas.get(&id).is_some_and(|replica| replica.views().get().leading);
+        (!leads).then_some(id)
+    }
+
     /// The replica that consumers may read here: one that leads, or that follows whoever does (KIP-392).
     pub fn readable(&self, topic: &TopicImage, index: i32) -> Result<&PartitionHandle<B>, RoutingError> {
         self.partition(topic, index).or_else(|unroutable| {
@@ -149,6 +160,7 @@ pub async fn until_known<B: Backend>(
     are_known: impl Fn(&MetadataImage) -> bool + Sync,
 ) {
     if !are_known(&context.metadata.shown()) {
+        context.metrics.waits_for_metadata.inc();
         let deadline = Deadline::after(&context.backend, limits::CATCH_UP_DEADLINE);
         context.metadata.catch_up(are_known, deadline).await;
     }
@@ -163,14 +175,22 @@ pub async fn until_led<B: Backend>(context: &Context<B>, topics: &[Arc<TopicImag
             ours.map(|(_, index)| PartitionId { topic: topic.id, index })
         })
         .collect();
-    let deadline = Deadline::At(until);
+    until_these_are_led(context, &ours, Deadline::At(until)).await
+}
+
+/// Waits until this node leads these partitions.
+pub async fn until_these_are_led<B: Backend>(
+    context: &Context<B>,
+    ours: &[PartitionId],
+    deadline: Deadline,
+) -> bool {
     let open = context.replicas.open();
     let Ok(replicas) =
         open.until(&context.backend, deadline, |open| ours.iter().all(|id| open.contains_key(id))).await
     else {
         return false;
     };
-    for id in &ours {
+    for id in ours {
         if let Some(replica) = replicas.get(id)
             && replica.views().until(&context.backend, deadline, |view| view.leading).await.is_err()
         {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use io_backend::{Backend, Deadline, Moment};
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::produce_request::{PartitionProduceData, ProduceRequest};
+use kafka_protocol::messages::produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use kafka_protocol::messages::produce_response::{
     LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
 };
@@ -19,10 +19,13 @@ use super::authorization::{Needs, Operation};
 use super::declaration::{Asked, Call, Declaration, Finished, Versions};
 use crate::context::Context;
 use crate::ids::{PartitionId, TopicId};
+use crate::limits;
+use crate::log::batch::BatchHeader;
 use crate::metadata::{MetadataImage, TopicImage};
 use crate::partition::{Acks, Appended, Unacknowledged};
-use crate::routing::{Leader, RoutingView, TopicKey};
+use crate::routing::{Leader, RoutingView, TopicKey, until_known, until_these_are_led};
 use crate::session::Session;
+use crate::stall::Health;
 use crate::wire::shape::{Bounds, I16, I32, Kind, Shape, UUID, always, plain, since, until};
 use crate::wire::{RequestHead, Response, WireError, text};
 
@@ -122,23 +125,23 @@ pub async fn start<B: Backend>(
     let ours = context.config.server.produce_deadline;
     let theirs = u64::try_from(request.timeout_ms).ok().filter(|ms| *ms > 0).map(Duration::from_millis);
     let deadline = Deadline::At(received + theirs.unwrap_or(ours).min(ours));
-    let routing = RoutingView::now(context);
+    let routing = route(context, &request, head.version).await;
     let mut topics = Vec::with_capacity(request.topic_data.len());
     for topic in request.topic_data {
-        let key = match head.version >= TOPIC_IDS_SINCE {
-            true => TopicKey::Id(TopicId(topic.topic_id)),
-            false => TopicKey::Name(topic.name.as_str()),
-        };
+        let key = key(&topic, head.version);
         let found = routing.topic(key);
         let mut partitions = Vec::with_capacity(topic.partition_data.len());
-        for data in topic.partition_data {
+        for data in &topic.partition_data {
             let append = match (found, acks) {
                 (_, None) => Err(ResponseError::InvalidRequiredAcks.into()),
-                (Err(code), _) => Err(code.into()),
+                (Err(code), _) => {
+                    refused_as_unknown(context, key, data);
+                    Err(code.into())
+                }
                 (Ok(topic), Some(acks)) => {
                     let told =
                         (acks == Acks::None).then(|| session.control.clone() as Arc<dyn Unacknowledged>);
-                    append(context, &routing, topic, &data, head.version, (acks, told), deadline).await
+                    append(context, &routing, topic, data, head.version, (acks, told), deadline).await
                 }
             };
             partitions.push(PendingPartition { index: data.index, append });
@@ -147,6 +150,54 @@ pub async fn start<B: Backend>(
         topics.push(PendingTopic { name: TopicName(text(&*topic.name)), id: topic.topic_id, partitions });
     }
     PendingProduce { acks, received, topics }
+}
+
+fn key(topic: &TopicProduceData, version: i16) -> TopicKey<'_> {
+    match version >= TOPIC_IDS_SINCE {
+        true => TopicKey::Id(TopicId(topic.topic_id)),
+        false => TopicKey::Name(topic.name.as_str()),
+    }
+}
+
+/// Where the batches belong. The client may have heard of a topic, or of a leader, before this node has, or leads there: the batches
+/// wait a moment here rather than to be refused, and tried again after a longer one.
+async fn route<B: Backend>(context: &Context<B>, request: &ProduceRequest, version: i16) -> RoutingView<B> {
+    let topics = &request.topic_data;
+    until_known(context, |image| topics.iter().all(|topic| key(topic, version).of(image).is_some())).await;
+    let routing = RoutingView::now(context);
+    let mut awaited = Vec::new();
+    for asked in topics {
+        let Ok(topic) = routing.topic(key(asked, version)) else { continue };
+        let not_yet_led = |data: &PartitionProduceData| routing.not_yet_led(topic, data.index);
+        awaited.extend(asked.partition_data.iter().filter_map(not_yet_led));
+    }
+    // What is not led for reasons that last is not waited for, with each batch anew.
+    let lasts = || {
+        context.health.get() != Health::Good
+            || !context.replicas.not_open().is_empty()
+            || context.replicas.not_led().is_some()
+    };
+    if awaited.is_empty() || lasts() {
+        return routing;
+    }
+    context.metrics.waits_for_leadership.inc();
+    until_these_are_led(context, &awaited, Deadline::after(&context.backend, limits::CATCH_UP_DEADLINE))
+        .await;
+    RoutingView::now(context)
+}
+
+/// This node may know the topic before the next batch of the same connection is looked at.
+fn refused_as_unknown<B: Backend>(context: &Context<B>, key: TopicKey<'_>, data: &PartitionProduceData) {
+    let header = BatchHeader::read(data.records.as_deref().unwrap_or_default());
+    let Some(producer) = header.ok().and_then(|header| header.producer()) else { return };
+    let now = context.backend.now();
+    match key {
+        TopicKey::Id(topic) => {
+            let partition = PartitionId { topic, index: data.index };
+            context.first_refused.refused(partition, Some(producer), now);
+        }
+        TopicKey::Name(name) => context.first_refused.refused_by_name(name, data.index, Some(producer), now),
+    }
 }
 
 fn size(data: &PartitionProduceData) -> usize {
@@ -165,9 +216,8 @@ async fn append<B: Backend>(
     if let Some(asks) = &context.forward_produce
         && let Some(leader) = routing.leader(topic, data.index).filter(|leader| leader.id != context.node)
     {
-        let id = PartitionId { topic: topic.id, index: data.index };
         let terms = Terms { version, acks, deadline };
-        let forwarded = forwarding::begin(context, asks, leader.id, id, data, terms);
+        let forwarded = forwarding::begin(context, asks, leader.id, topic, data, terms);
         let unreached = |_| Refusal { leader: Some(leader), ..ResponseError::NotLeaderOrFollower.into() };
         return forwarded.map(Pending::Elsewhere).map_err(unreached);
     }

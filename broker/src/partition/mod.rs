@@ -18,7 +18,7 @@ mod open;
 #[cfg(test)]
 mod tests;
 
-pub use first_refused::FirstRefused;
+pub use first_refused::{Destination, FirstRefused};
 pub use handle::{FollowerPlan, PartitionHandle, PendingAppend};
 pub use log_signal::{LogListener, LogSignal, LogState};
 pub use open::{EntriesError, OpenPartition, PartitionOpenError, open};

@@ -16,6 +16,8 @@ pub struct Budget {
     /// Of acknowledged requests, first attempt to acknowledgement.
     pub produce_p50: Option<Span>,
     pub produce_p99: Option<Span>,
+    /// The 99th percentile of the times from the answer to a topic's creation to the first record acknowledged in it.
+    pub first_record_p99: Option<Span>,
     /// The longest time in which produce requests were made and none was decided.
     pub undecided: Option<Span>,
     /// Timers fired and operations begun per second on a node, once clients are silent.
@@ -101,6 +103,10 @@ pub fn budgets(
     let percentile = |share: f64| quantile(&latencies, share).map(|ns| ns as f64 / 1e6);
     figure("produce_p50_ms", budget.produce_p50.map(ms), percentile(0.50));
     figure("produce_p99_ms", budget.produce_p99.map(ms), percentile(0.99));
+    let mut first_records = history.first_records.clone();
+    first_records.sort_unstable();
+    let first_record = quantile(&first_records, 0.99).map(|ns| ns as f64 / 1e6);
+    figure("first_record_p99_ms", budget.first_record_p99.map(ms), first_record);
     let seconds = |span: Span| span.0.as_secs_f64();
     let stood_still = undecided.map(|still| still.length() as f64 / 1e9);
     figure("undecided_s", budget.undecided.map(seconds), stood_still);
@@ -180,6 +186,17 @@ mod tests {
         let (figures, violations) =
             budgets(&history, &budget, None, None, Peaks::default(), NO_DISK, Costs::default());
         assert!(!figures[0].kept && violations.len() == 1);
+    }
+
+    #[test]
+    fn the_first_records_of_new_topics_are_held_against_their_limit() {
+        let budget = Budget { first_record_p99: Some(Span::millis(20)), ..Budget::default() };
+        let found = |first_records: &[At]| {
+            let history = History { first_records: first_records.to_vec(), ..History::default() };
+            budgets(&history, &budget, None, None, Peaks::default(), NO_DISK, Costs::default()).1.len()
+        };
+        assert_eq!((found(&[20_000_000, 3]), found(&[20_000_001, 3])), (0, 1));
+        assert_eq!(found(&[]), 1, "what nobody measured");
     }
 
     #[test]

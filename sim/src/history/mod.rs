@@ -438,6 +438,8 @@ pub struct History {
     pub unreadable: Vec<Place>,
     /// Topics whose creation was answered with success, and when.
     pub topics: BTreeMap<String, At>,
+    /// Of each topic that its creator wrote to at once: from the answer to its creation to the first acknowledgement, nanoseconds.
+    pub first_records: Vec<At>,
     pub topics_in_the_end: Option<BTreeSet<String>>,
     /// Topics whose deletion was asked for, and when first: what is in them is owed to nobody from then on.
     pub deleted: BTreeMap<String, At>,

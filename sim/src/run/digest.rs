@@ -20,6 +20,7 @@ pub(super) fn of(history: &History) -> u64 {
         epochs,
         unreadable,
         topics,
+        first_records,
         topics_in_the_end,
         deleted,
         config_changes,
@@ -71,6 +72,9 @@ pub(super) fn of(history: &History) -> u64 {
         digest.show(seen);
     }
     digest.show(&(deletions, log_starts, resets, last_start, returned));
+    for took in first_records {
+        digest.numbers([*took]);
+    }
     for moves in reassigned {
         digest.show(&moves);
     }

@@ -20,7 +20,7 @@ use super::lookups;
 use super::producer::{not_timed_out, produce_request, settles, told_by};
 use super::retries::Told;
 use super::writer::Writer;
-use crate::history::{AckMode, Damage, LookupQuery, Place, Trade};
+use crate::history::{AckMode, At, Damage, LookupQuery, Place, Trade};
 use crate::scenario::Compression;
 use crate::streams::Stream;
 
@@ -43,6 +43,7 @@ pub(super) fn start<B: Backend>(client: Client<B>, every: Duration, within: Dura
         writer: Writer::new(&client, numbers::CHURNER, false),
         topics: (0..NAMES).map(|number| Topic { name: format!("churn-{number}"), life: None }).collect(),
         appended: Vec::new(),
+        created: None,
         client: client.clone(),
         within,
         stream,
@@ -58,6 +59,8 @@ struct Churner<B: Backend> {
     topics: Vec<Topic>,
     /// In topics with `LogAppendTime`.
     appended: Vec<Appended>,
+    /// When the creation was answered of a topic to which nothing was written yet.
+    created: Option<At>,
     within: Duration,
     stream: Stream,
 }
@@ -151,7 +154,13 @@ impl<B: Backend> Churner<B> {
                 self.note_created(&topic);
                 let life = Life { topic, partitions, first: self.writer.next_number(), stamped };
                 self.topics[index].life = Some(life.clone());
+                // Else it goes by what it was told of the last topic of that name.
+                if self.stream.coin() {
+                    self.line.forget(&life.topic);
+                    self.created = Some(self.client.now());
+                }
                 self.write_and_read(&life).await;
+                self.created = None;
                 return;
             }
             failures += 1;
@@ -236,6 +245,10 @@ impl<B: Backend> Churner<B> {
                 Ok(answer) => match batch.told(answer) {
                     Ok(base) => {
                         self.writer.acked(&batch, Some(base));
+                        if let Some(created) = self.created.take() {
+                            let took = self.client.now() - created;
+                            self.client.field.notes.write().first_records.push(took);
+                        }
                         let append_time_ms = batch.append_time_ms(answer);
                         if stamped {
                             let offsets = base..base + count as i64;

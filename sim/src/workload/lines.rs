@@ -207,6 +207,11 @@ impl<B: Backend> Lines<B> {
         self.routes.leader(place)
     }
 
+    /// Goes by nothing that it was told of a topic of that name.
+    pub(super) fn forget(&mut self, topic: &str) {
+        self.routes.forget(topic);
+    }
+
     /// The epoch of the leader that is known, where there may be another.
     pub(super) fn leader_epoch(&self, place: &Place) -> Option<i32> {
         self.routes.leader_epoch(place)

@@ -80,6 +80,12 @@ impl Routes {
         self.asks
     }
 
+    /// As one who has not heard of the topic yet: what it was told of another one of that name says nothing, and it asks at once.
+    pub(super) fn forget(&mut self, topic: &str) {
+        self.leaders.remove(wire_name(topic));
+        self.not_before = 0;
+    }
+
     /// The node that was asked is not to be reached or does not answer.
     pub(super) fn turn_away(&mut self, from: u32) {
         if self.asks == from && self.through.is_none() {

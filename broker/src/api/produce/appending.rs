@@ -17,7 +17,7 @@ use crate::log::validate::{self, BatchError, TimeLimits};
 use crate::metadata::TopicImage;
 use crate::metadata::configs::{TimestampType, TopicSettings};
 use crate::metrics::Counted;
-use crate::partition::{Acks, AppendError, Appended, PendingAppend, Unacknowledged};
+use crate::partition::{Acks, AppendError, Appended, Destination, PendingAppend, Unacknowledged};
 use crate::routing::{Leader, RoutingError, RoutingView, TopicKey};
 
 /// An append that is not answered.
@@ -120,9 +120,10 @@ pub async fn append<B: Backend>(
         return Err(ResponseError::NotEnoughReplicas.into());
     }
     let (id, producer) = (partition.id(), batch.producer);
+    let to = Destination { partition: id, topic: &topic.name };
     let bytes = batch.bytes.len();
     batch.behind_refused_first =
-        behind_refused_first || context.first_refused.is_before(id, producer, context.backend.now());
+        behind_refused_first || context.first_refused.is_before(to, producer, context.backend.now());
     let appended = async {
         admit(context, id, bytes, deadline).await?;
         match told {
@@ -137,7 +138,7 @@ pub async fn append<B: Backend>(
             return Err(after_append(context, error));
         }
     };
-    context.first_refused.came_through(id, producer);
+    context.first_refused.came_through(to, producer);
     let _counted = Counted::among(&context.metrics.produce_partition_concurrency);
     Ok(InLine { append: pending, _counted })
 }

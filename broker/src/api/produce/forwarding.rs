@@ -27,7 +27,8 @@ use crate::context::Context;
 use crate::ids::{BrokerId, Offset, PartitionId, TopicId};
 use crate::limits;
 use crate::log::batch::{BatchHeader, ProducerStamp};
-use crate::partition::{Acks, Appended, Unacknowledged};
+use crate::metadata::TopicImage;
+use crate::partition::{Acks, Appended, Destination, Unacknowledged};
 use crate::peers::asks::{AskError, Asked, Asks, Question, Subject};
 use crate::routing::{RoutingView, TopicKey};
 
@@ -36,6 +37,7 @@ pub struct Forwarded<B: Backend> {
     /// `None`: its producer asks for no answer.
     asked: Option<Asked<B>>,
     partition: PartitionId,
+    topic: Arc<str>,
     producer: Option<ProducerStamp>,
     deadline: Deadline,
     began: Moment,
@@ -61,11 +63,13 @@ pub fn begin<B: Backend>(
     context: &Context<B>,
     asks: &Asks<B>,
     leader: BrokerId,
-    id: PartitionId,
+    topic: &TopicImage,
     data: &PartitionProduceData,
     terms: Terms,
 ) -> Result<Forwarded<B>, AskError> {
     let Terms { version, acks, deadline } = terms;
+    let id = PartitionId { topic: topic.id, index: data.index };
+    let to = Destination { partition: id, topic: &topic.name };
     let left = match deadline {
         Deadline::At(at) => at.since(context.backend.now()),
         Deadline::Unbounded(_) => limits::PRODUCE_DEADLINE,
@@ -82,13 +86,13 @@ pub fn begin<B: Backend>(
         Acks::Leader => 1,
         Acks::All => -1,
     });
-    head.put_u8(context.first_refused.is_before(id, producer, began).into());
+    head.put_u8(context.first_refused.is_before(to, producer, began).into());
     head.put_u32(u32::try_from(left.as_millis()).unwrap_or(u32::MAX));
     context.first_refused.refused(id, producer, began);
     let asked = asks.begin(leader, Subject::Produce, &[&head, records])?;
     context.metrics.produce_forward_count.inc();
     let asked = (acks != Acks::None).then_some(asked);
-    Ok(Forwarded { asked, partition: id, producer, deadline, began })
+    Ok(Forwarded { asked, partition: id, topic: topic.name.clone(), producer, deadline, began })
 }
 
 const HEAD_BYTES: usize = 16 + 4 + 2 + 1 + 1 + 4;
@@ -118,7 +122,10 @@ impl<B: Backend> Forwarded<B> {
                 context.first_refused.refused(self.partition, self.producer, context.backend.now());
             }
             // One that was refused for good does not come again, and what follows does not wait for it.
-            _ => context.first_refused.came_through(self.partition, self.producer),
+            _ => {
+                let to = Destination { partition: self.partition, topic: &self.topic };
+                context.first_refused.came_through(to, self.producer);
+            }
         }
         outcome
     }
