@@ -192,7 +192,11 @@ fn run(mut config: Config) -> ExitStatus {
         Err(error) => info!(%error, "the limit of open files stays as it is"),
     }
     let memory = MemoryReturn::start();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if config.server.worker_threads > 0 {
+        runtime.worker_threads(config.server.worker_threads);
+    }
+    let runtime = runtime
         .enable_all()
         .thread_name("chronik")
         .max_blocking_threads(real::BLOCKING_THREADS_MAX)

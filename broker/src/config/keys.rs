@@ -467,6 +467,16 @@ pub const KEYS: &[Key] = &[
         |c| c.topics.max_batch_bytes.to_string()
     ),
     key!(
+        "server.worker_threads",
+        "threads that work on requests, beside those of the disk; 0: one for each core. Less where several nodes share a machine",
+        "0..=1024",
+        |c, v| {
+            c.server.worker_threads = number(v, 0, 1_024)?;
+            Ok(())
+        },
+        |c| c.server.worker_threads.to_string()
+    ),
+    key!(
         "server.connections",
         "client connections at most; never more than half of the process's descriptors; from one address three quarters, unless the next key says otherwise",
         "1..=1000000",

@@ -186,6 +186,8 @@ pub struct TopicConfig {
 /// own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerConfig {
+    /// Threads that work on requests; 0 for one for each core.
+    pub worker_threads: usize,
     /// Open connections at most (`max.connections`).
     pub connections: usize,
     /// Those of one address at most (`max.connections.per.ip`).
@@ -296,6 +298,7 @@ impl Default for Config {
                 max_batch_bytes: limits::BATCH_BYTES_MAX,
             },
             server: ServerConfig {
+                worker_threads: 0,
                 connections: limits::CONNECTIONS_MAX,
                 connections_per_address: limits::CONNECTIONS_PER_ADDRESS_MAX,
                 idle_timeout: limits::IDLE_TIMEOUT,

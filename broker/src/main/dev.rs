@@ -8,6 +8,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::num::NonZero;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus as ChildStatus, Stdio};
@@ -141,6 +142,12 @@ impl Dev {
         self.port + PORTS_APART * (number - 1)
     }
 
+    /// The nodes share the cores: with all of them each, threads wait for one another's turn.
+    fn worker_threads(&self) -> usize {
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        (cores / usize::from(self.nodes)).max(1)
+    }
+
     fn configuration(&self, home: &Path, number: u16) -> String {
         let peer = |number: u16| format!("{number}@127.0.0.1:{}", self.port_of(number) + 1);
         let peers: Vec<String> = (1..=self.nodes).map(peer).collect();
@@ -154,8 +161,10 @@ impl Dev {
              admin = \"127.0.0.1:{admin}\"\n\
              cluster.peers = \"{peers}\"\n\
              cluster.secret_file = {secret}\n\
-             memory.bytes = \"{MEMORY}\"\n",
+             memory.bytes = \"{MEMORY}\"\n\
+             server.worker_threads = {threads}\n",
             data = text(&home.join(format!("node-{number}")).join("data")),
+            threads = self.worker_threads(),
             cluster = port + 1,
             admin = port + 2,
             peers = peers.join(","),

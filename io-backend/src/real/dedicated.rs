@@ -1,13 +1,13 @@
 //! Dedicated loops: a thread of their own, on which their disk operations run inline (`threads`) or on a ring
 //! that the thread drives (`uring`).
 //!
-//! A durable write is pwrite + fdatasync on a plain thread, and one write through an `O_DSYNC` descriptor on a
+//! A durable write is pwrite + fdatasync on a plain thread, past the page cache, and one write through an `O_DSYNC` descriptor on a
 //! ring. A loop that panics ends its thread as a task ends, but a ring only after its last operation.
 
 use std::any::Any;
 use std::future::poll_fn;
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
@@ -19,6 +19,7 @@ use std::task::Poll;
 use tokio::sync::{Notify, oneshot};
 
 use super::core::{Core, Job};
+use super::direct::DirectFile;
 use super::kind::DiskKind;
 use super::ring::{self, Operations};
 use super::system;
@@ -133,9 +134,9 @@ impl DedicatedDisk for RealDedicatedDisk {
 
 impl RealDedicatedDisk {
     fn open_now(&self, path: &Path) -> io::Result<How> {
+        let Some(operations) = &self.operations else { return DirectFile::open(path).map(How::Inline) };
         let mut options = std::fs::OpenOptions::new();
         let plain = options.read(true).write(true).open(path)?;
-        let Some(operations) = &self.operations else { return Ok(How::Inline(plain)) };
         let durable = options.custom_flags(libc::O_DSYNC).open(path)?;
         Ok(How::Ring {
             plain: Rc::new(ring::adopted(plain.into())),
@@ -154,7 +155,7 @@ pub struct RealDedicatedFile {
 }
 
 enum How {
-    Inline(std::fs::File),
+    Inline(DirectFile),
     Ring { plain: Rc<tokio_uring::fs::File>, durable: Rc<tokio_uring::fs::File>, operations: Operations },
 }
 
@@ -212,8 +213,7 @@ impl DedicatedFile for RealDedicatedFile {
         async move {
             match &self.how {
                 How::Inline(file) => {
-                    let written =
-                        self.inline(WaitKind::DiskWrite, site, || file.write_all_at(&data, position));
+                    let written = self.inline(WaitKind::DiskWrite, site, || file.write(position, &data));
                     (written, data)
                 }
                 How::Ring { plain, operations, .. } => {
@@ -234,8 +234,8 @@ impl DedicatedFile for RealDedicatedFile {
             match &self.how {
                 How::Inline(file) => {
                     let durable = self
-                        .inline(WaitKind::DiskWrite, site, || file.write_all_at(&data, position))
-                        .and_then(|()| self.inline(WaitKind::DiskSync, site, || file.sync_data()));
+                        .inline(WaitKind::DiskWrite, site, || file.write(position, &data))
+                        .and_then(|()| self.inline(WaitKind::DiskSync, site, || file.sync()));
                     (durable, data)
                 }
                 How::Ring { durable, operations, .. } => {
@@ -254,7 +254,7 @@ impl DedicatedFile for RealDedicatedFile {
         let site = Location::caller();
         async move {
             match &self.how {
-                How::Inline(file) => self.inline(WaitKind::DiskSync, site, || file.sync_data()),
+                How::Inline(file) => self.inline(WaitKind::DiskSync, site, || file.sync()),
                 How::Ring { plain, operations, .. } => {
                     let running = self.begin(WaitKind::DiskSync, "fdatasync", site);
                     let file = plain.clone();

@@ -6,7 +6,7 @@
 //! done, whoever stopped waiting; no I/O error panics.
 //!
 //! In layers: `system` calls that std does not offer, `memory` to give back, the `kind`s of disk, `sockets` to shut down, the
-//! `closer` of files, the `core` that all share, the `ring`'s thread, `dedicated` loops, the `disk`, the trial that
+//! `closer` of files, the `core` that all share, the `ring`'s thread, files that are written to `direct`ly, `dedicated` loops, the `disk`, the trial that
 //! `choose`s between the kinds, the `network`; this file makes a backend of them.
 
 #![allow(
@@ -22,6 +22,7 @@ mod sockets;
 mod closer;
 mod core;
 mod ring;
+mod direct;
 mod dedicated;
 mod disk;
 mod choose;
