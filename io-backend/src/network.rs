@@ -7,6 +7,7 @@
 
 use std::future::Future;
 use std::io;
+use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -56,4 +57,9 @@ pub trait Listener: Send + Sync + 'static {
 pub trait Unread {
     /// In bytes; as of now, for more may come at any time.
     fn unread(&self) -> usize;
+    /// Pending while there is surely nothing, and then whoever asked last is woken when that changes: who looks here first needs no buffer
+    /// for nothing.
+    fn poll_unread(&self, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
 }

@@ -156,19 +156,23 @@ impl<B: Backend, S: ClientStream> Connection<'_, B, S> {
 
     /// Reads at most `room` bytes, which is what is charged or what a connection has anyway.
     fn poll_read(&mut self, cx: &mut Context<'_>, room: usize) -> Poll<Result<(), End>> {
-        self.input.reserve(room);
         if self.closed {
             return Poll::Ready(Err(self.end_of_stream()));
         }
         self.arrivals.resume(|| self.stream.unread());
+        self.awaits_bytes = self.stream.poll_unread(cx).is_pending();
+        if self.awaits_bytes {
+            self.leave_idle_buffer();
+            return Poll::Pending;
+        }
+        self.input.reserve(room);
         let read = {
             let mut into = (&mut self.input).limit(room);
             let reading = pin!(self.stream.read_buf(&mut into));
             let polled = reading.poll(cx);
             self.awaits_bytes = polled.is_pending();
-            if polled.is_pending() && self.input.is_empty() {
-                // An idle connection keeps no buffer.
-                self.input = BytesMut::new();
+            if polled.is_pending() {
+                self.leave_idle_buffer();
             }
             ready!(polled)
         };
@@ -181,6 +185,13 @@ impl<B: Backend, S: ClientStream> Connection<'_, B, S> {
                 Poll::Ready(Ok(()))
             }
             Err(error) => Poll::Ready(Err(End::Network(error))),
+        }
+    }
+
+    /// An idle connection keeps no buffer.
+    fn leave_idle_buffer(&mut self) {
+        if self.input.is_empty() {
+            self.input = BytesMut::new();
         }
     }
 
@@ -197,8 +208,9 @@ impl<B: Backend, S: ClientStream> Connection<'_, B, S> {
             self.arrivals.stop(self.context.backend.now());
             return Poll::Pending;
         }
-        self.input.reserve(READ_BUFFER_BYTES - self.input.len());
         self.arrivals.resume(|| self.stream.unread());
+        ready!(self.stream.poll_unread(cx));
+        self.input.reserve(READ_BUFFER_BYTES - self.input.len());
         let read = {
             let reading = pin!(self.stream.read_buf(&mut self.input));
             ready!(reading.poll(cx))?

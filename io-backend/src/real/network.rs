@@ -104,6 +104,11 @@ impl Unread for RealStream {
     fn unread(&self) -> usize {
         system::unread(self.stream.as_raw_fd())
     }
+
+    fn poll_unread(&self, cx: &mut Context<'_>) -> Poll<()> {
+        // A stream that fails is read for its error.
+        self.stream.poll_read_ready(cx).map(drop)
+    }
 }
 
 impl AsyncRead for RealStream {
