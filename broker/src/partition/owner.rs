@@ -448,6 +448,7 @@ impl<B: Backend> Owner<B> {
             }
             PartitionInput::Follow { epoch, reply } => {
                 self.machine.handle_follow(epoch, answers);
+                self.publish();
                 reply.answer(self.machine.fetch_position());
             }
             PartitionInput::Fetched { epoch, asked, fetched, reply } => {

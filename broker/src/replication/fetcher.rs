@@ -84,6 +84,8 @@ enum Trouble {
     NotTaken(FollowError),
 }
 
+const NOT_KEPT: &str = "its journal has not kept what was fetched: that is fetched again";
+
 #[derive(Default)]
 struct Woken {
     told: Vec<Told>,
@@ -372,9 +374,13 @@ impl<B: Backend> Fetcher<B> {
 
     /// The next fetch asks from where the partition stands.
     fn say(&mut self, partition: PartitionId) {
-        let Some(session) = &mut self.session else { return };
         let Some(followed) = self.partitions.get_mut(&partition) else { return };
-        if let Some(position) = followed.position(self.context.signal.state(partition)) {
+        let state = self.context.signal.state(partition);
+        if followed.is_taken_back(state) {
+            return self.pause(partition, NOT_KEPT);
+        }
+        let Some(session) = &mut self.session else { return };
+        if let Some(position) = followed.position(state) {
             session.ask(partition, position, self.context.backend.now());
         }
     }
@@ -384,8 +390,12 @@ impl<B: Backend> Fetcher<B> {
         let says_fitness = std::mem::take(&mut self.says_fitness);
         let Some(session) = &mut self.session else { return };
         let mut reports = Vec::new();
+        let mut taken_back = Vec::new();
         for (partition, state) in moved {
             let Some(followed) = self.partitions.get_mut(&partition) else { continue };
+            if followed.is_taken_back(self.context.signal.state(partition)) {
+                taken_back.push(partition);
+            }
             if let Some(synced) = followed.report(state) {
                 reports.push((partition, followed.epoch, synced));
             }
@@ -394,6 +404,9 @@ impl<B: Backend> Fetcher<B> {
         if !reports.is_empty() || (says_fitness && session.has_begun()) {
             let synced = session.synced(reports, takes_records);
             self.context.send(self.leader, &Message::Synced(synced));
+        }
+        for partition in taken_back {
+            self.pause(partition, NOT_KEPT);
         }
     }
 

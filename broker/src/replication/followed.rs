@@ -60,6 +60,13 @@ impl<B: Backend> Followed<B> {
         (self.reported.replace(synced) != Some(synced)).then_some(synced)
     }
 
+    /// Whether the log ends before where the leader is asked from: what was in flight was not written. Nobody would ask for it again where
+    /// the leader has nothing more.
+    pub fn is_taken_back(&self, state: Option<LogState>) -> bool {
+        let Phase::At((_, asked)) = self.phase else { return false };
+        state.is_some_and(|state| !state.leading && state.epoch == self.epoch && state.log_end < asked)
+    }
+
     fn synced(&self, state: Option<LogState>) -> Option<Offset> {
         state.filter(|state| !state.leading && state.epoch == self.epoch).map(|state| state.synced)
     }

@@ -38,6 +38,8 @@ impl<B: Backend> Owner<B> {
             }
         };
         self.submit(answers);
+        // Before it is answered: where the log stands then is never newer than what is told.
+        self.publish();
         self.answer(answers);
         reply.answer(taken.map(|()| self.machine.fetch_position()));
     }
