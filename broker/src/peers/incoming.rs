@@ -9,7 +9,6 @@ use std::future::{Future, poll_fn};
 use std::io::ErrorKind;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -64,7 +63,9 @@ fn welcome<B: Backend>(shared: &Arc<Shared<B>>, stream: Stream<B>, address: &str
         return;
     }
     let stranger = Stranger { shared: shared.clone(), host };
-    let task = connection(shared.clone(), stream, stranger);
+    // Before it runs: the node may stop until then.
+    let (number, closing) = shared.begin_connection();
+    let task = connection(shared.clone(), stream, stranger, number, closing);
     drop(shared.backend.spawn(TaskName::of("peer connection", address), task));
 }
 
@@ -80,13 +81,17 @@ impl<B: Backend> Drop for Stranger<B> {
     }
 }
 
-async fn connection<B: Backend>(shared: Arc<Shared<B>>, mut stream: Stream<B>, stranger: Stranger<B>) {
-    let number = shared.numbers.fetch_add(1, Ordering::Relaxed);
-    let closing = Published::new("end of a peer's connection", false);
-    lock(&shared.closings).insert(number, closing.clone());
+async fn connection<B: Backend>(
+    shared: Arc<Shared<B>>,
+    mut stream: Stream<B>,
+    stranger: Stranger<B>,
+    number: ConnectionNumber,
+    closing: Published<bool>,
+) {
     let mut member = Member { shared: &shared, number, node: None };
     let host = stranger.host.clone();
-    let ended = serve(&shared, &mut stream, stranger, &mut member, closing.watcher()).await;
+    let serving = serve(&shared, &mut stream, stranger, &mut member);
+    let ended = unless_closed(&mut closing.watcher(), serving).await.unwrap_or(Err(Ended::Replaced));
     let Err(ended) = ended;
     let of = member.node.map_or_else(|| format!("from {host}"), |node| format!("of {node}"));
     drop(member);
@@ -110,7 +115,7 @@ impl<B: Backend> Drop for Member<'_, B> {
         if let Some(node) = self.node {
             lock(&self.shared.roster).left(node, self.number);
         }
-        lock(&self.shared.closings).remove(&self.number);
+        lock(&self.shared.closings).of.remove(&self.number);
     }
 }
 
@@ -119,7 +124,6 @@ async fn serve<B: Backend>(
     stream: &mut Stream<B>,
     stranger: Stranger<B>,
     member: &mut Member<'_, B>,
-    mut closing: Watcher<bool>,
 ) -> Result<std::convert::Infallible, Ended> {
     let handshake = Handshake::accept(shared.hello(NOBODY), shared.secret.clone());
     let soon = Deadline::after(&shared.backend, PEER_HANDSHAKE_DEADLINE);
@@ -143,7 +147,7 @@ async fn serve<B: Backend>(
         unsaid: None,
         share: None,
     };
-    unless_closed(&mut closing, reading.run()).await.unwrap_or(Err(Ended::Replaced))
+    reading.run().await
 }
 
 /// `None`: the connection is to end.

@@ -182,7 +182,11 @@ impl<B: Backend> Peers<B> {
         for task in std::mem::take(&mut *lock(&self.tasks)) {
             task.abort();
         }
-        let closings: Vec<Published<bool>> = lock(&self.shared.closings).values().cloned().collect();
+        let closings: Vec<Published<bool>> = {
+            let mut closings = lock(&self.shared.closings);
+            closings.stopped = true;
+            closings.of.values().cloned().collect()
+        };
         for closing in closings {
             closing.publish(true);
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::panic::Location;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -92,7 +92,14 @@ pub struct Shared<B: Backend> {
     pub told: Mutex<Told>,
     pub strangers: Mutex<Strangers>,
     /// Connections that peers have made: who publishes true ends one.
-    pub closings: Mutex<BTreeMap<ConnectionNumber, Published<bool>>>,
+    pub closings: Mutex<Closings>,
+}
+
+#[derive(Default)]
+pub struct Closings {
+    pub of: BTreeMap<ConnectionNumber, Published<bool>>,
+    /// The node stops: what is accepted by then ends at once.
+    pub stopped: bool,
 }
 
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -107,6 +114,15 @@ impl<B: Backend> Shared<B> {
             part.copy_from_slice(&self.backend.random_u64().to_be_bytes());
         }
         Hello { identity: self.own, expects, cluster: String::clone(&self.cluster_id.get()), nonce }
+    }
+
+    /// A connection that somebody has made, and what tells it to end: at once where the node has stopped.
+    pub fn begin_connection(&self) -> (ConnectionNumber, Published<bool>) {
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let mut closings = lock(&self.closings);
+        let closing = Published::new("end of a peer's connection", closings.stopped);
+        closings.of.insert(number, closing.clone());
+        (number, closing)
     }
 
     /// Takes in a connection that a peer has made and ends the one that it replaces.
@@ -158,7 +174,7 @@ impl<B: Backend> Shared<B> {
     }
 
     fn close(&self, number: ConnectionNumber) {
-        let closing = lock(&self.closings).get(&number).cloned();
+        let closing = lock(&self.closings).of.get(&number).cloned();
         if let Some(closing) = closing {
             closing.publish(true);
         }

@@ -422,7 +422,7 @@ fn strangers_are_told_apart_from_peers_and_cost_little() {
         let patient = place.connect_as(identity(2, 1), 1, shared_secret());
         place.until("some are turned away", || lock(&node.peers.shared.strangers).refused() >= 20).await;
         drop(patient);
-        place.until("their time is over", || lock(&node.peers.shared.closings).is_empty()).await;
+        place.until("their time is over", || lock(&node.peers.shared.closings).of.is_empty()).await;
         assert!(place.connect_as(identity(2, 1), 1, shared_secret()).await.is_ok());
     });
 }
