@@ -407,7 +407,7 @@ impl<B: Backend> Lines<B> {
                 if let Some(open) = self.looking.open() {
                     open.conclude(&answer.asked, response.is_ok());
                 }
-                response.map(|response| self.routes.learn(&response, now)).is_ok()
+                response.map(|response| self.routes.learn(self.looking.node, &response, now)).is_ok()
             }
             Came::Nothing => return,
             Came::Lost => false,
@@ -431,7 +431,7 @@ impl<B: Backend> Lines<B> {
         let node = self.routes.asks();
         let terms = Terms::within(TRIES_ANOTHER_AFTER);
         match self.line(node).call(Trade::Look, &all(), METADATA, terms, |_| true).await {
-            Ok(answer) => self.routes.learn(&answer, self.client.now()),
+            Ok(answer) => self.routes.learn(node, &answer, self.client.now()),
             Err(error) => {
                 self.routes.unanswered(self.client.now());
                 return Err(not_connected(error));

@@ -26,6 +26,8 @@ pub(super) struct Routes {
     /// Whom to ask next.
     asks: u32,
     not_before: At,
+    /// Who told it what it knows.
+    told_by: u32,
     /// When it was told what it knows, and all that it knew before: more than one answer may come while a fetch is parked.
     learned: Vec<At>,
 }
@@ -41,6 +43,7 @@ impl Routes {
             doubted: nodes > 1,
             asks,
             not_before: 0,
+            told_by: asks,
             learned: Vec::new(),
         }
     }
@@ -116,8 +119,8 @@ impl Routes {
         });
         if moved {
             self.doubt();
-            // What it said led nowhere: another one is asked, as clients do that ask any of those they know.
-            self.turn_away(self.asks);
+            // What it said led nowhere: another one is asked, as clients do that ask any of those they know. Once, for however many partitions.
+            self.turn_away(self.told_by);
         }
     }
 
@@ -127,8 +130,9 @@ impl Routes {
     }
 
     /// An answer of the node that was asked. While it does not name a leader for everything it knows of, the next one is asked.
-    pub(super) fn learn(&mut self, answer: &MetadataResponse, now: At) {
+    pub(super) fn learn(&mut self, from: u32, answer: &MetadataResponse, now: At) {
         self.learned.push(now);
+        self.told_by = from;
         self.not_before = now + ns(ASKED_APART);
         self.doubted = answer.topics.is_empty();
         self.leaders.clear();
@@ -146,7 +150,7 @@ impl Routes {
         }
         if self.doubted {
             // One that is cut off from the leaders knows of none for as long as it is.
-            self.turn_away(self.asks);
+            self.turn_away(from);
         }
     }
 
@@ -192,7 +196,7 @@ mod tests {
     fn a_partition_is_asked_for_where_it_was_told_to_be_until_an_error_says_otherwise() {
         let mut routes = Routes::new(3, 0);
         assert_eq!((routes.leader(&place(0)), routes.asks_from()), (None, Some(0)));
-        routes.learn(&answer(&[2, 3]), 0);
+        routes.learn(routes.asks(), &answer(&[2, 3]), 0);
         assert_eq!((routes.leader(&place(0)), routes.leader(&place(1))), (Some(2), Some(3)));
         assert_eq!((routes.leader_epoch(&place(0)), routes.leader_epoch(&place(9))), (Some(7), None));
         routes.told(ResponseError::NotEnoughReplicas.code());
@@ -205,13 +209,23 @@ mod tests {
     #[test]
     fn a_partition_without_a_leader_is_asked_for_again_elsewhere() {
         let mut routes = Routes::new(3, 0);
-        routes.learn(&answer(&[2, -1]), 5);
+        routes.learn(routes.asks(), &answer(&[2, -1]), 5);
         assert_eq!(routes.asks(), 2);
         assert_eq!((routes.learned_before(4), routes.learned_before(6)), (None, Some(5)));
-        routes.learn(&answer(&[2, -1]), 5);
+        routes.learn(routes.asks(), &answer(&[2, -1]), 5);
         assert_eq!((routes.leader(&place(1)), routes.asks_from()), (None, Some(100_000_005)));
-        [7, 9].into_iter().for_each(|at| routes.learn(&answer(&[2, 3]), at));
+        [7, 9].into_iter().for_each(|at| routes.learn(routes.asks(), &answer(&[2, 3]), at));
         assert_eq!(routes.learned_before(6), Some(5), "by which a fetch went that is answered now");
+    }
+
+    #[test]
+    fn errors_about_many_partitions_turn_away_from_who_told_where_they_are_once() {
+        let mut routes = Routes::new(3, 2);
+        routes.learn(3, &answer(&[3, 3]), 0);
+        for _ in 0..3 {
+            routes.told(ResponseError::NotLeaderOrFollower.code());
+        }
+        assert_eq!(routes.asks(), 1, "three steps of three lead back to where it was");
     }
 
     #[test]
