@@ -1,5 +1,5 @@
-//! Writes past the page cache (`O_DIRECT`), for what is synced at once and hardly ever read: of a 4 KiB write and its sync it takes a third of
-//! the processor's time away (40 us to 26 on ext4 and virtio, three threads on two cores), and the cache stays for what is read.
+//! Writes past the page cache (`O_DIRECT`), for what is synced at once and hardly ever read: a write and its sync take less of the processor, and
+//! the cache stays for what is read.
 //!
 //! Such a write takes whole pages from a buffer that is aligned to them. What does not fit that, and files of systems that refuse it, are
 //! written as ever; both ways may be mixed in one file, since the kernel keeps its cache in step.
