@@ -92,6 +92,32 @@ struct Round {
     failed: usize,
 }
 
+/// The last record of a round, which a start needs until there is another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Recorded {
+    /// Nothing of it is before this.
+    from: Lsn,
+    /// Of what is before this, it or itself says all.
+    vouched_before: Lsn,
+}
+
+impl Recorded {
+    /// `count` entries that end with `last`, of a round that began when the journal ended with `began_at`. Of what came into the journal
+    /// between the two, nobody has said anything.
+    fn new(needed: Lsn, began_at: Lsn, last: Lsn, count: u64) -> Recorded {
+        let vouches_for_all = needed > began_at && last.0 == began_at.0 + count;
+        Recorded {
+            from: Lsn(began_at.0 + 1),
+            vouched_before: if vouches_for_all { Lsn(last.0 + 1) } else { needed },
+        }
+    }
+
+    /// Another record of what is needed from here on would say nothing new.
+    fn covers(&self, needed: Lsn) -> bool {
+        needed <= self.vouched_before
+    }
+}
+
 /// When the next round begins, if nobody asks for one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
@@ -152,8 +178,8 @@ pub(super) struct Checkpointer<B: Backend> {
     pub(super) mailbox: Receiver<B, CheckpointInput>,
     /// The last mark of each open replica.
     pub(super) marks: BTreeMap<PartitionId, CheckpointMark>,
-    /// What the last record of a round let the journal release; its own entries, too, where they were all that it kept.
-    pub(super) recorded: Lsn,
+    /// What the last record of a round said.
+    pub(super) recorded: Recorded,
     /// Those whose last checkpoint failed.
     pub(super) failing: BTreeSet<PartitionId>,
     /// Why the journal was not released, as it was logged last.
@@ -302,7 +328,7 @@ impl<B: Backend> Checkpointer<B> {
         let (needed, held_by) = needed;
         let mut record_bytes = 0;
         // What a full disk has left in the journal's file is for what makes room: a record that releases nothing spends it.
-        let is_spared = disk_full && needed <= self.recorded;
+        let is_spared = disk_full && self.recorded.covers(needed);
         if !marks.is_empty() && !is_spared {
             // Whoever was not done in time keeps the others' record from nothing.
             let deadline = Deadline::after(&self.backend, limits::CHECKPOINT_DEADLINE);
@@ -312,10 +338,12 @@ impl<B: Backend> Checkpointer<B> {
             record_bytes = entries.iter().map(|entry| entry.payload.len()).sum();
             let count = entries.len() as u64;
             let last = write_durably(&self.backend, &self.journal, entries, deadline).await?;
-            self.recorded = vouched_for(needed, began_at, last, count);
+            self.recorded = Recorded::new(needed, began_at, last, count);
         }
-        self.journal.release_before(needed);
-        tracing::debug!(event = "CHECKPOINT", partitions = open.len(), failed, released_before = needed.0);
+        // A record that no other one follows stays, though all that it was made for is vouched for.
+        let released = if is_spared { needed.min(self.recorded.from) } else { needed };
+        self.journal.release_before(released);
+        tracing::debug!(event = "CHECKPOINT", partitions = open.len(), failed, released_before = released.0);
         Ok(Round { record_bytes, complete: needed > durable && failed == 0, held_by, failed })
     }
 }
@@ -348,15 +376,6 @@ impl<B: Backend> Checkpointer<B> {
             write_durably(&self.backend, &self.journal, entries, deadline).await?;
         }
         Ok(marks.into_iter().map(|mark| (mark.partition, mark.log_start)).collect())
-    }
-}
-
-/// Before which entry all that the journal has is vouched for by a record of `count` entries that ends with `last`. Of what came into the
-/// journal between the beginning of the round and its record, nobody has said anything.
-fn vouched_for(needed: Lsn, began_at: Lsn, last: Lsn, count: u64) -> Lsn {
-    match needed > began_at && last.0 == began_at.0 + count {
-        true => Lsn(last.0 + 1),
-        false => needed,
     }
 }
 
@@ -487,9 +506,11 @@ mod tests {
     #[test]
     fn a_record_vouches_for_nothing_that_came_after_its_round_began() {
         // The round began with entry 10, and its record is the next two; or another entry came before that.
-        assert_eq!(vouched_for(Lsn(11), Lsn(10), Lsn(12), 2), Lsn(13), "and for itself");
-        assert_eq!(vouched_for(Lsn(11), Lsn(10), Lsn(13), 2), Lsn(11), "entry 11 is in no mark");
-        assert_eq!(vouched_for(Lsn(7), Lsn(10), Lsn(12), 2), Lsn(7), "somebody was not done");
+        let recorded = |needed, last| Recorded::new(Lsn(needed), Lsn(10), Lsn(last), 2);
+        let of = |from, vouched_before| Recorded { from: Lsn(from), vouched_before: Lsn(vouched_before) };
+        assert_eq!(recorded(11, 12), of(11, 13), "and for itself");
+        assert_eq!(recorded(11, 13), of(11, 11), "entry 11 is in no mark");
+        assert_eq!(recorded(7, 12), of(11, 7), "somebody was not done");
     }
 
     #[test]

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use io_backend::{Backend, Deadline, Disk, DiskError, ExitStatus, Published, Sender, channel};
 
-use super::checkpoint::{CheckpointFailed, CheckpointInput, Checkpointer, Pins, ask_for_checkpoint};
+use super::checkpoint::{
+    CheckpointFailed, CheckpointInput, Checkpointer, Pins, Recorded, ask_for_checkpoint,
+};
 use super::owner::{JournalLost, Owner, ReplicasInput};
 use super::reconcile::{self, ReplicaId};
 use super::recover::{RecoveredReplica, SplitError, split};
 use super::rescue::{self, RescueError};
 use super::{Replicas, ReplicasContext};
-use crate::ids::Lsn;
 use crate::journal::RecoveredEntry;
 use crate::limits;
 
@@ -92,7 +93,7 @@ pub async fn start<B: Backend>(
         pins,
         mailbox: checkpoint_receiver,
         marks,
-        recorded: Lsn(0),
+        recorded: Recorded::default(),
         failing: BTreeSet::new(),
         told: None,
         directory,

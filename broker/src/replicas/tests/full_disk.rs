@@ -19,9 +19,9 @@ fn record_of_another() -> JournalEntry {
     }
 }
 
-/// Two rounds, the second on a full disk with nothing written since the first; how many records they wrote. `beside`: somebody
-/// else's entry comes into the journal before the first record.
-fn records_written(beside: bool) -> u64 {
+/// Two rounds, the second on a full disk with nothing written since the first; how many records they wrote, and whether the last
+/// one was let go of. `beside`: somebody else's entry comes into the journal before the first record.
+fn records_written(beside: bool) -> (u64, bool) {
     let (_home, config) = home();
     on_backend(async |backend| {
         let (full, records) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
@@ -36,18 +36,27 @@ fn records_written(beside: bool) -> u64 {
             }
         };
         let by = Alterations { before: Some(Box::new(before)), full: full.clone(), ..Alterations::default() };
+        let released_before = by.released_before.clone();
         let core = start_core_with(backend, config, |journal| Altered::over(journal, by)).await.unwrap();
         let topic = core.create(1, "orders", 1).await;
         core.append(topic, 0, 3).await;
         core.control.checkpoint(core.soon()).await.unwrap();
         full.store(true, Ordering::SeqCst);
         core.control.checkpoint(core.soon()).await.unwrap();
-        records.load(Ordering::SeqCst)
+        let last = core.journal.status().submitted;
+        (records.load(Ordering::SeqCst), released_before.load(Ordering::SeqCst) > last.0)
     })
 }
 
 #[test]
 fn what_came_beside_a_record_is_not_let_go_of_before_another_one() {
-    assert_eq!(records_written(false), 1, "the second would have said nothing new");
-    assert_eq!(records_written(true), 2);
+    assert_eq!(records_written(false).0, 1, "the second would have said nothing new");
+    assert_eq!(records_written(true).0, 2);
+}
+
+#[test]
+fn a_record_that_no_other_one_follows_is_not_let_go_of() {
+    let (records, the_last_is_gone) = records_written(false);
+    assert_eq!(records, 1);
+    assert!(!the_last_is_gone, "the next start would know of no partition");
 }

@@ -1,7 +1,7 @@
 //! A journal that does some things otherwise than the one under it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use io_backend::Deadline;
 use io_backend::progress::Progress;
@@ -20,6 +20,8 @@ pub(super) struct Alterations {
     pub(super) before: Option<Before>,
     /// It says that its disk is full.
     pub(super) full: Arc<AtomicBool>,
+    /// How far it was let go of.
+    pub(super) released_before: Arc<AtomicU64>,
 }
 
 impl Alterations {
@@ -61,6 +63,7 @@ impl Journal for Altered {
     }
 
     fn release_before(&self, lsn: Lsn) {
+        self.by.released_before.fetch_max(lsn.0, Ordering::SeqCst);
         self.under.release_before(lsn);
     }
 
