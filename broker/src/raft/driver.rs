@@ -98,6 +98,9 @@ pub enum RaftError {
     /// A vote, a term or an entry may not be on the disk; this is final.
     #[error("the Raft journal failed ({0}): what this node voted and agreed to may not be on its disk")]
     Journal(String),
+    /// The node stops, and does not wait any longer for what its disk has not taken.
+    #[error("the Raft journal is closed: this node is stopping")]
+    Closed,
     /// A committed entry is of a later release or damaged; what this node knows ends before it.
     #[error("entry {index} of the metadata log cannot be applied: {what}")]
     Apply { index: u64, what: String },
@@ -352,11 +355,12 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
         loop {
             match self.step() {
                 Ok(()) => {}
+                Err(RaftError::Closed) => return,
                 Err(error) => {
                     let status = match &error {
                         RaftError::Journal(_) => ExitStatus::StorageNotTrusted,
                         RaftError::Apply { .. } => ExitStatus::DataDirectory,
-                        RaftError::Raft(_) => ExitStatus::Other,
+                        RaftError::Raft(_) | RaftError::Closed => ExitStatus::Other,
                     };
                     tracing::error!(error = %error, "metadata ends");
                     self.backend.exit(status, &error.to_string());

@@ -258,6 +258,19 @@ fn a_journal_that_takes_nothing_for_a_while_delays_and_loses_nothing() {
 }
 
 #[test]
+fn a_journal_that_a_stop_has_closed_ends_the_group_and_not_the_process() {
+    with_backend(async |backend| {
+        let mut group = elected(&backend, MemoryJournal::new()).await;
+        group.journal.refuse(Some(SubmitError::Closed));
+        let replies = group.propose(&["a"]);
+        assert!(matches!(group.driver.step(), Err(RaftError::Closed)));
+        // A process that ended here would take this test with it.
+        group.driver.run().await;
+        drop(replies);
+    });
+}
+
+#[test]
 fn a_failed_sync_ends_the_group_and_answers_nobody_with_success() {
     with_backend(async |backend| {
         let mut group = elected(&backend, MemoryJournal::new()).await;

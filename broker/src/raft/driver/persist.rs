@@ -66,7 +66,8 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
                     self.retry_at.get_or_insert(self.backend.now() + RETRY);
                     return Ok(());
                 }
-                Err(error @ (SubmitError::Failed | SubmitError::Closed | SubmitError::TooLarge(_))) => {
+                Err(SubmitError::Closed) => return Err(RaftError::Closed),
+                Err(error @ (SubmitError::Failed | SubmitError::TooLarge(_))) => {
                     return Err(RaftError::Journal(error.to_string()));
                 }
             }
