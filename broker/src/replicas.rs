@@ -20,7 +20,7 @@ use crate::journal::JournalHandle;
 use crate::limits;
 use crate::metadata::MetadataHandle;
 use crate::metrics::Metrics;
-use crate::partition::{LogSignal, PartitionHandle};
+use crate::partition::{LogSignal, LogState, PartitionHandle};
 
 mod reconcile;
 mod roles;
@@ -139,6 +139,11 @@ impl<B: Backend> Replicas<B> {
     /// What kept the last round of checkpoints from releasing all of the journal.
     pub fn held_by(&self) -> Option<HeldBy> {
         (*self.held_by.get()).clone()
+    }
+
+    /// Where the log of a replicated partition stands.
+    pub fn log_state(&self, partition: PartitionId) -> Option<LogState> {
+        self.signal.state(partition)
     }
 
     /// Where the logs of its replicated partitions stand, and a way to wait for more.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use sim::planted::{BUGS, DELETIONS, Defect, OF_METADATA, REPLICATION, RETENTION};
+use sim::planted::{BUGS, DELETIONS, Defect, OF_METADATA, OF_THE_ISR, REPLICATION, RETENTION};
 use sim::run::{Choice, Order, run};
 use sim::scenario::ScenarioDir;
 
@@ -19,6 +19,8 @@ fn checkers(bug: &str) -> &'static [&'static str] {
         "truncation-skipped" => {
             &["inconsistent-offset", "lost-write", "duplicate", "replicas-differ", "not-converged"]
         }
+        "maximum-reported" => &["ack-before-sync", "in-sync"],
+        "isr-unversioned" => &["in-sync"],
         "vote-not-synced" => &["lost-topic", "images-differ", "two-leaders"],
         // What is believed is not what was sent, or no batch at all.
         "crc-unchecked" => &["foreign-record", "unreadable", "crash", "duplicate", "inconsistent-offset"],
@@ -44,6 +46,11 @@ fn planted_bugs_are_caught_by_their_checkers_and_the_same_seeds_are_clean_withou
 #[test]
 fn those_between_nodes_are_caught_where_all_of_them_lose_power() {
     caught_in("safety/cluster-loses-power", &REPLICATION);
+}
+
+#[test]
+fn those_of_the_isr_are_caught_where_followers_are_behind_and_come_back() {
+    caught_in("safety/unequal-followers", &OF_THE_ISR);
 }
 
 #[test]

@@ -35,7 +35,7 @@ pub(crate) mod stories;
 use reports::{Verdict, Violation};
 
 /// Every checker with what it asks for.
-pub const ALL: [(&str, &str); 44] = [
+pub const ALL: [(&str, &str); 45] = [
     (
         "ack-before-sync",
         "an acknowledgement leaves after the sync that covers the record, in a file whose name is durable",
@@ -60,6 +60,7 @@ pub const ALL: [(&str, &str); 44] = [
     ("gap", "the offsets of a log follow one another"),
     ("high-watermark-back", "a high watermark that was told is never taken back"),
     ("images-differ", "the metadata images of two nodes are equal at equal index"),
+    ("in-sync", "who is in sync has on its disk what its leader calls committed"),
     ("inconsistent-offset", "an offset holds one value, whoever sees it whenever"),
     (
         "kept-too-long",

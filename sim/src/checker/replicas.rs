@@ -48,6 +48,8 @@ pub struct ReplicaSeen {
     pub epoch: i32,
     pub high_watermark: i64,
     pub log_end: i64,
+    /// Everything before is durable there.
+    pub synced: i64,
 }
 
 /// Partitions whose leaders have moved, or may have, as the controller wanted it.
@@ -120,8 +122,31 @@ impl Looks {
                     self.note("two-leaders", what);
                 }
             }
+            self.look_at_followers(node, nodes);
         }
         movements
+    }
+
+    /// What a leader calls committed is on the disks of all that it takes for in sync. Those count who take themselves for it, too:
+    /// an image may lag.
+    fn look_at_followers(&mut self, leader: &NodeSeen, nodes: &[NodeSeen]) {
+        for (name, led) in leader.replicas.iter().filter(|(_, replica)| replica.leading) {
+            let Some(partition) = leader.partitions.get(name).filter(|of| of.leader == Some(leader.node))
+            else {
+                continue;
+            };
+            for follower in nodes.iter().filter(|node| partition.isr.contains(&node.node)) {
+                let agrees = follower.partitions.get(name) == Some(partition);
+                let Some(replica) = follower.replicas.get(name).filter(|_| agrees) else { continue };
+                if replica.synced < led.high_watermark {
+                    let what = format!(
+                        "node {} is in sync in {name} and has synced up to {}, and {} is committed as node {} leads it",
+                        follower.node, replica.synced, led.high_watermark, leader.node
+                    );
+                    self.note("in-sync", what);
+                }
+            }
+        }
     }
 
     /// Terms of the metadata group after the first in which somebody led.
@@ -136,15 +161,13 @@ impl Looks {
     }
 
     pub fn violations(&self) -> Vec<Violation> {
-        let mut images = Findings::of("images-differ", Verdict::Safety);
-        let mut leaders = Findings::of("two-leaders", Verdict::Safety);
-        for (checker, what) in &self.found {
-            let findings = if *checker == "two-leaders" { &mut leaders } else { &mut images };
-            findings.add(what.clone());
-        }
-        let mut all = leaders.all();
-        all.extend(images.all());
-        all
+        let of = |checker: &'static str| {
+            let mut findings = Findings::of(checker, Verdict::Safety);
+            let found = self.found.iter().filter(|(by, _)| *by == checker);
+            found.for_each(|(_, what)| findings.add(what.clone()));
+            findings.all()
+        };
+        ["two-leaders", "images-differ", "in-sync"].into_iter().flat_map(of).collect()
     }
 }
 
@@ -285,7 +308,14 @@ mod tests {
     use crate::world::Pages;
 
     fn replica(leading: bool, epoch: i32, log_end: i64) -> ReplicaSeen {
-        ReplicaSeen { directory: "t-0".into(), leading, epoch, high_watermark: log_end, log_end }
+        ReplicaSeen {
+            directory: "t-0".into(),
+            leading,
+            epoch,
+            high_watermark: log_end,
+            log_end,
+            synced: log_end,
+        }
     }
 
     fn node(number: i32, replica: ReplicaSeen) -> NodeSeen {
@@ -329,6 +359,25 @@ mod tests {
         let other = NodeSeen { node: 2, image: (7, 71), ..one.clone() };
         assert_eq!(found(&[vec![one.clone(), behind]]), Vec::<String>::new());
         assert_eq!(found(&[vec![one], vec![other]]), ["images-differ"]);
+    }
+
+    #[test]
+    fn a_follower_in_sync_that_has_not_synced_what_is_committed_is_found() {
+        let (leader, behind) = (node(1, replica(true, 3, 5)), node(2, replica(false, 3, 4)));
+        assert_eq!(found(&[vec![leader.clone(), behind.clone()]]), ["in-sync"]);
+        let mut unsynced = node(2, replica(false, 3, 5));
+        unsynced.replicas.get_mut("orders-0").unwrap().synced = 4;
+        assert_eq!(found(&[vec![leader.clone(), unsynced]]), ["in-sync"]);
+        let mut left = behind.clone();
+        left.partitions.get_mut("orders-0").unwrap().isr = vec![1];
+        assert_eq!(
+            found(&[vec![leader.clone(), left.clone()]]),
+            Vec::<String>::new(),
+            "one has another image"
+        );
+        let mut alone = leader;
+        alone.partitions = left.partitions.clone();
+        assert_eq!(found(&[vec![alone, left]]), Vec::<String>::new());
     }
 
     #[test]

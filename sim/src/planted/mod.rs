@@ -10,7 +10,9 @@ mod beginnings;
 mod early_ack;
 mod empty_fetches;
 mod hashmap_order;
+mod membership;
 mod recovery;
+mod reports;
 mod truncations;
 
 use broker::parts::Parts;
@@ -50,6 +52,18 @@ pub const REPLICATION: [Defect; 3] = [
     Defect {
         name: "vote-not-synced",
         about: "votes and entries of the metadata are told before they are durable",
+    },
+];
+
+/// Slips between nodes of which some are behind others, and come back.
+pub const OF_THE_ISR: [Defect; 2] = [
+    Defect {
+        name: "maximum-reported",
+        about: "a follower reports the most that its disk ever had, also where its log was cut since",
+    },
+    Defect {
+        name: "isr-unversioned",
+        about: "a late copy of an addition to an ISR counts whatever has become of the partition since",
     },
 ];
 
@@ -93,6 +107,8 @@ pub fn parts(name: &str) -> Option<Parts<SimBackend>> {
     match name {
         "ack-before-sync" | "unsynced-reported" => early_ack::plant(&mut parts),
         "vote-not-synced" => early_ack::plant_in_raft(&mut parts),
+        "isr-unversioned" => membership::plant(&mut parts),
+        "maximum-reported" => reports::plant(&mut parts),
         "truncation-skipped" => truncations::plant(&mut parts),
         "crc-unchecked" => checksums::plant(&mut parts),
         "hashmap-order" => hashmap_order::plant(&mut parts),
@@ -122,6 +138,7 @@ pub fn backend(name: &str, process: &SimBackend) -> Option<SimBackend> {
 pub fn all() -> impl Iterator<Item = &'static Defect> {
     BUGS.iter()
         .chain(&REPLICATION)
+        .chain(&OF_THE_ISR)
         .chain(&OF_METADATA)
         .chain(&DELETIONS)
         .chain(&RETENTION)
