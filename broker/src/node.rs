@@ -38,6 +38,7 @@ use crate::peers::{self, PeerIdentity, Peers, PeersContext, SecretError, StartPe
 use crate::replicas::{self, ReplicasContext, ReplicasControl, ReplicasStartError};
 use crate::replication::{self, Replication, ReplicationContext};
 use crate::server;
+use crate::stall::contact::Contact;
 use crate::stall::{self, StorageHealth, Watch, Watched};
 use crate::switch::{self, Switch};
 
@@ -182,7 +183,10 @@ impl<B: Backend> Node<B> {
         let kafka = listen(&backend, &config.listen, "Kafka clients", "--listen").await?;
         let admin = listen(&backend, &config.admin, "the admin port", "--admin").await?;
         let (kafka_address, admin_address) = (kafka.local_address(), admin.local_address());
-        let health = StorageHealth::default();
+        let mut health = StorageHealth::default();
+        if !parts.heed_contact {
+            health.contact = Contact::unheeded();
+        }
         let starting = |doing| Phase::Starting(doing, backend.now());
         let phase = Published::new("phase", starting("reading the metadata back"));
         let shown = Arc::new(Shown {

@@ -36,6 +36,8 @@ pub struct Parts<B: Backend> {
     pub admission: MakeAdmission,
     /// Whether the age of operations in flight is watched and acted upon.
     pub watch_stalls: bool,
+    /// Whether a node that its controller may have replaced stops what it leads.
+    pub heed_contact: bool,
 }
 
 impl<B: Backend> Parts<B> {
@@ -48,6 +50,7 @@ impl<B: Backend> Parts<B> {
             proposals: Box::new(|proposals| proposals.propose),
             admission: Box::new(admission::while_healthy),
             watch_stalls: true,
+            heed_contact: true,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use sim::planted::{BUGS, DELETIONS, Defect, OF_METADATA, OF_THE_ISR, REPLICATION, RETENTION};
+use sim::planted::{BUGS, DELETIONS, Defect, OF_METADATA, OF_SESSIONS, OF_THE_ISR, REPLICATION, RETENTION};
 use sim::run::{Choice, Order, run};
 use sim::scenario::ScenarioDir;
 
@@ -21,6 +21,7 @@ fn checkers(bug: &str) -> &'static [&'static str] {
         }
         "maximum-reported" => &["ack-before-sync", "in-sync"],
         "isr-unversioned" => &["in-sync"],
+        "stale-leader-serves" => &["stale-leader"],
         "vote-not-synced" => &["lost-topic", "images-differ", "two-leaders"],
         // What is believed is not what was sent, or no batch at all.
         "crc-unchecked" => &["foreign-record", "unreadable", "crash", "duplicate", "inconsistent-offset"],
@@ -51,6 +52,11 @@ fn those_between_nodes_are_caught_where_all_of_them_lose_power() {
 #[test]
 fn those_of_the_isr_are_caught_where_followers_are_behind_and_come_back() {
     caught_in("safety/unequal-followers", &OF_THE_ISR);
+}
+
+#[test]
+fn those_of_sessions_are_caught_where_nodes_are_cut_off_and_not_from_their_clients() {
+    caught_in("safety/partitions", &OF_SESSIONS);
 }
 
 #[test]

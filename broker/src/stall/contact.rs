@@ -61,13 +61,15 @@ pub struct LostContact {
 /// Shared by the task that speaks to the controller and those who act on what it hears.
 #[derive(Clone)]
 pub struct Contact {
+    is_heeded: bool,
     is_lost: Arc<AtomicBool>,
     state: Published<Option<LostContact>>,
 }
 
 impl Default for Contact {
     fn default() -> Contact {
-        Contact { is_lost: Arc::default(), state: Published::new("contact to the controller", None) }
+        let state = Published::new("contact to the controller", None);
+        Contact { is_heeded: true, is_lost: Arc::default(), state }
     }
 }
 
@@ -78,6 +80,11 @@ impl fmt::Debug for Contact {
 }
 
 impl Contact {
+    /// One that is told and keeps nobody from leading.
+    pub fn unheeded() -> Contact {
+        Contact { is_heeded: false, ..Contact::default() }
+    }
+
     /// Whether this node may act as the leader that it believes to be; one load.
     pub fn is_lost(&self) -> bool {
         self.is_lost.load(Ordering::Acquire)
@@ -99,7 +106,7 @@ impl Contact {
         if before.map(|before| before.why) == lost {
             return None;
         }
-        self.is_lost.store(lost.is_some(), Ordering::Release);
+        self.is_lost.store(lost.is_some() && self.is_heeded, Ordering::Release);
         let since = before.map_or(now, |before| before.since);
         self.state.publish(lost.map(|why| LostContact { why, since }));
         Some(before)

@@ -21,6 +21,8 @@ pub struct NodeSeen {
     pub image: (u64, u64),
     /// The term of the metadata group and whether somebody leads in it, as far as it knows.
     pub term: (u64, bool),
+    /// It has no reason to take others for the leaders of what it leads.
+    pub may_lead: bool,
     /// Who votes in the metadata group, as far as it knows.
     pub voters: Vec<i32>,
     /// What the image says of each partition, by name.
@@ -61,6 +63,9 @@ pub struct Movements {
     pub reassigned: Vec<String>,
 }
 
+/// Three seconds: a session as it ships, and an answer that is late.
+const STALE_LOOKS_MAX: u32 = 6;
+
 /// What was seen at all moments of a run.
 #[derive(Debug, Default)]
 pub struct Looks {
@@ -74,6 +79,11 @@ pub struct Looks {
     terms: Option<(u64, u64)>,
     /// The nodes of each partition, by its name, as of the first image that had it.
     pub placements: BTreeMap<String, Vec<i32>>,
+    /// Who led a partition, and might, beside somebody of a later epoch at the last look, and at how many in a row: by partition
+    /// and epoch.
+    stale: BTreeMap<(String, i32), (i32, u32)>,
+    /// The same for too long: by which node, and how.
+    served_on: Vec<(i32, String)>,
     found: Vec<(&'static str, String)>,
 }
 
@@ -124,6 +134,7 @@ impl Looks {
             }
             self.look_at_followers(node, nodes);
         }
+        self.look_at_leaders(nodes);
         movements
     }
 
@@ -147,6 +158,40 @@ impl Looks {
                 }
             }
         }
+    }
+
+    /// Who leads and may have been replaced has stopped once its session is over, or its next heartbeat is answered.
+    fn look_at_leaders(&mut self, nodes: &[NodeSeen]) {
+        let mut leaders: BTreeMap<(String, i32), i32> = BTreeMap::new();
+        for node in nodes.iter().filter(|node| node.may_lead) {
+            for (name, replica) in node.replicas.iter().filter(|(_, replica)| replica.leading) {
+                leaders.insert((name.clone(), replica.epoch), node.node);
+            }
+        }
+        let latest: BTreeMap<&String, (i32, i32)> =
+            leaders.iter().map(|((name, epoch), node)| (name, (*epoch, *node))).collect();
+        let mut stale = BTreeMap::new();
+        for ((name, epoch), node) in &leaders {
+            let Some((last, by)) = latest.get(name).filter(|(last, _)| epoch < last) else { continue };
+            let before = self.stale.get(&(name.clone(), *epoch)).filter(|(known, _)| known == node);
+            let looks = before.map_or(1, |(_, looks)| looks + 1);
+            if looks == STALE_LOOKS_MAX + 1 {
+                let what = format!(
+                    "node {node} serves {name} as its leader in epoch {epoch}, and node {by} leads it in {last}"
+                );
+                self.served_on.push((*node, what));
+            }
+            stale.insert((name.clone(), *epoch), (*node, looks));
+        }
+        self.stale = stale;
+    }
+
+    /// Leaders that went on beside their successors, but for nodes that a fault kept from noticing.
+    pub fn stale_leaders(&self, is_excused: impl Fn(i32) -> bool) -> Vec<Violation> {
+        let mut findings = Findings::of("stale-leader", Verdict::Safety);
+        let counted = self.served_on.iter().filter(|(node, _)| !is_excused(*node));
+        counted.for_each(|(_, what)| findings.add(what.clone()));
+        findings.all()
     }
 
     /// Terms of the metadata group after the first in which somebody led.
@@ -331,6 +376,7 @@ mod tests {
             image: (7, 70),
             voters: vec![1, 2],
             term: (2, true),
+            may_lead: true,
             partitions: [("orders-0".to_owned(), partition)].into(),
             replicas: [("orders-0".to_owned(), replica)].into(),
         }
@@ -378,6 +424,24 @@ mod tests {
         let mut alone = leader;
         alone.partitions = left.partitions.clone();
         assert_eq!(found(&[vec![alone, left]]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_leader_that_goes_on_beside_the_next_one_is_found() {
+        let (old, next) = (node(1, replica(true, 3, 5)), node(2, replica(true, 4, 5)));
+        let found = |look: [&NodeSeen; 2], looks: u32, excused: bool| {
+            let mut all = Looks::default();
+            (0..looks).for_each(|_| drop(all.look(&look.map(Clone::clone))));
+            all.stale_leaders(|node| excused && node == 1).len()
+        };
+        let long = STALE_LOOKS_MAX + 1;
+        assert_eq!(found([&old, &next], long, false), 1);
+        assert_eq!(found([&old, &next], long, true), 0);
+        assert_eq!(found([&old, &next], STALE_LOOKS_MAX, false), 0, "it may be about to stop");
+        let stopped = NodeSeen { may_lead: false, ..old.clone() };
+        assert_eq!(found([&stopped, &next], long, false), 0);
+        let follows = node(2, replica(false, 4, 5));
+        assert_eq!(found([&old, &follows], long, false), 0);
     }
 
     #[test]

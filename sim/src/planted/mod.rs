@@ -67,6 +67,12 @@ pub const OF_THE_ISR: [Defect; 2] = [
     },
 ];
 
+/// A slip of who led, for a cluster whose nodes are cut off from one another and not from their clients.
+pub const OF_SESSIONS: [Defect; 1] = [Defect {
+    name: "stale-leader-serves",
+    about: "a node whose heartbeats nobody answers goes on with what it led",
+}];
+
 /// What concerns metadata and not records.
 pub const OF_METADATA: [Defect; 1] =
     [Defect { name: "configs-misread", about: "recovery misreads the names of configurations" }];
@@ -109,6 +115,7 @@ pub fn parts(name: &str) -> Option<Parts<SimBackend>> {
         "vote-not-synced" => early_ack::plant_in_raft(&mut parts),
         "isr-unversioned" => membership::plant(&mut parts),
         "maximum-reported" => reports::plant(&mut parts),
+        "stale-leader-serves" => parts.heed_contact = false,
         "truncation-skipped" => truncations::plant(&mut parts),
         "crc-unchecked" => checksums::plant(&mut parts),
         "hashmap-order" => hashmap_order::plant(&mut parts),
@@ -139,6 +146,7 @@ pub fn all() -> impl Iterator<Item = &'static Defect> {
     BUGS.iter()
         .chain(&REPLICATION)
         .chain(&OF_THE_ISR)
+        .chain(&OF_SESSIONS)
         .chain(&OF_METADATA)
         .chain(&DELETIONS)
         .chain(&RETENTION)

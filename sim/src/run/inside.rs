@@ -45,6 +45,7 @@ impl Insides {
                 incarnation,
                 image: (image.index, digest(&image)),
                 term: (members.term, members.leader.is_some()),
+                may_lead: !context.health.contact.is_lost(),
                 voters: members.voters.iter().map(|voter| voter.0).collect(),
                 partitions: partitions(&image),
                 replicas: replicas.collect(),

@@ -269,6 +269,16 @@ fn judge(record: &mut RunRecord, scenario: &Scenario, circumstances: &Circumstan
         }
     }
     found.extend(story.looks.violations());
+    let holds_up = |kind: FaultKind| {
+        matches!(kind.family(), Family::Task | Family::SyncPoint)
+            || matches!(kind, FaultKind::Pause | FaultKind::Unkillable)
+    };
+    let has = |node: &str, wanted: &dyn Fn(FaultKind) -> bool| {
+        circumstances.faults_of(node, wanted).next().is_some()
+    };
+    let clocks_differ = nodes.iter().any(|node| has(node, &|kind| kind.family() == Family::Clock));
+    let is_held_up = |number: i32| clocks_differ || has(&node::name(number.unsigned_abs()), &holds_up);
+    found.extend(story.looks.stale_leaders(is_held_up));
     found.extend(replicas::not_converged(&story.pending));
     if !is_damaged(scenario, circumstances) {
         found.extend(replicas::replicas_differ(&story.segments, &story.nodes));
