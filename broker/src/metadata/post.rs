@@ -62,12 +62,16 @@ impl<B: Backend> Post<B> {
     /// Raft's messages of a peer. What has no room is lost: Raft says again what matters.
     pub fn raft(&self, from: &PeerIdentity, messages: &[Bytes]) {
         let (image, members) = (self.images.get(), self.members.get());
-        if !is_heard(&image, &members, from) {
+        let voice = voice(&image, &members, from);
+        if voice == Voice::None {
             tracing::debug!(%from, "Raft messages of a process that is not the latest are not heard");
             return;
         }
         let decoded = messages.iter().filter_map(|bytes| match Message::parse_from_bytes(bytes) {
-            Ok(message) if message.from == raft_id(from.node) => Some(message),
+            Ok(message) if message.from == raft_id(from.node) => {
+                let is_heard = voice == Voice::Full || is_of_who_leads(message.get_msg_type());
+                is_heard.then_some(message)
+            }
             Ok(message) => {
                 tracing::warn!(%from, says = message.from, "a Raft message in another node's name is dropped");
                 None
@@ -116,17 +120,41 @@ impl<B: Backend> Post<B> {
     }
 }
 
-/// Whether a process speaks for its node in the group: not where a later one of its directory, or another one of the same
-/// start, has registered, for that is a copy that has forgotten votes; nor where the node votes by another directory.
-fn is_heard(image: &MetadataImage, members: &Members, from: &PeerIdentity) -> bool {
-    let Some(known) = image.brokers.get(&from.node) else { return true };
+/// How far a process speaks for its node in the group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Voice {
+    Full,
+    /// It is heard as who leads, or wants to, and what it agrees to counts for nothing. The node votes by another directory, as
+    /// far as is known here: either this one is empty and has forgotten votes, and then it neither leads nor asks for
+    /// votes; or the group has taken it in since, and who is behind can hear of that from nobody else while it leads.
+    /// Nobody votes for a log that is shorter than his own.
+    OfALeader,
+    /// A later process of its directory, or another one of the same start, has registered: it is a copy that has forgotten votes.
+    None,
+}
+
+fn voice(image: &MetadataImage, members: &Members, from: &PeerIdentity) -> Voice {
+    let Some(known) = image.brokers.get(&from.node) else { return Voice::Full };
     let known = &known.registration;
     if known.storage != from.storage {
-        return !members.voters.contains(&from.node);
+        let votes = members.voters.contains(&from.node);
+        return if votes { Voice::OfALeader } else { Voice::Full };
     }
-    from.incarnation > known.incarnation
+    let is_latest = from.incarnation > known.incarnation
         || from.incarnation == known.incarnation
-            && known.incarnation_id.is_none_or(|known| known == from.incarnation_id)
+            && known.incarnation_id.is_none_or(|known| known == from.incarnation_id);
+    if is_latest { Voice::Full } else { Voice::None }
+}
+
+fn is_of_who_leads(kind: MessageType) -> bool {
+    matches!(
+        kind,
+        MessageType::MsgAppend
+            | MessageType::MsgHeartbeat
+            | MessageType::MsgSnapshot
+            | MessageType::MsgRequestVote
+            | MessageType::MsgRequestPreVote
+    )
 }
 
 /// Raft's messages to the other nodes.
@@ -214,16 +242,30 @@ mod tests {
         let voters = Members { voters: vec![BrokerId(2)], ..Members::default() };
         let learner = Members { learners: vec![BrokerId(2)], ..Members::default() };
         let table = [
-            (process(known.storage, now, id), &voters, true),
-            (process(known.storage, now + 1, None), &voters, true),
-            (process(known.storage, now, None), &voters, id.is_none()),
-            (process(known.storage, now - 1, None), &voters, false),
-            (process(other, 1, None), &voters, false),
-            (process(other, 1, None), &learner, true),
-            (PeerIdentity { node: BrokerId(9), ..process(other, 1, None) }, &voters, true),
+            (process(known.storage, now, id), &voters, Voice::Full),
+            (process(known.storage, now + 1, None), &voters, Voice::Full),
+            (
+                process(known.storage, now, None),
+                &voters,
+                if id.is_none() { Voice::Full } else { Voice::None },
+            ),
+            (process(known.storage, now - 1, None), &voters, Voice::None),
+            (process(other, 1, None), &voters, Voice::OfALeader),
+            (process(other, 1, None), &learner, Voice::Full),
+            (PeerIdentity { node: BrokerId(9), ..process(other, 1, None) }, &voters, Voice::Full),
         ];
         for (index, (from, members, heard)) in table.into_iter().enumerate() {
-            assert_eq!(is_heard(&image, members, &from), heard, "{index}");
+            assert_eq!(voice(&image, members, &from), heard, "{index}");
+        }
+    }
+
+    #[test]
+    fn what_a_directory_agrees_to_that_does_not_vote_counts_for_nothing() {
+        use MessageType::*;
+        for answer in
+            [MsgAppendResponse, MsgRequestVoteResponse, MsgRequestPreVoteResponse, MsgHeartbeatResponse]
+        {
+            assert!(!is_of_who_leads(answer), "{answer:?}");
         }
     }
 }
