@@ -14,6 +14,8 @@ use crate::history::At;
 const SOON: At = 5_000_000_000;
 /// `stall.exit_after`.
 const STANDS_STILL_FOR: At = 30_000_000_000;
+/// What a stall holds may have begun so long before it.
+const BEGAN_BEFORE: At = 500_000_000;
 /// A start may give up on a disk that has not answered for this long.
 const START_PATIENCE: At = 30_000_000_000;
 
@@ -75,7 +77,7 @@ fn allowed(hit: &FaultHits, (since, told_until): (At, At), life: &Life, at: At) 
         {
             &[OTHER, DATA_DIRECTORY]
         }
-        FaultKind::DiskStall if !starting && since + STANDS_STILL_FOR <= at && at <= until => {
+        FaultKind::DiskStall if !starting && since + STANDS_STILL_FOR <= at + BEGAN_BEFORE && at <= until => {
             &[DISK_STANDS_STILL]
         }
         _ => &[],
