@@ -50,7 +50,7 @@ pub fn costs(history: &History, stalls: &[Stall], replicas: &BTreeMap<String, Ve
         of.is_some_and(|of| of.contains(&stall.node))
     };
     let within = |sent: At, stall: &Stall| (stall.from..stall.until).contains(&sent);
-    // What a producer sends to a partition first, however late: it learns then who leads it.
+    // What a producer sends to a partition first when the stall is noticed, however late: it learns then who leads it.
     let mut firsts = BTreeSet::new();
     let mut resume = None;
     for stall in stalls {
@@ -62,7 +62,7 @@ pub fn costs(history: &History, stalls: &[Stall], replicas: &BTreeMap<String, Ve
             .collect();
         into.sort_by_key(|(_, (_, sent, _))| *sent);
         for (index, (send, sent, acked)) in into {
-            let is_first = *sent >= stall.from && met.insert((send.producer, &send.place));
+            let is_first = *sent >= stall.from + NOTICED_AFTER && met.insert((send.producer, &send.place));
             if *sent < stall.from + NOTICED_AFTER {
                 resume = resume.max(Some(acked.saturating_sub(stall.from)));
             } else if is_first {
@@ -131,6 +131,8 @@ mod tests {
         let later = of(vec![send(0, 12_500, 90), send(0, 13_000, 8), send(1, 13_000, 6)]);
         assert_eq!((later.untouched_p99, later.touched_p99), (Some(3.0), Some(4.0)));
         assert_eq!(later.resume, Some(90 * MS), "it has to find out who leads");
+        let twice = of(vec![send(0, 10_300, 2), send(0, 12_500, 90), send(0, 13_000, 8)]);
+        assert_eq!(twice.touched_p99, Some(4.0), "it was taken where the leader was, which has moved since");
         let lost = Send { outcome: Outcome::Unknown, ..send(0, 10_100, 0) };
         assert!(of(vec![lost]).resume.is_some_and(|resume| resume > 1 << 60), "it never was");
     }
