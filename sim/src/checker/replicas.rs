@@ -79,8 +79,8 @@ pub struct Looks {
     terms: Option<(u64, u64)>,
     /// The nodes of each partition, by its name, as of the first image that had it.
     pub placements: BTreeMap<String, Vec<i32>>,
-    /// Who led a partition, and might, beside somebody of a later epoch at the last look, and at how many in a row: by partition
-    /// and epoch.
+    /// Who led a partition, and might, beside somebody of a later epoch at the last look, and at how many in a row: by directory and
+    /// epoch, for a topic of the same name may have come and gone.
     stale: BTreeMap<(String, i32), (i32, u32)>,
     /// The same for too long: by which node, and how.
     served_on: Vec<(i32, String)>,
@@ -148,7 +148,9 @@ impl Looks {
             };
             for follower in nodes.iter().filter(|node| partition.isr.contains(&node.node)) {
                 let agrees = follower.partitions.get(name) == Some(partition);
-                let Some(replica) = follower.replicas.get(name).filter(|_| agrees) else { continue };
+                // A topic of that name may have come and gone meanwhile.
+                let is_same = |replica: &&ReplicaSeen| agrees && replica.directory == led.directory;
+                let Some(replica) = follower.replicas.get(name).filter(is_same) else { continue };
                 if replica.synced < led.high_watermark {
                     let what = format!(
                         "node {} is in sync in {name} and has synced up to {}, and {} is committed as node {} leads it",
@@ -162,18 +164,19 @@ impl Looks {
 
     /// Who leads and may have been replaced has stopped once its session is over, or its next heartbeat is answered.
     fn look_at_leaders(&mut self, nodes: &[NodeSeen]) {
-        let mut leaders: BTreeMap<(String, i32), i32> = BTreeMap::new();
+        let mut leaders: BTreeMap<(&str, i32), (i32, &str)> = BTreeMap::new();
         for node in nodes.iter().filter(|node| node.may_lead) {
             for (name, replica) in node.replicas.iter().filter(|(_, replica)| replica.leading) {
-                leaders.insert((name.clone(), replica.epoch), node.node);
+                leaders.insert((&replica.directory, replica.epoch), (node.node, name));
             }
         }
-        let latest: BTreeMap<&String, (i32, i32)> =
-            leaders.iter().map(|((name, epoch), node)| (name, (*epoch, *node))).collect();
+        let latest: BTreeMap<&str, (i32, i32)> =
+            leaders.iter().map(|((of, epoch), (node, _))| (*of, (*epoch, *node))).collect();
         let mut stale = BTreeMap::new();
-        for ((name, epoch), node) in &leaders {
-            let Some((last, by)) = latest.get(name).filter(|(last, _)| epoch < last) else { continue };
-            let before = self.stale.get(&(name.clone(), *epoch)).filter(|(known, _)| known == node);
+        for ((of, epoch), (node, name)) in &leaders {
+            let Some((last, by)) = latest.get(of).filter(|(last, _)| epoch < last) else { continue };
+            let key = ((*of).to_owned(), *epoch);
+            let before = self.stale.get(&key).filter(|(known, _)| known == node);
             let looks = before.map_or(1, |(_, looks)| looks + 1);
             if looks == STALE_LOOKS_MAX + 1 {
                 let what = format!(
@@ -181,7 +184,7 @@ impl Looks {
                 );
                 self.served_on.push((*node, what));
             }
-            stale.insert((name.clone(), *epoch), (*node, looks));
+            stale.insert(key, (*node, looks));
         }
         self.stale = stale;
     }
@@ -442,6 +445,9 @@ mod tests {
         assert_eq!(found([&stopped, &next], long, false), 0);
         let follows = node(2, replica(false, 4, 5));
         assert_eq!(found([&old, &follows], long, false), 0);
+        let mut another = next.clone();
+        another.replicas.get_mut("orders-0").unwrap().directory = "u-0".into();
+        assert_eq!(found([&old, &another], long, false), 0, "a topic that was made anew under that name");
     }
 
     #[test]
