@@ -78,7 +78,7 @@ impl<B: Backend> RoutingView<B> {
             image: context.metadata.shown(),
             replicas: context.replicas.open().get(),
             node: context.node,
-            without_contact: context.health.contact.is_lost(),
+            without_contact: context.health.contact.is_lost(context.backend.now()),
         }
     }
 

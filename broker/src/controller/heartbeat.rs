@@ -185,9 +185,9 @@ impl<B: Backend> Beating<B> {
     fn judge(&mut self) {
         let now = self.context.backend.now();
         self.seen = self.context.metadata.image();
-        let lost = self.session.lost(now, self.seen.index);
+        let held = self.session.held(now, self.seen.index);
         let contact = &self.membership.health.contact;
-        match (contact.set(now, lost), lost) {
+        match (contact.set(now, held), held.err()) {
             (None, _) => {}
             (Some(None), Some(why)) => {
                 tracing::warn!(reason = why.name(), "this node takes and serves no records: {why}");

@@ -1,8 +1,12 @@
 //! The task `controller`: has the [`Controller`] decide while this node leads the metadata, and proposes what it decides.
 //!
-//! It takes in the image first, so that who has registered just now is known, then who is linked to, then all heartbeats that
+//! It takes in the image first, so that who has registered just now is known, then who has ended, then all heartbeats that
 //! wait, and only then lets time pass: what was not looked at is not silence. Proposals wait beside it: a group that does not
 //! decide holds up no heartbeat. What came to nothing the controller says again.
+//!
+//! A heartbeat is answered when most of the voters have said, after it came, that they know of no later leader. A controller that was
+//! paused or is cut off would answer else while another one gives away what the asking broker leads; so whoever has an answer
+//! to what it sent at some moment knows that no other controller had begun by then, and each gives all brokers a whole session.
 
 use std::collections::BTreeSet;
 use std::future::poll_fn;
@@ -10,13 +14,14 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::task::Poll;
 
+use futures::FutureExt;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use io_backend::{Backend, Deadline, Moment, Receiver, WaitKind, within};
+use io_backend::{Backend, Deadline, Moment, Receiver, Replier, WaitKind, within};
 
 use super::message::{self, HeartbeatReply};
-use super::{ControllerContext, ControllerInput, unlinked};
+use super::{ControllerContext, ControllerInput};
 use crate::ids::BrokerId;
 use crate::limits;
 use crate::metadata::controller::{Controller, ControllerSettings, Heartbeat};
@@ -31,6 +36,21 @@ pub(super) struct Driver<B: Backend> {
     office: Option<Office>,
     /// Commands that the group has not decided.
     proposed: FuturesUnordered<BoxFuture<'static, ()>>,
+    /// Answers for which the voters are asked, and whether they say that this node leads.
+    confirming: Option<(Vec<Answer>, BoxFuture<'static, bool>)>,
+    /// Answers that came up meanwhile.
+    unconfirmed: Vec<Answer>,
+}
+
+/// What is said of a heartbeat, and to whom.
+struct Answer {
+    to: Addressee,
+    reply: HeartbeatReply,
+}
+
+enum Addressee {
+    Other(Question),
+    Own(Replier<HeartbeatReply>),
 }
 
 /// What a controller has from when it begins to lead until it does no more.
@@ -38,7 +58,7 @@ struct Office {
     controller: Controller,
     term: u64,
     image: Arc<MetadataImage>,
-    unlinked: BTreeSet<BrokerId>,
+    gone: BTreeSet<BrokerId>,
     tick_at: Moment,
 }
 
@@ -48,7 +68,15 @@ impl<B: Backend> Driver<B> {
         settings: ControllerSettings,
         inbox: Receiver<B, ControllerInput>,
     ) -> Driver<B> {
-        Driver { context, settings, inbox, office: None, proposed: FuturesUnordered::new() }
+        Driver {
+            context,
+            settings,
+            inbox,
+            office: None,
+            proposed: FuturesUnordered::new(),
+            confirming: None,
+            unconfirmed: Vec::new(),
+        }
     }
 
     pub(super) async fn run(mut self) {
@@ -61,6 +89,7 @@ impl<B: Backend> Driver<B> {
             }
             commands.extend(self.let_time_pass(now));
             commands.into_iter().for_each(|command| self.propose(command));
+            self.confirm();
         }
     }
 
@@ -68,22 +97,29 @@ impl<B: Backend> Driver<B> {
     async fn next_inputs(&mut self) -> Option<Vec<ControllerInput>> {
         const NO_OFFICE: Deadline =
             Deadline::Unbounded("a node that does not lead the metadata is not the controller");
-        let Driver { context, inbox, office, proposed, .. } = self;
+        let Driver { context, inbox, office, proposed, confirming, .. } = self;
         let backend = &context.backend;
         let deadline = office.as_ref().map_or(NO_OFFICE, |office| Deadline::At(office.tick_at));
         let (members, images) = (context.metadata.members(), context.metadata.images());
-        let reachable = context.asks.peers().reachable();
-        let (mut members, mut images, mut links) = (members.watcher(), images.watcher(), reachable.watcher());
+        let gone = context.asks.peers().gone();
+        let (mut members, mut images, mut gone) = (members.watcher(), images.watcher(), gone.watcher());
         let mut inputs = Vec::new();
+        let mut confirmed = None;
         let waiting = poll_fn(|cx| {
             while let Poll::Ready(Some(())) = proposed.poll_next_unpin(cx) {}
             let acting = members.watch(cx.waker());
             let mut changed = acting.acts.then_some(acting.term) != office.as_ref().map(|office| office.term);
             if let Some(office) = office.as_ref() {
                 changed |= !Arc::ptr_eq(&images.watch(cx.waker()), &office.image);
-                links.watch(cx.waker());
-                changed |= unlinked(context.asks.peers()) != office.unlinked;
+                changed |= *gone.watch(cx.waker()) != office.gone;
             }
+            if confirmed.is_none()
+                && let Some((_, confirming)) = confirming
+                && let Poll::Ready(leads) = confirming.poll_unpin(cx)
+            {
+                confirmed = Some(leads);
+            }
+            changed |= confirmed.is_some();
             match inbox.poll_receive_many(cx, &mut inputs, limits::HEARTBEATS_WAITING_MAX) {
                 Poll::Ready(None) => Poll::Ready(None),
                 Poll::Ready(Some(_)) => Poll::Ready(Some(())),
@@ -92,10 +128,39 @@ impl<B: Backend> Driver<B> {
             }
         });
         let wait = backend.registry().waiting(backend, WaitKind::Receive, "heartbeats", Location::caller());
-        match within(backend, deadline, wait.bounded_by(deadline).during(waiting)).await {
+        let heard = within(backend, deadline, wait.bounded_by(deadline).during(waiting)).await;
+        if let Some(leads) = confirmed {
+            self.answer(leads);
+        }
+        match heard {
             Ok(None) => None,
             // At the deadline it is time for a tick.
             Ok(Some(())) | Err(_) => Some(inputs),
+        }
+    }
+
+    /// Has the voters asked for the answers that are not said yet, all together.
+    fn confirm(&mut self) {
+        if self.confirming.is_some() || self.unconfirmed.is_empty() {
+            return;
+        }
+        let metadata = self.context.metadata.clone();
+        let deadline = Deadline::after(&self.context.backend, limits::HEARTBEAT_DEADLINE);
+        let confirming = async move { metadata.confirm_lead(deadline).await };
+        self.confirming = Some((std::mem::take(&mut self.unconfirmed), Box::pin(confirming)));
+    }
+
+    /// Says what waited for the voters.
+    fn answer(&mut self, leads: bool) {
+        let leader = self.context.metadata.members().get().leader;
+        for Answer { to, reply } in self.confirming.take().into_iter().flat_map(|(answers, _)| answers) {
+            let reply = if leads { reply } else { HeartbeatReply::NotController { leader } };
+            match to {
+                Addressee::Other(question) => {
+                    self.context.asks.answer(&question, &message::encode_reply(&reply));
+                }
+                Addressee::Own(replier) => replier.answer(reply),
+            }
         }
     }
 
@@ -115,12 +180,12 @@ impl<B: Backend> Driver<B> {
             tracing::info!(term, image = image.index, "this node is the controller");
             let controller = Controller::new(self.settings, image.clone(), now);
             let tick_at = now + self.settings.tick;
-            // The image and the links are taken in by who looks after them: none is known yet.
-            self.office = Some(Office { controller, term, image, unlinked: BTreeSet::new(), tick_at });
+            // The image and who has ended are taken in by who looks after them: none is known yet.
+            self.office = Some(Office { controller, term, image, gone: BTreeSet::new(), tick_at });
         }
     }
 
-    /// Takes in a later image, and which links there are.
+    /// Takes in a later image, and who has ended.
     fn follow(&mut self, now: Moment) -> Vec<MetadataCommand> {
         let Some(office) = &mut self.office else { return Vec::new() };
         let mut commands = Vec::new();
@@ -132,10 +197,10 @@ impl<B: Backend> Driver<B> {
                 commands.extend(office.controller.handle_image(now, image));
             }
         }
-        let unlinked = unlinked(self.context.asks.peers());
-        if unlinked != office.unlinked {
-            office.unlinked = unlinked.clone();
-            commands.extend(office.controller.handle_links(now, unlinked));
+        let gone = self.context.asks.peers().gone().get();
+        if *gone != office.gone {
+            office.gone = BTreeSet::clone(&gone);
+            commands.extend(office.controller.handle_gone(now, BTreeSet::clone(&gone)));
         }
         let fenced = office.image.brokers.values().filter(|broker| broker.fenced).count();
         self.context.metrics.fenced_brokers.set(fenced as i64);
@@ -151,12 +216,12 @@ impl<B: Backend> Driver<B> {
                     return Vec::new();
                 };
                 let (reply, commands) = self.judge(now, heartbeat);
-                self.context.asks.answer(&question, &message::encode_reply(&reply));
+                self.unconfirmed.push(Answer { to: Addressee::Other(question), reply });
                 commands
             }
             ControllerInput::Own(heartbeat, replier) => {
                 let (reply, commands) = self.judge(now, heartbeat);
-                replier.answer(reply);
+                self.unconfirmed.push(Answer { to: Addressee::Own(replier), reply });
                 commands
             }
         }

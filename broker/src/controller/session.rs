@@ -39,14 +39,13 @@ impl BrokerSession {
         ends_at.filter(|ends_at| *ends_at > now)
     }
 
-    /// Why the broker may not lead, with an image of this index.
-    pub fn lost(&self, now: Moment, image_index: u64) -> Option<Lost> {
+    /// Until when the broker may lead, with an image of this index, or why it may not.
+    pub fn held(&self, now: Moment, image_index: u64) -> Result<Moment, Lost> {
+        let ends_at = self.ends_at(now).ok_or(Lost::CutOff)?;
         match self.answered {
-            None => Some(Lost::CutOff),
-            Some((sent, _)) if now.since(sent) >= self.timeout => Some(Lost::CutOff),
-            Some((_, answer)) if answer.fenced => Some(Lost::Fenced),
-            Some(_) if image_index < self.revoked_at => Some(Lost::Behind),
-            Some(_) => None,
+            Some((_, answer)) if answer.fenced => Err(Lost::Fenced),
+            _ if image_index < self.revoked_at => Err(Lost::Behind),
+            _ => Ok(ends_at),
         }
     }
 
@@ -73,24 +72,24 @@ mod tests {
     #[test]
     fn a_broker_may_lead_for_as_long_as_a_session_from_when_it_sent_what_was_answered() {
         let mut session = session();
-        assert_eq!((session.lost(at(0), 10), session.ends_at(at(0))), (Some(Lost::CutOff), None));
+        assert_eq!((session.held(at(0), 10), session.ends_at(at(0))), (Err(Lost::CutOff), None));
         session.handle_answer(at(1_000), WELL);
-        assert_eq!(session.lost(at(2_999), 10), None);
+        assert_eq!(session.held(at(2_999), 10), Ok(at(3_000)));
         assert_eq!(session.ends_at(at(2_999)), Some(at(3_000)));
-        assert_eq!(session.lost(at(3_000), 10), Some(Lost::CutOff));
+        assert_eq!(session.held(at(3_000), 10), Err(Lost::CutOff));
         assert_eq!(session.ends_at(at(3_000)), None);
         session.handle_answer(at(2_900), WELL);
-        assert_eq!(session.lost(at(3_000), 10), None, "the next answer ends it");
+        assert_eq!(session.held(at(3_000), 10), Ok(at(4_900)), "the next answer ends it");
     }
 
     #[test]
     fn what_the_controller_says_counts_before_the_image_says_it() {
         let mut session = session();
         session.handle_answer(at(0), HeartbeatAnswer { fenced: true, ..WELL });
-        assert_eq!(session.lost(at(1), 99), Some(Lost::Fenced));
+        assert_eq!(session.held(at(1), 99), Err(Lost::Fenced));
         session.handle_answer(at(2), HeartbeatAnswer { revoked_at: 12, ..WELL });
-        assert_eq!(session.lost(at(3), 11), Some(Lost::Behind));
-        assert_eq!(session.lost(at(3), 12), None);
+        assert_eq!(session.held(at(3), 11), Err(Lost::Behind));
+        assert_eq!(session.held(at(3), 12), Ok(at(2_002)));
     }
 
     #[test]
@@ -98,10 +97,10 @@ mod tests {
         let mut session = session();
         session.handle_answer(at(5), HeartbeatAnswer { revoked_at: 12, may_stop: true, ..WELL });
         session.handle_answer(at(1), HeartbeatAnswer { fenced: true, ..WELL });
-        assert_eq!(session.lost(at(6), 12), None);
-        assert_eq!(session.lost(at(6), 11), Some(Lost::Behind));
+        assert_eq!(session.held(at(6), 12), Ok(at(2_005)));
+        assert_eq!(session.held(at(6), 11), Err(Lost::Behind));
         assert!(session.may_stop());
         session.handle_answer(at(7), HeartbeatAnswer { revoked_at: 0, ..WELL });
-        assert_eq!(session.lost(at(8), 11), Some(Lost::Behind), "another controller knows less of before");
+        assert_eq!(session.held(at(8), 11), Err(Lost::Behind), "another controller knows less of before");
     }
 }

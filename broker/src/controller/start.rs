@@ -15,7 +15,7 @@ pub fn start<B: Backend>(context: ControllerContext<B>, inbox: ControllerInbox<B
     let cluster = &context.config.cluster_times;
     let settings = ControllerSettings {
         session_timeout: cluster.session_timeout,
-        unlinked_timeout: (2 * cluster.heartbeat_interval).min(cluster.session_timeout),
+        gone_timeout: (2 * cluster.heartbeat_interval).min(cluster.session_timeout),
         ..ControllerSettings::default()
     };
     let backend = context.backend.clone();

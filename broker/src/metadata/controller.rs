@@ -26,9 +26,10 @@ pub struct ControllerSettings {
     pub tick: Duration,
     /// A broker that has not been heard for so long is fenced (`broker.session.timeout.ms`).
     pub session_timeout: Duration,
-    /// One that this node's link to is lost, too, is fenced after so long: its process has ended, or is as good as that. It
-    /// is longer than a heartbeat is on its way, for who is heard is not fenced.
-    pub unlinked_timeout: Duration,
+    /// One whose process closed its connections, too, is fenced after so long: it has ended. It is longer than a heartbeat is on its
+    /// way, for who is heard is not fenced. A connection on which nothing comes says nothing: that one may serve as long as its
+    /// session lasts.
+    pub gone_timeout: Duration,
     /// A storage has to take writes for so long before its broker is given leaderships again.
     pub probation: Duration,
     /// A partition that commits nothing for so long, while one that has everything does not reach the leader, moves.
@@ -42,7 +43,7 @@ impl Default for ControllerSettings {
         ControllerSettings {
             tick: Duration::from_millis(100),
             session_timeout: Duration::from_secs(2),
-            unlinked_timeout: Duration::from_millis(500),
+            gone_timeout: Duration::from_millis(500),
             probation: Duration::from_secs(15),
             cut_off_after: Duration::from_secs(2),
             rebalance_every: Some(Duration::from_secs(300)),
@@ -83,7 +84,8 @@ pub struct HeartbeatAnswer {
 
 struct Session {
     epoch: BrokerEpoch,
-    /// Since it was last heard.
+    heard: Moment,
+    /// Since it was last heard: never more than has passed, so that a broker notices the end of its session first.
     silent: Duration,
     may_lead: bool,
     /// What is left of its probation.
@@ -97,9 +99,10 @@ struct Session {
 }
 
 impl Session {
-    fn new(epoch: BrokerEpoch) -> Session {
+    fn new(epoch: BrokerEpoch, now: Moment) -> Session {
         Session {
             epoch,
+            heard: now,
             silent: Duration::ZERO,
             may_lead: true,
             probation: Duration::ZERO,
@@ -128,8 +131,8 @@ pub struct Controller {
     settings: ControllerSettings,
     image: Arc<MetadataImage>,
     sessions: BTreeMap<BrokerId, Session>,
-    /// Brokers that this node's link to is lost.
-    unlinked: BTreeSet<BrokerId>,
+    /// Brokers whose processes have ended.
+    gone: BTreeSet<BrokerId>,
     /// Partitions that commit nothing for want of in-sync replicas, and for how long.
     short: BTreeMap<PartitionId, Duration>,
     last_tick: Moment,
@@ -145,21 +148,21 @@ impl Controller {
             settings,
             image: Arc::default(),
             sessions: BTreeMap::new(),
-            unlinked: BTreeSet::new(),
+            gone: BTreeSet::new(),
             short: BTreeMap::new(),
             last_tick: now,
             since_rebalance: Duration::ZERO,
             said: BTreeMap::new(),
         };
-        controller.take_over(image);
+        controller.take_over(now, image);
         let begun_at = controller.image.index;
         controller.sessions.values_mut().for_each(|session| session.revoked_at = begun_at);
         controller
     }
 
-    /// The brokers that this node has no link to. Where there is one, silence is a slow network or a slow process.
-    pub fn handle_links(&mut self, now: Moment, unlinked: BTreeSet<BrokerId>) -> Vec<MetadataCommand> {
-        self.unlinked = unlinked;
+    /// The brokers whose processes have ended, as their connections say. Of all others silence is a slow network or a slow process.
+    pub fn handle_gone(&mut self, now: Moment, gone: BTreeSet<BrokerId>) -> Vec<MetadataCommand> {
+        self.gone = gone;
         self.decide(now)
     }
 
@@ -180,8 +183,8 @@ impl Controller {
         }
         let epoch = broker.epoch;
         let probation = self.settings.probation;
-        let session = self.sessions.entry(id).or_insert_with(|| Session::new(epoch));
-        session.silent = Duration::ZERO;
+        let session = self.sessions.entry(id).or_insert_with(|| Session::new(epoch, now));
+        (session.heard, session.silent) = (now, Duration::ZERO);
         session.image_index = heartbeat.image_index;
         session.wants_shutdown |= heartbeat.wants_shutdown;
         session.may_lead = heartbeat.may_lead;
@@ -206,7 +209,7 @@ impl Controller {
         let passed = now.since(self.last_tick).min(2 * self.settings.tick);
         self.last_tick = now;
         for session in self.sessions.values_mut() {
-            session.silent += passed;
+            session.silent += now.since(session.heard).min(passed);
             if session.may_lead {
                 session.probation = session.probation.saturating_sub(passed);
             }
@@ -224,17 +227,17 @@ impl Controller {
 
     /// A later image.
     pub fn handle_image(&mut self, now: Moment, image: Arc<MetadataImage>) -> Vec<MetadataCommand> {
-        self.take_over(image);
+        self.take_over(now, image);
         self.decide(now)
     }
 
-    fn take_over(&mut self, image: Arc<MetadataImage>) {
+    fn take_over(&mut self, now: Moment, image: Arc<MetadataImage>) {
         let before = std::mem::replace(&mut self.image, image);
         let image = self.image.clone();
         self.sessions
             .retain(|id, session| image.brokers.get(id).is_some_and(|broker| broker.epoch == session.epoch));
         for (id, broker) in &image.brokers {
-            self.sessions.entry(*id).or_insert_with(|| Session::new(broker.epoch));
+            self.sessions.entry(*id).or_insert_with(|| Session::new(broker.epoch, now));
         }
         for topic in image.topics.values() {
             let known = before.topics.get(&topic.name);
@@ -278,8 +281,8 @@ impl Controller {
         for (id, session) in &self.sessions {
             let Some(broker) = image.brokers.get(id) else { continue };
             let process = BrokerProcess { broker: *id, epoch: broker.epoch };
-            let timeout = match self.unlinked.contains(id) {
-                true => self.settings.unlinked_timeout,
+            let timeout = match self.gone.contains(id) {
+                true => self.settings.gone_timeout,
                 false => self.settings.session_timeout,
             };
             let silent = session.silent >= timeout;

@@ -96,16 +96,31 @@ fn a_pause_of_the_controller_fences_nobody() {
 }
 
 #[test]
-fn who_is_silent_and_not_linked_to_is_fenced_sooner_and_who_is_heard_never() {
+fn who_is_silent_and_gone_is_fenced_sooner_and_who_is_heard_never() {
     let image = cluster_with(3, &[&[1, 2, 3], &[2, 3, 1]]);
     let mut run = Run::new(image);
-    let unlinked = BTreeSet::from([1, 2].map(BrokerId));
-    assert!(run.controller.handle_links(run.now, unlinked).is_empty(), "both were heard just now");
+    let gone = BTreeSet::from([1, 2].map(BrokerId));
+    assert!(run.controller.handle_gone(run.now, gone).is_empty(), "both were heard just now");
     assert_eq!(run.pass(Duration::from_millis(400), &[2, 3]), 0);
     assert_eq!(run.pass(Duration::from_millis(100), &[2, 3]), 1);
     assert!(run.fenced(1));
-    assert_eq!(run.pass(seconds(10), &[2, 3]), 0, "it is heard by its own link");
+    assert_eq!(run.pass(seconds(10), &[2, 3]), 0, "it is heard");
     assert_eq!(run.all(), ["2@1/1 isr 2,3", "2@0/1 isr 2,3"]);
+}
+
+#[test]
+fn nobody_is_fenced_before_its_session_is_over_however_ticks_and_heartbeats_fall() {
+    for offset in [1, 50, 99] {
+        let mut run = Run::new(cluster_with(3, &[&[1, 2, 3]]));
+        let began = run.now;
+        run.now = began + Duration::from_millis(offset);
+        for broker in [1, 2, 3] {
+            assert_eq!(run.beat(broker, |_| {}).1, 0);
+        }
+        run.now = began;
+        assert_eq!(run.pass(seconds(2), &[]), 0, "heard {offset} ms after a tick");
+        assert_eq!(run.pass(TICK, &[]), 3, "heard {offset} ms after a tick");
+    }
 }
 
 #[test]

@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::ids::BrokerId;
 use crate::metrics::Metrics;
 use crate::peers::asks::{AskError, Asks, Subject};
-use crate::raft::{Proposal, RaftInput, Refusal};
+use crate::raft::{GroupInput, Proposal, RaftInput, Refusal};
 
 /// How long somebody who is not the leader is left alone before it is looked for again.
 const LEADER_AGAIN: Duration = Duration::from_millis(50);
@@ -50,12 +50,15 @@ pub(super) struct Others<B: Backend> {
     pub(super) latest: Latest,
     /// Where is asked how far the controller's metadata are.
     pub(super) lateness: Sender<B, Replier<u64>>,
+    /// What this node's own member is told beside what peers say.
+    pub(super) group: Sender<B, GroupInput>,
 }
 
 impl<B: Backend> Clone for Others<B> {
     fn clone(&self) -> Self {
-        let Others { asks, latest, lateness } = self;
-        Others { asks: asks.clone(), latest: latest.clone(), lateness: lateness.clone() }
+        let Others { asks, latest, lateness, group } = self;
+        let (lateness, group) = (lateness.clone(), group.clone());
+        Others { asks: asks.clone(), latest: latest.clone(), lateness, group }
     }
 }
 
@@ -275,6 +278,14 @@ impl<B: Backend> MetadataHandle<B> {
         let Ok(index) = reply.wait(deadline).await else { return };
         let late = |image: &MetadataImage| image.index >= index || done(image);
         let _ = self.images.until(&self.backend, deadline, late).await;
+    }
+
+    /// Whether this node led the group at some moment after this was asked: most of the voters say so. A leader that was paused or is
+    /// cut off does not know that it has been replaced.
+    pub(crate) async fn confirm_lead(&self, deadline: Deadline) -> bool {
+        let Some(others) = &self.others else { return true };
+        let (replier, reply) = others.group.reply("voters to confirm that this node leads the metadata");
+        others.group.try_send(GroupInput::Confirm(replier)).is_ok() && reply.wait(deadline).await.is_ok()
     }
 
     /// If this node leads the group, has another one lead it. False: it did, and none has taken over by the deadline.

@@ -239,7 +239,10 @@ impl<B: Backend> OpenedMetadata<B> {
             metrics: metrics.clone(),
             proposals: Account::new(bytes_in_flight_max, metrics.raft_proposal_bytes.clone()),
             proposal_bytes_max: limits::PROPOSAL_BYTES_MAX.min(entry_bytes_max).min(bytes_in_flight_max),
-            others: asks.clone().zip(latest.clone()).map(|(asks, latest)| Others { asks, latest, lateness }),
+            others: asks.clone().zip(latest.clone()).map(|(asks, latest)| {
+                let group = post.group().clone();
+                Others { asks, latest, lateness, group }
+            }),
         };
         let mut tasks = Vec::new();
         let mut group = None;

@@ -113,7 +113,7 @@ struct Member<'a, B: Backend> {
 impl<B: Backend> Drop for Member<'_, B> {
     fn drop(&mut self) {
         if let Some(node) = self.node {
-            lock(&self.shared.roster).left(node, self.number);
+            self.shared.left(node, self.number);
         }
         lock(&self.shared.closings).of.remove(&self.number);
     }

@@ -37,6 +37,7 @@ pub async fn run<B: Backend>(shared: Arc<Shared<B>>, peer: PeerAddress, outbox: 
     loop {
         let mut lasted = Duration::ZERO;
         let Err(ended) = attempt(&shared, &peer, &outbox, &of, &mut lasted).await;
+        shared.ended(peer.id, &ended);
         if shared.is_news(&of, &ended) {
             warn!(peer = %peer.id, address = %peer.address, "no link to this node: {ended}. It is tried again");
         }

@@ -9,7 +9,7 @@
 //! `roster` says which process of a peer counts, `patience` for how long one is waited for, an `outbox` what waits to be sent, the `entrance` who may
 //! try. Beneath those, which are pure, `shared` is what all connections have in common, the `greeting` carries out a handshake, a `link` sends, and what comes is `incoming`. Over them, `asks` are questions that are answered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
@@ -124,6 +124,7 @@ impl<B: Backend> Peers<B> {
             roster: Mutex::new(Roster::new(own, others.iter().map(|peer| peer.id))),
             received_bytes: others.iter().map(|peer| (peer.id, account())).collect(),
             reachable: Published::new("reachable peers", Reachable::new()),
+            gone: Published::new("peers that have ended", BTreeSet::new()),
             told: Mutex::new(Told::default()),
             strangers: Mutex::new(Strangers::default()),
             closings: Mutex::default(),
@@ -170,6 +171,11 @@ impl<B: Backend> Peers<B> {
     /// is made or lost, of several at once where they come quickly.
     pub fn reachable(&self) -> &Published<Reachable> {
         &self.shared.reachable
+    }
+
+    /// Which peers' processes have ended, as their machines say by closing and refusing connections, and a way to wait for changes.
+    pub fn gone(&self) -> &Published<BTreeSet<BrokerId>> {
+        &self.shared.gone
     }
 
     /// Messages and bytes that wait to be sent to a peer; nothing where there is no such peer.

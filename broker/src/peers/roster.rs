@@ -5,7 +5,7 @@
 //! one that is at work counts, which is the process that this node is linked to at the configured address, or that was
 //! heard a moment ago; when it is gone, another is taken in, and its storage id says that it has nothing of before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use io_backend::Moment;
 
@@ -33,6 +33,8 @@ struct Peer {
     linked: Option<PeerIdentity>,
     /// The connection that it has made.
     incoming: Option<Incoming>,
+    /// The last attempt at this node's own was closed or refused, as by the machine of a process that has ended.
+    closed: bool,
 }
 
 struct Incoming {
@@ -150,9 +152,22 @@ impl Roster {
         }
     }
 
+    /// It is over, or was not made, because the other side closed or refused it; or for another reason.
+    pub fn ended(&mut self, node: BrokerId, closed: bool) {
+        if let Some(peer) = self.peers.get_mut(&node) {
+            peer.closed = closed;
+        }
+    }
+
     /// Whom messages reach.
     pub fn reachable(&self) -> Reachable {
         self.peers.iter().filter_map(|(node, peer)| Some((*node, peer.linked?))).collect()
+    }
+
+    /// Whose processes have ended, as both connections say. A peer of which nothing comes is none of them: it may be at work.
+    pub fn gone(&self) -> BTreeSet<BrokerId> {
+        let gone = |peer: &Peer| peer.closed && peer.linked.is_none() && peer.incoming.is_none();
+        self.peers.iter().filter(|(_, peer)| gone(peer)).map(|(node, _)| *node).collect()
     }
 }
 
@@ -247,6 +262,27 @@ mod tests {
         assert_eq!(roster.admit(at(0), 4, first), Err(Refusal::Stale(BrokerId(2))));
         roster.unlink(BrokerId(2));
         assert_eq!(roster.admit(at(0), 4, later), Ok(Admitted { replaced: Some(3), nudge: None }));
+    }
+
+    #[test]
+    fn a_process_has_ended_when_both_connections_say_so() {
+        let mut roster = roster();
+        let peer = process(2, 20, 5, 50);
+        let gone = |roster: &Roster| roster.gone().into_iter().collect::<Vec<_>>();
+        assert_eq!(gone(&roster), [], "nothing was tried");
+        roster.admit(at(0), 1, peer).unwrap();
+        roster.link(at(0), peer).unwrap();
+        roster.ended(BrokerId(2), true);
+        roster.unlink(BrokerId(2));
+        assert_eq!(gone(&roster), [], "it has a connection of its own");
+        roster.left(BrokerId(2), 1);
+        assert_eq!(gone(&roster), [BrokerId(2)]);
+        // Nothing comes of the next attempt, not even a refusal: its machine or the network is gone.
+        roster.ended(BrokerId(2), false);
+        assert_eq!(gone(&roster), []);
+        roster.ended(BrokerId(2), true);
+        roster.link(at(1), peer).unwrap();
+        assert_eq!(gone(&roster), []);
     }
 
     #[test]

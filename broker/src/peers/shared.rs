@@ -1,6 +1,6 @@
 //! What the tasks of all connections share, in short sections: who is known, what waits to be sent, what is counted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::io;
 use std::panic::Location;
@@ -76,6 +76,20 @@ pub enum Ended {
     Replaced,
 }
 
+impl Ended {
+    /// The machine at the other end answers, and nobody there has the connection.
+    fn is_close(&self) -> bool {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset};
+        match self {
+            Ended::Closed => true,
+            Ended::Connect(error) | Ended::Network(error) => {
+                matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionRefused | ConnectionReset)
+            }
+            _ => false,
+        }
+    }
+}
+
 pub struct Shared<B: Backend> {
     pub backend: B,
     pub metrics: Arc<Metrics>,
@@ -85,6 +99,7 @@ pub struct Shared<B: Backend> {
     pub handler: Arc<dyn PeerHandler>,
     pub outboxes: BTreeMap<BrokerId, Arc<Outbox>>,
     pub reachable: Published<Reachable>,
+    pub gone: Published<BTreeSet<BrokerId>>,
     /// What came of each peer and is not worked off.
     pub received_bytes: BTreeMap<BrokerId, Arc<Account>>,
     pub numbers: AtomicU64,
@@ -158,10 +173,32 @@ impl<B: Backend> Shared<B> {
         self.publish(&roster);
     }
 
+    /// Its attempt at a connection is over.
+    pub fn ended(&self, node: BrokerId, ended: &Ended) {
+        let mut roster = lock(&self.roster);
+        roster.ended(node, ended.is_close());
+        self.publish_gone(&roster);
+    }
+
+    /// A connection that a peer has made is over.
+    pub fn left(&self, node: BrokerId, number: ConnectionNumber) {
+        let mut roster = lock(&self.roster);
+        roster.left(node, number);
+        self.publish_gone(&roster);
+    }
+
     fn publish(&self, roster: &Roster) {
         let reachable = roster.reachable();
         self.metrics.peers_connected.set(reachable.len() as i64);
         self.reachable.publish(reachable);
+        self.publish_gone(roster);
+    }
+
+    fn publish_gone(&self, roster: &Roster) {
+        let gone = roster.gone();
+        if *self.gone.get() != gone {
+            self.gone.publish(gone);
+        }
     }
 
     /// Two processes say that they are one node: whether the one that is known is still there is looked at.

@@ -192,6 +192,23 @@ struct Office {
     lost_leader: Option<(u64, u64)>,
     /// Members that a snapshot is on its way to, and since when.
     snapshots_sent: BTreeMap<u64, u64>,
+    confirmations: Confirmations,
+}
+
+/// Who asked whether this member still leads, numbered.
+#[derive(Default)]
+struct Confirmations {
+    last: u64,
+    waiting: VecDeque<(u64, Replier<()>)>,
+}
+
+impl Confirmations {
+    /// Most of the voters answered what was sent with this number, so after each question up to it.
+    fn confirm(&mut self, number: u64) {
+        while let Some((_, replier)) = self.waiting.pop_front_if(|(asked, _)| *asked <= number) {
+            replier.answer(());
+        }
+    }
 }
 
 enum Event<A> {

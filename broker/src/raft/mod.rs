@@ -108,6 +108,9 @@ pub(crate) enum GroupInput {
     Unreachable(u64),
     /// A snapshot has come to this member, or will not.
     SnapshotSent { peer: u64, ok: bool },
+    /// Is answered once most of the voters have said, after this was asked, that they know of no later leader; dropped where this member
+    /// does not lead, or ceases to.
+    Confirm(Replier<()>),
     /// Whether the disk under the journal can be relied on, as far as who watches it knows. It can be
     /// until this says otherwise.
     MayVote(bool),

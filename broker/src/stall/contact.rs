@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use io_backend::{Moment, Published};
 
@@ -62,14 +62,15 @@ pub struct LostContact {
 #[derive(Clone)]
 pub struct Contact {
     is_heeded: bool,
-    is_lost: Arc<AtomicBool>,
+    /// When it ends by itself, in nanoseconds; it has ended where that has passed.
+    until: Arc<AtomicU64>,
     state: Published<Option<LostContact>>,
 }
 
 impl Default for Contact {
     fn default() -> Contact {
         let state = Published::new("contact to the controller", None);
-        Contact { is_heeded: true, is_lost: Arc::default(), state }
+        Contact { is_heeded: true, until: Arc::new(AtomicU64::new(u64::MAX)), state }
     }
 }
 
@@ -85,9 +86,10 @@ impl Contact {
         Contact { is_heeded: false, ..Contact::default() }
     }
 
-    /// Whether this node may act as the leader that it believes to be; one load.
-    pub fn is_lost(&self) -> bool {
-        self.is_lost.load(Ordering::Acquire)
+    /// Whether this node may act as the leader that it believes to be. It goes by the clock: a process that was not scheduled for a
+    /// while reads what came meanwhile before the task that speaks to the controller has its turn.
+    pub fn is_lost(&self, now: Moment) -> bool {
+        now.0 >= self.until.load(Ordering::Acquire)
     }
 
     /// How and since when it is lost.
@@ -100,13 +102,16 @@ impl Contact {
         &self.state
     }
 
-    /// To be called by the task that speaks to the controller. Returns what it was before, if that is another.
-    pub fn set(&self, now: Moment, lost: Option<Lost>) -> Option<Option<LostContact>> {
-        let before = self.lost();
+    /// To be called by the task that speaks to the controller: how it is lost, or when it will be unless this is called again. Returns
+    /// what it was before, if that is another.
+    pub fn set(&self, now: Moment, held: Result<Moment, Lost>) -> Option<Option<LostContact>> {
+        if self.is_heeded {
+            self.until.store(held.map_or(0, |until| until.0), Ordering::Release);
+        }
+        let (before, lost) = (self.lost(), held.err());
         if before.map(|before| before.why) == lost {
             return None;
         }
-        self.is_lost.store(lost.is_some() && self.is_heeded, Ordering::Release);
         let since = before.map_or(now, |before| before.since);
         self.state.publish(lost.map(|why| LostContact { why, since }));
         Some(before)
@@ -120,16 +125,28 @@ mod tests {
     #[test]
     fn one_reason_after_another_is_one_loss_that_began_with_the_first() {
         let contact = Contact::default();
-        assert!(!contact.is_lost());
-        assert_eq!(contact.set(Moment(1), None), None);
-        assert_eq!(contact.set(Moment(1), Some(Lost::CutOff)), Some(None));
-        assert_eq!(contact.set(Moment(2), Some(Lost::CutOff)), None);
+        assert!(!contact.is_lost(Moment(1)));
+        assert_eq!(contact.set(Moment(1), Ok(Moment(9))), None);
+        assert_eq!(contact.set(Moment(1), Err(Lost::CutOff)), Some(None));
+        assert_eq!(contact.set(Moment(2), Err(Lost::CutOff)), None);
         let began = LostContact { why: Lost::CutOff, since: Moment(1) };
-        assert_eq!(contact.set(Moment(3), Some(Lost::Behind)), Some(Some(began)));
+        assert_eq!(contact.set(Moment(3), Err(Lost::Behind)), Some(Some(began)));
         let behind = LostContact { why: Lost::Behind, since: Moment(1) };
-        assert_eq!((contact.is_lost(), contact.lost()), (true, Some(behind)));
-        assert_eq!(contact.set(Moment(4), None), Some(Some(behind)));
-        assert_eq!((contact.is_lost(), contact.lost()), (false, None));
+        assert_eq!((contact.is_lost(Moment(3)), contact.lost()), (true, Some(behind)));
+        assert_eq!(contact.set(Moment(4), Ok(Moment(9))), Some(Some(behind)));
+        assert_eq!((contact.is_lost(Moment(4)), contact.lost()), (false, None));
+    }
+
+    #[test]
+    fn it_ends_by_the_clock_before_anybody_says_so() {
+        let contact = Contact::default();
+        contact.set(Moment(1), Ok(Moment(9)));
+        assert_eq!([8, 9].map(|at| contact.is_lost(Moment(at))), [false, true]);
+        contact.set(Moment(9), Ok(Moment(12)));
+        assert_eq!([9, 12].map(|at| contact.is_lost(Moment(at))), [false, true]);
+        let unheeded = Contact::unheeded();
+        unheeded.set(Moment(1), Err(Lost::CutOff));
+        assert!(!unheeded.is_lost(Moment(99)));
     }
 
     #[test]

@@ -96,7 +96,7 @@ pub const ALL: [(&str, &str); 46] = [
     ("segment-files", "segments keep their bounds, and their indexes say what is in them"),
     ("served-beside-others", "a client that asks little is answered within seconds whatever others do"),
     ("silent-refusal", "a node that takes no writes does not call itself ready, and says why"),
-    ("stale-leader", "a leader that may have been replaced serves nobody when the next one does"),
+    ("stale-leader", "a leader has stopped when it is fenced, and serves nobody when the next one does"),
     ("standstill", "requests are decided, and do not only run out of time"),
     ("two-leaders", "in an epoch of a partition one process leads"),
     ("unreadable", "every partition can be read to its end in the end"),

@@ -23,6 +23,8 @@ pub struct NodeSeen {
     pub term: (u64, bool),
     /// It has no reason to take others for the leaders of what it leads.
     pub may_lead: bool,
+    /// The nodes that are fenced as of its image.
+    pub fenced: Vec<i32>,
     /// Who votes in the metadata group, as far as it knows.
     pub voters: Vec<i32>,
     /// What the image says of each partition, by name.
@@ -84,6 +86,8 @@ pub struct Looks {
     stale: BTreeMap<(String, i32), (i32, u32)>,
     /// The same for too long: by which node, and how.
     served_on: Vec<(i32, String)>,
+    /// Who led while it was fenced, and how.
+    unnoticed: Vec<String>,
     found: Vec<(&'static str, String)>,
 }
 
@@ -135,6 +139,7 @@ impl Looks {
             self.look_at_followers(node, nodes);
         }
         self.look_at_leaders(nodes);
+        self.look_at_fenced(nodes);
         movements
     }
 
@@ -189,9 +194,26 @@ impl Looks {
         self.stale = stale;
     }
 
-    /// Leaders that went on beside their successors, but for nodes that a fault kept from noticing.
-    pub fn stale_leaders(&self, is_excused: impl Fn(i32) -> bool) -> Vec<Violation> {
+    /// Who is fenced noticed the end of its session before, by its own clock.
+    fn look_at_fenced(&mut self, nodes: &[NodeSeen]) {
+        let Some(newest) = nodes.iter().max_by_key(|node| node.image.0) else { return };
+        for node in nodes.iter().filter(|node| node.may_lead && newest.fenced.contains(&node.node)) {
+            let Some((name, led)) = node.replicas.iter().find(|(_, replica)| replica.leading) else {
+                continue;
+            };
+            self.unnoticed.push(format!(
+                "node {} is fenced at index {} and serves {name} as its leader in epoch {}",
+                node.node, newest.image.0, led.epoch
+            ));
+        }
+    }
+
+    /// Leaders that were fenced and went on, where all clocks run alike; and leaders that went on beside their successors, but for
+    /// nodes that a fault kept from noticing.
+    pub fn stale_leaders(&self, clocks_differ: bool, is_excused: impl Fn(i32) -> bool) -> Vec<Violation> {
         let mut findings = Findings::of("stale-leader", Verdict::Safety);
+        let unnoticed = self.unnoticed.iter().filter(|_| !clocks_differ);
+        unnoticed.for_each(|what| findings.add(what.clone()));
         let counted = self.served_on.iter().filter(|(node, _)| !is_excused(*node));
         counted.for_each(|(_, what)| findings.add(what.clone()));
         findings.all()
@@ -380,6 +402,7 @@ mod tests {
             voters: vec![1, 2],
             term: (2, true),
             may_lead: true,
+            fenced: Vec::new(),
             partitions: [("orders-0".to_owned(), partition)].into(),
             replicas: [("orders-0".to_owned(), replica)].into(),
         }
@@ -435,7 +458,7 @@ mod tests {
         let found = |look: [&NodeSeen; 2], looks: u32, excused: bool| {
             let mut all = Looks::default();
             (0..looks).for_each(|_| drop(all.look(&look.map(Clone::clone))));
-            all.stale_leaders(|node| excused && node == 1).len()
+            all.stale_leaders(false, |node| excused && node == 1).len()
         };
         let long = STALE_LOOKS_MAX + 1;
         assert_eq!(found([&old, &next], long, false), 1);
@@ -448,6 +471,23 @@ mod tests {
         let mut another = next.clone();
         another.replicas.get_mut("orders-0").unwrap().directory = "u-0".into();
         assert_eq!(found([&old, &another], long, false), 0, "a topic that was made anew under that name");
+    }
+
+    #[test]
+    fn a_leader_that_is_fenced_and_goes_on_is_found_at_once() {
+        let led = node(1, replica(true, 3, 5));
+        let newer = NodeSeen { image: (8, 80), fenced: vec![1], ..node(2, replica(false, 3, 5)) };
+        let found = |one: &NodeSeen, other: &NodeSeen, clocks_differ: bool| {
+            let mut all = Looks::default();
+            drop(all.look(&[one.clone(), other.clone()]));
+            all.stale_leaders(clocks_differ, |_| true).len()
+        };
+        assert_eq!(found(&led, &newer, false), 1);
+        assert_eq!(found(&led, &newer, true), 0);
+        let noticed = NodeSeen { may_lead: false, ..led.clone() };
+        assert_eq!(found(&noticed, &newer, false), 0);
+        let counted_on_again = NodeSeen { image: (9, 90), ..led };
+        assert_eq!(found(&counted_on_again, &newer, false), 0);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use broker::ids::BrokerId;
 use broker::metadata::MetadataImage;
 use broker::node::Node;
+use io_backend::Clock;
 use twox_hash::XxHash3_64;
 
 use crate::checker::replicas::{NodeSeen, PartitionSeen, ReplicaSeen};
@@ -45,7 +46,13 @@ impl Insides {
                 incarnation,
                 image: (image.index, digest(&image)),
                 term: (members.term, members.leader.is_some()),
-                may_lead: !context.health.contact.is_lost(),
+                may_lead: !context.health.contact.is_lost(context.backend.now()),
+                fenced: image
+                    .brokers
+                    .iter()
+                    .filter(|(_, broker)| broker.fenced)
+                    .map(|(id, _)| id.0)
+                    .collect(),
                 voters: members.voters.iter().map(|voter| voter.0).collect(),
                 partitions: partitions(&image),
                 replicas: replicas.collect(),

@@ -278,7 +278,7 @@ fn judge(record: &mut RunRecord, scenario: &Scenario, circumstances: &Circumstan
     };
     let clocks_differ = nodes.iter().any(|node| has(node, &|kind| kind.family() == Family::Clock));
     let is_held_up = |number: i32| clocks_differ || has(&node::name(number.unsigned_abs()), &holds_up);
-    found.extend(story.looks.stale_leaders(is_held_up));
+    found.extend(story.looks.stale_leaders(clocks_differ, is_held_up));
     found.extend(replicas::not_converged(&story.pending));
     if !is_damaged(scenario, circumstances) {
         found.extend(replicas::replicas_differ(&story.segments, &story.nodes));

@@ -342,6 +342,12 @@ impl Group {
         reply
     }
 
+    pub(super) fn confirm(&mut self, id: u64) -> io_backend::Reply<RealBackend, ()> {
+        let (replier, reply) = self.node(id).mailbox.reply("confirmation");
+        self.tell(id, GroupInput::Confirm(replier));
+        reply
+    }
+
     pub(super) fn words(&self, id: u64) -> Vec<String> {
         self.nodes[&id].driver.machine.words()
     }

@@ -332,6 +332,48 @@ fn who_proposed_to_a_leader_that_lost_its_office_is_not_told_that_it_came_to_not
 }
 
 #[test]
+fn a_leader_is_confirmed_by_what_voters_say_after_it_was_asked() {
+    with_group(async |mut group| {
+        group.found(&[1, 2, 3]);
+        group.elect(1);
+        let confirmed = group.confirm(1);
+        group.settle();
+        assert_eq!(confirmed.wait(group.soon()).await, Ok(()));
+        let elsewhere = group.confirm(2);
+        assert_eq!(elsewhere.wait(group.soon()).await, Err(ReplyError::Dropped));
+        // What was said before counts for nothing: it is still believed to lead, and is not confirmed.
+        group.isolate(1);
+        let stale = group.confirm(1);
+        group.settle();
+        assert!(group.driver(1).leads() && !group.driver(1).office.confirmations.waiting.is_empty());
+        group.pass(25, 2);
+        assert_eq!(stale.wait(group.soon()).await, Err(ReplyError::Dropped));
+        // What was lost on the way is said again with the next heartbeat.
+        group.cut.clear();
+        group.pass(5, 2);
+        let first = group.confirm(2);
+        let second = group.confirm(2);
+        group.lose_messages_of(2);
+        group.pass(5, 2);
+        for confirmed in [first, second] {
+            assert_eq!(confirmed.wait(group.soon()).await, Ok(()));
+        }
+    });
+}
+
+#[test]
+fn who_leads_alone_confirms_itself() {
+    with_group(async |mut group| {
+        group.start(1, Begin::Alone, MemoryJournal::new());
+        group.driver(1).raft.campaign().unwrap();
+        group.settle();
+        let confirmed = group.confirm(1);
+        group.settle();
+        assert_eq!(confirmed.wait(group.soon()).await, Ok(()));
+    });
+}
+
+#[test]
 fn a_group_grows_from_one_member_and_lets_its_first_go() {
     with_group(async |mut group| {
         group.start(1, Begin::Alone, MemoryJournal::new());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use io_backend::{Backend, Moment};
+use io_backend::{Backend, Moment, Replier};
 use raft::eraftpb::{Message, MessageType};
 use raft::{Progress, SnapshotStatus};
 
@@ -180,10 +180,21 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
                 let status = if ok { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
                 self.raft.report_snapshot(peer, status);
             }
+            GroupInput::Confirm(replier) => self.confirm(replier),
             GroupInput::MayVote(may) => {
                 self.office.told_not_to_vote = !may;
                 self.look_after_office();
             }
+        }
+    }
+
+    /// The voters' answers to the next heartbeat carry the number of the question.
+    fn confirm(&mut self, replier: Replier<()>) {
+        if self.leads() {
+            let confirmations = &mut self.office.confirmations;
+            confirmations.last += 1;
+            confirmations.waiting.push_back((confirmations.last, replier));
+            self.raft.read_index(confirmations.last.to_be_bytes().to_vec());
         }
     }
 

@@ -100,6 +100,11 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
             // Another leader decides about them: their proposers are told that nobody here knows.
             self.waiting.clear();
             self.office.handed_over = None;
+            self.office.confirmations.waiting.clear();
+        }
+        for confirmed in ready.take_read_states() {
+            let number = confirmed.request_ctx.first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
+            number.into_iter().for_each(|number| self.office.confirmations.confirm(number));
         }
         let committed = ready.take_committed_entries();
         self.raft.advance_append_async(ready);
