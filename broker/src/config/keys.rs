@@ -155,7 +155,7 @@ pub const KEYS: &[Key] = &[
     ),
     key!(
         "cluster.session_timeout",
-        "a node that the controller has not heard for so long leads nothing any more; one that closed its connections, too, after two heartbeats",
+        "a node that the controller has not heard for so long leads nothing any more; one at whose address nobody listens, after two heartbeats",
         "100ms..=10m",
         |c, v| {
             c.cluster_times.session_timeout =

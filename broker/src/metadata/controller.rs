@@ -26,9 +26,9 @@ pub struct ControllerSettings {
     pub tick: Duration,
     /// A broker that has not been heard for so long is fenced (`broker.session.timeout.ms`).
     pub session_timeout: Duration,
-    /// One whose process closed its connections, too, is fenced after so long: it has ended. It is longer than a heartbeat is on its
-    /// way, for who is heard is not fenced. A connection on which nothing comes says nothing: that one may serve as long as its
-    /// session lasts.
+    /// One at whose address nobody listens is fenced after so long: its process has ended. It is longer than a heartbeat is on its
+    /// way, for who is heard is not fenced. A connection that breaks, or on which nothing comes, says nothing: that one may serve as
+    /// long as its session lasts.
     pub gone_timeout: Duration,
     /// A storage has to take writes for so long before its broker is given leaderships again.
     pub probation: Duration,

@@ -173,7 +173,7 @@ impl<B: Backend> Peers<B> {
         &self.shared.reachable
     }
 
-    /// Which peers' processes have ended, as their machines say by closing and refusing connections, and a way to wait for changes.
+    /// Which peers' processes have ended, as their machines say by refusing connections, and a way to wait for changes.
     pub fn gone(&self) -> &Published<BTreeSet<BrokerId>> {
         &self.shared.gone
     }

@@ -33,8 +33,8 @@ struct Peer {
     linked: Option<PeerIdentity>,
     /// The connection that it has made.
     incoming: Option<Incoming>,
-    /// The last attempt at this node's own was closed or refused, as by the machine of a process that has ended.
-    closed: bool,
+    /// The last attempt at this node's own was refused, as by the machine of a process that has ended.
+    refused: bool,
 }
 
 struct Incoming {
@@ -152,10 +152,10 @@ impl Roster {
         }
     }
 
-    /// It is over, or was not made, because the other side closed or refused it; or for another reason.
-    pub fn ended(&mut self, node: BrokerId, closed: bool) {
+    /// It is over, or was not made, because nobody listens there; or for another reason.
+    pub fn ended(&mut self, node: BrokerId, refused: bool) {
         if let Some(peer) = self.peers.get_mut(&node) {
-            peer.closed = closed;
+            peer.refused = refused;
         }
     }
 
@@ -164,9 +164,10 @@ impl Roster {
         self.peers.iter().filter_map(|(node, peer)| Some((*node, peer.linked?))).collect()
     }
 
-    /// Whose processes have ended, as both connections say. A peer of which nothing comes is none of them: it may be at work.
+    /// Whose processes have ended: nobody listens at their addresses, and they have no connections. A peer of which nothing comes is
+    /// none of them: it may be at work.
     pub fn gone(&self) -> BTreeSet<BrokerId> {
-        let gone = |peer: &Peer| peer.closed && peer.linked.is_none() && peer.incoming.is_none();
+        let gone = |peer: &Peer| peer.refused && peer.linked.is_none() && peer.incoming.is_none();
         self.peers.iter().filter(|(_, peer)| gone(peer)).map(|(node, _)| *node).collect()
     }
 }
@@ -265,15 +266,15 @@ mod tests {
     }
 
     #[test]
-    fn a_process_has_ended_when_both_connections_say_so() {
+    fn a_process_has_ended_when_nobody_listens_and_it_has_no_connection() {
         let mut roster = roster();
         let peer = process(2, 20, 5, 50);
         let gone = |roster: &Roster| roster.gone().into_iter().collect::<Vec<_>>();
         assert_eq!(gone(&roster), [], "nothing was tried");
         roster.admit(at(0), 1, peer).unwrap();
         roster.link(at(0), peer).unwrap();
-        roster.ended(BrokerId(2), true);
         roster.unlink(BrokerId(2));
+        roster.ended(BrokerId(2), true);
         assert_eq!(gone(&roster), [], "it has a connection of its own");
         roster.left(BrokerId(2), 1);
         assert_eq!(gone(&roster), [BrokerId(2)]);

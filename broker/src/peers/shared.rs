@@ -77,16 +77,10 @@ pub enum Ended {
 }
 
 impl Ended {
-    /// The machine at the other end answers, and nobody there has the connection.
-    fn is_close(&self) -> bool {
-        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset};
-        match self {
-            Ended::Closed => true,
-            Ended::Connect(error) | Ended::Network(error) => {
-                matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionRefused | ConnectionReset)
-            }
-            _ => false,
-        }
+    /// The machine at the other end answers, and nobody listens there. A connection that is reset says less: what stands between may
+    /// do that.
+    fn is_refusal(&self) -> bool {
+        matches!(self, Ended::Connect(error) if error.kind() == io::ErrorKind::ConnectionRefused)
     }
 }
 
@@ -176,7 +170,7 @@ impl<B: Backend> Shared<B> {
     /// Its attempt at a connection is over.
     pub fn ended(&self, node: BrokerId, ended: &Ended) {
         let mut roster = lock(&self.roster);
-        roster.ended(node, ended.is_close());
+        roster.ended(node, ended.is_refusal());
         self.publish_gone(&roster);
     }
 
