@@ -74,11 +74,13 @@ impl TopicKey<'_> {
 impl<B: Backend> RoutingView<B> {
     /// What is there now; takes no time.
     pub fn now(context: &Context<B>) -> RoutingView<B> {
+        // Before the image: contact that comes back with a later image vouches for that one.
+        let without_contact = context.health.contact.is_lost(context.backend.now());
         RoutingView {
             image: context.metadata.shown(),
             replicas: context.replicas.open().get(),
             node: context.node,
-            without_contact: context.health.contact.is_lost(context.backend.now()),
+            without_contact,
         }
     }
 

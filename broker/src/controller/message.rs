@@ -47,6 +47,7 @@ pub fn decode_reply(body: &Bytes) -> Option<HeartbeatReply> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::time::Duration;
 
     use super::*;
     use crate::ids::{BrokerEpoch, LeaderEpoch};
@@ -64,7 +65,12 @@ mod tests {
             unreachable: BTreeSet::from([BrokerId(3)]),
         };
         assert_eq!(decode(&encode(&heartbeat)), Some(heartbeat));
-        let answer = HeartbeatAnswer { fenced: true, may_stop: false, revoked_at: 5 };
+        let answer = HeartbeatAnswer {
+            fenced: true,
+            may_stop: false,
+            revoked_at: 5,
+            session_timeout: Some(Duration::from_secs(2)),
+        };
         for reply in [
             HeartbeatReply::Heard(answer),
             HeartbeatReply::NotController { leader: Some(BrokerId(1)) },
@@ -72,6 +78,9 @@ mod tests {
         ] {
             assert_eq!(decode_reply(&encode_reply(&reply).into()), Some(reply));
         }
+        let of_before = br#"{"heartbeat":"heard","fenced":false,"may_stop":false,"revoked_at":5}"#;
+        let reply = decode_reply(&Bytes::from_static(of_before));
+        assert!(matches!(reply, Some(HeartbeatReply::Heard(answer)) if answer.session_timeout.is_none()));
         for bytes in [&b""[..], b"{}", b"\xff\xff", b"[1]"] {
             assert_eq!((decode(bytes), decode_reply(&Bytes::from_static(bytes))), (None, None));
         }

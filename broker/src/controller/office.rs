@@ -4,9 +4,9 @@
 //! wait, and only then lets time pass: what was not looked at is not silence. Proposals wait beside it: a group that does not
 //! decide holds up no heartbeat. What came to nothing the controller says again.
 //!
-//! A heartbeat is answered when most of the voters have said, after it came, that they know of no later leader. A controller that was
-//! paused or is cut off would answer else while another one gives away what the asking broker leads; so whoever has an answer
-//! to what it sent at some moment knows that no other controller had begun by then, and each gives all brokers a whole session.
+//! A heartbeat is answered when most of the voters have confirmed, after it came, that this node leads. A controller that was paused or
+//! is cut off would answer else while another one gives away what the asking broker leads; so whoever has an answer to what it
+//! sent at some moment knows that no other controller had begun by then, and each gives all brokers a whole session.
 
 use std::collections::BTreeSet;
 use std::future::poll_fn;
@@ -139,6 +139,23 @@ impl<B: Backend> Driver<B> {
         }
     }
 
+    /// What grants nothing is said at once.
+    fn take(&mut self, answer: Answer) {
+        match answer.reply {
+            HeartbeatReply::Heard(_) => self.unconfirmed.push(answer),
+            HeartbeatReply::NotController { .. } | HeartbeatReply::Refused { .. } => self.say(answer),
+        }
+    }
+
+    fn say(&self, Answer { to, reply }: Answer) {
+        match to {
+            Addressee::Other(question) => {
+                self.context.asks.answer(&question, &message::encode_reply(&reply));
+            }
+            Addressee::Own(replier) => replier.answer(reply),
+        }
+    }
+
     /// Has the voters asked for the answers that are not said yet, all together.
     fn confirm(&mut self) {
         if self.confirming.is_some() || self.unconfirmed.is_empty() {
@@ -155,12 +172,7 @@ impl<B: Backend> Driver<B> {
         let leader = self.context.metadata.members().get().leader;
         for Answer { to, reply } in self.confirming.take().into_iter().flat_map(|(answers, _)| answers) {
             let reply = if leads { reply } else { HeartbeatReply::NotController { leader } };
-            match to {
-                Addressee::Other(question) => {
-                    self.context.asks.answer(&question, &message::encode_reply(&reply));
-                }
-                Addressee::Own(replier) => replier.answer(reply),
-            }
+            self.say(Answer { to, reply });
         }
     }
 
@@ -216,12 +228,12 @@ impl<B: Backend> Driver<B> {
                     return Vec::new();
                 };
                 let (reply, commands) = self.judge(now, heartbeat);
-                self.unconfirmed.push(Answer { to: Addressee::Other(question), reply });
+                self.take(Answer { to: Addressee::Other(question), reply });
                 commands
             }
             ControllerInput::Own(heartbeat, replier) => {
                 let (reply, commands) = self.judge(now, heartbeat);
-                self.unconfirmed.push(Answer { to: Addressee::Own(replier), reply });
+                self.take(Answer { to: Addressee::Own(replier), reply });
                 commands
             }
         }

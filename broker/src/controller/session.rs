@@ -35,7 +35,10 @@ impl BrokerSession {
 
     /// When the session ends, if nothing more is answered; `None` where it has ended, or never began.
     pub fn ends_at(&self, now: Moment) -> Option<Moment> {
-        let ends_at = self.answered.map(|(sent, _)| sent + self.timeout);
+        let lasts = |answer: HeartbeatAnswer| {
+            answer.session_timeout.map_or(self.timeout, |told| told.min(self.timeout))
+        };
+        let ends_at = self.answered.map(|(sent, answer)| sent + lasts(answer));
         ends_at.filter(|ends_at| *ends_at > now)
     }
 
@@ -67,7 +70,8 @@ mod tests {
         BrokerSession::new(Duration::from_secs(2))
     }
 
-    const WELL: HeartbeatAnswer = HeartbeatAnswer { fenced: false, may_stop: false, revoked_at: 10 };
+    const WELL: HeartbeatAnswer =
+        HeartbeatAnswer { fenced: false, may_stop: false, revoked_at: 10, session_timeout: None };
 
     #[test]
     fn a_broker_may_lead_for_as_long_as_a_session_from_when_it_sent_what_was_answered() {
@@ -80,6 +84,16 @@ mod tests {
         assert_eq!(session.ends_at(at(3_000)), None);
         session.handle_answer(at(2_900), WELL);
         assert_eq!(session.held(at(3_000), 10), Ok(at(4_900)), "the next answer ends it");
+    }
+
+    #[test]
+    fn a_session_is_no_longer_than_the_controller_and_the_broker_take_it_for() {
+        for (told, ends_at) in [(1, 1_000), (2, 2_000), (10, 2_000)] {
+            let mut session = session();
+            let session_timeout = Some(Duration::from_secs(told));
+            session.handle_answer(at(0), HeartbeatAnswer { session_timeout, ..WELL });
+            assert_eq!(session.held(at(1), 10), Ok(at(ends_at)));
+        }
     }
 
     #[test]

@@ -80,6 +80,9 @@ pub struct HeartbeatAnswer {
     pub may_stop: bool,
     /// Something that it led was taken from it by this entry: with an older image it does not know what it leads.
     pub revoked_at: u64,
+    /// After how much silence the controller fences it; it may count on no more. Releases before did not say so.
+    #[serde(default)]
+    pub session_timeout: Option<Duration>,
 }
 
 struct Session {
@@ -199,7 +202,8 @@ impl Controller {
         let revoked_at = session.revoked_at;
         let stops = session.wants_shutdown && broker.in_controlled_shutdown;
         let may_stop = stops && elections::away_from(&self.image, id, &self.stalled(), &[]).is_none();
-        let answer = HeartbeatAnswer { fenced: broker.fenced, may_stop, revoked_at };
+        let session_timeout = Some(self.settings.session_timeout);
+        let answer = HeartbeatAnswer { fenced: broker.fenced, may_stop, revoked_at, session_timeout };
         Ok((answer, self.decide(now)))
     }
 
@@ -316,6 +320,11 @@ impl Controller {
             let unreachable = self.sessions.get(&one).and_then(|session| session.unreachable.get(&leader));
             unreachable.is_some_and(|unreachable| *unreachable >= cut_off_after)
         };
+        // Of a leader that is not heard the session has to end: nobody tells it that it is replaced.
+        let heard_within = self.settings.gone_timeout;
+        let is_heard =
+            |leader: &BrokerId| self.sessions.get(leader).is_some_and(|of| of.silent < heard_within);
+        let cut_off = |one: BrokerId, leader: BrokerId| is_heard(&leader) && cut_off(one, leader);
         let short = self.short.iter().filter(|(_, short)| **short >= cut_off_after).map(|(id, _)| *id);
         let moves = elections::from_cut_off_leaders(&image, short, cut_off, &barred);
         decided.extend(moves.map(|moves| (About::CutOff, moves)));

@@ -103,6 +103,7 @@ impl Roster {
         self.judge(now, &identity)?;
         let peer = self.peers.get_mut(&identity.node).ok_or(Refusal::UnknownNode(identity.node))?;
         peer.known = Some(identity);
+        peer.refused = false;
         let before = peer.incoming.replace(Incoming { number, identity, heard: now });
         let is_to_another = peer.linked.is_some_and(|linked| linked != identity);
         Ok(Admitted {
@@ -141,6 +142,7 @@ impl Roster {
         let peer = self.peers.get_mut(&identity.node).ok_or(Refusal::UnknownNode(identity.node))?;
         peer.known = Some(identity);
         peer.linked = Some(identity);
+        peer.refused = false;
         let outlived = peer.incoming.as_ref().filter(|incoming| incoming.identity != identity);
         Ok(outlived.map(|incoming| incoming.number))
     }
@@ -282,7 +284,12 @@ mod tests {
         roster.ended(BrokerId(2), false);
         assert_eq!(gone(&roster), []);
         roster.ended(BrokerId(2), true);
+        roster.admit(at(1), 2, peer).unwrap();
+        roster.left(BrokerId(2), 2);
+        assert_eq!(gone(&roster), [], "it was at work a moment ago");
+        roster.ended(BrokerId(2), true);
         roster.link(at(1), peer).unwrap();
+        roster.unlink(BrokerId(2));
         assert_eq!(gone(&roster), []);
     }
 

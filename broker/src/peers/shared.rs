@@ -78,7 +78,7 @@ pub enum Ended {
 
 impl Ended {
     /// The machine at the other end answers, and nobody listens there. A connection that is reset says less: what stands between may
-    /// do that.
+    /// do that. A firewall that refuses in the other's name looks like this as well.
     fn is_refusal(&self) -> bool {
         matches!(self, Ended::Connect(error) if error.kind() == io::ErrorKind::ConnectionRefused)
     }
@@ -136,7 +136,12 @@ impl<B: Backend> Shared<B> {
 
     /// Takes in a connection that a peer has made and ends the one that it replaces.
     pub fn admit(&self, number: ConnectionNumber, identity: PeerIdentity) -> Result<(), Refusal> {
-        let admitted = lock(&self.roster).admit(self.backend.now(), number, identity);
+        let admitted = {
+            let mut roster = lock(&self.roster);
+            let admitted = roster.admit(self.backend.now(), number, identity);
+            self.publish_gone(&roster);
+            admitted
+        };
         let admitted = admitted.inspect_err(|why| self.doubt(*why))?;
         if let Some(replaced) = admitted.replaced {
             self.close(replaced);

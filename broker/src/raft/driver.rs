@@ -195,20 +195,13 @@ struct Office {
     confirmations: Confirmations,
 }
 
-/// Who asked whether this member still leads, numbered.
+/// Who asked whether this member still leads. Its heartbeats say in which tick they are sent, and the answers to them repeat it.
 #[derive(Default)]
 struct Confirmations {
-    last: u64,
+    /// By the tick in which it was asked.
     waiting: VecDeque<(u64, Replier<()>)>,
-}
-
-impl Confirmations {
-    /// Most of the voters answered what was sent with this number, so after each question up to it.
-    fn confirm(&mut self, number: u64) {
-        while let Some((_, replier)) = self.waiting.pop_front_if(|(asked, _)| *asked <= number) {
-            replier.answer(());
-        }
-    }
+    /// The latest heartbeat that each member answered, by its tick.
+    answered: BTreeMap<u64, u64>,
 }
 
 enum Event<A> {

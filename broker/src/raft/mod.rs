@@ -108,8 +108,8 @@ pub(crate) enum GroupInput {
     Unreachable(u64),
     /// A snapshot has come to this member, or will not.
     SnapshotSent { peer: u64, ok: bool },
-    /// Is answered once most of the voters have said, after this was asked, that they know of no later leader; dropped where this member
-    /// does not lead, or ceases to.
+    /// Is answered once most of the voters have answered a heartbeat that was sent after this was asked, in the term of this leader;
+    /// dropped where this member does not lead, or ceases to. It takes as long as it is to the next heartbeat, and costs no message.
     Confirm(Replier<()>),
     /// Whether the disk under the journal can be relied on, as far as who watches it knows. It can be
     /// until this says otherwise.

@@ -86,7 +86,7 @@ impl Contact {
         Contact { is_heeded: false, ..Contact::default() }
     }
 
-    /// Whether this node may act as the leader that it believes to be. It goes by the clock: a process that was not scheduled for a
+    /// Whether this node may no longer act as the leader that it believes to be. It goes by the clock: a process that was not scheduled for a
     /// while reads what came meanwhile before the task that speaks to the controller has its turn.
     pub fn is_lost(&self, now: Moment) -> bool {
         now.0 >= self.until.load(Ordering::Acquire)

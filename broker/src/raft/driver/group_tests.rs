@@ -338,13 +338,19 @@ fn a_leader_is_confirmed_by_what_voters_say_after_it_was_asked() {
         group.elect(1);
         let confirmed = group.confirm(1);
         group.settle();
+        assert!(!group.driver(1).office.confirmations.waiting.is_empty(), "no heartbeat is due");
+        group.pass(3, 1);
         assert_eq!(confirmed.wait(group.soon()).await, Ok(()));
         let elsewhere = group.confirm(2);
         assert_eq!(elsewhere.wait(group.soon()).await, Err(ReplyError::Dropped));
-        // What was said before counts for nothing: it is still believed to lead, and is not confirmed.
-        group.isolate(1);
+        // What was answered before it was asked counts for nothing: it still believes to lead, and is not confirmed.
+        for _ in 0..2 {
+            group.tick(1, 10);
+        }
         let stale = group.confirm(1);
         group.settle();
+        group.isolate(1);
+        group.pass(3, 1);
         assert!(group.driver(1).leads() && !group.driver(1).office.confirmations.waiting.is_empty());
         group.pass(25, 2);
         assert_eq!(stale.wait(group.soon()).await, Err(ReplyError::Dropped));

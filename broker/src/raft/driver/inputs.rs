@@ -6,7 +6,7 @@ use io_backend::{Backend, Moment, Replier};
 use raft::eraftpb::{Message, MessageType};
 use raft::{Progress, SnapshotStatus};
 
-use super::{Decision, Driver, Event, OF_A_START, TICK, Waiting};
+use super::{Confirmations, Decision, Driver, Event, OF_A_START, Office, TICK, Waiting};
 use crate::raft::capacity::{self, Capacity, Leader, LostLeader, Other, Situation};
 use crate::raft::heard::{self, Known, Listener, Unheard};
 use crate::raft::{
@@ -188,13 +188,32 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
         }
     }
 
-    /// The voters' answers to the next heartbeat carry the number of the question.
+    /// Waits for the voters' answers to a heartbeat of a later tick.
     fn confirm(&mut self, replier: Replier<()>) {
         if self.leads() {
-            let confirmations = &mut self.office.confirmations;
-            confirmations.last += 1;
-            confirmations.waiting.push_back((confirmations.last, replier));
-            self.raft.read_index(confirmations.last.to_be_bytes().to_vec());
+            self.office.confirmations.waiting.push_back((self.office.ticks, replier));
+            self.look_after_confirmations();
+        }
+    }
+
+    fn look_after_confirmations(&mut self) {
+        let Office { confirmations: Confirmations { waiting, answered }, .. } = &mut self.office;
+        let (id, members) = (self.id, self.raft.raft.prs());
+        let is_confirmed = |asked: u64| {
+            let later = answered.iter().filter(|(_, tick)| **tick > asked).map(|(member, _)| *member);
+            members.has_quorum(&later.chain([id]).collect())
+        };
+        while let Some((_, replier)) = waiting.pop_front_if(|(asked, _)| is_confirmed(*asked)) {
+            replier.answer(());
+        }
+    }
+
+    /// A member of this leader's term answers a heartbeat.
+    fn note_answer(&mut self, from: u64, context: &[u8]) {
+        if let Ok(tick) = context.try_into().map(u64::from_be_bytes) {
+            let latest = self.office.confirmations.answered.entry(from).or_default();
+            *latest = tick.max(*latest);
+            self.look_after_confirmations();
         }
     }
 
@@ -243,6 +262,10 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
         if kind == MessageType::MsgAppendResponse && !message.reject {
             self.office.acknowledged.insert(from, self.office.ticks);
             self.office.snapshots_sent.remove(&from);
+        }
+        let is_of_this_term = message.term == self.raft.raft.term && self.leads();
+        if heard.is_ok() && kind == MessageType::MsgHeartbeatResponse && is_of_this_term {
+            self.note_answer(from, &message.context);
         }
         if heard.is_ok()
             && let Err(error) = self.raft.step(message)

@@ -84,6 +84,11 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
         persisting.log = ready.entries().iter().map(|entry| (entry.index, entry.term)).collect();
         store.append(ready.entries());
         let mut at_once = ready.take_messages();
+        for message in
+            at_once.iter_mut().filter(|message| message.get_msg_type() == MessageType::MsgHeartbeat)
+        {
+            message.context = self.office.ticks.to_be_bytes().to_vec().into();
+        }
         persisting.messages = ready.take_persisted_messages();
         if persisting.promises || self.line.promises() {
             // A sole voter leads its learners as soon as it has voted for itself. Crashed now, it would lead
@@ -101,10 +106,6 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
             self.waiting.clear();
             self.office.handed_over = None;
             self.office.confirmations.waiting.clear();
-        }
-        for confirmed in ready.take_read_states() {
-            let number = confirmed.request_ctx.first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
-            number.into_iter().for_each(|number| self.office.confirmations.confirm(number));
         }
         let committed = ready.take_committed_entries();
         self.raft.advance_append_async(ready);
