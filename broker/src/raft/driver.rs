@@ -458,7 +458,11 @@ mod group;
 #[cfg(test)]
 mod group_tests;
 #[cfg(test)]
+mod members_tests;
+#[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod stalled_tests;
 #[cfg(test)]
 #[path = "driver_tests.rs"]
 mod tests;

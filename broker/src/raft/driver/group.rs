@@ -362,3 +362,24 @@ impl Group {
         Deadline::after(&self.backend, Duration::from_secs(30))
     }
 }
+
+pub(super) fn words(numbers: std::ops::Range<u32>) -> Vec<String> {
+    numbers.map(|number| format!("word-{number}")).collect()
+}
+
+/// Has these decided, one step each.
+pub(super) fn propose_all(group: &mut Group, leader: u64, words: &[String]) {
+    for word in words {
+        drop(group.propose(leader, word));
+        group.settle();
+    }
+}
+
+pub(super) fn members(group: &mut Group, id: u64) -> (Vec<u64>, Vec<u64>) {
+    let conf = group.driver(id).raft.store().conf.clone();
+    let sorted = |mut ids: Vec<u64>| {
+        ids.sort_unstable();
+        ids
+    };
+    (sorted(conf.voters), sorted(conf.learners))
+}
