@@ -8,13 +8,12 @@
 //! is cut off would answer else while another one gives away what the asking broker leads; so whoever has an answer to what it
 //! sent at some moment knows that no other controller had begun by then, and each gives all brokers a whole session.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
 use std::panic::Location;
 use std::sync::Arc;
 use std::task::Poll;
 
-use futures::FutureExt;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -22,9 +21,9 @@ use io_backend::{Backend, Deadline, Moment, Receiver, Replier, WaitKind, within}
 
 use super::message::{self, HeartbeatReply};
 use super::{ControllerContext, ControllerInput};
-use crate::ids::BrokerId;
+use crate::ids::{BrokerEpoch, BrokerId};
 use crate::limits;
-use crate::metadata::controller::{Controller, ControllerSettings, Heartbeat};
+use crate::metadata::controller::{Controller, ControllerSettings, Heartbeat, HeartbeatAnswer};
 use crate::metadata::{MetadataCommand, MetadataImage};
 use crate::peers::asks::Question;
 
@@ -36,16 +35,22 @@ pub(super) struct Driver<B: Backend> {
     office: Option<Office>,
     /// Commands that the group has not decided.
     proposed: FuturesUnordered<BoxFuture<'static, ()>>,
-    /// Answers for which the voters are asked, and whether they say that this node leads.
-    confirming: Option<(Vec<Answer>, BoxFuture<'static, bool>)>,
-    /// Answers that came up meanwhile.
-    unconfirmed: Vec<Answer>,
+    /// Answers for which the voters are asked, and then whether they confirm that this node leads.
+    confirming: FuturesUnordered<BoxFuture<'static, (Vec<Answer>, bool)>>,
 }
 
 /// What is said of a heartbeat, and to whom.
 struct Answer {
     to: Addressee,
     reply: HeartbeatReply,
+}
+
+/// What comes of a heartbeat.
+struct Judged {
+    answer: Answer,
+    /// The broker was not told that yet.
+    is_news: bool,
+    commands: Vec<MetadataCommand>,
 }
 
 enum Addressee {
@@ -59,6 +64,8 @@ struct Office {
     term: u64,
     image: Arc<MetadataImage>,
     gone: BTreeSet<BrokerId>,
+    /// What each broker was told last, and which process of it.
+    told: BTreeMap<BrokerId, (BrokerEpoch, HeartbeatAnswer)>,
     tick_at: Moment,
 }
 
@@ -74,8 +81,7 @@ impl<B: Backend> Driver<B> {
             inbox,
             office: None,
             proposed: FuturesUnordered::new(),
-            confirming: None,
-            unconfirmed: Vec::new(),
+            confirming: FuturesUnordered::new(),
         }
     }
 
@@ -84,12 +90,22 @@ impl<B: Backend> Driver<B> {
             let now = self.context.backend.now();
             self.look_after_office(now);
             let mut commands = self.follow(now);
+            let (mut answers, mut is_news) = (Vec::new(), false);
             for input in inputs {
-                commands.extend(self.hear(now, input));
+                let Some(judged) = self.hear(now, input) else { continue };
+                commands.extend(judged.commands);
+                is_news |= judged.is_news;
+                // What grants nothing is said at once.
+                match judged.answer.reply {
+                    HeartbeatReply::Heard(_) => answers.push(judged.answer),
+                    HeartbeatReply::NotController { .. } | HeartbeatReply::Refused { .. } => {
+                        self.say(judged.answer);
+                    }
+                }
             }
             commands.extend(self.let_time_pass(now));
             commands.into_iter().for_each(|command| self.propose(command));
-            self.confirm();
+            self.confirm(answers, is_news);
         }
     }
 
@@ -104,7 +120,7 @@ impl<B: Backend> Driver<B> {
         let gone = context.asks.peers().gone();
         let (mut members, mut images, mut gone) = (members.watcher(), images.watcher(), gone.watcher());
         let mut inputs = Vec::new();
-        let mut confirmed = None;
+        let mut confirmed = Vec::new();
         let waiting = poll_fn(|cx| {
             while let Poll::Ready(Some(())) = proposed.poll_next_unpin(cx) {}
             let acting = members.watch(cx.waker());
@@ -113,13 +129,10 @@ impl<B: Backend> Driver<B> {
                 changed |= !Arc::ptr_eq(&images.watch(cx.waker()), &office.image);
                 changed |= *gone.watch(cx.waker()) != office.gone;
             }
-            if confirmed.is_none()
-                && let Some((_, confirming)) = confirming
-                && let Poll::Ready(leads) = confirming.poll_unpin(cx)
-            {
-                confirmed = Some(leads);
+            while let Poll::Ready(Some(answers)) = confirming.poll_next_unpin(cx) {
+                confirmed.push(answers);
             }
-            changed |= confirmed.is_some();
+            changed |= !confirmed.is_empty();
             match inbox.poll_receive_many(cx, &mut inputs, limits::HEARTBEATS_WAITING_MAX) {
                 Poll::Ready(None) => Poll::Ready(None),
                 Poll::Ready(Some(_)) => Poll::Ready(Some(())),
@@ -129,21 +142,11 @@ impl<B: Backend> Driver<B> {
         });
         let wait = backend.registry().waiting(backend, WaitKind::Receive, "heartbeats", Location::caller());
         let heard = within(backend, deadline, wait.bounded_by(deadline).during(waiting)).await;
-        if let Some(leads) = confirmed {
-            self.answer(leads);
-        }
+        confirmed.into_iter().for_each(|(answers, leads)| self.answer(answers, leads));
         match heard {
             Ok(None) => None,
             // At the deadline it is time for a tick.
             Ok(Some(())) | Err(_) => Some(inputs),
-        }
-    }
-
-    /// What grants nothing is said at once.
-    fn take(&mut self, answer: Answer) {
-        match answer.reply {
-            HeartbeatReply::Heard(_) => self.unconfirmed.push(answer),
-            HeartbeatReply::NotController { .. } | HeartbeatReply::Refused { .. } => self.say(answer),
         }
     }
 
@@ -156,21 +159,23 @@ impl<B: Backend> Driver<B> {
         }
     }
 
-    /// Has the voters asked for the answers that are not said yet, all together.
-    fn confirm(&mut self) {
-        if self.confirming.is_some() || self.unconfirmed.is_empty() {
+    /// Has the voters asked for answers before they are said; at once where somebody is told something new.
+    fn confirm(&mut self, answers: Vec<Answer>, at_once: bool) {
+        if answers.is_empty() {
             return;
         }
         let metadata = self.context.metadata.clone();
         let deadline = Deadline::after(&self.context.backend, limits::HEARTBEAT_DEADLINE);
-        let confirming = async move { metadata.confirm_lead(deadline).await };
-        self.confirming = Some((std::mem::take(&mut self.unconfirmed), Box::pin(confirming)));
+        self.confirming.push(Box::pin(async move {
+            let leads = metadata.confirm_lead(at_once, deadline).await;
+            (answers, leads)
+        }));
     }
 
     /// Says what waited for the voters.
-    fn answer(&mut self, leads: bool) {
+    fn answer(&self, answers: Vec<Answer>, leads: bool) {
         let leader = self.context.metadata.members().get().leader;
-        for Answer { to, reply } in self.confirming.take().into_iter().flat_map(|(answers, _)| answers) {
+        for Answer { to, reply } in answers {
             let reply = if leads { reply } else { HeartbeatReply::NotController { leader } };
             self.say(Answer { to, reply });
         }
@@ -193,7 +198,8 @@ impl<B: Backend> Driver<B> {
             let controller = Controller::new(self.settings, image.clone(), now);
             let tick_at = now + self.settings.tick;
             // The image and who has ended are taken in by who looks after them: none is known yet.
-            self.office = Some(Office { controller, term, image, gone: BTreeSet::new(), tick_at });
+            let (gone, told) = (BTreeSet::new(), BTreeMap::new());
+            self.office = Some(Office { controller, term, image, gone, told, tick_at });
         }
     }
 
@@ -219,35 +225,33 @@ impl<B: Backend> Driver<B> {
         commands
     }
 
-    fn hear(&mut self, now: Moment, input: ControllerInput) -> Vec<MetadataCommand> {
-        match input {
+    /// Judges a heartbeat; what is none is not answered.
+    fn hear(&mut self, now: Moment, input: ControllerInput) -> Option<Judged> {
+        let (to, heartbeat) = match input {
             ControllerInput::Asked(question) => {
-                let said = decode(&question);
-                let Some(heartbeat) = said else {
+                let Some(heartbeat) = decode(&question) else {
                     tracing::debug!(from = %question.from, "what is no heartbeat of its own is not answered");
-                    return Vec::new();
+                    return None;
                 };
-                let (reply, commands) = self.judge(now, heartbeat);
-                self.take(Answer { to: Addressee::Other(question), reply });
-                commands
+                (Addressee::Other(question), heartbeat)
             }
-            ControllerInput::Own(heartbeat, replier) => {
-                let (reply, commands) = self.judge(now, heartbeat);
-                self.take(Answer { to: Addressee::Own(replier), reply });
-                commands
-            }
-        }
-    }
-
-    fn judge(&mut self, now: Moment, heartbeat: Heartbeat) -> (HeartbeatReply, Vec<MetadataCommand>) {
+            ControllerInput::Own(heartbeat, replier) => (Addressee::Own(replier), heartbeat),
+        };
         let Some(office) = &mut self.office else {
             let leader = self.context.metadata.members().get().leader;
-            return (HeartbeatReply::NotController { leader }, Vec::new());
+            let answer = Answer { to, reply: HeartbeatReply::NotController { leader } };
+            return Some(Judged { answer, is_news: false, commands: Vec::new() });
         };
-        match office.controller.handle_heartbeat(now, heartbeat) {
-            Ok((answer, commands)) => (HeartbeatReply::Heard(answer), commands),
-            Err(why) => (HeartbeatReply::Refused { why: why.to_string() }, Vec::new()),
-        }
+        let process = heartbeat.process;
+        let (reply, is_news, commands) = match office.controller.handle_heartbeat(now, heartbeat) {
+            Ok((answer, commands)) => {
+                let told = (process.epoch, answer);
+                let is_news = office.told.insert(process.broker, told) != Some(told);
+                (HeartbeatReply::Heard(answer), is_news, commands)
+            }
+            Err(why) => (HeartbeatReply::Refused { why: why.to_string() }, false, Vec::new()),
+        };
+        Some(Judged { answer: Answer { to, reply }, is_news, commands })
     }
 
     /// However long it has been, it is one tick later.

@@ -280,12 +280,14 @@ impl<B: Backend> MetadataHandle<B> {
         let _ = self.images.until(&self.backend, deadline, late).await;
     }
 
-    /// Whether this node led the group at some moment after this was asked: most of the voters say so. A leader that was paused or is
+    /// Whether this node led the group at some moment after this was asked: most of the voters say so, at once
+    /// or with the next heartbeat that is due. A leader that was paused or is
     /// cut off does not know that it has been replaced.
-    pub(crate) async fn confirm_lead(&self, deadline: Deadline) -> bool {
+    pub(crate) async fn confirm_lead(&self, at_once: bool, deadline: Deadline) -> bool {
         let Some(others) = &self.others else { return true };
         let (replier, reply) = others.group.reply("voters to confirm that this node leads the metadata");
-        others.group.try_send(GroupInput::Confirm(replier)).is_ok() && reply.wait(deadline).await.is_ok()
+        let confirm = GroupInput::Confirm { at_once, replier };
+        others.group.try_send(confirm).is_ok() && reply.wait(deadline).await.is_ok()
     }
 
     /// If this node leads the group, has another one lead it. False: it did, and none has taken over by the deadline.

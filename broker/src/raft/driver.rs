@@ -195,12 +195,14 @@ struct Office {
     confirmations: Confirmations,
 }
 
-/// Who asked whether this member still leads. Its heartbeats say in which tick they are sent, and the answers to them repeat it.
+/// Who asked whether this member still leads. Its heartbeats are numbered, and the answers to them repeat the number.
 #[derive(Default)]
 struct Confirmations {
-    /// By the tick in which it was asked.
+    /// The last number of those that were sent.
+    sent: u64,
+    /// With the last number that was sent before.
     waiting: VecDeque<(u64, Replier<()>)>,
-    /// The latest heartbeat that each member answered, by its tick.
+    /// The latest that each member answered.
     answered: BTreeMap<u64, u64>,
 }
 

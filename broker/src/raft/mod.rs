@@ -109,8 +109,8 @@ pub(crate) enum GroupInput {
     /// A snapshot has come to this member, or will not.
     SnapshotSent { peer: u64, ok: bool },
     /// Is answered once most of the voters have answered a heartbeat that was sent after this was asked, in the term of this leader;
-    /// dropped where this member does not lead, or ceases to. It takes as long as it is to the next heartbeat, and costs no message.
-    Confirm(Replier<()>),
+    /// dropped where this member does not lead, or ceases to. It costs no message unless it is asked to be done at once.
+    Confirm { at_once: bool, replier: Replier<()> },
     /// Whether the disk under the journal can be relied on, as far as who watches it knows. It can be
     /// until this says otherwise.
     MayVote(bool),

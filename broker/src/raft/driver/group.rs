@@ -342,9 +342,9 @@ impl Group {
         reply
     }
 
-    pub(super) fn confirm(&mut self, id: u64) -> io_backend::Reply<RealBackend, ()> {
+    pub(super) fn confirm(&mut self, id: u64, at_once: bool) -> io_backend::Reply<RealBackend, ()> {
         let (replier, reply) = self.node(id).mailbox.reply("confirmation");
-        self.tell(id, GroupInput::Confirm(replier));
+        self.tell(id, GroupInput::Confirm { at_once, replier });
         reply
     }
 

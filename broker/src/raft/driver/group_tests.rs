@@ -316,29 +316,32 @@ fn a_leader_is_confirmed_by_what_voters_say_after_it_was_asked() {
     with_group(async |mut group| {
         group.found(&[1, 2, 3]);
         group.elect(1);
-        let confirmed = group.confirm(1);
+        let at_once = group.confirm(1, true);
+        group.settle();
+        assert_eq!(at_once.wait(group.soon()).await, Ok(()));
+        let with_the_next = group.confirm(1, false);
         group.settle();
         assert!(!group.driver(1).office.confirmations.waiting.is_empty(), "no heartbeat is due");
         group.pass(3, 1);
-        assert_eq!(confirmed.wait(group.soon()).await, Ok(()));
-        let elsewhere = group.confirm(2);
+        assert_eq!(with_the_next.wait(group.soon()).await, Ok(()));
+        let elsewhere = group.confirm(2, true);
         assert_eq!(elsewhere.wait(group.soon()).await, Err(ReplyError::Dropped));
-        // What was answered before it was asked counts for nothing: it still believes to lead, and is not confirmed.
+        // What was sent before it was asked counts for nothing: it still believes to lead, and is not confirmed.
         for _ in 0..2 {
             group.tick(1, 10);
         }
-        let stale = group.confirm(1);
+        let stale = group.confirm(1, false);
         group.settle();
         group.isolate(1);
         group.pass(3, 1);
         assert!(group.driver(1).leads() && !group.driver(1).office.confirmations.waiting.is_empty());
         group.pass(25, 2);
         assert_eq!(stale.wait(group.soon()).await, Err(ReplyError::Dropped));
-        // What was lost on the way is said again with the next heartbeat.
+        // What was lost on the way is asked again with the next heartbeat.
         group.cut.clear();
         group.pass(5, 2);
-        let first = group.confirm(2);
-        let second = group.confirm(2);
+        let first = group.confirm(2, true);
+        let second = group.confirm(2, true);
         group.lose_messages_of(2);
         group.pass(5, 2);
         for confirmed in [first, second] {
@@ -353,7 +356,7 @@ fn who_leads_alone_confirms_itself() {
         group.start(1, Begin::Alone, MemoryJournal::new());
         group.driver(1).raft.campaign().unwrap();
         group.settle();
-        let confirmed = group.confirm(1);
+        let confirmed = group.confirm(1, false);
         group.settle();
         assert_eq!(confirmed.wait(group.soon()).await, Ok(()));
     });

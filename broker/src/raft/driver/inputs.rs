@@ -6,7 +6,7 @@ use io_backend::{Backend, Moment, Replier};
 use raft::eraftpb::{Message, MessageType};
 use raft::{Progress, SnapshotStatus};
 
-use super::{Confirmations, Decision, Driver, Event, OF_A_START, Office, TICK, Waiting};
+use super::{Confirmations, Decision, Driver, Event, OF_A_START, TICK, Waiting};
 use crate::raft::capacity::{self, Capacity, Leader, LostLeader, Other, Situation};
 use crate::raft::heard::{self, Known, Listener, Unheard};
 use crate::raft::{
@@ -180,7 +180,7 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
                 let status = if ok { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
                 self.raft.report_snapshot(peer, status);
             }
-            GroupInput::Confirm(replier) => self.confirm(replier),
+            GroupInput::Confirm { at_once, replier } => self.confirm(at_once, replier),
             GroupInput::MayVote(may) => {
                 self.office.told_not_to_vote = !may;
                 self.look_after_office();
@@ -188,19 +188,24 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
         }
     }
 
-    /// Waits for the voters' answers to a heartbeat of a later tick.
-    fn confirm(&mut self, replier: Replier<()>) {
-        if self.leads() {
-            self.office.confirmations.waiting.push_back((self.office.ticks, replier));
-            self.look_after_confirmations();
+    /// Waits for the voters' answers to heartbeats that are not sent yet.
+    fn confirm(&mut self, at_once: bool, replier: Replier<()>) {
+        if !self.leads() {
+            return;
         }
+        self.office.confirmations.waiting.push_back((self.office.confirmations.sent, replier));
+        if at_once {
+            self.raft.ping();
+        }
+        // A sole voter asks nobody.
+        self.look_after_confirmations();
     }
 
     fn look_after_confirmations(&mut self) {
-        let Office { confirmations: Confirmations { waiting, answered }, .. } = &mut self.office;
+        let Confirmations { waiting, answered, .. } = &mut self.office.confirmations;
         let (id, members) = (self.id, self.raft.raft.prs());
         let is_confirmed = |asked: u64| {
-            let later = answered.iter().filter(|(_, tick)| **tick > asked).map(|(member, _)| *member);
+            let later = answered.iter().filter(|(_, sent)| **sent > asked).map(|(member, _)| *member);
             members.has_quorum(&later.chain([id]).collect())
         };
         while let Some((_, replier)) = waiting.pop_front_if(|(asked, _)| is_confirmed(*asked)) {
@@ -210,9 +215,9 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
 
     /// A member of this leader's term answers a heartbeat.
     fn note_answer(&mut self, from: u64, context: &[u8]) {
-        if let Ok(tick) = context.try_into().map(u64::from_be_bytes) {
+        if let Ok(number) = context.try_into().map(u64::from_be_bytes) {
             let latest = self.office.confirmations.answered.entry(from).or_default();
-            *latest = tick.max(*latest);
+            *latest = number.max(*latest);
             self.look_after_confirmations();
         }
     }

@@ -84,11 +84,7 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
         persisting.log = ready.entries().iter().map(|entry| (entry.index, entry.term)).collect();
         store.append(ready.entries());
         let mut at_once = ready.take_messages();
-        for message in
-            at_once.iter_mut().filter(|message| message.get_msg_type() == MessageType::MsgHeartbeat)
-        {
-            message.context = self.office.ticks.to_be_bytes().to_vec().into();
-        }
+        self.number_heartbeats(&mut at_once);
         persisting.messages = ready.take_persisted_messages();
         if persisting.promises || self.line.promises() {
             // A sole voter leads its learners as soon as it has voted for itself. Crashed now, it would lead
@@ -118,6 +114,17 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
             self.apply()?;
         }
         Ok(())
+    }
+
+    /// The answers to heartbeats repeat what stands in their contexts.
+    fn number_heartbeats(&mut self, messages: &mut [Message]) {
+        let is_heartbeat = |message: &&mut Message| message.get_msg_type() == MessageType::MsgHeartbeat;
+        let mut heartbeats = messages.iter_mut().filter(is_heartbeat).peekable();
+        if heartbeats.peek().is_some() {
+            self.office.confirmations.sent += 1;
+            let number = self.office.confirmations.sent.to_be_bytes();
+            heartbeats.for_each(|message| message.context = number.to_vec().into());
+        }
     }
 
     fn note_snapshots<'a>(&mut self, messages: impl Iterator<Item = &'a Message>) {
