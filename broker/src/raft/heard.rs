@@ -14,6 +14,8 @@ pub(super) struct Listener {
     /// What a heartbeat may tell anew.
     pub(super) known: Known,
     pub(super) has_group: bool,
+    /// It has no vote, and what it acknowledges counts for nothing.
+    pub(super) learns: bool,
     pub(super) capacity: Capacity,
     /// A leader's snapshot is on its way to the disk.
     pub(super) restores: bool,
@@ -44,6 +46,14 @@ pub(super) enum Unheard {
     /// It speaks of a log that this node does not have: it was wiped, or is taken for another.
     MistakenIdentity,
     Malformed,
+}
+
+/// A learner may have less than its leader believes: its directory was lost, and it has begun again with a snapshot of before. It
+/// hears heartbeats for what it has, and answers them, for a leader that is not answered sends nothing more.
+pub(super) fn bound(message: &mut Message, listener: &Listener) {
+    if message.get_msg_type() == MessageType::MsgHeartbeat && listener.has_group && listener.learns {
+        message.commit = message.commit.min(listener.last);
+    }
 }
 
 pub(super) fn hear(message: &Message, listener: &Listener) -> Result<(), Unheard> {
@@ -157,9 +167,24 @@ mod tests {
             last: 3,
             known: Known { leader: 1, term: 5, committed: 3 },
             has_group: true,
+            learns: false,
             capacity: Capacity { votes: true, campaigns: true, leader: Leader::Stays },
             restores: false,
             is_full: false,
+        }
+    }
+
+    #[test]
+    fn a_learner_hears_of_no_more_than_it_has_and_nobody_else_is_told_less() {
+        let learner = Listener { learns: true, ..member() };
+        let empty = Listener { has_group: false, last: 0, ..member() };
+        for (listener, commit) in [(learner, 3), (member(), 9), (empty, 9)] {
+            let mut heartbeat = Message { commit: 9, ..message(MsgHeartbeat) };
+            bound(&mut heartbeat, &listener);
+            assert_eq!(heartbeat.commit, commit);
+            let mut entries = Message { commit: 9, ..append(3, &[4]) };
+            bound(&mut entries, &listener);
+            assert_eq!(entries.commit, 9);
         }
     }
 

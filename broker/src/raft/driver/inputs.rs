@@ -222,7 +222,7 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
         }
     }
 
-    fn receive(&mut self, message: Message) {
+    fn receive(&mut self, mut message: Message) {
         let (kind, from) = (message.get_msg_type(), message.from);
         let listener = Listener {
             id: self.id,
@@ -233,10 +233,12 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
                 committed: self.raft.raft.raft_log.committed,
             },
             has_group: self.raft.store().has_group(),
+            learns: self.raft.raft.prs().conf().learners().contains(&self.id),
             capacity: self.capacity(),
             restores: self.line.restores() || self.raft.snap().is_some(),
             is_full: self.line.is_long(),
         };
+        heard::bound(&mut message, &listener);
         let heard = heard::hear(&message, &listener);
         match heard {
             Ok(()) | Err(Unheard::NothingNew) => drop(self.office.mistaken.take_if(|by| *by == from)),

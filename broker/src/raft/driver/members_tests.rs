@@ -56,6 +56,27 @@ fn a_group_grows_from_one_member_and_lets_its_first_go() {
 }
 
 #[test]
+fn a_learner_that_begins_again_with_an_older_snapshot_is_given_what_it_had_before() {
+    with_group(async |mut group| {
+        group.found(&[1, 2]);
+        group.elect(1);
+        group.start(3, Begin::Join, MemoryJournal::new());
+        let added = group.change(1, MemberChange::AddLearner(3));
+        group.settle();
+        assert_eq!(added.wait(group.soon()).await, Ok(Ok(())));
+        propose_all(&mut group, 1, &words(0..5));
+        group.pass(4, 1);
+        assert_eq!(group.words(3), words(0..5));
+        // Its directory is lost. The leader goes back to a snapshot, and has it that the member acknowledged more.
+        group.start(3, Begin::Join, MemoryJournal::new());
+        group.tell(1, GroupInput::Unreachable(3));
+        propose_all(&mut group, 1, &words(5..6));
+        group.pass(20, 1);
+        assert_eq!(group.words(3), words(0..6));
+    });
+}
+
+#[test]
 fn a_member_that_is_removed_hears_of_it() {
     with_group(async |mut group| {
         group.found(&[1, 2, 3]);
