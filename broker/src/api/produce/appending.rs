@@ -23,18 +23,13 @@ use crate::routing::{Leader, RoutingError, RoutingView, TopicKey};
 /// An append that is not answered.
 pub struct InLine<B: Backend> {
     append: PendingAppend<B>,
-    acks: Acks,
     _counted: Counted,
 }
 
 impl<B: Backend> InLine<B> {
-    /// What became of it. What this node alone acknowledges is worth nothing where another one may lead by now.
+    /// What became of it.
     pub async fn wait(self, context: &Context<B>) -> Result<Appended, Refusal> {
-        let appended = self.append.wait().await.map_err(|error| after_append(context, error))?;
-        if self.acks == Acks::Leader && context.health.contact.is_lost(context.backend.now()) {
-            return Err(ResponseError::NotLeaderOrFollower.into());
-        }
-        Ok(appended)
+        self.append.wait().await.map_err(|error| after_append(context, error))
     }
 }
 
@@ -145,7 +140,7 @@ pub async fn append<B: Backend>(
     };
     context.first_refused.came_through(to, producer);
     let _counted = Counted::among(&context.metrics.produce_partition_concurrency);
-    Ok(InLine { append: pending, acks, _counted })
+    Ok(InLine { append: pending, _counted })
 }
 
 /// Checks a batch by what its topic allows.
