@@ -90,6 +90,8 @@ struct Session {
     heard: Moment,
     /// Since it was last heard: never more than has passed, so that a broker notices the end of its session first.
     silent: Duration,
+    /// Its fence is proposed, and not in the image yet.
+    is_being_fenced: bool,
     may_lead: bool,
     /// What is left of its probation.
     probation: Duration,
@@ -107,6 +109,7 @@ impl Session {
             epoch,
             heard: now,
             silent: Duration::ZERO,
+            is_being_fenced: false,
             may_lead: true,
             probation: Duration::ZERO,
             wants_shutdown: false,
@@ -200,10 +203,11 @@ impl Controller {
             session.unreachable.entry(leader).or_default();
         }
         let revoked_at = session.revoked_at;
+        let fenced = broker.fenced || session.is_being_fenced;
         let stops = session.wants_shutdown && broker.in_controlled_shutdown;
         let may_stop = stops && elections::away_from(&self.image, id, &self.stalled(), &[]).is_none();
         let session_timeout = Some(self.settings.session_timeout);
-        let answer = HeartbeatAnswer { fenced: broker.fenced, may_stop, revoked_at, session_timeout };
+        let answer = HeartbeatAnswer { fenced, may_stop, revoked_at, session_timeout };
         Ok((answer, self.decide(now)))
     }
 
@@ -241,7 +245,8 @@ impl Controller {
         self.sessions
             .retain(|id, session| image.brokers.get(id).is_some_and(|broker| broker.epoch == session.epoch));
         for (id, broker) in &image.brokers {
-            self.sessions.entry(*id).or_insert_with(|| Session::new(broker.epoch, now));
+            let session = self.sessions.entry(*id).or_insert_with(|| Session::new(broker.epoch, now));
+            session.is_being_fenced &= !broker.fenced;
         }
         for topic in image.topics.values() {
             let known = before.topics.get(&topic.name);
@@ -282,7 +287,7 @@ impl Controller {
         let (barred, stalled) = (self.barred(), self.stalled());
         let image = self.image.clone();
         let mut decided: Vec<(About, MetadataCommand)> = Vec::new();
-        for (id, session) in &self.sessions {
+        for (id, session) in &mut self.sessions {
             let Some(broker) = image.brokers.get(id) else { continue };
             let process = BrokerProcess { broker: *id, epoch: broker.epoch };
             let timeout = match self.gone.contains(id) {
@@ -290,8 +295,11 @@ impl Controller {
                 false => self.settings.session_timeout,
             };
             let silent = session.silent >= timeout;
-            // Alone there is nobody to move anything to.
-            if silent && !broker.fenced && image.brokers.len() > 1 {
+            // Alone there is nobody to move anything to. Whoever is heard again meanwhile is fenced all the same: the proposal may be
+            // in the log, and is decided whenever that is.
+            let is_due = session.is_being_fenced || silent && !broker.fenced;
+            session.is_being_fenced = is_due && image.brokers.len() > 1;
+            if session.is_being_fenced {
                 decided.push((About::Fence(*id), MetadataCommand::FenceBroker(process)));
                 continue;
             }

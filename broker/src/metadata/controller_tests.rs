@@ -124,6 +124,24 @@ fn nobody_is_fenced_before_its_session_is_over_however_ticks_and_heartbeats_fall
 }
 
 #[test]
+fn who_is_heard_while_its_fence_is_proposed_is_told_so_and_is_fenced() {
+    let mut run = Run::new(cluster_with(3, &[&[1, 2, 3]]));
+    run.pass(Duration::from_millis(1_900), &[2, 3]);
+    run.now = run.now + TICK;
+    let fence = run.controller.handle_tick(run.now);
+    assert_eq!(fence.len(), 1);
+    let (answer, commands) = run.beat(1, |_| {});
+    assert!(answer.fenced && commands == 0, "it is said again where it comes to nothing");
+    run.image = after(&run.image, &fence[0]).0;
+    let unfence = run.controller.handle_image(run.now, Arc::new(run.image.clone()));
+    assert_eq!(unfence.len(), 1, "the fence is in the image, and it is heard");
+    assert!(run.beat(1, |_| {}).0.fenced);
+    run.apply(unfence);
+    assert!(!run.beat(1, |_| {}).0.fenced);
+    assert_eq!(run.pass(seconds(5), &[1, 2, 3]), 0);
+}
+
+#[test]
 fn a_new_controller_gives_everybody_a_session() {
     let mut run = Run::new(cluster_with(3, &[&[1, 2, 3]]));
     assert_eq!(run.pass(Duration::from_millis(1_900), &[]), 0);

@@ -280,9 +280,8 @@ impl<B: Backend> MetadataHandle<B> {
         let _ = self.images.until(&self.backend, deadline, late).await;
     }
 
-    /// Whether this node led the group at some moment after this was asked: most of the voters say so, at once
-    /// or with the next heartbeat that is due. A leader that was paused or is
-    /// cut off does not know that it has been replaced.
+    /// Whether this node led the group at some moment after this was asked: most of the voters say so, at once or with the next
+    /// heartbeat that is due. A leader that was paused or is cut off does not know that it has been replaced.
     pub(crate) async fn confirm_lead(&self, at_once: bool, deadline: Deadline) -> bool {
         let Some(others) = &self.others else { return true };
         let (replier, reply) = others.group.reply("voters to confirm that this node leads the metadata");
