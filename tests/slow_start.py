@@ -7,13 +7,13 @@
 file, and a probe asks every tenth of a second. Ends with `N passed, N failed`.
 """
 
-import socket
 import threading
 import time
 import urllib.error
 import urllib.request
 
 import kafka_wire
+from chronik_cluster import free_ports
 from chronik_process import Chronik
 from verdicts import Verdicts, arguments
 
@@ -33,11 +33,6 @@ def write(broker, megabytes):
         for _ in range(megabytes):
             code, _ = connection.produce("kept", 0, records)
             assert code == 0, f"produce: error {code}"
-
-
-def free_address():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return f"127.0.0.1:{server.getsockname()[1]}"
 
 
 def ask(address, path):
@@ -71,7 +66,7 @@ def main():
     with Chronik(disk=options.disk, environment=ENVIRONMENT, ready_s=300) as broker:
         write(broker, 500 if options.full else 20)
         broker.kill9()
-        broker.admin_listen = free_address()
+        broker.admin_listen = f"127.0.0.1:{free_ports(1)[0]}"
         broker.wrapper = [
             "strace", "-f", "-o", "/dev/null", "--seccomp-bpf", "-e", "trace=pread64,preadv",
             "-e", f"inject=pread64,preadv:delay_enter={READ_TAKES_MS}ms",

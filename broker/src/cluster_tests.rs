@@ -42,13 +42,10 @@ struct Cluster {
 fn with_cluster(test: impl AsyncFnOnce(Cluster)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let listeners: Vec<_> = NODES.iter().map(|id| (BrokerId(*id), free())).collect();
-        let voters = listeners
+        let voters = NODES
             .iter()
-            .map(|(id, free)| PeerAddress { id: *id, address: free.local_addr().unwrap().to_string() })
+            .map(|id| PeerAddress { id: BrokerId(*id), address: super::free_address() })
             .collect();
-        drop(listeners);
         let scratch = tempfile::tempdir().unwrap();
         let (backend, _) = RealBackend::start(DiskChoice::Threads, scratch.path()).unwrap();
         let homes = NODES.iter().map(|id| (*id, tempfile::tempdir().unwrap())).collect();
@@ -99,10 +96,15 @@ impl Cluster {
             }));
             self.runtimes.insert(*id, runtime);
         }
+        let mut refused = Vec::new();
         for (id, started) in ids.iter().zip(futures::future::join_all(starts).await) {
-            let node = started.unwrap().unwrap_or_else(|error| panic!("node {id}: {error}"));
-            self.nodes.insert(*id, node);
+            match started.unwrap() {
+                Ok(node) => drop(self.nodes.insert(*id, node)),
+                Err(error) => refused.push(format!("node {id}: {error}")),
+            }
         }
+        // One that does not start is why the others do not.
+        assert!(refused.is_empty(), "{}", refused.join("\n"));
     }
 
     /// Its connections are closed, and nobody is told anything.

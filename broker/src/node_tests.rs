@@ -16,11 +16,6 @@ async fn get(backend: &RealBackend, address: &str, path: &str) -> String {
     String::from_utf8(answer.to_vec()).unwrap()
 }
 
-/// Where nobody listens.
-fn free_address() -> String {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
-}
-
 #[test]
 fn the_admin_port_tells_of_a_start_that_takes_long() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -29,7 +24,7 @@ fn the_admin_port_tells_of_a_start_that_takes_long() {
         let (backend, _) = RealBackend::start(DiskChoice::Threads, home.path()).unwrap();
         let mut config = Config { data_dir: home.path().to_owned(), ..Config::default() };
         config.listen = "127.0.0.1:0".into();
-        config.admin = free_address();
+        config.admin = super::free_address();
         let admin = config.admin.clone();
         // A journal that is read back when the test says so.
         let (reached, goes_on) = (Published::new("reached", false), Published::new("goes on", false));
@@ -77,7 +72,7 @@ fn nodes_that_are_told_of_one_another_are_linked_and_show_their_secret_to_nobody
     runtime.block_on(async {
         let (backend, _) = RealBackend::start(DiskChoice::Threads, home.path()).unwrap();
         let secret_file = home.path().join("secret");
-        let addresses = [free_address(), free_address()];
+        let addresses = [super::free_address(), super::free_address()];
         let peers = format!("1@{},2@{}", addresses[0], addresses[1]);
         let config = |node: usize| {
             let mut config = Config { data_dir: home.path().join(node.to_string()), ..Config::default() };
