@@ -22,7 +22,6 @@ use super::core::{Core, Job};
 use super::direct::DirectFile;
 use super::kind::DiskKind;
 use super::ring::{self, Operations};
-use super::system;
 use crate::disk::{DedicatedDisk, DedicatedFile, DiskError, DiskResult};
 use crate::registry::{EntryGuard, WaitKind};
 use crate::task::{Named, TaskHandle, TaskName};
@@ -41,7 +40,6 @@ pub(super) fn spawn<F: Future<Output = ()>>(
         let (core, stop, finished) = (core.clone(), stop.clone(), Finished(finished.clone()));
         move || {
             let _finished = finished;
-            system::prefer_short_slices();
             match kind {
                 DiskKind::Threads => {
                     let disk = RealDedicatedDisk { core: core.clone(), operations: None };

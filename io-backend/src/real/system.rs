@@ -82,37 +82,6 @@ pub(super) fn unread(socket: RawFd) -> usize {
     if told == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
 }
 
-/// Asks for a short time slice for the calling thread, which is then preferred after each wait: with all
-/// cores busy, a thread that only syncs otherwise waits whole ticks for its turn. Without effect where the
-/// kernel refuses or is older than 6.12.
-pub(super) fn prefer_short_slices() {
-    const SLICE_NS: u64 = 100_000;
-    /// `struct sched_attr` of the kernel, first version.
-    #[repr(C)]
-    #[derive(Default)]
-    struct Attributes {
-        size: u32,
-        policy: u32,
-        flags: u64,
-        nice: i32,
-        priority: u32,
-        runtime: u64,
-        deadline: u64,
-        period: u64,
-    }
-    let size = size_of::<Attributes>() as u32;
-    let mut attributes = Attributes { size, ..Attributes::default() };
-    // SAFETY: thread 0 is the caller; the kernel fills at most `size` bytes of a struct of that size.
-    let read = unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &mut attributes, size, 0) };
-    if read != 0 || attributes.policy != libc::SCHED_OTHER as u32 {
-        return;
-    }
-    attributes.size = size;
-    attributes.runtime = SLICE_NS;
-    // SAFETY: the kernel reads `size` bytes, as the struct's first field says.
-    unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &attributes, 0) };
-}
-
 /// Whether this process may use io_uring; if not, why, and what to do about it.
 pub(super) fn io_uring_refused() -> Option<String> {
     // Larger than `struct io_uring_params` (120 bytes), aligned for it, and zero as the kernel demands.
