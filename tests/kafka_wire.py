@@ -156,9 +156,13 @@ class Connection:
         return code, {key: (low, high) for key, low, high in reader.array(
             lambda: (reader.number("h"), reader.number("h"), reader.number("h")))}
 
-    def create_topics(self, names, partitions=3, configs=None):
+    def create_topics(self, names, partitions=3, configs=None, replicas=None):
+        """With one replica each, or these of each partition, by its number."""
         own = array([string(key) + string(str(value)) for key, value in (configs or {}).items()])
-        topics = array([string(name) + struct.pack(">ih", partitions, 1) + array([]) + own for name in names])
+        numbers = [array([struct.pack(">i", broker) for broker in brokers]) for brokers in replicas or []]
+        assigned = array([struct.pack(">i", partition) + brokers for partition, brokers in enumerate(numbers)])
+        count = struct.pack(">ih", -1, -1) if replicas else struct.pack(">ih", partitions, 1)
+        topics = array([string(name) + count + assigned + own for name in names])
         reader = self.call(CREATE_TOPICS, 2, topics + struct.pack(">ib", 30_000, 0))
         reader.number("i")
         answers = reader.array(lambda: (reader.string(), reader.number("h"), reader.string()))
