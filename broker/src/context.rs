@@ -1,7 +1,7 @@
 //! What everything that serves a request shares.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::AtomicUsize;
 
 use io_backend::{Backend, Published};
 
@@ -9,6 +9,7 @@ use crate::admission::Admission;
 use crate::budget::Budget;
 use crate::config::Config;
 use crate::ids::{BrokerId, Incarnation};
+use crate::lines::Lines;
 use crate::metadata::{Changes, MetadataHandle, ProducerIds};
 use crate::metrics::{Metrics, RequestMetrics};
 use crate::partition::FirstRefused;
@@ -50,8 +51,21 @@ pub struct Context<B: Backend> {
     pub forward_produce: Option<Asks<B>>,
     /// Accounts of requests and bytes.
     pub budget: Budget,
-    /// Connections that were closed for what their clients did or did not do.
-    pub closed: AtomicU64,
+    /// What clients can have logged.
+    pub lines: ClientLines,
     /// True when the node stops: who waits for records is answered then.
     pub stopping: Published<bool>,
+}
+
+/// What clients can have logged.
+#[derive(Default)]
+pub struct ClientLines {
+    /// Connections that were closed for what their clients did or did not do.
+    pub closed: Lines,
+    /// Topics that were mentioned and could not be created.
+    pub not_created: Lines,
+    /// Producers that asked for transactions.
+    pub transactional: Lines,
+    /// Producers that no id could be had for.
+    pub without_id: Lines,
 }

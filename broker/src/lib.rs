@@ -3,8 +3,8 @@
 //! The modules stand in layers: each imports only from those before it in this list, which
 //! `tests/architecture.rs` enforces.
 //!
-//! - [`ids`], [`limits`], [`data_dir`], [`formats`] and [`metrics`] are the words, bounds, directories, versions on disk
-//!   and counters of all; [`whole_file`] writes small files, [`identity`] says whose data directory this is; [`wire`] turns bytes into requests and answers into bytes.
+//! - [`ids`], [`limits`], [`data_dir`], [`formats`], [`lines`] and [`metrics`] are the words, bounds, directories, versions on disk,
+//!   bounds of the log and counters of all; [`whole_file`] writes small files, [`identity`] says whose data directory this is; [`wire`] turns bytes into requests and answers into bytes.
 //! - The [`journal`] makes durable. [`config`] is what an operator sets, [`budget`] what a node has to give away.
 //!   [`stall`] judges a stalled disk, and [`admission`] goes by that. [`peers`] are the other
 //!   nodes, and the connections between them. [`raft`] agrees, by way of a journal.
@@ -31,6 +31,7 @@ pub mod ids;
 pub mod limits;
 pub mod data_dir;
 pub(crate) mod formats;
+pub(crate) mod lines;
 pub mod metrics;
 pub(crate) mod whole_file;
 pub(crate) mod identity;

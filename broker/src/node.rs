@@ -7,7 +7,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use io_backend::{Backend, Deadline, ExitStatus, Listener, Network, Published, TaskHandle, TaskName};
@@ -18,7 +17,7 @@ use crate::admin::{self, Phase, Shown};
 use crate::api;
 use crate::budget::Budget;
 use crate::config::Config;
-use crate::context::Context;
+use crate::context::{ClientLines, Context};
 use crate::controller::{self, ControllerContext, ControllerPost, Membership};
 use crate::data_dir;
 use crate::identity::{self, Identity, IdentityError};
@@ -332,7 +331,7 @@ impl<B: Backend> Node<B> {
             creating: Arc::default(),
             first_refused: FirstRefused::default(),
             forward_produce,
-            closed: AtomicU64::new(0),
+            lines: ClientLines::default(),
             stopping: stop.clone(),
         });
         if let Some(asks) = &cluster {

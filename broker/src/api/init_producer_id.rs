@@ -41,13 +41,17 @@ async fn handle<B: Backend>(context: &Context<B>, request: InitProducerIdRequest
             .with_producer_epoch(-1)
     };
     if let Some(id) = &request.transactional_id {
-        warn!(transactional_id = %id.as_str(), "{TRANSACTIONS}");
+        if let Some(times) = context.lines.transactional.next() {
+            warn!(transactional_id = %id.as_str(), times, "{TRANSACTIONS}");
+        }
         return refused(ResponseError::UnsupportedVersion);
     }
     match context.producer_ids.next().await {
         Ok(id) => InitProducerIdResponse::default().with_producer_id(ProducerId(id.0)).with_producer_epoch(0),
         Err(error) => {
-            warn!(%error, "no producer id");
+            if let Some(times) = context.lines.without_id.next() {
+                warn!(%error, times, "no producer id");
+            }
             refused(error_codes::producer_id(&error))
         }
     }

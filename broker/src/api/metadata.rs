@@ -175,7 +175,9 @@ async fn create_missing<B: Backend>(context: &Context<B>, wanted: &[MetadataRequ
             }
             // It may come to be; the client asks again.
             Err((_, why)) => {
-                tracing::warn!(topic = %name.as_str(), "not created on mention: {why}");
+                if let Some(times) = context.lines.not_created.next() {
+                    tracing::warn!(topic = %name.as_str(), times, "not created on mention: {why}");
+                }
                 refusals.insert(name, ResponseError::LeaderNotAvailable);
             }
         }

@@ -15,7 +15,6 @@ use std::io;
 use std::panic::Location;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{self, Poll};
 use std::time::Duration;
 
@@ -44,8 +43,6 @@ mod writing;
 use arrivals::Arrivals;
 use frame::FrameError;
 
-/// So many connections that are closed for their clients' doing have a line each, then only some.
-const LINES_AT_FIRST: u64 = 100;
 /// Rounds without waiting, after which other tasks get their turn.
 const ROUNDS_MAX: usize = 64;
 
@@ -107,12 +104,9 @@ pub async fn run<B: Backend, S: ClientStream>(context: Arc<Context<B>>, stream: 
         End::ClosedByClient | End::NodeStops | End::Truncated | End::Network(_) | End::Idle(_) => {
             debug!(%peer, "closed: {end}")
         }
-        // A flood of bad clients must not become a flood of lines.
-        end => match context.closed.fetch_add(1, Ordering::Relaxed) + 1 {
-            closed if closed <= LINES_AT_FIRST || closed.is_power_of_two() => {
-                warn!(%peer, closed, "closed: {end}")
-            }
-            _ => debug!(%peer, "closed: {end}"),
+        end => match context.lines.closed.next() {
+            Some(closed) => warn!(%peer, closed, "closed: {end}"),
+            None => debug!(%peer, "closed: {end}"),
         },
     }
 }

@@ -30,6 +30,7 @@ use crate::limits::{
     PEER_FRAME_BYTES_MAX, PEER_FRAME_DEADLINE, PEER_HANDSHAKE_DEADLINE, PEER_READ_SAID_BYTES,
     PEER_READ_SAID_WITHIN, PEER_SILENT_DEADLINE, PEER_STRANGERS_MAX, READ_BUFFER_BYTES,
 };
+use crate::lines::Lines;
 
 /// Pause after a failed accept: descriptors may be short for a while.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -38,11 +39,14 @@ const NOBODY: BrokerId = BrokerId(-1);
 
 /// Accepts for as long as the node runs.
 pub async fn accept<B: Backend>(shared: Arc<Shared<B>>, listener: ListenerOf<B>) {
+    let failures = Lines::default();
     loop {
         match listener.accept().await {
             Ok((stream, address)) => welcome(&shared, stream, &address),
             Err(error) => {
-                warn!(%error, "a connection of a node could not be accepted; trying again in {ACCEPT_PAUSE:?}");
+                if let Some(times) = failures.next() {
+                    warn!(%error, times, "a connection of a node could not be accepted; trying again in {ACCEPT_PAUSE:?}");
+                }
                 shared.backend.sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -93,9 +97,12 @@ async fn connection<B: Backend>(
     let serving = serve(&shared, &mut stream, stranger, &mut member);
     let ended = unless_closed(&mut closing.watcher(), serving).await.unwrap_or(Err(Ended::Replaced));
     let Err(ended) = ended;
-    let of = member.node.map_or_else(|| format!("from {host}"), |node| format!("of {node}"));
+    let node = member.node;
+    let of = node.map_or_else(|| format!("from {host}"), |node| format!("of {node}"));
     drop(member);
-    match (&ended, shared.is_news(&of, &ended)) {
+    // Strangers say something new as often as they like.
+    let is_told = shared.is_news(&of, &ended) && (node.is_some() || shared.strange.next().is_some());
+    match (&ended, is_told) {
         (Ended::Closed | Ended::Network(_) | Ended::Replaced, _) | (_, false) => {
             debug!(%of, "a node's connection is over: {ended}");
         }

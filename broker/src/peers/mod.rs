@@ -45,6 +45,7 @@ use crate::budget::Account;
 use crate::config::{PeerAddress, Secret};
 use crate::ids::BrokerId;
 use crate::limits::{PEER_MESSAGE_BYTES_MAX, PEER_QUEUE_BYTES, PEER_QUEUE_MESSAGES};
+use crate::lines::Lines;
 use crate::metrics::{FrameLabel, Metrics};
 
 /// What the connections to other nodes are made of.
@@ -127,6 +128,7 @@ impl<B: Backend> Peers<B> {
             gone: Published::new("peers that have ended", BTreeSet::new()),
             told: Mutex::new(Told::default()),
             strangers: Mutex::new(Strangers::default()),
+            strange: Lines::default(),
             closings: Mutex::default(),
             numbers: AtomicU64::new(0),
             backend,

@@ -23,6 +23,7 @@ use crate::budget::Account;
 use crate::config::Secret;
 use crate::ids::BrokerId;
 use crate::limits::{PEER_SILENT_DEADLINE, PEER_TAKEN_DEADLINE};
+use crate::lines::Lines;
 use crate::metrics::{FrameLabel, Metrics, ReasonLabel};
 
 /// The listener of a backend.
@@ -100,6 +101,8 @@ pub struct Shared<B: Backend> {
     pub roster: Mutex<Roster>,
     pub told: Mutex<Told>,
     pub strangers: Mutex<Strangers>,
+    /// What strangers did wrong.
+    pub strange: Lines,
     /// Connections that peers have made: who publishes true ends one.
     pub closings: Mutex<Closings>,
 }

@@ -17,6 +17,7 @@ use tracing::{debug, info, warn};
 
 use crate::context::Context;
 use crate::limits;
+use crate::lines::Lines;
 use crate::session::{Closing, Session};
 
 mod connections;
@@ -45,12 +46,15 @@ pub async fn serve<B: Backend>(listener: ListenerOf<B>, context: Arc<Context<B>>
             Deadline::Unbounded("the process stops when it is told to"),
             |stop| *stop,
         ));
+        let failures = Lines::default();
         loop {
             match next_connection(&listener, stopping.as_mut()).await {
                 None => break,
                 Some(Ok((stream, peer))) => welcome(&context, &connections, stream, peer),
                 Some(Err(error)) => {
-                    warn!(%error, "a connection could not be accepted; trying again in {ACCEPT_PAUSE:?}");
+                    if let Some(times) = failures.next() {
+                        warn!(%error, times, "a connection could not be accepted; trying again in {ACCEPT_PAUSE:?}");
+                    }
                     backend.sleep(ACCEPT_PAUSE).await;
                 }
             }

@@ -2,7 +2,6 @@
 //! any partition.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -15,7 +14,7 @@ use uuid::Uuid;
 use crate::api;
 use crate::budget::Budget;
 use crate::config::Config;
-use crate::context::Context;
+use crate::context::{ClientLines, Context};
 use crate::identity::Identity;
 use crate::ids::{BrokerId, Incarnation, IncarnationId, StorageId};
 use crate::journal::OpenedJournal;
@@ -112,7 +111,7 @@ async fn start(backend: RealBackend, config: Config) -> TestNode {
         creating: Arc::default(),
         first_refused: FirstRefused::default(),
         forward_produce: None,
-        closed: AtomicU64::new(0),
+        lines: ClientLines::default(),
         stopping: stop.clone(),
     });
     let served = Published::new("served", false);
