@@ -44,7 +44,7 @@ fn with_cluster(test: impl AsyncFnOnce(Cluster)) {
     runtime.block_on(async {
         let voters = NODES
             .iter()
-            .map(|id| PeerAddress { id: BrokerId(*id), address: super::free_address() })
+            .map(|id| PeerAddress { id: BrokerId(*id), address: super::tests::free_address() })
             .collect();
         let scratch = tempfile::tempdir().unwrap();
         let (backend, _) = RealBackend::start(DiskChoice::Threads, scratch.path()).unwrap();

@@ -563,21 +563,6 @@ fn endpoint(name: &str, address: &str) -> Option<Endpoint> {
     Some(Endpoint { name: name.to_owned(), host: host.to_owned(), port: port.parse().ok()? })
 }
 
-/// Where nobody listens until the test does. The system hands out none of these ports by itself (Linux begins at 32768):
-/// one of its choice, once let go, may be the near end of any connection before the test has it.
-#[cfg(test)]
-fn free_address() -> String {
-    use std::sync::atomic::{AtomicU32, Ordering};
-    static TAKEN: AtomicU32 = AtomicU32::new(0);
-    loop {
-        let number = std::process::id().wrapping_mul(31).wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
-        let address = format!("127.0.0.1:{}", 12_000 + number % 20_000);
-        if std::net::TcpListener::bind(&address).is_ok() {
-            return address;
-        }
-    }
-}
-
 #[cfg(test)]
 #[path = "node_tests.rs"]
 mod tests;

@@ -16,6 +16,20 @@ async fn get(backend: &RealBackend, address: &str, path: &str) -> String {
     String::from_utf8(answer.to_vec()).unwrap()
 }
 
+/// Where nobody listens until the test does. The system hands out none of these ports by itself (Linux begins at 32768):
+/// one of its choice, once let go, may be the near end of any connection before the test has it.
+pub(super) fn free_address() -> String {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number = std::process::id().wrapping_mul(31).wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
+        let address = format!("127.0.0.1:{}", 12_000 + number % 20_000);
+        if std::net::TcpListener::bind(&address).is_ok() {
+            return address;
+        }
+    }
+}
+
 #[test]
 fn the_admin_port_tells_of_a_start_that_takes_long() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -24,7 +38,7 @@ fn the_admin_port_tells_of_a_start_that_takes_long() {
         let (backend, _) = RealBackend::start(DiskChoice::Threads, home.path()).unwrap();
         let mut config = Config { data_dir: home.path().to_owned(), ..Config::default() };
         config.listen = "127.0.0.1:0".into();
-        config.admin = super::free_address();
+        config.admin = free_address();
         let admin = config.admin.clone();
         // A journal that is read back when the test says so.
         let (reached, goes_on) = (Published::new("reached", false), Published::new("goes on", false));
@@ -72,7 +86,7 @@ fn nodes_that_are_told_of_one_another_are_linked_and_show_their_secret_to_nobody
     runtime.block_on(async {
         let (backend, _) = RealBackend::start(DiskChoice::Threads, home.path()).unwrap();
         let secret_file = home.path().join("secret");
-        let addresses = [super::free_address(), super::free_address()];
+        let addresses = [free_address(), free_address()];
         let peers = format!("1@{},2@{}", addresses[0], addresses[1]);
         let config = |node: usize| {
             let mut config = Config { data_dir: home.path().join(node.to_string()), ..Config::default() };
