@@ -90,21 +90,21 @@ impl Cluster {
             let runtime = runtime.unwrap();
             let config = self.config(*id, self.homes[id].path());
             let watch_stalls = self.watch_stalls;
-            starts.push(runtime.spawn(async move {
+            let start = runtime.spawn(async move {
                 let (backend, _) = RealBackend::start(DiskChoice::Threads, &config.data_dir).unwrap();
                 Node::start(backend, Parts { watch_stalls, ..Parts::production() }, config).await
-            }));
+            });
+            starts.push(async move {
+                let started = start.await.unwrap();
+                started.map(|node| (*id, node)).map_err(|error| (*id, error))
+            });
             self.runtimes.insert(*id, runtime);
         }
-        let mut refused = Vec::new();
-        for (id, started) in ids.iter().zip(futures::future::join_all(starts).await) {
-            match started.unwrap() {
-                Ok(node) => drop(self.nodes.insert(*id, node)),
-                Err(error) => refused.push(format!("node {id}: {error}")),
-            }
+        // The first that does not start: the others wait for it.
+        match futures::future::try_join_all(starts).await {
+            Ok(nodes) => self.nodes.extend(nodes),
+            Err((id, error)) => panic!("node {id}: {error}"),
         }
-        // One that does not start is why the others do not.
-        assert!(refused.is_empty(), "{}", refused.join("\n"));
     }
 
     /// Its connections are closed, and nobody is told anything.
