@@ -6,7 +6,7 @@
 The producers write records of 10 KB to their topic, and a topic comes or goes every 30 ms. A third client writes one small record after
 the other to a topic of its own, p99 below 1 s and none 5 s. The producers get another topic every 10 s and the one before goes, for what they
 write in all fills a disk. 60 s with checkpoints every 4 MiB, so that many rounds run beside many topics; --full: 10 minutes at the
-defaults, another topic every 20 s. Ends with `N passed, N failed`.
+defaults. Ends with `N passed, N failed`.
 """
 
 import itertools
@@ -24,7 +24,7 @@ LOAD, FRESH = "load", "fresh"
 PRODUCERS, PARTITIONS, IN_FLIGHT = 2, 3, 5
 RECORD_BYTES, BATCH_RECORDS = 10_000, 80
 TOPIC_EVERY_S, TOPICS_KEPT = 0.03, 20
-LOAD_TOPIC_SHORT_S, LOAD_TOPIC_FULL_S = 10, 20
+LOAD_TOPIC_S = 10
 P99_MS_MAX, WORST_S_MAX = 1_000, 5
 verdicts = Verdicts()
 
@@ -59,9 +59,9 @@ def produce_much(bootstrap, turn, taken, refused):
             time.sleep(0.2)
 
 
-def take_turns(bootstrap, turn, over, every_s):
+def take_turns(bootstrap, turn, over):
     """The producers get another topic now and then."""
-    while not over.wait(every_s):
+    while not over.wait(LOAD_TOPIC_S):
         with kafka_wire.Connection(bootstrap, timeout_s=30) as connection:
             connection.create_topics([load_topic(turn.value + 1)], partitions=PARTITIONS)
             turn.value += 1
@@ -126,9 +126,7 @@ def check(disk, full):
                 for process in load:
                     process.start()
                 topics = Topics(broker.bootstrap)
-                every_s = LOAD_TOPIC_FULL_S if full else LOAD_TOPIC_SHORT_S
-                turns = (broker.bootstrap, turn, topics.over, every_s)
-                threading.Thread(target=take_turns, args=turns, daemon=True).start()
+                threading.Thread(target=take_turns, args=(broker.bootstrap, turn, topics.over), daemon=True).start()
                 window = producer.window(seconds)
                 last = producer.window(3)
                 topics.stop()

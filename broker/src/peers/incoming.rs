@@ -100,13 +100,18 @@ async fn connection<B: Backend>(
     let node = member.node;
     let of = node.map_or_else(|| format!("from {host}"), |node| format!("of {node}"));
     drop(member);
+    let is_usual = matches!(ended, Ended::Closed | Ended::Network(_) | Ended::Replaced);
+    let is_told = shared.is_news(&of, &ended) && !is_usual;
     // Strangers say something new as often as they like.
-    let is_told = shared.is_news(&of, &ended) && (node.is_some() || shared.strange.next().is_some());
-    match (&ended, is_told) {
-        (Ended::Closed | Ended::Network(_) | Ended::Replaced, _) | (_, false) => {
-            debug!(%of, "a node's connection is over: {ended}");
+    let strangers = if is_told && node.is_none() { shared.strange.next() } else { None };
+    match (is_told, node, strangers) {
+        (true, Some(_), _) => {
+            warn!(address = %host, "a connection to the cluster listener is over: {ended}");
         }
-        _ => warn!(address = %host, "a connection to the cluster listener is over: {ended}"),
+        (true, None, Some(times)) => {
+            warn!(address = %host, times, "a connection to the cluster listener is over: {ended}");
+        }
+        _ => debug!(%of, "a node's connection is over: {ended}"),
     }
 }
 
