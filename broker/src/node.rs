@@ -313,7 +313,7 @@ impl<B: Backend> Node<B> {
         let (stop, stopped) = (Published::new("stop", false), Published::new("server stopped", false));
         let admission = (parts.admission)(health.clone());
         let forward_produce = cluster.clone().filter(|_| config.server.forward_produce);
-        let changes = Changes::new(backend.clone(), propose, admission.clone());
+        let changes = Changes::new(&started.metadata, propose, admission.clone());
         let context = Arc::new(Context {
             backend: backend.clone(),
             budget: Budget::new(&config.server, &metrics),

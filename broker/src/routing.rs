@@ -168,8 +168,12 @@ pub async fn until_known<B: Backend>(
     }
 }
 
-/// Waits until this node leads all partitions of these topics that it is to lead.
+/// Waits until this node leads all partitions of these topics that it is to lead. While its disks stand still there is nothing to wait
+/// for: others are about to lead them.
 pub async fn until_led<B: Backend>(context: &Context<B>, topics: &[Arc<TopicImage>], until: Moment) -> bool {
+    if !context.health.capacities.get().may_lead {
+        return false;
+    }
     let ours: Vec<PartitionId> = topics
         .iter()
         .flat_map(|topic| {

@@ -78,7 +78,8 @@ impl<B: Backend> Switch<B> {
             | Subject::Proposal
             | Subject::Quorum
             | Subject::Image
-            | Subject::Index => self.metadata.question(question),
+            | Subject::Index
+            | Subject::Outcome => self.metadata.question(question),
         }
     }
 }

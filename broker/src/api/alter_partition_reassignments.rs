@@ -31,7 +31,7 @@ impl Api for AlterPartitionReassignmentsRequest {
 
     async fn answer<B: Backend>(self, call: Call<B>) -> Answer<AlterPartitionReassignmentsResponse> {
         let context = &call.context;
-        let image = context.metadata.image();
+        let image = context.metadata.shown();
         let mut seen = BTreeSet::new();
         let plans: Vec<Result<PartitionReassignment, Refusal>> = self
             .topics

@@ -45,7 +45,7 @@ const FEATURES: &[Feature] = &[Feature { name: "metadata.version", min: 7, max: 
 pub fn ask<B: Backend>(call: Call<B>, body: Bytes, served: &[Row<B>]) -> Result<Asked, WireError> {
     let version = call.head.version;
     let request: ApiVersionsRequest = DECLARATION.decode(version, body)?;
-    let mut response = response(served, version, call.context.metadata.image().index);
+    let mut response = response(served, version, call.context.metadata.shown().index);
     if version >= SOFTWARE_SINCE {
         let (name, version) = (&*request.client_software_name, &*request.client_software_version);
         match is_software_text(name) && is_software_text(version) {

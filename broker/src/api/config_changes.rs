@@ -98,7 +98,7 @@ pub async fn change<B: Backend>(
     let is_topic = |one: &&Asked<'_>| ResourceType::of(one.kind) == Some(ResourceType::Topic);
     let topics = || asked.iter().filter(is_topic);
     until_known(context, |image| topics().all(|topic| image.topics.contains_key(topic.name))).await;
-    let image = context.metadata.image();
+    let image = context.metadata.shown();
     let mut seen = BTreeSet::new();
     let mut twice = BTreeSet::new();
     for one in asked {

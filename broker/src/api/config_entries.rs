@@ -1,7 +1,5 @@
 //! Configurations as clients are told of them: each with its value and all that stands behind it, as Kafka lists it.
 
-use std::sync::Arc;
-
 use io_backend::Backend;
 
 use crate::config::dynamic::{Dynamic, Overrides, is_followed};
@@ -51,19 +49,13 @@ impl Entry {
 
 /// What a broker knows of configurations at one moment.
 pub struct Known {
-    /// Of file, variables and flags.
-    base: Arc<Config>,
-    effective: Arc<Effective>,
+    effective: Effective,
     defaults: Config,
 }
 
 impl Known {
     pub fn of<B: Backend>(context: &Context<B>) -> Known {
-        Known {
-            base: context.config.clone(),
-            effective: context.metadata.effective(),
-            defaults: Config::default(),
-        }
+        Known { effective: context.metadata.shown_config(), defaults: Config::default() }
     }
 
     /// All configurations of a topic with so many replicas that has these of its own.
@@ -150,7 +142,7 @@ impl Known {
             Source::DynamicBroker
         } else if is_set(of_all) {
             Source::DynamicDefaultBroker
-        } else if self.base.stated.contains_key(key.path) {
+        } else if self.effective.own.stated.contains_key(key.path) {
             Source::StaticBroker
         } else {
             Source::Default
@@ -190,13 +182,13 @@ impl Known {
             Source::DynamicBroker => self.effective.dynamic.of_this.get(known.name).cloned(),
             Source::DynamicDefaultBroker => self.effective.dynamic.of_all.get(known.name).cloned(),
             Source::StaticBroker => {
-                let said = *self.base.stated.get(path(known)?)?;
+                let said = *self.effective.own.stated.get(path(known)?)?;
                 // What is said in one unit, or under our name, is told in that one, or the finest.
                 let told = match known.alternatives() {
                     names if names.contains(&said) => said,
                     names => names[0],
                 };
-                (told == known.name).then(|| known.show(&self.base)).flatten()
+                (told == known.name).then(|| known.show(&self.effective.own)).flatten()
             }
             Source::Default => {
                 // The coarsest unit that can say it.

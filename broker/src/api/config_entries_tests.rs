@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use super::*;
 
 fn known(file: &str, of_all: &[(&str, &str)], of_this: &[(&str, &str)]) -> Known {
@@ -6,8 +8,9 @@ fn known(file: &str, of_all: &[(&str, &str)], of_this: &[(&str, &str)]) -> Known
     };
     let base = Config::assemble(Some(("f".into(), file)), std::iter::empty(), Vec::new()).unwrap();
     let dynamic = Dynamic { of_all: set(of_all), of_this: set(of_this) };
-    let effective = Effective { config: Arc::new(base.with(&dynamic)), dynamic: Arc::new(dynamic) };
-    Known { base: Arc::new(base), effective: Arc::new(effective), defaults: Config::default() }
+    let config = Arc::new(base.with(&dynamic));
+    let effective = Effective { own: Arc::new(base), config, dynamic: Arc::new(dynamic) };
+    Known { effective, defaults: Config::default() }
 }
 
 fn shown(entries: Vec<Entry>, name: &str) -> String {

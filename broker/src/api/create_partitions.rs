@@ -40,7 +40,7 @@ impl Api for CreatePartitionsRequest {
             topics.iter().all(|topic| image.topics.contains_key(topic.name.as_str()))
         })
         .await;
-        let image = context.metadata.image();
+        let image = context.metadata.shown();
         let duplicates = duplicates(self.topics.iter().map(|topic| topic.name.as_str()));
         let creating = Creating::of(&context.creating);
         let existing: usize = image.topics.values().map(|topic| topic.partitions.len()).sum();

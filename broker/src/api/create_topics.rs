@@ -46,7 +46,7 @@ impl Api for CreateTopicsRequest {
 
     async fn answer<B: Backend>(self, call: Call<B>) -> Answer<CreateTopicsResponse> {
         let (context, version) = (&*call.context, call.head.version);
-        let image = context.metadata.image();
+        let image = context.metadata.shown();
         let duplicates = duplicates(self.topics.iter().map(|topic| topic.name.as_str()));
         let config = context.metadata.config();
         let mut room = PARTITIONS_PER_REQUEST_MAX;
@@ -130,7 +130,7 @@ pub async fn create<B: Backend>(
     deadline: Deadline,
 ) -> Vec<Result<Arc<TopicImage>, Refusal>> {
     let creating = Creating::of(&context.creating);
-    let existing: usize = context.metadata.image().topics.values().map(|topic| topic.partitions.len()).sum();
+    let existing: usize = context.metadata.shown().topics.values().map(|topic| topic.partitions.len()).sum();
     let max = context.config.topics.partitions_max;
     let (admitted, refused): (Vec<_>, Vec<_>) = topics
         .into_iter()

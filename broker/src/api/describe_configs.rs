@@ -86,7 +86,7 @@ fn find<B: Backend>(
     match ResourceType::of(resource.resource_type) {
         Some(ResourceType::Topic) => {
             check_name(name).map_err(refused)?;
-            match context.metadata.image().topics.get(name) {
+            match context.metadata.shown().topics.get(name) {
                 Some(topic) => Ok(known.of_topic(&topic.configs, topic.replication())),
                 None => Err((
                     ResponseError::UnknownTopicOrPartition,

@@ -42,7 +42,7 @@ impl Api for DescribeQuorumRequest {
         match context.metadata.quorum(deadline).await {
             Ok(quorum) => {
                 let now_ms = context.backend.wall_ms();
-                described(&quorum, &context.metadata.image(), now_ms, version).into()
+                described(&quorum, &context.metadata.shown(), now_ms, version).into()
             }
             Err(error) => {
                 let response = DescribeQuorumResponse::default();

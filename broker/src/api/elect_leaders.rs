@@ -40,7 +40,7 @@ impl Api for ElectLeadersRequest {
                 return response.into();
             }
         };
-        let image = context.metadata.image();
+        let image = context.metadata.shown();
         let of_all = self.topic_partitions.is_none();
         let asked = match &self.topic_partitions {
             None => every_partition(&image, kind),

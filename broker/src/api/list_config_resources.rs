@@ -49,7 +49,7 @@ fn handle<B: Backend>(
     let is_wanted = |kind: ResourceType| {
         request.resource_types.is_empty() || request.resource_types.contains(&kind.code())
     };
-    let image = context.metadata.image();
+    let image = context.metadata.shown();
     let mut resources = Vec::new();
     if is_wanted(ResourceType::Broker) {
         resources.extend(image.brokers.keys().map(|id| (ResourceType::Broker, id.to_string())));

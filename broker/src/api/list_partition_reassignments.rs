@@ -26,7 +26,7 @@ impl Api for ListPartitionReassignmentsRequest {
     type Response = ListPartitionReassignmentsResponse;
 
     async fn answer<B: Backend>(self, call: Call<B>) -> Answer<ListPartitionReassignmentsResponse> {
-        let image = call.context.metadata.image();
+        let image = call.context.metadata.shown();
         ListPartitionReassignmentsResponse::default()
             .with_error_message(None)
             .with_topics(ongoing(&image, &self))

@@ -122,7 +122,7 @@ fn without_duplicates(mut topics: Vec<MetadataRequestTopic>) -> Vec<MetadataRequ
 type Refusals = BTreeMap<TopicName, ResponseError>;
 
 async fn create_missing<B: Backend>(context: &Context<B>, wanted: &[MetadataRequestTopic]) -> Refusals {
-    let image = context.metadata.image();
+    let image = context.metadata.shown();
     let mut refusals = Refusals::new();
     let mut plans = Vec::new();
     let mut names: Vec<TopicName> = Vec::new();
@@ -163,7 +163,7 @@ async fn create_missing<B: Backend>(context: &Context<B>, wanted: &[MetadataRequ
             Ok(topic) => made.push(topic),
             // Another client that named it was quicker.
             Err((ResponseError::TopicAlreadyExists, _)) => {
-                made.extend(context.metadata.image().topics.get(name.as_str()).cloned());
+                made.extend(context.metadata.shown().topics.get(name.as_str()).cloned());
             }
             Err((
                 code @ (ResponseError::InvalidTopicException

@@ -88,7 +88,7 @@ async fn change<B: Backend>(
     asked: Asked,
     timeout: Duration,
 ) -> Result<(), Refusal> {
-    let change = checked(&context.metadata.image().cluster_id, cluster_id.as_deref(), &asked)?;
+    let change = checked(&context.metadata.shown().cluster_id, cluster_id.as_deref(), &asked)?;
     let deadline = Deadline::after(&context.backend, timeout);
     let changed = context.metadata.change_voters(change, deadline).await;
     changed.map_err(|error| (error_codes::voter(&error), error.to_string()))

@@ -37,7 +37,7 @@ impl Api for UnregisterBrokerRequest {
 static REQUEST: Shape = plain(&[always(I32)]);
 
 async fn unregister<B: Backend>(context: &Context<B>, broker: BrokerId) -> Result<(), Refusal> {
-    may_go(&context.metadata.image(), broker)?;
+    may_go(&context.metadata.shown(), broker)?;
     let deadline = Deadline::after(&context.backend, limits::PROPOSE_DEADLINE);
     let command = MetadataCommand::UnregisterBroker { broker };
     match context.changes.propose(command, deadline).await {

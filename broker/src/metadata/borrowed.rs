@@ -44,7 +44,8 @@ pub async fn borrow_when_needed<B: Backend>(
     let mut turn = 0;
     loop {
         until_it_stands_still(&backend, &health).await;
-        while stands_still(&health) {
+        // What clients were told of once they go on being told of.
+        while stands_still(&health) || metadata.shown().index > metadata.image().index {
             turn += 1;
             if let Some(image) = borrow_from_next(&metadata, &asks, turn).await {
                 tracing::debug!(index = image.index, "clients are told of another node's metadata");

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use io_backend::{Backend, Deadline, within};
+use io_backend::{Backend, Deadline, Published, within};
 
 use super::proposals::Propose;
-use super::{MetadataCommand, Outcome, ProposeError};
+use super::{Members, MetadataCommand, MetadataHandle, Outcome, ProposeError};
 use crate::admission::{Admission, Admit};
-use crate::ids::PartitionId;
+use crate::ids::{BrokerId, PartitionId};
 use crate::journal::SubmitError;
 
 /// Why a change did not happen, or is not known to have happened.
@@ -21,11 +21,13 @@ pub enum ChangeError {
     Proposal(#[from] ProposeError),
 }
 
-/// The way for what clients ask for: refused at once while the storage stands still.
+/// The way for what clients ask for: refused at once while the storage stands still and no other node leads the metadata.
 pub struct Changes<B: Backend> {
     pub(super) backend: B,
     propose: Propose,
     admission: Arc<dyn Admission>,
+    node: BrokerId,
+    members: Published<Members>,
 }
 
 impl<B: Backend> Clone for Changes<B> {
@@ -34,17 +36,20 @@ impl<B: Backend> Clone for Changes<B> {
             backend: self.backend.clone(),
             propose: self.propose.clone(),
             admission: self.admission.clone(),
+            node: self.node,
+            members: self.members.clone(),
         }
     }
 }
 
 impl<B: Backend> Changes<B> {
     /// Asks `admission` before each proposal.
-    pub fn new(backend: B, propose: Propose, admission: Arc<dyn Admission>) -> Changes<B> {
-        Changes { backend, propose, admission }
+    pub fn new(metadata: &MetadataHandle<B>, propose: Propose, admission: Arc<dyn Admission>) -> Changes<B> {
+        let (backend, members) = (metadata.backend.clone(), metadata.members.clone());
+        Changes { backend, propose, admission, node: metadata.node, members }
     }
 
-    /// Proposes, and waits until it is applied here.
+    /// Proposes, and waits until it is in what clients are told of here.
     ///
     /// # Errors
     ///
@@ -56,6 +61,8 @@ impl<B: Backend> Changes<B> {
     ) -> Result<Outcome, ChangeError> {
         match self.admission.admit(PartitionId::NODE, 0) {
             Admit::Now => {}
+            // The disks that it needs are those of other nodes.
+            Admit::Refused(_) if self.is_led_elsewhere() => {}
             Admit::Refused(error) => return Err(error.into()),
             Admit::Wait(admitted) => match within(&self.backend, deadline, admitted).await {
                 Ok(admitted) => admitted?,
@@ -63,5 +70,9 @@ impl<B: Backend> Changes<B> {
             },
         }
         Ok((self.propose)(command, deadline).await?)
+    }
+
+    fn is_led_elsewhere(&self) -> bool {
+        self.members.get().leader.is_some_and(|leader| leader != self.node)
     }
 }

@@ -1,42 +1,54 @@
-//! What became of proposals that this node sent to the leader: the leader tells the index, and what the entry came to is found
-//! when it is applied here.
+//! What became of proposals: whoever leads tells where the entry stands in the log, and what it came to is found where it is
+//! applied, here or, while this node's own metadata stand still, by asking another node.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde::{Deserialize, Serialize};
+
 use super::outcome::Outcome;
 use crate::limits::OUTCOMES_KEPT;
+use crate::raft::Place;
 
-/// A proposal that is committed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Decided {
-    /// Of its entry.
-    pub index: u64,
-    /// What applying it came to.
-    pub outcome: Outcome,
+/// What is known of a proposal that was to stand somewhere in the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Found {
+    /// It is committed, and came to this.
+    Outcome(Outcome),
+    /// Another entry is committed there: nothing has come of it, and never will.
+    Overwritten,
+    /// What stands there is not applied yet, or was part of a snapshot, or is too long ago.
+    Unknown,
 }
 
-/// The latest of them, of all nodes; clones are of the same.
+/// What the latest entries came to, of all nodes; clones are of the same.
 #[derive(Clone, Default)]
 pub struct Latest {
-    kept: Arc<Mutex<VecDeque<Decided>>>,
+    kept: Arc<Mutex<Kept>>,
 }
 
+type Kept = VecDeque<(Place, Option<Outcome>)>;
+
 impl Latest {
-    /// The next one is applied.
-    pub fn push(&self, decided: Decided) {
+    /// The next one is applied; one that nobody has proposed has no outcome.
+    pub(crate) fn push(&self, place: Place, outcome: Option<Outcome>) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() == OUTCOMES_KEPT {
             kept.pop_front();
         }
-        kept.push_back(decided);
+        kept.push_back((place, outcome));
     }
 
-    /// What the entry at this index came to; `None` where it was part of a snapshot, or is too long ago.
-    pub fn of(&self, index: u64) -> Option<Outcome> {
+    /// What became of the proposal that was to stand there.
+    pub(crate) fn of(&self, place: Place) -> Found {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = kept.binary_search_by_key(&index, |decided| decided.index).ok()?;
-        Some(kept[at].outcome.clone())
+        let at = kept.binary_search_by_key(&place.index, |(there, _)| there.index);
+        match at.ok().map(|at| &kept[at]) {
+            Some((there, Some(outcome))) if *there == place => Found::Outcome(outcome.clone()),
+            Some(_) => Found::Overwritten,
+            None => Found::Unknown,
+        }
     }
 }
 
@@ -47,10 +59,32 @@ mod tests {
     #[test]
     fn the_latest_are_kept() {
         let latest = Latest::default();
-        for index in (1..=3 * OUTCOMES_KEPT as u64).filter(|index| index % 3 != 0) {
-            latest.push(Decided { index, outcome: Outcome::Done });
+        let place = |index, term| Place { index, term };
+        let last = 3 * OUTCOMES_KEPT as u64;
+        for index in (1..=last).filter(|index| index % 3 != 1) {
+            // A leader begins its term with an entry that is nobody's.
+            latest.push(place(index, 7), (index % 3 == 0).then_some(Outcome::Done));
         }
-        let last = 3 * OUTCOMES_KEPT as u64 - 1;
-        assert_eq!([last, last + 1, 1].map(|index| latest.of(index)), [Some(Outcome::Done), None, None]);
+        let found = |index, term| latest.of(place(index, term));
+        assert_eq!(found(last, 7), Found::Outcome(Outcome::Done));
+        assert_eq!([found(last, 6), found(last - 1, 6)], [Found::Overwritten, Found::Overwritten]);
+        assert_eq!([found(last + 1, 7), found(last - 2, 7), found(3, 7)], [const { Found::Unknown }; 3]);
+    }
+
+    #[test]
+    fn what_was_found_comes_out_as_it_went_in() {
+        let image = crate::metadata::testing::cluster_with(3, &[&[1, 2], &[2, 3]]);
+        let topic = image.topics.values().next().unwrap().clone();
+        let partitions = topic.partitions.clone();
+        let outcomes = [
+            Outcome::Topics(vec![Ok(topic), Err(super::super::TopicError::AlreadyExists("t".to_owned()))]),
+            Outcome::Partitions(partitions.into_iter().map(Ok).collect()),
+            Outcome::ProducerIds { first: crate::ids::ProducerId(7), count: 1_000 },
+            Outcome::Done,
+        ];
+        for found in outcomes.map(Found::Outcome).into_iter().chain([Found::Overwritten, Found::Unknown]) {
+            let bytes = serde_json::to_vec(&found).unwrap();
+            assert_eq!(serde_json::from_slice::<Found>(&bytes).unwrap(), found);
+        }
     }
 }

@@ -12,7 +12,9 @@ use crate::ids::BrokerId;
 /// Read anew for each use: it may change at any time.
 #[derive(Clone, Debug)]
 pub struct Effective {
-    /// The process's configuration with what is set in the metadata over it.
+    /// The process's configuration: of file, variables and flags.
+    pub own: Arc<Config>,
+    /// The same with what is set in the metadata over it.
     pub config: Arc<Config>,
     /// What is set in the metadata, for DescribeConfigs to tell where a value comes from.
     pub dynamic: Arc<Dynamic>,
@@ -20,17 +22,32 @@ pub struct Effective {
 
 /// Follows the image; owned by whoever applies to it.
 pub(super) struct Following {
-    base: Arc<Config>,
     node: BrokerId,
     seen: Arc<BrokerConfigs>,
     published: Published<Effective>,
 }
 
+impl Effective {
+    fn alone(own: Arc<Config>) -> Effective {
+        Effective { config: own.clone(), dynamic: Arc::default(), own }
+    }
+
+    /// What is in effect on this node with these set instead.
+    pub(super) fn under(&self, node: BrokerId, configs: &BrokerConfigs) -> Effective {
+        let of_this = configs.of_one.get(&node).cloned().unwrap_or_default();
+        let dynamic = Dynamic { of_all: configs.of_all.clone(), of_this };
+        if *self.dynamic == dynamic {
+            return self.clone();
+        }
+        let (own, config) = (self.own.clone(), Arc::new(self.own.with(&dynamic)));
+        Effective { own, config, dynamic: Arc::new(dynamic) }
+    }
+}
+
 impl Following {
-    pub(super) fn new(base: Arc<Config>, node: BrokerId) -> Following {
-        let effective = Effective { config: base.clone(), dynamic: Arc::default() };
-        let published = Published::new("configuration in effect", effective);
-        Following { base, node, seen: Arc::default(), published }
+    pub(super) fn new(own: Arc<Config>, node: BrokerId) -> Following {
+        let published = Published::new("configuration in effect", Effective::alone(own));
+        Following { node, seen: Arc::default(), published }
     }
 
     pub(super) fn published(&self) -> &Published<Effective> {
@@ -43,12 +60,10 @@ impl Following {
             return;
         }
         self.seen = configs.clone();
-        let of_this = configs.of_one.get(&self.node).cloned().unwrap_or_default();
-        let dynamic = Dynamic { of_all: configs.of_all.clone(), of_this };
-        if *self.published.get().dynamic == dynamic {
-            return;
+        let before = self.published.get();
+        let now = before.under(self.node, configs);
+        if !Arc::ptr_eq(&before.dynamic, &now.dynamic) {
+            self.published.publish(now);
         }
-        let config = Arc::new(self.base.with(&dynamic));
-        self.published.publish(Effective { config, dynamic: Arc::new(dynamic) });
     }
 }

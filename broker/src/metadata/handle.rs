@@ -1,14 +1,16 @@
 //! The handle of the metadata group.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, BytesMut};
+use futures::future::{Either, select};
 use io_backend::channel::ReplyError;
 use io_backend::{Backend, Deadline, Published, Replier, Sender};
 
-use super::decided::{Decided, Latest};
+use super::decided::{Found, Latest};
 use super::doubt::Doubts;
 use super::members::Members;
 use super::proposals::Proposals;
@@ -19,7 +21,7 @@ use crate::config::Config;
 use crate::ids::BrokerId;
 use crate::metrics::Metrics;
 use crate::peers::asks::{AskError, Asks, Subject};
-use crate::raft::{GroupInput, Proposal, RaftInput, Refusal};
+use crate::raft::{GroupInput, Place, Proposal, Proposer, RaftInput, Refusal};
 
 /// How long somebody who is not the leader is left alone before it is looked for again.
 const LEADER_AGAIN: Duration = Duration::from_millis(50);
@@ -34,7 +36,7 @@ pub struct MetadataHandle<B: Backend> {
     pub(super) doubts: Doubts,
     pub(crate) backend: B,
     pub(super) node: BrokerId,
-    pub(super) mailbox: Sender<B, RaftInput<Decided>>,
+    pub(super) mailbox: Sender<B, RaftInput<Outcome>>,
     pub(super) metrics: Arc<Metrics>,
     /// Bytes of proposals that are not decided: they fit the Raft journal's queue.
     pub(super) proposals: Arc<Account>,
@@ -52,6 +54,12 @@ pub(super) struct Others<B: Backend> {
     pub(super) lateness: Sender<B, Replier<u64>>,
     /// What this node's own member is told beside what peers say.
     pub(super) group: Sender<B, GroupInput>,
+}
+
+/// Whose image it is that clients are told of.
+enum Shown {
+    Own,
+    Borrowed,
 }
 
 impl<B: Backend> Clone for Others<B> {
@@ -116,9 +124,10 @@ impl<B: Backend> MetadataHandle<B> {
         &self.members
     }
 
-    /// This node's configuration in effect, and what is set of it while it runs.
-    pub fn effective(&self) -> Arc<Effective> {
-        self.configs.get()
+    /// This node's configuration, and what is set of it while it runs, as clients are told of it: in effect, or about to be
+    /// ([`MetadataHandle::shown`]).
+    pub fn shown_config(&self) -> Effective {
+        self.configs.get().under(self.node, &self.shown().broker_configs)
     }
 
     /// This node's configuration in effect.
@@ -126,7 +135,8 @@ impl<B: Backend> MetadataHandle<B> {
         self.configs.get().config.clone()
     }
 
-    /// Has a command decided, by whoever leads: `Ok` when it is committed, synced and in this node's image.
+    /// Has a command decided, by whoever leads: `Ok` when it is committed, synced and in what clients are told of here
+    /// ([`MetadataHandle::shown`]).
     pub async fn propose(
         &self,
         command: MetadataCommand,
@@ -136,7 +146,7 @@ impl<B: Backend> MetadataHandle<B> {
         let data = encode_command(&command);
         let bytes = data.len();
         let result = match &self.others {
-            None => self.decide_here(data, deadline).await.map(|decided| decided.outcome),
+            None => self.decide_here(data, deadline).await,
             Some(others) => self.decide_somewhere(others, data, deadline).await,
         };
         let took = self.backend.now().since(began);
@@ -169,15 +179,25 @@ impl<B: Backend> MetadataHandle<B> {
         command: &MetadataCommand,
         deadline: Deadline,
     ) -> Result<Outcome, ProposeError> {
-        self.decide_here(encode_command(command), deadline).await.map(|decided| decided.outcome)
+        self.decide_here(encode_command(command), deadline).await
     }
 
-    /// Proposes to this node's own member of the group.
-    pub(super) async fn decide_here(
+    /// Has this node's own member of the group decide, if it leads.
+    async fn decide_here(&self, data: Vec<u8>, deadline: Deadline) -> Result<Outcome, ProposeError> {
+        self.propose_to_own(data, deadline, Proposer::ForOutcome).await
+    }
+
+    /// Has this node's own member of the group put it into the log, if it leads. What comes of it is not known yet.
+    pub(super) async fn place_here(&self, data: Vec<u8>, deadline: Deadline) -> Result<Place, ProposeError> {
+        self.propose_to_own(data, deadline, Proposer::ForPlace).await
+    }
+
+    async fn propose_to_own<T: Send>(
         &self,
         data: Vec<u8>,
         deadline: Deadline,
-    ) -> Result<Decided, ProposeError> {
+        proposer: impl FnOnce(Replier<Result<T, Refusal>>) -> Proposer<Outcome>,
+    ) -> Result<T, ProposeError> {
         let bytes = data.len();
         if bytes > self.proposal_bytes_max {
             return Err(ProposeError::TooLarge { bytes, limit: self.proposal_bytes_max });
@@ -189,13 +209,13 @@ impl<B: Backend> MetadataHandle<B> {
             Deadline::At(at) => Some(at),
             Deadline::Unbounded(_) => None,
         };
-        let proposal = Proposal { data, until, replier, share };
+        let proposal = Proposal { data, until, proposer: proposer(replier), share };
         self.mailbox.send(RaftInput::Propose(proposal), deadline).await.map_err(|error| match error {
             io_backend::channel::SendError::Closed(_) => closed(),
             _ => ProposeError::Overloaded,
         })?;
         match reply.wait(deadline).await {
-            Ok(Ok(decided)) => Ok(decided),
+            Ok(Ok(told)) => Ok(told),
             Ok(Err(Refusal::NotLeader { .. } | Refusal::Members(_))) => Err(ProposeError::NoController),
             Ok(Err(Refusal::Closed)) => Err(closed()),
             Ok(Err(Refusal::DiskFull)) => Err(ProposeError::DiskFull),
@@ -214,14 +234,16 @@ impl<B: Backend> MetadataHandle<B> {
         let mut tried = None;
         loop {
             let leader = self.leader_other_than(tried, deadline).await;
-            let result = match leader {
+            let placed = match leader {
                 None => Err(ProposeError::NoController),
-                Some(leader) if leader == self.node => {
-                    self.decide_here(data.clone(), deadline).await.map(|decided| decided.outcome)
-                }
-                Some(leader) => self.forward(others, leader, &data, deadline).await,
+                Some(leader) if leader == self.node => self.place_here(data.clone(), deadline).await,
+                Some(leader) => self.place_there(others, leader, &data, deadline).await,
             };
-            match result {
+            let decided = match placed {
+                Ok(place) => self.outcome(others, place, deadline).await,
+                Err(error) => Err(error),
+            };
+            match decided {
                 Err(ProposeError::NoController) if !deadline.has_passed(&self.backend) => tried = leader,
                 decided => return decided,
             }
@@ -240,14 +262,14 @@ impl<B: Backend> MetadataHandle<B> {
         found.map_or_else(|_| self.members.get().leader, |members| members.leader)
     }
 
-    /// Has another node's member decide. The outcome is that of the entry as it is applied here.
-    async fn forward(
+    /// Has another node's member put it into the log.
+    async fn place_there(
         &self,
         others: &Others<B>,
         leader: BrokerId,
         data: &[u8],
         deadline: Deadline,
-    ) -> Result<Outcome, ProposeError> {
+    ) -> Result<Place, ProposeError> {
         let left = match deadline {
             Deadline::At(at) => at.since(self.backend.now()),
             Deadline::Unbounded(_) => crate::limits::ASK_DEADLINE,
@@ -255,17 +277,69 @@ impl<B: Backend> MetadataHandle<B> {
         let mut question = BytesMut::with_capacity(4 + data.len());
         question.put_u32(u32::try_from(left.as_millis()).unwrap_or(u32::MAX));
         question.put_slice(data);
-        let index = match others.asks.ask(leader, Subject::Proposal, &question, deadline).await {
-            Ok(answer) => read_answer(&answer)?,
-            Err(AskError::Unreachable(_)) => return Err(ProposeError::NoController),
-            Err(AskError::Unanswered(_)) => return Err(ProposeError::TimedOut),
-        };
-        let applied = self.images.until(&self.backend, deadline, |image| image.index >= index).await;
-        applied.ok().and_then(|_| others.latest.of(index)).ok_or(ProposeError::TimedOut)
+        match others.asks.ask(leader, Subject::Proposal, &question, deadline).await {
+            Ok(answer) => read_answer(&answer),
+            Err(AskError::Unreachable(_)) => Err(ProposeError::NoController),
+            Err(AskError::Unanswered(_)) => Err(ProposeError::TimedOut),
+        }
     }
 
-    /// Waits until `done` says so of this node's image, or until the image is as late as the controller's is now. Where no controller
-    /// answers there is nothing to wait for.
+    /// What came of what stands there, once clients are told of it.
+    async fn outcome(
+        &self,
+        others: &Others<B>,
+        place: Place,
+        deadline: Deadline,
+    ) -> Result<Outcome, ProposeError> {
+        let found = match self.until_shown(|image| image.index >= place.index, deadline).await {
+            Some(Shown::Own) => others.latest.of(place),
+            Some(Shown::Borrowed) => Found::Unknown,
+            None => return Err(ProposeError::TimedOut),
+        };
+        let found = match found {
+            Found::Unknown => self.found_elsewhere(others, place, deadline).await.unwrap_or(Found::Unknown),
+            known => known,
+        };
+        match found {
+            Found::Outcome(outcome) => Ok(outcome),
+            Found::Overwritten => Err(ProposeError::NoController),
+            Found::Unknown => Err(ProposeError::TimedOut),
+        }
+    }
+
+    /// Waits until it is so in what clients are told of; `None`: not by the deadline.
+    async fn until_shown(
+        &self,
+        is_so: impl Fn(&MetadataImage) -> bool + Sync,
+        deadline: Deadline,
+    ) -> Option<Shown> {
+        let own = pin!(self.images.until(&self.backend, deadline, &is_so));
+        let lent = |borrowed: &Option<Arc<MetadataImage>>| borrowed.as_deref().is_some_and(&is_so);
+        let borrowed = pin!(self.borrowed.until(&self.backend, deadline, lent));
+        match select(own, borrowed).await {
+            Either::Left((Ok(_), _)) => Some(Shown::Own),
+            Either::Right((Ok(_), _)) => Some(Shown::Borrowed),
+            Either::Left((Err(_), _)) | Either::Right((Err(_), _)) => None,
+        }
+    }
+
+    /// What another node has found there: the one that leads, or has lent its image.
+    async fn found_elsewhere(&self, others: &Others<B>, place: Place, deadline: Deadline) -> Option<Found> {
+        let node = self.shown().controller.filter(|node| *node != self.node)?;
+        let question = serde_json::to_vec(&place).ok()?;
+        let answer = others.asks.ask(node, Subject::Outcome, &question, deadline).await.ok()?;
+        serde_json::from_slice(&answer).ok()
+    }
+
+    /// What has come of what stands there, for another node, once it is applied here.
+    pub(super) async fn found(&self, place: Place, deadline: Deadline) -> Found {
+        let applied = self.images.until(&self.backend, deadline, |image| image.index >= place.index).await;
+        let latest = self.others.as_ref().map(|others| &others.latest);
+        applied.ok().and(latest).map_or(Found::Unknown, |latest| latest.of(place))
+    }
+
+    /// Waits until `done` says so of what clients are told of, or until that is as late as the controller's image is now. Where no
+    /// controller answers there is nothing to wait for.
     pub async fn catch_up(&self, done: impl Fn(&MetadataImage) -> bool + Sync, deadline: Deadline) {
         let Some(others) = self.others.as_ref().filter(|_| self.members.get().leader != Some(self.node))
         else {
@@ -277,7 +351,7 @@ impl<B: Backend> MetadataHandle<B> {
         }
         let Ok(index) = reply.wait(deadline).await else { return };
         let late = |image: &MetadataImage| image.index >= index || done(image);
-        let _ = self.images.until(&self.backend, deadline, late).await;
+        self.until_shown(late, deadline).await;
     }
 
     /// Whether this node led the group at some moment after this was asked: most of the voters say so, at once or with the next
@@ -316,8 +390,8 @@ fn closed() -> ProposeError {
     ProposeError::Closed("this node is stopping".to_owned())
 }
 
-/// What a node that was asked to decide answers.
-pub(super) fn write_answer(result: &Result<Decided, ProposeError>) -> BytesMut {
+/// What a node answers that was asked to put a proposal into the log.
+pub(super) fn write_answer(result: &Result<Place, ProposeError>) -> BytesMut {
     let mut answer = BytesMut::new();
     let code = match result {
         Ok(_) => 0,
@@ -330,7 +404,10 @@ pub(super) fn write_answer(result: &Result<Decided, ProposeError>) -> BytesMut {
     };
     answer.put_u8(code);
     match result {
-        Ok(decided) => answer.put_u64(decided.index),
+        Ok(place) => {
+            answer.put_u64(place.index);
+            answer.put_u64(place.term);
+        }
         Err(ProposeError::TooLarge { bytes, limit }) => {
             answer.put_u64(*bytes as u64);
             answer.put_u64(*limit as u64);
@@ -340,18 +417,16 @@ pub(super) fn write_answer(result: &Result<Decided, ProposeError>) -> BytesMut {
     answer
 }
 
-/// The index of the entry. An answer that is none of these says nothing.
-fn read_answer(mut answer: &[u8]) -> Result<u64, ProposeError> {
+/// An answer that is none of these says nothing.
+fn read_answer(mut answer: &[u8]) -> Result<Place, ProposeError> {
     let code = answer.try_get_u8().map_err(|_| ProposeError::TimedOut)?;
+    let mut number = || answer.try_get_u64().map_err(|_| ProposeError::TimedOut);
     Err(match code {
-        0 => return answer.try_get_u64().map_err(|_| ProposeError::TimedOut),
+        0 => return Ok(Place { index: number()?, term: number()? }),
         // It stops: somebody else leads next.
         1 | 6 => ProposeError::NoController,
         3 => ProposeError::Overloaded,
-        4 => {
-            let mut number = || answer.try_get_u64().map_err(|_| ProposeError::TimedOut);
-            ProposeError::TooLarge { bytes: number()? as usize, limit: number()? as usize }
-        }
+        4 => ProposeError::TooLarge { bytes: number()? as usize, limit: number()? as usize },
         5 => ProposeError::DiskFull,
         _ => ProposeError::TimedOut,
     })
@@ -364,7 +439,7 @@ mod tests {
     #[test]
     fn answers_come_out_as_they_went_in_and_others_say_nothing() {
         let read = |result| read_answer(&write_answer(&result));
-        assert_eq!(read(Ok(Decided { index: 77, outcome: Outcome::Done })), Ok(77));
+        assert_eq!(read(Ok(Place { index: 77, term: 5 })), Ok(Place { index: 77, term: 5 }));
         let large = ProposeError::TooLarge { bytes: 7, limit: 5 };
         for error in [
             ProposeError::NoController,
@@ -376,7 +451,7 @@ mod tests {
             assert_eq!(read(Err(error.clone())), Err(error));
         }
         assert_eq!(read(Err(closed())), Err(ProposeError::NoController));
-        for bytes in [&[][..], &[0, 1], &[4, 0], &[9]] {
+        for bytes in [&[][..], &[0, 1], &[0; 9], &[4, 0], &[9]] {
             assert_eq!(read_answer(bytes), Err(ProposeError::TimedOut));
         }
     }

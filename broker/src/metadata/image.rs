@@ -85,7 +85,7 @@ impl BrokerImage {
 }
 
 /// A topic with its partitions.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TopicImage {
     /// Its identity: KIP-516's topic id.
     pub id: TopicId,
@@ -101,7 +101,7 @@ pub struct TopicImage {
 
 /// A replica: a broker's seat in a partition. The broker's number alone is no identity, for its disk can be replaced,
 /// and a replica can be moved away and back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replica {
     /// Who has it.
     pub broker: BrokerId,
@@ -112,7 +112,7 @@ pub struct Replica {
 }
 
 /// Where the replicas of a partition are, and who leads.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartitionImage {
     /// Who takes and serves its records; `None` while nobody does.
     pub leader: Option<BrokerId>,

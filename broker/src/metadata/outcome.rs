@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::image::{PartitionImage, TopicImage};
 use crate::ids::{BrokerEpoch, BrokerId, Incarnation, ProducerId};
 
 /// What applying a command came to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     /// It has been applied, and there is nothing to tell.
     Done,
@@ -30,7 +32,7 @@ pub enum Outcome {
 }
 
 /// Why a process is not registered. Nothing has changed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum RegistrationError {
     /// A process with this count of starts, or a later one, has registered: the data directory is a copy of an earlier state
     /// of the one that it ran on, without what was acknowledged and voted since.
@@ -62,7 +64,7 @@ pub enum RegistrationError {
 }
 
 /// Why nothing was changed that a process of a broker, or somebody on its behalf, asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum BrokerError {
     /// There is no such broker.
     #[error("Broker ID {0} is not currently registered.")]
@@ -78,7 +80,7 @@ pub enum BrokerError {
 }
 
 /// Why one partition was not changed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum PartitionError {
     /// There is no topic of this id.
     #[error("there is no such topic")]
@@ -131,7 +133,7 @@ pub enum PartitionError {
 }
 
 /// Why a change of one topic, or of one resource's configurations, was not made.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum TopicError {
     /// The name is taken.
     #[error("Topic '{0}' already exists.")]

@@ -82,7 +82,8 @@ impl<B: Backend> Questions<B> {
                 }
                 Subject::Index => asks.answer(&question, &metadata.image().index.to_be_bytes()),
                 Subject::Membership => working.push(Box::pin(admit(&metadata, &asks, question))),
-                Subject::Proposal => working.push(Box::pin(decide(&metadata, &asks, question))),
+                Subject::Proposal => working.push(Box::pin(place(&metadata, &asks, question))),
+                Subject::Outcome => working.push(Box::pin(find(&metadata, &asks, question))),
                 Subject::Quorum => working.push(Box::pin(quorum(&metadata, &asks, question))),
                 // Of others, who have mailboxes of their own.
                 Subject::Heartbeat | Subject::Produce => {}
@@ -91,17 +92,24 @@ impl<B: Backend> Questions<B> {
     }
 }
 
-/// Decides what another node proposes, if this one leads.
-async fn decide<B: Backend>(metadata: &MetadataHandle<B>, asks: &Asks<B>, question: Question) {
+/// Puts what another node proposes into the log, if this one leads.
+async fn place<B: Backend>(metadata: &MetadataHandle<B>, asks: &Asks<B>, question: Question) {
     let mut body: Bytes = question.body.clone();
     let result = match body.try_get_u32() {
         Ok(millis) => {
             let deadline = Deadline::after(&metadata.backend, Duration::from_millis(millis.into()));
-            metadata.decide_here(body.to_vec(), deadline).await
+            metadata.place_here(body.to_vec(), deadline).await
         }
         Err(_) => Err(ProposeError::TimedOut),
     };
     asks.answer(&question, &write_answer(&result));
+}
+
+/// Answers what came of an entry, once it is applied here.
+async fn find<B: Backend>(metadata: &MetadataHandle<B>, asks: &Asks<B>, question: Question) {
+    let Ok(place) = serde_json::from_slice(&question.body) else { return };
+    let found = metadata.found(place, Deadline::after(&metadata.backend, limits::CATCH_UP_DEADLINE)).await;
+    asks.answer(&question, &serde_json::to_vec(&found).unwrap_or_default());
 }
 
 /// Answers about the members of the group, if this node leads it.

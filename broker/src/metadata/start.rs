@@ -10,7 +10,7 @@ use io_backend::invariants::are_checked;
 use io_backend::{Backend, Deadline, Disk, ExitStatus, Published, TaskHandle, channel};
 
 use super::apply::apply;
-use super::decided::{Decided, Latest};
+use super::decided::Latest;
 use super::doubt::Doubts;
 use super::effective::Following;
 use super::founding::{self, Standing};
@@ -22,7 +22,7 @@ use super::membership::{self, Founder, Membership, MembershipError, Stage};
 use super::post::{self, Inbox, PeerTransport, Post};
 use super::questions::Questions;
 use super::snapshot::{decode_command, decode_image, encode_image};
-use super::{MetadataCommand, MetadataHandle, MetadataImage, invariants};
+use super::{MetadataCommand, MetadataHandle, MetadataImage, Outcome, invariants};
 use crate::budget::Account;
 use crate::config::Config;
 use crate::data_dir;
@@ -35,8 +35,8 @@ use crate::limits;
 use crate::metrics::Metrics;
 use crate::peers::asks::Asks;
 use crate::raft::{
-    Begin, Driver, GroupView, Nobody, RaftContext, RaftError, RaftStartError, StateMachine, SubmissionMax,
-    Transport, logged,
+    Begin, Driver, GroupView, Nobody, Place, RaftContext, RaftError, RaftStartError, StateMachine,
+    SubmissionMax, Transport, logged,
 };
 
 /// What the metadata group of a node needs to start.
@@ -418,10 +418,9 @@ struct ImageMachine {
     latest: Option<Latest>,
 }
 
-impl StateMachine for ImageMachine {
-    type Answer = Decided;
-
-    fn apply(&mut self, index: u64, data: &[u8]) -> Result<Option<Decided>, String> {
+impl ImageMachine {
+    /// What it came to, where somebody has proposed it.
+    fn apply_data(&mut self, index: u64, data: &[u8]) -> Result<Option<Outcome>, String> {
         if data.is_empty() {
             self.image.index = index;
             return Ok(None);
@@ -432,11 +431,19 @@ impl StateMachine for ImageMachine {
             invariants::check(&self.image, &image);
         }
         self.image = image;
-        let decided = Decided { index, outcome };
+        Ok(Some(outcome))
+    }
+}
+
+impl StateMachine for ImageMachine {
+    type Answer = Outcome;
+
+    fn apply(&mut self, place: Place, data: &[u8]) -> Result<Option<Outcome>, String> {
+        let outcome = self.apply_data(place.index, data)?;
         if let Some(latest) = &self.latest {
-            latest.push(decided.clone());
+            latest.push(place, outcome.clone());
         }
-        Ok(Some(decided))
+        Ok(outcome)
     }
 
     fn publish(&mut self, group: GroupView<'_>) {

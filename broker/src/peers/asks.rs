@@ -38,10 +38,12 @@ pub enum Subject {
     Image,
     /// How far the metadata are, to whoever leads them.
     Index,
+    /// What came of an entry of the metadata log, for a node whose own metadata stand still.
+    Outcome,
 }
 
 impl Subject {
-    const ALL: [Subject; 8] = [
+    const ALL: [Subject; 9] = [
         Subject::Founding,
         Subject::Membership,
         Subject::Proposal,
@@ -50,6 +52,7 @@ impl Subject {
         Subject::Quorum,
         Subject::Image,
         Subject::Index,
+        Subject::Outcome,
     ];
 
     fn code(self) -> u8 {
@@ -62,6 +65,7 @@ impl Subject {
             Subject::Quorum => 6,
             Subject::Image => 7,
             Subject::Index => 8,
+            Subject::Outcome => 9,
         }
     }
 

@@ -111,13 +111,15 @@ pub enum RaftError {
 
 struct Waiting<A> {
     term: u64,
-    replier: Decision<A>,
+    decision: Decision<A>,
     _share: Option<Share>,
 }
 
 /// Whom to tell of an entry.
 enum Decision<A> {
     Proposal(Replier<Result<A, Refusal>>),
+    /// Whoever proposed it knows where it stands, and finds out by itself.
+    Placed,
     Members(Replier<Result<(), Refusal>>),
 }
 

@@ -7,8 +7,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use super::*;
 use crate::budget::Account;
 use crate::journal::{EntryKind, Journal, SubmitError};
-use crate::raft::Proposal;
 use crate::raft::memory_journal::MemoryJournal;
+use crate::raft::{Place, Proposal, Proposer};
 
 type Published = Arc<Mutex<Vec<(Vec<String>, Option<u64>)>>>;
 
@@ -22,7 +22,7 @@ struct Words {
 impl StateMachine for Words {
     type Answer = usize;
 
-    fn apply(&mut self, _: u64, data: &[u8]) -> Result<Option<usize>, String> {
+    fn apply(&mut self, _: Place, data: &[u8]) -> Result<Option<usize>, String> {
         let word = String::from_utf8(data.to_vec()).map_err(|error| error.to_string())?;
         if word.is_empty() {
             return Ok(None);
@@ -104,7 +104,15 @@ impl Group {
     fn proposal(&self, word: &str, until: Option<Moment>) -> (RaftInput<usize>, Answer) {
         let (replier, reply) = self.mailbox.reply("decision");
         let share = Account::new(0, Gauge::default()).take_anyway(0);
-        (RaftInput::Propose(Proposal { data: word.into(), until, replier, share }), reply)
+        (
+            RaftInput::Propose(Proposal {
+                data: word.into(),
+                until,
+                proposer: Proposer::ForOutcome(replier),
+                share,
+            }),
+            reply,
+        )
     }
 
     /// Gives the driver these words at once.
@@ -291,7 +299,8 @@ fn an_entry_that_cannot_be_applied_is_an_error_and_no_panic() {
         let mut group = elected(&backend, MemoryJournal::new()).await;
         let (replier, _reply) = group.mailbox.reply("decision");
         let share = Account::new(0, Gauge::default()).take_anyway(0);
-        let proposal = Proposal { data: vec![0xff, 0xfe], until: None, replier, share };
+        let proposal =
+            Proposal { data: vec![0xff, 0xfe], until: None, proposer: Proposer::ForOutcome(replier), share };
         group.driver.handle(asked(vec![RaftInput::Propose(proposal)]));
         let error = group.driver.step().unwrap_err();
         assert!(error.to_string().contains("entry 2 of the metadata log"), "{error}");

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use io_backend::{Moment, Replier};
 use raft::eraftpb::{ConfState, Message};
+use serde::{Deserialize, Serialize};
 
 use crate::budget::Share;
 
@@ -34,16 +35,24 @@ pub(crate) use store::logged;
 /// What committed entries are applied to.
 pub(crate) trait StateMachine: Send + 'static {
     type Answer: Send + 'static;
-    /// Applies the entry at `index`. Empty data is the entry with which a leader begins its term, or a change of
+    /// Applies the entry that stands there. Empty data is the entry with which a leader begins its term, or a change of
     /// the group's members.
     /// An error is final: the node knows less than the group and must not go on.
-    fn apply(&mut self, index: u64, data: &[u8]) -> Result<Option<Self::Answer>, String>;
+    fn apply(&mut self, place: Place, data: &[u8]) -> Result<Option<Self::Answer>, String>;
     /// Shows the world what has been applied, and how the group is.
     fn publish(&mut self, group: GroupView<'_>);
     /// Everything applied so far.
     fn snapshot(&self) -> Vec<u8>;
     /// Begins from a snapshot.
     fn restore(&mut self, data: &[u8]) -> Result<(), String>;
+}
+
+/// Where an entry stands in the log. A place belongs to one entry for ever: where another term is found at its index, that entry is
+/// nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Place {
+    pub(crate) index: u64,
+    pub(crate) term: u64,
 }
 
 /// The group as one member sees it.
@@ -120,9 +129,26 @@ pub(crate) struct Proposal<A> {
     pub(crate) data: Vec<u8>,
     /// Nobody waits for it after that: it is not proposed then.
     pub(crate) until: Option<Moment>,
-    pub(crate) replier: Replier<Result<A, Refusal>>,
+    pub(crate) proposer: Proposer<A>,
     /// Keeps its bytes counted until it is decided.
     pub(crate) share: Share,
+}
+
+/// What a proposer waits for.
+pub(crate) enum Proposer<A> {
+    /// What the entry came to, when it is applied here.
+    ForOutcome(Replier<Result<A, Refusal>>),
+    /// Where the entry stands, at once. Whether it stays there is found where it is applied, which may be elsewhere earlier.
+    ForPlace(Replier<Result<Place, Refusal>>),
+}
+
+impl<A> Proposer<A> {
+    fn refuse(self, why: Refusal) {
+        match self {
+            Proposer::ForOutcome(replier) => replier.answer(Err(why)),
+            Proposer::ForPlace(replier) => replier.answer(Err(why)),
+        }
+    }
 }
 
 /// One change at a time is decided; it is answered when this node has applied it.

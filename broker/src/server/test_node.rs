@@ -93,7 +93,7 @@ async fn start(backend: RealBackend, config: Config) -> TestNode {
     let address = listener.local_address();
     let stop = Published::new("stop", false);
     let (metrics, admission) = (Arc::<Metrics>::default(), Arc::new(AdmitAll));
-    let changes = Changes::new(backend.clone(), metadata.proposals().propose, admission.clone());
+    let changes = Changes::new(&metadata, metadata.proposals().propose, admission.clone());
     let context = Arc::new(Context {
         backend: backend.clone(),
         budget: Budget::new(&config.server, &metrics),

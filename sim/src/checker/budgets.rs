@@ -18,6 +18,8 @@ pub struct Budget {
     pub produce_p99: Option<Span>,
     /// The 99th percentile of the times from the answer to a topic's creation to the first record acknowledged in it.
     pub first_record_p99: Option<Span>,
+    /// The longest time that a change of metadata took, from its first attempt until it was made.
+    pub change_max: Option<Span>,
     /// The longest time in which produce requests were made and none was decided.
     pub undecided: Option<Span>,
     /// Timers fired and operations begun per second on a node, once clients are silent.
@@ -107,6 +109,8 @@ pub fn budgets(
     first_records.sort_unstable();
     let first_record = quantile(&first_records, 0.99).map(|ns| ns as f64 / 1e6);
     figure("first_record_p99_ms", budget.first_record_p99.map(ms), first_record);
+    let change_max = history.changes.iter().max().map(|ns| *ns as f64 / 1e6);
+    figure("change_max_ms", budget.change_max.map(ms), change_max);
     let seconds = |span: Span| span.0.as_secs_f64();
     let stood_still = undecided.map(|still| still.length() as f64 / 1e9);
     figure("undecided_s", budget.undecided.map(seconds), stood_still);
@@ -197,6 +201,17 @@ mod tests {
         };
         assert_eq!((found(&[20_000_000, 3]), found(&[20_000_001, 3])), (0, 1));
         assert_eq!(found(&[]), 1, "what nobody measured");
+    }
+
+    #[test]
+    fn the_slowest_change_is_held_against_its_limit() {
+        let budget = Budget { change_max: Some(Span::millis(20)), ..Budget::default() };
+        let found = |changes: &[At]| {
+            let history = History { changes: changes.to_vec(), ..History::default() };
+            budgets(&history, &budget, None, None, Peaks::default(), NO_DISK, Costs::default()).1.len()
+        };
+        assert_eq!((found(&[3, 20_000_000]), found(&[20_000_001, 3])), (0, 1));
+        assert_eq!(found(&[]), 1, "nobody changed anything");
     }
 
     #[test]

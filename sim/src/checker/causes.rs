@@ -28,7 +28,7 @@ enum Cause {
     Clock,
     /// ... at any time before: whoever jumps stays where it came to, and jumps add up.
     WallClock,
-    /// The topic was being created, or had been deleted.
+    /// The topic, or the partition of it, was being created, or had been deleted.
     Topic,
     /// A fault that changes what is on the disk.
     Corruption,
@@ -197,7 +197,7 @@ fn was_there(
         Cause::Network => circumstances.times_on_ways(node, AFTERWARDS).meet(from, to),
         // Whose request is to create or delete it learns so that others did.
         Cause::Topic => complaint.place.as_ref().map_or(complaint.trade == Trade::Change, |place| {
-            let created = history.topics.get(&*place.topic);
+            let created = history.added.get(place).or_else(|| history.topics.get(&*place.topic));
             let deleted = history.deleted.get(&*place.topic);
             created.is_none_or(|at| from <= at.saturating_add(AFTERWARDS))
                 || deleted.is_some_and(|at| *at <= to)
@@ -369,6 +369,10 @@ mod tests {
         history.topics.insert("orders".into(), 41 * S);
         assert_eq!(found(&history, None), []);
         history.topics.insert("orders".into(), 39 * S);
+        assert_eq!(found(&history, None).len(), 1);
+        history.added.insert(place(), 41 * S);
+        assert_eq!(found(&history, None), []);
+        history.added.insert(place(), 39 * S);
         assert_eq!(found(&history, None).len(), 1);
         history.deleted.insert("orders".into(), 44 * S);
         assert_eq!(found(&history, None), []);

@@ -438,8 +438,13 @@ pub struct History {
     pub unreadable: Vec<Place>,
     /// Topics whose creation was answered with success, and when.
     pub topics: BTreeMap<String, At>,
+    /// Partitions that were added to a topic, and when that was answered.
+    pub added: BTreeMap<Place, At>,
     /// Of each topic that its creator wrote to at once: from the answer to its creation to the first acknowledgement, nanoseconds.
     pub first_records: Vec<At>,
+    /// Of each change of metadata by who asks one node again and again: from the first attempt until it was made, or was given up,
+    /// nanoseconds.
+    pub changes: Vec<At>,
     pub topics_in_the_end: Option<BTreeSet<String>>,
     /// Topics whose deletion was asked for, and when first: what is in them is owed to nobody from then on.
     pub deleted: BTreeMap<String, At>,

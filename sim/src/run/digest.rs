@@ -20,7 +20,9 @@ pub(super) fn of(history: &History) -> u64 {
         epochs,
         unreadable,
         topics,
+        added,
         first_records,
+        changes,
         topics_in_the_end,
         deleted,
         config_changes,
@@ -64,6 +66,9 @@ pub(super) fn of(history: &History) -> u64 {
     }
     digest.show(&(damages, rejections, unreadable, topics, topics_in_the_end, deleted));
     digest.show(&(complaints, health, watermarks, lookups, positions, counts));
+    if !added.is_empty() {
+        digest.show(added);
+    }
     digest.show(&(epochs, misled, epoch_questions, epoch_ends));
     for change in config_changes {
         digest.show(change);
@@ -72,7 +77,7 @@ pub(super) fn of(history: &History) -> u64 {
         digest.show(seen);
     }
     digest.show(&(deletions, log_starts, resets, last_start, returned));
-    for took in first_records {
+    for took in first_records.iter().chain(changes) {
         digest.numbers([*took]);
     }
     for moves in reassigned {

@@ -39,14 +39,15 @@ const VALUES_FROM: u64 = 1_000_000_000;
 const DELETED_ONE_IN: u64 = 5;
 
 /// What it changes; none of it shows within a run but in the answers.
-const KEYS: [(i8, &str, &str); 7] = [
+const KEYS: &[(i8, &str, &str)] = &[
     (OF_TOPIC, TOPIC, "retention.ms"),
     (OF_TOPIC, TOPIC, "segment.ms"),
     (OF_TOPIC, TOPIC, "file.delete.delay.ms"),
     (OF_TOPIC, TOPIC, "message.timestamp.before.max.ms"),
-    (OF_BROKER, "1", "log.message.timestamp.before.max.ms"),
     (OF_BROKER, "", "log.message.timestamp.before.max.ms"),
     (OF_BROKER, "", "log.segment.delete.delay.ms"),
+    // A broker's own are changed and told on that broker: of one among others they are left alone.
+    (OF_BROKER, "1", "log.message.timestamp.before.max.ms"),
 ];
 
 fn text(text: &str) -> StrBytes {
@@ -120,6 +121,13 @@ impl<B: Backend> Administrator<B> {
         self.client.now() >= self.client.field.schedule.give_up
     }
 
+    fn keys(&self) -> &'static [(i8, &'static str, &'static str)] {
+        match self.client.field.nodes {
+            1 => KEYS,
+            _ => KEYS.split_last().map_or(KEYS, |(_, of_any)| of_any),
+        }
+    }
+
     fn timeout_ms(&self) -> i32 {
         i32::try_from(self.within.as_millis()).unwrap_or(i32::MAX)
     }
@@ -154,9 +162,16 @@ impl<B: Backend> Administrator<B> {
         false
     }
 
-    /// Sets a configuration, or has it go back to its default, and tries until it is done.
+    /// Sets a configuration, or has it go back to its default.
     async fn change(&mut self) {
-        let (kind, resource, name) = KEYS[self.stream.below(KEYS.len() as u64) as usize];
+        let began = self.client.now();
+        self.change_until_done().await;
+        self.client.field.notes.write().changes.push(self.client.now() - began);
+    }
+
+    async fn change_until_done(&mut self) {
+        let keys = self.keys();
+        let (kind, resource, name) = keys[self.stream.below(keys.len() as u64) as usize];
         let value = (self.stream.below(DELETED_ONE_IN) > 0).then(|| {
             self.values += 1;
             (VALUES_FROM + self.values).to_string()
@@ -209,7 +224,12 @@ impl<B: Backend> Administrator<B> {
 
     /// Asks what is set.
     async fn look(&mut self) {
-        let keys = KEYS.map(|(kind, resource, name)| ConfigKey { kind, resource: resource.to_owned(), name });
+        let key = |(kind, resource, name): &(i8, &str, &'static str)| ConfigKey {
+            kind: *kind,
+            resource: (*resource).to_owned(),
+            name,
+        };
+        let keys: Vec<ConfigKey> = self.keys().iter().map(key).collect();
         ask(&self.client, &mut self.line, &keys, self.within).await;
     }
 
@@ -235,8 +255,12 @@ impl<B: Backend> Administrator<B> {
             if has_it || matches!(attempt, Attempt::Done) {
                 self.partitions += 1;
                 self.client.field.lives.created(TOPIC, self.partitions);
-                self.client.field.notes.write().count("partitions added");
                 let place = Place { topic: self.topic.clone(), partition: self.partitions - 1 };
+                {
+                    let mut notes = self.client.field.notes.write();
+                    notes.count("partitions added");
+                    notes.added.insert(place.clone(), self.client.now());
+                }
                 self.write(&place).await;
                 return;
             }

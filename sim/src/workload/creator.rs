@@ -46,6 +46,7 @@ impl<B: Backend> Creator<B> {
     /// Tries until the topics are there.
     async fn create(&mut self, names: &[String], partitions: i32) {
         let mut missing = names.to_vec();
+        let began = self.client.now();
         let mut failures = 0;
         while !missing.is_empty() && self.client.now() < self.client.field.schedule.give_up {
             let topics = missing.iter().map(|name| self.client.field.creatable(name, partitions)).collect();
@@ -76,5 +77,6 @@ impl<B: Backend> Creator<B> {
                 back_off(&self.client.backend, failures).await;
             }
         }
+        self.client.field.notes.write().changes.push(self.client.now() - began);
     }
 }

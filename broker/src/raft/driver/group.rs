@@ -11,7 +11,7 @@ use raft::eraftpb::{Message, MessageType};
 use super::*;
 use crate::budget::Account;
 use crate::raft::memory_journal::MemoryJournal;
-use crate::raft::{GroupView, MemberChange, MembersProposal, Proposal};
+use crate::raft::{GroupView, MemberChange, MembersProposal, Place, Proposal, Proposer};
 
 /// What is committed at each index, as whoever applied it first saw it.
 type Truth = Arc<Mutex<BTreeMap<u64, Vec<u8>>>>;
@@ -39,7 +39,8 @@ impl Entries {
 impl StateMachine for Entries {
     type Answer = u64;
 
-    fn apply(&mut self, index: u64, data: &[u8]) -> Result<Option<u64>, String> {
+    fn apply(&mut self, place: Place, data: &[u8]) -> Result<Option<u64>, String> {
+        let index = place.index;
         let next = self.applied.last().map_or(index, |(last, _)| last + 1);
         assert_eq!(index, next, "entries are applied without a gap");
         self.check(index, data);
@@ -320,14 +321,25 @@ impl Group {
     }
 
     pub(super) fn propose(&mut self, id: u64, word: &str) -> Answer<u64> {
-        let node = self.node(id);
-        let (replier, reply) = node.mailbox.reply("decision");
+        let (replier, reply) = self.node(id).mailbox.reply("decision");
+        self.propose_for(id, word, Proposer::ForOutcome(replier));
+        reply
+    }
+
+    /// Asks only where it stands.
+    pub(super) fn place(&mut self, id: u64, word: &str) -> Answer<Place> {
+        let (replier, reply) = self.node(id).mailbox.reply("place");
+        self.propose_for(id, word, Proposer::ForPlace(replier));
+        reply
+    }
+
+    fn propose_for(&mut self, id: u64, word: &str, proposer: Proposer<u64>) {
         let share = Account::new(0, Gauge::default()).take_anyway(0);
-        let proposal = Proposal { data: word.into(), until: None, replier, share };
-        node.driver
+        let proposal = Proposal { data: word.into(), until: None, proposer, share };
+        self.node(id)
+            .driver
             .handle(Event::Inputs { of_the_group: Vec::new(), asked: vec![RaftInput::Propose(proposal)] });
         self.step(id);
-        reply
     }
 
     pub(super) fn change(&mut self, id: u64, change: MemberChange) -> Answer<()> {

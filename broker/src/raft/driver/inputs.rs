@@ -10,8 +10,8 @@ use super::{Confirmations, Decision, Driver, Event, OF_A_START, TICK, Waiting};
 use crate::raft::capacity::{self, Capacity, Leader, LostLeader, Other, Situation};
 use crate::raft::heard::{self, Known, Listener, Unheard};
 use crate::raft::{
-    GroupInput, GroupProgress, MemberChange, MemberProgress, MembersProposal, MembersRefusal, Proposal,
-    RaftInput, Refusal, StateMachine, members,
+    GroupInput, GroupProgress, MemberChange, MemberProgress, MembersProposal, MembersRefusal, Place,
+    Proposal, Proposer, RaftInput, Refusal, StateMachine, members,
 };
 
 /// A snapshot of which nothing was heard for so many ticks is lost: the member it was for gets nothing else before.
@@ -282,27 +282,34 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
     }
 
     fn propose(&mut self, proposal: Proposal<M::Answer>, now: Moment) {
-        let Proposal { data, until, replier, share } = proposal;
+        let Proposal { data, until, proposer, share } = proposal;
         if self.closing.is_some() {
-            return replier.answer(Err(Refusal::Closed));
+            return proposer.refuse(Refusal::Closed);
         }
         if until.is_some_and(|until| until <= now) {
-            // Its proposer has given up: dropping the replier tells nobody.
+            // It has given up: dropping its replier tells nobody.
             return;
         }
         // What is kept back of a journal file is for what a process start has to say: its registration.
         if self.proposed >= OF_A_START && self.journal.status().disk_full {
-            return replier.answer(Err(Refusal::DiskFull));
+            return proposer.refuse(Refusal::DiskFull);
         }
         self.proposed += 1;
         if !self.leads() {
-            return replier.answer(Err(Refusal::NotLeader { leader: self.leader() }));
+            return proposer.refuse(Refusal::NotLeader { leader: self.leader() });
         }
         if self.raft.propose(Vec::new(), data).is_err() {
             // It is handing over: who leads next is not known.
-            return replier.answer(Err(Refusal::NotLeader { leader: None }));
+            return proposer.refuse(Refusal::NotLeader { leader: None });
         }
-        self.await_decision(Decision::Proposal(replier), Some(share));
+        let decision = match proposer {
+            Proposer::ForOutcome(replier) => Decision::Proposal(replier),
+            Proposer::ForPlace(replier) => {
+                replier.answer(Ok(self.last_place()));
+                Decision::Placed
+            }
+        };
+        self.await_decision(decision, Some(share));
     }
 
     fn describe(&self) -> Result<GroupProgress, Refusal> {
@@ -358,8 +365,13 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
         self.await_decision(Decision::Members(replier), None);
     }
 
-    fn await_decision(&mut self, replier: Decision<M::Answer>, share: Option<crate::budget::Share>) {
-        let index = self.raft.raft.raft_log.last_index();
-        self.waiting.insert(index, Waiting { term: self.raft.raft.term, replier, _share: share });
+    fn last_place(&self) -> Place {
+        let raft = &self.raft.raft;
+        Place { index: raft.raft_log.last_index(), term: raft.term }
+    }
+
+    fn await_decision(&mut self, decision: Decision<M::Answer>, share: Option<crate::budget::Share>) {
+        let Place { index, term } = self.last_place();
+        self.waiting.insert(index, Waiting { term, decision, _share: share });
     }
 }

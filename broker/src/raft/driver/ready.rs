@@ -7,7 +7,7 @@ use raft::{SnapshotStatus, StateRole};
 
 use super::line::{Persisting, Then};
 use super::{Decision, Driver, RaftError, TICK};
-use crate::raft::{Refusal, StateMachine, entries, pieces};
+use crate::raft::{Place, Refusal, StateMachine, entries, pieces};
 
 impl<B: Backend, M: StateMachine> Driver<B, M> {
     /// Does all that can be done now.
@@ -150,7 +150,7 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
             self.applied = entry.index;
             // Only what this node proposed and led to here is its own; anything else there was overwritten.
             if let Some(waiting) = self.waiting.remove(&entry.index) {
-                answers.push((waiting.replier, Some(answer).filter(|_| waiting.term == entry.term)));
+                answers.push((waiting.decision, Some(answer).filter(|_| waiting.term == entry.term)));
             }
         }
         let leader = self.leader();
@@ -162,6 +162,7 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
                 (Decision::Proposal(replier), Some(Applied::Entry(Some(answer)))) => {
                     replier.answer(Ok(answer))
                 }
+                (Decision::Placed, _) => {}
                 (Decision::Proposal(replier), _) => replier.answer(Err(overwritten)),
                 (Decision::Members(replier), Some(Applied::Members)) => replier.answer(Ok(())),
                 (Decision::Members(replier), _) => replier.answer(Err(overwritten)),
@@ -207,10 +208,11 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
 
     fn apply_one(&mut self, entry: &Entry) -> Result<Applied<M::Answer>, String> {
         use protobuf::Message;
+        let place = Place { index: entry.index, term: entry.term };
         let unreadable = |error: protobuf::ProtobufError| error.to_string();
         let changed = match entry.get_entry_type() {
             EntryType::EntryNormal => {
-                return self.machine.apply(entry.index, &entry.data).map(Applied::Entry);
+                return self.machine.apply(place, &entry.data).map(Applied::Entry);
             }
             EntryType::EntryConfChange => {
                 let change = ConfChange::parse_from_carllerche_bytes(&entry.data).map_err(unreadable)?;
@@ -222,7 +224,7 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
                 self.raft.apply_conf_change(&change)
             }
         };
-        self.machine.apply(entry.index, &[])?;
+        self.machine.apply(place, &[])?;
         match changed {
             Ok(conf) => {
                 tracing::info!(voters = ?conf.voters, learners = ?conf.learners, "members of the metadata group");

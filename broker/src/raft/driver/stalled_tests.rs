@@ -38,6 +38,32 @@ fn a_leader_whose_journal_stands_still_hands_over_once() {
     });
 }
 
+#[test]
+fn whoever_asks_for_a_place_is_told_at_once_and_others_apply_what_stands_there() {
+    with_group(async |mut group| {
+        group.found(&[1, 2, 3]);
+        group.elect(1);
+        let elsewhere = group.place(2, "not here");
+        assert_eq!(elsewhere.wait(group.soon()).await.unwrap(), Err(Refusal::NotLeader { leader: Some(1) }));
+        let place = group.place(1, "in flight").wait(group.soon()).await.unwrap().unwrap();
+        assert_eq!(place.term, group.driver(1).raft.raft.term);
+        for _ in 0..5 {
+            group.deliver_all();
+            group.sync(2);
+            group.sync(3);
+            group.tick(1, 19);
+        }
+        assert_eq!(group.words(2), ["in flight"]);
+        assert!(
+            group.words(1).is_empty() && group.driver(2).applied == place.index,
+            "its own disk stands still"
+        );
+        group.settle();
+        assert_eq!(group.words(1), ["in flight"]);
+        assert!(group.driver(1).waiting.is_empty());
+    });
+}
+
 fn capacity_ticks() -> u64 {
     crate::raft::capacity::STALLED_TICKS
 }
