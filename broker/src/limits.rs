@@ -255,8 +255,10 @@ pub const CONTROLLER_PROPOSALS_AT_ONCE: usize = 256;
 pub const CONTROLLER_PROPOSE_DEADLINE: Duration = Duration::from_secs(1);
 /// At a clean stop, others take over what this node leads within this, or when it is gone.
 pub const HAND_OVER_DEADLINE: Duration = Duration::from_secs(5);
-/// What the latest entries of the metadata log came to is kept for those that were decided elsewhere.
+/// What the latest entries of the metadata log came to is kept for those who know where theirs stands.
 pub const OUTCOMES_KEPT: usize = 1_024;
+/// What a change came to is told another node up to this: it shares its link with heartbeats.
+pub const OUTCOME_BYTES_MAX: usize = 1 << 20;
 /// Messages of Raft that wait for the journal, for they say what must be durable first; more are dropped, as a network would.
 pub const RAFT_MESSAGES_HELD_MAX: usize = 4_096;
 /// Bytes of Raft's log that wait for the journal. A follower that has so many takes no more entries from its

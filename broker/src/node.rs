@@ -64,6 +64,8 @@ pub struct Node<B: Backend> {
 /// Reading a large journal back takes its time; a disk that does not answer at all must not take for ever.
 const START_DEADLINE: Duration = Duration::from_secs(600);
 const REGISTER_DEADLINE: Duration = Duration::from_secs(60);
+/// Among others it is said again after this: what a controller was told that was replaced may have come to nothing.
+const REGISTER_AGAIN: Duration = Duration::from_secs(5);
 /// Before it is tried again.
 const REGISTER_PAUSE: Duration = Duration::from_millis(200);
 
@@ -313,7 +315,7 @@ impl<B: Backend> Node<B> {
         let (stop, stopped) = (Published::new("stop", false), Published::new("server stopped", false));
         let admission = (parts.admission)(health.clone());
         let forward_produce = cluster.clone().filter(|_| config.server.forward_produce);
-        let changes = Changes::new(&started.metadata, propose, admission.clone());
+        let changes = Changes::new(&started.metadata, propose, admission.clone(), health.capacities.clone());
         let context = Arc::new(Context {
             backend: backend.clone(),
             budget: Budget::new(&config.server, &metrics),
@@ -535,7 +537,8 @@ async fn register<B: Backend>(
     let deadline = Deadline::after(backend, if alone { REGISTER_DEADLINE } else { START_DEADLINE });
     let command = MetadataCommand::RegisterBroker(registration);
     loop {
-        let why = match metadata.propose(command.clone(), deadline).await {
+        let soon = if alone { deadline } else { Deadline::after(backend, REGISTER_AGAIN).earlier(deadline) };
+        let why = match metadata.propose(command.clone(), soon).await {
             Ok(Outcome::Registered(Ok(epoch))) => return Ok(epoch),
             // The process that was there is fenced before long, or it is at work.
             Ok(Outcome::Registered(Err(why @ RegistrationError::Duplicate(_)))) => {

@@ -1,8 +1,10 @@
 //! Finding topics and their partitions: by name or by id, in the latest metadata image and among the
 //! replicas that this node has open.
 
+use std::pin::pin;
 use std::sync::Arc;
 
+use futures::future::{Either, select};
 use imbl::OrdMap;
 use io_backend::{Backend, Deadline, Moment};
 use kafka_protocol::ResponseError;
@@ -168,12 +170,9 @@ pub async fn until_known<B: Backend>(
     }
 }
 
-/// Waits until this node leads all partitions of these topics that it is to lead. While its disks stand still there is nothing to wait
-/// for: others are about to lead them.
+/// Waits until this node leads all partitions of these topics that it is to lead. While its disks stand still it begins nothing, and
+/// others are about to lead what they can: that is not waited for.
 pub async fn until_led<B: Backend>(context: &Context<B>, topics: &[Arc<TopicImage>], until: Moment) -> bool {
-    if !context.health.capacities.get().may_lead {
-        return false;
-    }
     let ours: Vec<PartitionId> = topics
         .iter()
         .flat_map(|topic| {
@@ -181,7 +180,11 @@ pub async fn until_led<B: Backend>(context: &Context<B>, topics: &[Arc<TopicImag
             ours.map(|(_, index)| PartitionId { topic: topic.id, index })
         })
         .collect();
-    until_these_are_led(context, &ours, Deadline::At(until)).await
+    let deadline = Deadline::At(until);
+    let led = pin!(until_these_are_led(context, &ours, deadline));
+    let fitness = context.health.capacities.published();
+    let stands_still = pin!(fitness.until(&context.backend, deadline, |fitness| fitness.stands_still));
+    matches!(select(led, stands_still).await, Either::Left((true, _)))
 }
 
 /// Waits until this node leads these partitions.

@@ -14,6 +14,7 @@ pub enum Probe {
     RecordsRecovered,
     IdempotentRetry,
     RefusedInStall,
+    ChangedInStall,
     NodeStartedAgain,
     SyncFailed,
     ConsumerStartedOver,
@@ -38,7 +39,7 @@ pub enum Probe {
 }
 
 impl Probe {
-    pub const ALL: [Probe; 29] = [
+    pub const ALL: [Probe; 30] = [
         Probe::AckedRecords,
         Probe::PowerLossWithUnsyncedBytes,
         Probe::PowerLossWithUnsyncedNames,
@@ -68,6 +69,7 @@ impl Probe {
         Probe::DiskFull,
         Probe::WithoutOne,
         Probe::PartitionsMoved,
+        Probe::ChangedInStall,
     ];
 
     /// As scenarios require it.
@@ -102,6 +104,7 @@ impl Probe {
             Probe::DiskFull => "a disk was written full",
             Probe::WithoutOne => "a node gone for good",
             Probe::PartitionsMoved => "partitions moved",
+            Probe::ChangedInStall => "changed where the storage stood still",
         }
     }
 
@@ -148,6 +151,9 @@ impl Probe {
                 "something did not fit on a disk any more, for what is on it and not for a fault"
             }
             Probe::PartitionsMoved => "a client had partitions kept by other nodes",
+            Probe::ChangedInStall => {
+                "a change of metadata was made for a client of a node whose disk stood still all the while"
+            }
             Probe::WithoutOne => "a node was broken for good, and the others had to go on",
             Probe::PlacesTaken => "a node had as many client connections as it takes",
             Probe::ConfigsChanged => "a configuration of a topic or of brokers was changed while they ran",

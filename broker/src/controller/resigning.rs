@@ -1,6 +1,6 @@
 //! The task `resignations`: ends leaderships that others have by now, on a node that does not hear of it itself.
 //!
-//! Its own metadata stand still, and another node's say who leads instead. Whoever waits there for records to be
+//! Its own metadata stand still, and another node's say who leads instead, as long as they are later than its own. Whoever waits there for records to be
 //! acknowledged is told at once that nobody knows, and asks the new leader.
 
 use std::sync::Arc;
@@ -20,14 +20,14 @@ pub(super) async fn run<B: Backend>(metadata: MetadataHandle<B>, replicas: Repli
         let is_later =
             move |image: &Option<Arc<MetadataImage>>| image.as_ref().is_some_and(|image| image.index > seen);
         let Ok(image) = metadata.borrowed().until(&backend, BORROWED, is_later).await else { return };
-        let Some(image) = &*image else { continue };
-        seen = image.index;
+        seen = image.as_ref().as_ref().map_or(seen, |image| image.index);
         let open = replicas.open().get();
-        let lost = open.iter().filter(|(id, partition)| {
-            let leader = image.partition(**id).and_then(|known| known.leader);
-            partition.views().get().leading && leader != Some(node)
-        });
-        for (id, partition) in lost {
+        for (id, partition) in open.iter().filter(|(_, partition)| partition.views().get().leading) {
+            // Looked up for each: this node's own image may be the later one by now.
+            let leader = metadata.shown().partition(*id).and_then(|known| known.leader);
+            if leader == Some(node) || !partition.views().get().leading {
+                continue;
+            }
             let soon = Deadline::after(&backend, limits::ASK_DEADLINE);
             match partition.resign(soon).await {
                 Ok(()) => tracing::info!(partition = %id, "another node leads it by now"),

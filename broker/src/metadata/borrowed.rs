@@ -2,15 +2,18 @@
 //!
 //! Where the disk under Raft's journal does not answer, this node applies nothing more and goes on naming itself as the
 //! leader of what others lead by now; clients that ask it again and again would never get away. So it asks the others for
-//! theirs. Nothing but answers to clients is made from it: what this node does itself follows from its own image.
+//! theirs, and goes by that until its own has caught up. Answers to clients are made from it, what others lead by it is resigned, and
+//! a process that gives up looks there whether it may; all else that this node does follows from its own image.
 
 use std::future::poll_fn;
 use std::panic::Location;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use futures::future::{Either, select};
 use io_backend::{Backend, Deadline, WaitKind, within};
 
 use super::image::MetadataImage;
@@ -24,6 +27,8 @@ use crate::stall::contact::Lost;
 /// Between two questions, and how long the answer to one is waited for.
 const PAUSE: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_secs(1);
+/// A node that is well again has caught up by then, or gets nothing more.
+const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(10);
 
 /// The image, for a node that has it up to this index; nothing where it is no later.
 pub(super) fn lend(image: &MetadataImage, question: &[u8]) -> Vec<u8> {
@@ -44,14 +49,20 @@ pub async fn borrow_when_needed<B: Backend>(
     let mut turn = 0;
     loop {
         until_it_stands_still(&backend, &health).await;
-        // What clients were told of once they go on being told of.
-        while stands_still(&health) || metadata.shown().index > metadata.image().index {
+        while stands_still(&health) {
             turn += 1;
             if let Some(image) = borrow_from_next(&metadata, &asks, turn).await {
                 tracing::debug!(index = image.index, "clients are told of another node's metadata");
                 metadata.borrowed.publish(Some(Arc::new(image)));
             }
             backend.sleep(PAUSE).await;
+        }
+        // What clients were told of once they go on being told of.
+        let (told, soon) = (metadata.shown().index, Deadline::after(&backend, CAUGHT_UP_WITHIN));
+        let caught_up = pin!(metadata.images.until(&backend, soon, |image| image.index >= told));
+        let again = pin!(until_it_stands_still(&backend, &health));
+        if let Either::Right(_) = select(caught_up, again).await {
+            continue;
         }
         metadata.borrowed.publish(None);
     }
@@ -95,7 +106,7 @@ async fn borrow_from_next<B: Backend>(
     let image = decode_image(&answer).inspect_err(|error| {
         tracing::warn!(%node, %error, "the metadata of this node cannot be read");
     });
-    let mut image = image.ok().filter(|image| image.index > known)?;
+    let mut image = image.ok().filter(|image| image.index > metadata.shown().index)?;
     image.controller = members.leader.filter(|leader| *leader != metadata.node).or(Some(node));
     Some(image)
 }

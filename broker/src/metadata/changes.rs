@@ -9,6 +9,7 @@ use super::{Members, MetadataCommand, MetadataHandle, Outcome, ProposeError};
 use crate::admission::{Admission, Admit};
 use crate::ids::{BrokerId, PartitionId};
 use crate::journal::SubmitError;
+use crate::stall::capacities::Capacities;
 
 /// Why a change did not happen, or is not known to have happened.
 #[derive(Debug, thiserror::Error)]
@@ -21,13 +22,14 @@ pub enum ChangeError {
     Proposal(#[from] ProposeError),
 }
 
-/// The way for what clients ask for: refused at once while the storage stands still and no other node leads the metadata.
+/// The way for what clients ask for: refused at once while the storage stands still, unless other nodes can decide it.
 pub struct Changes<B: Backend> {
     pub(super) backend: B,
     propose: Propose,
     admission: Arc<dyn Admission>,
     node: BrokerId,
     members: Published<Members>,
+    capacities: Capacities,
 }
 
 impl<B: Backend> Clone for Changes<B> {
@@ -38,15 +40,21 @@ impl<B: Backend> Clone for Changes<B> {
             admission: self.admission.clone(),
             node: self.node,
             members: self.members.clone(),
+            capacities: self.capacities.clone(),
         }
     }
 }
 
 impl<B: Backend> Changes<B> {
     /// Asks `admission` before each proposal.
-    pub fn new(metadata: &MetadataHandle<B>, propose: Propose, admission: Arc<dyn Admission>) -> Changes<B> {
+    pub fn new(
+        metadata: &MetadataHandle<B>,
+        propose: Propose,
+        admission: Arc<dyn Admission>,
+        capacities: Capacities,
+    ) -> Changes<B> {
         let (backend, members) = (metadata.backend.clone(), metadata.members.clone());
-        Changes { backend, propose, admission, node: metadata.node, members }
+        Changes { backend, propose, admission, node: metadata.node, members, capacities }
     }
 
     /// Proposes, and waits until it is in what clients are told of here.
@@ -61,8 +69,7 @@ impl<B: Backend> Changes<B> {
     ) -> Result<Outcome, ChangeError> {
         match self.admission.admit(PartitionId::NODE, 0) {
             Admit::Now => {}
-            // The disks that it needs are those of other nodes.
-            Admit::Refused(_) if self.is_led_elsewhere() => {}
+            Admit::Refused(_) if self.is_decided_by_others() => {}
             Admit::Refused(error) => return Err(error.into()),
             Admit::Wait(admitted) => match within(&self.backend, deadline, admitted).await {
                 Ok(admitted) => admitted?,
@@ -72,7 +79,12 @@ impl<B: Backend> Changes<B> {
         Ok((self.propose)(command, deadline).await?)
     }
 
-    fn is_led_elsewhere(&self) -> bool {
-        self.members.get().leader.is_some_and(|leader| leader != self.node)
+    /// The disks that it needs are those of other nodes; this one leads them only as long as its own Raft journal takes what it says.
+    fn is_decided_by_others(&self) -> bool {
+        let members = self.members.get();
+        match members.leader {
+            Some(leader) if leader == self.node => members.voters.len() > 1 && self.capacities.get().may_vote,
+            leader => leader.is_some(),
+        }
     }
 }

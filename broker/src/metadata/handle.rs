@@ -26,12 +26,15 @@ use crate::raft::{GroupInput, Place, Proposal, Proposer, RaftInput, Refusal};
 /// How long somebody who is not the leader is left alone before it is looked for again.
 const LEADER_AGAIN: Duration = Duration::from_millis(50);
 
+/// How long one node is waited for that is asked what came of a change.
+const FOUND_WITHIN: Duration = Duration::from_millis(500);
+
 /// Cloneable; reads cost a reference count, writes go through Raft.
 pub struct MetadataHandle<B: Backend> {
     pub(crate) images: Published<MetadataImage>,
     pub(super) configs: Published<Effective>,
     pub(super) members: Published<Members>,
-    /// Of another node, while this node's own stands still.
+    /// Of another node, while this node's own stands still and until it has caught up.
     pub(super) borrowed: Published<Option<Arc<MetadataImage>>>,
     pub(super) doubts: Doubts,
     pub(crate) backend: B,
@@ -46,7 +49,7 @@ pub struct MetadataHandle<B: Backend> {
     pub(super) others: Option<Others<B>>,
 }
 
-/// The way to have a proposal decided elsewhere.
+/// The way to have a proposal decided wherever the group is led.
 pub(super) struct Others<B: Backend> {
     pub(super) asks: Asks<B>,
     pub(super) latest: Latest,
@@ -95,7 +98,7 @@ impl<B: Backend> MetadataHandle<B> {
         self.images.get()
     }
 
-    /// What clients are told of: this image, or a later one of another node while this node's own stands still.
+    /// What clients are told of: this image, or a later one that was borrowed of another node.
     pub fn shown(&self) -> Arc<MetadataImage> {
         let own = self.images.get();
         match &*self.borrowed.get() {
@@ -109,7 +112,7 @@ impl<B: Backend> MetadataHandle<B> {
         self.doubts.now(self.backend.now())
     }
 
-    /// Another node's image, while this node's own stands still, and a way to wait for it.
+    /// Another node's image, while this node's own stands still and until it has caught up, and a way to wait for it.
     pub fn borrowed(&self) -> &Published<Option<Arc<MetadataImage>>> {
         &self.borrowed
     }
@@ -291,19 +294,29 @@ impl<B: Backend> MetadataHandle<B> {
         place: Place,
         deadline: Deadline,
     ) -> Result<Outcome, ProposeError> {
-        let found = match self.until_shown(|image| image.index >= place.index, deadline).await {
+        let is_decided = |image: &MetadataImage| {
+            image.index >= place.index || others.latest.of(place) == Found::Overwritten
+        };
+        let found = match self.until_shown(is_decided, deadline).await {
             Some(Shown::Own) => others.latest.of(place),
-            Some(Shown::Borrowed) => Found::Unknown,
+            Some(Shown::Borrowed) => Found::NotYet,
             None => return Err(ProposeError::TimedOut),
         };
         let found = match found {
-            Found::Unknown => self.found_elsewhere(others, place, deadline).await.unwrap_or(Found::Unknown),
-            known => known,
+            Found::NotYet | Found::Gone => self.found_elsewhere(others, place, deadline).await,
+            found => found,
         };
         match found {
             Found::Outcome(outcome) => Ok(outcome),
-            Found::Overwritten => Err(ProposeError::NoController),
-            Found::Unknown => Err(ProposeError::TimedOut),
+            Found::Overwritten => {
+                tracing::debug!(
+                    index = place.index,
+                    term = place.term,
+                    "a change came to nothing, and is proposed anew"
+                );
+                Err(ProposeError::NoController)
+            }
+            Found::NotYet | Found::Gone => Err(ProposeError::TimedOut),
         }
     }
 
@@ -323,19 +336,40 @@ impl<B: Backend> MetadataHandle<B> {
         }
     }
 
-    /// What another node has found there: the one that leads, or has lent its image.
-    async fn found_elsewhere(&self, others: &Others<B>, place: Place, deadline: Deadline) -> Option<Found> {
-        let node = self.shown().controller.filter(|node| *node != self.node)?;
-        let question = serde_json::to_vec(&place).ok()?;
-        let answer = others.asks.ask(node, Subject::Outcome, &question, deadline).await.ok()?;
-        serde_json::from_slice(&answer).ok()
+    /// What another node has found there: the one that leads, and then each in turn until one knows.
+    async fn found_elsewhere(&self, others: &Others<B>, place: Place, deadline: Deadline) -> Found {
+        let question = serde_json::to_vec(&place).unwrap_or_default();
+        let mut turn = 0;
+        let mut all_gone = false;
+        while !all_gone && !deadline.has_passed(&self.backend) {
+            let leader = self.members.get().leader.filter(|leader| *leader != self.node);
+            let reachable = others.asks.peers().reachable().get();
+            let nodes: Vec<BrokerId> = leader.into_iter().chain(reachable.keys().copied()).collect();
+            all_gone = !nodes.is_empty();
+            for node in nodes {
+                let soon = Deadline::after(&self.backend, FOUND_WITHIN).earlier(deadline);
+                let answer = others.asks.ask(node, Subject::Outcome, &question, soon).await.ok();
+                match answer.and_then(|answer| serde_json::from_slice::<Found>(&answer).ok()) {
+                    Some(found @ (Found::Outcome(_) | Found::Overwritten)) => {
+                        tracing::debug!(index = place.index, %node, "another node tells what came of a change");
+                        return found.received(&self.shown());
+                    }
+                    Some(Found::Gone) => {}
+                    Some(Found::NotYet) | None => all_gone = false,
+                }
+            }
+            turn += 1;
+            self.backend.sleep(LEADER_AGAIN * turn).await;
+        }
+        Found::Gone
     }
 
     /// What has come of what stands there, for another node, once it is applied here.
     pub(super) async fn found(&self, place: Place, deadline: Deadline) -> Found {
-        let applied = self.images.until(&self.backend, deadline, |image| image.index >= place.index).await;
-        let latest = self.others.as_ref().map(|others| &others.latest);
-        applied.ok().and(latest).map_or(Found::Unknown, |latest| latest.of(place))
+        let Some(Others { latest, .. }) = &self.others else { return Found::Gone };
+        let is_found = |_: &MetadataImage| latest.of(place) != Found::NotYet;
+        let _ = self.images.until(&self.backend, deadline, is_found).await;
+        latest.of(place)
     }
 
     /// Waits until `done` says so of what clients are told of, or until that is as late as the controller's image is now. Where no

@@ -105,11 +105,17 @@ async fn place<B: Backend>(metadata: &MetadataHandle<B>, asks: &Asks<B>, questio
     asks.answer(&question, &write_answer(&result));
 }
 
+/// See [`Found::Gone`](super::decided::Found::Gone).
+const GONE: &[u8] = b"\"gone\"";
+
 /// Answers what came of an entry, once it is applied here.
 async fn find<B: Backend>(metadata: &MetadataHandle<B>, asks: &Asks<B>, question: Question) {
     let Ok(place) = serde_json::from_slice(&question.body) else { return };
     let found = metadata.found(place, Deadline::after(&metadata.backend, limits::CATCH_UP_DEADLINE)).await;
-    asks.answer(&question, &serde_json::to_vec(&found).unwrap_or_default());
+    let answer = serde_json::to_vec(&found.to_send()).unwrap_or_default();
+    // What stands in its way for long is not told: who asks does without.
+    let fits = answer.len() <= limits::OUTCOME_BYTES_MAX;
+    asks.answer(&question, if fits { &answer } else { GONE });
 }
 
 /// Answers about the members of the group, if this node leads it.

@@ -414,7 +414,7 @@ struct ImageMachine {
     images: Published<MetadataImage>,
     members: Published<Members>,
     effective: Following,
-    /// Where proposals may be decided elsewhere.
+    /// Where there are other nodes: for whoever knows where a proposal stands.
     latest: Option<Latest>,
 }
 

@@ -26,7 +26,7 @@ pub enum Subject {
     Founding,
     /// To be a member of its metadata group.
     Membership,
-    /// A change of metadata, to whoever leads.
+    /// A change of metadata, to whoever leads; answered with its place in the log.
     Proposal,
     /// How a broker is, to whoever leads the metadata.
     Heartbeat,
@@ -59,7 +59,8 @@ impl Subject {
         match self {
             Subject::Founding => 1,
             Subject::Membership => 2,
-            Subject::Proposal => 3,
+            // 3 was answered when it was decided.
+            Subject::Proposal => 10,
             Subject::Heartbeat => 4,
             Subject::Produce => 5,
             Subject::Quorum => 6,
@@ -290,7 +291,7 @@ mod tests {
             Some((question.number, question.subject, question.body))
         };
         let body = Bytes::from_static(b"body");
-        assert_eq!(decode(b"\0\0\0\0\0\0\0\x07\x03body"), Some((7, Subject::Proposal, body)));
+        assert_eq!(decode(b"\0\0\0\0\0\0\0\x07\x04body"), Some((7, Subject::Heartbeat, body)));
         assert_eq!(decode(b"\0\0\0\0\0\0\0\x07"), None);
         assert_eq!(decode(b"\0\0\0\0\0\0\0\x07\x99"), None);
         for subject in Subject::ALL {

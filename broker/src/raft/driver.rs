@@ -406,9 +406,10 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
         let backend = self.backend.clone();
         let journal = self.progress.clone();
         let awaited = self.line.awaited();
-        // Proposals are left in the mailbox, where they wait with a deadline, as long as the journal takes no more.
+        // Proposals are left in the mailbox, where they wait with a deadline, as long as the journal takes no more. Who does not lead
+        // refuses them, and needs no journal for that.
         let room = self.proposals_in_flight_max.saturating_sub(self.waiting.len());
-        let takes_inputs = self.retry_at.is_none() && room > 0 && self.closing.is_none();
+        let takes_inputs = (self.retry_at.is_none() || !self.leads()) && room > 0 && self.closing.is_none();
         let wake_at = [self.tick_at, self.retry_at].into_iter().flatten().min();
         let mut timer = wake_at.map(|at| Box::pin(backend.timer(at)));
         let mut asked = Vec::new();

@@ -190,7 +190,7 @@ pub(crate) struct MemberProgress {
     pub(crate) heard: Option<Duration>,
 }
 
-/// A proposal that came to nothing, for certain. One whose leader lost its office is not refused: its reply is
+/// A proposal that came to nothing, for certain. One whose leader lost its office is not refused: a reply that is still owed is
 /// dropped, since another leader may still commit it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {

@@ -29,6 +29,7 @@ use crate::parts::{Admission, Admit, Parts};
 use crate::raft::memory_journal::MemoryJournal;
 use crate::replicas::Replicas;
 use crate::stall::StorageHealth;
+use crate::stall::capacities::Capacities;
 
 type Stream = stream::Stream<RealBackend>;
 
@@ -93,7 +94,8 @@ async fn start(backend: RealBackend, config: Config) -> TestNode {
     let address = listener.local_address();
     let stop = Published::new("stop", false);
     let (metrics, admission) = (Arc::<Metrics>::default(), Arc::new(AdmitAll));
-    let changes = Changes::new(&metadata, metadata.proposals().propose, admission.clone());
+    let changes =
+        Changes::new(&metadata, metadata.proposals().propose, admission.clone(), Capacities::default());
     let context = Arc::new(Context {
         backend: backend.clone(),
         budget: Budget::new(&config.server, &metrics),

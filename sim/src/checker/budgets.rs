@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::stalls::Costs;
 use super::{Findings, quantile};
 use crate::fault::Span;
-use crate::history::{AckMode, At, History, Outcome, Request, RequestEnd, Standstill, Trade};
+use crate::history::{AckMode, At, Change, History, Outcome, Request, RequestEnd, Standstill, Trade};
 use crate::world::DeviceCounts;
 
 /// `[budget]` of a scenario.
@@ -109,7 +109,7 @@ pub fn budgets(
     first_records.sort_unstable();
     let first_record = quantile(&first_records, 0.99).map(|ns| ns as f64 / 1e6);
     figure("first_record_p99_ms", budget.first_record_p99.map(ms), first_record);
-    let change_max = history.changes.iter().max().map(|ns| *ns as f64 / 1e6);
+    let change_max = history.changes.iter().map(Change::took).max().map(|ns| ns as f64 / 1e6);
     figure("change_max_ms", budget.change_max.map(ms), change_max);
     let seconds = |span: Span| span.0.as_secs_f64();
     let stood_still = undecided.map(|still| still.length() as f64 / 1e9);
@@ -206,11 +206,13 @@ mod tests {
     #[test]
     fn the_slowest_change_is_held_against_its_limit() {
         let budget = Budget { change_max: Some(Span::millis(20)), ..Budget::default() };
-        let found = |changes: &[At]| {
-            let history = History { changes: changes.to_vec(), ..History::default() };
+        let found = |took: &[Option<At>]| {
+            let change = |made: &Option<At>| Change { node: 1, began: 7, made: made.map(|took| 7 + took) };
+            let history = History { changes: took.iter().map(change).collect(), ..History::default() };
             budgets(&history, &budget, None, None, Peaks::default(), NO_DISK, Costs::default()).1.len()
         };
-        assert_eq!((found(&[3, 20_000_000]), found(&[20_000_001, 3])), (0, 1));
+        assert_eq!((found(&[Some(3), Some(20_000_000)]), found(&[Some(20_000_001), Some(3)])), (0, 1));
+        assert_eq!(found(&[None, Some(3)]), 1, "one was never made");
         assert_eq!(found(&[]), 1, "nobody changed anything");
     }
 

@@ -223,6 +223,24 @@ pub struct Rejection {
     pub error: String,
 }
 
+/// A change of metadata that a client wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The node that it asked last.
+    pub node: u32,
+    /// When it asked first.
+    pub began: At,
+    /// `None`: never; the run came to its end.
+    pub made: Option<At>,
+}
+
+impl Change {
+    /// How long it took.
+    pub fn took(&self) -> At {
+        self.made.map_or(At::MAX, |made| made - self.began)
+    }
+}
+
 /// An error that a well-behaved client was told instead of what it had asked for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Complaint {
@@ -442,9 +460,8 @@ pub struct History {
     pub added: BTreeMap<Place, At>,
     /// Of each topic that its creator wrote to at once: from the answer to its creation to the first acknowledgement, nanoseconds.
     pub first_records: Vec<At>,
-    /// Of each change of metadata by who asks one node again and again: from the first attempt until it was made, or was given up,
-    /// nanoseconds.
-    pub changes: Vec<At>,
+    /// By the clients that ask one node again and again until they are made.
+    pub changes: Vec<Change>,
     pub topics_in_the_end: Option<BTreeSet<String>>,
     /// Topics whose deletion was asked for, and when first: what is in them is owed to nobody from then on.
     pub deleted: BTreeMap<String, At>,

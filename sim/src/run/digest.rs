@@ -77,7 +77,10 @@ pub(super) fn of(history: &History) -> u64 {
         digest.show(seen);
     }
     digest.show(&(deletions, log_starts, resets, last_start, returned));
-    for took in first_records.iter().chain(changes) {
+    for change in changes {
+        digest.numbers([change.node.into(), change.began, change.took()]);
+    }
+    for took in first_records {
         digest.numbers([*took]);
     }
     for moves in reassigned {

@@ -19,13 +19,17 @@ use crate::checker::{
     visibility,
 };
 use crate::fault::{Family, FaultHits, FaultKind, FaultPlan};
-use crate::history::{AckMode, At, History, Outcome as SendOutcome, RequestEnd, Send, Trade, Value, seconds};
+use crate::history::{
+    AckMode, At, Change, History, Outcome as SendOutcome, RequestEnd, Send, Trade, Value, seconds,
+};
 use crate::probe::Probe;
 use crate::scenario::Scenario;
 use crate::world::{Outcome, Stop};
 
 /// The shortest way between two machines.
 const WAY: At = 35_000;
+/// A disk that has stood still for so long is known to, and who leads the metadata is another node.
+const STALL_KNOWN_AFTER: At = 2_000_000_000;
 
 pub(super) fn record(
     order: &Order,
@@ -294,6 +298,7 @@ fn judge(record: &mut RunRecord, scenario: &Scenario, circumstances: &Circumstan
     record.budgets = figures;
     record.violations.extend(over);
     record.probes = probes_of(story, circumstances);
+    record.probes.extend(changed_in_stall(history, &stalls_of(scenario, circumstances)));
     record.figures = figures_of(story, recovery.slowest);
 }
 
@@ -307,6 +312,21 @@ fn stalls_of(scenario: &Scenario, circumstances: &Circumstances) -> Vec<Stall> {
         found
     };
     (1..=scenario.cluster.nodes).flat_map(of_node).collect()
+}
+
+/// Changes that were made for clients of a node while its disk stood still, and was known to.
+fn changed_in_stall(history: &History, stalls: &[Stall]) -> Option<(String, u64)> {
+    let in_stall = |change: &&Change| {
+        let during = |stall: &Stall| {
+            let known = stall.from.saturating_add(STALL_KNOWN_AFTER);
+            stall.node == change.node as i32
+                && known <= change.began
+                && change.made.is_some_and(|made| made <= stall.until)
+        };
+        stalls.iter().any(during)
+    };
+    let count = history.changes.iter().filter(in_stall).count() as u64;
+    (count > 0).then(|| (Probe::ChangedInStall.name().to_owned(), count))
 }
 
 /// Situations that the world saw, and those that clients did.

@@ -117,6 +117,9 @@ fn check(file: &str, text: &str, scenario: &Scenario) -> Result<(), ScenarioErro
         let what = format!("there is no such node: there are {}", cluster.nodes);
         return wrong("produce_through", what, None);
     }
+    if load.create_through_each && load.create_topic_every.is_none() {
+        return wrong("create_through_each", "how often is said by create_topic_every".into(), None);
+    }
     if cluster.topics == 0 || cluster.partitions < 1 {
         return wrong("partitions", "a cluster has at least one topic with one partition".into(), None);
     }

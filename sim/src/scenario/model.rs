@@ -156,6 +156,8 @@ pub struct Workload {
     pub stop_after: Option<Span>,
     /// A topic is created this often while the run lasts, beside those of the cluster.
     pub create_topic_every: Option<Span>,
+    /// So are others, by clients that reach one node each.
+    pub create_through_each: bool,
 
     /// Each seed draws how its clients are from ranges around what is written here, which is among the draws.
     pub varied: bool,
@@ -277,6 +279,7 @@ impl Default for Workload {
             reread_every: Span::secs(20),
             stop_after: None,
             create_topic_every: None,
+            create_through_each: false,
             varied: false,
             in_flight: 1,
             partitions_per_request: 1,

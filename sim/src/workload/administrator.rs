@@ -22,7 +22,7 @@ use super::connection::{CallError, Terms, back_off};
 use super::lines::Lines;
 use super::producer::{not_timed_out, produce_request, settles};
 use super::writer::Writer;
-use crate::history::{AckMode, ConfigChange, ConfigKey, ConfigSeen, Place, Trade};
+use crate::history::{AckMode, At, Change, ConfigChange, ConfigKey, ConfigSeen, Place, Trade};
 use crate::scenario::Compression;
 use crate::streams::Stream;
 
@@ -165,11 +165,17 @@ impl<B: Backend> Administrator<B> {
     /// Sets a configuration, or has it go back to its default.
     async fn change(&mut self) {
         let began = self.client.now();
-        self.change_until_done().await;
-        self.client.field.notes.write().changes.push(self.client.now() - began);
+        let made = self.change_until_done().await.then(|| self.client.now());
+        self.note(began, made);
     }
 
-    async fn change_until_done(&mut self) {
+    fn note(&self, began: At, made: Option<At>) {
+        let change = Change { node: self.line.asks(), began, made };
+        self.client.field.notes.write().changes.push(change);
+    }
+
+    /// False: it is not done when it is over.
+    async fn change_until_done(&mut self) -> bool {
         let keys = self.keys();
         let (kind, resource, name) = keys[self.stream.below(keys.len() as u64) as usize];
         let value = (self.stream.below(DELETED_ONE_IN) > 0).then(|| {
@@ -212,7 +218,8 @@ impl<B: Backend> Administrator<B> {
             match Attempt::of(&answer, code) {
                 Attempt::Done => {
                     notes().config_changes[id].acked = Some(now);
-                    return notes().count("configurations changed");
+                    notes().count("configurations changed");
+                    return true;
                 }
                 Attempt::Unknown => notes().config_changes[id].unknown_attempts += 1,
                 Attempt::Refused(_) => {}
@@ -220,6 +227,7 @@ impl<B: Backend> Administrator<B> {
             failures += 1;
             back_off(&self.client.backend, failures).await;
         }
+        false
     }
 
     /// Asks what is set.
@@ -241,6 +249,7 @@ impl<B: Backend> Administrator<B> {
             .with_assignments(None);
         let request =
             CreatePartitionsRequest::default().with_topics(vec![grown]).with_timeout_ms(self.timeout_ms());
+        let began = self.client.now();
         let mut failures = 0;
         let mut unknown = false;
         while !self.is_over() {
@@ -253,6 +262,7 @@ impl<B: Backend> Administrator<B> {
             let attempt = Attempt::of(&answer, code);
             let has_it = matches!(attempt, Attempt::Refused(ResponseError::InvalidPartitions)) && unknown;
             if has_it || matches!(attempt, Attempt::Done) {
+                self.note(began, Some(self.client.now()));
                 self.partitions += 1;
                 self.client.field.lives.created(TOPIC, self.partitions);
                 let place = Place { topic: self.topic.clone(), partition: self.partitions - 1 };

@@ -10,7 +10,7 @@ use super::client::Client;
 use super::connection::back_off;
 use super::lines::Lines;
 use super::producer::not_timed_out;
-use crate::history::Trade;
+use crate::history::{Change, Trade};
 use crate::scenario::Cluster;
 
 pub(super) fn start<B: Backend>(
@@ -21,6 +21,19 @@ pub(super) fn start<B: Backend>(
 ) {
     let creator = Creator { line: Lines::new(&client), client: client.clone(), cluster, within };
     client.begin("creator", creator.run(every));
+}
+
+/// One that reaches this node alone, and creates others.
+pub(super) fn start_through<B: Backend>(
+    client: Client<B>,
+    node: u32,
+    cluster: Cluster,
+    every: Duration,
+    within: Duration,
+) {
+    let line = Lines::new(&client).through(Some(node));
+    let creator = Creator { line, client: client.clone(), cluster, within };
+    client.begin("creator", creator.create_more(format!("through-{node}"), every));
 }
 
 struct Creator<B: Backend> {
@@ -35,18 +48,26 @@ impl<B: Backend> Creator<B> {
         let topics: Vec<String> = (0..self.cluster.topics).map(|n| format!("t{n}")).collect();
         let partitions = self.cluster.partitions;
         self.create(&topics, partitions).await;
-        let Some(every) = every else { return };
-        let mut number = 0;
-        while self.client.next_turn(every).await {
-            number += 1;
-            self.create(&[format!("more-{number}")], 1 + number % 3).await;
+        if let Some(every) = every {
+            self.create_more("more".to_owned(), every).await;
         }
     }
 
-    /// Tries until the topics are there.
-    async fn create(&mut self, names: &[String], partitions: i32) {
+    async fn create_more(mut self, prefix: String, every: Duration) {
+        let mut number = 0;
+        while self.client.next_turn(every).await {
+            number += 1;
+            let began = self.client.now();
+            let made = self.create(&[format!("{prefix}-{number}")], 1 + number % 3).await;
+            let made = made.then(|| self.client.now());
+            let change = Change { node: self.line.asks(), began, made };
+            self.client.field.notes.write().changes.push(change);
+        }
+    }
+
+    /// Tries until the topics are there; false: they are not when it is over.
+    async fn create(&mut self, names: &[String], partitions: i32) -> bool {
         let mut missing = names.to_vec();
-        let began = self.client.now();
         let mut failures = 0;
         while !missing.is_empty() && self.client.now() < self.client.field.schedule.give_up {
             let topics = missing.iter().map(|name| self.client.field.creatable(name, partitions)).collect();
@@ -77,6 +98,6 @@ impl<B: Backend> Creator<B> {
                 back_off(&self.client.backend, failures).await;
             }
         }
-        self.client.field.notes.write().changes.push(self.client.now() - began);
+        missing.is_empty()
     }
 }

@@ -191,6 +191,11 @@ impl<B: Backend> Lines<B> {
         }
     }
 
+    /// The node that is asked about anything that every node can answer.
+    pub(super) fn asks(&self) -> u32 {
+        self.routes.asks()
+    }
+
     pub(super) fn nodes(&self) -> std::ops::RangeInclusive<u32> {
         1..=self.client.field.nodes
     }

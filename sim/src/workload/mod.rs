@@ -61,12 +61,17 @@ pub fn start<B: Backend>(
         Client::new(machine(&name), &name, field)
     };
     let within = load.request_timeout.0;
+    let reached_alone = if load.create_through_each { scenario.cluster.nodes } else { 0 };
     creator::start(
         client(field),
         scenario.cluster.clone(),
         load.create_topic_every.map(|span| span.0),
         within,
     );
+    for node in 1..=reached_alone {
+        let Some(every) = load.create_topic_every.map(|span| span.0) else { break };
+        creator::start_through(client(field), node, scenario.cluster.clone(), every, within);
+    }
     for shape in shape.producers {
         let stream = Stream::new(seed, &format!("workload producer {}", shape.number));
         producer::start(client(field), shape, stream);

@@ -298,6 +298,10 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
         if !self.leads() {
             return proposer.refuse(Refusal::NotLeader { leader: self.leader() });
         }
+        if matches!(proposer, Proposer::ForPlace(_)) && self.line.promises() {
+            // Ended now, it may lead again in this term, with other entries at these places.
+            return proposer.refuse(Refusal::NotLeader { leader: None });
+        }
         if self.raft.propose(Vec::new(), data).is_err() {
             // It is handing over: who leads next is not known.
             return proposer.refuse(Refusal::NotLeader { leader: None });

@@ -98,7 +98,7 @@ impl<B: Backend, M: StateMachine> Driver<B, M> {
         }
         let leader_changed = ready.ss().is_some();
         if ready.ss().is_some_and(|state| state.raft_state != StateRole::Leader) {
-            // Another leader decides about them: their proposers are told that nobody here knows.
+            // Another leader decides about them: who waits here for an outcome is told that nobody here knows.
             self.waiting.clear();
             self.office.handed_over = None;
             self.office.confirmations.waiting.clear();
