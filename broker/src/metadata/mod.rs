@@ -28,6 +28,7 @@ mod doubt;
 mod post;
 mod proposals;
 mod handle;
+mod deciding;
 mod borrowed;
 mod voters;
 mod quorum;

@@ -11,8 +11,8 @@ use io_backend::{Backend, Deadline, Published, Receiver};
 use serde::{Deserialize, Serialize};
 
 use super::borrowed;
+use super::deciding::write_answer;
 use super::founding::Standing;
-use super::handle::write_answer;
 use super::members::raft_id;
 use super::quorum::QuorumQuestion;
 use super::{MetadataHandle, ProposeError};
