@@ -22,6 +22,7 @@ pub(super) async fn run<B: Backend>(metadata: MetadataHandle<B>, replicas: Repli
         let Ok(image) = metadata.borrowed().until(&backend, BORROWED, is_later).await else { return };
         seen = image.as_ref().as_ref().map_or(seen, |image| image.index);
         let open = replicas.open().get();
+        let mut resigned = 0;
         for (id, partition) in open.iter().filter(|(_, partition)| partition.views().get().leading) {
             // Looked up for each: this node's own image may be the later one by now.
             let leader = metadata.shown().partition(*id).and_then(|known| known.leader);
@@ -30,9 +31,15 @@ pub(super) async fn run<B: Backend>(metadata: MetadataHandle<B>, replicas: Repli
             }
             let soon = Deadline::after(&backend, limits::ASK_DEADLINE);
             match partition.resign(soon).await {
-                Ok(()) => tracing::info!(partition = %id, "another node leads it by now"),
+                Ok(()) => {
+                    resigned += 1;
+                    tracing::debug!(partition = %id, "another node leads it by now");
+                }
                 Err(error) => tracing::warn!(partition = %id, %error, "it still believes that it leads"),
             }
+        }
+        if resigned > 0 {
+            tracing::info!(partitions = resigned, "other nodes lead by now what this one believed to lead");
         }
     }
 }

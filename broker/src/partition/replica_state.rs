@@ -624,4 +624,6 @@ mod tests;
 #[cfg(test)]
 mod following_tests;
 #[cfg(test)]
+mod model_replica_tests;
+#[cfg(test)]
 mod model_tests;

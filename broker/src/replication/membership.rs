@@ -30,6 +30,9 @@ use crate::metadata::{
 };
 use crate::partition::LogListener;
 
+/// Changes of ISRs that are decided together and have a line each in the log.
+const TOLD_ONE_BY_ONE: usize = 8;
+
 pub(super) struct Membership<B: Backend> {
     context: Arc<ReplicationContext<B>>,
     table: ProgressTable,
@@ -285,13 +288,14 @@ impl<B: Backend> Membership<B> {
                 Vec::new()
             }
         };
+        let mut changed = Vec::new();
         for (nth, one) in proposed.iter().enumerate() {
             let AlteredPartition { partition, partition_epoch, .. } = one.altered;
             match outcomes.get(nth) {
                 Some(Ok(now)) => {
                     self.context.metrics.replication_isr_expands.inc_by(one.join.len() as u64);
                     self.context.metrics.replication_isr_shrinks.inc_by(one.leave.len() as u64);
-                    tracing::info!(%partition, isr = ?now.isr, left = ?one.leave, joined = ?one.join, "the ISR has changed");
+                    changed.push((one, now));
                     self.unresolved.remove(&partition);
                     continue;
                 }
@@ -306,6 +310,26 @@ impl<B: Backend> Membership<B> {
                 }
                 joining.extend(&one.join);
             }
+        }
+        tell(&changed);
+    }
+}
+
+/// A line for each of a few, and one for all of many.
+fn tell(changed: &[(&Proposed, &PartitionImage)]) {
+    if changed.len() > TOLD_ONE_BY_ONE {
+        let brokers = |of: fn(&Proposed) -> &Vec<BrokerId>| -> BTreeSet<BrokerId> {
+            changed.iter().flat_map(|(one, _)| of(one)).copied().collect()
+        };
+        let (left, joined) = (brokers(|one| &one.leave), brokers(|one| &one.join));
+        tracing::info!(partitions = changed.len(), ?left, ?joined, "ISRs have changed");
+    }
+    for (one, now) in changed {
+        let (partition, isr, left, joined) = (one.altered.partition, &now.isr, &one.leave, &one.join);
+        if changed.len() > TOLD_ONE_BY_ONE {
+            tracing::debug!(%partition, ?isr, ?left, ?joined, "the ISR has changed");
+        } else {
+            tracing::info!(%partition, ?isr, ?left, ?joined, "the ISR has changed");
         }
     }
 }
