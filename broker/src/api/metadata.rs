@@ -20,7 +20,7 @@ use super::declaration::{Answer, Api, Call, Declaration, Versions};
 use crate::context::Context;
 use crate::error_codes;
 use crate::ids::{self, TopicId};
-use crate::metadata::{MetadataImage, PartitionImage, TopicImage, apply};
+use crate::metadata::{BrokerImage, MetadataImage, PartitionImage, TopicImage, apply};
 use crate::routing::{until_known, until_led};
 use crate::wire::shape::{Bounds, I8, Kind, Shape, UUID, always, between, plain, since};
 use crate::wire::text;
@@ -54,6 +54,7 @@ impl Api for MetadataRequest {
             until_known(context, |image| wanted.iter().all(|asked| find(image, asked).is_some())).await;
         }
         let (image, doubted) = (context.metadata.shown(), context.metadata.doubted());
+        let lately_fenced = context.metadata.lately_fenced();
         let operations = version >= 8 && self.include_topic_authorized_operations;
         let topics = match wanted {
             None => image
@@ -69,7 +70,8 @@ impl Api for MetadataRequest {
                 })
                 .collect(),
         };
-        let brokers = image.alive_brokers().filter_map(|broker| {
+        let is_told = |broker: &&BrokerImage| !broker.fenced || lately_fenced.contains(&broker.id());
+        let brokers = image.brokers.values().filter(is_told).filter_map(|broker| {
             let endpoint = broker.client_endpoint()?;
             let told = MetadataResponseBroker::default()
                 .with_node_id(BrokerId(broker.id().0))

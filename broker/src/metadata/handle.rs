@@ -10,7 +10,7 @@ use io_backend::channel::ReplyError;
 use io_backend::{Backend, Deadline, Published, Replier, Sender};
 
 use super::decided::Latest;
-use super::doubt::Doubts;
+use super::lately::Lately;
 use super::members::Members;
 use super::{Effective, MetadataImage, Outcome};
 use crate::budget::Account;
@@ -30,7 +30,8 @@ pub struct MetadataHandle<B: Backend> {
     pub(super) members: Published<Members>,
     /// Of another node, while this node's own stands still and until it has caught up.
     pub(super) borrowed: Published<Option<Arc<MetadataImage>>>,
-    pub(super) doubts: Doubts,
+    pub(super) doubts: Lately,
+    pub(super) fenced: Lately,
     pub(crate) backend: B,
     pub(super) node: BrokerId,
     pub(super) mailbox: Sender<B, RaftInput<Outcome>>,
@@ -75,6 +76,7 @@ impl<B: Backend> Clone for MetadataHandle<B> {
             members: self.members.clone(),
             borrowed: self.borrowed.clone(),
             doubts: self.doubts.clone(),
+            fenced: self.fenced.clone(),
             backend: self.backend.clone(),
             node: self.node,
             mailbox: self.mailbox.clone(),
@@ -104,6 +106,11 @@ impl<B: Backend> MetadataHandle<B> {
     /// Brokers that clients are not told of as leaders now, for the link to them broke a moment ago.
     pub fn doubted(&self) -> BTreeSet<BrokerId> {
         self.doubts.now(self.backend.now())
+    }
+
+    /// Brokers that clients are still told of, for they were fenced a moment ago.
+    pub fn lately_fenced(&self) -> BTreeSet<BrokerId> {
+        self.fenced.now(self.backend.now())
     }
 
     /// Another node's image, while this node's own stands still and until it has caught up, and a way to wait for it.

@@ -210,7 +210,7 @@ impl MetadataImage {
         self.brokers.values().filter(|broker| !broker.fenced)
     }
 
-    /// Whether clients are told of this broker.
+    /// Whether this broker may lead.
     pub fn is_alive(&self, broker: BrokerId) -> bool {
         self.brokers.get(&broker).is_some_and(|broker| !broker.fenced)
     }

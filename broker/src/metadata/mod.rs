@@ -24,7 +24,7 @@ mod decided;
 mod members;
 mod membership;
 mod founding;
-mod doubt;
+mod lately;
 mod post;
 mod proposals;
 mod handle;

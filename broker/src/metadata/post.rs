@@ -9,8 +9,8 @@ use io_backend::{Backend, Deadline, Published, Receiver, Sender, channel};
 use protobuf::Message as _;
 use raft::eraftpb::{Message, MessageType};
 
-use super::doubt::Doubts;
 use super::image::MetadataImage;
+use super::lately::Lately;
 use super::members::{Members, broker_id, raft_id};
 use crate::limits;
 use crate::peers::asks::Question;
@@ -199,7 +199,7 @@ pub(super) async fn watch_links<B: Backend>(
     backend: B,
     peers: Peers<B>,
     group: Sender<B, GroupInput>,
-    doubts: Doubts,
+    doubts: Lately,
 ) {
     const LINKS: Deadline = Deadline::Unbounded("links to other nodes are lost at any time, or never");
     let mut before = Arc::default();

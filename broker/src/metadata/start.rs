@@ -11,11 +11,11 @@ use io_backend::{Backend, Deadline, Disk, ExitStatus, Published, TaskHandle, cha
 
 use super::apply::apply;
 use super::decided::Latest;
-use super::doubt::Doubts;
 use super::effective::Following;
 use super::founding::{self, Standing};
 use super::handle::Others;
 use super::joining::Joining;
+use super::lately::{self, Lately};
 use super::lateness;
 use super::members::{self, Members, broker_id, raft_id};
 use super::membership::{self, Founder, Membership, MembershipError, Stage};
@@ -232,7 +232,8 @@ impl<B: Backend> OpenedMetadata<B> {
             configs: effective.published().clone(),
             members: members.clone(),
             borrowed: Published::new("another node's metadata image", None),
-            doubts: Doubts::default(),
+            doubts: Lately::unlinked(),
+            fenced: Lately::fenced(),
             backend: backend.clone(),
             node: identity.node,
             mailbox,
@@ -275,6 +276,8 @@ impl<B: Backend> OpenedMetadata<B> {
             let links =
                 post::watch_links(backend.clone(), peers.clone(), to_group.clone(), metadata.doubts.clone());
             tasks.push(backend.spawn("metadata links", links));
+            let fences = lately::watch_fences(backend.clone(), images.clone(), metadata.fenced.clone());
+            tasks.push(backend.spawn("fenced brokers", fences));
             transport = Box::new(PeerTransport { peers, group: to_group });
             group = Some(inbox.group);
         }

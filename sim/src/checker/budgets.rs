@@ -46,6 +46,8 @@ pub struct Budget {
     pub elections: Option<u64>,
     /// From the beginning of a stall of a disk until all that was on its way, or was sent in the second after, was acknowledged.
     pub stall_resume: Option<Span>,
+    /// The same of a pause of one node alone.
+    pub pause_resume: Option<Span>,
     /// The 99th percentile of acknowledgements of partitions without a replica on a node whose disk stands still, as a multiple of the one
     /// without stalls.
     pub stall_untouched_p99: Option<f64>,
@@ -139,6 +141,7 @@ pub fn budgets(
     figure("partition_changes", budget.partition_changes.map(|most| most as f64), changes);
     let elections = Some(peaks.elections as f64);
     figure("elections", budget.elections.map(|most| most as f64), elections);
+    figure("pause_resume_s", budget.pause_resume.map(seconds), stalls.pause_resume.map(|ns| ns as f64 / 1e9));
     let resume = stalls.resume.map(|ns| ns as f64 / 1e9);
     figure("stall_resume_s", budget.stall_resume.map(seconds), resume);
     figure("stall_untouched_p99", budget.stall_untouched_p99, stalls.untouched_p99);

@@ -25,10 +25,18 @@ pub struct Costs {
     /// The longest time from the beginning of a stall until something was acknowledged that was on its way then, or sent in the second after; and,
     /// from when it was sent, of what a producer sends to a partition first after that.
     pub resume: Option<At>,
+    /// The same from the beginning of a pause.
+    pub pause_resume: Option<At>,
     /// The 99th percentile of acknowledgements of partitions without a replica on the node, as a multiple of theirs without a stall.
     pub untouched_p99: Option<f64>,
     /// The same of partitions with a replica there, from two seconds on, but for what a producer sends to a partition first.
     pub touched_p99: Option<f64>,
+}
+
+/// Those that no other one meets.
+pub fn apart(stalls: Vec<Stall>) -> Vec<Stall> {
+    let meet = |one: &Stall, other: &Stall| one != other && one.from < other.until && other.from < one.until;
+    stalls.iter().filter(|one| !stalls.iter().any(|other| meet(one, other))).cloned().collect()
 }
 
 /// `replicas` has the nodes of each partition.
@@ -94,7 +102,7 @@ pub fn costs(history: &History, stalls: &[Stall], replicas: &BTreeMap<String, Ve
         let settled = |stall: &&Stall| within(sent, stall) && sent >= stall.from + OVER_AFTER;
         !is_first && stalls.iter().filter(settled).any(|stall| is_there(send, stall))
     });
-    Costs { resume, untouched_p99: times(untouched), touched_p99: times(touched) }
+    Costs { resume, pause_resume: None, untouched_p99: times(untouched), touched_p99: times(touched) }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::order::{Choice, Order};
 use super::witness::Witness;
 use crate::checker::budgets::Peaks;
 use crate::checker::circumstances::{Circumstances, Times};
-use crate::checker::stalls::Stall;
+use crate::checker::stalls::{Costs, Stall};
 use crate::checker::{
     self, answers, beginnings, budgets, causes, configs, corruption, endings, epochs, log, lookups, overdue,
     polls, recovery, refusals, replicas, rest, segments, sends, served, stalls, syncs, unacknowledged,
@@ -292,23 +292,28 @@ fn judge(record: &mut RunRecord, scenario: &Scenario, circumstances: &Circumstan
     let partition_changes = story.looks.partition_changes;
     let peaks = Peaks { raft_replayed, partition_changes, ..story.peaks };
     let undecided = story.undecided.as_ref();
-    let costs = stalls::costs(history, &stalls_of(scenario, circumstances), &story.looks.placements);
+    let placements = &story.looks.placements;
+    let stands_still = |kind| times_of(scenario, circumstances, kind);
+    let pauses = stalls::apart(stands_still(FaultKind::Pause));
+    let costs = Costs {
+        pause_resume: stalls::costs(history, &pauses, placements).resume,
+        ..stalls::costs(history, &stands_still(FaultKind::DiskStall), placements)
+    };
     let (figures, over) =
         budgets::budgets(history, &scenario.budget, undecided, story.idle, peaks, story.disk, costs);
     record.budgets = figures;
     record.violations.extend(over);
     record.probes = probes_of(story, circumstances);
-    record.probes.extend(changed_in_stall(history, &stalls_of(scenario, circumstances)));
+    record.probes.extend(changed_in_stall(history, &stands_still(FaultKind::DiskStall)));
     record.figures = figures_of(story, recovery.slowest);
 }
 
-/// When disks stood still, and whose.
-fn stalls_of(scenario: &Scenario, circumstances: &Circumstances) -> Vec<Stall> {
+/// When such a fault held up a node, and which.
+fn times_of(scenario: &Scenario, circumstances: &Circumstances, kind: FaultKind) -> Vec<Stall> {
     let of_node = |number: u32| {
         let name = node::name(number);
         let stall = |hit: &FaultHits| Stall { node: number as i32, from: hit.from, until: hit.until };
-        let found: Vec<Stall> =
-            circumstances.faults_of(&name, |kind| kind == FaultKind::DiskStall).map(stall).collect();
+        let found: Vec<Stall> = circumstances.faults_of(&name, |found| found == kind).map(stall).collect();
         found
     };
     (1..=scenario.cluster.nodes).flat_map(of_node).collect()

@@ -3,7 +3,7 @@
 //! Who is told that a node does not lead, or cannot reach it, asks the next node where the partitions are now, as real
 //! clients do. A cluster of one node needs no asking.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kafka_protocol::error::ResponseError;
@@ -14,6 +14,8 @@ use crate::history::{At, Place, wire_name};
 
 /// Who was just told does not ask again at once: Kafka's `retry.backoff.ms`.
 const ASKED_APART: Duration = Duration::from_millis(100);
+/// librdkafka's timer for partitions that no broker serves.
+const GIVEN_UP_FOR: Duration = Duration::from_secs(1);
 
 pub(super) struct Routes {
     nodes: u32,
@@ -135,18 +137,32 @@ impl Routes {
         self.told_by = from;
         self.not_before = now + ns(ASKED_APART);
         self.doubted = answer.topics.is_empty();
-        self.leaders.clear();
+        // As librdkafka from 2.10 on: who is not named is given up, and what this answer moves away from there is asked for again by its
+        // timer of a second only.
+        let named: BTreeSet<u32> =
+            answer.brokers.iter().filter_map(|broker| u32::try_from(broker.node_id.0).ok()).collect();
+        let before = std::mem::take(&mut self.leaders);
+        let given_up = |topic: &str, partition: i32| {
+            let led = before.get(topic).and_then(|partitions| partitions.get(&partition));
+            led.is_some_and(|(leader, _)| !named.contains(leader))
+        };
+        let mut lost = false;
         for topic in &answer.topics {
             let Some(name) = topic.name.as_ref() else { continue };
             let partitions = self.leaders.entry(name.to_string()).or_default();
             for partition in &topic.partitions {
                 match u32::try_from(partition.leader_id.0) {
+                    Ok(_) if given_up(name, partition.partition_index) => lost = true,
                     Ok(leader) if (1..=self.nodes).contains(&leader) => {
                         partitions.insert(partition.partition_index, (leader, partition.leader_epoch));
                     }
                     _ => self.doubted = true,
                 }
             }
+        }
+        if lost {
+            self.doubted = true;
+            self.not_before = now + ns(GIVEN_UP_FOR);
         }
         if self.doubted {
             // One that is cut off from the leaders knows of none for as long as it is.
@@ -164,7 +180,9 @@ impl Routes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kafka_protocol::messages::metadata_response::{MetadataResponsePartition, MetadataResponseTopic};
+    use kafka_protocol::messages::metadata_response::{
+        MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+    };
     use kafka_protocol::messages::{BrokerId, TopicName};
     use kafka_protocol::protocol::StrBytes;
 
@@ -182,7 +200,8 @@ mod tests {
         let topic = MetadataResponseTopic::default()
             .with_name(Some(TopicName(StrBytes::from_static_str("orders"))))
             .with_partitions(leaders.iter().enumerate().map(partition).collect());
-        MetadataResponse::default().with_topics(vec![topic])
+        let broker = |id: i32| MetadataResponseBroker::default().with_node_id(id.into());
+        MetadataResponse::default().with_topics(vec![topic]).with_brokers((1..=3).map(broker).collect())
     }
 
     #[test]
@@ -216,6 +235,19 @@ mod tests {
         assert_eq!((routes.leader(&place(1)), routes.asks_from()), (None, Some(100_000_005)));
         [7, 9].into_iter().for_each(|at| routes.learn(routes.asks(), &answer(&[2, 3]), at));
         assert_eq!(routes.learned_before(6), Some(5), "by which a fetch went that is answered now");
+    }
+
+    #[test]
+    fn what_moves_away_from_a_broker_that_is_not_named_is_asked_for_after_a_second() {
+        let mut routes = Routes::new(3, 0);
+        routes.learn(1, &answer(&[2, 3]), 0);
+        let mut moved = answer(&[1, 3]);
+        moved.brokers.retain(|broker| broker.node_id.0 != 2);
+        routes.learn(1, &moved, 5);
+        assert_eq!((routes.leader(&place(0)), routes.leader(&place(1))), (None, Some(3)));
+        assert_eq!(routes.asks_from(), Some(1_000_000_005));
+        routes.learn(1, &moved, 7);
+        assert_eq!((routes.leader(&place(0)), routes.asks_from()), (Some(1), None));
     }
 
     #[test]
