@@ -218,6 +218,8 @@ fn a_kill(which: impl Fn(i32) -> i32) {
         assert!(took < Duration::from_secs(5), "{took:?}");
         let image = cluster.image(left[0]);
         assert!(is_fenced(&image, victim) && left.iter().all(|id| !is_fenced(&image, *id)));
+        let still_named = cluster.nodes[&left[0]].context().metadata.lately_fenced();
+        assert_eq!(still_named, [BrokerId(victim)].into());
         assert_eq!(leader_of(&image, "alone"), None, "nobody else has it");
         assert!(left.contains(&cluster.controller()));
     });

@@ -205,7 +205,7 @@ impl MetadataImage {
         self.topic_by_id(id.topic)?.partitions.get(usize::try_from(id.index).ok()?)
     }
 
-    /// The brokers that clients are told of: those that are not fenced.
+    /// The brokers that are not fenced.
     pub fn alive_brokers(&self) -> impl Iterator<Item = &BrokerImage> + '_ {
         self.brokers.values().filter(|broker| !broker.fenced)
     }

@@ -49,6 +49,12 @@ impl Lately {
         }
     }
 
+    /// Who was there before is not, or who was not is.
+    fn note(&self, before: &BTreeSet<BrokerId>, now: &BTreeSet<BrokerId>, at: Moment) {
+        before.difference(now).for_each(|node| self.set(*node, Some(at)));
+        now.difference(before).for_each(|node| self.set(*node, None));
+    }
+
     /// To whom it happened a moment ago.
     pub(super) fn now(&self, now: Moment) -> BTreeSet<BrokerId> {
         let since = self.lock();
@@ -60,21 +66,22 @@ impl Lately {
     }
 }
 
-/// The task `fenced brokers`: notes when a broker is fenced. Of those that were when this node began nothing is known.
+/// The task `fenced brokers`: notes when a broker is fenced. Of one that was when this node began nobody is told.
 pub(super) async fn watch_fences<B: Backend>(backend: B, images: Published<MetadataImage>, lately: Lately) {
     const FENCES: Deadline = Deadline::Unbounded("brokers are fenced at any time, or never");
-    let mut before = fenced(&images.get());
+    let mut before = unfenced(&images.get());
     loop {
-        let Ok(image) = images.until(&backend, FENCES, |image| fenced(image) != before).await else { return };
-        let now = fenced(&image);
-        now.difference(&before).for_each(|broker| lately.set(*broker, Some(backend.now())));
-        before.difference(&now).for_each(|broker| lately.set(*broker, None));
+        let Ok(image) = images.until(&backend, FENCES, |image| unfenced(image) != before).await else {
+            return;
+        };
+        let now = unfenced(&image);
+        lately.note(&before, &now, backend.now());
         before = now;
     }
 }
 
-fn fenced(image: &MetadataImage) -> BTreeSet<BrokerId> {
-    image.brokers.values().filter(|broker| broker.fenced).map(|broker| broker.id()).collect()
+fn unfenced(image: &MetadataImage) -> BTreeSet<BrokerId> {
+    image.alive_brokers().map(|broker| broker.id()).collect()
 }
 
 #[cfg(test)]
@@ -82,17 +89,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_fenced_are_those_that_the_image_says() {
-        let image = crate::metadata::testing::cluster_with(3, &[]);
-        let mut later = image.clone();
-        if let Some(broker) = later.brokers.get_mut(&BrokerId(2)) {
-            broker.fenced = true;
-        }
-        assert_eq!((fenced(&image), fenced(&later)), ([].into(), [BrokerId(2)].into()));
+    fn who_is_fenced_is_told_of_for_a_while_and_who_was_before_is_not() {
+        let image = |fenced: &[i32]| {
+            let mut image = crate::metadata::testing::cluster_with(3, &[]);
+            for id in fenced {
+                image.brokers.get_mut(&BrokerId(*id)).expect("one of three").fenced = true;
+            }
+            unfenced(&image)
+        };
         let lately = Lately::fenced();
-        lately.set(BrokerId(2), Some(Moment(0)));
-        let told = |seconds: u64| lately.now(Moment(seconds * 1_000_000_000)).len();
-        assert_eq!((told(89), told(90)), (1, 0));
+        let at = |seconds: u64| Moment(seconds * 1_000_000_000);
+        // A node that has just started has no brokers before it has any.
+        let known = [[].into(), image(&[1]), image(&[1, 2]), image(&[2, 3])];
+        for (second, pair) in (0..).zip(known.windows(2)) {
+            lately.note(&pair[0], &pair[1], at(second));
+        }
+        let told = |second: u64| lately.now(at(second));
+        assert_eq!(told(3), [BrokerId(2), BrokerId(3)].into());
+        assert_eq!((told(91), told(92)), ([BrokerId(3)].into(), [].into()));
     }
 
     #[test]
