@@ -83,6 +83,10 @@ metrics! {
         "wal_stall", "Rungs of the stall ladder reached: warn, stalled, resumed";
     raft_propose_duration_ms: Histogram = milliseconds(),
         "raft_propose_duration_ms", "From a metadata proposal to its answer, ms";
+    raft_proposals_found_elsewhere: Counter = Counter::default(),
+        "raft_proposals_found_elsewhere", "Metadata changes whose outcome another node told: this node's own metadata stood still, or came by a snapshot";
+    raft_proposals_repeated: Counter = Counter::default(),
+        "raft_proposals_repeated", "Metadata changes that a change of the controller had come to nothing, and that were proposed anew";
     raft_proposal_bytes: Gauge = Gauge::default(),
         "raft_proposal_bytes", "Bytes of metadata proposals that are not decided";
     raft_apply_duration_ms: Histogram = milliseconds(),

@@ -1,7 +1,7 @@
 //! The task `resignations`: ends leaderships that others have by now, on a node that does not hear of it itself.
 //!
-//! Its own metadata stand still, and another node's say who leads instead, as long as they are later than its own. Whoever waits there for records to be
-//! acknowledged is told at once that nobody knows, and asks the new leader.
+//! Its own metadata stand still, and another node's say who leads instead, as long as they are later than its own. Whoever waits
+//! there for records to be acknowledged is told at once that nobody knows, and asks the new leader.
 
 use std::sync::Arc;
 

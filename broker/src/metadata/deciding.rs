@@ -187,6 +187,7 @@ impl<B: Backend> MetadataHandle<B> {
         match found {
             Found::Outcome(outcome) => Ok(outcome),
             Found::Overwritten => {
+                self.metrics.raft_proposals_repeated.inc();
                 tracing::debug!(
                     index = place.index,
                     term = place.term,
@@ -214,6 +215,7 @@ impl<B: Backend> MetadataHandle<B> {
                 let answer = others.asks.ask(node, Subject::Outcome, &question, soon).await.ok();
                 match answer.and_then(|answer| serde_json::from_slice::<Found>(&answer).ok()) {
                     Some(found @ (Found::Outcome(_) | Found::Overwritten)) => {
+                        self.metrics.raft_proposals_found_elsewhere.inc();
                         tracing::debug!(index = place.index, %node, "another node tells what came of a change");
                         return found.received(&self.shown());
                     }

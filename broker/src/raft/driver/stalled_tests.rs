@@ -19,12 +19,7 @@ fn a_leader_whose_journal_stands_still_hands_over_once() {
             for id in [1, 2, 3] {
                 group.tick(id, 19);
             }
-            // All disks work but the leader's.
-            for _ in 0..5 {
-                group.deliver_all();
-                group.sync(2);
-                group.sync(3);
-            }
+            others_work(&mut group);
             assert!(handed_over(&group) == 0 || tick >= capacity_ticks(), "it was only slow");
         }
         assert_eq!(handed_over(&group), 1);
@@ -48,9 +43,7 @@ fn whoever_asks_for_a_place_is_told_at_once_and_others_apply_what_stands_there()
         let place = group.place(1, "in flight").wait(group.soon()).await.unwrap().unwrap();
         assert_eq!(place.term, group.driver(1).raft.raft.term);
         for _ in 0..5 {
-            group.deliver_all();
-            group.sync(2);
-            group.sync(3);
+            others_work(&mut group);
             group.tick(1, 19);
         }
         assert_eq!(group.words(2), ["in flight"]);
@@ -62,6 +55,30 @@ fn whoever_asks_for_a_place_is_told_at_once_and_others_apply_what_stands_there()
         assert_eq!(group.words(1), ["in flight"]);
         assert!(group.driver(1).waiting.is_empty());
     });
+}
+
+#[test]
+fn a_sole_voter_whose_vote_is_not_durable_tells_no_place() {
+    with_group(async |mut group| {
+        group.found(&[1]);
+        for _ in 0..30 {
+            group.tick(1, 10);
+        }
+        assert!(group.driver(1).leads() && group.driver(1).line.promises());
+        let early = group.place(1, "early").wait(group.soon()).await.unwrap();
+        assert_eq!(early, Err(Refusal::NotLeader { leader: None }));
+        group.settle();
+        assert!(group.place(1, "later").wait(group.soon()).await.unwrap().is_ok());
+    });
+}
+
+/// All disks work but that of the first, which leads.
+fn others_work(group: &mut Group) {
+    for _ in 0..5 {
+        group.deliver_all();
+        group.sync(2);
+        group.sync(3);
+    }
 }
 
 fn capacity_ticks() -> u64 {
