@@ -220,6 +220,11 @@ pub const PARTITIONS_MAX: usize = 20_000;
 /// Largest block of producer ids given out at once.
 pub const PRODUCER_ID_BLOCK_MAX: i64 = 1_000_000;
 
+/// Members of one group that were told an id and have not joined with it. Each makes the others wait.
+pub const GROUP_MEMBERS_TOLD_MAX: usize = 10_000;
+/// A member that never saw the end of a join phase waits for it so long at most: should its client be gone, nobody else could tell.
+pub const NEW_MEMBER_WAITS_MAX: Duration = Duration::from_secs(5 * 60);
+
 /// Proposals that wait for the Raft task, and that it works on at a time.
 pub const PROPOSALS_MAX: usize = 1_000;
 /// Bytes of all proposals that are not decided.
