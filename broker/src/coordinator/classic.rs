@@ -10,7 +10,7 @@
 //! What a restart forgets is what Kafka's does: members that were told an id and have not joined, and a join phase that had not come to an
 //! assignment. Those members find their generation unknown, and join anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -25,6 +25,7 @@ use crate::partition::replica_state::Now;
 mod ids;
 mod requests;
 mod stored;
+mod subscription;
 mod members;
 mod joining;
 mod syncing;
@@ -129,6 +130,29 @@ impl<T> ClassicGroup<T> {
             State::CompletingRebalance => "CompletingRebalance",
             State::Stable => "Stable",
         }
+    }
+
+    /// What the group is for; none where nobody ever said.
+    pub fn protocol_type(&self) -> Option<&Arc<str>> {
+        self.protocol_type.as_ref()
+    }
+
+    /// Since when it is in its state, by the wall clock.
+    pub fn since_ms(&self) -> i64 {
+        self.since_ms
+    }
+
+    /// The topics that its members read, where they are consumers and all of them are known.
+    pub fn subscribed_topics(&self) -> Option<Vec<Arc<str>>> {
+        let (State::Stable, Some("consumer")) = (self.state, self.protocol_type.as_deref()) else {
+            return None;
+        };
+        let protocol = self.protocol.as_deref()?;
+        let mut topics = BTreeSet::new();
+        for (_, member) in self.members.iter() {
+            topics.extend(subscription::topics(member.metadata_for(protocol))?);
+        }
+        Some(topics.into_iter().collect())
     }
 
     /// Nothing of it needs to be kept: it has no members, and never had.

@@ -63,6 +63,11 @@ impl Offsets {
         })
     }
 
+    /// The partitions of a topic in which the group is somewhere.
+    pub fn of_topic(&self, topic: &str) -> impl Iterator<Item = i32> {
+        self.by_topic.get(topic).into_iter().flat_map(|partitions| partitions.keys().copied())
+    }
+
     /// As a record says it. A tombstone says none.
     pub fn set(&mut self, topic: &Arc<str>, partition: i32, committed: Option<Committed>) {
         match committed {

@@ -32,13 +32,17 @@ const VALUE_THAT_EXPIRES: i16 = 1;
 /// The least that a member takes.
 const MEMBER_BYTES_MIN: usize = 4 * 2 + 4 * 4;
 
+/// A group's name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct GroupId(pub Arc<str>);
+
 /// A record of the topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CoordinatorRecord {
     /// How far a group is in a partition; none where that is forgotten.
     Offset {
         /// The group's name.
-        group: Arc<str>,
+        group: GroupId,
         /// The topic's name.
         topic: Arc<str>,
         /// Kafka's partition number.
@@ -49,7 +53,7 @@ pub enum CoordinatorRecord {
     /// A classic group; none where it is deleted.
     Group {
         /// The group's name.
-        group: Arc<str>,
+        group: GroupId,
         /// As it is now.
         stored: Option<StoredGroup>,
     },
@@ -79,14 +83,14 @@ impl CoordinatorRecord {
         match self {
             CoordinatorRecord::Offset { group, topic, partition, committed } => {
                 key.put_i16(OFFSET_KEY);
-                put_text(&mut key, group);
+                put_text(&mut key, &group.0);
                 put_text(&mut key, topic);
                 key.put_i32(*partition);
                 (key.freeze(), committed.as_ref().map(encode_committed))
             }
             CoordinatorRecord::Group { group, stored } => {
                 key.put_i16(GROUP_KEY);
-                put_text(&mut key, group);
+                put_text(&mut key, &group.0);
                 (key.freeze(), stored.as_ref().map(encode_group))
             }
         }
@@ -100,12 +104,12 @@ impl CoordinatorRecord {
         let mut key = Reader(key);
         Ok(match key.i16()? {
             OFFSET_KEY => {
-                let (group, topic, partition) = (key.text()?, key.text()?, key.i32()?);
+                let (group, topic, partition) = (GroupId(key.text()?), key.text()?, key.i32()?);
                 let committed = value.map(decode_committed).transpose()?;
                 Some(CoordinatorRecord::Offset { group, topic, partition, committed })
             }
             GROUP_KEY => {
-                let group = key.text()?;
+                let group = GroupId(key.text()?);
                 let stored = value.map(decode_group).transpose()?;
                 Some(CoordinatorRecord::Group { group, stored })
             }
@@ -308,12 +312,12 @@ mod tests {
 
     fn all() -> Vec<CoordinatorRecord> {
         let offset = |committed| CoordinatorRecord::Offset {
-            group: text("g"),
+            group: GroupId(text("g")),
             topic: text("t"),
             partition: 3,
             committed,
         };
-        let group_of = |stored| CoordinatorRecord::Group { group: text("g"), stored };
+        let group_of = |stored| CoordinatorRecord::Group { group: GroupId(text("g")), stored };
         vec![
             offset(Some(committed(None))),
             offset(Some(committed(Some(1_700_000_100_000)))),

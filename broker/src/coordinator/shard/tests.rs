@@ -1,0 +1,252 @@
+//! The groups of a partition, and what their driver is given to keep of them.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::super::classic::{Client, Protocol};
+use super::*;
+use crate::ids::{LeaderEpoch, Offset};
+
+struct Bench {
+    shard: Shard<u32>,
+    settings: Settings,
+    seconds: u64,
+    /// All that was to be kept.
+    log: Vec<CoordinatorRecord>,
+    answered: Vec<u32>,
+}
+
+fn text(text: &str) -> Arc<str> {
+    Arc::from(text)
+}
+
+fn group(name: &str) -> GroupId {
+    GroupId(text(name))
+}
+
+fn id(name: &str) -> MemberId {
+    MemberId(text(name))
+}
+
+fn at(seconds: u64) -> Now {
+    Now { moment: Moment(seconds * 1_000_000_000), wall_ms: i64::try_from(seconds * 1_000).expect("small") }
+}
+
+fn subscription(topic: &str) -> Bytes {
+    let length = u8::try_from(topic.len()).expect("short");
+    [&[0, 1, 0, 0, 0, 1, 0, length][..], topic.as_bytes()].concat().into()
+}
+
+const ADMIN: Committer = Committer { member: None, instance: None, generation: Generation::NONE };
+
+impl Bench {
+    fn new() -> Self {
+        Bench {
+            shard: Shard::default(),
+            settings: Settings {
+                session_timeout: Duration::from_secs(6)..=Duration::from_secs(1_800),
+                initial_rebalance_delay: Duration::ZERO,
+                members_max: 100,
+            },
+            seconds: 0,
+            log: Vec::new(),
+            answered: Vec::new(),
+        }
+    }
+
+    fn now(&self) -> Now {
+        at(self.seconds)
+    }
+
+    fn take(&mut self) {
+        let effects = self.shard.take_effects();
+        self.log.extend(effects.records);
+        self.answered.extend(effects.joins.into_iter().map(|(ticket, _)| ticket));
+        self.answered.extend(effects.syncs.into_iter().map(|(ticket, _)| ticket));
+    }
+
+    fn pass(&mut self, seconds: u64) {
+        let until = self.seconds + seconds;
+        while let Some(due) = self.shard.next_deadline().filter(|due| *due <= at(until).moment) {
+            self.seconds = self.seconds.max(due.0 / 1_000_000_000);
+            self.shard.handle_time(self.now());
+            self.take();
+        }
+        self.seconds = until;
+    }
+
+    fn join(&mut self, name: &str, but: impl FnOnce(&mut Join<u32>)) {
+        let mut join = Join {
+            member: None,
+            instance: None,
+            client: Client { id: text("client"), host: text("/127.0.0.1") },
+            session_timeout: Duration::from_secs(10),
+            rebalance_timeout: Duration::from_secs(60),
+            protocol_type: text("consumer"),
+            protocols: vec![Protocol { name: text("range"), metadata: subscription("read") }],
+            takes_id_first: false,
+            can_skip_assignment: true,
+            ticket: 1,
+        };
+        but(&mut join);
+        self.shard.join(&group("g"), join, id(name), &self.settings, self.now());
+        self.take();
+    }
+
+    /// The group "g" has one member, "a", in generation 1.
+    fn with_member() -> Self {
+        let mut bench = Bench::new();
+        bench.join("a", |_| {});
+        bench.pass(0);
+        let sync = Sync {
+            member: id("a"),
+            instance: None,
+            generation: Generation(1),
+            protocol_type: None,
+            protocol: None,
+            assignments: vec![(id("a"), Bytes::from_static(b"all"))],
+            ticket: 2,
+        };
+        bench.shard.sync(&group("g"), sync, bench.now());
+        bench.take();
+        assert_eq!(bench.answered, [1, 2]);
+        bench
+    }
+
+    fn commit(&mut self, name: &str, by: &Committer, topic: &str, offset: i64) -> Result<(), MemberError> {
+        let committed = Committed {
+            offset: Offset(offset),
+            leader_epoch: LeaderEpoch(0),
+            metadata: text(""),
+            committed_ms: self.now().wall_ms,
+            expires_ms: None,
+        };
+        let committing = self.shard.commit(&group(name), by, vec![(text(topic), 0, committed)], self.now());
+        self.take();
+        committing
+    }
+
+    fn offset(&self, name: &str, topic: &str) -> Option<i64> {
+        self.shard.offsets(&group(name))?.get(topic, 0).map(|committed| committed.offset.0)
+    }
+
+    fn heartbeat(&mut self) -> Result<(), MemberError> {
+        let now = self.now();
+        self.shard.heartbeat(&group("g"), &id("a"), None, Generation(1), now)
+    }
+
+    /// Another node takes over, from what was kept.
+    fn reload(&mut self) {
+        self.shard = Shard::default();
+        for record in &self.log {
+            self.shard.load(record.clone(), at(self.seconds));
+        }
+        self.shard.begin(at(self.seconds));
+    }
+
+    fn groups(&self) -> Vec<&str> {
+        self.shard.groups.keys().map(|id| &*id.0).collect()
+    }
+}
+
+#[test]
+fn what_was_kept_is_what_goes_on_elsewhere() {
+    let mut bench = Bench::with_member();
+    let member = Committer { member: Some(id("a")), instance: None, generation: Generation(1) };
+    bench.commit("g", &member, "read", 7).expect("a member");
+    bench.commit("alone", &ADMIN, "t", 3).expect("nobody's group");
+    bench.commit("g", &member, "read", 8).expect("a member");
+    bench.reload();
+    assert_eq!(bench.groups(), ["alone", "g"]);
+    assert_eq!((bench.offset("g", "read"), bench.offset("alone", "t")), (Some(8), Some(3)));
+    assert_eq!(bench.heartbeat(), Ok(()), "nobody has to join again");
+    bench.pass(10);
+    assert_eq!(bench.heartbeat(), Err(MemberError::UnknownMember), "and nobody is a member for ever");
+}
+
+#[test]
+fn a_heartbeat_moves_the_end_of_a_session() {
+    let mut bench = Bench::with_member();
+    for _ in 0..10 {
+        bench.pass(9);
+        assert_eq!(bench.heartbeat(), Ok(()));
+    }
+    bench.pass(10);
+    assert_eq!(bench.heartbeat(), Err(MemberError::UnknownMember));
+}
+
+#[test]
+fn who_only_asks_leaves_nothing_behind() {
+    let mut bench = Bench::new();
+    bench.join("a", |join| join.member = Some(id("x")));
+    bench.join("a", |join| join.protocols.clear());
+    bench.join("a", |join| join.takes_id_first = true);
+    bench.commit("h", &Committer { generation: Generation(1), ..ADMIN }, "t", 1).expect_err("no member");
+    bench.shard.leave(&group("h"), &[(Some(id("x")), None)], at(0));
+    assert_eq!(bench.groups(), ["g"], "one was told an id");
+    bench.pass(10);
+    assert!(bench.groups().is_empty() && bench.log.is_empty());
+}
+
+#[test]
+fn a_refused_commit_changes_nothing() {
+    let mut bench = Bench::with_member();
+    let stale = Committer { member: Some(id("a")), instance: None, generation: Generation(0) };
+    assert!(bench.commit("g", &stale, "read", 7).is_err());
+    assert!(bench.commit("g", &ADMIN, "read", 7).is_err(), "an administrator waits until nobody is a member");
+    assert_eq!(bench.offset("g", "read"), None);
+    assert_eq!(bench.log.len(), 1, "the group alone is kept");
+}
+
+#[test]
+fn a_deleted_group_is_gone_for_whoever_reads_the_records() {
+    let mut bench = Bench::with_member();
+    assert_eq!(bench.shard.delete(&group("g")), Err(DeleteError::NotEmpty));
+    assert_eq!(bench.shard.delete(&group("x")), Err(DeleteError::NotFound));
+    let member = Committer { member: Some(id("a")), instance: None, generation: Generation(1) };
+    bench.commit("g", &member, "read", 7).expect("a member");
+    bench.pass(10);
+    bench.shard.delete(&group("g")).expect("empty");
+    bench.take();
+    bench.reload();
+    assert!(bench.groups().is_empty());
+}
+
+#[test]
+fn offsets_of_a_deleted_topic_go_with_it() {
+    let mut bench = Bench::new();
+    for topic in ["t", "u"] {
+        bench.commit("g", &ADMIN, topic, 1).expect("nobody's group");
+    }
+    bench.shard.handle_topic_deleted(&text("t"));
+    bench.take();
+    bench.reload();
+    assert_eq!((bench.offset("g", "t"), bench.offset("g", "u")), (None, Some(1)));
+}
+
+#[test]
+fn a_group_is_forgotten_when_nobody_came_back_for_long() {
+    let mut bench = Bench::with_member();
+    let member = Committer { member: Some(id("a")), instance: None, generation: Generation(1) };
+    for topic in ["read", "not read any more"] {
+        bench.commit("g", &member, topic, 7).expect("a member");
+    }
+    bench.heartbeat().expect("alive");
+    let week = 7 * 24 * 3_600;
+    // Nothing is due before: the member is there all the time.
+    bench.seconds += week;
+    bench.shard.forget(week as i64 * 1_000, bench.now());
+    bench.take();
+    assert_eq!((bench.offset("g", "read"), bench.offset("g", "not read any more")), (Some(7), None));
+    bench.pass(0);
+    let empty = bench.seconds;
+    for (seconds, groups) in [(week - 1, &["g"][..]), (week, &[])] {
+        bench.seconds = empty + seconds;
+        bench.shard.forget(week as i64 * 1_000, bench.now());
+        bench.take();
+        assert_eq!(bench.groups(), groups);
+    }
+    bench.reload();
+    assert!(bench.groups().is_empty());
+}
