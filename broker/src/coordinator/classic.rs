@@ -226,6 +226,11 @@ impl<T> ClassicGroup<T> {
         left
     }
 
+    /// Members that wait, when there is nothing any more that they could wait for.
+    pub fn into_waiting(self) -> impl Iterator<Item = T> {
+        self.members.into_iter().flat_map(|(_, member)| member.joining.into_iter().chain(member.syncing))
+    }
+
     fn leave_one(
         &mut self,
         member: Option<&MemberId>,

@@ -48,6 +48,9 @@ pub struct Committer {
     pub generation: Generation,
 }
 
+/// How far a group is, partition by partition; none where it is nowhere.
+pub type CommittedOffsets = Vec<(Arc<str>, i32, Option<Committed>)>;
+
 /// Why a group stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeleteError {
@@ -231,9 +234,30 @@ impl<T> Shard<T> {
         checked
     }
 
-    /// How far a group is; nowhere, where there is no group of this name.
-    pub fn offsets(&self, id: &GroupId) -> Option<&Offsets> {
-        self.groups.get(id).map(|group| &group.offsets)
+    /// How far a group is in these partitions, or wherever it is; nowhere, where there is no group of this name.
+    pub fn committed(&self, id: &GroupId, of: Option<Vec<(Arc<str>, i32)>>) -> CommittedOffsets {
+        let offsets = self.groups.get(id).map(|group| &group.offsets);
+        match (of, offsets) {
+            (Some(of), offsets) => {
+                let committed = |topic: &str, partition| offsets?.get(topic, partition).cloned();
+                of.into_iter()
+                    .map(|(topic, partition)| {
+                        let committed = committed(&topic, partition);
+                        (topic, partition, committed)
+                    })
+                    .collect()
+            }
+            (None, Some(offsets)) => offsets
+                .iter()
+                .map(|(topic, partition, committed)| (topic.clone(), partition, Some(committed.clone())))
+                .collect(),
+            (None, None) => Vec::new(),
+        }
+    }
+
+    /// Members that wait, when there is nothing any more that they could wait for.
+    pub fn into_waiting(self) -> impl Iterator<Item = T> {
+        self.groups.into_values().flat_map(|group| group.members.into_waiting())
     }
 
     /// Forgets a group and how far it is.

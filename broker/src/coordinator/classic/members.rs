@@ -93,6 +93,10 @@ impl<T> Members<T> {
         self.by_id.iter_mut()
     }
 
+    pub(super) fn into_iter(self) -> impl Iterator<Item = (MemberId, Member<T>)> {
+        self.by_id.into_iter()
+    }
+
     pub(super) fn leader(&self) -> Option<&MemberId> {
         self.leader.as_ref()
     }

@@ -128,7 +128,8 @@ impl Bench {
     }
 
     fn offset(&self, name: &str, topic: &str) -> Option<i64> {
-        self.shard.offsets(&group(name))?.get(topic, 0).map(|committed| committed.offset.0)
+        let committed = self.shard.committed(&group(name), Some(vec![(text(topic), 0)]));
+        committed[0].2.as_ref().map(|committed| committed.offset.0)
     }
 
     fn heartbeat(&mut self) -> Result<(), MemberError> {

@@ -1,0 +1,199 @@
+//! The coordinators of this node, one for each replica of `__consumer_offsets` that is open here, and the way to them.
+//!
+//! The task `coordinators` owns which there are: it begins and ends them as replicas are opened and closed, and tells them of topics that
+//! are deleted. Which of them serves is decided by each alone, from its partition's leadership.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use imbl::OrdMap;
+use io_backend::channel::{SendError, channel};
+use io_backend::{Backend, Deadline, Published, Reply, Sender, TaskHandle, TaskName};
+
+use super::driver::Driver;
+use super::messages::{Answered, CoordinatorError, CoordinatorInput};
+use super::records::GroupId;
+use super::settings::GroupSettings;
+use crate::ids::PartitionId;
+use crate::limits;
+use crate::metadata::{MetadataHandle, MetadataImage};
+use crate::partition::PartitionHandle;
+use crate::replicas::Replicas;
+
+/// Where groups are kept.
+pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
+
+/// Cloneable; all clones lead to the same coordinators.
+pub struct Coordinators<B: Backend> {
+    backend: B,
+    mailboxes: Published<OrdMap<PartitionId, Sender<B, CoordinatorInput>>>,
+}
+
+impl<B: Backend> Clone for Coordinators<B> {
+    fn clone(&self) -> Self {
+        Coordinators { backend: self.backend.clone(), mailboxes: self.mailboxes.clone() }
+    }
+}
+
+/// The partition of `__consumer_offsets` that keeps a group, as Kafka has it: by Java's hash of the name.
+pub fn partition_of(group: &GroupId, partitions: usize) -> Option<i32> {
+    let hash =
+        group.0.encode_utf16().fold(0i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
+    let partitions = i32::try_from(partitions).ok().filter(|partitions| *partitions > 0)?;
+    // Kafka's Utils.abs: the smallest number has no counterpart.
+    Some((hash & i32::MAX) % partitions)
+}
+
+impl<B: Backend> Coordinators<B> {
+    /// Asks the coordinator of what this partition keeps.
+    ///
+    /// # Errors
+    /// This node does not have it, it has too much to do, or gives no answer by the deadline.
+    pub async fn ask<A: Send>(
+        &self,
+        partition: PartitionId,
+        what: &'static str,
+        input: impl FnOnce(io_backend::Replier<Answered<A>>) -> CoordinatorInput,
+        deadline: Deadline,
+    ) -> Answered<A> {
+        let mailbox =
+            self.mailboxes.get().get(&partition).cloned().ok_or(CoordinatorError::NotCoordinator)?;
+        let (replier, reply): (_, Reply<B, Answered<A>>) = mailbox.reply(what);
+        match mailbox.send(input(replier), deadline).await {
+            Ok(()) => {}
+            Err(SendError::Closed(_)) => return Err(CoordinatorError::NotCoordinator),
+            Err(SendError::Full(_) | SendError::TimedOut(_)) => return Err(CoordinatorError::Loading),
+        }
+        match reply.wait(deadline).await {
+            Ok(answered) => answered,
+            Err(io_backend::reply::ReplyError::Dropped) => Err(CoordinatorError::NotCoordinator),
+            Err(io_backend::reply::ReplyError::TimedOut) => Err(CoordinatorError::NotKept),
+        }
+    }
+}
+
+/// The task `coordinators`.
+struct Supervisor<B: Backend> {
+    backend: B,
+    replicas: Replicas<B>,
+    metadata: MetadataHandle<B>,
+    settings: Published<GroupSettings>,
+    mailboxes: Published<OrdMap<PartitionId, Sender<B, CoordinatorInput>>>,
+    running: BTreeMap<PartitionId, Running<B>>,
+}
+
+struct Running<B: Backend> {
+    partition: PartitionHandle<B>,
+    mailbox: Sender<B, CoordinatorInput>,
+}
+
+/// Begins to coordinate what this node will lead.
+pub(crate) fn start<B: Backend>(
+    backend: &B,
+    replicas: Replicas<B>,
+    metadata: MetadataHandle<B>,
+    settings: Published<GroupSettings>,
+) -> (Coordinators<B>, TaskHandle) {
+    let mailboxes = Published::new("coordinators of groups", OrdMap::new());
+    let supervisor = Supervisor {
+        backend: backend.clone(),
+        replicas,
+        metadata,
+        settings,
+        mailboxes: mailboxes.clone(),
+        running: BTreeMap::new(),
+    };
+    let task = backend.spawn("coordinators", supervisor.run());
+    (Coordinators { backend: backend.clone(), mailboxes }, task)
+}
+
+impl<B: Backend> Supervisor<B> {
+    /// Ends when it is aborted.
+    async fn run(mut self) {
+        let mut seen = self.metadata.image();
+        loop {
+            let open = self.replicas.open().get();
+            let image = self.metadata.image();
+            self.begin_and_end(&image, &open);
+            self.tell_of_deleted_topics(&seen, &image).await;
+            seen = image;
+            const IDLE: Deadline = Deadline::Unbounded("coordinators come and go with topics and replicas");
+            let (changed, replicas) = (seen.clone(), self.replicas.open().clone());
+            let opened = replicas.until(&self.backend, IDLE, |now| !now.ptr_eq(&open));
+            let applied =
+                self.metadata.images().until(&self.backend, IDLE, |now| !now.topics.ptr_eq(&changed.topics));
+            let (opened, applied) = (std::pin::pin!(opened), std::pin::pin!(applied));
+            futures::future::select(opened, applied).await;
+        }
+    }
+
+    fn begin_and_end(&mut self, image: &MetadataImage, open: &OrdMap<PartitionId, PartitionHandle<B>>) {
+        let before = self.running.len();
+        let mut changed = false;
+        // Whom nobody can ask any more ends.
+        self.running.retain(|id, running| {
+            open.get(id).is_some_and(|partition| partition.is_same(&running.partition))
+        });
+        changed |= self.running.len() != before;
+        let topic = image.topics.get(OFFSETS_TOPIC);
+        for index in 0..topic.map_or(0, |topic| topic.partitions.len()) {
+            let (Some(topic), Ok(index)) = (topic, i32::try_from(index)) else { continue };
+            let id = PartitionId { topic: topic.id, index };
+            let Some(partition) = open.get(&id).filter(|_| !self.running.contains_key(&id)) else { continue };
+            let name = TaskName::of("coordinator", partition.name().clone());
+            let (mailbox, questions) = channel(
+                &self.backend,
+                format!("coordinator[{}]", partition.name()),
+                limits::COORDINATOR_MAILBOX,
+            );
+            let driver =
+                Driver::new(self.backend.clone(), partition.clone(), questions, self.settings.clone());
+            self.backend.spawn(name, driver.run());
+            self.running.insert(id, Running { partition: partition.clone(), mailbox });
+            changed = true;
+        }
+        if changed {
+            let mailboxes = self.running.iter().map(|(id, running)| (*id, running.mailbox.clone()));
+            self.mailboxes.publish(mailboxes.collect());
+        }
+    }
+
+    /// Who leads forgets where groups were in them.
+    async fn tell_of_deleted_topics(&self, before: &MetadataImage, now: &MetadataImage) {
+        if before.topic_names.ptr_eq(&now.topic_names) {
+            return;
+        }
+        let deleted: Vec<Arc<str>> = before
+            .topic_names
+            .diff(&now.topic_names)
+            .filter_map(|change| match change {
+                imbl::ordmap::DiffItem::Remove(_, name) => Some(name.clone()),
+                imbl::ordmap::DiffItem::Add(..) | imbl::ordmap::DiffItem::Update { .. } => None,
+            })
+            .collect();
+        for name in deleted {
+            for running in self.running.values() {
+                let deadline = Deadline::after(&self.backend, limits::ASK_DEADLINE);
+                let said = running.mailbox.send(CoordinatorInput::TopicDeleted(name.clone()), deadline).await;
+                if said.is_err() {
+                    tracing::warn!(topic = %name, partition = %running.partition.name(), "a coordinator was not told that the topic is deleted");
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_kept_where_kafka_keeps_them() {
+        // Of Java: Utils.abs("...".hashCode()) % 50.
+        let cases = [("", 0), ("a", 47), ("test-group", 12), ("console-consumer-12345", 6)];
+        for (name, partition) in cases {
+            assert_eq!(partition_of(&GroupId(Arc::from(name)), 50), Some(partition), "{name}");
+        }
+        assert_eq!(partition_of(&GroupId(Arc::from("a")), 0), None);
+    }
+}

@@ -1,0 +1,390 @@
+//! The task `coordinator[__consumer_offsets-<n>]`: answers for the groups of one partition, while this node leads it.
+//!
+//! It loads what the partition has, up to where the log ended when this node began to lead, decides by the [`Shard`], appends what that
+//! says, and gives answers when what they rest on is committed. It waits for nothing alone: questions, time, the log and the
+//! leadership are looked at together. Who asks while it loads, or while another node leads, is told so at once.
+//!
+//! An append that fails takes all with it: what was decided since rests on what is not there. The shard is dropped, who waits is
+//! told to ask again, and what there is is loaded anew.
+
+use std::future::poll_fn;
+use std::panic::Location;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use io_backend::published::Watcher;
+use io_backend::{Backend, Deadline, Moment, Published, Receiver, Replier, WaitKind, within};
+
+use super::batches;
+use super::loading;
+use super::messages::{CoordinatorError, CoordinatorInput, Waiting};
+use super::records::CoordinatorRecord;
+use super::settings::GroupSettings;
+use super::shard::{Effects, Shard};
+use crate::ids::LeaderEpoch;
+use crate::limits;
+use crate::partition::replica_state::Now;
+use crate::partition::{Acks, AppendError, Appended, PartitionHandle, PartitionView};
+
+/// Before a partition that could not be loaded, or did not take a record, is loaded again.
+const LOAD_AGAIN: Duration = Duration::from_millis(500);
+
+/// Gives an answer, or says why there is none.
+type Held = Box<dyn FnOnce(Result<(), CoordinatorError>) + Send>;
+
+type Load = BoxFuture<'static, Result<Shard<Waiting>, loading::LoadError>>;
+
+pub(super) struct Driver<B: Backend> {
+    backend: B,
+    partition: PartitionHandle<B>,
+    views: Watcher<PartitionView>,
+    mailbox: Receiver<B, CoordinatorInput>,
+    settings: Published<GroupSettings>,
+    duty: Duty,
+}
+
+/// What this node has to do with the partition.
+enum Duty {
+    /// Another node leads it.
+    Away,
+    /// It leads, and what went wrong may do so again at once.
+    Pausing {
+        epoch: LeaderEpoch,
+        until: Moment,
+    },
+    Loading {
+        epoch: LeaderEpoch,
+        load: Load,
+    },
+    Serving(Box<Serving>),
+}
+
+struct Serving {
+    epoch: LeaderEpoch,
+    shard: Shard<Waiting>,
+    /// To be appended next, and the answers that rest on it.
+    records: Vec<CoordinatorRecord>,
+    held: Vec<Held>,
+    append: Option<InFlight>,
+    /// When it is looked for what may be forgotten.
+    forget_at: Moment,
+}
+
+/// Records that are being appended, and the answers that rest on them.
+struct InFlight {
+    append: BoxFuture<'static, Result<Appended, AppendError>>,
+    held: Vec<Held>,
+}
+
+/// Why the driver woke up.
+#[derive(Default)]
+struct Woken {
+    view: PartitionView,
+    loaded: Option<Result<Shard<Waiting>, loading::LoadError>>,
+    appended: Option<Result<Appended, AppendError>>,
+    abandoned: bool,
+}
+
+impl<B: Backend> Driver<B> {
+    pub(super) fn new(
+        backend: B,
+        partition: PartitionHandle<B>,
+        mailbox: Receiver<B, CoordinatorInput>,
+        settings: Published<GroupSettings>,
+    ) -> Driver<B> {
+        let views = partition.views().watcher();
+        Driver { backend, partition, views, mailbox, settings, duty: Duty::Away }
+    }
+
+    /// Ends when nobody can ask any more.
+    pub(super) async fn run(mut self) {
+        self.mailbox.claim();
+        let mut inputs = Vec::new();
+        loop {
+            let woken = self.wait(&mut inputs).await;
+            self.follow(woken.view);
+            self.take_loaded(woken.loaded);
+            self.take_appended(woken.appended);
+            let mut held = Vec::new();
+            self.handle_time();
+            for input in inputs.drain(..) {
+                self.handle(input, &mut held);
+            }
+            self.decided(held);
+            self.append();
+            if woken.abandoned {
+                return;
+            }
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now { moment: self.backend.now(), wall_ms: self.backend.wall_ms() }
+    }
+
+    async fn wait(&mut self, inputs: &mut Vec<CoordinatorInput>) -> Woken {
+        let backend = self.backend.clone();
+        const IDLE: Deadline = Deadline::Unbounded("a coordinator waits to be asked, and for its partition");
+        let deadline = self.duty.next_deadline().map_or(IDLE, Deadline::At);
+        let waiting = backend
+            .registry()
+            .waiting(&backend, WaitKind::Receive, "questions about groups", Location::caller())
+            .on(self.partition.name().clone())
+            .bounded_by(deadline);
+        let epoch = self.duty.epoch();
+        let ready = poll_fn(|cx| {
+            let mut woken = Woken { view: *self.views.watch(cx.waker()), ..Woken::default() };
+            let mut ready = epoch != led_in(&woken.view);
+            ready |= self.duty.poll(cx, &mut woken);
+            match self.mailbox.poll_receive_many(cx, inputs, limits::COORDINATOR_MAILBOX) {
+                Poll::Ready(Some(_)) => ready = true,
+                Poll::Ready(None) => {
+                    woken.abandoned = true;
+                    ready = true;
+                }
+                Poll::Pending => {}
+            }
+            if ready { Poll::Ready(woken) } else { Poll::Pending }
+        });
+        match within(&backend, deadline, waiting.during(ready)).await {
+            Ok(woken) => woken,
+            Err(_) => Woken { view: *self.partition.views().get(), ..Woken::default() },
+        }
+    }
+
+    /// Takes up the leadership, or gives up what there was under another.
+    fn follow(&mut self, view: PartitionView) {
+        let leads = led_in(&view);
+        match (leads, self.duty.epoch()) {
+            (now, before) if now == before => {
+                if let (Some(epoch), Duty::Pausing { until, .. }) = (now, &self.duty)
+                    && *until <= self.backend.now()
+                {
+                    self.load(epoch, &view);
+                }
+            }
+            (Some(epoch), _) => {
+                self.lay_down(&CoordinatorError::NotCoordinator);
+                self.load(epoch, &view);
+            }
+            (None, _) => self.lay_down(&CoordinatorError::NotCoordinator),
+        }
+    }
+
+    fn load(&mut self, epoch: LeaderEpoch, view: &PartitionView) {
+        let load = Box::pin(loading::load(self.backend.clone(), self.partition.clone(), epoch, view.log_end));
+        self.duty = Duty::Loading { epoch, load };
+    }
+
+    /// Who waits is told why it waits in vain.
+    fn lay_down(&mut self, why: &CoordinatorError) {
+        if let Duty::Serving(serving) = std::mem::replace(&mut self.duty, Duty::Away) {
+            let Serving { shard, held, append, .. } = *serving;
+            for held in append.into_iter().flat_map(|append| append.held).chain(held) {
+                held(Err(why.clone()));
+            }
+            for waiting in shard.into_waiting() {
+                waiting.refuse(why.clone());
+            }
+        }
+    }
+
+    fn pause(&mut self, epoch: LeaderEpoch) {
+        self.lay_down(&CoordinatorError::NotKept);
+        self.duty = Duty::Pausing { epoch, until: self.backend.now() + LOAD_AGAIN };
+    }
+
+    fn take_loaded(&mut self, loaded: Option<Result<Shard<Waiting>, loading::LoadError>>) {
+        let (Some(loaded), Duty::Loading { epoch, .. }) = (loaded, &self.duty) else { return };
+        let epoch = *epoch;
+        match loaded {
+            Ok(mut shard) => {
+                shard.begin(self.now());
+                let forget_at = self.backend.now() + self.settings.get().retention_check_interval;
+                self.duty = Duty::Serving(Box::new(Serving {
+                    epoch,
+                    shard,
+                    records: Vec::new(),
+                    held: Vec::new(),
+                    append: None,
+                    forget_at,
+                }));
+            }
+            Err(error) => {
+                tracing::warn!(partition = %self.partition.name(), %error, "groups are not loaded; tried again");
+                self.pause(epoch);
+            }
+        }
+    }
+
+    fn take_appended(&mut self, appended: Option<Result<Appended, AppendError>>) {
+        let (Some(result), Duty::Serving(serving)) = (appended, &mut self.duty) else { return };
+        let held = serving.append.take().into_iter().flat_map(|append| append.held);
+        match result {
+            Ok(_) => held.for_each(|held| held(Ok(()))),
+            Err(error) => {
+                let epoch = serving.epoch;
+                held.for_each(|held| held(Err(CoordinatorError::NotKept)));
+                tracing::warn!(
+                    partition = %self.partition.name(), %error,
+                    "what groups decided was not kept; they go on from what was"
+                );
+                self.pause(epoch);
+            }
+        }
+    }
+
+    fn handle_time(&mut self) {
+        let now = self.now();
+        let settings = self.settings.get();
+        let Duty::Serving(serving) = &mut self.duty else { return };
+        serving.shard.handle_time(now);
+        if serving.forget_at <= now.moment {
+            serving.forget_at = now.moment + settings.retention_check_interval;
+            let retention_ms = i64::try_from(settings.offsets_retention.as_millis()).unwrap_or(i64::MAX);
+            serving.shard.forget(retention_ms, now);
+        }
+    }
+
+    fn handle(&mut self, input: CoordinatorInput, held: &mut Vec<Held>) {
+        let now = self.now();
+        let serving = match &mut self.duty {
+            Duty::Away => return input.refuse(CoordinatorError::NotCoordinator),
+            Duty::Loading { .. } | Duty::Pausing { .. } => return input.refuse(CoordinatorError::Loading),
+            Duty::Serving(serving) => serving,
+        };
+        let shard = &mut serving.shard;
+        match input {
+            CoordinatorInput::Join { group, join, fresh } => {
+                shard.join(&group, *join, fresh, &self.settings.get().classic, now);
+            }
+            CoordinatorInput::Sync { group, sync } => shard.sync(&group, *sync, now),
+            CoordinatorInput::Heartbeat { group, member, instance, generation, reply } => {
+                let answer = shard.heartbeat(&group, &member, instance.as_ref(), generation, now);
+                hold(held, reply, answer.map_err(CoordinatorError::Member));
+            }
+            CoordinatorInput::Leave { group, leaving, reply } => {
+                let answer = shard.leave(&group, &leaving, now);
+                hold(held, reply, Ok(answer));
+            }
+            CoordinatorInput::Commit { group, by, offsets, reply } => {
+                let answer = shard.commit(&group, &by, offsets, now);
+                hold(held, reply, answer.map_err(CoordinatorError::Member));
+            }
+            CoordinatorInput::Offsets { group, of, reply } => {
+                let offsets = shard.committed(&group, of);
+                hold(held, reply, Ok(offsets));
+            }
+            CoordinatorInput::Delete { group, reply } => {
+                let answer = shard.delete(&group);
+                hold(held, reply, answer.map_err(CoordinatorError::Delete));
+            }
+            CoordinatorInput::TopicDeleted(topic) => shard.handle_topic_deleted(&topic),
+        }
+    }
+
+    /// What was decided since is to be kept next. Answers wait for that, and for what is being appended: they may rest on it.
+    fn decided(&mut self, mut held: Vec<Held>) {
+        let Duty::Serving(serving) = &mut self.duty else { return };
+        let Effects { records, joins, syncs } = serving.shard.take_effects();
+        for (waiting, answer) in joins {
+            if let Waiting::Join(reply) = waiting {
+                hold(&mut held, reply, answer.map_err(CoordinatorError::Member));
+            }
+        }
+        for (waiting, answer) in syncs {
+            if let Waiting::Sync(reply) = waiting {
+                hold(&mut held, reply, answer.map_err(CoordinatorError::Member));
+            }
+        }
+        serving.records.extend(records);
+        serving.held.extend(held);
+    }
+
+    /// Begins the next append, once the last one is done: all that was decided meanwhile goes into it.
+    fn append(&mut self) {
+        let Duty::Serving(serving) = &mut self.duty else { return };
+        if serving.append.is_some() {
+            return;
+        }
+        let held = std::mem::take(&mut serving.held);
+        if serving.records.is_empty() {
+            return held.into_iter().for_each(|held| held(Ok(())));
+        }
+        let records = std::mem::take(&mut serving.records);
+        let wall_ms = self.backend.wall_ms();
+        match batches::encode(&records, wall_ms) {
+            Ok(batches) => {
+                let partition = self.partition.clone();
+                let deadline = Deadline::after(&self.backend, self.settings.get().commit_timeout);
+                let append =
+                    async move { partition.append(batches, Acks::All, deadline).await?.wait().await };
+                serving.append = Some(InFlight { append: Box::pin(append), held });
+            }
+            Err(error) => {
+                let epoch = serving.epoch;
+                tracing::warn!(partition = %self.partition.name(), %error, "what groups decided cannot be kept");
+                held.into_iter().for_each(|held| held(Err(CoordinatorError::TooLarge)));
+                self.pause(epoch);
+            }
+        }
+    }
+}
+
+/// The epoch in which this node leads, if it does.
+fn led_in(view: &PartitionView) -> Option<LeaderEpoch> {
+    view.leading.then_some(view.leader_epoch)
+}
+
+fn hold<A: Send + 'static>(
+    held: &mut Vec<Held>,
+    reply: Replier<Result<A, CoordinatorError>>,
+    answer: Result<A, CoordinatorError>,
+) {
+    held.push(Box::new(move |kept| reply.answer(kept.and(answer))));
+}
+
+impl Duty {
+    fn epoch(&self) -> Option<LeaderEpoch> {
+        match self {
+            Duty::Away => None,
+            Duty::Pausing { epoch, .. } | Duty::Loading { epoch, .. } => Some(*epoch),
+            Duty::Serving(serving) => Some(serving.epoch),
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Moment> {
+        match self {
+            Duty::Away | Duty::Loading { .. } => None,
+            Duty::Pausing { until, .. } => Some(*until),
+            Duty::Serving(serving) => Some(
+                serving.shard.next_deadline().map_or(serving.forget_at, |due| due.min(serving.forget_at)),
+            ),
+        }
+    }
+
+    /// Whether something that it waits for has come.
+    fn poll(&mut self, cx: &mut Context<'_>, woken: &mut Woken) -> bool {
+        match self {
+            Duty::Away | Duty::Pausing { .. } => false,
+            Duty::Loading { load, .. } => match load.as_mut().poll(cx) {
+                Poll::Ready(loaded) => {
+                    woken.loaded = Some(loaded);
+                    true
+                }
+                Poll::Pending => false,
+            },
+            Duty::Serving(serving) => {
+                let Some(in_flight) = &mut serving.append else { return false };
+                match in_flight.append.as_mut().poll(cx) {
+                    Poll::Ready(appended) => {
+                        woken.appended = Some(appended);
+                        true
+                    }
+                    Poll::Pending => false,
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! What the coordinator of a partition's groups is asked, and what it answers.
+
+use std::sync::Arc;
+
+use io_backend::Replier;
+
+use super::classic::{Generation, InstanceId, Join, Joined, MemberError, MemberId, Sync, Synced};
+use super::offsets::Committed;
+use super::records::GroupId;
+use super::shard::{CommittedOffsets, Committer, DeleteError};
+
+/// Why the coordinator of a group does nothing for it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CoordinatorError {
+    /// Another node leads the group's partition, or none does.
+    #[error("this node does not coordinate the group")]
+    NotCoordinator,
+    /// What is known of the group is not read yet.
+    #[error("the groups are being loaded")]
+    Loading,
+    /// What was to be kept was not, or nobody knows: it may be asked for again.
+    #[error("it could not be made durable in time")]
+    NotKept,
+    /// What was to be kept is larger than a record may be.
+    #[error("it is too large to be kept")]
+    TooLarge,
+    /// The group says no.
+    #[error("{0}")]
+    Member(#[from] MemberError),
+    /// The group stays.
+    #[error("{0}")]
+    Delete(#[from] DeleteError),
+}
+
+/// An answer of the coordinator.
+pub type Answered<A> = Result<A, CoordinatorError>;
+
+/// A member that waits for others.
+pub enum Waiting {
+    /// For the end of the join phase.
+    Join(Replier<Answered<Joined>>),
+    /// For its assignment.
+    Sync(Replier<Answered<Synced>>),
+}
+
+/// A question, and who is answered.
+pub enum CoordinatorInput {
+    /// A member joins; its ticket is who is answered.
+    Join {
+        /// Which group.
+        group: GroupId,
+        /// The member's request.
+        join: Box<Join<Waiting>>,
+        /// The id that it gets, should it need one.
+        fresh: MemberId,
+    },
+    /// A member asks for its assignment; its ticket is who is answered.
+    Sync {
+        /// Which group.
+        group: GroupId,
+        /// The member's request.
+        sync: Box<Sync<Waiting>>,
+    },
+    /// A member says that it is there.
+    Heartbeat {
+        /// Which group.
+        group: GroupId,
+        /// Who.
+        member: MemberId,
+        /// What it is called by its operator, of a static member.
+        instance: Option<InstanceId>,
+        /// What it believes to be a member of.
+        generation: Generation,
+        /// Who is answered.
+        reply: Replier<Answered<()>>,
+    },
+    /// Members leave.
+    Leave {
+        /// Which group.
+        group: GroupId,
+        /// By their own ids or, by an administrator, by those of their operators.
+        leaving: Vec<(Option<MemberId>, Option<InstanceId>)>,
+        /// Who is answered, for each that was named.
+        reply: Replier<Answered<Vec<Result<(), MemberError>>>>,
+    },
+    /// A group is this far from now on.
+    Commit {
+        /// Which group.
+        group: GroupId,
+        /// In whose name.
+        by: Committer,
+        /// How far.
+        offsets: Vec<(Arc<str>, i32, Committed)>,
+        /// Who is answered.
+        reply: Replier<Answered<()>>,
+    },
+    /// How far a group is.
+    Offsets {
+        /// Which group.
+        group: GroupId,
+        /// In which partitions; none: wherever it is.
+        of: Option<Vec<(Arc<str>, i32)>>,
+        /// Who is answered.
+        reply: Replier<Answered<CommittedOffsets>>,
+    },
+    /// A group is to be forgotten.
+    Delete {
+        /// Which group.
+        group: GroupId,
+        /// Who is answered.
+        reply: Replier<Answered<()>>,
+    },
+    /// A topic is no more.
+    TopicDeleted(Arc<str>),
+}
+
+impl CoordinatorInput {
+    /// Nothing is done for it.
+    pub fn refuse(self, error: CoordinatorError) {
+        match self {
+            CoordinatorInput::Join { join, .. } => join.ticket.refuse(error),
+            CoordinatorInput::Sync { sync, .. } => sync.ticket.refuse(error),
+            CoordinatorInput::Heartbeat { reply, .. }
+            | CoordinatorInput::Commit { reply, .. }
+            | CoordinatorInput::Delete { reply, .. } => reply.answer(Err(error)),
+            CoordinatorInput::Leave { reply, .. } => reply.answer(Err(error)),
+            CoordinatorInput::Offsets { reply, .. } => reply.answer(Err(error)),
+            CoordinatorInput::TopicDeleted(_) => {}
+        }
+    }
+}
+
+impl Waiting {
+    /// What it waits for does not come.
+    pub fn refuse(self, error: CoordinatorError) {
+        match self {
+            Waiting::Join(reply) => reply.answer(Err(error)),
+            Waiting::Sync(reply) => reply.answer(Err(error)),
+        }
+    }
+}
