@@ -88,8 +88,8 @@ pub fn decode(mut bytes: Bytes) -> Result<Vec<CoordinatorRecord>, String> {
 mod tests {
     use std::sync::Arc;
 
+    use super::super::ids::GroupId;
     use super::super::offsets::Committed;
-    use super::super::records::GroupId;
     use super::*;
     use crate::ids::{LeaderEpoch, Offset};
 

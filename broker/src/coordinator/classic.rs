@@ -19,10 +19,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use io_backend::Moment;
 
+use super::ids::{Generation, InstanceId, MemberId};
 use crate::limits;
 use crate::partition::replica_state::Now;
 
-mod ids;
 mod requests;
 mod stored;
 mod subscription;
@@ -32,7 +32,6 @@ mod syncing;
 mod expiry;
 mod restart;
 
-pub use ids::{Generation, InstanceId, MemberId};
 pub use requests::{Client, Join, Joined, MemberError, Protocol, Sync, Synced};
 pub use stored::{StoredGroup, StoredMember};
 

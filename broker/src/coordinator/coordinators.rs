@@ -11,8 +11,8 @@ use io_backend::channel::{SendError, channel};
 use io_backend::{Backend, Deadline, Published, Reply, Sender, TaskHandle, TaskName};
 
 use super::driver::Driver;
+use super::ids::GroupId;
 use super::messages::{Answered, CoordinatorError, CoordinatorInput};
-use super::records::GroupId;
 use super::settings::GroupSettings;
 use crate::ids::PartitionId;
 use crate::limits;

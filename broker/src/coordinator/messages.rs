@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use io_backend::Replier;
 
-use super::classic::{Generation, InstanceId, Join, Joined, MemberError, MemberId, Sync, Synced};
+use super::classic::{Join, Joined, MemberError, Sync, Synced};
+use super::ids::{Generation, GroupId, InstanceId, MemberId};
 use super::offsets::Committed;
-use super::records::GroupId;
 use super::shard::{CommittedOffsets, Committer, DeleteError};
 
 /// Why the coordinator of a group does nothing for it.

@@ -20,7 +20,8 @@ use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::classic::{Client, Generation, InstanceId, MemberId, StoredGroup, StoredMember};
+use super::classic::{Client, StoredGroup, StoredMember};
+use super::ids::{Generation, GroupId, InstanceId, MemberId};
 use super::offsets::Committed;
 use crate::ids::{LeaderEpoch, Offset};
 
@@ -31,10 +32,6 @@ const VALUE: i16 = 3;
 const VALUE_THAT_EXPIRES: i16 = 1;
 /// The least that a member takes.
 const MEMBER_BYTES_MIN: usize = 4 * 2 + 4 * 4;
-
-/// A group's name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct GroupId(pub Arc<str>);
 
 /// A record of the topic.
 #[derive(Clone, Debug, PartialEq, Eq)]

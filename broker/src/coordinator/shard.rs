@@ -12,12 +12,10 @@ use std::sync::Arc;
 
 use io_backend::Moment;
 
-use super::classic::{
-    ClassicGroup, Generation, InstanceId, Join, Joined, MemberError, MemberId, Outcome, Settings,
-    StoredGroup, Sync, Synced,
-};
+use super::classic::{ClassicGroup, Join, Joined, MemberError, Outcome, Settings, StoredGroup, Sync, Synced};
+use super::ids::{Generation, GroupId, InstanceId, MemberId};
 use super::offsets::{Committed, Forgetting, Offsets};
-use super::records::{CoordinatorRecord, GroupId};
+use super::records::CoordinatorRecord;
 use crate::partition::replica_state::Now;
 
 /// What calls decided and the driver has not taken yet. `T` is what waiting members are answered by.

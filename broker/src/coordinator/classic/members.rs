@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use io_backend::Moment;
 
-use super::ids::{InstanceId, MemberId};
+use super::super::ids::{InstanceId, MemberId};
 use super::requests::{Client, MemberError, Protocol};
 
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::ids::{Generation, InstanceId, MemberId};
+use super::super::ids::{Generation, InstanceId, MemberId};
 
 /// A way of assigning that a member knows, and what it says to who assigns by it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::ids::{Generation, InstanceId, MemberId};
+use super::super::ids::{Generation, InstanceId, MemberId};
 use super::requests::Client;
 
 /// What a group's record holds.

@@ -1,6 +1,10 @@
-//! Names for members and generations.
+//! Names for groups, their members and generations.
 
 use std::sync::Arc;
+
+/// A group's name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct GroupId(pub Arc<str>);
 
 /// Identity of a member, given by the coordinator.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,7 +22,8 @@ impl Generation {
     /// Kafka's generation of who is no member: an administrator, or a consumer that assigns itself.
     pub const NONE: Generation = Generation(-1);
 
-    pub(super) fn next(self) -> Generation {
+    /// That of the next join phase.
+    pub fn next(self) -> Generation {
         Generation(self.0.checked_add(1).unwrap_or(1))
     }
 }
