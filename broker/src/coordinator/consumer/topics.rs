@@ -1,0 +1,11 @@
+//! What a group is told of topics.
+
+use crate::ids::TopicId;
+
+/// Topics as they are now.
+pub trait Topics {
+    /// Identity and number of partitions of the topic of this name.
+    fn of_name(&self, name: &str) -> Option<(TopicId, i32)>;
+    /// The topics whose names are matched as a whole, in their order.
+    fn matching(&self, pattern: &regex::Regex) -> Vec<(TopicId, i32)>;
+}
