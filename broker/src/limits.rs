@@ -220,6 +220,8 @@ pub const PARTITIONS_MAX: usize = 20_000;
 /// Largest block of producer ids given out at once.
 pub const PRODUCER_ID_BLOCK_MAX: i64 = 1_000_000;
 
+/// Names of groups, members and topics, expressions for these, and what else members say in texts: in records their length takes two bytes.
+pub const GROUP_TEXT_BYTES_MAX: usize = 8 * 1024;
 /// Members of one group that were told an id and have not joined with it. Each makes the others wait.
 pub const GROUP_MEMBERS_TOLD_MAX: usize = 10_000;
 /// Questions about the groups of one partition that wait for their coordinator.
@@ -327,3 +329,4 @@ const _: () = assert!(BATCH_BYTES_MAX * 2 <= MEMORY_BYTES_MIN / 16);
 const _: () = assert!(TOPIC_PARTITIONS_MAX <= PARTITIONS_MAX);
 const _: () = assert!(FETCH_BYTES_MAX < REQUEST_BYTES_MAX);
 const _: () = assert!(FETCH_BYTES_MAX < MEMORY_BYTES / 16 * 3);
+const _: () = assert!(GROUP_TEXT_BYTES_MAX <= i16::MAX as usize);

@@ -24,10 +24,13 @@ mod topics;
 mod reconcile;
 mod requests;
 mod members;
+mod stored;
+mod restart;
 
 pub use members::{Member, Subscription};
 pub use reconcile::{Epoch, Held, HeldState};
 pub use requests::{Beat, ConsumerError, Heartbeat, Joining, MemberClient};
+pub use stored::{StoredConsumerGroup, StoredMember};
 pub use topics::Topics;
 
 /// What the operator allows to all groups.
@@ -73,8 +76,11 @@ pub struct ConsumerGroup {
     by_instance: BTreeMap<InstanceId, MemberId>,
     target_epoch: Epoch,
     target: BTreeMap<MemberId, Assignment>,
-    /// The topics that anybody reads, with their numbers of partitions, as of the group's epoch.
+    /// The topics that anybody reads, with their numbers of partitions, as of the group's epoch; none before they were looked at.
     topics: BTreeMap<TopicId, i32>,
+    topics_hash: i64,
+    /// As of which version of all topics.
+    topics_seen: Option<u64>,
     /// Who has a partition, or is still to give it up.
     holders: BTreeMap<(TopicId, i32), MemberId>,
 }
@@ -315,18 +321,21 @@ impl ConsumerGroup {
 
     /// What is read by anybody, as it is now.
     fn follow_topics(&mut self, topics: &dyn Topics, members_changed: bool, outcome: &mut Outcome) {
+        if !members_changed && self.topics_seen == Some(topics.version()) {
+            return;
+        }
+        self.topics_seen = Some(topics.version());
         let mut read = BTreeMap::new();
-        let mut changed = members_changed;
         for member in self.members.values_mut() {
             let subscribed = member.subscription.resolve(topics);
-            let ids: BTreeSet<_> = subscribed.keys().copied().collect();
-            changed |= ids != member.reads;
-            member.reads = ids;
+            member.reads = subscribed.keys().copied().collect();
             read.extend(subscribed);
         }
-        changed |= read != self.topics;
-        self.topics = read;
-        if changed {
+        let hash = hash_of(&read);
+        // After a restart the hash says whether anything has changed meanwhile.
+        let changed = hash != self.topics_hash;
+        (self.topics, self.topics_hash) = (read, hash);
+        if changed || members_changed {
             self.rise(outcome);
         }
     }
@@ -414,6 +423,17 @@ impl ConsumerGroup {
             "who has what is known"
         );
     }
+}
+
+/// FNV-1a, of 64 bits: it is kept, so it has to be the same in each process.
+fn hash_of(topics: &BTreeMap<TopicId, i32>) -> i64 {
+    let bytes = topics
+        .iter()
+        .flat_map(|(topic, partitions)| topic.0.into_bytes().into_iter().chain(partitions.to_be_bytes()));
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    hash.cast_signed()
 }
 
 #[cfg(test)]

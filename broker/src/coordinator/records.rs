@@ -16,9 +16,16 @@
 //! Value 1 is an offset that says itself how long it is to be kept, as clients of old asked for.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
+
+mod forms;
+mod consumer;
+
+pub use consumer::ConsumerRecord;
+pub use forms::RecordError;
+
+use forms::{Reader, put_bytes, put_count, put_ms, put_text, put_text_or_null};
 
 use super::classic::{Client, StoredGroup, StoredMember};
 use super::ids::{Generation, GroupId, InstanceId, MemberId};
@@ -54,23 +61,8 @@ pub enum CoordinatorRecord {
         /// As it is now.
         stored: Option<StoredGroup>,
     },
-}
-
-/// A record that does not say what it should.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RecordError {
-    /// It ends before what it announces.
-    #[error("it is cut short")]
-    CutShort,
-    /// A text is not UTF-8.
-    #[error("a text in it is not UTF-8")]
-    NotText,
-    /// A length below zero where nothing may be missing.
-    #[error("something is missing in it")]
-    Missing,
-    /// Of a form that this version does not read: an offset or a group, written by a later one.
-    #[error("its value has version {0}, which this broker does not know")]
-    ValueVersion(i16),
+    /// A part of a consumer group.
+    Consumer(GroupId, ConsumerRecord),
 }
 
 impl CoordinatorRecord {
@@ -90,6 +82,7 @@ impl CoordinatorRecord {
                 put_text(&mut key, &group.0);
                 (key.freeze(), stored.as_ref().map(encode_group))
             }
+            CoordinatorRecord::Consumer(group, record) => record.encode(group),
         }
     }
 
@@ -110,7 +103,8 @@ impl CoordinatorRecord {
                 let stored = value.map(decode_group).transpose()?;
                 Some(CoordinatorRecord::Group { group, stored })
             }
-            _ => None,
+            kind => ConsumerRecord::decode(kind, key, value)?
+                .map(|(group, record)| CoordinatorRecord::Consumer(group, record)),
         })
     }
 }
@@ -192,83 +186,18 @@ fn decode_group(value: Bytes) -> Result<StoredGroup, RecordError> {
     Ok(StoredGroup { protocol_type, generation, protocol, leader, since_ms, members })
 }
 
-/// Texts are bounded where they come in, by what a request's own lengths can say.
-fn put_text(out: &mut BytesMut, text: &str) {
-    out.put_i16(i16::try_from(text.len()).expect("a text that came in a request"));
-    out.put_slice(text.as_bytes());
-}
-
-fn put_text_or_null(out: &mut BytesMut, text: Option<&str>) {
-    match text {
-        Some(text) => put_text(out, text),
-        None => out.put_i16(-1),
-    }
-}
-
-fn put_count(out: &mut BytesMut, count: usize) {
-    out.put_i32(i32::try_from(count).expect("what came in requests"));
-}
-
-fn put_bytes(out: &mut BytesMut, bytes: &[u8]) {
-    put_count(out, bytes.len());
-    out.put_slice(bytes);
-}
-
-fn put_ms(out: &mut BytesMut, duration: Duration) {
-    out.put_i32(i32::try_from(duration.as_millis()).unwrap_or(i32::MAX));
-}
-
-/// What is left of a key or a value.
-struct Reader(Bytes);
-
-impl Reader {
-    fn i16(&mut self) -> Result<i16, RecordError> {
-        self.0.try_get_i16().map_err(|_| RecordError::CutShort)
-    }
-
-    fn i32(&mut self) -> Result<i32, RecordError> {
-        self.0.try_get_i32().map_err(|_| RecordError::CutShort)
-    }
-
-    fn i64(&mut self) -> Result<i64, RecordError> {
-        self.0.try_get_i64().map_err(|_| RecordError::CutShort)
-    }
-
-    fn length(&mut self) -> Result<usize, RecordError> {
-        usize::try_from(self.i32()?).map_err(|_| RecordError::Missing)
-    }
-
-    fn ms(&mut self) -> Result<Duration, RecordError> {
-        self.length().map(|ms| Duration::from_millis(ms as u64))
-    }
-
-    fn take(&mut self, length: usize) -> Result<Bytes, RecordError> {
-        if length > self.0.len() {
-            return Err(RecordError::CutShort);
-        }
-        Ok(self.0.split_to(length))
-    }
-
-    /// A copy: what is read from is a batch of many records, which is not to stay for one.
-    fn bytes(&mut self) -> Result<Bytes, RecordError> {
-        let length = self.length()?;
-        self.take(length).map(|bytes| Bytes::copy_from_slice(&bytes))
-    }
-
-    fn text_or_null(&mut self) -> Result<Option<Arc<str>>, RecordError> {
-        let Ok(length) = usize::try_from(self.i16()?) else { return Ok(None) };
-        let bytes = self.take(length)?;
-        std::str::from_utf8(&bytes).map(|text| Some(Arc::from(text))).map_err(|_| RecordError::NotText)
-    }
-
-    fn text(&mut self) -> Result<Arc<str>, RecordError> {
-        self.text_or_null()?.ok_or(RecordError::Missing)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use uuid::Uuid;
+
+    use super::super::assignor::{Assignment, Assignor};
+    use super::super::consumer::{
+        Epoch, Held, HeldState, MemberClient, StoredMember as ConsumerMember, Subscription,
+    };
     use super::*;
+    use crate::ids::TopicId;
 
     fn text(text: &str) -> Arc<str> {
         Arc::from(text)
@@ -307,6 +236,41 @@ mod tests {
         }
     }
 
+    fn member_id() -> MemberId {
+        MemberId(text("member"))
+    }
+
+    fn partitions() -> Assignment {
+        let topic = |number| TopicId(Uuid::from_u128(number));
+        // Enough of them for a length of two bytes.
+        [(topic(1), (0..200).collect()), (topic(2), [7].into())].into()
+    }
+
+    fn stored_member() -> ConsumerMember {
+        ConsumerMember {
+            instance: Some(InstanceId(text("static"))),
+            rack: Some(text("rack")),
+            client: MemberClient { id: text("client"), host: text("/127.0.0.1") },
+            rebalance_timeout: Duration::from_secs(300),
+            subscription: Subscription { names: [text("a"), text("b")].into(), pattern: Some(text("^c")) },
+            assignor: Some(Assignor::Range),
+        }
+    }
+
+    fn held() -> Held {
+        Held {
+            epoch: Epoch(4),
+            previous: Epoch(3),
+            state: HeldState::Unrevoked,
+            assigned: partitions(),
+            revoking: Assignment::new(),
+        }
+    }
+
+    fn consumer(record: ConsumerRecord) -> CoordinatorRecord {
+        CoordinatorRecord::Consumer(GroupId(text("g")), record)
+    }
+
     fn all() -> Vec<CoordinatorRecord> {
         let offset = |committed| CoordinatorRecord::Offset {
             group: GroupId(text("g")),
@@ -322,6 +286,15 @@ mod tests {
             group_of(Some(group(vec![member("a", None), member("b", Some("static"))]))),
             group_of(Some(StoredGroup { protocol: None, ..group(Vec::new()) })),
             group_of(None),
+            consumer(ConsumerRecord::Group(Some((Epoch(4), -7)))),
+            consumer(ConsumerRecord::Group(None)),
+            consumer(ConsumerRecord::Member(member_id(), Some(stored_member()))),
+            consumer(ConsumerRecord::Member(member_id(), Some(ConsumerMember::default()))),
+            consumer(ConsumerRecord::Member(member_id(), None)),
+            consumer(ConsumerRecord::TargetEpoch(Some(Epoch(4)))),
+            consumer(ConsumerRecord::Target(member_id(), Some(partitions()))),
+            consumer(ConsumerRecord::Held(member_id(), Some((held(), false)))),
+            consumer(ConsumerRecord::Held(member_id(), Some((Held { previous: Epoch(4), ..held() }, true)))),
         ]
     }
 

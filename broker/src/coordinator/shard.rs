@@ -113,6 +113,8 @@ impl<T> Shard<T> {
             CoordinatorRecord::Group { group, stored: None } => {
                 self.loaded.remove(&group);
             }
+            // Nothing here writes them yet.
+            CoordinatorRecord::Consumer(..) => {}
         }
     }
 

@@ -7,6 +7,11 @@ use super::*;
 struct Known(BTreeMap<&'static str, (TopicId, i32)>);
 
 impl Topics for Known {
+    fn version(&self) -> u64 {
+        // As good as a number that is counted.
+        u64::from_be_bytes(hash_of(&self.0.values().copied().collect()).to_be_bytes())
+    }
+
     fn of_name(&self, name: &str) -> Option<(TopicId, i32)> {
         self.0.get(name).copied()
     }
@@ -296,6 +301,36 @@ fn a_static_member_that_comes_back_gets_what_it_had() {
     let fenced = bench.say("a-1", Joining::Member(Epoch(1)), |beat| beat.instance = Some(instance("a")));
     assert_eq!(fenced, Err(ConsumerError::FencedInstance));
     assert_eq!(bench.group.members().count(), 1);
+}
+
+#[test]
+fn a_group_goes_on_as_it_was_kept() {
+    let mut bench = Bench::new(6);
+    for _ in 0..3 {
+        bench.all_beat(&["a", "b"]);
+    }
+    bench.beat("c");
+    bench.beat("a");
+    let ids: Vec<_> = bench.group.members().map(|(id, _)| id.clone()).collect();
+    let mut stored = StoredConsumerGroup {
+        epoch: Some(bench.group.stored_epoch()),
+        target_epoch: bench.group.target_epoch(),
+        ..StoredConsumerGroup::default()
+    };
+    for id in &ids {
+        stored.members.insert(id.clone(), bench.group.stored_member(id).expect("a member"));
+        stored.target.insert(id.clone(), bench.group.target(id).expect("a target").clone());
+        stored.held.insert(id.clone(), bench.group.stored_held(id).expect("a member"));
+    }
+    let epoch = bench.group.epoch();
+    bench.group = ConsumerGroup::restored(stored, &bench.settings, at(bench.seconds));
+    for _ in 0..3 {
+        bench.all_beat(&["a", "b", "c"]);
+    }
+    assert_eq!(bench.group.epoch(), epoch, "nothing is to be assigned anew");
+    assert_eq!((bench.has("a").len(), bench.has("b").len(), bench.has("c").len()), (2, 2, 2));
+    bench.pass(45);
+    assert!(bench.group.is_empty(), "nobody is a member for ever");
 }
 
 #[test]

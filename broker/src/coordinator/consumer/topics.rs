@@ -4,6 +4,8 @@ use crate::ids::TopicId;
 
 /// Topics as they are now.
 pub trait Topics {
+    /// Another one whenever any topic has changed.
+    fn version(&self) -> u64;
     /// Identity and number of partitions of the topic of this name.
     fn of_name(&self, name: &str) -> Option<(TopicId, i32)>;
     /// The topics whose names are matched as a whole, in their order.

@@ -1,0 +1,66 @@
+//! What is kept of a consumer group while it lives, and how one goes on from that.
+
+use super::*;
+
+impl ConsumerGroup {
+    /// What is kept of a member's words.
+    pub fn stored_member(&self, id: &MemberId) -> Option<StoredMember> {
+        self.members.get(id).map(|member| StoredMember {
+            instance: member.instance.clone(),
+            rack: member.rack.clone(),
+            client: member.client.clone(),
+            rebalance_timeout: member.rebalance_timeout,
+            subscription: member.subscription.clone(),
+            assignor: member.assignor,
+        })
+    }
+
+    /// What is kept of what a member has.
+    pub fn stored_held(&self, id: &MemberId) -> Option<(Held, bool)> {
+        self.members.get(id).map(|member| (member.held.clone(), member.is_away))
+    }
+
+    /// The group's epoch, and the hash of the topics that are read.
+    pub fn stored_epoch(&self) -> (Epoch, i64) {
+        (self.epoch, self.topics_hash)
+    }
+
+    /// A group goes on as it was kept; its members have one session time-out to be heard of, and the time to give up from now on.
+    pub fn restored(stored: StoredConsumerGroup, settings: &Settings, now: Moment) -> Self {
+        let (epoch, topics_hash) = stored.epoch.unwrap_or_default();
+        let mut held = stored.held;
+        let mut group = ConsumerGroup {
+            epoch,
+            topics_hash,
+            target_epoch: stored.target_epoch,
+            target: stored.target,
+            ..ConsumerGroup::default()
+        };
+        for (id, member) in stored.members {
+            let (held, is_away) = held.remove(&id).unwrap_or_default();
+            if let Some(instance) = &member.instance {
+                group.by_instance.insert(instance.clone(), id.clone());
+            }
+            let has = held.assigned.iter().chain(&held.revoking);
+            let has = has.flat_map(|(topic, all)| all.iter().map(|partition| (*topic, *partition)));
+            group.holders.extend(has.map(|partition| (partition, id.clone())));
+            let gives_up = held.state == HeldState::Unrevoked;
+            let restored = Member {
+                instance: member.instance,
+                rack: member.rack,
+                client: member.client,
+                rebalance_timeout: member.rebalance_timeout,
+                subscription: member.subscription,
+                assignor: member.assignor,
+                held,
+                is_away,
+                reads: BTreeSet::new(),
+                alive_until: now + settings.session_timeout,
+                give_up_until: gives_up.then(|| now + member.rebalance_timeout),
+            };
+            group.members.insert(id, restored);
+        }
+        group.check_invariants();
+        group
+    }
+}
