@@ -224,6 +224,8 @@ pub const PRODUCER_ID_BLOCK_MAX: i64 = 1_000_000;
 pub const GROUP_TEXT_BYTES_MAX: usize = 8 * 1024;
 /// Members of one group that were told an id and have not joined with it. Each makes the others wait.
 pub const GROUP_MEMBERS_TOLD_MAX: usize = 10_000;
+/// Members have at least so long to come back to a rebalance, whatever they ask for.
+pub const REBALANCE_TIMEOUT_MIN: Duration = Duration::from_secs(1);
 /// Questions about the groups of one partition that wait for their coordinator.
 pub const COORDINATOR_MAILBOX: usize = 4_096;
 /// A member that never saw the end of a join phase waits for it so long at most: should its client be gone, nobody else could tell.

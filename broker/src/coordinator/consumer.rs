@@ -30,7 +30,7 @@ mod restart;
 pub use members::{Member, Subscription};
 pub use reconcile::{Epoch, Held, HeldState};
 pub use requests::{Beat, ConsumerError, Heartbeat, Joining, MemberClient};
-pub use stored::{StoredConsumerGroup, StoredMember};
+pub use stored::{ConsumerRecord, StoredConsumerGroup, StoredMember};
 pub use topics::Topics;
 
 /// What the operator allows to all groups.
@@ -122,6 +122,18 @@ impl ConsumerGroup {
     /// In the order of their ids.
     pub fn members(&self) -> impl Iterator<Item = (&MemberId, &Member)> {
         self.members.iter()
+    }
+
+    /// Names of the topics that its members read. None where expressions say some of them.
+    pub fn subscribed_names(&self) -> Option<Vec<Arc<str>>> {
+        let mut names = BTreeSet::new();
+        for member in self.members.values() {
+            if member.subscription.pattern.is_some() {
+                return None;
+            }
+            names.extend(member.subscription.names.iter().cloned());
+        }
+        Some(names.into_iter().collect())
     }
 
     /// A member joins, or says how it is.

@@ -200,7 +200,7 @@ impl<B: Backend> Driver<B> {
         let epoch = *epoch;
         match loaded {
             Ok(mut shard) => {
-                shard.begin(self.now());
+                shard.begin(&self.settings.get().consumer, self.now());
                 let forget_at = self.backend.now() + self.settings.get().retention_check_interval;
                 self.duty = Duty::Serving(Box::new(Serving {
                     epoch,
@@ -270,7 +270,7 @@ impl<B: Backend> Driver<B> {
             }
             CoordinatorInput::Commit { group, by, offsets, reply } => {
                 let answer = shard.commit(&group, &by, offsets, now);
-                hold(held, reply, answer.map_err(CoordinatorError::Member));
+                hold(held, reply, answer.map_err(CoordinatorError::from));
             }
             CoordinatorInput::Offsets { group, of, reply } => {
                 let offsets = shard.committed(&group, of);

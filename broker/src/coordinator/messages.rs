@@ -5,9 +5,10 @@ use std::sync::Arc;
 use io_backend::Replier;
 
 use super::classic::{Join, Joined, MemberError, Sync, Synced};
+use super::consumer::ConsumerError;
 use super::ids::{Generation, GroupId, InstanceId, MemberId};
 use super::offsets::Committed;
-use super::shard::{CommittedOffsets, Committer, DeleteError};
+use super::shard::{CommittedOffsets, Committer, DeleteError, GroupError};
 
 /// Why the coordinator of a group does nothing for it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,12 +25,24 @@ pub enum CoordinatorError {
     /// What was to be kept is larger than a record may be.
     #[error("it is too large to be kept")]
     TooLarge,
-    /// The group says no.
+    /// A classic group says no.
     #[error("{0}")]
     Member(#[from] MemberError),
+    /// A consumer group says no.
+    #[error("{0}")]
+    Consumer(#[from] ConsumerError),
     /// The group stays.
     #[error("{0}")]
     Delete(#[from] DeleteError),
+}
+
+impl From<GroupError> for CoordinatorError {
+    fn from(error: GroupError) -> CoordinatorError {
+        match error {
+            GroupError::Classic(error) => CoordinatorError::Member(error),
+            GroupError::Consumer(error) => CoordinatorError::Consumer(error),
+        }
+    }
 }
 
 /// An answer of the coordinator.

@@ -22,12 +22,12 @@ use bytes::{BufMut, Bytes, BytesMut};
 mod forms;
 mod consumer;
 
-pub use consumer::ConsumerRecord;
 pub use forms::RecordError;
 
 use forms::{Reader, put_bytes, put_count, put_ms, put_text, put_text_or_null};
 
 use super::classic::{Client, StoredGroup, StoredMember};
+use super::consumer::ConsumerRecord;
 use super::ids::{Generation, GroupId, InstanceId, MemberId};
 use super::offsets::Committed;
 use crate::ids::{LeaderEpoch, Offset};

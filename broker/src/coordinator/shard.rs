@@ -12,7 +12,11 @@ use std::sync::Arc;
 
 use io_backend::Moment;
 
-use super::classic::{ClassicGroup, Join, Joined, MemberError, Outcome, Settings, StoredGroup, Sync, Synced};
+use super::classic::{self, ClassicGroup, Join, Joined, MemberError, Settings, StoredGroup, Sync, Synced};
+use super::consumer::{
+    self, Beat, ConsumerError, ConsumerGroup, ConsumerRecord, Epoch, Heartbeat, Joining, StoredConsumerGroup,
+    Topics,
+};
 use super::ids::{Generation, GroupId, InstanceId, MemberId};
 use super::offsets::{Committed, Forgetting, Offsets};
 use super::records::CoordinatorRecord;
@@ -60,20 +64,69 @@ pub enum DeleteError {
     NotEmpty,
 }
 
+/// Why something is not done for a group, of either kind.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GroupError {
+    /// As a classic group says it.
+    #[error("{0}")]
+    Classic(#[from] MemberError),
+    /// As a consumer group says it.
+    #[error("{0}")]
+    Consumer(#[from] ConsumerError),
+}
+
 /// A group, and how far it is.
 #[derive(Debug)]
 struct Group<T> {
-    members: ClassicGroup<T>,
+    members: Members<T>,
     offsets: Offsets,
-    /// A record says that it is there.
+    /// Records say that it is there.
     is_kept: bool,
     /// When it is to be looked at; a heartbeat may have moved that further away.
     due: Option<Moment>,
 }
 
+#[derive(Debug)]
+enum Members<T> {
+    Classic(ClassicGroup<T>),
+    Consumer(ConsumerGroup),
+}
+
 impl<T> Group<T> {
+    /// Nobody has said yet what it is for.
     fn new(now: Now) -> Self {
-        Group { members: ClassicGroup::new(now), offsets: Offsets::default(), is_kept: false, due: None }
+        let members = Members::Classic(ClassicGroup::new(now));
+        Group { members, offsets: Offsets::default(), is_kept: false, due: None }
+    }
+}
+
+impl<T> Members<T> {
+    fn is_empty(&self) -> bool {
+        match self {
+            Members::Classic(group) => group.is_empty(),
+            Members::Consumer(group) => group.is_empty(),
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Moment> {
+        match self {
+            Members::Classic(group) => group.next_deadline(),
+            Members::Consumer(group) => group.next_deadline(),
+        }
+    }
+
+    fn check_commit(&mut self, by: &Committer, now: Now) -> Result<(), GroupError> {
+        match self {
+            Members::Classic(group) => {
+                group.check_commit(by.member.as_ref(), by.instance.as_ref(), by.generation, now)?;
+            }
+            Members::Consumer(group) if group.is_empty() && by.generation < Generation(0) => {}
+            Members::Consumer(group) => {
+                let member = by.member.as_ref().ok_or(ConsumerError::UnknownMember)?;
+                group.check_commit(member, by.instance.as_ref(), Epoch(by.generation.0))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -83,9 +136,15 @@ pub struct Shard<T> {
     groups: BTreeMap<GroupId, Group<T>>,
     /// When which group is to be looked at.
     timers: BTreeSet<(Moment, GroupId)>,
-    /// What a record said of groups, until all are read.
-    loaded: BTreeMap<GroupId, StoredGroup>,
+    /// What records said of groups, until all are read.
+    loaded: BTreeMap<GroupId, Loaded>,
     effects: Effects<T>,
+}
+
+#[derive(Debug)]
+enum Loaded {
+    Classic(StoredGroup),
+    Consumer(StoredConsumerGroup),
 }
 
 impl<T> Default for Shard<T> {
@@ -108,21 +167,43 @@ impl<T> Shard<T> {
                 group.offsets.set(&topic, partition, committed);
             }
             CoordinatorRecord::Group { group, stored: Some(stored) } => {
-                self.loaded.insert(group, stored);
+                self.loaded.insert(group, Loaded::Classic(stored));
             }
+            // One that became a group of the other kind is deleted as what it was.
             CoordinatorRecord::Group { group, stored: None } => {
-                self.loaded.remove(&group);
+                if let Some(Loaded::Classic(_)) = self.loaded.get(&group) {
+                    self.loaded.remove(&group);
+                }
             }
-            // Nothing here writes them yet.
-            CoordinatorRecord::Consumer(..) => {}
+            CoordinatorRecord::Consumer(group, ConsumerRecord::Group(None)) => {
+                if let Some(Loaded::Consumer(_)) = self.loaded.get(&group) {
+                    self.loaded.remove(&group);
+                }
+            }
+            CoordinatorRecord::Consumer(id, record) => match self.loaded.get_mut(&id) {
+                Some(Loaded::Consumer(group)) => record.load(group),
+                Some(Loaded::Classic(_)) | None => {
+                    let mut group = StoredConsumerGroup::default();
+                    record.load(&mut group);
+                    // What is left of a group that is deleted says that something of it is gone.
+                    if group != StoredConsumerGroup::default() {
+                        self.loaded.insert(id, Loaded::Consumer(group));
+                    }
+                }
+            },
         }
     }
 
     /// All records are read: groups go on. A group of which only offsets are left has no members.
-    pub fn begin(&mut self, now: Now) {
-        for (id, stored) in mem::take(&mut self.loaded) {
+    pub fn begin(&mut self, settings: &consumer::Settings, now: Now) {
+        for (id, loaded) in mem::take(&mut self.loaded) {
             let group = self.groups.entry(id.clone()).or_insert_with(|| Group::new(now));
-            group.members = ClassicGroup::restored(stored, now.moment);
+            group.members = match loaded {
+                Loaded::Classic(stored) => Members::Classic(ClassicGroup::restored(stored, now.moment)),
+                Loaded::Consumer(stored) => {
+                    Members::Consumer(ConsumerGroup::restored(stored, settings, now.moment))
+                }
+            };
             group.is_kept = true;
             self.arm(&id);
         }
@@ -142,32 +223,40 @@ impl<T> Shard<T> {
     /// Does what is due.
     pub fn handle_time(&mut self, now: Now) {
         while let Some((_, id)) = self.timers.first().filter(|(due, _)| *due <= now.moment).cloned() {
-            self.change(&id, |members, outcome| members.handle_time(now, outcome));
+            self.change(&id, |group, outcome| group.handle_time(now, outcome));
+            self.change_consumer(&id, |group, outcome| group.handle_time(now.moment, outcome));
         }
     }
 
-    /// A member joins its group; the first makes it. `fresh` is the id that the member gets, should it need one.
+    /// A member joins its classic group; the first makes it. `fresh` is the id that the member gets, should it need one.
     pub fn join(&mut self, id: &GroupId, join: Join<T>, fresh: MemberId, settings: &Settings, now: Now) {
-        if !self.groups.contains_key(id) {
-            if join.member.is_some() {
+        match self.groups.get(id).map(|group| &group.members) {
+            Some(Members::Classic(_)) => {}
+            Some(Members::Consumer(group)) if !group.is_empty() => {
+                self.effects.joins.push((join.ticket, Err(MemberError::InconsistentProtocol)));
+                return;
+            }
+            Some(Members::Consumer(_)) | None if join.member.is_some() => {
                 self.effects.joins.push((join.ticket, Err(MemberError::UnknownMember)));
                 return;
             }
-            self.groups.insert(id.clone(), Group::new(now));
+            Some(Members::Consumer(_)) | None => {
+                self.become_other(id, Members::Classic(ClassicGroup::new(now)), now)
+            }
         }
-        self.change(id, |members, outcome| members.join(join, fresh, settings, now, outcome));
+        self.change(id, |group, outcome| group.join(join, fresh, settings, now, outcome));
     }
 
     /// A member asks for its assignment.
     pub fn sync(&mut self, id: &GroupId, sync: Sync<T>, now: Now) {
-        if self.groups.contains_key(id) {
-            self.change(id, |members, outcome| members.sync(sync, now, outcome));
+        if self.classic(id).is_some() {
+            self.change(id, |group, outcome| group.sync(sync, now, outcome));
         } else {
             self.effects.syncs.push((sync.ticket, Err(MemberError::UnknownMember)));
         }
     }
 
-    /// A member says that it is there.
+    /// A member of a classic group says that it is there.
     ///
     /// # Errors
     /// What the member is to do instead of going on.
@@ -180,22 +269,67 @@ impl<T> Shard<T> {
         now: Now,
     ) -> Result<(), MemberError> {
         // It makes no deadline earlier: the group is looked at when it would have been, and then again.
-        let group = self.groups.get_mut(id).ok_or(MemberError::UnknownMember)?;
-        group.members.heartbeat(member, instance, generation, now)
+        let group = self.classic(id).ok_or(MemberError::UnknownMember)?;
+        group.heartbeat(member, instance, generation, now)
     }
 
-    /// Members leave. Answers stand in the order of who is named.
+    /// Members of a classic group leave. Answers stand in the order of who is named.
     pub fn leave(
         &mut self,
         id: &GroupId,
         leaving: &[(Option<MemberId>, Option<InstanceId>)],
         now: Now,
     ) -> Vec<Result<(), MemberError>> {
-        if self.groups.contains_key(id) {
-            self.change(id, |members, outcome| members.leave(leaving, now, outcome))
+        if self.classic(id).is_some() {
+            self.change(id, |group, outcome| group.leave(leaving, now, outcome))
         } else {
             leaving.iter().map(|_| Err(MemberError::UnknownMember)).collect()
         }
+    }
+
+    /// A member of a consumer group joins, or says how it is; the first makes the group.
+    ///
+    /// # Errors
+    /// What the member is to do instead of going on. Nothing was changed.
+    pub fn consumer_heartbeat(
+        &mut self,
+        id: &GroupId,
+        beat: Heartbeat,
+        topics: &dyn Topics,
+        settings: &consumer::Settings,
+        now: Now,
+    ) -> Result<Beat, ConsumerError> {
+        match self.groups.get(id).map(|group| &group.members) {
+            Some(Members::Consumer(_)) => {}
+            Some(Members::Classic(group)) if !group.is_empty() => return Err(ConsumerError::OtherKind),
+            Some(Members::Classic(_)) | None if beat.epoch != Joining::Join => {
+                return Err(ConsumerError::UnknownMember);
+            }
+            Some(Members::Classic(_)) | None => {
+                self.become_other(id, Members::Consumer(ConsumerGroup::default()), now);
+            }
+        }
+        let beaten = self.change_consumer(id, |group, outcome| {
+            Some(group.heartbeat(beat, topics, settings, now.moment, outcome))
+        });
+        self.drop_if_unused(id);
+        beaten.unwrap_or(Err(ConsumerError::UnknownMember))
+    }
+
+    /// A member of a consumer group goes; a static one may come back.
+    ///
+    /// # Errors
+    /// There is no such member, or another process has taken its place.
+    pub fn consumer_leave(
+        &mut self,
+        id: &GroupId,
+        member: &MemberId,
+        instance: Option<&InstanceId>,
+        comes_back: bool,
+    ) -> Result<(), ConsumerError> {
+        let left = self
+            .change_consumer(id, |group, outcome| Some(group.leave(member, instance, comes_back, outcome)));
+        left.unwrap_or(Err(ConsumerError::UnknownMember))
     }
 
     /// A group is this far from now on. Where there is none of this name, one without members is made.
@@ -208,16 +342,12 @@ impl<T> Shard<T> {
         by: &Committer,
         offsets: Vec<(Arc<str>, i32, Committed)>,
         now: Now,
-    ) -> Result<(), MemberError> {
-        if !self.groups.contains_key(id) {
-            if by.generation >= Generation(0) {
-                return Err(MemberError::IllegalGeneration(Generation::NONE));
-            }
-            self.groups.insert(id.clone(), Group::new(now));
+    ) -> Result<(), GroupError> {
+        if !self.groups.contains_key(id) && by.generation >= Generation(0) {
+            return Err(MemberError::IllegalGeneration(Generation::NONE).into());
         }
-        let Some(group) = self.groups.get_mut(id) else { return Err(MemberError::UnknownMember) };
-        let checked =
-            group.members.check_commit(by.member.as_ref(), by.instance.as_ref(), by.generation, now);
+        let group = self.groups.entry(id.clone()).or_insert_with(|| Group::new(now));
+        let checked = group.members.check_commit(by, now);
         if checked.is_ok() {
             for (topic, partition, committed) in offsets {
                 group.offsets.set(&topic, partition, Some(committed.clone()));
@@ -257,7 +387,11 @@ impl<T> Shard<T> {
 
     /// Members that wait, when there is nothing any more that they could wait for.
     pub fn into_waiting(self) -> impl Iterator<Item = T> {
-        self.groups.into_values().flat_map(|group| group.members.into_waiting())
+        self.groups.into_values().flat_map(|group| match group.members {
+            Members::Classic(group) => Some(group.into_waiting()).into_iter().flatten(),
+            // Its members are answered at once.
+            Members::Consumer(_) => None.into_iter().flatten(),
+        })
     }
 
     /// Forgets a group and how far it is.
@@ -315,28 +449,63 @@ impl<T> Shard<T> {
             self.timers.remove(&(due, id.clone()));
         }
         if group.is_kept {
-            self.effects.records.push(CoordinatorRecord::Group { group: id.clone(), stored: None });
+            self.effects.records.push(tombstone(id, &group.members));
         }
     }
 
-    /// Of a group that is there.
+    fn classic(&mut self, id: &GroupId) -> Option<&mut ClassicGroup<T>> {
+        match self.groups.get_mut(id).map(|group| &mut group.members) {
+            Some(Members::Classic(group)) => Some(group),
+            Some(Members::Consumer(_)) | None => None,
+        }
+    }
+
+    /// A group that nobody is in, if there is any, goes on as one of another kind. How far it is stays.
+    fn become_other(&mut self, id: &GroupId, members: Members<T>, now: Now) {
+        let group = self.groups.entry(id.clone()).or_insert_with(|| Group::new(now));
+        let before = mem::replace(&mut group.members, members);
+        if mem::take(&mut group.is_kept) {
+            self.effects.records.push(tombstone(id, &before));
+        }
+    }
+
+    /// Of a classic group that is there.
     fn change<R: Default>(
         &mut self,
         id: &GroupId,
-        change: impl FnOnce(&mut ClassicGroup<T>, &mut Outcome<T>) -> R,
+        change: impl FnOnce(&mut ClassicGroup<T>, &mut classic::Outcome<T>) -> R,
     ) -> R {
         let Some(group) = self.groups.get_mut(id) else { return R::default() };
-        let mut outcome = Outcome::default();
-        let answer = change(&mut group.members, &mut outcome);
+        let Members::Classic(members) = &mut group.members else { return R::default() };
+        let mut outcome = classic::Outcome::default();
+        let answer = change(members, &mut outcome);
         if outcome.changed {
             group.is_kept = true;
-            let stored = Some(group.members.stored());
+            let stored = Some(members.stored());
             self.effects.records.push(CoordinatorRecord::Group { group: id.clone(), stored });
         }
         self.effects.joins.extend(outcome.joins);
         self.effects.syncs.extend(outcome.syncs);
         self.arm(id);
         self.drop_if_unused(id);
+        answer
+    }
+
+    /// Of a consumer group that is there.
+    fn change_consumer<R: Default>(
+        &mut self,
+        id: &GroupId,
+        change: impl FnOnce(&mut ConsumerGroup, &mut consumer::Outcome) -> R,
+    ) -> R {
+        let Some(group) = self.groups.get_mut(id) else { return R::default() };
+        let Members::Consumer(members) = &mut group.members else { return R::default() };
+        let mut outcome = consumer::Outcome::default();
+        let answer = change(members, &mut outcome);
+        group.is_kept |= !outcome.changed.is_empty();
+        let records = outcome.changed.iter().map(|changed| members.record(changed));
+        let records = records.map(|record| CoordinatorRecord::Consumer(id.clone(), record));
+        self.effects.records.extend(records);
+        self.arm(id);
         answer
     }
 
@@ -353,20 +522,38 @@ impl<T> Shard<T> {
 
     /// Who only asked leaves nothing behind.
     fn drop_if_unused(&mut self, id: &GroupId) {
-        let is_unused =
-            |group: &Group<T>| group.members.is_unused() && group.offsets.is_empty() && !group.is_kept;
+        let is_unused = |group: &Group<T>| {
+            let has_none = match &group.members {
+                Members::Classic(group) => group.is_unused(),
+                Members::Consumer(group) => group.is_empty(),
+            };
+            has_none && group.offsets.is_empty() && !group.is_kept
+        };
         if self.groups.get(id).is_some_and(is_unused) {
             self.forget_group(id);
         }
     }
 }
 
+fn tombstone<T>(id: &GroupId, members: &Members<T>) -> CoordinatorRecord {
+    match members {
+        Members::Classic(_) => CoordinatorRecord::Group { group: id.clone(), stored: None },
+        Members::Consumer(_) => CoordinatorRecord::Consumer(id.clone(), ConsumerRecord::Group(None)),
+    }
+}
+
 /// Offsets of who has members are wanted, but for topics that these do not read; those of a group that nobody is in are wanted for as
 /// long as somebody may come back.
-fn forgetting<T>(members: &ClassicGroup<T>) -> Forgetting {
-    match (members.protocol_type(), members.is_empty(), members.subscribed_topics()) {
+fn forgetting<T>(members: &Members<T>) -> Forgetting {
+    let group = match members {
+        Members::Classic(group) => group,
+        Members::Consumer(group) => {
+            return group.subscribed_names().map_or(Forgetting::Nothing, |but| Forgetting::ByCommit { but });
+        }
+    };
+    match (group.protocol_type(), group.is_empty(), group.subscribed_topics()) {
         (None, _, _) => Forgetting::ByCommit { but: Vec::new() },
-        (Some(_), true, _) => Forgetting::SinceEmpty { since_ms: members.since_ms() },
+        (Some(_), true, _) => Forgetting::SinceEmpty { since_ms: group.since_ms() },
         (Some(_), false, Some(topics)) => Forgetting::ByCommit { but: topics },
         (Some(_), false, None) => Forgetting::Nothing,
     }

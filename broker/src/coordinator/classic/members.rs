@@ -9,6 +9,7 @@ use io_backend::Moment;
 
 use super::super::ids::{InstanceId, MemberId};
 use super::requests::{Client, MemberError, Protocol};
+use crate::limits;
 
 #[derive(Debug)]
 pub(super) struct Member<T> {
@@ -182,7 +183,8 @@ impl<T> Members<T> {
 
     /// The longest that any member needs to come back to a rebalance.
     pub(super) fn rebalance_timeout(&self) -> Duration {
-        self.by_id.values().map(|member| member.rebalance_timeout).max().unwrap_or_default()
+        let longest = self.by_id.values().map(|member| member.rebalance_timeout).max();
+        longest.unwrap_or_default().max(limits::REBALANCE_TIMEOUT_MIN)
     }
 
     /// Protocols that all members know.

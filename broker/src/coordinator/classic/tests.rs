@@ -514,6 +514,28 @@ fn a_static_member_that_is_away_keeps_its_place_until_its_session_is_over() {
 }
 
 #[test]
+fn members_that_ask_for_no_time_to_come_back_make_nobody_work_without_end() {
+    let mut bench = Bench::new();
+    let hasty = |join: &mut Join<u32>| {
+        join.instance = Some(instance("a"));
+        join.session_timeout = Duration::from_secs(100);
+        join.rebalance_timeout = Duration::ZERO;
+    };
+    bench.join("a-1", hasty);
+    bench.pass(0);
+    bench.sync("a-1");
+    // Another comes and goes again, and the static member does not come back.
+    bench.join("b", |join| join.takes_id_first = true);
+    bench.join("nobody", |join| {
+        join.member = Some(id("b"));
+        join.rebalance_timeout = Duration::ZERO;
+    });
+    bench.leave(&[(Some(id("b")), None)]);
+    bench.pass(200);
+    assert!(bench.group.is_empty());
+}
+
+#[test]
 fn an_administrator_removes_a_static_member_by_its_instance_id() {
     let mut bench = Bench::new();
     bench.join("a-1", |join| join.instance = Some(instance("a")));

@@ -80,6 +80,9 @@ pub enum ConsumerError {
     /// The process that has the instance id has not said that it goes.
     #[error("the instance id is another member's still")]
     UnreleasedInstance,
+    /// The group has members of the classic protocol.
+    #[error("the group is a classic group")]
+    OtherKind,
     /// `group.consumer.max.size` is reached.
     #[error("the group is full")]
     Full,

@@ -3,26 +3,20 @@
 use super::*;
 
 impl ConsumerGroup {
-    /// What is kept of a member's words.
-    pub fn stored_member(&self, id: &MemberId) -> Option<StoredMember> {
-        self.members.get(id).map(|member| StoredMember {
-            instance: member.instance.clone(),
-            rack: member.rack.clone(),
-            client: member.client.clone(),
-            rebalance_timeout: member.rebalance_timeout,
-            subscription: member.subscription.clone(),
-            assignor: member.assignor,
-        })
-    }
-
-    /// What is kept of what a member has.
-    pub fn stored_held(&self, id: &MemberId) -> Option<(Held, bool)> {
-        self.members.get(id).map(|member| (member.held.clone(), member.is_away))
-    }
-
-    /// The group's epoch, and the hash of the topics that are read.
-    pub fn stored_epoch(&self) -> (Epoch, i64) {
-        (self.epoch, self.topics_hash)
+    /// What is kept of a part of it, as it is now.
+    pub fn record(&self, of: &Changed) -> ConsumerRecord {
+        match of {
+            Changed::Group => ConsumerRecord::Group(Some((self.epoch, self.topics_hash))),
+            Changed::Member(id) => {
+                ConsumerRecord::Member(id.clone(), self.members.get(id).map(Member::stored))
+            }
+            Changed::TargetEpoch => ConsumerRecord::TargetEpoch(Some(self.target_epoch)),
+            Changed::Target(id) => ConsumerRecord::Target(id.clone(), self.target.get(id).cloned()),
+            Changed::Held(id) => {
+                let held = self.members.get(id).map(|member| (member.held.clone(), member.is_away));
+                ConsumerRecord::Held(id.clone(), held)
+            }
+        }
     }
 
     /// A group goes on as it was kept; its members have one session time-out to be heard of, and the time to give up from now on.
@@ -62,5 +56,18 @@ impl ConsumerGroup {
         }
         group.check_invariants();
         group
+    }
+}
+
+impl Member {
+    fn stored(&self) -> StoredMember {
+        StoredMember {
+            instance: self.instance.clone(),
+            rack: self.rack.clone(),
+            client: self.client.clone(),
+            rebalance_timeout: self.rebalance_timeout,
+            subscription: self.subscription.clone(),
+            assignor: self.assignor,
+        }
     }
 }

@@ -41,3 +41,41 @@ pub struct StoredConsumerGroup {
     /// What they have, and whether they are away.
     pub held: BTreeMap<MemberId, (Held, bool)>,
 }
+
+/// A record of a consumer group; none where what it names is deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConsumerRecord {
+    /// The group's epoch, and the hash of the topics that were read then.
+    Group(Option<(Epoch, i64)>),
+    /// What a member said of itself.
+    Member(MemberId, Option<StoredMember>),
+    /// In which epoch it was decided what members are to have.
+    TargetEpoch(Option<Epoch>),
+    /// What a member is to have.
+    Target(MemberId, Option<Assignment>),
+    /// What a member has, and whether it is away.
+    Held(MemberId, Option<(Held, bool)>),
+}
+
+impl ConsumerRecord {
+    /// What is kept is as this says from now on.
+    pub fn load(self, group: &mut StoredConsumerGroup) {
+        fn set<V>(of: &mut BTreeMap<MemberId, V>, member: MemberId, value: Option<V>) {
+            match value {
+                Some(value) => {
+                    of.insert(member, value);
+                }
+                None => {
+                    of.remove(&member);
+                }
+            }
+        }
+        match self {
+            ConsumerRecord::Group(epoch) => group.epoch = epoch,
+            ConsumerRecord::Member(member, stored) => set(&mut group.members, member, stored),
+            ConsumerRecord::TargetEpoch(epoch) => group.target_epoch = epoch.unwrap_or_default(),
+            ConsumerRecord::Target(member, target) => set(&mut group.target, member, target),
+            ConsumerRecord::Held(member, held) => set(&mut group.held, member, held),
+        }
+    }
+}

@@ -311,16 +311,9 @@ fn a_group_goes_on_as_it_was_kept() {
     }
     bench.beat("c");
     bench.beat("a");
-    let ids: Vec<_> = bench.group.members().map(|(id, _)| id.clone()).collect();
-    let mut stored = StoredConsumerGroup {
-        epoch: Some(bench.group.stored_epoch()),
-        target_epoch: bench.group.target_epoch(),
-        ..StoredConsumerGroup::default()
-    };
-    for id in &ids {
-        stored.members.insert(id.clone(), bench.group.stored_member(id).expect("a member"));
-        stored.target.insert(id.clone(), bench.group.target(id).expect("a target").clone());
-        stored.held.insert(id.clone(), bench.group.stored_held(id).expect("a member"));
+    let mut stored = StoredConsumerGroup::default();
+    for changed in &bench.changed {
+        bench.group.record(changed).load(&mut stored);
     }
     let epoch = bench.group.epoch();
     bench.group = ConsumerGroup::restored(stored, &bench.settings, at(bench.seconds));

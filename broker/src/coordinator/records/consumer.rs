@@ -19,7 +19,9 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::super::assignor::{Assignment, Assignor};
-use super::super::consumer::{Epoch, Held, HeldState, MemberClient, StoredMember, Subscription};
+use super::super::consumer::{
+    ConsumerRecord, Epoch, Held, HeldState, MemberClient, StoredMember, Subscription,
+};
 use super::super::ids::{GroupId, InstanceId, MemberId};
 use super::forms::{
     Reader, RecordError, put_compact_many, put_compact_text, put_ms, put_no_tags, put_text, put_unsigned,
@@ -35,21 +37,6 @@ pub(super) const HELD_KEY: i16 = 8;
 const VALUE: i16 = 0;
 const TOPICS_HASH_TAG: usize = 0;
 const AWAY: i32 = -2;
-
-/// A record of a consumer group; none where what it names is deleted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ConsumerRecord {
-    /// The group's epoch, and the hash of the topics that were read then.
-    Group(Option<(Epoch, i64)>),
-    /// What a member said of itself.
-    Member(MemberId, Option<StoredMember>),
-    /// In which epoch it was decided what members are to have.
-    TargetEpoch(Option<Epoch>),
-    /// What a member is to have.
-    Target(MemberId, Option<Assignment>),
-    /// What a member has, and whether it is away.
-    Held(MemberId, Option<(Held, bool)>),
-}
 
 impl ConsumerRecord {
     pub(super) fn encode(&self, group: &GroupId) -> (Bytes, Option<Bytes>) {
@@ -107,16 +94,12 @@ impl ConsumerRecord {
         let value = value.map(open).transpose()?;
         let record = match kind {
             GROUP_KEY => ConsumerRecord::Group(value.map(decode_group).transpose()?),
-            TARGET_EPOCH_KEY => {
-                ConsumerRecord::TargetEpoch(value.map(decode_target_epoch).transpose()?)
-            }
+            TARGET_EPOCH_KEY => ConsumerRecord::TargetEpoch(value.map(decode_target_epoch).transpose()?),
             _ => {
                 let member = MemberId(key.text()?);
                 match kind {
                     MEMBER_KEY => ConsumerRecord::Member(member, value.map(decode_member).transpose()?),
-                    TARGET_KEY => {
-                        ConsumerRecord::Target(member, value.map(decode_target).transpose()?)
-                    }
+                    TARGET_KEY => ConsumerRecord::Target(member, value.map(decode_target).transpose()?),
                     _ => ConsumerRecord::Held(member, value.map(decode_held).transpose()?),
                 }
             }

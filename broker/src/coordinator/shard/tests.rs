@@ -5,8 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::super::classic::{Client, Protocol};
+use super::super::consumer::MemberClient;
+use super::super::settings::GroupSettings;
 use super::*;
-use crate::ids::{LeaderEpoch, Offset};
+use crate::ids::{LeaderEpoch, Offset, TopicId};
 
 struct Bench {
     shard: Shard<u32>,
@@ -114,7 +116,7 @@ impl Bench {
         bench
     }
 
-    fn commit(&mut self, name: &str, by: &Committer, topic: &str, offset: i64) -> Result<(), MemberError> {
+    fn commit(&mut self, name: &str, by: &Committer, topic: &str, offset: i64) -> Result<(), GroupError> {
         let committed = Committed {
             offset: Offset(offset),
             leader_epoch: LeaderEpoch(0),
@@ -143,7 +145,7 @@ impl Bench {
         for record in &self.log {
             self.shard.load(record.clone(), at(self.seconds));
         }
-        self.shard.begin(at(self.seconds));
+        self.shard.begin(&GroupSettings::default().consumer, at(self.seconds));
     }
 
     fn groups(&self) -> Vec<&str> {
@@ -250,4 +252,85 @@ fn a_group_is_forgotten_when_nobody_came_back_for_long() {
     }
     bench.reload();
     assert!(bench.groups().is_empty());
+}
+
+/// One topic, "read", of two partitions.
+struct Read;
+
+impl Topics for Read {
+    fn version(&self) -> u64 {
+        1
+    }
+
+    fn of_name(&self, name: &str) -> Option<(TopicId, i32)> {
+        (name == "read").then_some((TopicId(uuid::Uuid::from_u128(1)), 2))
+    }
+
+    fn matching(&self, _: &regex::Regex) -> Vec<(TopicId, i32)> {
+        Vec::new()
+    }
+}
+
+impl Bench {
+    fn beat(&mut self, name: &str, epoch: Joining) -> Result<Beat, ConsumerError> {
+        let beat = Heartbeat {
+            member: id(name),
+            epoch,
+            instance: None,
+            rack: None,
+            client: MemberClient::default(),
+            rebalance_timeout: Some(Duration::from_secs(20)),
+            subscription: Some([text("read")].into()),
+            pattern: None,
+            assignor: None,
+            owned: Some(Default::default()),
+        };
+        let settings = GroupSettings::default().consumer;
+        let now = self.now();
+        let beaten = self.shard.consumer_heartbeat(&group("g"), beat, &Read, &settings, now);
+        self.take();
+        beaten
+    }
+}
+
+#[test]
+fn a_consumer_group_goes_on_elsewhere_and_is_forgotten_when_it_is_deleted() {
+    let mut bench = Bench::new();
+    let beat = bench.beat("a", Joining::Join).expect("room");
+    let member = Committer { member: Some(id("a")), instance: None, generation: Generation(beat.epoch.0) };
+    bench.commit("g", &member, "read", 7).expect("a member");
+    let stale = Committer { generation: Generation(0), ..member.clone() };
+    assert_eq!(bench.commit("g", &stale, "read", 8), Err(ConsumerError::StaleEpoch.into()));
+    bench.reload();
+    assert_eq!(bench.offset("g", "read"), Some(7));
+    let kept = bench.log.len();
+    let beat = bench.beat("a", Joining::Member(beat.epoch)).expect("a member still");
+    assert_eq!(beat.assignment.map(|assignment| assignment.len()), Some(1));
+    assert_eq!(bench.log.len(), kept, "nothing is new");
+    assert_eq!(bench.shard.delete(&group("g")), Err(DeleteError::NotEmpty));
+    bench.pass(45);
+    assert_eq!(bench.beat("a", Joining::Member(beat.epoch)), Err(ConsumerError::UnknownMember));
+    bench.shard.delete(&group("g")).expect("empty");
+    bench.take();
+    bench.reload();
+    assert!(bench.groups().is_empty());
+}
+
+#[test]
+fn a_group_becomes_one_of_another_kind_when_nobody_is_in_it() {
+    let mut bench = Bench::with_member();
+    assert_eq!(bench.beat("b", Joining::Join), Err(ConsumerError::OtherKind));
+    bench.pass(10);
+    bench.commit("g", &ADMIN, "read", 7).expect("nobody is in it");
+    bench.beat("b", Joining::Join).expect("room");
+    bench.reload();
+    assert_eq!(bench.offset("g", "read"), Some(7), "how far it is stays");
+    let answered = bench.answered.len();
+    bench.join("a", |_| {});
+    assert_eq!(bench.answered.len(), answered + 1, "refused at once");
+    bench.pass(45);
+    bench.join("a", |_| {});
+    bench.pass(0);
+    bench.reload();
+    assert_eq!(bench.groups(), ["g"]);
 }
