@@ -25,13 +25,12 @@ pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
 /// Cloneable; all clones lead to the same coordinators.
 pub struct Coordinators<B: Backend> {
-    backend: B,
     mailboxes: Published<OrdMap<PartitionId, Sender<B, CoordinatorInput>>>,
 }
 
 impl<B: Backend> Clone for Coordinators<B> {
     fn clone(&self) -> Self {
-        Coordinators { backend: self.backend.clone(), mailboxes: self.mailboxes.clone() }
+        Coordinators { mailboxes: self.mailboxes.clone() }
     }
 }
 
@@ -104,7 +103,7 @@ pub(crate) fn start<B: Backend>(
         running: BTreeMap::new(),
     };
     let task = backend.spawn("coordinators", supervisor.run());
-    (Coordinators { backend: backend.clone(), mailboxes }, task)
+    (Coordinators { mailboxes }, task)
 }
 
 impl<B: Backend> Supervisor<B> {

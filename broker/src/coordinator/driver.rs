@@ -103,9 +103,10 @@ impl<B: Backend> Driver<B> {
         let mut inputs = Vec::new();
         loop {
             let woken = self.wait(&mut inputs).await;
-            self.follow(woken.view);
+            // First what came of the epoch that it was begun in: another one may have begun since.
             self.take_loaded(woken.loaded);
             self.take_appended(woken.appended);
+            self.follow(woken.view);
             let mut held = Vec::new();
             self.handle_time();
             for input in inputs.drain(..) {
