@@ -1,7 +1,6 @@
 //! The task `coordinator[__consumer_offsets-<n>]`: answers for the groups of one partition, while this node leads it.
 //!
-//! It loads what the partition has, up to where the log ended when this node began to lead, decides by the [`Shard`], appends what that
-//! says, and gives answers when what they rest on is committed. It waits for nothing alone: questions, time, the log and the
+//! It loads what the partition has, up to where the log ends once this node leads, decides by the [`Shard`], appends what that says, and gives answers when what they rest on is committed. It waits for nothing alone: questions, time, the log and the
 //! leadership are looked at together. Who asks while it loads, or while another node leads, is told so at once.
 //!
 //! An append that fails takes all with it: what was decided since rests on what is not there. The shard is dropped, who waits is
@@ -162,19 +161,19 @@ impl<B: Backend> Driver<B> {
                 if let (Some(epoch), Duty::Pausing { until, .. }) = (now, &self.duty)
                     && *until <= self.backend.now()
                 {
-                    self.load(epoch, &view);
+                    self.load(epoch);
                 }
             }
             (Some(epoch), _) => {
                 self.lay_down(&CoordinatorError::NotCoordinator);
-                self.load(epoch, &view);
+                self.load(epoch);
             }
             (None, _) => self.lay_down(&CoordinatorError::NotCoordinator),
         }
     }
 
-    fn load(&mut self, epoch: LeaderEpoch, view: &PartitionView) {
-        let load = Box::pin(loading::load(self.backend.clone(), self.partition.clone(), epoch, view.log_end));
+    fn load(&mut self, epoch: LeaderEpoch) {
+        let load = Box::pin(loading::load(self.backend.clone(), self.partition.clone(), epoch));
         self.duty = Duty::Loading { epoch, load };
     }
 

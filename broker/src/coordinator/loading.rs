@@ -9,6 +9,7 @@ use super::batches;
 use super::messages::Waiting;
 use super::shard::Shard;
 use crate::ids::{LeaderEpoch, Offset};
+use crate::limits;
 use crate::log::batch::{BatchHeader, Damage};
 use crate::partition::replica_state::Now;
 use crate::partition::{PartitionHandle, ReadError, ReadRequest};
@@ -17,7 +18,7 @@ use crate::partition::{PartitionHandle, ReadError, ReadRequest};
 const READ_BYTES: usize = 1 << 20;
 /// A disk that does not answer by then is asked again, later.
 const READ_DEADLINE: Duration = Duration::from_secs(30);
-/// Those in sync have so long to take what the log had when this node began to lead it.
+/// Those in sync have so long to take what the log has.
 const COMMIT_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Why the groups of a partition are not known.
@@ -26,7 +27,10 @@ pub enum LoadError {
     /// This node leads no more, or in another epoch.
     #[error("the leadership is over")]
     NotLeader,
-    /// What was there when this node began to lead is not committed yet.
+    /// Its owner does not say where the log ends.
+    #[error("where the log ends is not known: {0}")]
+    End(ReadError),
+    /// What is there is not committed yet.
     #[error("records before offset {0} are not committed yet")]
     NotCommitted(Offset),
     /// The log cannot be read.
@@ -40,7 +44,8 @@ pub enum LoadError {
     Foreign(Offset, String),
 }
 
-/// All that was in the log when this node began to lead in `epoch`, where the log ended at `end`.
+/// All that is in the log of this node, which leads in `epoch`: what earlier leaders acknowledged, and what this one appended and has no
+/// answer for.
 ///
 /// # Errors
 /// It cannot be read now.
@@ -48,9 +53,10 @@ pub(super) async fn load<B: Backend>(
     backend: B,
     partition: PartitionHandle<B>,
     epoch: LeaderEpoch,
-    end: Offset,
 ) -> Result<Shard<Waiting>, LoadError> {
-    // Whatever an earlier leader has acknowledged is before that.
+    // Of its owner: what is published is as of the last change of anything else.
+    let deadline = Deadline::after(&backend, limits::ASK_DEADLINE);
+    let (_, end) = partition.epoch_end(epoch, Some(epoch), deadline).await.map_err(LoadError::End)?;
     let deadline = Deadline::after(&backend, COMMIT_DEADLINE);
     let committed = partition
         .views()
