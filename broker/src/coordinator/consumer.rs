@@ -23,14 +23,14 @@ use crate::ids::TopicId;
 mod topics;
 mod reconcile;
 mod requests;
-mod members;
 mod stored;
+mod members;
 mod restart;
 
-pub use members::{Member, Subscription};
+pub use members::Member;
 pub use reconcile::{Epoch, Held, HeldState};
 pub use requests::{Beat, ConsumerError, Heartbeat, Joining, MemberClient};
-pub use stored::{ConsumerRecord, StoredConsumerGroup, StoredMember};
+pub use stored::{ConsumerRecord, StoredConsumerGroup, StoredMember, Subscription};
 pub use topics::Topics;
 
 /// What the operator allows to all groups.
@@ -128,10 +128,10 @@ impl ConsumerGroup {
     pub fn subscribed_names(&self) -> Option<Vec<Arc<str>>> {
         let mut names = BTreeSet::new();
         for member in self.members.values() {
-            if member.subscription.pattern.is_some() {
+            if member.said.subscription.pattern.is_some() {
                 return None;
             }
-            names.extend(member.subscription.names.iter().cloned());
+            names.extend(member.said.subscription.names.iter().cloned());
         }
         Some(names.into_iter().collect())
     }
@@ -295,7 +295,7 @@ impl ConsumerGroup {
     /// Another process of a static member: it is to have what that was to have.
     fn rename(&mut self, before: &MemberId, id: MemberId, outcome: &mut Outcome) {
         let Some(member) = self.members.remove(before) else { return };
-        if let Some(instance) = &member.instance {
+        if let Some(instance) = &member.said.instance {
             self.by_instance.insert(instance.clone(), id.clone());
         }
         if let Some(target) = self.target.remove(before) {
@@ -314,7 +314,7 @@ impl ConsumerGroup {
 
     fn remove(&mut self, id: &MemberId, outcome: &mut Outcome) {
         let Some(member) = self.members.remove(id) else { return };
-        if let Some(instance) = &member.instance {
+        if let Some(instance) = &member.said.instance {
             self.by_instance.remove(instance);
         }
         self.holders.retain(|_, holder| holder != id);
@@ -339,7 +339,7 @@ impl ConsumerGroup {
         self.topics_seen = Some(topics.version());
         let mut read = BTreeMap::new();
         for member in self.members.values_mut() {
-            let subscribed = member.subscription.resolve(topics);
+            let subscribed = member.said.subscription.resolve(topics);
             member.reads = subscribed.keys().copied().collect();
             read.extend(subscribed);
         }
@@ -363,7 +363,7 @@ impl ConsumerGroup {
                 .iter()
                 .map(|(id, member)| {
                     let spec = MemberSpec {
-                        instance: member.instance.clone(),
+                        instance: member.said.instance.clone(),
                         subscribed: member.reads.clone(),
                         assigned: self.target.get(id).cloned().unwrap_or_default(),
                     };
@@ -386,7 +386,7 @@ impl ConsumerGroup {
     /// The one that most members prefer, of those who say.
     pub fn assignor(&self) -> Option<Assignor> {
         let votes = |assignor: &Assignor| {
-            self.members.values().filter(|member| member.assignor == Some(*assignor)).count()
+            self.members.values().filter(|member| member.said.assignor == Some(*assignor)).count()
         };
         let most = Assignor::ALL.into_iter().rev().max_by_key(votes)?;
         (votes(&most) > 0).then_some(most)
@@ -407,7 +407,7 @@ impl ConsumerGroup {
         let begins_to_give_up = next.state == HeldState::Unrevoked
             && (member.held.state != HeldState::Unrevoked || next.revoking != member.held.revoking);
         if begins_to_give_up {
-            member.give_up_until = Some(now + member.rebalance_timeout);
+            member.give_up_until = Some(now + member.said.rebalance_timeout);
         } else if next.state != HeldState::Unrevoked {
             member.give_up_until = None;
         }

@@ -8,7 +8,7 @@ impl ConsumerGroup {
         match of {
             Changed::Group => ConsumerRecord::Group(Some((self.epoch, self.topics_hash))),
             Changed::Member(id) => {
-                ConsumerRecord::Member(id.clone(), self.members.get(id).map(Member::stored))
+                ConsumerRecord::Member(id.clone(), self.members.get(id).map(|member| member.said.clone()))
             }
             Changed::TargetEpoch => ConsumerRecord::TargetEpoch(Some(self.target_epoch)),
             Changed::Target(id) => ConsumerRecord::Target(id.clone(), self.target.get(id).cloned()),
@@ -39,35 +39,18 @@ impl ConsumerGroup {
             let has = has.flat_map(|(topic, all)| all.iter().map(|partition| (*topic, *partition)));
             group.holders.extend(has.map(|partition| (partition, id.clone())));
             let gives_up = held.state == HeldState::Unrevoked;
+            let give_up_until = gives_up.then(|| now + member.rebalance_timeout);
             let restored = Member {
-                instance: member.instance,
-                rack: member.rack,
-                client: member.client,
-                rebalance_timeout: member.rebalance_timeout,
-                subscription: member.subscription,
-                assignor: member.assignor,
+                said: member,
                 held,
                 is_away,
                 reads: BTreeSet::new(),
                 alive_until: now + settings.session_timeout,
-                give_up_until: gives_up.then(|| now + member.rebalance_timeout),
+                give_up_until,
             };
             group.members.insert(id, restored);
         }
         group.check_invariants();
         group
-    }
-}
-
-impl Member {
-    fn stored(&self) -> StoredMember {
-        StoredMember {
-            instance: self.instance.clone(),
-            rack: self.rack.clone(),
-            client: self.client.clone(),
-            rebalance_timeout: self.rebalance_timeout,
-            subscription: self.subscription.clone(),
-            assignor: self.assignor,
-        }
     }
 }

@@ -1,14 +1,24 @@
 //! What is kept of a consumer group.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::assignor::{Assignment, Assignor};
 use super::super::ids::{InstanceId, MemberId};
-use super::members::Subscription;
 use super::reconcile::{Epoch, Held};
 use super::requests::MemberClient;
+use super::topics::Topics;
+use crate::ids::TopicId;
+
+/// What a member reads.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Subscription {
+    /// Names of topics, of those that there are and others.
+    pub names: BTreeSet<Arc<str>>,
+    /// An expression for more of them.
+    pub pattern: Option<Arc<str>>,
+}
 
 /// What a member said of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +35,15 @@ pub struct StoredMember {
     pub subscription: Subscription,
     /// How it wants to be assigned.
     pub assignor: Option<Assignor>,
+}
+
+impl Subscription {
+    /// The topics among those that there are, with their numbers of partitions.
+    pub(super) fn resolve(&self, topics: &dyn Topics) -> BTreeMap<TopicId, i32> {
+        let named = self.names.iter().filter_map(|name| topics.of_name(name));
+        let matched = self.pattern.iter().filter_map(|pattern| regex::Regex::new(pattern).ok());
+        named.chain(matched.flat_map(|pattern| topics.matching(&pattern))).collect()
+    }
 }
 
 /// All of it, as the latest record of each part says.
