@@ -8,6 +8,7 @@ use io_backend::{Backend, Published};
 use crate::admission::Admission;
 use crate::budget::Budget;
 use crate::config::Config;
+use crate::coordinator::coordinators::Coordinators;
 use crate::ids::{BrokerId, Incarnation};
 use crate::lines::Lines;
 use crate::metadata::{Changes, MetadataHandle, ProducerIds};
@@ -39,6 +40,8 @@ pub struct Context<B: Backend> {
     pub producer_ids: ProducerIds<B>,
     /// The partitions that are open here.
     pub replicas: Replicas<B>,
+    /// Who coordinates the groups that this node is to coordinate.
+    pub coordinators: Coordinators<B>,
     /// Whether the storage stands still or has failed, and what keeps records from being taken.
     pub health: StorageHealth,
     /// Asked before a request that ends in the journal is queued.

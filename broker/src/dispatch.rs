@@ -1,8 +1,7 @@
 //! From a request to its answer, in two phases.
 //!
-//! [`start`] runs in the order of the connection's requests and is where a produce is queued at its partitions;
-//! [`finish`] is awaited in the same order and gives the answer. Whatever is not a produce does
-//! all of its work in the second phase.
+//! [`start`] runs in the order of the connection's requests and is where a produce is queued at its partitions, and a question about a group
+//! at whoever coordinates it; [`finish`] is awaited in the same order and gives the answer. All else is worked on in the second phase.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +12,7 @@ use kafka_protocol::messages::FetchRequest;
 
 use crate::api::fetch::{self, Fetched};
 use crate::api::produce::{self, PendingProduce};
-use crate::api::{Answer, Asked, Finished};
+use crate::api::{Answer, Asked, Finished, Pending};
 use crate::budget::{Held, RequestClass};
 use crate::context::Context;
 use crate::limits;
@@ -44,6 +43,7 @@ enum Work<B: Backend> {
     Done(Response),
     Produce(PendingProduce<B>),
     Fetch(Box<FetchRequest>),
+    InLine(Pending<Response>),
     Later(BoxFuture<'static, Answer<Response>>),
 }
 
@@ -53,6 +53,7 @@ pub async fn start<B: Backend>(context: &Arc<Context<B>>, received: Received) ->
     let work = match asked {
         Asked::Produce(request) => Work::Produce(produce::start(context, &session, head, request, at).await),
         Asked::Fetch(request) => Work::Fetch(request),
+        Asked::InLine(question) => Work::InLine(question.await),
         Asked::Later(handler) => Work::Later(handler),
         Asked::Done(response) => Work::Done(response),
     };
@@ -82,10 +83,35 @@ pub async fn finish<B: Backend>(context: &Arc<Context<B>>, started: Started<B>, 
             let response = Response::fetched(head, response, records);
             Finished::Answer { response, room, throttle: Duration::ZERO }
         }
+        Work::InLine(pending) => in_line(context, &session, pending, held).await,
         Work::Later(handler) => later(context, handler, held).await,
     };
     context.requests.count_done(head.key, context.backend.now().since(at));
     finished
+}
+
+/// Others may have to do something before there is an answer: what the request holds is given back meanwhile.
+async fn in_line<B: Backend>(
+    context: &Context<B>,
+    session: &Session,
+    pending: Pending<Response>,
+    held: Held,
+) -> Finished {
+    let (backend, budget) = (&context.backend, &context.budget);
+    let asked = held.waiting_amount(true);
+    let waiting = held.waiting.or_else(|| budget.waiting_bytes.try_take(RequestClass::Essential, asked));
+    if waiting.is_none() {
+        session.control.hurry(true);
+    }
+    drop((held.request, held.bytes));
+    let Answer { message: response, throttle } = pending.await;
+    drop(waiting);
+    let deadline = backend.now() + limits::DISK_DEADLINE;
+    match budget.room_for_answer(backend, RequestClass::Essential, limits::ANSWER_BYTES_LEAST, deadline).await
+    {
+        Some(room) => Finished::Answer { response, room: Some(room), throttle },
+        None => Finished::Close("there was no room for its answer".into()),
+    }
 }
 
 async fn later<B: Backend>(

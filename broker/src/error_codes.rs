@@ -5,6 +5,10 @@
 
 use kafka_protocol::ResponseError;
 
+use crate::coordinator::classic::MemberError;
+use crate::coordinator::consumer::ConsumerError;
+use crate::coordinator::messages::CoordinatorError;
+use crate::coordinator::shard::DeleteError;
 use crate::journal::SubmitError;
 use crate::log::validate::BatchError;
 use crate::metadata::{
@@ -155,6 +159,48 @@ pub fn producer_id(error: &ProducerIdError) -> ResponseError {
             other => other,
         },
         ProducerIdError::Answer(_) => ResponseError::UnknownServerError,
+    }
+}
+
+/// For a question about a group. What was not kept, or may not have been, is asked again, of whoever coordinates then.
+pub fn coordinator(error: &CoordinatorError) -> ResponseError {
+    match error {
+        CoordinatorError::NotCoordinator => ResponseError::NotCoordinator,
+        CoordinatorError::Loading => ResponseError::CoordinatorLoadInProgress,
+        CoordinatorError::NotKept => ResponseError::CoordinatorNotAvailable,
+        CoordinatorError::TooLarge => ResponseError::UnknownServerError,
+        CoordinatorError::Member(error) => member(error),
+        CoordinatorError::Consumer(error) => consumer(error),
+        CoordinatorError::Delete(DeleteError::NotFound) => ResponseError::GroupIdNotFound,
+        CoordinatorError::Delete(DeleteError::NotEmpty) => ResponseError::NonEmptyGroup,
+    }
+}
+
+/// For a member of a classic group.
+pub fn member(error: &MemberError) -> ResponseError {
+    match error {
+        MemberError::UnknownMember => ResponseError::UnknownMemberId,
+        MemberError::FencedInstance => ResponseError::FencedInstanceId,
+        MemberError::IllegalGeneration(_) => ResponseError::IllegalGeneration,
+        MemberError::RebalanceInProgress => ResponseError::RebalanceInProgress,
+        MemberError::InconsistentProtocol => ResponseError::InconsistentGroupProtocol,
+        MemberError::IdRequired(_) => ResponseError::MemberIdRequired,
+        MemberError::Full => ResponseError::GroupMaxSizeReached,
+        MemberError::InvalidSessionTimeout => ResponseError::InvalidSessionTimeout,
+    }
+}
+
+/// For a member of a consumer group (KIP-848).
+pub fn consumer(error: &ConsumerError) -> ResponseError {
+    match error {
+        ConsumerError::UnknownMember => ResponseError::UnknownMemberId,
+        ConsumerError::FencedEpoch => ResponseError::FencedMemberEpoch,
+        ConsumerError::StaleEpoch => ResponseError::StaleMemberEpoch,
+        ConsumerError::FencedInstance => ResponseError::FencedInstanceId,
+        ConsumerError::UnreleasedInstance => ResponseError::UnreleasedInstanceId,
+        ConsumerError::OtherKind => ResponseError::GroupIdNotFound,
+        ConsumerError::Full => ResponseError::GroupMaxSizeReached,
+        ConsumerError::InvalidPattern => ResponseError::InvalidRegularExpression,
     }
 }
 

@@ -10,8 +10,8 @@
 //!   nodes, and the connections between them. [`raft`] agrees, by way of a journal.
 //! - The [`log`] keeps for readers; a [`partition`] orders, numbers and acknowledges; [`metadata`] says who leads what;
 //!   [`replicas`] opens and checkpoints the partitions of this node; [`replication`] keeps them in sync with those of others;
-//!   [`parts`] are constructors for what stands behind the handles of all these;
-//!   the [`controller`] hears how the brokers are, and decides who leads; the [`coordinator`] will do so for groups of consumers.
+//!   the [`coordinator`] decides for groups of consumers; [`parts`] are constructors for what stands behind the handles of all these;
+//!   the [`controller`] hears how the brokers are, and decides who leads.
 //! - A [`session`] is one client's connection as seen by those who work for it; [`error_codes`] are Kafka's for our
 //!   errors; the [`context`] is what all that serve requests share; [`routing`] finds topics and partitions; an
 //!   [`api`] is what a client can ask for; [`dispatch`] says who handles what.
@@ -48,10 +48,9 @@ pub(crate) mod partition;
 pub mod metadata;
 pub mod replicas;
 pub(crate) mod replication;
+pub(crate) mod coordinator;
 pub mod parts;
 pub(crate) mod controller;
-#[allow(dead_code, unused_imports, reason = "no API asks for groups yet")]
-pub(crate) mod coordinator;
 pub(crate) mod session;
 pub(crate) mod error_codes;
 pub(crate) mod context;

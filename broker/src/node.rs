@@ -19,6 +19,8 @@ use crate::budget::Budget;
 use crate::config::Config;
 use crate::context::{ClientLines, Context};
 use crate::controller::{self, ControllerContext, ControllerPost, Membership};
+use crate::coordinator::coordinators;
+use crate::coordinator::settings::GroupSettings;
 use crate::data_dir;
 use crate::identity::{self, Identity, IdentityError};
 use crate::ids::BrokerEpoch;
@@ -312,6 +314,15 @@ impl<B: Backend> Node<B> {
             begun.until_unfenced(deadline).await.map_err(|_| StartError::Fenced)?;
             membership = Some(begun);
         }
+        let settings = Published::new("settings of groups", GroupSettings::of(&config));
+        let (coordinators, coordinating) = coordinators::start(
+            &backend,
+            replicas.replicas.clone(),
+            started.metadata.clone(),
+            settings,
+            parts.groups,
+        );
+        background.push(coordinating);
         let (stop, stopped) = (Published::new("stop", false), Published::new("server stopped", false));
         let admission = (parts.admission)(health.clone());
         let forward_produce = cluster.clone().filter(|_| config.server.forward_produce);
@@ -328,6 +339,7 @@ impl<B: Backend> Node<B> {
             producer_ids: ProducerIds::new(identity.node, changes.clone()),
             changes,
             replicas: replicas.replicas,
+            coordinators,
             health,
             admission,
             creating: Arc::default(),

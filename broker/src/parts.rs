@@ -3,10 +3,13 @@
 //!
 //! A `Parts` is made anew for each process start, so parts may share state with one another.
 
+use std::sync::Arc;
+
 use io_backend::Backend;
 
 use crate::admission;
 pub use crate::admission::{Admission, Admit, MakeAdmission};
+pub use crate::coordinator::coordinators::Hear;
 use crate::journal;
 pub use crate::journal::OpenJournal;
 pub use crate::metadata::{MakeProposals, Proposals, Propose};
@@ -19,6 +22,14 @@ pub mod replication {
     pub use crate::replication::protocol::{
         Answer, Answered, Fetch, FetchError, Message, Position, ProtocolError, Refused, SessionId, SyncedUpTo,
     };
+}
+
+/// What the coordinators of groups are asked, for a part that stands before them.
+pub mod groups {
+    pub use crate::coordinator::classic::{Join, Sync};
+    pub use crate::coordinator::ids::{Generation, GroupId, MemberId};
+    pub use crate::coordinator::messages::{Answered, CoordinatorError, CoordinatorInput, Waiting};
+    pub use crate::coordinator::shard::Committer;
 }
 
 /// What a node is made of, where it can be replaced; one for each process start.
@@ -34,6 +45,8 @@ pub struct Parts<B: Backend> {
     pub proposals: MakeProposals<B>,
     /// Who decides whether a request that ends in the journal may begin.
     pub admission: MakeAdmission,
+    /// What is asked of the coordinators of groups passes through here.
+    pub groups: Hear,
     /// Whether the age of operations in flight is watched and acted upon.
     pub watch_stalls: bool,
     /// Whether a node that its controller may have replaced stops what it leads.
@@ -49,6 +62,7 @@ impl<B: Backend> Parts<B> {
             peers: Box::new(Peers::start),
             proposals: Box::new(|proposals| proposals.propose),
             admission: Box::new(admission::while_healthy),
+            groups: Arc::new(|input| input),
             watch_stalls: true,
             heed_contact: true,
         }

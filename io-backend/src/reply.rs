@@ -37,6 +37,11 @@ pub struct Replier<A> {
 }
 
 impl<A> Replier<A> {
+    /// For who is not waited for.
+    pub fn to_nobody() -> Replier<A> {
+        Replier { cell: None }
+    }
+
     /// Answers. Nobody may be waiting any more; the answer is dropped then.
     pub fn answer(mut self, answer: A) {
         self.settle(Cell::Answered(answer));

@@ -36,10 +36,14 @@ pub enum Probe {
     DiskFull,
     WithoutOne,
     PartitionsMoved,
+    GroupCommits,
+    GroupJoined,
+    MemberVanished,
+    MemberPaused,
 }
 
 impl Probe {
-    pub const ALL: [Probe; 30] = [
+    pub const ALL: [Probe; 34] = [
         Probe::AckedRecords,
         Probe::PowerLossWithUnsyncedBytes,
         Probe::PowerLossWithUnsyncedNames,
@@ -70,6 +74,10 @@ impl Probe {
         Probe::WithoutOne,
         Probe::PartitionsMoved,
         Probe::ChangedInStall,
+        Probe::GroupCommits,
+        Probe::GroupJoined,
+        Probe::MemberVanished,
+        Probe::MemberPaused,
     ];
 
     /// As scenarios require it.
@@ -105,6 +113,10 @@ impl Probe {
             Probe::WithoutOne => "a node gone for good",
             Probe::PartitionsMoved => "partitions moved",
             Probe::ChangedInStall => "changed where the storage stood still",
+            Probe::GroupCommits => "group commits",
+            Probe::GroupJoined => "group generations joined",
+            Probe::MemberVanished => "members that vanished",
+            Probe::MemberPaused => "members that were paused",
         }
     }
 
@@ -154,6 +166,10 @@ impl Probe {
             Probe::ChangedInStall => {
                 "a change of metadata was made for a client of a node whose disk stood still all the while"
             }
+            Probe::GroupCommits => "offsets that members of groups were told are committed",
+            Probe::GroupJoined => "members that were told what they are to read, once for each generation",
+            Probe::MemberVanished => "members of groups that went away without a word",
+            Probe::MemberPaused => "members of groups that did nothing for longer than their sessions last",
             Probe::WithoutOne => "a node was broken for good, and the others had to go on",
             Probe::PlacesTaken => "a node had as many client connections as it takes",
             Probe::ConfigsChanged => "a configuration of a topic or of brokers was changed while they ran",

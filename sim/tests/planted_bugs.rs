@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use sim::planted::{BUGS, DELETIONS, Defect, OF_METADATA, OF_SESSIONS, OF_THE_ISR, REPLICATION, RETENTION};
+use sim::planted::{
+    BUGS, DELETIONS, Defect, OF_GROUPS, OF_METADATA, OF_SESSIONS, OF_THE_ISR, REPLICATION, RETENTION,
+};
 use sim::run::{Choice, Order, run};
 use sim::scenario::ScenarioDir;
 
@@ -22,6 +24,9 @@ fn checkers(bug: &str) -> &'static [&'static str] {
         "maximum-reported" => &["ack-before-sync", "in-sync"],
         "isr-unversioned" => &["in-sync"],
         "stale-leader-serves" => &["stale-leader"],
+        "commit-before-durable" => &["wrong-group-position"],
+        "generation-unchecked" => &["two-owners", "wrong-group-position"],
+        "expired-member-owns" => &["group-behind"],
         "vote-not-synced" => &["lost-topic", "images-differ", "two-leaders"],
         // What is believed is not what was sent, or no batch at all.
         "crc-unchecked" => &["foreign-record", "unreadable", "crash", "duplicate", "inconsistent-offset"],
@@ -57,6 +62,11 @@ fn those_of_the_isr_are_caught_where_followers_are_behind_and_come_back() {
 #[test]
 fn those_of_sessions_are_caught_where_nodes_are_cut_off_and_not_from_their_clients() {
     caught_in("safety/partitions", &OF_SESSIONS);
+}
+
+#[test]
+fn those_of_groups_are_caught_where_members_come_and_go() {
+    caught_in("safety/groups", &OF_GROUPS);
 }
 
 #[test]

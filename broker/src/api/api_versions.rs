@@ -6,10 +6,7 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::api_versions_response::{
     ApiVersion, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey,
 };
-use kafka_protocol::messages::{
-    ApiKey, ApiVersionsRequest, HeartbeatResponse, JoinGroupResponse, LeaveGroupResponse, ListGroupsResponse,
-    OffsetFetchResponse, SyncGroupResponse,
-};
+use kafka_protocol::messages::{ApiKey, ApiVersionsRequest};
 
 use super::authorization::Needs;
 use super::declaration::{Asked, Call, Declaration, Row, Versions};
@@ -38,8 +35,11 @@ struct Feature {
     level: i16,
 }
 
-/// What clients act upon; Kafka 4.1's `metadata.version`.
-const FEATURES: &[Feature] = &[Feature { name: "metadata.version", min: 7, max: 27, level: 27 }];
+/// What clients act upon: Kafka 4.1's `metadata.version`, and that groups may be of the consumer protocol (KIP-848).
+const FEATURES: &[Feature] = &[
+    Feature { name: "metadata.version", min: 7, max: 27, level: 27 },
+    Feature { name: "group.version", min: 0, max: 1, level: 1 },
+];
 
 /// `served` is the table of all APIs, in the order in which clients print it.
 pub fn ask<B: Backend>(call: Call<B>, body: Bytes, served: &[Row<B>]) -> Result<Asked, WireError> {
@@ -99,30 +99,15 @@ fn response<B: Backend>(served: &[Row<B>], version: i16, epoch: u64) -> ApiVersi
         .with_finalized_features_epoch(i64::try_from(epoch).unwrap_or(i64::MAX))
 }
 
-/// What is said to a request that is not served, where there is a form that its sender can read. Where there is none the
-/// connection ends, as with Kafka: whatever was answered would be taken for something else.
+/// What is said to a request that is not served. But for ApiVersions there is no form that its sender surely reads, and the connection ends,
+/// as with Kafka: whatever was answered would be taken for something else.
 pub fn unserved<B: Backend>(head: RequestHead, served: &[Row<B>]) -> Result<Response, WireError> {
-    let not_served = || WireError::NotServed { key: head.key, version: head.version };
+    if head.key != ApiKey::ApiVersions as i16 {
+        return Err(WireError::NotServed { key: head.key, version: head.version });
+    }
+    // KIP-511: version 0 whatever was asked, with the list, so that the client can try again.
     let code = ResponseError::UnsupportedVersion.code();
-    let key = ApiKey::try_from(head.key).map_err(|_| not_served())?;
-    if key == ApiKey::ApiVersions {
-        // KIP-511: version 0 whatever was asked, with the list, so that the client can try again.
-        return Ok(Response::in_version_0(head, response(served, 0, 0).with_error_code(code)));
-    }
-    let known = key.valid_versions();
-    if !(known.min..=known.max).contains(&head.version) {
-        return Err(not_served());
-    }
-    // Clients ask for groups unasked, and say what is wrong where they are told.
-    Ok(match key {
-        ApiKey::JoinGroup => Response::to(head, JoinGroupResponse::default().with_error_code(code)),
-        ApiKey::SyncGroup => Response::to(head, SyncGroupResponse::default().with_error_code(code)),
-        ApiKey::Heartbeat => Response::to(head, HeartbeatResponse::default().with_error_code(code)),
-        ApiKey::LeaveGroup => Response::to(head, LeaveGroupResponse::default().with_error_code(code)),
-        ApiKey::ListGroups => Response::to(head, ListGroupsResponse::default().with_error_code(code)),
-        ApiKey::OffsetFetch => Response::to(head, OffsetFetchResponse::default().with_error_code(code)),
-        _ => return Err(not_served()),
-    })
+    Ok(Response::in_version_0(head, response(served, 0, 0).with_error_code(code)))
 }
 
 #[cfg(test)]

@@ -36,20 +36,6 @@ fn an_api_versions_request_of_the_future_gets_version_0_and_the_list() {
 }
 
 #[test]
-fn a_group_request_is_refused_in_its_own_form() {
-    for version in 0..=9 {
-        let refused =
-            unserved(head(ApiKey::JoinGroup as i16, version), rows::<RealBackend>()).expect("an answer");
-        let mut answer = framed(&refused);
-        answer.advance(4 + usize::from(version >= 6));
-        match JoinGroupResponse::decode(&mut answer, version) {
-            Ok(join) => assert_eq!(join.error_code, 35),
-            Err(error) => panic!("version {version}: {error:#}"),
-        }
-    }
-}
-
-#[test]
 fn every_refusal_of_every_key_and_version_can_be_encoded() {
     for key in -2..110 {
         for version in -1..20 {

@@ -65,6 +65,8 @@ pub const CLUSTER_OPERATIONS: i32 =
 /// What everybody may do on a topic.
 pub const TOPIC_OPERATIONS: i32 =
     bits(&[Read, Write, Create, Delete, Alter, Describe, DescribeConfigs, AlterConfigs]);
+/// What everybody may do with a group.
+pub const GROUP_OPERATIONS: i32 = bits(&[Read, Delete, Describe, DescribeConfigs, AlterConfigs]);
 /// Nobody asked.
 pub const OPERATIONS_OMITTED: i32 = i32::MIN;
 

@@ -13,7 +13,7 @@ use kafka_protocol::messages::{ApiKey, CreatePartitionsRequest, CreatePartitions
 use super::authorization::{Needs, Operation};
 use super::changes::{Refusal, code_and_message, of_topics, outcomes, patience, propose, refused};
 use super::create_topics::{
-    Creating, PARTITIONS_PER_REQUEST_MAX, duplicates, no_room_on_this_node, spread, within_room,
+    Creating, PARTITIONS_PER_REQUEST_MAX, duplicates, is_internal, no_room_on_this_node, spread, within_room,
 };
 use super::declaration::{Answer, Api, Call, Declaration, Versions};
 use crate::ids::BrokerId;
@@ -99,6 +99,10 @@ static ASSIGNMENT: Shape = plain(&[always(I32S)]);
 fn plan(image: &MetadataImage, asked: &CreatePartitionsTopic, room: usize) -> Result<NewPartitions, Refusal> {
     let name = asked.name.as_str();
     let topic = image.topics.get(name).ok_or_else(|| refused(TopicError::Unknown))?;
+    if is_internal(name) {
+        let why = format!("The partitions of {name} say where each group is kept: their number stays.");
+        return Err((ResponseError::PolicyViolation, why));
+    }
     let existing = topic.partitions.len();
     let invalid = |why: String| Err((ResponseError::InvalidPartitions, why));
     let total = match usize::try_from(asked.count) {

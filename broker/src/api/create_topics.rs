@@ -23,6 +23,7 @@ use super::config_entries::Known;
 use super::declaration::{Answer, Api, Call, Declaration, Versions};
 use crate::config::Config;
 use crate::context::Context;
+use crate::coordinator::OFFSETS_TOPIC;
 use crate::ids::{BrokerId, TopicId};
 use crate::limits;
 use crate::metadata::placement::{PlacementError, place};
@@ -181,6 +182,24 @@ impl Drop for Creating<'_> {
 /// Kafka's own topics: a client that merely mentions one does not create it.
 pub fn is_reserved(name: &str) -> bool {
     name.starts_with("__")
+}
+
+/// Topics that the brokers write themselves: clients read them.
+pub fn is_internal(name: &str) -> bool {
+    name == OFFSETS_TOPIC
+}
+
+/// The topic that keeps groups, on as many of the brokers as there are and it is to be on. It is to be compacted: nothing of it is too old.
+pub fn plan_offsets(image: &MetadataImage, config: &Config, id: TopicId) -> Result<NewTopic, Refusal> {
+    let partitions = usize::try_from(config.offsets.partitions).unwrap_or(1);
+    let replication = usize::try_from(config.offsets.replication_factor).unwrap_or(1);
+    let replication = replication.clamp(1, image.brokers.len().max(1));
+    let assignments = spread(image, image.topics.len(), partitions, replication)?;
+    let configs = [
+        ("cleanup.policy".to_owned(), "compact".to_owned()),
+        ("segment.bytes".to_owned(), config.offsets.segment_bytes.to_string()),
+    ];
+    Ok(NewTopic { id, name: OFFSETS_TOPIC.to_owned(), assignments, configs: configs.into() })
 }
 
 /// A topic by the node's defaults, for a client that asked for one that is not there.

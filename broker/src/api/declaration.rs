@@ -1,13 +1,14 @@
 //! What an API declares of itself: key, versions, how a request is bounded, what it needs authorized, who handles it.
 //!
-//! [`Api`] is the form of all that is answered by one message when its turn on the connection has come. Produce and fetch
-//! have phases of their own, and a row of their own in the table.
+//! [`Api`] is the form of all that is answered by one message when its turn on the connection has come, [`AskedInLine`] of what is asked
+//! before that. Produce and fetch have phases of their own, and a row of their own in the table.
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use io_backend::Backend;
 use kafka_protocol::messages::{ApiKey, FetchRequest, ProduceRequest};
@@ -100,12 +101,37 @@ pub trait Api: Decodable + Send + 'static {
     fn errors(response: &Self::Response, each: &mut dyn FnMut(i16));
 }
 
+/// An answer that is on its way.
+pub type Pending<M> = BoxFuture<'static, Answer<M>>;
+
+/// What is left of a request when its question has been asked.
+pub fn pending<M>(answer: impl Future<Output = Answer<M>> + Send + 'static) -> Pending<M> {
+    Box::pin(answer)
+}
+
+/// An API whose requests ask somebody who answers for long: they take their place in his line in the order in which they came, and are
+/// answered in that order.
+pub trait AskedInLine: Decodable + Send + 'static {
+    /// What is known of it before it is asked.
+    const DECLARATION: Declaration;
+    /// What is answered.
+    type Response: Message + Send + 'static;
+
+    /// Asks. Errors are codes in the answer, never an end of the connection.
+    fn ask<B: Backend>(self, call: Call<B>) -> impl Future<Output = Pending<Self::Response>> + Send;
+
+    /// Each error code that a response carries, 0 for none.
+    fn errors(response: &Self::Response, each: &mut dyn FnMut(i16));
+}
+
 /// A request that has been decoded; nothing has been done about it.
 pub enum Asked {
     /// Is queued at its partitions when it is started, and is answered when its turn has come.
     Produce(ProduceRequest),
     /// Gives back what it holds while it waits for records.
     Fetch(Box<FetchRequest>),
+    /// Asks when it is started, and gives back what it holds while it waits for the answer.
+    InLine(BoxFuture<'static, Pending<Response>>),
     /// Is worked on when its turn has come.
     Later(BoxFuture<'static, Answer<Response>>),
     /// Asks nothing of anybody.
@@ -145,6 +171,11 @@ impl<B: Backend> Row<B> {
     pub const fn of<A: Api>() -> Row<B> {
         Row { declaration: A::DECLARATION, ask: ask::<A, B> }
     }
+
+    /// The row of an API whose requests ask when they are started.
+    pub const fn in_line<A: AskedInLine>() -> Row<B> {
+        Row { declaration: A::DECLARATION, ask: ask_in_line::<A, B> }
+    }
 }
 
 impl Declaration {
@@ -166,4 +197,17 @@ fn ask<A: Api, B: Backend>(call: Call<B>, body: Bytes) -> Result<Asked, WireErro
         A::errors(&message, &mut |code| context.requests.count_error(head.key, code));
         Answer { message: Response::to(head, message), throttle }
     })))
+}
+
+fn ask_in_line<A: AskedInLine, B: Backend>(call: Call<B>, body: Bytes) -> Result<Asked, WireError> {
+    let request: A = A::DECLARATION.decode(call.head.version, body)?;
+    let (head, context) = (call.head, call.context.clone());
+    let answered = move |asked: Pending<A::Response>| {
+        pending(async move {
+            let Answer { message, throttle } = asked.await;
+            A::errors(&message, &mut |code| context.requests.count_error(head.key, code));
+            Answer { message: Response::to(head, message), throttle }
+        })
+    };
+    Ok(Asked::InLine(Box::pin(request.ask(call).map(answered))))
 }

@@ -13,6 +13,7 @@ use kafka_protocol::messages::{
 };
 
 use super::authorization::{Needs, Operation, TOPIC_OPERATIONS};
+use super::create_topics::is_internal;
 use super::declaration::{Answer, Api, Call, Declaration, Versions};
 use super::metadata;
 use crate::ids;
@@ -109,6 +110,7 @@ fn known(
 ) -> DescribeTopicPartitionsResponseTopic {
     DescribeTopicPartitionsResponseTopic::default()
         .with_name(Some(TopicName(text(&topic.name))))
+        .with_is_internal(is_internal(&topic.name))
         .with_topic_id(topic.id.0)
         .with_partitions(partitions)
         .with_topic_authorized_operations(TOPIC_OPERATIONS)

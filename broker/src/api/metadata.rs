@@ -225,6 +225,7 @@ fn known(
     MetadataResponseTopic::default()
         .with_name(Some(TopicName(text(&topic.name))))
         .with_topic_id(if version >= 10 { topic.id.0 } else { Uuid::nil() })
+        .with_is_internal(version >= 1 && create_topics::is_internal(&topic.name))
         .with_partitions(partitions.collect())
         .with_topic_authorized_operations(if operations { TOPIC_OPERATIONS } else { OPERATIONS_OMITTED })
 }

@@ -7,11 +7,14 @@ use bytes::Bytes;
 use io_backend::Backend;
 use kafka_protocol::messages::{
     AddRaftVoterRequest, AlterConfigsRequest, AlterPartitionReassignmentsRequest, ApiKey,
-    CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
-    DescribeClusterRequest, DescribeConfigsRequest, DescribeLogDirsRequest, DescribeQuorumRequest,
-    DescribeTopicPartitionsRequest, ElectLeadersRequest, FindCoordinatorRequest,
-    IncrementalAlterConfigsRequest, InitProducerIdRequest, ListConfigResourcesRequest, ListOffsetsRequest,
-    ListPartitionReassignmentsRequest, MetadataRequest, OffsetForLeaderEpochRequest, RemoveRaftVoterRequest,
+    ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, CreatePartitionsRequest,
+    CreateTopicsRequest, DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
+    DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest,
+    DescribeQuorumRequest, DescribeTopicPartitionsRequest, ElectLeadersRequest, FindCoordinatorRequest,
+    HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest,
+    LeaveGroupRequest, ListConfigResourcesRequest, ListGroupsRequest, ListOffsetsRequest,
+    ListPartitionReassignmentsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
+    OffsetFetchRequest, OffsetForLeaderEpochRequest, RemoveRaftVoterRequest, SyncGroupRequest,
     UnregisterBrokerRequest,
 };
 
@@ -39,6 +42,7 @@ pub mod describe_quorum;
 pub mod elect_leaders;
 pub mod fetch;
 pub mod find_coordinator;
+mod groups;
 pub mod incremental_alter_configs;
 pub mod init_producer_id;
 pub mod list_config_resources;
@@ -51,7 +55,7 @@ pub mod produce;
 pub mod raft_voters;
 pub mod unregister_broker;
 
-pub use declaration::{Answer, Asked, Call, Finished};
+pub use declaration::{Answer, Asked, Call, Finished, Pending};
 
 use declaration::Row;
 
@@ -65,7 +69,15 @@ impl<B: Backend> Table<B> {
         Row { declaration: fetch::DECLARATION, ask: fetch::ask },
         Row::of::<ListOffsetsRequest>(),
         Row::of::<MetadataRequest>(),
+        Row::in_line::<OffsetCommitRequest>(),
+        Row::in_line::<OffsetFetchRequest>(),
         Row::of::<FindCoordinatorRequest>(),
+        Row::in_line::<JoinGroupRequest>(),
+        Row::in_line::<HeartbeatRequest>(),
+        Row::in_line::<LeaveGroupRequest>(),
+        Row::in_line::<SyncGroupRequest>(),
+        Row::in_line::<DescribeGroupsRequest>(),
+        Row::in_line::<ListGroupsRequest>(),
         Row {
             declaration: api_versions::DECLARATION,
             ask: |call, body| api_versions::ask(call, body, rows()),
@@ -79,13 +91,17 @@ impl<B: Backend> Table<B> {
         Row::of::<AlterConfigsRequest>(),
         Row::of::<DescribeLogDirsRequest>(),
         Row::of::<CreatePartitionsRequest>(),
+        Row::in_line::<DeleteGroupsRequest>(),
         Row::of::<ElectLeadersRequest>(),
         Row::of::<IncrementalAlterConfigsRequest>(),
         Row::of::<AlterPartitionReassignmentsRequest>(),
         Row::of::<ListPartitionReassignmentsRequest>(),
+        Row::in_line::<OffsetDeleteRequest>(),
         Row::of::<DescribeQuorumRequest>(),
         Row::of::<DescribeClusterRequest>(),
         Row::of::<UnregisterBrokerRequest>(),
+        Row::in_line::<ConsumerGroupHeartbeatRequest>(),
+        Row::in_line::<ConsumerGroupDescribeRequest>(),
         Row::of::<ListConfigResourcesRequest>(),
         Row::of::<DescribeTopicPartitionsRequest>(),
         Row::of::<AddRaftVoterRequest>(),

@@ -16,6 +16,7 @@ use tracing::debug;
 use uuid::Uuid;
 
 use super::authorization::{Needs, Operation};
+use super::create_topics::is_internal;
 use super::declaration::{Asked, Call, Declaration, Finished, Versions};
 use crate::context::Context;
 use crate::ids::{PartitionId, TopicId};
@@ -137,6 +138,9 @@ pub async fn start<B: Backend>(
                 (Err(code), _) => {
                     refused_as_unknown(context, key, data);
                     Err(code.into())
+                }
+                (Ok(topic), _) if is_internal(&topic.name) => {
+                    Err(ResponseError::InvalidTopicException.into())
                 }
                 (Ok(topic), Some(acks)) => {
                     let told =

@@ -5,6 +5,8 @@ use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
+mod groups;
+
 /// A request of this version, in bytes as a client sends them.
 pub fn filled(key: ApiKey, version: i16) -> BytesMut {
     let mut bytes = BytesMut::new();
@@ -20,6 +22,18 @@ fn request(key: ApiKey, version: i16) -> RequestKind {
         ApiKey::Fetch => fetch(version).into(),
         ApiKey::ListOffsets => list_offsets().into(),
         ApiKey::Metadata => metadata().into(),
+        ApiKey::OffsetCommit => groups::offset_commit(version).into(),
+        ApiKey::OffsetFetch => groups::offset_fetch(version).into(),
+        ApiKey::JoinGroup => groups::join_group(version).into(),
+        ApiKey::Heartbeat => groups::heartbeat(version).into(),
+        ApiKey::LeaveGroup => groups::leave_group(version).into(),
+        ApiKey::SyncGroup => groups::sync_group(version).into(),
+        ApiKey::DescribeGroups => groups::describe_groups(version).into(),
+        ApiKey::ListGroups => groups::list_groups(version).into(),
+        ApiKey::DeleteGroups => groups::delete_groups().into(),
+        ApiKey::OffsetDelete => groups::offset_delete().into(),
+        ApiKey::ConsumerGroupHeartbeat => groups::consumer_group_heartbeat(version).into(),
+        ApiKey::ConsumerGroupDescribe => groups::consumer_group_describe().into(),
         ApiKey::FindCoordinator => find_coordinator(version).into(),
         ApiKey::ApiVersions => api_versions(version).into(),
         ApiKey::CreateTopics => create_topics().into(),

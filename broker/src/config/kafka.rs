@@ -50,6 +50,8 @@ pub enum Unit {
     BytesOrUnlimited,
     /// Milliseconds.
     Millis,
+    /// Minutes.
+    Minutes,
     /// Hours.
     Hours,
     /// Below zero: for ever.
@@ -118,7 +120,7 @@ use Kind::{Boolean, Double, Int, List, Long, Text};
 use Mode::{ClusterWide, PerBroker, ReadOnly};
 use Unit::{
     Bytes, BytesOrUnlimited, Directory, Hours, HoursOrForever, Listener, Millis, MillisOrForever,
-    MillisOrUnlimited, MinutesOrForever, ReplicaSelector, Same,
+    MillisOrUnlimited, Minutes, MinutesOrForever, ReplicaSelector, Same,
 };
 
 // Why some may have one value only.
@@ -164,6 +166,27 @@ pub const KAFKA_NAMES: &[KafkaName] = &[
     key("default.replication.factor", Int, ReadOnly, "topics.replication_factor", Same),
     fixed("delete.topic.enable", Boolean, ReadOnly, "true", "topics can always be deleted"),
     fixed("fetch.max.bytes", Int, ReadOnly, "57671680", "the largest answer to a fetch is fixed"),
+    fixed(
+        "group.consumer.assignors",
+        List,
+        ReadOnly,
+        "uniform,range",
+        "there are two, and members say which",
+    ),
+    key("group.consumer.heartbeat.interval.ms", Int, ReadOnly, "groups.consumer_heartbeat_interval", Millis),
+    key("group.consumer.max.size", Int, ReadOnly, "groups.consumer_members_max", Same),
+    fixed(
+        "group.consumer.migration.policy",
+        Text,
+        ReadOnly,
+        "disabled",
+        "a group changes from one protocol to the other while it has no members",
+    ),
+    key("group.consumer.session.timeout.ms", Int, ReadOnly, "groups.consumer_session_timeout", Millis),
+    key("group.initial.rebalance.delay.ms", Int, ReadOnly, "groups.initial_rebalance_delay", Millis),
+    key("group.max.session.timeout.ms", Int, ReadOnly, "groups.session_timeout_max", Millis),
+    key("group.max.size", Int, ReadOnly, "groups.members_max", Same),
+    key("group.min.session.timeout.ms", Int, ReadOnly, "groups.session_timeout_min", Millis),
     fixed(
         "leader.imbalance.check.interval.seconds",
         Long,
@@ -228,6 +251,20 @@ pub const KAFKA_NAMES: &[KafkaName] = &[
     key("min.insync.replicas", Int, ClusterWide, "topics.min_insync_replicas", Same),
     key("node.id", Int, ReadOnly, "node_id", Same),
     key("num.partitions", Int, ReadOnly, "topics.partitions", Same),
+    key("offset.metadata.max.bytes", Int, ReadOnly, "offsets.metadata_bytes_max", Bytes),
+    key("offsets.commit.timeout.ms", Int, ReadOnly, "offsets.commit_timeout", Millis),
+    key("offsets.retention.check.interval.ms", Long, ReadOnly, "offsets.retention_check_interval", Millis),
+    key("offsets.retention.minutes", Int, ReadOnly, "offsets.retention", Minutes),
+    fixed(
+        "offsets.topic.compression.codec",
+        Int,
+        ReadOnly,
+        "0",
+        "records of groups are small, and not compressed",
+    ),
+    key("offsets.topic.num.partitions", Int, ReadOnly, "offsets.partitions", Same),
+    key("offsets.topic.replication.factor", Int, ReadOnly, "offsets.replication_factor", Same),
+    key("offsets.topic.segment.bytes", Int, ReadOnly, "offsets.segment_bytes", Bytes),
     fixed(
         "producer.id.expiration.ms",
         Int,
@@ -383,6 +420,7 @@ impl Unit {
             Unit::Same if Kind::Boolean.check(value).is_ok() => Ok(value.to_ascii_lowercase()),
             Unit::Same | Unit::Bytes | Unit::BytesOrUnlimited => Ok(value.to_owned()),
             Unit::Millis => times(1),
+            Unit::Minutes => times(60_000),
             Unit::Hours => times(3_600_000),
             Unit::MillisOrForever => or_forever(1),
             Unit::MinutesOrForever => or_forever(60_000),
@@ -413,6 +451,7 @@ impl Unit {
             Unit::Same | Unit::Bytes | Unit::Directory => Some(ours.to_owned()),
             Unit::BytesOrUnlimited => Some(if ours == "unlimited" { "-1" } else { ours }.to_owned()),
             Unit::Millis => in_units_of(1),
+            Unit::Minutes => in_units_of(60_000),
             Unit::Hours => in_units_of(3_600_000),
             Unit::MillisOrForever => or("forever", "-1", 1),
             Unit::MinutesOrForever => or("forever", "-1", 60_000),

@@ -32,19 +32,20 @@ pub(super) const REFUSED: &[(&str, &str)] = &[
          group.streams.num.standby.replicas group.streams.session.timeout.ms",
     ),
     (
-        "there are no consumer groups yet",
-        "group.consumer.assignment.interval.ms group.consumer.assignors group.consumer.heartbeat.interval.ms \
-         group.consumer.max.assignment.interval.ms group.consumer.max.heartbeat.interval.ms \
-         group.consumer.max.session.timeout.ms group.consumer.max.size group.consumer.migration.policy \
-         group.consumer.min.assignment.interval.ms group.consumer.min.heartbeat.interval.ms \
-         group.consumer.min.session.timeout.ms group.consumer.regex.refresh.interval.ms \
-         group.consumer.session.timeout.ms group.coordinator.append.linger.ms \
-         group.coordinator.background.threads group.coordinator.cached.buffer.max.bytes \
-         group.coordinator.rebalance.protocols group.coordinator.threads group.initial.rebalance.delay.ms \
-         group.max.session.timeout.ms group.max.size group.min.session.timeout.ms offset.metadata.max.bytes \
-         offsets.commit.timeout.ms offsets.load.buffer.size offsets.retention.check.interval.ms \
-         offsets.retention.minutes offsets.topic.compression.codec offsets.topic.num.partitions \
-         offsets.topic.replication.factor offsets.topic.segment.bytes",
+        "groups have no configurations of their own that these could bound",
+        "group.consumer.max.assignment.interval.ms group.consumer.max.heartbeat.interval.ms \
+         group.consumer.max.session.timeout.ms group.consumer.min.assignment.interval.ms \
+         group.consumer.min.heartbeat.interval.ms group.consumer.min.session.timeout.ms",
+    ),
+    (
+        "what members are to have is decided with each change, and expressions are looked at with each",
+        "group.consumer.assignment.interval.ms group.consumer.regex.refresh.interval.ms",
+    ),
+    ("both protocols are served", "group.coordinator.rebalance.protocols"),
+    (
+        "what groups decide while an append is under way is appended next, and read back in pieces of fixed size",
+        "group.coordinator.append.linger.ms group.coordinator.background.threads \
+         group.coordinator.cached.buffer.max.bytes group.coordinator.threads offsets.load.buffer.size",
     ),
     (
         "there are no transactions yet",

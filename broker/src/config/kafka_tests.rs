@@ -85,8 +85,8 @@ fn what_holds_anyway_may_be_said_and_anything_else_says_why_not() {
         "log.cleanup.policy cannot be set: only delete is possible: there are no compacted topics yet"
     );
     assert_eq!(
-        why("offsets.retention.minutes", "10080"),
-        "offsets.retention.minutes cannot be set: there are no consumer groups yet"
+        why("group.coordinator.rebalance.protocols", "classic"),
+        "group.coordinator.rebalance.protocols cannot be set: both protocols are served"
     );
 }
 

@@ -7,6 +7,7 @@ use kafka_protocol::records::{
     RecordBatchDecoder, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
 };
 
+use super::outbox::Encoded;
 use super::records::CoordinatorRecord;
 use crate::limits;
 use crate::log::batch::CheckedBatch;
@@ -22,14 +23,13 @@ const BATCH_BYTES: usize = 256 * 1024;
 ///
 /// # Errors
 /// A record alone is larger than a batch may be.
-pub fn encode(records: &[CoordinatorRecord], now_ms: i64) -> Result<Vec<CheckedBatch>, BatchError> {
+pub fn encode(records: Vec<Encoded>, now_ms: i64) -> Result<Vec<CheckedBatch>, BatchError> {
     let mut batches = Vec::new();
     let mut open = Vec::new();
     let mut bytes = 0;
-    for record in records {
-        let record = of(record, i32::try_from(open.len()).expect("a batch is small"), now_ms);
-        bytes += record.key.as_ref().map_or(0, Bytes::len) + record.value.as_ref().map_or(0, Bytes::len);
-        open.push(record);
+    for (key, value) in records {
+        bytes += key.len() + value.as_ref().map_or(0, Bytes::len);
+        open.push(of(key, value, i32::try_from(open.len()).expect("a batch is small"), now_ms));
         if bytes > BATCH_BYTES {
             batches.push(close(&mut open)?);
             bytes = 0;
@@ -49,8 +49,7 @@ fn close(records: &mut Vec<Record>) -> Result<CheckedBatch, BatchError> {
     validate::check(Some(&bytes.freeze()), VERSION, limits::BATCH_BYTES_MAX)
 }
 
-fn of(record: &CoordinatorRecord, nth: i32, now_ms: i64) -> Record {
-    let (key, value) = record.encode();
+fn of(key: Bytes, value: Option<Bytes>, nth: i32, now_ms: i64) -> Record {
     Record {
         transactional: false,
         control: false,
@@ -108,7 +107,8 @@ mod tests {
             }),
         };
         let records: Vec<_> = (0..2_000).map(record).collect();
-        let batches = encode(&records, 1_700_000_000_000).expect("none is large");
+        let batches = encode(records.iter().map(CoordinatorRecord::encode).collect(), 1_700_000_000_000)
+            .expect("none is large");
         assert!(batches.len() > 2, "a megabyte is not one batch");
         let read = batches.into_iter().flat_map(|batch| decode(batch.bytes).expect("our own"));
         let read: Vec<_> = read.collect();

@@ -31,7 +31,9 @@ mod joining;
 mod syncing;
 mod expiry;
 mod restart;
+mod description;
 
+pub use description::{ClassicDescription, DescribedMember};
 pub use requests::{Client, Join, Joined, MemberError, Protocol, Sync, Synced};
 pub use stored::{StoredGroup, StoredMember};
 

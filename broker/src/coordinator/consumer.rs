@@ -26,7 +26,9 @@ mod requests;
 mod stored;
 mod members;
 mod restart;
+mod description;
 
+pub use description::{ConsumerDescription, DescribedConsumer};
 pub use members::Member;
 pub use reconcile::{Epoch, Held, HeldState};
 pub use requests::{Beat, ConsumerError, Heartbeat, Joining, MemberClient};
@@ -230,6 +232,13 @@ impl ConsumerGroup {
     }
 
     fn check(&self, beat: &Heartbeat, settings: &Settings) -> Result<(), ConsumerError> {
+        if beat
+            .pattern
+            .as_ref()
+            .is_some_and(|pattern| !pattern.is_empty() && stored::compiled(pattern).is_none())
+        {
+            return Err(ConsumerError::InvalidPattern);
+        }
         let known = self.members.get(&beat.member);
         if known.is_none() && self.members.len() >= settings.members_max {
             let takes_over =

@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 use io_backend::channel::{SendError, channel};
-use io_backend::{Backend, Deadline, Published, Reply, Sender, TaskHandle, TaskName};
+use io_backend::reply::ReplyError;
+use io_backend::{Backend, Deadline, Published, Replier, Reply, Sender, TaskHandle, TaskName};
 
+use super::OFFSETS_TOPIC;
 use super::driver::Driver;
 use super::ids::GroupId;
 use super::messages::{Answered, CoordinatorError, CoordinatorInput};
@@ -20,17 +22,28 @@ use crate::metadata::{MetadataHandle, MetadataImage};
 use crate::partition::PartitionHandle;
 use crate::replicas::Replicas;
 
-/// Where groups are kept.
-pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
+/// What a question passes through on its way.
+pub type Hear = Arc<dyn Fn(CoordinatorInput) -> CoordinatorInput + Send + Sync>;
 
 /// Cloneable; all clones lead to the same coordinators.
 pub struct Coordinators<B: Backend> {
+    hear: Hear,
     mailboxes: Published<OrdMap<PartitionId, Sender<B, CoordinatorInput>>>,
 }
 
 impl<B: Backend> Clone for Coordinators<B> {
     fn clone(&self) -> Self {
-        Coordinators { mailboxes: self.mailboxes.clone() }
+        Coordinators { hear: self.hear.clone(), mailboxes: self.mailboxes.clone() }
+    }
+}
+
+impl<B: Backend> Default for Coordinators<B> {
+    /// Of a node that coordinates nothing.
+    fn default() -> Self {
+        Coordinators {
+            hear: Arc::new(|input| input),
+            mailboxes: Published::new("coordinators of groups", OrdMap::new()),
+        }
     }
 }
 
@@ -44,29 +57,49 @@ pub fn partition_of(group: &GroupId, partitions: usize) -> Option<i32> {
 }
 
 impl<B: Backend> Coordinators<B> {
-    /// Asks the coordinator of what this partition keeps.
-    ///
-    /// # Errors
-    /// This node does not have it, it has too much to do, or gives no answer by the deadline.
+    /// Puts a question into the mailbox of who coordinates what this partition keeps: before those of who asks later.
     pub async fn ask<A: Send>(
         &self,
         partition: PartitionId,
         what: &'static str,
-        input: impl FnOnce(io_backend::Replier<Answered<A>>) -> CoordinatorInput,
+        input: impl FnOnce(Replier<Answered<A>>) -> CoordinatorInput,
         deadline: Deadline,
-    ) -> Answered<A> {
-        let mailbox =
-            self.mailboxes.get().get(&partition).cloned().ok_or(CoordinatorError::NotCoordinator)?;
+    ) -> Asked<B, A> {
+        let Some(mailbox) = self.mailboxes.get().get(&partition).cloned() else {
+            return Asked::refused(CoordinatorError::NotCoordinator);
+        };
         let (replier, reply): (_, Reply<B, Answered<A>>) = mailbox.reply(what);
-        match mailbox.send(input(replier), deadline).await {
-            Ok(()) => {}
-            Err(SendError::Closed(_)) => return Err(CoordinatorError::NotCoordinator),
-            Err(SendError::Full(_) | SendError::TimedOut(_)) => return Err(CoordinatorError::Loading),
+        match mailbox.send((self.hear)(input(replier)), deadline).await {
+            Ok(()) => Asked(Ok(reply)),
+            Err(SendError::Closed(_)) => Asked::refused(CoordinatorError::NotCoordinator),
+            Err(SendError::Full(_) | SendError::TimedOut(_)) => Asked::refused(CoordinatorError::Loading),
         }
-        match reply.wait(deadline).await {
+    }
+
+    /// The partitions that somebody coordinates here, whoever leads them.
+    pub fn partitions(&self) -> Vec<PartitionId> {
+        self.mailboxes.get().keys().copied().collect()
+    }
+}
+
+/// A question that was asked.
+pub struct Asked<B: Backend, A>(Result<Reply<B, Answered<A>>, CoordinatorError>);
+
+impl<B: Backend, A: Send> Asked<B, A> {
+    /// Nobody was asked.
+    pub fn refused(why: CoordinatorError) -> Self {
+        Asked(Err(why))
+    }
+
+    /// The answer.
+    ///
+    /// # Errors
+    /// As the coordinator says; it is there no more, or gives no answer by the deadline.
+    pub async fn wait(self, deadline: Deadline) -> Answered<A> {
+        match self.0?.wait(deadline).await {
             Ok(answered) => answered,
-            Err(io_backend::reply::ReplyError::Dropped) => Err(CoordinatorError::NotCoordinator),
-            Err(io_backend::reply::ReplyError::TimedOut) => Err(CoordinatorError::NotKept),
+            Err(ReplyError::Dropped) => Err(CoordinatorError::NotCoordinator),
+            Err(ReplyError::TimedOut) => Err(CoordinatorError::NotKept),
         }
     }
 }
@@ -92,18 +125,19 @@ pub(crate) fn start<B: Backend>(
     replicas: Replicas<B>,
     metadata: MetadataHandle<B>,
     settings: Published<GroupSettings>,
+    hear: Hear,
 ) -> (Coordinators<B>, TaskHandle) {
-    let mailboxes = Published::new("coordinators of groups", OrdMap::new());
+    let coordinators = Coordinators { hear, ..Coordinators::default() };
     let supervisor = Supervisor {
         backend: backend.clone(),
         replicas,
         metadata,
         settings,
-        mailboxes: mailboxes.clone(),
+        mailboxes: coordinators.mailboxes.clone(),
         running: BTreeMap::new(),
     };
     let task = backend.spawn("coordinators", supervisor.run());
-    (Coordinators { mailboxes }, task)
+    (coordinators, task)
 }
 
 impl<B: Backend> Supervisor<B> {
@@ -145,8 +179,13 @@ impl<B: Backend> Supervisor<B> {
                 format!("coordinator[{}]", partition.name()),
                 limits::COORDINATOR_MAILBOX,
             );
-            let driver =
-                Driver::new(self.backend.clone(), partition.clone(), questions, self.settings.clone());
+            let driver = Driver::new(
+                self.backend.clone(),
+                partition.clone(),
+                questions,
+                self.settings.clone(),
+                self.metadata.images().clone(),
+            );
             self.backend.spawn(name, driver.run());
             self.running.insert(id, Running { partition: partition.clone(), mailbox });
             changed = true;

@@ -16,21 +16,25 @@ use io_backend::published::Watcher;
 use io_backend::{Backend, Deadline, Moment, Published, Receiver, Replier, WaitKind, within};
 
 use super::batches;
+use super::image_topics::ImageTopics;
 use super::loading;
 use super::messages::{CoordinatorError, CoordinatorInput, Waiting};
-use super::records::CoordinatorRecord;
+use super::outbox::{Held, Outbox};
 use super::settings::GroupSettings;
 use super::shard::{Effects, Shard};
 use crate::ids::LeaderEpoch;
 use crate::limits;
+use crate::metadata::MetadataImage;
 use crate::partition::replica_state::Now;
 use crate::partition::{Acks, AppendError, Appended, PartitionHandle, PartitionView};
 
-/// Before a partition that could not be loaded, or did not take a record, is loaded again.
+/// Before a partition that could not be loaded, or did not take a record, is loaded again; twice as long each time that this fails.
 const LOAD_AGAIN: Duration = Duration::from_millis(500);
-
-/// Gives an answer, or says why there is none.
-type Held = Box<dyn FnOnce(Result<(), CoordinatorError>) + Send>;
+const LOAD_AGAIN_MAX: Duration = Duration::from_secs(30);
+/// What is appended at once: what comes meanwhile goes into the next append.
+const APPEND_BYTES: usize = 1 << 20;
+/// Above this nothing more is decided: who asks waits in the mailbox.
+const UNDECIDED_ABOVE: usize = 8 << 20;
 
 type Load = BoxFuture<'static, Result<Shard<Waiting>, loading::LoadError>>;
 
@@ -40,7 +44,11 @@ pub(super) struct Driver<B: Backend> {
     views: Watcher<PartitionView>,
     mailbox: Receiver<B, CoordinatorInput>,
     settings: Published<GroupSettings>,
+    images: Published<MetadataImage>,
+    topics: ImageTopics,
     duty: Duty,
+    /// Loads in a row that came to nothing.
+    failed: u32,
 }
 
 /// What this node has to do with the partition.
@@ -62,18 +70,10 @@ enum Duty {
 struct Serving {
     epoch: LeaderEpoch,
     shard: Shard<Waiting>,
-    /// To be appended next, and the answers that rest on it.
-    records: Vec<CoordinatorRecord>,
-    held: Vec<Held>,
-    append: Option<InFlight>,
+    outbox: Outbox,
+    append: Option<BoxFuture<'static, Result<Appended, AppendError>>>,
     /// When it is looked for what may be forgotten.
     forget_at: Moment,
-}
-
-/// Records that are being appended, and the answers that rest on them.
-struct InFlight {
-    append: BoxFuture<'static, Result<Appended, AppendError>>,
-    held: Vec<Held>,
 }
 
 /// Why the driver woke up.
@@ -91,9 +91,11 @@ impl<B: Backend> Driver<B> {
         partition: PartitionHandle<B>,
         mailbox: Receiver<B, CoordinatorInput>,
         settings: Published<GroupSettings>,
+        images: Published<MetadataImage>,
     ) -> Driver<B> {
         let views = partition.views().watcher();
-        Driver { backend, partition, views, mailbox, settings, duty: Duty::Away }
+        let topics = ImageTopics::of(&images);
+        Driver { backend, partition, views, mailbox, settings, images, topics, duty: Duty::Away, failed: 0 }
     }
 
     /// Ends when nobody can ask any more.
@@ -137,6 +139,9 @@ impl<B: Backend> Driver<B> {
             let mut woken = Woken { view: *self.views.watch(cx.waker()), ..Woken::default() };
             let mut ready = epoch != led_in(&woken.view);
             ready |= self.duty.poll(cx, &mut woken);
+            if self.duty.has_much_to_keep() {
+                return if ready { Poll::Ready(woken) } else { Poll::Pending };
+            }
             match self.mailbox.poll_receive_many(cx, inputs, limits::COORDINATOR_MAILBOX) {
                 Poll::Ready(Some(_)) => ready = true,
                 Poll::Ready(None) => {
@@ -180,10 +185,8 @@ impl<B: Backend> Driver<B> {
     /// Who waits is told why it waits in vain.
     fn lay_down(&mut self, why: &CoordinatorError) {
         if let Duty::Serving(serving) = std::mem::replace(&mut self.duty, Duty::Away) {
-            let Serving { shard, held, append, .. } = *serving;
-            for held in append.into_iter().flat_map(|append| append.held).chain(held) {
-                held(Err(why.clone()));
-            }
+            let Serving { shard, outbox, .. } = *serving;
+            outbox.refuse(why);
             for waiting in shard.into_waiting() {
                 waiting.refuse(why.clone());
             }
@@ -192,7 +195,8 @@ impl<B: Backend> Driver<B> {
 
     fn pause(&mut self, epoch: LeaderEpoch) {
         self.lay_down(&CoordinatorError::NotKept);
-        self.duty = Duty::Pausing { epoch, until: self.backend.now() + LOAD_AGAIN };
+        let pause = LOAD_AGAIN.saturating_mul(1 << self.failed.min(10)).min(LOAD_AGAIN_MAX);
+        self.duty = Duty::Pausing { epoch, until: self.backend.now() + pause };
     }
 
     fn take_loaded(&mut self, loaded: Option<Result<Shard<Waiting>, loading::LoadError>>) {
@@ -200,13 +204,15 @@ impl<B: Backend> Driver<B> {
         let epoch = *epoch;
         match loaded {
             Ok(mut shard) => {
+                self.failed = 0;
                 shard.begin(&self.settings.get().consumer, self.now());
+                // While nobody coordinated, topics may have been deleted.
+                shard.handle_topics_deleted(&self.images.get());
                 let forget_at = self.backend.now() + self.settings.get().retention_check_interval;
                 self.duty = Duty::Serving(Box::new(Serving {
                     epoch,
                     shard,
-                    records: Vec::new(),
-                    held: Vec::new(),
+                    outbox: Outbox::default(),
                     append: None,
                     forget_at,
                 }));
@@ -214,18 +220,18 @@ impl<B: Backend> Driver<B> {
             Err(error) => {
                 tracing::warn!(partition = %self.partition.name(), %error, "groups are not loaded; tried again");
                 self.pause(epoch);
+                self.failed += 1;
             }
         }
     }
 
     fn take_appended(&mut self, appended: Option<Result<Appended, AppendError>>) {
         let (Some(result), Duty::Serving(serving)) = (appended, &mut self.duty) else { return };
-        let held = serving.append.take().into_iter().flat_map(|append| append.held);
+        serving.append = None;
         match result {
-            Ok(_) => held.for_each(|held| held(Ok(()))),
+            Ok(_) => serving.outbox.keep(),
             Err(error) => {
                 let epoch = serving.epoch;
-                held.for_each(|held| held(Err(CoordinatorError::NotKept)));
                 tracing::warn!(
                     partition = %self.partition.name(), %error,
                     "what groups decided was not kept; they go on from what was"
@@ -244,6 +250,8 @@ impl<B: Backend> Driver<B> {
             serving.forget_at = now.moment + settings.retention_check_interval;
             let retention_ms = i64::try_from(settings.offsets_retention.as_millis()).unwrap_or(i64::MAX);
             serving.shard.forget(retention_ms, now);
+            // Should nobody have been able to say so.
+            serving.shard.handle_topics_deleted(&self.images.get());
         }
     }
 
@@ -272,13 +280,33 @@ impl<B: Backend> Driver<B> {
                 let answer = shard.commit(&group, &by, offsets, now);
                 hold(held, reply, answer.map_err(CoordinatorError::from));
             }
-            CoordinatorInput::Offsets { group, of, reply } => {
-                let offsets = shard.committed(&group, of);
-                hold(held, reply, Ok(offsets));
+            CoordinatorInput::Offsets { group, by, of, reply } => {
+                let asked = by.map_or(Ok(()), |(member, epoch)| shard.check_fetch(&group, &member, epoch));
+                let offsets = asked.map(|()| shard.committed(&group, of));
+                hold(held, reply, offsets.map_err(CoordinatorError::Consumer));
+            }
+            CoordinatorInput::ConsumerHeartbeat { group, beat, reply } => {
+                self.topics.follow(&self.images);
+                let settings = self.settings.get();
+                let answer = shard.consumer_heartbeat(&group, *beat, &self.topics, &settings.consumer, now);
+                hold(held, reply, answer.map_err(CoordinatorError::Consumer));
+            }
+            CoordinatorInput::ConsumerLeave { group, member, instance, comes_back, reply } => {
+                let answer = shard.consumer_leave(&group, &member, instance.as_ref(), comes_back);
+                hold(held, reply, answer.map_err(CoordinatorError::Consumer));
             }
             CoordinatorInput::Delete { group, reply } => {
                 let answer = shard.delete(&group);
                 hold(held, reply, answer.map_err(CoordinatorError::Delete));
+            }
+            CoordinatorInput::DeleteOffsets { group, of, reply } => {
+                let answer = shard.delete_offsets(&group, &of);
+                hold(held, reply, answer.map_err(CoordinatorError::Delete));
+            }
+            CoordinatorInput::List { reply } => hold(held, reply, Ok(shard.list())),
+            CoordinatorInput::Describe { group, reply } => hold(held, reply, Ok(shard.describe(&group))),
+            CoordinatorInput::DescribeConsumer { group, reply } => {
+                hold(held, reply, Ok(shard.describe_consumer(&group)));
             }
             CoordinatorInput::TopicDeleted(topic) => shard.handle_topic_deleted(&topic),
         }
@@ -298,8 +326,8 @@ impl<B: Backend> Driver<B> {
                 hold(&mut held, reply, answer.map_err(CoordinatorError::Member));
             }
         }
-        serving.records.extend(records);
-        serving.held.extend(held);
+        serving.outbox.put(records, held);
+        serving.outbox.answer();
     }
 
     /// Begins the next append, once the last one is done: all that was decided meanwhile goes into it.
@@ -308,24 +336,22 @@ impl<B: Backend> Driver<B> {
         if serving.append.is_some() {
             return;
         }
-        let held = std::mem::take(&mut serving.held);
-        if serving.records.is_empty() {
-            return held.into_iter().for_each(|held| held(Ok(())));
+        let records = serving.outbox.take(APPEND_BYTES);
+        if records.is_empty() {
+            return;
         }
-        let records = std::mem::take(&mut serving.records);
-        let wall_ms = self.backend.wall_ms();
-        match batches::encode(&records, wall_ms) {
+        match batches::encode(records, self.backend.wall_ms()) {
             Ok(batches) => {
                 let partition = self.partition.clone();
                 let deadline = Deadline::after(&self.backend, self.settings.get().commit_timeout);
-                let append =
-                    async move { partition.append(batches, Acks::All, deadline).await?.wait().await };
-                serving.append = Some(InFlight { append: Box::pin(append), held });
+                serving.append = Some(Box::pin(async move {
+                    partition.append(batches, Acks::All, deadline).await?.wait().await
+                }));
             }
             Err(error) => {
                 let epoch = serving.epoch;
                 tracing::warn!(partition = %self.partition.name(), %error, "what groups decided cannot be kept");
-                held.into_iter().for_each(|held| held(Err(CoordinatorError::TooLarge)));
+                self.lay_down(&CoordinatorError::TooLarge);
                 self.pause(epoch);
             }
         }
@@ -354,6 +380,10 @@ impl Duty {
         }
     }
 
+    fn has_much_to_keep(&self) -> bool {
+        matches!(self, Duty::Serving(serving) if serving.outbox.waiting_bytes() > UNDECIDED_ABOVE)
+    }
+
     fn next_deadline(&self) -> Option<Moment> {
         match self {
             Duty::Away | Duty::Loading { .. } => None,
@@ -376,8 +406,8 @@ impl Duty {
                 Poll::Pending => false,
             },
             Duty::Serving(serving) => {
-                let Some(in_flight) = &mut serving.append else { return false };
-                match in_flight.append.as_mut().poll(cx) {
+                let Some(append) = &mut serving.append else { return false };
+                match append.as_mut().poll(cx) {
                     Poll::Ready(appended) => {
                         woken.appended = Some(appended);
                         true

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use io_backend::Replier;
 
-use super::classic::{Join, Joined, MemberError, Sync, Synced};
-use super::consumer::ConsumerError;
+use super::classic::{ClassicDescription, Join, Joined, MemberError, Sync, Synced};
+use super::consumer::{Beat, ConsumerDescription, ConsumerError, Epoch, Heartbeat};
 use super::ids::{Generation, GroupId, InstanceId, MemberId};
 use super::offsets::Committed;
-use super::shard::{CommittedOffsets, Committer, DeleteError, GroupError};
+use super::shard::{CommittedOffsets, Committer, DeleteError, GroupError, Listed, OffsetsStay};
 
 /// Why the coordinator of a group does nothing for it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -96,6 +96,28 @@ pub enum CoordinatorInput {
         /// Who is answered, for each that was named.
         reply: Replier<Answered<Vec<Result<(), MemberError>>>>,
     },
+    /// A member of a consumer group joins, or says how it is.
+    ConsumerHeartbeat {
+        /// Which group.
+        group: GroupId,
+        /// What it says.
+        beat: Box<Heartbeat>,
+        /// Who is answered.
+        reply: Replier<Answered<Beat>>,
+    },
+    /// A member of a consumer group goes.
+    ConsumerLeave {
+        /// Which group.
+        group: GroupId,
+        /// Who.
+        member: MemberId,
+        /// What it is called by its operator, of a static member.
+        instance: Option<InstanceId>,
+        /// A static member that comes back.
+        comes_back: bool,
+        /// Who is answered.
+        reply: Replier<Answered<()>>,
+    },
     /// A group is this far from now on.
     Commit {
         /// Which group.
@@ -111,6 +133,8 @@ pub enum CoordinatorInput {
     Offsets {
         /// Which group.
         group: GroupId,
+        /// Who asks, where it says so: a member of a consumer group is told in its own epoch only.
+        by: Option<(MemberId, Epoch)>,
         /// In which partitions; none: wherever it is.
         of: Option<Vec<(Arc<str>, i32)>>,
         /// Who is answered.
@@ -123,6 +147,34 @@ pub enum CoordinatorInput {
         /// Who is answered.
         reply: Replier<Answered<()>>,
     },
+    /// How far a group is in these partitions is to be forgotten.
+    DeleteOffsets {
+        /// Which group.
+        group: GroupId,
+        /// Which partitions.
+        of: Vec<(Arc<str>, i32)>,
+        /// Who is answered, for each partition.
+        reply: Replier<Answered<Vec<Result<(), OffsetsStay>>>>,
+    },
+    /// Which groups there are.
+    List {
+        /// Who is answered.
+        reply: Replier<Answered<Vec<Listed>>>,
+    },
+    /// How a classic group is.
+    Describe {
+        /// Which group.
+        group: GroupId,
+        /// Who is answered; none where there is no such group, or it is of the other kind.
+        reply: Replier<Answered<Option<ClassicDescription>>>,
+    },
+    /// How a consumer group is.
+    DescribeConsumer {
+        /// Which group.
+        group: GroupId,
+        /// Who is answered; none where there is no such group, or it is of the other kind.
+        reply: Replier<Answered<Option<ConsumerDescription>>>,
+    },
     /// A topic is no more.
     TopicDeleted(Arc<str>),
 }
@@ -134,10 +186,16 @@ impl CoordinatorInput {
             CoordinatorInput::Join { join, .. } => join.ticket.refuse(error),
             CoordinatorInput::Sync { sync, .. } => sync.ticket.refuse(error),
             CoordinatorInput::Heartbeat { reply, .. }
+            | CoordinatorInput::ConsumerLeave { reply, .. }
             | CoordinatorInput::Commit { reply, .. }
             | CoordinatorInput::Delete { reply, .. } => reply.answer(Err(error)),
             CoordinatorInput::Leave { reply, .. } => reply.answer(Err(error)),
             CoordinatorInput::Offsets { reply, .. } => reply.answer(Err(error)),
+            CoordinatorInput::DeleteOffsets { reply, .. } => reply.answer(Err(error)),
+            CoordinatorInput::List { reply } => reply.answer(Err(error)),
+            CoordinatorInput::Describe { reply, .. } => reply.answer(Err(error)),
+            CoordinatorInput::DescribeConsumer { reply, .. } => reply.answer(Err(error)),
+            CoordinatorInput::ConsumerHeartbeat { reply, .. } => reply.answer(Err(error)),
             CoordinatorInput::TopicDeleted(_) => {}
         }
     }

@@ -14,7 +14,12 @@ pub mod records;
 pub mod settings;
 pub mod shard;
 pub mod messages;
+mod image_topics;
+mod outbox;
 mod batches;
 mod loading;
 mod driver;
 pub mod coordinators;
+
+/// Where groups are kept.
+pub const OFFSETS_TOPIC: &str = "__consumer_offsets";

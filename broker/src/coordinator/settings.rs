@@ -1,9 +1,10 @@
-//! What the operator allows to groups, and how long things are kept, as Kafka has it where nothing is set.
+//! What the operator allows to groups, and how long things are kept, as the node is configured.
 
 use std::time::Duration;
 
 use super::assignor::Assignor;
 use super::{classic, consumer};
+use crate::config::Config;
 
 /// In effect now: all of it may be changed while the node runs.
 #[derive(Clone, Debug)]
@@ -20,23 +21,25 @@ pub struct GroupSettings {
     pub commit_timeout: Duration,
 }
 
-impl Default for GroupSettings {
-    fn default() -> Self {
+impl GroupSettings {
+    /// As a node's configuration has them.
+    pub fn of(config: &Config) -> Self {
+        let (groups, offsets) = (&config.groups, &config.offsets);
         GroupSettings {
             classic: classic::Settings {
-                session_timeout: Duration::from_secs(6)..=Duration::from_secs(30 * 60),
-                initial_rebalance_delay: Duration::from_secs(3),
-                members_max: i32::MAX as usize,
+                session_timeout: groups.session_timeout_min..=groups.session_timeout_max,
+                initial_rebalance_delay: groups.initial_rebalance_delay,
+                members_max: groups.members_max,
             },
             consumer: consumer::Settings {
-                session_timeout: Duration::from_secs(45),
-                heartbeat_interval: Duration::from_secs(5),
-                members_max: i32::MAX as usize,
+                session_timeout: groups.consumer_session_timeout,
+                heartbeat_interval: groups.consumer_heartbeat_interval,
+                members_max: groups.consumer_members_max,
                 assignor: Assignor::Uniform,
             },
-            offsets_retention: Duration::from_secs(7 * 24 * 3_600),
-            retention_check_interval: Duration::from_secs(600),
-            commit_timeout: Duration::from_secs(5),
+            offsets_retention: offsets.retention,
+            retention_check_interval: offsets.retention_check_interval,
+            commit_timeout: offsets.commit_timeout,
         }
     }
 }

@@ -20,7 +20,12 @@ use super::consumer::{
 use super::ids::{Generation, GroupId, InstanceId, MemberId};
 use super::offsets::{Committed, Forgetting, Offsets};
 use super::records::CoordinatorRecord;
+use crate::metadata::MetadataImage;
 use crate::partition::replica_state::Now;
+
+mod looking;
+
+pub use looking::{GroupKind, Listed, OffsetsStay};
 
 /// What calls decided and the driver has not taken yet. `T` is what waiting members are answered by.
 #[derive(Debug)]
@@ -364,6 +369,17 @@ impl<T> Shard<T> {
         checked
     }
 
+    /// Whether a member of a consumer group is told how far the group is.
+    ///
+    /// # Errors
+    /// It is no member, or in another epoch.
+    pub fn check_fetch(&self, id: &GroupId, member: &MemberId, epoch: Epoch) -> Result<(), ConsumerError> {
+        match self.groups.get(id).map(|group| &group.members) {
+            Some(Members::Consumer(group)) => group.check_commit(member, None, epoch),
+            Some(Members::Classic(_)) | None => Ok(()),
+        }
+    }
+
     /// How far a group is in these partitions, or wherever it is; nowhere, where there is no group of this name.
     pub fn committed(&self, id: &GroupId, of: Option<Vec<(Arc<str>, i32)>>) -> CommittedOffsets {
         let offsets = self.groups.get(id).map(|group| &group.offsets);
@@ -411,12 +427,22 @@ impl<T> Shard<T> {
 
     /// A topic is no more: nobody is anywhere in it.
     pub fn handle_topic_deleted(&mut self, topic: &Arc<str>) {
-        let ids: Vec<_> = self.groups.keys().cloned().collect();
-        for id in ids {
-            let Some(group) = self.groups.get(&id) else { continue };
-            let of_topic =
-                group.offsets.of_topic(topic).map(|partition| (topic.clone(), partition)).collect();
-            self.forget_offsets(&id, of_topic);
+        let of_topic = |group: &Group<T>| -> Vec<_> {
+            group.offsets.of_topic(topic).map(|partition| (topic.clone(), partition)).collect()
+        };
+        let over: Vec<_> = self.groups.iter().map(|(id, group)| (id.clone(), of_topic(group))).collect();
+        for (id, over) in over.into_iter().filter(|(_, over)| !over.is_empty()) {
+            self.forget_offsets(&id, over);
+        }
+    }
+
+    /// Topics that are none of these are no more.
+    pub fn handle_topics_deleted(&mut self, image: &MetadataImage) {
+        let all = self.groups.values().flat_map(|group| group.offsets.iter().map(|(topic, ..)| topic));
+        let gone: BTreeSet<_> =
+            all.filter(|topic| !image.topics.contains_key(topic.as_ref())).cloned().collect();
+        for topic in gone {
+            self.handle_topic_deleted(&topic);
         }
     }
 

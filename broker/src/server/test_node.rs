@@ -15,6 +15,7 @@ use crate::api;
 use crate::budget::Budget;
 use crate::config::Config;
 use crate::context::{ClientLines, Context};
+use crate::coordinator::coordinators::Coordinators;
 use crate::identity::Identity;
 use crate::ids::{BrokerId, Incarnation, IncarnationId, StorageId};
 use crate::journal::OpenedJournal;
@@ -108,6 +109,7 @@ async fn start(backend: RealBackend, config: Config) -> TestNode {
         producer_ids: ProducerIds::new(identity.node, changes.clone()),
         changes,
         replicas: Replicas::default(),
+        coordinators: Coordinators::default(),
         health: StorageHealth::default(),
         admission,
         creating: Arc::default(),

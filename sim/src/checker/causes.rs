@@ -55,7 +55,8 @@ fn causes(error: &str) -> &'static [Cause] {
         // Somebody else leads by now, or the same node anew. Whoever names a wrong epoch on purpose does not complain.
         "fencedleaderepoch" => &[Disk, Work, Start, Topic],
         "notcontroller" => &[Disk, Work, Start],
-        "coordinatornotavailable" => &[Disk, Work, Start],
+        "coordinatornotavailable" => &[Disk, Declared, Work, Start, Clock, Topic],
+        "notcoordinator" | "coordinatorloadinprogress" => &[Disk, Declared, Work, Start, Clock, Topic],
         "unknowntopicorpartition" | "unknowntopicid" => &[Topic],
         "corruptmessage" => &[Corruption],
         "invalidtimestamp" => &[Clock, WallClock],
@@ -85,6 +86,9 @@ fn causes_among_several(error: &str) -> &'static [Cause] {
         | "coordinatornotavailable"
         | "networkexception"
         | "brokernotavailable" => &[Disk, Declared, Work, Start, Clock, Network],
+        "notcoordinator" | "coordinatorloadinprogress" => {
+            &[Disk, Declared, Work, Start, Clock, Network, Topic, Balance, Move]
+        }
         // Fewer nodes are registered than a topic is to have replicas: they have not come yet.
         "invalidreplicationfactor" => &[Disk, Work, Start, Network],
         _ => &[],

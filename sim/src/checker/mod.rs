@@ -15,6 +15,7 @@ pub mod corruption;
 pub mod endings;
 pub mod epochs;
 pub mod log;
+pub mod groups;
 pub mod lookups;
 pub mod overdue;
 pub mod polls;
@@ -35,7 +36,7 @@ pub(crate) mod stories;
 use reports::{Verdict, Violation};
 
 /// Every checker with what it asks for.
-pub const ALL: [(&str, &str); 46] = [
+pub const ALL: [(&str, &str); 50] = [
     (
         "ack-before-sync",
         "an acknowledgement leaves after the sync that covers the record, in a file whose name is durable",
@@ -58,6 +59,11 @@ pub const ALL: [(&str, &str); 46] = [
     ("fired-and-lost", "when nothing is broken, what is sent with acks=0 gets there"),
     ("foreign-record", "nothing is served that nobody sent there"),
     ("gap", "the offsets of a log follow one another"),
+    (
+        "group-behind",
+        "a group whose members have all the time gets to every acknowledged record, and says so",
+    ),
+    ("group-skip", "how far a group is, its members have read"),
     ("high-watermark-back", "a high watermark that was told is never taken back"),
     ("images-differ", "the metadata images of two nodes are equal at equal index"),
     ("in-sync", "who is in sync has on its disk what its leader calls committed"),
@@ -99,11 +105,19 @@ pub const ALL: [(&str, &str); 46] = [
     ("stale-leader", "a leader has stopped when it is fenced, and serves nobody when the next one does"),
     ("standstill", "requests are decided, and do not only run out of time"),
     ("two-leaders", "in an epoch of a partition one process leads"),
+    (
+        "two-owners",
+        "in a generation of a group a partition has one owner, and who is of an earlier one commits no more",
+    ),
     ("unreadable", "every partition can be read to its end in the end"),
     ("unseen", "a consumer that has all the time gets to every acknowledged record"),
     (
         "wrong-epoch",
         "a client whose leader epoch is behind or ahead is told so, and an epoch ends where the records say so",
+    ),
+    (
+        "wrong-group-position",
+        "how far a group is told to be was committed, and nothing acknowledged is forgotten",
     ),
     ("wrong-look-up", "an offset that is looked up is right, for every moment of the request"),
 ];

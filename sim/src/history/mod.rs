@@ -3,15 +3,17 @@
 //! Written by the workload, read by the checkers and never by the broker. An operation whose outcome the client
 //! does not know stays unknown: a checker must allow both.
 
+mod place;
 mod progress_monitor;
+pub mod groups;
 
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Deserialize;
 
+pub use place::{Place, wire_name};
 pub use progress_monitor::{At, ProgressMonitor, Standstill, Trade};
 
 /// For messages: `12.345 s`.
@@ -30,38 +32,6 @@ pub enum AckMode {
     All,
 }
 
-/// A partition by topic name. A topic that was deleted and created again under its name is another topic:
-/// its second life is called `name#2`, which is no name that a broker would take.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Place {
-    pub topic: Arc<str>,
-    pub partition: i32,
-}
-
-impl Ord for Place {
-    /// Of two of the same topic the names are rarely compared: they share one.
-    fn cmp(&self, other: &Place) -> Ordering {
-        let topics = if Arc::ptr_eq(&self.topic, &other.topic) {
-            Ordering::Equal
-        } else {
-            self.topic.cmp(&other.topic)
-        };
-        topics.then(self.partition.cmp(&other.partition))
-    }
-}
-
-impl PartialOrd for Place {
-    fn partial_cmp(&self, other: &Place) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.topic, self.partition)
-    }
-}
-
 /// Identity of a record: who sent it and which of its own it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Value {
@@ -73,11 +43,6 @@ impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "record {} of producer {}", self.number, self.producer)
     }
-}
-
-/// The name that a broker knows a topic by, whichever of its lives this is.
-pub fn wire_name(topic: &str) -> &str {
-    topic.split('#').next().unwrap_or(topic)
 }
 
 /// Create time of a record of a batch whose first is of `first_ms`: what time look-ups go by. As with programs that
@@ -489,6 +454,8 @@ pub struct History {
     pub positions: BTreeMap<(u32, Place), Position>,
     /// What fetches brought first, per place and offset.
     pub seen: Seen,
+    /// By members of groups.
+    pub groups: groups::Groups,
     pub pulse: ProgressMonitor,
     pub counts: BTreeMap<&'static str, u64>,
 }

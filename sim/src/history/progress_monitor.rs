@@ -17,6 +17,8 @@ pub enum Trade {
     Change,
     /// Versions, metadata, offsets.
     Look,
+    /// Members of groups: who coordinates them, who is there, and how far they are.
+    Group,
 }
 
 impl Trade {
@@ -26,6 +28,7 @@ impl Trade {
             Trade::Consume => "fetch",
             Trade::Change => "create topics and producer ids",
             Trade::Look => "metadata and offsets",
+            Trade::Group => "group",
         }
     }
 }

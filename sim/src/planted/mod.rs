@@ -6,6 +6,7 @@
 pub(crate) mod submission;
 pub(crate) mod answers;
 mod checksums;
+mod coordination;
 mod beginnings;
 mod early_ack;
 mod empty_fetches;
@@ -73,6 +74,16 @@ pub const OF_SESSIONS: [Defect; 1] = [Defect {
     about: "a node whose heartbeats nobody answers goes on with what it led",
 }];
 
+/// Slips in coordinating groups of consumers.
+pub const OF_GROUPS: [Defect; 3] = [
+    Defect { name: "commit-before-durable", about: "a commit of a group is acknowledged before it is kept" },
+    Defect {
+        name: "generation-unchecked",
+        about: "a commit of a generation that is over counts as one of the current",
+    },
+    Defect { name: "expired-member-owns", about: "a member that is silent keeps what it has" },
+];
+
 /// What concerns metadata and not records.
 pub const OF_METADATA: [Defect; 1] =
     [Defect { name: "configs-misread", about: "recovery misreads the names of configurations" }];
@@ -115,6 +126,9 @@ pub fn parts(name: &str) -> Option<Parts<SimBackend>> {
         "vote-not-synced" => early_ack::plant_in_raft(&mut parts),
         "isr-unversioned" => membership::plant(&mut parts),
         "maximum-reported" => reports::plant(&mut parts),
+        "commit-before-durable" => coordination::plant_early_commit(&mut parts),
+        "generation-unchecked" => coordination::plant_unchecked_generation(&mut parts),
+        "expired-member-owns" => coordination::plant_endless_sessions(&mut parts),
         "stale-leader-serves" => parts.heed_contact = false,
         "truncation-skipped" => truncations::plant(&mut parts),
         "crc-unchecked" => checksums::plant(&mut parts),
@@ -147,6 +161,7 @@ pub fn all() -> impl Iterator<Item = &'static Defect> {
         .chain(&REPLICATION)
         .chain(&OF_THE_ISR)
         .chain(&OF_SESSIONS)
+        .chain(&OF_GROUPS)
         .chain(&OF_METADATA)
         .chain(&DELETIONS)
         .chain(&RETENTION)

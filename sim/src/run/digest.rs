@@ -39,6 +39,7 @@ pub(super) fn of(history: &History) -> u64 {
         resets,
         last_start,
         positions,
+        groups,
         pulse: _,
         counts,
         returned,
@@ -66,6 +67,9 @@ pub(super) fn of(history: &History) -> u64 {
     }
     digest.show(&(damages, rejections, unreadable, topics, topics_in_the_end, deleted));
     digest.show(&(complaints, health, watermarks, lookups, positions, counts));
+    if !groups.assigned.is_empty() {
+        digest.show(groups);
+    }
     if !added.is_empty() {
         digest.show(added);
     }

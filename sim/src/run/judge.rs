@@ -14,9 +14,9 @@ use crate::checker::budgets::Peaks;
 use crate::checker::circumstances::{Circumstances, Times};
 use crate::checker::stalls::{Costs, Stall};
 use crate::checker::{
-    self, answers, beginnings, budgets, causes, configs, corruption, endings, epochs, log, lookups, overdue,
-    polls, recovery, refusals, replicas, rest, segments, sends, served, stalls, syncs, unacknowledged,
-    visibility,
+    self, answers, beginnings, budgets, causes, configs, corruption, endings, epochs, groups, log, lookups,
+    overdue, polls, recovery, refusals, replicas, rest, segments, sends, served, stalls, syncs,
+    unacknowledged, visibility,
 };
 use crate::fault::{Family, FaultHits, FaultKind, FaultPlan};
 use crate::history::{
@@ -108,7 +108,7 @@ fn broken(stop: &Stop, at: Duration) -> Violation {
 }
 
 /// What must hold of every moment of a history. What is only owed in the end nobody can say.
-const AT_ALL_TIMES: [fn(&History) -> Vec<Violation>; 12] = [
+const AT_ALL_TIMES: [fn(&History) -> Vec<Violation>; 14] = [
     log::inconsistent_offsets,
     log::foreign_records,
     polls::poll_order,
@@ -121,6 +121,8 @@ const AT_ALL_TIMES: [fn(&History) -> Vec<Violation>; 12] = [
     lookups::lookups,
     epochs::epochs,
     configs::lost_configs,
+    groups::positions,
+    groups::owners,
 ];
 
 /// The history up to a stop of the world, judged by what must hold at all times.
@@ -218,6 +220,7 @@ fn judge(record: &mut RunRecord, scenario: &Scenario, circumstances: &Circumstan
         found.extend(early(history, &story.durable, in_sync(scenario)));
     }
     found.extend(missing);
+    found.extend(groups::progress(history));
     found.extend(unacknowledged::fired_and_lost(history, circumstances));
     let grace = ns(liveness.grace.0);
     found.extend(answers::answered(history, circumstances, grace));

@@ -19,6 +19,7 @@ use crate::museum;
 use crate::planted;
 use crate::probe::Probe;
 use crate::scenario::{Scenario, Settings, knobs};
+use crate::workload::OFFSETS_PARTITIONS;
 use crate::world::{Options, SimBackend, lock};
 
 /// What the nodes of a cluster share.
@@ -73,6 +74,10 @@ pub(super) fn config(scenario: &Scenario, settings: &Settings, number: u32) -> C
     config.log.segment_bytes = 64 << 10;
     config.log.index_interval_bytes = 512;
     config.topics.max_batch_bytes = 64 << 10;
+    config.offsets.partitions = OFFSETS_PARTITIONS;
+    config.offsets.segment_bytes = 64 << 10;
+    config.groups.session_timeout_min = Duration::from_secs(1);
+    config.groups.initial_rebalance_delay = Duration::from_millis(500);
     config.server.request_bytes = 1 << 20;
     config.server.request_bytes_in_flight = 8 << 20;
     let nodes = scenario.cluster.nodes;

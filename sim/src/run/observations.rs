@@ -28,7 +28,9 @@ use crate::history::{At, History, Standstill, Trade, Value};
 use crate::probe::Probe;
 use crate::scenario::{Scenario, Settings};
 use crate::streams::Stream;
-use crate::workload::{self, Client, Field, Schedule, check_health, payload, read_everything};
+use crate::workload::{
+    self, Client, Field, OFFSETS_PARTITIONS, OFFSETS_TOPIC, Schedule, check_health, payload, read_everything,
+};
 use crate::world::{Device, DeviceCounts, MachineHandle, Pages, ProcessCounts, World};
 
 /// The last read, on a healed system.
@@ -302,8 +304,13 @@ fn partition_files(disk: &Device) -> Vec<(PathBuf, u64)> {
 /// Those that stay when the load is over.
 fn partitions(field: &Field) -> usize {
     // Topics of this name have three at most.
-    let extra = field.notes.write().topics.keys().filter(|topic| topic.starts_with("more-")).count();
-    field.partitions() + 3 * extra
+    let notes = field.notes.write();
+    let extra = notes.topics.keys().filter(|topic| topic.starts_with("more-")).count();
+    // Each with the groups that it keeps.
+    let has_groups = notes.topics.contains_key(OFFSETS_TOPIC);
+    let of_groups = if has_groups { 2 * usize::try_from(OFFSETS_PARTITIONS).unwrap_or(0) } else { 0 };
+    drop(notes);
+    field.partitions() + 3 * extra + of_groups
 }
 
 /// Until all clients are, or `until`.

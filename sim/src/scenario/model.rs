@@ -191,6 +191,9 @@ pub struct Workload {
     pub falls_out: bool,
     /// Records up to some offset are deleted (DeleteRecords) this often.
     pub delete_records_every: Option<Span>,
+    /// Consumer groups that read all partitions, and the members of each.
+    pub groups: u32,
+    pub group_members: u32,
     /// Clients that go away in the middle of whatever they do, again and again.
     pub leavers: u32,
     /// Well-behaved clients with small requests and little patience (5 s each); the first one shares the hostile
@@ -297,6 +300,8 @@ impl Default for Workload {
             administrate_every: None,
             falls_out: false,
             delete_records_every: None,
+            groups: 0,
+            group_members: 3,
             leavers: 0,
             probes: 0,
             hostile: Hostile::default(),
@@ -399,7 +404,8 @@ impl Scenario {
     pub fn events_max(&self) -> u64 {
         const BASE: u64 = 3_000_000;
         const PER_CLIENT_AND_S: u64 = 1_500;
-        let clients = u64::from(self.workload.producers + self.workload.consumers + 1);
+        let members = self.workload.groups * self.workload.group_members;
+        let clients = u64::from(self.workload.producers + self.workload.consumers + members + 1);
         let seconds = self.duration().as_secs() + 120;
         self.liveness.events_max.unwrap_or(BASE + clients * seconds * PER_CLIENT_AND_S)
     }

@@ -19,6 +19,7 @@ pub(super) mod numbers {
     pub const DESERTERS: u32 = 5_000;
     pub const POISONERS: u32 = 6_000;
     pub const ADMINISTRATOR: u32 = 7_000;
+    pub const MEMBERS: u32 = 8_000;
 }
 
 /// Who a client is.

@@ -196,6 +196,11 @@ impl<B: Backend> Lines<B> {
         self.routes.asks()
     }
 
+    /// The node that was asked last knows nothing of use.
+    pub(super) fn turn_away(&mut self) {
+        self.routes.turn_away(self.routes.asks());
+    }
+
     pub(super) fn nodes(&self) -> std::ops::RangeInclusive<u32> {
         1..=self.client.field.nodes
     }

@@ -19,6 +19,7 @@ mod lookups;
 mod fetcher;
 mod retries;
 mod consumer;
+mod members;
 mod producer;
 mod creator;
 mod writer;
@@ -37,12 +38,17 @@ pub use client::Client;
 pub use connection::{CallError, Connection};
 pub use field::Field;
 pub use health::check_health;
+pub use members::{OFFSETS_PARTITIONS, OFFSETS_TOPIC};
 pub use reader::read_everything;
 pub use schedule::Schedule;
 pub use shape::{Limits, Shape};
 
 use crate::scenario::Scenario;
 use crate::streams::Stream;
+use client::numbers;
+
+/// Members of one group at most: each has a number among consumers.
+const GROUP_MEMBERS_MAX: u32 = 100;
 
 /// Starts all clients; `machine` gives the backend of a machine by its name.
 pub fn start<B: Backend>(
@@ -99,6 +105,14 @@ pub fn start<B: Backend>(
     for index in 0..shape.leavers {
         let stream = Stream::new(seed, &format!("workload leaver {index}"));
         leavers::start(client(field), index, limits, within, stream);
+    }
+    for group in 0..load.groups {
+        let progress = members::GroupProgress::new(&format!("group-{group}"), field.places.len());
+        for nth in 0..load.group_members {
+            let number = numbers::MEMBERS + group * GROUP_MEMBERS_MAX + nth;
+            let stream = Stream::new(seed, &format!("workload member {number}"));
+            members::start(client(field), &progress, number, nth == 0, stream);
+        }
     }
     for index in 0..load.probes {
         // The first comes from where the hostile ones come from.

@@ -1,6 +1,7 @@
 //! The last read: the whole of every partition, after everything has come to rest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use io_backend::Backend;
 use kafka_protocol::error::ResponseError;
@@ -12,6 +13,7 @@ use super::connection::back_off;
 use super::fetcher::{self, FetchTerms};
 use super::lines::Lines;
 use super::lookups::{self, Question};
+use super::members::{Coordinator, positions_of};
 use crate::history::{At, ConfigKey, LookupQuery, Outcome, Place, Trade, Value};
 
 /// Reads from the beginning to the high watermark, trying until `until`. Partitions that could not be read to
@@ -36,6 +38,7 @@ impl<B: Backend> Reader<B> {
     async fn run(mut self, until: At) {
         self.list_topics(until).await;
         self.ask_configs(until).await;
+        self.ask_groups(until).await;
         let mut places: Vec<Place> = self.client.field.places.to_vec();
         places.extend(self.client.field.lives.places());
         let mut logs: BTreeMap<usize, Vec<(i64, Value)>> = BTreeMap::new();
@@ -155,6 +158,26 @@ impl<B: Backend> Reader<B> {
             }
             failures += 1;
             back_off(&self.client.backend, failures).await;
+        }
+    }
+
+    /// How far groups are in the end.
+    async fn ask_groups(&mut self, until: At) {
+        let groups: BTreeSet<Arc<str>> = {
+            let notes = self.client.field.notes.write();
+            notes.groups.commits.iter().map(|commit| commit.group.clone()).collect()
+        };
+        let places = self.client.field.places.clone();
+        for group in groups {
+            let mut coordinator = Coordinator::new(&self.client, group);
+            let mut failures = 0;
+            while self.client.now() < until {
+                if let Ok(Ok(_)) = positions_of(&self.client, &mut coordinator, &places).await {
+                    break;
+                }
+                failures += 1;
+                back_off(&self.client.backend, failures).await;
+            }
         }
     }
 

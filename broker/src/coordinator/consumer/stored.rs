@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use regex::{Regex, RegexBuilder};
+
 use super::super::assignor::{Assignment, Assignor};
 use super::super::ids::{InstanceId, MemberId};
 use super::reconcile::{Epoch, Held};
@@ -37,11 +39,19 @@ pub struct StoredMember {
     pub assignor: Option<Assignor>,
 }
 
+/// What an expression may take when it is compiled.
+const PATTERN_BYTES_MAX: usize = 1 << 20;
+
+/// An expression that matches names as a whole; none where it is not one, or too large.
+pub(super) fn compiled(pattern: &str) -> Option<Regex> {
+    RegexBuilder::new(&format!("^(?:{pattern})$")).size_limit(PATTERN_BYTES_MAX).build().ok()
+}
+
 impl Subscription {
     /// The topics among those that there are, with their numbers of partitions.
     pub(super) fn resolve(&self, topics: &dyn Topics) -> BTreeMap<TopicId, i32> {
         let named = self.names.iter().filter_map(|name| topics.of_name(name));
-        let matched = self.pattern.iter().filter_map(|pattern| regex::Regex::new(pattern).ok());
+        let matched = self.pattern.iter().filter_map(|pattern| compiled(pattern));
         named.chain(matched.flat_map(|pattern| topics.matching(&pattern))).collect()
     }
 }

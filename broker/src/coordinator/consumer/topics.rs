@@ -8,6 +8,6 @@ pub trait Topics {
     fn version(&self) -> u64;
     /// Identity and number of partitions of the topic of this name.
     fn of_name(&self, name: &str) -> Option<(TopicId, i32)>;
-    /// The topics whose names are matched as a whole, in their order.
+    /// The topics whose names are matched, in their order.
     fn matching(&self, pattern: &regex::Regex) -> Vec<(TopicId, i32)>;
 }

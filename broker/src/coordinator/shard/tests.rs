@@ -145,7 +145,7 @@ impl Bench {
         for record in &self.log {
             self.shard.load(record.clone(), at(self.seconds));
         }
-        self.shard.begin(&GroupSettings::default().consumer, at(self.seconds));
+        self.shard.begin(&GroupSettings::of(&crate::config::Config::default()).consumer, at(self.seconds));
     }
 
     fn groups(&self) -> Vec<&str> {
@@ -285,7 +285,7 @@ impl Bench {
             assignor: None,
             owned: Some(Default::default()),
         };
-        let settings = GroupSettings::default().consumer;
+        let settings = GroupSettings::of(&crate::config::Config::default()).consumer;
         let now = self.now();
         let beaten = self.shard.consumer_heartbeat(&group("g"), beat, &Read, &settings, now);
         self.take();

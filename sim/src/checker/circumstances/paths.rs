@@ -10,6 +10,17 @@ fn roles(trade: Trade) -> &'static [&'static str] {
         Trade::Produce => &["kafka", "connection", "partition", "commit", "journal-files", "replicas"],
         Trade::Consume => &["kafka", "connection", "partition", "replicas"],
         Trade::Change => &["kafka", "connection", "partition", "commit", "journal-files", "replicas", "raft"],
+        Trade::Group => &[
+            "kafka",
+            "connection",
+            "partition",
+            "commit",
+            "journal-files",
+            "replicas",
+            "raft",
+            "coordinator",
+            "coordinators",
+        ],
         Trade::Look => &["kafka", "connection", "partition", "replicas", "raft"],
     }
 }

@@ -1,4 +1,8 @@
+use std::time::Duration;
+
 use super::super::Config;
+use super::super::values::{bytes, duration};
+use super::key::DAY;
 use super::*;
 
 #[test]

@@ -1,0 +1,116 @@
+//! What administrators see of the groups of a partition, and what they take away.
+
+use std::sync::Arc;
+
+use super::super::classic::ClassicDescription;
+use super::super::consumer::ConsumerDescription;
+use super::super::ids::GroupId;
+use super::{DeleteError, Members, Shard};
+
+/// A group in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name.
+    pub group: GroupId,
+    /// What it is for; none where nobody ever said.
+    pub protocol_type: Option<Arc<str>>,
+    /// Kafka's name of its state.
+    pub state: &'static str,
+    /// By which protocol its members speak.
+    pub kind: GroupKind,
+}
+
+/// By which protocol the members of a group speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupKind {
+    /// They assign partitions among themselves.
+    Classic,
+    /// The coordinator assigns.
+    Consumer,
+}
+
+impl GroupKind {
+    /// Kafka's word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            GroupKind::Classic => "Classic",
+            GroupKind::Consumer => "Consumer",
+        }
+    }
+}
+
+/// Why the offsets of a group stay, in one topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OffsetsStay {
+    /// Its members read it.
+    #[error("the group's members read the topic")]
+    Subscribed,
+}
+
+impl<T> Shard<T> {
+    /// All groups, in the order of their names.
+    pub fn list(&self) -> Vec<Listed> {
+        let groups = self.groups.iter().map(|(id, group)| match &group.members {
+            Members::Classic(members) => Listed {
+                group: id.clone(),
+                protocol_type: members.protocol_type().cloned(),
+                state: members.state_name(),
+                kind: GroupKind::Classic,
+            },
+            Members::Consumer(members) => Listed {
+                group: id.clone(),
+                protocol_type: Some(Arc::from("consumer")),
+                state: members.state_name(),
+                kind: GroupKind::Consumer,
+            },
+        });
+        groups.collect()
+    }
+
+    /// A classic group; none where there is no such group, or it is of the other kind.
+    pub fn describe(&self, id: &GroupId) -> Option<ClassicDescription> {
+        match &self.groups.get(id)?.members {
+            Members::Classic(group) => Some(group.description()),
+            Members::Consumer(_) => None,
+        }
+    }
+
+    /// A consumer group; none where there is no such group, or it is of the other kind.
+    pub fn describe_consumer(&self, id: &GroupId) -> Option<ConsumerDescription> {
+        match &self.groups.get(id)?.members {
+            Members::Consumer(group) => Some(group.description()),
+            Members::Classic(_) => None,
+        }
+    }
+
+    /// Forgets how far a group is in these partitions. Answers stand in their order.
+    ///
+    /// # Errors
+    /// There is no such group, or its members are no consumers, so that nobody knows what they read.
+    pub fn delete_offsets(
+        &mut self,
+        id: &GroupId,
+        of: &[(Arc<str>, i32)],
+    ) -> Result<Vec<Result<(), OffsetsStay>>, DeleteError> {
+        let group = self.groups.get(id).ok_or(DeleteError::NotFound)?;
+        let is_read = |topic: &str| match &group.members {
+            members if members.is_empty() => false,
+            Members::Classic(members) => members.reads(topic),
+            Members::Consumer(members) => {
+                members.subscribed_names().is_none_or(|names| names.iter().any(|name| &**name == topic))
+            }
+        };
+        if let Members::Classic(members) = &group.members
+            && !members.is_empty()
+            && members.protocol_type().map(|kind| &**kind) != Some("consumer")
+        {
+            return Err(DeleteError::NotEmpty);
+        }
+        let read: Vec<bool> = of.iter().map(|(topic, _)| is_read(topic)).collect();
+        let over = of.iter().zip(&read).filter(|(_, read)| !**read).map(|(of, _)| of.clone());
+        let over = over.filter(|(topic, partition)| group.offsets.get(topic, *partition).is_some()).collect();
+        self.forget_offsets(id, over);
+        self.drop_if_unused(id);
+        Ok(read.into_iter().map(|read| if read { Err(OffsetsStay::Subscribed) } else { Ok(()) }).collect())
+    }
+}
