@@ -8,7 +8,7 @@ use super::classic::{ClassicDescription, Join, Joined, MemberError, Sync, Synced
 use super::consumer::{Beat, ConsumerDescription, ConsumerError, Epoch, Heartbeat};
 use super::ids::{Generation, GroupId, InstanceId, MemberId};
 use super::offsets::Committed;
-use super::shard::{CommittedOffsets, Committer, DeleteError, GroupError, Listed, OffsetsStay};
+use super::shard::{CommittedOffsets, Committer, DeleteError, GroupError, Listed, NotDescribed, OffsetsStay};
 
 /// Why the coordinator of a group does nothing for it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -165,15 +165,15 @@ pub enum CoordinatorInput {
     Describe {
         /// Which group.
         group: GroupId,
-        /// Who is answered; none where there is no such group, or it is of the other kind.
-        reply: Replier<Answered<Option<ClassicDescription>>>,
+        /// Who is answered.
+        reply: Replier<Answered<Result<ClassicDescription, NotDescribed>>>,
     },
     /// How a consumer group is.
     DescribeConsumer {
         /// Which group.
         group: GroupId,
-        /// Who is answered; none where there is no such group, or it is of the other kind.
-        reply: Replier<Answered<Option<ConsumerDescription>>>,
+        /// Who is answered.
+        reply: Replier<Answered<Result<ConsumerDescription, NotDescribed>>>,
     },
     /// A topic is no more.
     TopicDeleted(Arc<str>),

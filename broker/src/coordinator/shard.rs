@@ -25,7 +25,7 @@ use crate::partition::replica_state::Now;
 
 mod looking;
 
-pub use looking::{GroupKind, Listed, OffsetsStay};
+pub use looking::{GroupKind, Listed, NotDescribed, OffsetsStay};
 
 /// What calls decided and the driver has not taken yet. `T` is what waiting members are answered by.
 #[derive(Debug)]

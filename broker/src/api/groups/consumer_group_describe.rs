@@ -11,11 +11,12 @@ use kafka_protocol::messages::{
 
 use super::super::authorization::{GROUP_OPERATIONS, Needs, OPERATIONS_OMITTED, Operation};
 use super::super::declaration::{AskedInLine, Call, Declaration, Pending, Versions, pending};
-use super::{answer, any_named, ask};
+use super::{answer, any_named, ask, not_described};
 use crate::coordinator::assignor::{Assignment, Assignor};
 use crate::coordinator::consumer::{ConsumerDescription, DescribedConsumer};
 use crate::coordinator::coordinators::Asked;
 use crate::coordinator::messages::CoordinatorInput;
+use crate::coordinator::shard::NotDescribed;
 use crate::metadata::MetadataImage;
 use crate::wire::shape::{Bounds, I8, Shape, TEXTS, always, plain};
 use crate::wire::text;
@@ -63,7 +64,7 @@ impl AskedInLine for ConsumerGroupDescribeRequest {
 
 static REQUEST: Shape = plain(&[always(TEXTS), always(I8)]);
 
-type Described = Option<ConsumerDescription>;
+type Described = Result<ConsumerDescription, NotDescribed>;
 
 async fn question<B: Backend>(
     call: &Call<B>,
@@ -83,12 +84,12 @@ fn told<B: Backend>(
     let told = DescribedGroup::default();
     match described {
         Err(code) => told.with_error_code(code.code()).with_group_id(group),
-        Ok(None) => {
-            let why = text(format!("Group {} is not a consumer group.", group.as_str()));
+        Ok(Err(why)) => {
+            let why = text(not_described(&group, why, "consumer"));
             let told = told.with_error_code(ResponseError::GroupIdNotFound.code());
             told.with_error_message(Some(why)).with_group_state(text("Dead")).with_group_id(group)
         }
-        Ok(Some(described)) => {
+        Ok(Ok(described)) => {
             let image = call.context.metadata.shown();
             let version = call.head.version;
             let members = described.members.into_iter().map(|one| member(&image, version, one));

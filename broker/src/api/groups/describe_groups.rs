@@ -9,10 +9,11 @@ use kafka_protocol::messages::{
 
 use super::super::authorization::{GROUP_OPERATIONS, Needs, OPERATIONS_OMITTED, Operation};
 use super::super::declaration::{AskedInLine, Call, Declaration, Pending, Versions, pending};
-use super::{answer, any_named, ask};
+use super::{answer, any_named, ask, not_described};
 use crate::coordinator::classic::{ClassicDescription, DescribedMember};
 use crate::coordinator::coordinators::Asked;
 use crate::coordinator::messages::CoordinatorInput;
+use crate::coordinator::shard::NotDescribed;
 use crate::wire::shape::{Bounds, I8, Shape, TEXTS, always, plain, since};
 use crate::wire::text;
 
@@ -63,7 +64,7 @@ impl AskedInLine for DescribeGroupsRequest {
 
 static REQUEST: Shape = plain(&[always(TEXTS), since(3, I8)]);
 
-type Described = Option<ClassicDescription>;
+type Described = Result<ClassicDescription, NotDescribed>;
 
 async fn question<B: Backend>(
     call: &Call<B>,
@@ -79,15 +80,15 @@ fn told(version: i16, group: WireGroupId, described: Result<Described, ResponseE
     let told = DescribedGroup::default();
     match described {
         Err(code) => told.with_error_code(code.code()).with_group_id(group),
-        Ok(None) if version < NOT_FOUND_SINCE => told.with_group_state(text("Dead")).with_group_id(group),
-        Ok(None) => {
-            let why = text(format!("Group {} not found.", group.as_str()));
+        Ok(Err(_)) if version < NOT_FOUND_SINCE => told.with_group_state(text("Dead")).with_group_id(group),
+        Ok(Err(why)) => {
+            let why = text(not_described(&group, why, "classic"));
             told.with_error_code(ResponseError::GroupIdNotFound.code())
                 .with_error_message(Some(why))
                 .with_group_state(text("Dead"))
                 .with_group_id(group)
         }
-        Ok(Some(described)) => {
+        Ok(Ok(described)) => {
             let members = described.members.into_iter().map(|one| member(version, one));
             told.with_group_state(text(described.state))
                 .with_protocol_type(text(described.protocol_type.as_deref().unwrap_or_default()))

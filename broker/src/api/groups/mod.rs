@@ -21,6 +21,7 @@ use crate::coordinator::OFFSETS_TOPIC;
 use crate::coordinator::coordinators::{self, Asked};
 use crate::coordinator::ids::{GroupId, InstanceId, MemberId};
 use crate::coordinator::messages::{Answered, CoordinatorError, CoordinatorInput};
+use crate::coordinator::shard::NotDescribed;
 use crate::error_codes;
 use crate::ids::PartitionId;
 use crate::limits;
@@ -125,6 +126,14 @@ fn coordinated<B: Backend>(context: &Context<B>, group: &GroupId) -> Result<Part
 /// Kafka's code of an outcome.
 fn code_of<A>(outcome: &Result<A, ResponseError>) -> i16 {
     outcome.as_ref().err().map_or(error_codes::NONE, ResponseError::code)
+}
+
+/// Why nothing is told of a group, in Kafka's words; `kind` is what it would have to be.
+fn not_described(group: &WireGroupId, why: NotDescribed, kind: &str) -> String {
+    match why {
+        NotDescribed::NotFound => format!("Group {} not found.", group.as_str()),
+        NotDescribed::OtherKind => format!("Group {} is not a {kind} group.", group.as_str()),
+    }
 }
 
 /// Asks whoever coordinates the group.

@@ -39,6 +39,17 @@ impl GroupKind {
     }
 }
 
+/// Why nothing is told of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotDescribed {
+    /// No group has this name.
+    #[error("there is no such group")]
+    NotFound,
+    /// Its members speak the other protocol.
+    #[error("the group is of the other protocol")]
+    OtherKind,
+}
+
 /// Why the offsets of a group stay, in one topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OffsetsStay {
@@ -67,19 +78,25 @@ impl<T> Shard<T> {
         groups.collect()
     }
 
-    /// A classic group; none where there is no such group, or it is of the other kind.
-    pub fn describe(&self, id: &GroupId) -> Option<ClassicDescription> {
-        match &self.groups.get(id)?.members {
-            Members::Classic(group) => Some(group.description()),
-            Members::Consumer(_) => None,
+    /// A classic group.
+    ///
+    /// # Errors
+    /// There is no such group, or it is of the other kind.
+    pub fn describe(&self, id: &GroupId) -> Result<ClassicDescription, NotDescribed> {
+        match &self.groups.get(id).ok_or(NotDescribed::NotFound)?.members {
+            Members::Classic(group) => Ok(group.description()),
+            Members::Consumer(_) => Err(NotDescribed::OtherKind),
         }
     }
 
-    /// A consumer group; none where there is no such group, or it is of the other kind.
-    pub fn describe_consumer(&self, id: &GroupId) -> Option<ConsumerDescription> {
-        match &self.groups.get(id)?.members {
-            Members::Consumer(group) => Some(group.description()),
-            Members::Classic(_) => None,
+    /// A consumer group.
+    ///
+    /// # Errors
+    /// There is no such group, or it is of the other kind.
+    pub fn describe_consumer(&self, id: &GroupId) -> Result<ConsumerDescription, NotDescribed> {
+        match &self.groups.get(id).ok_or(NotDescribed::NotFound)?.members {
+            Members::Consumer(group) => Ok(group.description()),
+            Members::Classic(_) => Err(NotDescribed::OtherKind),
         }
     }
 

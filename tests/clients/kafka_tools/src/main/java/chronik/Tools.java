@@ -34,6 +34,7 @@ public final class Tools {
             "kafka-broker-api-versions", "org.apache.kafka.tools.BrokerApiVersionsCommand",
             "kafka-features", "org.apache.kafka.tools.FeatureCommand",
             "kafka-leader-election", "org.apache.kafka.tools.LeaderElectionCommand",
+            "kafka-consumer-groups", "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
             "kafka-reassign-partitions", "org.apache.kafka.tools.reassign.ReassignPartitionsCommand");
 
     /** In place of the end of the process. Tools that catch it say so and end again: what counts is the first. */
