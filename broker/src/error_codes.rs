@@ -185,6 +185,7 @@ pub fn member(error: &MemberError) -> ResponseError {
         MemberError::RebalanceInProgress => ResponseError::RebalanceInProgress,
         MemberError::InconsistentProtocol => ResponseError::InconsistentGroupProtocol,
         MemberError::IdRequired(_) => ResponseError::MemberIdRequired,
+        MemberError::TooLarge => ResponseError::UnknownServerError,
         MemberError::Full => ResponseError::GroupMaxSizeReached,
         MemberError::InvalidSessionTimeout => ResponseError::InvalidSessionTimeout,
     }

@@ -165,6 +165,10 @@ fn heartbeat<B: Backend>(
     {
         return invalid("A text is too long.");
     }
+    let names = request.subscribed_topic_names.iter().flatten();
+    if names.map(|name| name.len()).sum::<usize>() > limits::GROUP_RECORD_HALF_BYTES {
+        return invalid("SubscribedTopicNames are more than can be kept.");
+    }
     let assignor = match &request.server_assignor {
         None => None,
         Some(name) => match Assignor::of_name(name) {

@@ -56,6 +56,11 @@ impl<T> ClassicGroup<T> {
             }
             return Err(MemberError::Full);
         }
+        let known = join.member.clone().or_else(|| self.members.of_instance(join.instance.as_ref()?));
+        let said = members::said_bytes(&join.client, join.instance.as_ref(), &join.protocols);
+        if said + self.members.said_bytes_but(known.as_ref()) > limits::GROUP_RECORD_HALF_BYTES {
+            return Err(MemberError::Full);
+        }
         let fits = if self.members.is_empty() {
             !join.protocol_type.is_empty() && !join.protocols.is_empty()
         } else {

@@ -44,6 +44,11 @@ impl<T> Member<T> {
         self.alive_until = now + self.session_timeout;
     }
 
+    /// At most what its record takes, but for its assignment.
+    fn said_bytes(&self) -> usize {
+        said_bytes(&self.client, self.instance.as_ref(), &self.protocols)
+    }
+
     /// What it says to who assigns by this protocol.
     pub(super) fn metadata_for(&self, protocol: &str) -> Bytes {
         self.protocols
@@ -52,6 +57,15 @@ impl<T> Member<T> {
             .map(|one| one.metadata.clone())
             .unwrap_or_default()
     }
+}
+
+/// Numbers and lengths in a member's record, and an id with a name in it.
+const MEMBER_BYTES: usize = 512;
+
+/// At most what the record of a member takes that says this, but for its assignment.
+pub(super) fn said_bytes(client: &Client, instance: Option<&InstanceId>, protocols: &[Protocol]) -> usize {
+    let metadata = protocols.iter().map(|one| one.metadata.len()).max().unwrap_or(0);
+    MEMBER_BYTES + client.id.len() + client.host.len() + instance.map_or(0, |id| 2 * id.0.len()) + metadata
 }
 
 /// In the order of their ids, so that what is told of them does not depend on a map's order.
@@ -104,6 +118,12 @@ impl<T> Members<T> {
 
     pub(super) fn leads(&self, id: &MemberId) -> bool {
         self.leader.as_ref() == Some(id)
+    }
+
+    /// At most what their records take, but for assignments and for this member.
+    pub(super) fn said_bytes_but(&self, but: Option<&MemberId>) -> usize {
+        let others = self.by_id.iter().filter(|(id, _)| Some(*id) != but);
+        others.map(|(_, member)| member.said_bytes()).sum()
     }
 
     pub(super) fn of_instance(&self, instance: &InstanceId) -> Option<MemberId> {

@@ -121,9 +121,12 @@ pub enum MemberError {
     /// The id that the group gave; the member is to ask again with it.
     #[error("the member is to join with the id {}", .0.0)]
     IdRequired(MemberId),
-    /// `group.max.size` is reached.
+    /// `group.max.size` is reached, or what the members say of themselves is more than a record holds.
     #[error("the group is full")]
     Full,
+    /// What the members are to be assigned is more than a record holds.
+    #[error("the assignment is too large to be kept")]
+    TooLarge,
     /// Outside `group.min.session.timeout.ms` and `group.max.session.timeout.ms`.
     #[error("the session time-out is outside what the broker allows")]
     InvalidSessionTimeout,

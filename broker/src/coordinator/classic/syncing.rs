@@ -20,6 +20,10 @@ impl<T> ClassicGroup<T> {
         if differs(&sync.protocol_type, &self.protocol_type) || differs(&sync.protocol, &self.protocol) {
             return Err(MemberError::InconsistentProtocol);
         }
+        let assigned: usize = sync.assignments.iter().map(|(_, assignment)| assignment.len()).sum();
+        if assigned > limits::GROUP_RECORD_HALF_BYTES {
+            return Err(MemberError::TooLarge);
+        }
         match self.state {
             State::Empty => Err(MemberError::UnknownMember),
             State::PreparingRebalance { .. } => Err(MemberError::RebalanceInProgress),

@@ -13,6 +13,8 @@ struct Bench {
     changes: usize,
 }
 
+mod sizes;
+
 fn text(text: &str) -> Arc<str> {
     Arc::from(text)
 }

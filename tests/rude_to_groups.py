@@ -1,0 +1,285 @@
+#!/usr/bin/env python3
+"""Many groups, and clients that groups have to be kept from: against the real broker binary.
+
+    tests/rude_to_groups.py [--disk threads,uring] [--groups 300] [--full]
+
+1. Groups of ten members each, ten members a connection: all join, are told their assignments and send heartbeats; what these cost is
+   printed. Members that share a connection do not wait for one another.
+2. Requests that are wrong, one after the other: each gets Kafka's own error code, and the group that they name goes on.
+3. An assignment that no record can hold is refused to who brings it; with one that fits the group goes on.
+4. Clients that join and hang up, again and again; many groups that only commit. The broker answers others meanwhile, and what it takes
+   in memory is bounded.
+5. The broker is killed: all commits that were acknowledged are there.
+
+--full: 1,000 groups with members, and 100,000 that commit. Exit status 1 if something does not hold.
+"""
+
+import argparse
+import os
+import socket
+import struct
+import sys
+import time
+
+from chronik_process import Chronik, disks
+from kafka_wire import Connection, Reader, array, blob, request, string
+
+OFFSET_COMMIT, OFFSET_FETCH, FIND_COORDINATOR, JOIN, HEARTBEAT, LEAVE, SYNC = 8, 9, 10, 11, 12, 13, 14
+MEMBERS = 10
+TOPIC = "read-by-groups"
+HEARTBEAT_EVERY_S = 3
+ROUNDS = 4
+# Beside what the broker has anyway; a group that only commits takes a few hundred bytes.
+MEMORY_MIB_MAX = 220
+
+
+def check(holds, what):
+    if not holds:
+        raise AssertionError(what)
+
+
+def join_body(group, member="", session_ms=30_000, rebalance_ms=60_000, kind="consumer", protocols=(("range", b"topics"),)):
+    listed = array([string(name) + blob(metadata) for name, metadata in protocols])
+    return string(group) + struct.pack(">ii", session_ms, rebalance_ms) + string(member) + string(kind) + listed
+
+
+def joined(answer):
+    code, generation = answer.number("h"), answer.number("i")
+    protocol, leader, member = answer.string(), answer.string(), answer.string()
+    members = answer.array(lambda: (answer.string(), answer.blob())[0])
+    return code, generation, protocol, leader, member, members
+
+
+def sync_body(group, generation, member, assignments=()):
+    return string(group) + struct.pack(">i", generation) + string(member) + array([string(m) + blob(a) for m, a in assignments])
+
+
+def heartbeat_body(group, generation, member):
+    return string(group) + struct.pack(">i", generation) + string(member)
+
+
+def commit_body(group, offset, generation=-1, member="", topic=TOPIC, metadata="", partition=0):
+    one = struct.pack(">iq", partition, offset) + string(metadata)
+    return string(group) + struct.pack(">i", generation) + string(member) + struct.pack(">q", -1) + array([string(topic) + array([one])])
+
+
+def committed_code(answer):
+    return answer.array(lambda: (answer.string(), answer.array(lambda: (answer.number("i"), answer.number("h"))[1]))[1])[0][0]
+
+
+def fetched_offset(answer):
+    return answer.array(
+        lambda: (answer.string(), answer.array(lambda: (answer.number("i"), answer.number("q"), answer.string(), answer.number("h"))[1]))[1]
+    )[0][0]
+
+
+class Pipelined:
+    """Several requests of one form at once, answers in their order."""
+
+    def __init__(self, bootstrap):
+        host, port = bootstrap.rsplit(":", 1)
+        self.socket = socket.create_connection((host, int(port)), timeout=60)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.number = 0
+
+    def send(self, api, version, bodies):
+        frames = []
+        for body in bodies:
+            self.number += 1
+            frames.append(request(api, version, self.number, body))
+        self.socket.sendall(b"".join(frames))
+
+    def take(self, count):
+        return [self._answer() for _ in range(count)]
+
+    def _answer(self):
+        size = struct.unpack(">i", self._bytes(4))[0]
+        answer = Reader(self._bytes(size))
+        answer.number("i")
+        return answer
+
+    def _bytes(self, count):
+        data = bytearray()
+        while len(data) < count:
+            piece = self.socket.recv(count - len(data))
+            check(piece, "the broker closed a connection")
+            data += piece
+        return bytes(data)
+
+    def close(self):
+        self.socket.close()
+
+
+def cpu_s(pid):
+    fields = open(f"/proc/{pid}/stat", encoding="ascii").read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def many_members(broker, groups):
+    clients = [(f"many-{n}", Pipelined(broker.bootstrap)) for n in range(groups)]
+    for name, client in clients:
+        client.send(JOIN, 1, [join_body(name) for _ in range(MEMBERS)])
+    began = time.monotonic()
+    members = {}
+    for name, client in clients:
+        told = [joined(answer) for answer in client.take(MEMBERS)]
+        check(all(code == 0 for code, *_ in told), f"{name}: joins were told {[code for code, *_ in told]}")
+        check(len({generation for _, generation, *_ in told}) == 1, f"{name}: members are of several generations")
+        check(len({member for *_, member, _ in told}) == MEMBERS, f"{name}: members share ids")
+        members[name] = told
+    print(f"  {groups} groups of {MEMBERS} have joined after {time.monotonic() - began:.1f} s")
+    for name, client in clients:
+        bodies = []
+        for _, generation, _, leader, member, all_members in members[name]:
+            assignments = [(m, m.encode()) for m in all_members] if member == leader else []
+            bodies.append(sync_body(name, generation, member, assignments))
+        client.send(SYNC, 0, bodies)
+    for name, client in clients:
+        for answer, (*_, member, _) in zip(client.take(MEMBERS), members[name]):
+            check((answer.number("h"), answer.blob()) == (0, member.encode()), f"{name}: {member} was told another's assignment")
+    used, began = cpu_s(broker.pid), time.monotonic()
+    for turn in range(ROUNDS):
+        for name, client in clients:
+            client.send(HEARTBEAT, 0, [heartbeat_body(name, told[1], told[4]) for told in members[name]])
+        for name, client in clients:
+            codes = {answer.number("h") for answer in client.take(MEMBERS)}
+            check(codes == {0}, f"{name}: heartbeats were told {codes}")
+        time.sleep(max(0.0, began + (turn + 1) * HEARTBEAT_EVERY_S - time.monotonic()))
+    share = (cpu_s(broker.pid) - used) / (time.monotonic() - began)
+    print(f"  heartbeats of {groups * MEMBERS} members every {HEARTBEAT_EVERY_S} s take {100 * share:.1f} % of a core")
+    for _, client in clients:
+        client.close()
+
+
+def wrong_requests(broker):
+    with Connection(broker.bootstrap) as client:
+        name = "careful"
+        code, generation, _, leader, member, _ = joined(client.call(JOIN, 1, join_body(name)))
+        check(code == 0 and leader == member, f"a first member was told {code}")
+        check(client.call(SYNC, 0, sync_body(name, generation, member, [(member, b"all")])).number("h") == 0, "its sync was refused")
+        long = "g" * 20_000
+
+        def told(api, version, body, of=lambda answer: answer.number("h")):
+            return of(client.call(api, version, body))
+
+        cases = [
+            ("a group without a name", 24, told(JOIN, 1, join_body(""))),
+            ("a group with a name of 20,000 letters", 24, told(JOIN, 1, join_body(long))),
+            ("a session of a millisecond", 26, told(JOIN, 1, join_body("other", session_ms=1))),
+            ("a session of a day", 26, told(JOIN, 1, join_body("other", session_ms=86_400_000))),
+            ("a negative session", 26, told(JOIN, 1, join_body("other", session_ms=-5))),
+            ("no way of assigning", 23, told(JOIN, 1, join_body("other", protocols=()))),
+            ("a member that nobody knows", 25, told(JOIN, 1, join_body(name, member="stranger"))),
+            ("another kind of group", 23, told(JOIN, 1, join_body(name, kind="connect"))),
+            ("a way of assigning that others do not know", 23, told(JOIN, 1, join_body(name, protocols=(("mine", b""),)))),
+            ("a heartbeat of a stranger", 25, told(HEARTBEAT, 0, heartbeat_body(name, generation, "stranger"))),
+            ("a heartbeat of yesterday", 22, told(HEARTBEAT, 0, heartbeat_body(name, generation - 1, member))),
+            ("a heartbeat of a group that is not there", 25, told(HEARTBEAT, 0, heartbeat_body("absent", 1, member))),
+            ("a sync of yesterday", 22, told(SYNC, 0, sync_body(name, generation - 1, member))),
+            ("a stranger that leaves", 25, told(LEAVE, 0, string(name) + string("stranger"))),
+            ("a commit of a stranger", 25, told(OFFSET_COMMIT, 2, commit_body(name, 5, generation, "stranger"), committed_code)),
+            ("a commit of yesterday", 22, told(OFFSET_COMMIT, 2, commit_body(name, 5, generation - 1, member), committed_code)),
+            ("a commit of nobody to a group with members", 25, told(OFFSET_COMMIT, 2, commit_body(name, 5), committed_code)),
+            ("a commit to a topic that is not there", 3, told(OFFSET_COMMIT, 2, commit_body(name, 5, generation, member, topic="absent"), committed_code)),
+            ("a commit to a partition that is not there", 3, told(OFFSET_COMMIT, 2, commit_body(name, 5, generation, member, partition=9), committed_code)),
+            ("a commit with a long text", 12, told(OFFSET_COMMIT, 2, commit_body(name, 5, generation, member, metadata="m" * 5_000), committed_code)),
+        ]
+        for what, wanted, code in cases:
+            check(code == wanted, f"{what} was told {code}, not {wanted}")
+        check(told(HEARTBEAT, 0, heartbeat_body(name, generation, member)) == 0, "the group does not go on")
+        check(told(OFFSET_COMMIT, 2, commit_body(name, 5, generation, member), committed_code) == 0, "the member's own commit was refused")
+    print(f"  {len(cases)} wrong requests have Kafka's error codes")
+
+
+def too_large_an_assignment(broker):
+    with Connection(broker.bootstrap, timeout_s=60) as client:
+        name = "large"
+        code, generation, _, _, member, _ = joined(client.call(JOIN, 1, join_body(name)))
+        check(code == 0, f"a first member was told {code}")
+        code = client.call(SYNC, 0, sync_body(name, generation, member, [(member, bytes(3 << 20))])).number("h")
+        check(code == -1, f"an assignment of 3 MiB was told {code}")
+        with Connection(broker.bootstrap) as other:
+            check(committed_code(other.call(OFFSET_COMMIT, 2, commit_body("beside", 1))) == 0, "others are refused beside it")
+        code = client.call(SYNC, 0, sync_body(name, generation, member, [(member, bytes(500 << 10))])).number("h")
+        check(code == 0, f"an assignment of 500 KiB was told {code}")
+    print("  an assignment that no record can hold is refused, and the group goes on")
+
+
+def who_hangs_up(broker):
+    for nth in range(300):
+        client = Pipelined(broker.bootstrap)
+        client.send(JOIN, 1, [join_body(f"left-{nth % 7}", session_ms=6_000, rebalance_ms=6_000) for _ in range(1 + nth % 5)])
+        client.close()
+    with Connection(broker.bootstrap) as client:
+        began = time.monotonic()
+        check(committed_code(client.call(OFFSET_COMMIT, 2, commit_body("beside", 2))) == 0, "a commit was refused")
+        check(time.monotonic() - began < 5, "a commit took long")
+    print("  300 clients joined and hung up")
+
+
+def many_commits(broker, groups):
+    client = Pipelined(broker.bootstrap)
+    began, before = time.monotonic(), broker.resident_mib()
+    at_once = 500
+    for first in range(0, groups, at_once):
+        names = range(first, min(first + at_once, groups))
+        client.send(OFFSET_COMMIT, 2, [commit_body(f"commits-{n}", n) for n in names])
+        codes = {committed_code(answer) for answer in client.take(len(names))}
+        check(codes == {0}, f"commits were told {codes}")
+    took = time.monotonic() - began
+    client.close()
+    grown = broker.resident_mib() - before
+    print(f"  {groups} groups have committed in {took:.1f} s ({groups / took:.0f}/s); {grown:.0f} MiB more")
+    check(grown < MEMORY_MIB_MAX, f"{groups} groups take {grown} MiB")
+
+
+def all_is_there(broker, groups):
+    broker.kill9()
+    began = time.monotonic()
+    broker.start()
+    with Connection(broker.bootstrap, timeout_s=60) as client:
+        for n in [*range(0, groups, max(1, groups // 500)), groups - 1]:
+            body = string(f"commits-{n}") + array([string(TOPIC) + array([struct.pack(">i", 0)])])
+            until = time.monotonic() + 60
+            while True:
+                answer = client.call(OFFSET_FETCH, 1, body)
+                place = fetched_offset(answer)
+                answer.seek(-2, 2)
+                code = answer.number("h")
+                if code == 0 or time.monotonic() > until:
+                    break
+                time.sleep(0.1)
+            check((code, place) == (0, n), f"commits-{n} is at {place} (error {code}) after the broker was killed")
+    print(f"  all commits are there {time.monotonic() - began:.1f} s after the start that followed a kill")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--disk", default="threads")
+    parser.add_argument("--groups", type=int, default=300)
+    parser.add_argument("--full", action="store_true")
+    options = parser.parse_args()
+    groups, committing = (1_000, 100_000) if options.full else (options.groups, 20_000)
+    for disk in disks(options.disk):
+        with Chronik(disk=disk) as broker:
+            print(broker.ready_line)
+            with Connection(broker.bootstrap) as client:
+                client.create_topics([TOPIC], 1)
+                answer = client.call(FIND_COORDINATOR, 0, string("any"))
+                check(answer.number("h") == 0, "there is no coordinator")
+            many_members(broker, groups)
+            wrong_requests(broker)
+            too_large_an_assignment(broker)
+            who_hangs_up(broker)
+            many_commits(broker, committing)
+            all_is_there(broker, committing)
+            check(not broker.panics(), f"the broker panicked: {broker.panics()}")
+    print("groups keep to themselves")
+    return 0
+
+
+try:
+    sys.exit(main())
+except AssertionError as why:
+    print(f"FAILED: {why}")
+    sys.exit(1)
