@@ -4,7 +4,8 @@ doubled, and every client's writes resume in time.
 
     tests/failover.py [--kinds kill,freeze,cut] [--rounds 20] [--short | --full] [--disk threads]
 
-librdkafka producers with acks=all and idempotence, one for each partition, send a record every few milliseconds. A client has
+librdkafka producers with acks=all and idempotence, one for each partition, send a record every few milliseconds, and some groups
+commit all the time; no commit that was acknowledged is lost. A client has
 resumed when a record that it sent after the fault is acknowledged; told is the slowest of all clients, in each round. `freeze`
 freezes the ext4 below one node's data directory (`fsfreeze`; root), `cut` takes its network namespace's link down (root). Ends
 with `N passed, N failed`.
@@ -48,6 +49,9 @@ RESUMED_WITHIN_S = {"kill": 1.5, "freeze": 3.0, "cut": REQUEST_TIMEOUT_MS / 1000
 RESUMED_AT_ALL_S = 12.0
 # No answer of any request may be outstanding for longer.
 STUCK_S = 30.0
+# Groups whose progress is committed all the time, beside the producers; within this beyond the clients' time-out they go on.
+GROUPS = 4
+GROUPS_RESUMED_AFTER_S = 3.0
 FROZEN_S = 8.0
 CUT_S = 8.0
 results = []
@@ -108,19 +112,67 @@ class Client:
 
 
 def resumed(clients, since):
-    """How long after `since` the slowest client had an acknowledgement of something that it sent after it."""
+    """How long after `since` the slowest client had an acknowledgement of something that it sent after it: of producers, of groups."""
     until = since + STUCK_S
-    waiting, slowest = set(clients), 0.0
+    waiting, slowest = set(clients), {Client: 0.0, Committer: 0.0}
     while waiting:
         for client in list(waiting):
             if client.last_acknowledged_sent_at > since:
                 waiting.discard(client)
-                slowest = max(slowest, time.monotonic() - since)
+                slowest[type(client)] = max(slowest[type(client)], time.monotonic() - since)
         if time.monotonic() > until:
-            stuck = sorted(client.partition for client in waiting)
-            raise AssertionError(f"no write to partitions {stuck} in {STUCK_S:.0f} s")
+            stuck = sorted(str(client.partition) for client in waiting)
+            raise AssertionError(f"nothing is acknowledged to {stuck} in {STUCK_S:.0f} s")
         time.sleep(0.005)
-    return slowest
+    return slowest[Client], slowest[Committer]
+
+
+class Committer:
+    """A consumer that says how far its group is, again and again, and when that was asked and acknowledged."""
+
+    def __init__(self, bootstrap, number):
+        self.group = f"failover-{number}"
+        self.partition = self.group
+        self.committed = -1
+        self.last_acknowledged_sent_at = 0.0
+        self.failures = collections.Counter()
+        self.over = threading.Event()
+        self.client = confluent_kafka.Consumer({
+            "bootstrap.servers": bootstrap, "group.id": self.group, "enable.auto.commit": False, "log_level": 2,
+            "socket.timeout.ms": REQUEST_TIMEOUT_MS, "socket.connection.setup.timeout.ms": 1000, "reconnect.backoff.ms": 20,
+            "reconnect.backoff.max.ms": 100, "retry.backoff.ms": 20, "retry.backoff.max.ms": 100,
+            "coordinator.query.interval.ms": 1000,
+        })
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def run(self):
+        offset = 0
+        while not self.over.is_set():
+            sent = time.monotonic()
+            try:
+                self.client.commit(offsets=[confluent_kafka.TopicPartition(TOPIC, 0, offset)], asynchronous=False)
+            except confluent_kafka.KafkaException as refused:
+                # It is not known, or was not taken: whoever consumes commits what comes next.
+                self.failures[str(refused)] += 1
+                time.sleep(0.02)
+            else:
+                self.committed, self.last_acknowledged_sent_at = offset, sent
+                time.sleep(0.005)
+            offset += 1
+
+    def stop(self):
+        self.over.set()
+        self.thread.join()
+
+    def where_it_is(self):
+        until = time.monotonic() + 60
+        while True:
+            try:
+                return self.client.committed([confluent_kafka.TopicPartition(TOPIC, 0)], timeout=10)[0].offset
+            except confluent_kafka.KafkaException:
+                if time.monotonic() > until:
+                    raise
 
 
 class Metadata:
@@ -161,7 +213,7 @@ def cluster_for(kind, disk):
 
 
 def break_and_heal(kind, cluster, disks, victim, clients):
-    """One round: how long the slowest client was without service."""
+    """One round: how long the slowest client was without service, and the slowest group."""
     broker = cluster.nodes[victim]
     began = time.monotonic()
     if kind == "kill":
@@ -205,7 +257,8 @@ def check(kind, rounds, disk, timed):
         for future in metadata.admin.create_topics([new]).values():
             future.result(30)
         clients = [Client(cluster.bootstrap, partition) for partition in range(PARTITIONS)]
-        times, led = [], collections.Counter()
+        clients += [Committer(cluster.bootstrap, number) for number in range(GROUPS)]
+        times, groups, led = [], [], collections.Counter()
         try:
             for turn in range(rounds):
                 resumed(clients, time.monotonic())
@@ -215,8 +268,11 @@ def check(kind, rounds, disk, timed):
                 # In turn, and so the controller's too.
                 victim = 1 + turn % 3
                 led["leads" if leaders[victim] else "follows only"] += 1
-                times.append(break_and_heal(kind, cluster, disks, victim, clients))
-                print(f"      {kind} {turn + 1}: node {victim}, which led {leaders[victim]}: {times[-1]:.2f} s", flush=True)
+                of_clients, of_groups = break_and_heal(kind, cluster, disks, victim, clients)
+                times.append(of_clients)
+                groups.append(of_groups)
+                told = f"{of_clients:.2f} s, groups {of_groups:.2f} s"
+                print(f"      {kind} {turn + 1}: node {victim}, which led {leaders[victim]}: {told}", flush=True)
         except AssertionError as stuck:
             report(f"{kind}: service", False, stuck)
             dump(cluster)
@@ -226,13 +282,22 @@ def check(kind, rounds, disk, timed):
         if times:
             figures = f"slowest client of each: median {statistics.median(times):.2f} s, worst {max(times):.2f} s ({dict(led)})"
             report(f"{kind}: {rounds} rounds", len(times) == rounds and max(times) < RESUMED_AT_ALL_S, figures)
+            told = f"slowest group of each: median {statistics.median(groups):.2f} s, worst {max(groups):.2f} s"
+            report(f"{kind}: {rounds} rounds of commits", max(groups) < RESUMED_AT_ALL_S, told)
             if timed:
                 bound = RESUMED_WITHIN_S[kind]
                 report(f"{kind}: most resumed within {bound} s", statistics.median(times) < bound, figures)
+                within = REQUEST_TIMEOUT_MS / 1000 + GROUPS_RESUMED_AFTER_S
+                report(f"{kind}: most groups resumed within {within} s", statistics.median(groups) < within, told)
         judge(kind, cluster, clients)
 
 
 def judge(kind, cluster, clients):
+    committers = [client for client in clients if isinstance(client, Committer)]
+    clients = [client for client in clients if isinstance(client, Client)]
+    behind = [(one.group, one.where_it_is(), one.committed) for one in committers]
+    behind = [one for one in behind if one[1] < one[2]]
+    report(f"{kind}: commits are kept", not behind, behind or {one.group: one.committed for one in committers})
     stored = read_all(cluster.bootstrap)
     for name, found in verdict(clients, stored).items():
         report(f"{kind}: {name}", not found, found[:5] or "none")
