@@ -11,7 +11,7 @@
    in memory is bounded.
 5. The broker is killed: all commits that were acknowledged are there.
 
---full: 1,000 groups with members, and 100,000 that commit. Exit status 1 if something does not hold.
+--full: 1,000 groups with members, 100,000 that commit, and a coordinator whose log has a million commits. Exit status 1 if something does not hold.
 """
 
 import argparse
@@ -253,6 +253,41 @@ def all_is_there(broker, groups):
     print(f"  all commits are there {time.monotonic() - began:.1f} s after the start that followed a kill")
 
 
+def hashed(text):
+    """Java's hash of a string, as Kafka takes it for a partition."""
+    value = 0
+    for letter in text:
+        value = (value * 31 + ord(letter)) & 0xFFFFFFFF
+    return value & 0x7FFFFFFF
+
+
+def a_long_log(broker, commits):
+    """Of 100 groups that one partition keeps, read back after a kill."""
+    names = [name for name in (f"long-{n}" for n in range(100_000)) if hashed(name) % 50 == 7][:100]
+    client, at_once = Pipelined(broker.bootstrap), 500
+    began = time.monotonic()
+    for first in range(0, commits, at_once):
+        client.send(OFFSET_COMMIT, 2, [commit_body(names[n % len(names)], n) for n in range(first, first + at_once)])
+        codes = {committed_code(answer) for answer in client.take(at_once)}
+        check(codes == {0}, f"commits were told {codes}")
+    client.close()
+    print(f"  {commits} commits of {len(names)} groups: {commits / (time.monotonic() - began):.0f}/s on one connection")
+    broker.kill9()
+    broker.start()
+    began = time.monotonic()
+    with Connection(broker.bootstrap, timeout_s=60) as client:
+        while True:
+            answer = client.call(OFFSET_FETCH, 1, string(names[-1]) + array([string(TOPIC) + array([struct.pack(">i", 0)])]))
+            place = fetched_offset(answer)
+            answer.seek(-2, 2)
+            if answer.number("h") == 0:
+                break
+            check(time.monotonic() < began + 30, "the groups are not loaded within 30 s")
+            time.sleep(0.01)
+    check(place == commits - 1, f"{names[-1]} is at {place}")
+    print(f"  a coordinator with {commits} commits in its log answers {time.monotonic() - began:.2f} s after the broker is ready")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--disk", default="threads")
@@ -273,6 +308,8 @@ def main():
             who_hangs_up(broker)
             many_commits(broker, committing)
             all_is_there(broker, committing)
+            if options.full:
+                a_long_log(broker, 1_000_000)
             check(not broker.panics(), f"the broker panicked: {broker.panics()}")
     print("groups keep to themselves")
     return 0

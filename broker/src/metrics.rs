@@ -120,6 +120,14 @@ metrics! {
         "peer_messages_dropped", "Messages to other nodes that made way for later ones, by kind";
     peer_handshakes_refused: Family<ReasonLabel, Counter> = Family::default(),
         "peer_handshakes_refused", "Handshakes between nodes that this one refused, by reason";
+    group_coordinators: Gauge = Gauge::default(),
+        "group_coordinators", "Partitions of __consumer_offsets whose groups this node coordinates";
+    group_loads: Counter = Counter::default(),
+        "group_loads", "Partitions of __consumer_offsets that were read back to coordinate their groups";
+    group_loads_failed: Counter = Counter::default(),
+        "group_loads_failed", "Attempts to read one back that came to nothing, and were made again";
+    group_appends_failed: Counter = Counter::default(),
+        "group_appends_failed", "Decisions about groups that were not kept in time: who waited was told to ask again";
     active_controller: Gauge = Gauge::default(),
         "active_controller", "1 while this node is the controller of its cluster";
     fenced_brokers: Gauge = Gauge::default(),

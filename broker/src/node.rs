@@ -320,6 +320,7 @@ impl<B: Backend> Node<B> {
             replicas.replicas.clone(),
             started.metadata.clone(),
             settings,
+            metrics.clone(),
             parts.groups,
         );
         background.push(coordinating);

@@ -19,6 +19,7 @@ use super::settings::GroupSettings;
 use crate::ids::PartitionId;
 use crate::limits;
 use crate::metadata::{MetadataHandle, MetadataImage};
+use crate::metrics::Metrics;
 use crate::partition::PartitionHandle;
 use crate::replicas::Replicas;
 
@@ -110,6 +111,7 @@ struct Supervisor<B: Backend> {
     replicas: Replicas<B>,
     metadata: MetadataHandle<B>,
     settings: Published<GroupSettings>,
+    metrics: Arc<Metrics>,
     mailboxes: Published<OrdMap<PartitionId, Sender<B, CoordinatorInput>>>,
     running: BTreeMap<PartitionId, Running<B>>,
 }
@@ -125,6 +127,7 @@ pub(crate) fn start<B: Backend>(
     replicas: Replicas<B>,
     metadata: MetadataHandle<B>,
     settings: Published<GroupSettings>,
+    metrics: Arc<Metrics>,
     hear: Hear,
 ) -> (Coordinators<B>, TaskHandle) {
     let coordinators = Coordinators { hear, ..Coordinators::default() };
@@ -133,6 +136,7 @@ pub(crate) fn start<B: Backend>(
         replicas,
         metadata,
         settings,
+        metrics,
         mailboxes: coordinators.mailboxes.clone(),
         running: BTreeMap::new(),
     };
@@ -185,6 +189,7 @@ impl<B: Backend> Supervisor<B> {
                 questions,
                 self.settings.clone(),
                 self.metadata.images().clone(),
+                self.metrics.clone(),
             );
             self.backend.spawn(name, driver.run());
             self.running.insert(id, Running { partition: partition.clone(), mailbox });

@@ -8,12 +8,14 @@
 
 use std::future::poll_fn;
 use std::panic::Location;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use io_backend::published::Watcher;
 use io_backend::{Backend, Deadline, Moment, Published, Receiver, Replier, WaitKind, within};
+use prometheus_client::metrics::gauge::Gauge;
 
 use super::batches;
 use super::image_topics::ImageTopics;
@@ -25,6 +27,7 @@ use super::shard::{Effects, Shard};
 use crate::ids::LeaderEpoch;
 use crate::limits;
 use crate::metadata::MetadataImage;
+use crate::metrics::Metrics;
 use crate::partition::replica_state::Now;
 use crate::partition::{Acks, AppendError, Appended, PartitionHandle, PartitionView};
 
@@ -45,6 +48,7 @@ pub(super) struct Driver<B: Backend> {
     mailbox: Receiver<B, CoordinatorInput>,
     settings: Published<GroupSettings>,
     images: Published<MetadataImage>,
+    metrics: Arc<Metrics>,
     topics: ImageTopics,
     duty: Duty,
     /// Loads in a row that came to nothing.
@@ -74,6 +78,23 @@ struct Serving {
     append: Option<BoxFuture<'static, Result<Appended, AppendError>>>,
     /// When it is looked for what may be forgotten.
     forget_at: Moment,
+    _counted: Counted,
+}
+
+/// Counted by a gauge for as long as it lives.
+struct Counted(Gauge);
+
+impl Counted {
+    fn by(gauge: &Gauge) -> Counted {
+        gauge.inc();
+        Counted(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 /// Why the driver woke up.
@@ -92,10 +113,22 @@ impl<B: Backend> Driver<B> {
         mailbox: Receiver<B, CoordinatorInput>,
         settings: Published<GroupSettings>,
         images: Published<MetadataImage>,
+        metrics: Arc<Metrics>,
     ) -> Driver<B> {
         let views = partition.views().watcher();
         let topics = ImageTopics::of(&images);
-        Driver { backend, partition, views, mailbox, settings, images, topics, duty: Duty::Away, failed: 0 }
+        Driver {
+            backend,
+            partition,
+            views,
+            mailbox,
+            settings,
+            images,
+            metrics,
+            topics,
+            duty: Duty::Away,
+            failed: 0,
+        }
     }
 
     /// Ends when nobody can ask any more.
@@ -205,6 +238,7 @@ impl<B: Backend> Driver<B> {
         match loaded {
             Ok(mut shard) => {
                 self.failed = 0;
+                self.metrics.group_loads.inc();
                 shard.begin(&self.settings.get().consumer, self.now());
                 // While nobody coordinated, topics may have been deleted.
                 shard.handle_topics_deleted(&self.images.get());
@@ -215,12 +249,14 @@ impl<B: Backend> Driver<B> {
                     outbox: Outbox::default(),
                     append: None,
                     forget_at,
+                    _counted: Counted::by(&self.metrics.group_coordinators),
                 }));
             }
             Err(error) => {
                 tracing::warn!(partition = %self.partition.name(), %error, "groups are not loaded; tried again");
                 self.pause(epoch);
                 self.failed += 1;
+                self.metrics.group_loads_failed.inc();
             }
         }
     }
@@ -232,6 +268,7 @@ impl<B: Backend> Driver<B> {
             Ok(_) => serving.outbox.keep(),
             Err(error) => {
                 let epoch = serving.epoch;
+                self.metrics.group_appends_failed.inc();
                 tracing::warn!(
                     partition = %self.partition.name(), %error,
                     "what groups decided was not kept; they go on from what was"
@@ -350,6 +387,7 @@ impl<B: Backend> Driver<B> {
             }
             Err(error) => {
                 let epoch = serving.epoch;
+                self.metrics.group_appends_failed.inc();
                 tracing::warn!(partition = %self.partition.name(), %error, "what groups decided cannot be kept");
                 self.lay_down(&CoordinatorError::TooLarge);
                 self.pause(epoch);
