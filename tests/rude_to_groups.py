@@ -200,8 +200,8 @@ def too_large_an_assignment(broker):
         check(code == -1, f"an assignment of 3 MiB was told {code}")
         with Connection(broker.bootstrap) as other:
             check(committed_code(other.call(OFFSET_COMMIT, 2, commit_body("beside", 1))) == 0, "others are refused beside it")
-        code = client.call(SYNC, 0, sync_body(name, generation, member, [(member, bytes(500 << 10))])).number("h")
-        check(code == 0, f"an assignment of 500 KiB was told {code}")
+        code = client.call(SYNC, 0, sync_body(name, generation, member, [(member, bytes(400 << 10))])).number("h")
+        check(code == 0, f"an assignment of 400 KiB was told {code}")
     print("  an assignment that no record can hold is refused, and the group goes on")
 
 

@@ -98,7 +98,11 @@ async fn in_line<B: Backend>(
     held: Held,
 ) -> Finished {
     let (backend, budget) = (&context.backend, &context.budget);
-    let asked = held.waiting_amount(true);
+    // A large question lies in its coordinator's mailbox, and its frame here.
+    let asked = match held.waiting_amount(false) {
+        small if small <= limits::SMALL_QUESTION_BYTES => held.waiting_amount(true),
+        large => large,
+    };
     let waiting = held.waiting.or_else(|| budget.waiting_bytes.try_take(RequestClass::Essential, asked));
     if waiting.is_none() {
         session.control.hurry(true);

@@ -168,7 +168,6 @@ pub fn coordinator(error: &CoordinatorError) -> ResponseError {
         CoordinatorError::NotCoordinator => ResponseError::NotCoordinator,
         CoordinatorError::Loading => ResponseError::CoordinatorLoadInProgress,
         CoordinatorError::NotKept => ResponseError::CoordinatorNotAvailable,
-        CoordinatorError::TooLarge => ResponseError::UnknownServerError,
         CoordinatorError::Member(error) => member(error),
         CoordinatorError::Consumer(error) => consumer(error),
         CoordinatorError::Delete(DeleteError::NotFound) => ResponseError::GroupIdNotFound,

@@ -223,7 +223,9 @@ pub const PRODUCER_ID_BLOCK_MAX: i64 = 1_000_000;
 /// Names of groups, members and topics, expressions for these, and what else members say in texts: in records their length takes two bytes.
 pub const GROUP_TEXT_BYTES_MAX: usize = 8 * 1024;
 /// What all members of a classic group say of themselves, and what they all are assigned, each: both stand in one record of the group.
-pub const GROUP_RECORD_HALF_BYTES: usize = (BATCH_BYTES_MAX - 16 * 1024) / 2;
+pub const GROUP_RECORD_HALF_BYTES: usize = (BATCH_BYTES_MAX - 64 * 1024) / 2;
+/// A question about a group that takes no more than this, decoded, counts as any request that waits.
+pub const SMALL_QUESTION_BYTES: usize = 64 * 1024;
 /// Members of one group that were told an id and have not joined with it. Each makes the others wait.
 pub const GROUP_MEMBERS_TOLD_MAX: usize = 10_000;
 /// Members have at least so long to come back to a rebalance, whatever they ask for.

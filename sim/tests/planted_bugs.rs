@@ -24,7 +24,8 @@ fn checkers(bug: &str) -> &'static [&'static str] {
         "maximum-reported" => &["ack-before-sync", "in-sync"],
         "isr-unversioned" => &["in-sync"],
         "stale-leader-serves" => &["stale-leader"],
-        "commit-before-durable" => &["wrong-group-position"],
+        // It is acknowledged before anybody has looked whose it is, too.
+        "commit-before-durable" => &["wrong-group-position", "two-owners"],
         "generation-unchecked" => &["two-owners", "wrong-group-position"],
         "expired-member-owns" => &["group-behind"],
         "vote-not-synced" => &["lost-topic", "images-differ", "two-leaders"],

@@ -16,7 +16,7 @@ use crate::log::validate::{self, BatchError};
 /// The version of Produce by whose rules our own batches are checked; they use nothing that differs.
 const VERSION: i16 = 9;
 
-/// A batch is closed behind the record with which it gets larger than this.
+/// A batch is closed before the record with which it would get larger than this; one that is larger by itself stands alone.
 const BATCH_BYTES: usize = 256 * 1024;
 
 /// Batches of these, dated `now_ms`, in their order.
@@ -28,12 +28,13 @@ pub fn encode(records: Vec<Encoded>, now_ms: i64) -> Result<Vec<CheckedBatch>, B
     let mut open = Vec::new();
     let mut bytes = 0;
     for (key, value) in records {
-        bytes += key.len() + value.as_ref().map_or(0, Bytes::len);
-        open.push(of(key, value, i32::try_from(open.len()).expect("a batch is small"), now_ms));
-        if bytes > BATCH_BYTES {
+        let more = key.len() + value.as_ref().map_or(0, Bytes::len);
+        if bytes + more > BATCH_BYTES && !open.is_empty() {
             batches.push(close(&mut open)?);
             bytes = 0;
         }
+        bytes += more;
+        open.push(of(key, value, i32::try_from(open.len()).expect("a batch is small"), now_ms));
     }
     if !open.is_empty() {
         batches.push(close(&mut open)?);

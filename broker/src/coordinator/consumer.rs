@@ -55,10 +55,11 @@ pub enum Changed {
     Group,
     /// What a member said of itself.
     Member(MemberId),
-    /// In which epoch it was decided what members are to have.
-    TargetEpoch,
     /// What a member is to have.
     Target(MemberId),
+    /// In which epoch it was decided what members are to have. Where only a part of the records of a decision is kept, it is decided
+    /// anew unless this is: so it stands behind what it says.
+    TargetEpoch,
     /// What a member has.
     Held(MemberId),
 }

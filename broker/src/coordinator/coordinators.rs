@@ -152,7 +152,7 @@ impl<B: Backend> Supervisor<B> {
             let open = self.replicas.open().get();
             let image = self.metadata.image();
             self.begin_and_end(&image, &open);
-            self.tell_of_deleted_topics(&seen, &image).await;
+            self.tell_of_deleted_topics(&seen, &image);
             seen = image;
             const IDLE: Deadline = Deadline::Unbounded("coordinators come and go with topics and replicas");
             let (changed, replicas) = (seen.clone(), self.replicas.open().clone());
@@ -202,7 +202,7 @@ impl<B: Backend> Supervisor<B> {
     }
 
     /// Who leads forgets where groups were in them.
-    async fn tell_of_deleted_topics(&self, before: &MetadataImage, now: &MetadataImage) {
+    fn tell_of_deleted_topics(&self, before: &MetadataImage, now: &MetadataImage) {
         if before.topic_names.ptr_eq(&now.topic_names) {
             return;
         }
@@ -214,12 +214,13 @@ impl<B: Backend> Supervisor<B> {
                 imbl::ordmap::DiffItem::Add(..) | imbl::ordmap::DiffItem::Update { .. } => None,
             })
             .collect();
-        for name in deleted {
+        let seen_ms = self.backend.wall_ms();
+        for topic in deleted {
             for running in self.running.values() {
-                let deadline = Deadline::after(&self.backend, limits::ASK_DEADLINE);
-                let said = running.mailbox.send(CoordinatorInput::TopicDeleted(name.clone()), deadline).await;
-                if said.is_err() {
-                    tracing::warn!(topic = %name, partition = %running.partition.name(), "a coordinator was not told that the topic is deleted");
+                let said = CoordinatorInput::TopicDeleted { topic: topic.clone(), seen_ms };
+                // Who has too much to do sees for itself, some time, what is gone.
+                if running.mailbox.try_send(said).is_err() {
+                    tracing::debug!(%topic, partition = %running.partition.name(), "a coordinator was not told that the topic is deleted");
                 }
             }
         }

@@ -33,7 +33,7 @@ use crate::partition::{Acks, AppendError, Appended, PartitionHandle, PartitionVi
 
 /// Before a partition that could not be loaded, or did not take a record, is loaded again; twice as long each time that this fails.
 const LOAD_AGAIN: Duration = Duration::from_millis(500);
-const LOAD_AGAIN_MAX: Duration = Duration::from_secs(30);
+const LOAD_AGAIN_MAX: Duration = Duration::from_secs(5);
 /// What is appended at once: what comes meanwhile goes into the next append.
 const APPEND_BYTES: usize = 1 << 20;
 /// Above this nothing more is decided: who asks waits in the mailbox.
@@ -51,7 +51,7 @@ pub(super) struct Driver<B: Backend> {
     metrics: Arc<Metrics>,
     topics: ImageTopics,
     duty: Duty,
-    /// Loads in a row that came to nothing.
+    /// Loads and appends that came to nothing since the last append that was kept.
     failed: u32,
 }
 
@@ -103,6 +103,8 @@ struct Woken {
     view: PartitionView,
     loaded: Option<Result<Shard<Waiting>, loading::LoadError>>,
     appended: Option<Result<Appended, AppendError>>,
+    /// The mailbox was not looked into.
+    was_closed: bool,
     abandoned: bool,
 }
 
@@ -142,9 +144,12 @@ impl<B: Backend> Driver<B> {
             self.take_appended(woken.appended);
             self.follow(woken.view);
             let mut held = Vec::new();
-            self.handle_time();
             for input in inputs.drain(..) {
                 self.handle(input, &mut held);
+            }
+            // Who cannot be heard is not silent.
+            if !woken.was_closed {
+                self.handle_time();
             }
             self.decided(held);
             self.append();
@@ -170,9 +175,13 @@ impl<B: Backend> Driver<B> {
         let epoch = self.duty.epoch();
         let ready = poll_fn(|cx| {
             let mut woken = Woken { view: *self.views.watch(cx.waker()), ..Woken::default() };
-            let mut ready = epoch != led_in(&woken.view);
-            ready |= self.duty.poll(cx, &mut woken);
-            if self.duty.has_much_to_keep() {
+            if epoch != led_in(&woken.view) {
+                // What was decided in another epoch is not appended in this one.
+                return Poll::Ready(woken);
+            }
+            let mut ready = self.duty.poll(cx, &mut woken);
+            woken.was_closed = self.duty.has_much_to_keep();
+            if woken.was_closed {
                 return if ready { Poll::Ready(woken) } else { Poll::Pending };
             }
             match self.mailbox.poll_receive_many(cx, inputs, limits::COORDINATOR_MAILBOX) {
@@ -237,7 +246,6 @@ impl<B: Backend> Driver<B> {
         let epoch = *epoch;
         match loaded {
             Ok(mut shard) => {
-                self.failed = 0;
                 self.metrics.group_loads.inc();
                 shard.begin(&self.settings.get().consumer, self.now());
                 // While nobody coordinated, topics may have been deleted.
@@ -265,7 +273,10 @@ impl<B: Backend> Driver<B> {
         let (Some(result), Duty::Serving(serving)) = (appended, &mut self.duty) else { return };
         serving.append = None;
         match result {
-            Ok(_) => serving.outbox.keep(),
+            Ok(_) => {
+                serving.outbox.keep();
+                self.failed = 0;
+            }
             Err(error) => {
                 let epoch = serving.epoch;
                 self.metrics.group_appends_failed.inc();
@@ -274,6 +285,7 @@ impl<B: Backend> Driver<B> {
                     "what groups decided was not kept; they go on from what was"
                 );
                 self.pause(epoch);
+                self.failed += 1;
             }
         }
     }
@@ -345,7 +357,7 @@ impl<B: Backend> Driver<B> {
             CoordinatorInput::DescribeConsumer { group, reply } => {
                 hold(held, reply, Ok(shard.describe_consumer(&group)));
             }
-            CoordinatorInput::TopicDeleted(topic) => shard.handle_topic_deleted(&topic),
+            CoordinatorInput::TopicDeleted { topic, seen_ms } => shard.handle_topic_deleted(&topic, seen_ms),
         }
     }
 
@@ -389,8 +401,8 @@ impl<B: Backend> Driver<B> {
                 let epoch = serving.epoch;
                 self.metrics.group_appends_failed.inc();
                 tracing::warn!(partition = %self.partition.name(), %error, "what groups decided cannot be kept");
-                self.lay_down(&CoordinatorError::TooLarge);
                 self.pause(epoch);
+                self.failed += 1;
             }
         }
     }
@@ -426,6 +438,7 @@ impl Duty {
         match self {
             Duty::Away | Duty::Loading { .. } => None,
             Duty::Pausing { until, .. } => Some(*until),
+            Duty::Serving(_) if self.has_much_to_keep() => None,
             Duty::Serving(serving) => Some(
                 serving.shard.next_deadline().map_or(serving.forget_at, |due| due.min(serving.forget_at)),
             ),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use imbl::ordmap::DiffItem;
 use io_backend::Published;
 use regex::Regex;
 
@@ -24,7 +25,12 @@ impl ImageTopics {
     /// Sees what there is now.
     pub(super) fn follow(&mut self, images: &Published<MetadataImage>) {
         let image = images.get();
-        if !image.topics.ptr_eq(&self.image.topics) {
+        let differs = |change: DiffItem<'_, '_, Arc<str>, Arc<TopicImage>>| match change {
+            DiffItem::Add(..) | DiffItem::Remove(..) => true,
+            DiffItem::Update { old: (_, old), new: (_, new) } => seen(old) != seen(new),
+        };
+        // Who leads what, and who is in sync, is nothing to groups.
+        if !image.topics.ptr_eq(&self.image.topics) && self.image.topics.diff(&image.topics).any(differs) {
             self.version += 1;
         }
         self.image = image;

@@ -22,9 +22,6 @@ pub enum CoordinatorError {
     /// What was to be kept was not, or nobody knows: it may be asked for again.
     #[error("it could not be made durable in time")]
     NotKept,
-    /// What was to be kept is larger than a record may be.
-    #[error("it is too large to be kept")]
-    TooLarge,
     /// A classic group says no.
     #[error("{0}")]
     Member(#[from] MemberError),
@@ -176,7 +173,12 @@ pub enum CoordinatorInput {
         reply: Replier<Answered<Result<ConsumerDescription, NotDescribed>>>,
     },
     /// A topic is no more.
-    TopicDeleted(Arc<str>),
+    TopicDeleted {
+        /// Its name.
+        topic: Arc<str>,
+        /// When that was seen here, by the wall clock: what is committed later is of another topic of the name.
+        seen_ms: i64,
+    },
 }
 
 impl CoordinatorInput {
@@ -196,7 +198,7 @@ impl CoordinatorInput {
             CoordinatorInput::Describe { reply, .. } => reply.answer(Err(error)),
             CoordinatorInput::DescribeConsumer { reply, .. } => reply.answer(Err(error)),
             CoordinatorInput::ConsumerHeartbeat { reply, .. } => reply.answer(Err(error)),
-            CoordinatorInput::TopicDeleted(_) => {}
+            CoordinatorInput::TopicDeleted { .. } => {}
         }
     }
 }

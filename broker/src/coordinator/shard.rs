@@ -425,10 +425,17 @@ impl<T> Shard<T> {
         Ok(())
     }
 
-    /// A topic is no more: nobody is anywhere in it.
-    pub fn handle_topic_deleted(&mut self, topic: &Arc<str>) {
+    /// A topic is no more: nobody is anywhere in it, as far as that was committed by then.
+    pub fn handle_topic_deleted(&mut self, topic: &Arc<str>, seen_ms: i64) {
         let of_topic = |group: &Group<T>| -> Vec<_> {
-            group.offsets.of_topic(topic).map(|partition| (topic.clone(), partition)).collect()
+            let is_of_it = |partition: &i32| {
+                group
+                    .offsets
+                    .get(topic, *partition)
+                    .is_some_and(|committed| committed.committed_ms <= seen_ms)
+            };
+            let partitions = group.offsets.of_topic(topic).filter(is_of_it);
+            partitions.map(|partition| (topic.clone(), partition)).collect()
         };
         let over: Vec<_> = self.groups.iter().map(|(id, group)| (id.clone(), of_topic(group))).collect();
         for (id, over) in over.into_iter().filter(|(_, over)| !over.is_empty()) {
@@ -442,7 +449,7 @@ impl<T> Shard<T> {
         let gone: BTreeSet<_> =
             all.filter(|topic| !image.topics.contains_key(topic.as_ref())).cloned().collect();
         for topic in gone {
-            self.handle_topic_deleted(&topic);
+            self.handle_topic_deleted(&topic, i64::MAX);
         }
     }
 

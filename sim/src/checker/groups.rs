@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use reports::{Verdict, Violation};
 
 use super::Findings;
-use crate::history::groups::{Assigned, Committed, GroupCommit, GroupPosition};
+use crate::history::groups::{Assigned, Committed, GroupCommit, GroupPosition, Groups};
 use crate::history::{At, History, Place, seconds};
 
 /// What is told of how far a group is was committed, and nothing that was acknowledged is forgotten.
@@ -15,7 +15,7 @@ pub fn positions(history: &History) -> Vec<Violation> {
     for commit in &history.groups.commits {
         commits.entry((&commit.group, &commit.place)).or_default().push(commit);
     }
-    let began = generations(&history.groups.assigned);
+    let began = generations(&history.groups);
     for position in &history.groups.positions {
         let commits = commits.get(&(&*position.group, &position.place)).map_or(&[][..], Vec::as_slice);
         if let Some(what) = wrong(position, commits, &began) {
@@ -33,11 +33,13 @@ pub fn positions(history: &History) -> Vec<Violation> {
 }
 
 /// When somebody was first told of each generation of each group.
-fn generations(assigned: &[Assigned]) -> BTreeMap<(&str, i32), At> {
+fn generations(groups: &Groups) -> BTreeMap<(&str, i32), At> {
     let mut began: BTreeMap<(&str, i32), At> = BTreeMap::new();
-    for one in assigned {
-        let at = began.entry((&one.group, one.generation)).or_insert(one.at);
-        *at = (*at).min(one.at);
+    let assigned = groups.assigned.iter().map(|one| (&*one.group, one.generation, one.at));
+    let joined = groups.joined.iter().map(|(group, generation, at)| (&**group, *generation, *at));
+    for (group, generation, at) in assigned.chain(joined) {
+        let known = began.entry((group, generation)).or_insert(at);
+        *known = (*known).min(at);
     }
     began
 }
@@ -101,7 +103,7 @@ pub fn owners(history: &History) -> Vec<Violation> {
             }
         }
     }
-    let began = generations(&history.groups.assigned);
+    let began = generations(&history.groups);
     for commit in &history.groups.commits {
         let Committed::Acked(at) = commit.told else { continue };
         let group = &*commit.group;

@@ -11,7 +11,7 @@ use kafka_protocol::messages::{
 
 use super::super::authorization::{GROUP_OPERATIONS, Needs, OPERATIONS_OMITTED, Operation};
 use super::super::declaration::{AskedInLine, Call, Declaration, Pending, Versions, pending};
-use super::{answer, any_named, ask, not_described};
+use super::{answer, any_named, ask, not_described, once_each};
 use crate::coordinator::assignor::{Assignment, Assignor};
 use crate::coordinator::consumer::{ConsumerDescription, DescribedConsumer};
 use crate::coordinator::coordinators::Asked;
@@ -37,16 +37,12 @@ impl AskedInLine for ConsumerGroupDescribeRequest {
     type Response = ConsumerGroupDescribeResponse;
 
     async fn ask<B: Backend>(self, call: Call<B>) -> Pending<ConsumerGroupDescribeResponse> {
-        let mut asked = Vec::with_capacity(self.group_ids.len());
-        for group in &self.group_ids {
-            asked.push(question(&call, group).await);
-        }
         let operations =
             if self.include_authorized_operations { GROUP_OPERATIONS } else { OPERATIONS_OMITTED };
         pending(async move {
-            let mut groups = Vec::with_capacity(asked.len());
-            for (group, asked) in self.group_ids.into_iter().zip(asked) {
-                let described = match asked {
+            let mut groups = Vec::new();
+            for group in once_each(self.group_ids) {
+                let described = match question(&call, &group).await {
                     Ok(asked) => answer(&call, asked).await,
                     Err(code) => Err(code),
                 };

@@ -145,8 +145,7 @@ fn heartbeat<B: Backend>(
     instance: Option<InstanceId>,
 ) -> Result<Heartbeat, Refusal> {
     let joins = request.member_epoch == JOINS;
-    let reads = request.subscribed_topic_names.iter().flatten().count() > 0
-        || request.subscribed_topic_regex.as_ref().is_some_and(|pattern| !pattern.is_empty());
+    let reads = request.subscribed_topic_names.is_some() || request.subscribed_topic_regex.is_some();
     if joins && request.rebalance_timeout_ms == AS_BEFORE {
         return invalid("RebalanceTimeoutMs must be provided in first request.");
     }

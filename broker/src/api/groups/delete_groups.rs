@@ -7,7 +7,7 @@ use kafka_protocol::messages::{ApiKey, DeleteGroupsRequest, DeleteGroupsResponse
 
 use super::super::authorization::{Needs, Operation};
 use super::super::declaration::{AskedInLine, Call, Declaration, Pending, Versions, pending};
-use super::{answer, any_named, ask, code_of};
+use super::{answer, any_named, ask, code_of, once_each};
 use crate::coordinator::coordinators::Asked;
 use crate::coordinator::messages::CoordinatorInput;
 use crate::wire::shape::{Bounds, Shape, TEXTS, always, plain};
@@ -23,14 +23,10 @@ impl AskedInLine for DeleteGroupsRequest {
     type Response = DeleteGroupsResponse;
 
     async fn ask<B: Backend>(self, call: Call<B>) -> Pending<DeleteGroupsResponse> {
-        let mut asked = Vec::with_capacity(self.groups_names.len());
-        for group in &self.groups_names {
-            asked.push(question(&call, group).await);
-        }
         pending(async move {
-            let mut results = Vec::with_capacity(asked.len());
-            for (group, asked) in self.groups_names.into_iter().zip(asked) {
-                let deleted = match asked {
+            let mut results = Vec::new();
+            for group in once_each(self.groups_names) {
+                let deleted = match question(&call, &group).await {
                     Ok(asked) => answer(&call, asked).await,
                     Err(code) => Err(code),
                 };

@@ -9,7 +9,7 @@ use kafka_protocol::messages::{
 
 use super::super::authorization::{GROUP_OPERATIONS, Needs, OPERATIONS_OMITTED, Operation};
 use super::super::declaration::{AskedInLine, Call, Declaration, Pending, Versions, pending};
-use super::{answer, any_named, ask, not_described};
+use super::{answer, any_named, ask, not_described, once_each};
 use crate::coordinator::classic::{ClassicDescription, DescribedMember};
 use crate::coordinator::coordinators::Asked;
 use crate::coordinator::messages::CoordinatorInput;
@@ -33,17 +33,13 @@ impl AskedInLine for DescribeGroupsRequest {
     type Response = DescribeGroupsResponse;
 
     async fn ask<B: Backend>(self, call: Call<B>) -> Pending<DescribeGroupsResponse> {
-        let mut asked = Vec::with_capacity(self.groups.len());
-        for group in &self.groups {
-            asked.push(question(&call, group).await);
-        }
         let operations =
             if self.include_authorized_operations { GROUP_OPERATIONS } else { OPERATIONS_OMITTED };
         pending(async move {
             let version = call.head.version;
-            let mut groups = Vec::with_capacity(asked.len());
-            for (group, asked) in self.groups.into_iter().zip(asked) {
-                let described = match asked {
+            let mut groups = Vec::new();
+            for group in once_each(self.groups) {
+                let described = match question(&call, &group).await {
                     Ok(asked) => answer(&call, asked).await,
                     Err(code) => Err(code),
                 };

@@ -29,6 +29,11 @@ impl AskedInLine for HeartbeatRequest {
                 Ok(asked) => answer(&call, asked).await,
                 Err(code) => Err(code),
             };
+            // Whether it is a member is not known yet, and clients know no code for that: it is to go on.
+            let answered = answered.or_else(|code| match code {
+                ResponseError::CoordinatorLoadInProgress => Ok(()),
+                code => Err(code),
+            });
             HeartbeatResponse::default().with_error_code(code_of(&answered)).into()
         })
     }

@@ -32,16 +32,13 @@ impl AskedInLine for ListGroupsRequest {
     type Response = ListGroupsResponse;
 
     async fn ask<B: Backend>(self, call: Call<B>) -> Pending<ListGroupsResponse> {
-        let context = &call.context;
-        let deadline = Deadline::after(&context.backend, limits::ASK_DEADLINE);
-        let mut asked = Vec::new();
-        for partition in led(&RoutingView::now(context)) {
-            let input = |reply| CoordinatorInput::List { reply };
-            asked.push(context.coordinators.ask(partition, "groups to be listed", input, deadline).await);
-        }
         pending(async move {
+            let context = &call.context;
             let mut groups = Vec::new();
-            for asked in asked {
+            for partition in led(&RoutingView::now(context)) {
+                let deadline = Deadline::after(&context.backend, limits::ASK_DEADLINE);
+                let input = |reply| CoordinatorInput::List { reply };
+                let asked = context.coordinators.ask(partition, "groups to be listed", input, deadline).await;
                 match answer(&call, asked).await {
                     Ok(listed) => groups.extend(listed),
                     // Another node leads it by now, and tells of its groups.

@@ -1,9 +1,11 @@
 //! What clients ask of groups: each question goes to who coordinates the group, in the order in which its connection brought it.
 //!
 //! A question takes its place in the coordinator's mailbox when it is started, so members that share a connection do not wait for one
-//! another: all of a connection's questions that have come are asked, and answered one after the other. What the questions say is copied
+//! another: all of a connection's questions that have come are asked, and answered one after the other. Who asks about many groups asks one
+//! after the other when its turn has come, and holds one answer at a time beside its own. What the questions say is copied
 //! out of their frames, since groups keep it for long.
 
+use std::collections::BTreeSet;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
@@ -121,6 +123,13 @@ fn coordinated<B: Backend>(context: &Context<B>, group: &GroupId) -> Result<Part
         coordinators::partition_of(group, topic.partitions.len()).ok_or(CoordinatorError::NotCoordinator)?;
     view.partition(topic, index).map_err(|_| CoordinatorError::NotCoordinator)?;
     Ok(PartitionId { topic: topic.id, index })
+}
+
+/// Each group once: one that is named again and again would make an answer of any size.
+fn once_each(mut groups: Vec<WireGroupId>) -> Vec<WireGroupId> {
+    let mut seen = BTreeSet::new();
+    groups.retain(|group| seen.insert(group.clone()));
+    groups
 }
 
 /// Kafka's code of an outcome.

@@ -80,7 +80,8 @@ type Offsets = Vec<(Arc<str>, i32, Committed)>;
 
 /// What may be committed and, for each partition in its order, why it may not.
 fn split<B: Backend>(call: &Call<B>, request: &OffsetCommitRequest) -> (Offsets, Vec<Option<ResponseError>>) {
-    let image = call.context.metadata.shown();
+    // That by which the coordinator judges which topics are gone.
+    let image = call.context.metadata.image();
     let metadata_bytes_max = call.context.config.offsets.metadata_bytes_max;
     let committed_ms = call.context.backend.wall_ms();
     let expires_ms = (request.retention_time_ms != AS_CONFIGURED)

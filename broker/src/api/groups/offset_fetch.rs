@@ -1,5 +1,6 @@
 //! OffsetFetch: how far groups are.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use io_backend::Backend;
@@ -45,15 +46,12 @@ impl AskedInLine for OffsetFetchRequest {
     async fn ask<B: Backend>(self, call: Call<B>) -> Pending<OffsetFetchResponse> {
         let version = call.head.version;
         let groups = if version < SEVERAL_SINCE { vec![of_one(self)] } else { self.groups };
-        let mut asked = Vec::with_capacity(groups.len());
-        for group in &groups {
-            asked.push(question(&call, group).await);
-        }
         pending(async move {
-            let mut answers = Vec::with_capacity(groups.len());
-            for (group, asked) in groups.into_iter().zip(asked) {
-                let offsets = match asked {
-                    Ok(asked) => answer(&call, asked).await,
+            let mut answers = Vec::new();
+            let mut seen = BTreeSet::new();
+            for group in groups.into_iter().filter(|group| seen.insert(group.group_id.clone())) {
+                let offsets = match question(&call, &group).await {
+                    Ok(asked) => answer(&call, asked).await.map_err(code),
                     Err(code) => Err(code),
                 };
                 let mut answer = told(group, offsets);
@@ -122,6 +120,14 @@ async fn question<B: Backend>(
     let asked = group.clone();
     let input = |reply| CoordinatorInput::Offsets { group, by, of, reply };
     Ok(ask(&call.context, &asked, "how far a group is", input).await)
+}
+
+/// Consumers before 3.9 do not know that the coordinator may be away, and look for it anew where it is another one.
+fn code(code: ResponseError) -> ResponseError {
+    match code {
+        ResponseError::CoordinatorNotAvailable => ResponseError::NotCoordinator,
+        code => code,
+    }
 }
 
 fn told(

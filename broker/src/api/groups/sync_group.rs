@@ -10,7 +10,7 @@ use super::{ask, instance, is_short, kept, kept_bytes, member, named, until_othe
 use crate::coordinator::classic::{Sync, Synced};
 use crate::coordinator::coordinators::Asked;
 use crate::coordinator::ids::Generation;
-use crate::coordinator::messages::{CoordinatorInput, Waiting};
+use crate::coordinator::messages::{CoordinatorError, CoordinatorInput, Waiting};
 use crate::error_codes;
 use crate::wire::shape::{Bounds, I32, Kind, Shape, always, plain, since};
 use crate::wire::text;
@@ -32,9 +32,7 @@ impl AskedInLine for SyncGroupRequest {
         let asked = question(&call, &self).await;
         pending(async move {
             let synced = match asked {
-                Ok(asked) => {
-                    until_others(&call, asked).await.map_err(|error| error_codes::coordinator(&error))
-                }
+                Ok(asked) => until_others(&call, asked).await.map_err(|error| code(&error)),
                 Err(code) => Err(code),
             };
             response(call.head.version, synced).into()
@@ -84,6 +82,14 @@ async fn question<B: Backend>(
     let of = group.clone();
     let input = |reply| CoordinatorInput::Sync { group, sync: Box::new(sync(reply)) };
     Ok(ask(&call.context, &of, "the assignment of a group", input).await)
+}
+
+/// Clients know no other code for a coordinator that has yet to load: they join again.
+fn code(error: &CoordinatorError) -> ResponseError {
+    match error {
+        CoordinatorError::Loading => ResponseError::RebalanceInProgress,
+        error => error_codes::coordinator(error),
+    }
 }
 
 fn response(version: i16, synced: Result<Synced, ResponseError>) -> SyncGroupResponse {

@@ -64,7 +64,8 @@ const MEMBER_BYTES: usize = 512;
 
 /// At most what the record of a member takes that says this, but for its assignment.
 pub(super) fn said_bytes(client: &Client, instance: Option<&InstanceId>, protocols: &[Protocol]) -> usize {
-    let metadata = protocols.iter().map(|one| one.metadata.len()).max().unwrap_or(0);
+    // Its record has one of them, and its member keeps all.
+    let metadata: usize = protocols.iter().map(|one| one.name.len() + one.metadata.len()).sum();
     MEMBER_BYTES + client.id.len() + client.host.len() + instance.map_or(0, |id| 2 * id.0.len()) + metadata
 }
 

@@ -40,11 +40,14 @@ pub struct StoredMember {
 }
 
 /// What an expression may take when it is compiled.
-const PATTERN_BYTES_MAX: usize = 1 << 20;
+const PATTERN_BYTES_MAX: usize = 256 << 10;
 
 /// An expression that matches names as a whole; none where it is not one, or too large.
 pub(super) fn compiled(pattern: &str) -> Option<Regex> {
-    RegexBuilder::new(&format!("^(?:{pattern})$")).size_limit(PATTERN_BYTES_MAX).build().ok()
+    let compile = |pattern: &str| RegexBuilder::new(pattern).size_limit(PATTERN_BYTES_MAX).build().ok();
+    // By itself first: in brackets it might be another one.
+    compile(pattern)?;
+    compile(&format!("^(?:{pattern})$"))
 }
 
 impl Subscription {

@@ -10,6 +10,8 @@ use super::super::settings::GroupSettings;
 use super::*;
 use crate::ids::{LeaderEpoch, Offset, TopicId};
 
+mod looking;
+
 struct Bench {
     shard: Shard<u32>,
     settings: Settings,
@@ -222,7 +224,10 @@ fn offsets_of_a_deleted_topic_go_with_it() {
     for topic in ["t", "u"] {
         bench.commit("g", &ADMIN, topic, 1).expect("nobody's group");
     }
-    bench.shard.handle_topic_deleted(&text("t"));
+    // Somebody was quick to make another one, and is further in that already.
+    bench.shard.handle_topic_deleted(&text("t"), -1);
+    assert!(bench.offset("g", "t").is_some());
+    bench.shard.handle_topic_deleted(&text("t"), bench.now().wall_ms);
     bench.take();
     bench.reload();
     assert_eq!((bench.offset("g", "t"), bench.offset("g", "u")), (None, Some(1)));

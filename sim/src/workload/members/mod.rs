@@ -172,6 +172,8 @@ impl<B: Backend> Member<B> {
             Err(error) => return Ok(Err(told(error))),
         };
         let Joined { generation, members } = joined;
+        let known = (self.progress.group.clone(), generation, self.client.now());
+        self.client.field.notes.write().groups.joined.push(known);
         let assignments = progress::assign(&self.client.field.places, &members);
         let synced = self.coordinator.sync(&self.name, generation, assignments).await?;
         let places = match synced {
@@ -378,8 +380,7 @@ fn outcome(error: ResponseError) -> Committed {
         | ResponseError::UnknownMemberId
         | ResponseError::IllegalGeneration
         | ResponseError::FencedInstanceId
-        | ResponseError::CoordinatorLoadInProgress
-        | ResponseError::UnknownTopicOrPartition => Committed::Refused,
+        | ResponseError::CoordinatorLoadInProgress => Committed::Refused,
         _ => Committed::Unknown,
     }
 }

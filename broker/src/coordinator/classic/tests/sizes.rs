@@ -1,5 +1,8 @@
 //! What no record could hold is refused where it is said.
 
+use super::super::super::batches;
+use super::super::super::ids::GroupId;
+use super::super::super::records::CoordinatorRecord;
 use super::*;
 
 fn protocol(bytes: usize) -> Vec<Protocol> {
@@ -48,11 +51,13 @@ fn assignments_that_no_record_holds_are_refused_and_others_are_taken() {
     let most = limits::GROUP_RECORD_HALF_BYTES;
     assert_eq!(sync(most + 1), (Err(MemberError::TooLarge), 0));
     assert_eq!(sync(most), (Ok(most), 1));
-    let record = super::super::super::records::CoordinatorRecord::Group {
-        group: super::super::super::ids::GroupId(text("g")),
-        stored: Some(bench.group.stored()),
-    };
-    let (key, value) = record.encode();
-    let bytes = key.len() + value.map_or(0, |value| value.len());
-    assert!(bytes < limits::BATCH_BYTES_MAX - 1024, "{bytes} bytes are to fit into a batch");
+    // As long as names may be.
+    let longest = "g".repeat(limits::GROUP_TEXT_BYTES_MAX);
+    let mut stored = bench.group.stored();
+    (stored.protocol_type, stored.protocol) = (Some(text(&longest)), Some(text(&longest)));
+    let record = CoordinatorRecord::Group { group: GroupId(text(&longest)), stored: Some(stored) };
+    let small = CoordinatorRecord::Group { group: GroupId(text(&longest)), stored: None };
+    let before = std::iter::repeat_n(small.encode(), 25);
+    let batches = batches::encode(before.chain([record.encode()]).collect(), 0).expect("each fits");
+    assert_eq!(batches.len(), 2, "one that is large stands alone");
 }
