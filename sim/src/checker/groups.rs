@@ -32,14 +32,13 @@ pub fn positions(history: &History) -> Vec<Violation> {
     findings.all()
 }
 
-/// When somebody was first told of each generation of each group.
+/// When somebody was first told what it owns in each generation of each group. That a generation was joined says
+/// nothing: until its assignments are kept, a coordinator that loads the group anew goes on with the one before.
 fn generations(groups: &Groups) -> BTreeMap<(&str, i32), At> {
     let mut began: BTreeMap<(&str, i32), At> = BTreeMap::new();
-    let assigned = groups.assigned.iter().map(|one| (&*one.group, one.generation, one.at));
-    let joined = groups.joined.iter().map(|(group, generation, at)| (&**group, *generation, *at));
-    for (group, generation, at) in assigned.chain(joined) {
-        let known = began.entry((group, generation)).or_insert(at);
-        *known = (*known).min(at);
+    for one in &groups.assigned {
+        let known = began.entry((&one.group, one.generation)).or_insert(one.at);
+        *known = (*known).min(one.at);
     }
     began
 }

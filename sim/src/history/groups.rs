@@ -61,8 +61,6 @@ pub struct GroupRead {
 /// All of that.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Groups {
-    /// When somebody was told of which generation of which group: nobody of an earlier one may commit from then on.
-    pub joined: Vec<(Arc<str>, i32, At)>,
     pub assigned: Vec<Assigned>,
     pub commits: Vec<GroupCommit>,
     pub positions: Vec<GroupPosition>,

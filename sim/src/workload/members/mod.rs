@@ -172,8 +172,6 @@ impl<B: Backend> Member<B> {
             Err(error) => return Ok(Err(told(error))),
         };
         let Joined { generation, members } = joined;
-        let known = (self.progress.group.clone(), generation, self.client.now());
-        self.client.field.notes.write().groups.joined.push(known);
         let assignments = progress::assign(&self.client.field.places, &members);
         let synced = self.coordinator.sync(&self.name, generation, assignments).await?;
         let places = match synced {
