@@ -109,7 +109,7 @@ fn is_grave(error: &str) -> bool {
 
 /// Errors that say that somebody else leads.
 fn is_of_routes(error: &str) -> bool {
-    matches!(error, "notleaderorfollower" | "fencedleaderepoch")
+    matches!(error, "notleaderorfollower" | "fencedleaderepoch" | "notcoordinator")
 }
 
 pub(super) fn plain(error: &str) -> String {

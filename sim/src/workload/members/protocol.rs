@@ -72,8 +72,8 @@ pub struct Coordinator<B: Backend> {
     client: Client<B>,
     line: Lines<B>,
     group: Arc<str>,
-    /// As far as it is known.
-    node: Option<u32>,
+    /// As far as it is known, and since when.
+    node: Option<(u32, At)>,
 }
 
 fn text(text: &str) -> StrBytes {
@@ -111,7 +111,7 @@ impl<B: Backend> Coordinator<B> {
     }
 
     async fn find(&mut self) -> Result<u32, CallError> {
-        if let Some(node) = self.node {
+        if let Some((node, _)) = self.node {
             return Ok(node);
         }
         let request = FindCoordinatorRequest::default().with_coordinator_keys(vec![text(&self.group)]);
@@ -122,11 +122,12 @@ impl<B: Backend> Coordinator<B> {
         self.complain(code, sent);
         let node = found.filter(|found| found.error_code == 0);
         let node = node.and_then(|found| u32::try_from(found.node_id.0).ok());
-        self.node = node;
+        let now = self.client.now();
+        self.node = node.map(|node| (node, now));
         let mut notes = self.client.field.notes.write();
         if node.is_some() {
             // From now on it is to be there.
-            notes.topics.entry(OFFSETS_TOPIC.to_owned()).or_insert(self.client.now());
+            notes.topics.entry(OFFSETS_TOPIC.to_owned()).or_insert(now);
         }
         drop(notes);
         if node.is_none() {
@@ -150,7 +151,9 @@ impl<B: Backend> Coordinator<B> {
         if !is_ordinary {
             let partition = partition_of(&self.group, OFFSETS_PARTITIONS);
             let place = Place { topic: OFFSETS_TOPIC.into(), partition };
-            self.client.complain(Trade::Group, Some(&place), code, sent);
+            let times = (sent, self.client.now());
+            let found = self.node.map(|(_, found)| found);
+            self.client.complain_as_routed(Trade::Group, Some(&place), code, times, found);
         }
     }
 
