@@ -128,6 +128,14 @@ metrics! {
         "group_loads_failed", "Attempts to read one back that came to nothing, and were made again";
     group_appends_failed: Counter = Counter::default(),
         "group_appends_failed", "Decisions about groups that were not kept in time: who waited was told to ask again";
+    cleanings: Counter = Counter::default(),
+        "log_cleanings", "Compacted logs that were cleaned";
+    cleanings_failed: Counter = Counter::default(),
+        "log_cleanings_failed", "Cleanings of compacted logs that came to nothing, or ended early, and are made again";
+    cleaned_records: Counter = Counter::default(),
+        "log_cleaned_records", "Records that cleaning left out: a newer one of their key was there, or their time was over";
+    cleaned_bytes: Counter = Counter::default(),
+        "log_cleaned_bytes", "Bytes by which cleaning made segments smaller";
     active_controller: Gauge = Gauge::default(),
         "active_controller", "1 while this node is the controller of its cluster";
     fenced_brokers: Gauge = Gauge::default(),

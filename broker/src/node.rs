@@ -279,6 +279,7 @@ impl<B: Backend> Node<B> {
                 broker_epoch,
                 metadata: started.metadata.clone(),
                 journal: opened.journal,
+                judge: parts.cleaning,
             },
             opened.entries,
             deadline,

@@ -12,6 +12,7 @@ pub use crate::admission::{Admission, Admit, MakeAdmission};
 pub use crate::coordinator::coordinators::Hear;
 use crate::journal;
 pub use crate::journal::OpenJournal;
+use crate::log::cleaning::rewrite::Judge;
 pub use crate::metadata::{MakeProposals, Proposals, Propose};
 use crate::peers::Peers;
 pub use crate::peers::StartPeers;
@@ -32,6 +33,11 @@ pub mod groups {
     pub use crate::coordinator::shard::Committer;
 }
 
+/// What cleaning decides of records, for a part that decides otherwise.
+pub mod cleaning {
+    pub use crate::log::cleaning::rewrite::{Fate, Judge, Judged};
+}
+
 /// What a node is made of, where it can be replaced; one for each process start.
 pub struct Parts<B: Backend> {
     /// The journal of all partitions.
@@ -47,6 +53,8 @@ pub struct Parts<B: Backend> {
     pub admission: MakeAdmission,
     /// What is asked of the coordinators of groups passes through here.
     pub groups: Hear,
+    /// Has the last word about which records of compacted logs stay.
+    pub cleaning: Judge,
     /// Whether the age of operations in flight is watched and acted upon.
     pub watch_stalls: bool,
     /// Whether a node that its controller may have replaced stops what it leads.
@@ -63,6 +71,7 @@ impl<B: Backend> Parts<B> {
             proposals: Box::new(|proposals| proposals.propose),
             admission: Box::new(admission::while_healthy),
             groups: Arc::new(|input| input),
+            cleaning: Arc::new(|_, fate| fate),
             watch_stalls: true,
             heed_contact: true,
         }

@@ -18,6 +18,7 @@ use crate::data_dir;
 use crate::ids::{BrokerEpoch, BrokerId, PartitionId};
 use crate::journal::JournalHandle;
 use crate::limits;
+use crate::log::cleaning::rewrite::Judge;
 use crate::metadata::MetadataHandle;
 use crate::metrics::Metrics;
 use crate::partition::{LogSignal, LogState, PartitionHandle};
@@ -29,7 +30,9 @@ mod lives;
 mod rescue;
 mod checkpoint;
 mod open;
+mod removals;
 mod retention;
+mod cleaner;
 mod owner;
 mod start;
 
@@ -176,6 +179,8 @@ pub struct ReplicasContext<B: Backend> {
     pub metadata: MetadataHandle<B>,
     /// The journal of all partitions.
     pub journal: JournalHandle,
+    /// Has the last word about which records of compacted logs stay.
+    pub judge: Judge,
 }
 
 impl<B: Backend> ReplicasContext<B> {

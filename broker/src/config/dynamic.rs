@@ -22,6 +22,11 @@ pub struct Dynamic {
 
 /// Keys whose readers look at what is in effect each time.
 const FOLLOWED: &[&str] = &[
+    "cleaner.delete_retention",
+    "cleaner.max_lag",
+    "cleaner.min_dirty_ratio",
+    "cleaner.min_lag",
+    "cleaner.policy",
     "log.file_delete_delay",
     "log.index_interval_bytes",
     "log.retention",

@@ -126,7 +126,6 @@ use Unit::{
 // Why some may have one value only.
 const NEVER_RECOMPRESSED: &str =
     "batches are stored as their producers compressed them, and never recompressed";
-const NO_COMPACTION: &str = "there are no compacted topics yet";
 const NO_TIERED_STORAGE: &str = "there is no tiered storage";
 /// A replica never gives up what it knows to be committed.
 pub(crate) const UNCLEAN_ON_REQUEST: &str = "no replica that misses acknowledged records leads by itself: where all others are lost, ask for it with ElectLeaders \
@@ -195,11 +194,11 @@ pub const KAFKA_NAMES: &[KafkaName] = &[
         "how often leaders go back is fixed",
     ),
     key("listeners", List, PerBroker, "listen", Listener),
-    fixed("log.cleaner.delete.retention.ms", Long, ClusterWide, "86400000", NO_COMPACTION),
-    fixed("log.cleaner.max.compaction.lag.ms", Long, ClusterWide, "9223372036854775807", NO_COMPACTION),
-    fixed("log.cleaner.min.cleanable.ratio", Double, ClusterWide, "0.5", NO_COMPACTION),
-    fixed("log.cleaner.min.compaction.lag.ms", Long, ClusterWide, "0", NO_COMPACTION),
-    fixed("log.cleanup.policy", List, ClusterWide, "delete", NO_COMPACTION),
+    key("log.cleaner.delete.retention.ms", Long, ClusterWide, "cleaner.delete_retention", Millis),
+    key("log.cleaner.max.compaction.lag.ms", Long, ClusterWide, "cleaner.max_lag", MillisOrUnlimited),
+    key("log.cleaner.min.cleanable.ratio", Double, ClusterWide, "cleaner.min_dirty_ratio", Same),
+    key("log.cleaner.min.compaction.lag.ms", Long, ClusterWide, "cleaner.min_lag", Millis),
+    key("log.cleanup.policy", List, ClusterWide, "cleaner.policy", Same),
     key("log.dir", List, ReadOnly, "data_dir", Directory),
     key("log.dirs", List, ReadOnly, "data_dir", Directory),
     fixed(

@@ -114,7 +114,7 @@ pub(super) const REFUSED: &[(&str, &str)] = &[
          remote.log.storage.manager.impl.prefix remote.log.storage.system.enable",
     ),
     (
-        "there are no compacted topics yet",
+        "the keys cleaner.* say how compacted logs are cleaned",
         "log.cleaner.backoff.ms log.cleaner.dedupe.buffer.size log.cleaner.enable \
          log.cleaner.io.buffer.load.factor log.cleaner.io.buffer.size log.cleaner.io.max.bytes.per.second \
          log.cleaner.threads",

@@ -58,6 +58,11 @@ fn values_are_read_in_kafkas_units() {
         ("advertised.listeners", "PLAINTEXT://broker.example:9092", Ok("broker.example:9092")),
         ("log.dirs", "/data", Ok("/data")),
         ("log.dirs", "/data,/more", Err("there is one data directory")),
+        ("log.cleanup.policy", "delete, compact", Ok("compact,delete")),
+        ("log.cleanup.policy", "keep", Err("one of: compact, delete")),
+        ("log.cleaner.min.cleanable.ratio", "0.01", Ok("0.01")),
+        ("log.cleaner.min.cleanable.ratio", "2", Err("not a number between 0 and 1")),
+        ("log.cleaner.max.compaction.lag.ms", "9223372036854775807", Ok("unlimited")),
         ("node.id", "7", Ok("7")),
     ];
     for (name, value, wanted) in table {
@@ -77,12 +82,12 @@ fn values_are_read_in_kafkas_units() {
 #[test]
 fn what_holds_anyway_may_be_said_and_anything_else_says_why_not() {
     let mut config = Config::default();
-    assert_eq!(config.set("log.cleanup.policy", "delete"), Ok(()));
+    assert_eq!(config.set("compression.type", "producer"), Ok(()));
     assert_eq!(config, Config::default());
     let why = |name: &str, value: &str| Config::default().set(name, value).unwrap_err().to_string();
     assert_eq!(
-        why("log.cleanup.policy", "compact"),
-        "log.cleanup.policy cannot be set: only delete is possible: there are no compacted topics yet"
+        why("compression.type", "gzip"),
+        "compression.type cannot be set: only producer is possible: batches are stored as their producers compressed them, and never recompressed"
     );
     assert_eq!(
         why("group.coordinator.rebalance.protocols", "classic"),

@@ -12,6 +12,7 @@ macro_rules! key {
 mod key;
 mod node;
 mod storage;
+mod cleaner;
 mod topics;
 mod groups;
 mod server;
@@ -20,8 +21,8 @@ mod others;
 pub use key::{Key, environment_of};
 
 /// By what they are about.
-const ROOMS: [&[Key]; 6] =
-    [node::KEYS, storage::KEYS, topics::KEYS, groups::KEYS, server::KEYS, others::KEYS];
+const ROOMS: [&[Key]; 7] =
+    [node::KEYS, storage::KEYS, cleaner::KEYS, topics::KEYS, groups::KEYS, server::KEYS, others::KEYS];
 
 const NUMBER: usize = {
     let mut number = 0;

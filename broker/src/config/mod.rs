@@ -1,6 +1,7 @@
 //! The configuration of a node: TOML, environment, command line; every key with unit, default and range.
 
 mod values;
+mod cleaner;
 mod peers;
 mod keys;
 mod kafka_refused;
@@ -9,6 +10,7 @@ mod set;
 pub(crate) mod dynamic;
 mod load;
 
+pub use cleaner::{CleanerConfig, CleanupPolicy};
 pub use keys::{KEYS, Key};
 pub use load::{ConfigError, Source};
 pub use peers::{PeerAddress, PeersConfig, Secret};
@@ -56,6 +58,8 @@ pub struct Config {
     pub metadata: MetadataConfig,
     /// Segments, and what topics that do not say so themselves do with records.
     pub log: LogConfig,
+    /// How compacted logs are cleaned.
+    pub cleaner: CleanerConfig,
     /// What topics may be, and what is made where a client does not say.
     pub topics: TopicConfig,
     /// What groups of consumers are allowed.
@@ -331,6 +335,7 @@ impl Default for Config {
                 timestamp_before_max: None,
                 timestamp_after_max: Some(Duration::from_secs(3_600)),
             },
+            cleaner: CleanerConfig::default(),
             topics: TopicConfig {
                 auto_create: true,
                 partitions: 3,

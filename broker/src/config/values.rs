@@ -107,6 +107,18 @@ pub(super) fn shown_or(value: Option<impl Display>, none: &str) -> String {
     value.map_or_else(|| none.to_owned(), |value| value.to_string())
 }
 
+/// Between 0 and 1, in millionths.
+pub(super) fn ratio(text: &str) -> Result<u32, String> {
+    match text.trim().parse::<f64>() {
+        Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok((ratio * 1e6).round() as u32),
+        _ => Err("not a number between 0 and 1".to_owned()),
+    }
+}
+
+pub(super) fn shown_ratio(ppm: u32) -> String {
+    (f64::from(ppm) / 1e6).to_string()
+}
+
 pub(super) fn shown(duration: Duration) -> String {
     let ms = duration.as_millis();
     match ms {

@@ -19,24 +19,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
 use io_backend::invariants;
-use io_backend::{Backend, Deadline, Disk, DiskError, File, Moment, OpenHow};
+use io_backend::{Backend, Deadline, Disk, DiskError, File, OpenHow};
 
-use super::batch::{BatchHeader, Batches};
-use super::index::{self, OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES};
-use super::open_files::{OpenFiles, SegmentFile};
+use super::batch::Batches;
+use super::open_files::OpenFiles;
 use super::segment::{Begun, Segment, SegmentName};
 use super::snapshot::{self, Snapshot};
 use super::tail::Chunk;
+use super::writing::{FileOf, Writing};
 use super::{CheckpointMark, LogSettings};
 use crate::ids::{Lsn, Offset};
 use crate::limits;
 
-/// A segment's file as readers have it: opened on demand, closed when others need the descriptor.
-pub type FileOf<B> = SegmentFile<B>;
-/// A file as the disk gives it.
-pub type RawFileOf<B> = <<B as Backend>::Disk as Disk>::File;
 /// The segments of a partition, rising in offset.
 pub type Segments<B> = Vec<Arc<Segment<FileOf<B>>>>;
 
@@ -55,7 +50,9 @@ pub struct LogFiles<B: Backend> {
     pub snapshots: Vec<Lsn>,
     /// Of the files that are written now; it rises where they do not follow from those that are there.
     pub generation: u32,
-    /// Those of them, since the last one that succeeded, in which an operation did not complete in time.
+    /// How often segments of the partition were cleaned, as the names of files count it.
+    pub cleanings: u32,
+    /// Attempts in a row, since the last one that succeeded, in which an operation did not complete in time.
     pub given_up_in_row: u32,
     /// The directory is there, and durably so.
     pub directory_made: bool,
@@ -69,6 +66,7 @@ impl<B: Backend> Clone for LogFiles<B> {
             segments: self.segments.clone(),
             snapshots: self.snapshots.clone(),
             generation: self.generation,
+            cleanings: self.cleanings,
             given_up_in_row: self.given_up_in_row,
             directory_made: self.directory_made,
         }
@@ -84,6 +82,7 @@ impl<B: Backend> LogFiles<B> {
             segments: Vec::new(),
             snapshots: Vec::new(),
             generation: 0,
+            cleanings: 0,
             given_up_in_row: 0,
             directory_made: false,
         }
@@ -123,6 +122,22 @@ impl<B: Backend> LogFiles<B> {
         self.given_up_in_row = ended.given_up_in_row;
         self.directory_made |= ended.directory_made;
         self.check_invariants();
+    }
+
+    /// Puts what was cleaned in the place of the segments that it was made of, which are given back; `None` where one of them is
+    /// not there any more, or is the last, which is written on.
+    pub fn replace(&mut self, sources: &[SegmentName], with: Segment<FileOf<B>>) -> Option<Segments<B>> {
+        let first = self.segments.iter().position(|segment| Some(&segment.name) == sources.first())?;
+        let behind = first + sources.len();
+        let found = self.segments.get(first..behind)?;
+        let is_whole = found.iter().map(|segment| &segment.name).eq(sources)
+            && found.last().map(|last| last.end()) == Some(with.end());
+        if !is_whole || behind == self.segments.len() {
+            return None;
+        }
+        let replaced = self.segments.splice(first..behind, [Arc::new(with)]).collect();
+        self.check_invariants();
+        Some(replaced)
     }
 
     /// What is written next goes to a file of its own, and takes the place of whatever is there from its base on.
@@ -346,8 +361,9 @@ impl<B: Backend> Work<'_, B> {
                     }
                 };
                 let writing = current.insert(writing);
-                writing.put(&header, &chunk.bytes[at..at + header.bytes], &self.settings);
-                if writing.buffer.len() >= limits::WRITE_BACK_BYTES {
+                let interval = self.settings.index_interval_bytes;
+                writing.put(&header, &chunk.bytes[at..at + header.bytes], interval);
+                if writing.is_write_due() {
                     self.flush(writing).await?;
                 }
             }
@@ -360,7 +376,7 @@ impl<B: Backend> Work<'_, B> {
 
     async fn begin(&mut self, base: Offset) -> Result<Writing<B>, DiskError> {
         let disk = self.backend.disk();
-        let name = SegmentName { base, generation: self.files.generation, attempt: 0 };
+        let name = SegmentName::written(base, self.files.generation);
         let path = self.files.directory.join(name.file("log"));
         if !self.files.directory_made {
             disk.create_dir_all(&self.files.directory, self.soon()).await?;
@@ -373,139 +389,32 @@ impl<B: Backend> Work<'_, B> {
 
     /// Writes what is buffered; now and then syncs, so that no sync has much to do.
     async fn flush(&mut self, writing: &mut Writing<B>) -> Result<(), DiskError> {
-        let piece: Bytes = writing.buffer.split().freeze();
-        let len = piece.len() as u64;
-        let written = writing.file.write_at(writing.written, piece, self.soon()).await;
+        let written = writing.write(self.soon()).await;
         if let Err(error) = &written {
             // Where space is short the same file may go on later; any other error is the file's own.
             self.spent |= writing.existing && !error.is_full();
         }
         written?;
-        writing.written += len;
-        if writing.written - writing.synced >= limits::WRITE_BACK_SYNC_BYTES as u64 {
+        if writing.is_sync_due() {
             self.sync(writing).await?;
         }
         Ok(())
     }
 
     async fn sync(&mut self, writing: &mut Writing<B>) -> Result<(), DiskError> {
-        let synced = writing.file.sync(self.soon()).await;
+        let synced = writing.sync(self.soon()).await;
         self.spent |= writing.existing && synced.is_err();
-        synced?;
-        writing.synced = writing.written;
-        Ok(())
+        synced
     }
 
     /// Everything of the segment is written and synced, and its indexes are behind it.
     async fn seal(&mut self, mut writing: Writing<B>) -> Result<Segment<FileOf<B>>, DiskError> {
-        if !writing.buffer.is_empty() {
+        if writing.has_buffered() {
             self.flush(&mut writing).await?;
         }
-        if writing.synced < writing.written {
+        if !writing.is_synced() {
             self.sync(&mut writing).await?;
         }
-        let Writing { mut segment, offsets, times, written, .. } = writing;
-        segment.bytes = written;
-        let entries = (offsets.len() / OFFSET_ENTRY_BYTES) as u64;
-        if entries > 0 {
-            let before = segment.index_entries;
-            let offsets_at = before * OFFSET_ENTRY_BYTES as u64;
-            let times_at = before * TIME_ENTRY_BYTES as u64;
-            let written = async {
-                self.write_index(segment.name, "index", offsets_at, offsets.freeze()).await?;
-                self.write_index(segment.name, "timeindex", times_at, times.freeze()).await
-            };
-            match written.await {
-                Ok(()) => segment.index_entries += entries,
-                // Nothing is wrong with the file: the whole attempt is made again.
-                Err(error) if error.lacks_descriptors() => return Err(error),
-                // An index only saves time and is rebuilt when the log is opened; a bad block under it must not keep
-                // the journal of the whole node from being released. No more points go behind the gap.
-                Err(error) => {
-                    tracing::warn!(error = %error, "an index is not written; its segment ends here");
-                    segment.spent = true;
-                }
-            }
-        }
-        Ok(segment)
-    }
-
-    /// Not synced: what a crash takes of it is rebuilt.
-    async fn write_index(
-        &self,
-        name: SegmentName,
-        extension: &str,
-        position: u64,
-        entries: Bytes,
-    ) -> Result<(), DiskError> {
-        let path = self.files.directory.join(name.file(extension));
-        let file = self.files.open_files.open(&path, OpenHow::OrCreate, self.soon()).await?;
-        file.write_at(position, entries, self.soon()).await
-    }
-}
-
-/// A segment that grows.
-struct Writing<B: Backend> {
-    segment: Segment<FileOf<B>>,
-    /// What it is written through, from the first write to the sync: an error in between is this descriptor's.
-    file: RawFileOf<B>,
-    /// It was there before this attempt.
-    existing: bool,
-    buffer: BytesMut,
-    /// Bytes of the file that are written, and that are synced.
-    written: u64,
-    synced: u64,
-    offsets: BytesMut,
-    times: BytesMut,
-}
-
-impl<B: Backend> Writing<B> {
-    fn on(segment: Segment<FileOf<B>>, file: RawFileOf<B>) -> Writing<B> {
-        Writing {
-            file,
-            existing: segment.bytes > 0,
-            buffer: BytesMut::new(),
-            written: segment.bytes,
-            synced: segment.bytes,
-            offsets: BytesMut::new(),
-            times: BytesMut::new(),
-            segment,
-        }
-    }
-
-    fn bytes(&self) -> u64 {
-        self.written + self.buffer.len() as u64
-    }
-
-    /// Whether the batch belongs in the next file.
-    fn must_roll(&self, header: &BatchHeader, settings: &LogSettings, now: Moment) -> bool {
-        let grown = self.bytes() + header.bytes as u64;
-        let span = header.end().0 - self.segment.base.0;
-        self.bytes() > 0
-            && (grown > settings.segment_bytes.min(u64::from(u32::MAX))
-                || span > i64::from(i32::MAX)
-                || self.is_aged(header, settings.segment_age, now))
-    }
-
-    /// As Kafka has it: by the times of records, or it would depend on when they are brought here.
-    fn is_aged(&self, header: &BatchHeader, age: Duration, now: Moment) -> bool {
-        match self.segment.state.first_timestamp {
-            first if first >= 0 => {
-                let age_ms = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
-                header.max_timestamp.saturating_sub(first) > age_ms
-            }
-            _ => now.since(self.segment.begun.moment) >= age,
-        }
-    }
-
-    fn put(&mut self, header: &BatchHeader, batch: &[u8], settings: &LogSettings) {
-        let position = self.bytes();
-        let segment = &mut self.segment;
-        let interval = settings.index_interval_bytes;
-        if let Some(point) = segment.state.add(segment.base, position, header, interval) {
-            segment.index.push(point, interval);
-            index::encode(&point, segment.base, &mut self.offsets, &mut self.times);
-        }
-        self.buffer.extend_from_slice(batch);
+        writing.finish(&self.files.open_files, &self.files.directory, || self.soon()).await
     }
 }

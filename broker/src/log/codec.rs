@@ -1,10 +1,10 @@
-//! Opening compressed batches, for a search by time. Batches are stored and served as they were sent;
-//! nothing else in the broker looks inside.
+//! Opening compressed batches, for a search by time and for cleaning, and compressing what cleaning made. Otherwise batches are
+//! stored and served as they were sent.
 //!
 //! The bytes come from clients: they are opened piece by piece, so that a batch which opens to much costs
 //! neither memory nor a long time at once, and whatever cannot be opened is an error.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 
 /// A snappy block is opened as a whole: larger ones are not.
 const BLOCK_BYTES_MAX: usize = 16 << 20;
@@ -26,6 +26,36 @@ pub fn open(codec: i16, records: &[u8]) -> io::Result<Box<dyn Read + Send + '_>>
     })
 }
 
+/// Records compressed with `codec`, as every client opens them.
+pub fn compress(codec: i16, records: &[u8]) -> io::Result<Vec<u8>> {
+    match codec {
+        0 => Ok(records.to_vec()),
+        GZIP => {
+            let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+            gzip.write_all(records)?;
+            gzip.finish()
+        }
+        SNAPPY => {
+            // Java's clients open no other framing.
+            let mut out = XERIAL.to_vec();
+            out.extend([1i32.to_be_bytes(), 1i32.to_be_bytes()].concat());
+            for block in records.chunks(XERIAL_BLOCK_BYTES) {
+                let block = snap::raw::Encoder::new().compress_vec(block).map_err(io::Error::other)?;
+                out.extend((block.len() as u32).to_be_bytes());
+                out.extend(block);
+            }
+            Ok(out)
+        }
+        LZ4 => {
+            let mut lz4 = lz4_flex::frame::FrameEncoder::new(Vec::new());
+            lz4.write_all(records)?;
+            lz4.finish().map_err(io::Error::other)
+        }
+        ZSTD => Ok(ruzstd::encoding::compress_to_vec(records, ruzstd::encoding::CompressionLevel::Fastest)),
+        other => Err(io::Error::other(format!("there is no codec {other}"))),
+    }
+}
+
 /// Either one raw block, or the framing of xerial's Java library: a header, then blocks with their lengths.
 struct Snappy<'a> {
     rest: &'a [u8],
@@ -35,6 +65,7 @@ struct Snappy<'a> {
 
 const XERIAL: &[u8] = b"\x82SNAPPY\0";
 const XERIAL_HEADER_BYTES: usize = 16;
+const XERIAL_BLOCK_BYTES: usize = 32 * 1024;
 
 impl Snappy<'_> {
     fn new(compressed: &[u8]) -> Snappy<'_> {
@@ -116,6 +147,22 @@ mod tests {
         for (codec, compressed) in samples(&text) {
             assert_eq!(opened(codec, &compressed).as_deref(), Some(&text[..]), "codec {codec}");
         }
+    }
+
+    #[test]
+    fn what_is_compressed_here_opens_to_what_it_was() {
+        let text: Vec<u8> = (0..30_000u32).flat_map(|n| (n % 251).to_be_bytes()).collect();
+        for codec in 0..=ZSTD {
+            let compressed = compress(codec, &text).unwrap();
+            assert!(codec == 0 || compressed.len() < text.len() / 2, "codec {codec}");
+            assert_eq!(opened(codec, &compressed).as_deref(), Some(&text[..]), "codec {codec}");
+            assert_eq!(
+                opened(codec, &compress(codec, b"").unwrap()).as_deref(),
+                Some(&b""[..]),
+                "codec {codec}"
+            );
+        }
+        assert!(compress(7, &text).is_err());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! [`checkpoint`] has brought it into a [`segment`] file and synced that. Segments are written only by
 //! a checkpoint, so they need no recovery of their own: at start they are cut back to the last recorded
 //! checkpoint and the journal is replayed on top ([`open`]). What [`retention`] lets go of leaves at the beginning, by
-//! whole segments.
+//! whole segments; [`cleaning`] makes segments anew in which each key has its last record.
 //!
 //! Invariants: bytes of a segment beyond its synced length are never served; a file whose sync failed
 //! or did not end in time is never written again; indexes can be rebuilt from the segments; a batch read
@@ -22,10 +22,12 @@ pub mod segment;
 mod mark;
 pub(crate) mod snapshot;
 pub(crate) mod tail;
+pub(crate) mod writing;
 pub(crate) mod checkpoint;
 pub(crate) mod open;
 pub(crate) mod read;
 pub(crate) mod search;
+pub(crate) mod cleaning;
 pub(crate) mod validate;
 
 #[cfg(test)]
@@ -49,6 +51,21 @@ pub struct LogSettings {
     pub log_append_time: bool,
     /// What may be deleted, and when (`retention.ms`, `retention.bytes`, `file.delete.delay.ms`).
     pub retention: Retention,
+    /// Of each key only the last record is kept (`cleanup.policy` has `compact`).
+    pub compaction: Option<Compaction>,
+}
+
+/// When a compacted partition is cleaned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compaction {
+    /// It is due when more than so many millionths of what may be cleaned never were (`min.cleanable.dirty.ratio`).
+    pub min_dirty_ppm: u32,
+    /// Younger records are left alone (`min.compaction.lag.ms`).
+    pub min_lag: Duration,
+    /// A record waits no longer (`max.compaction.lag.ms`); `None`: no bound.
+    pub max_lag: Option<Duration>,
+    /// How long tombstones stay after they were cleaned for the first time (`delete.retention.ms`).
+    pub delete_retention: Duration,
 }
 
 /// How long and how much a partition keeps.
@@ -75,6 +92,7 @@ impl Default for LogSettings {
             index_interval_bytes: 4096,
             log_append_time: false,
             retention: Retention::FOREVER,
+            compaction: None,
         }
     }
 }

@@ -15,13 +15,14 @@ use bytes::{Bytes, BytesMut};
 use io_backend::{Backend, Deadline, Disk, DiskError, File, OpenHow};
 
 use super::batch::{BatchHeader, HEADER_BYTES};
-use super::checkpoint::{FileOf, LogFiles, Segments};
+use super::checkpoint::{LogFiles, Segments};
 use super::epochs::EpochHistory;
 use super::index::{self, IndexPoint, OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES};
 use super::open_files::OpenFiles;
 use super::producers::{Producers, RememberedBatch};
 use super::segment::{Begun, Scan, ScanError, Segment, SegmentDamage, SegmentName, Summary, live};
 use super::snapshot::{self, Snapshot};
+use super::writing::FileOf;
 use super::{CheckpointMark, LogSettings};
 use crate::ids::{Lsn, Offset, ProducerId};
 
@@ -98,9 +99,11 @@ pub async fn open<B: Backend>(
     let mut names: Vec<SegmentName> = Vec::new();
     let mut snapshots: Vec<Lsn> = Vec::new();
     let mut newest = mark.map_or(0, |mark| mark.generation);
+    let mut cleanings = 0;
     for entry in &found {
         if let Some(name) = SegmentName::parse(&entry.name) {
             newest = newest.max(name.generation);
+            cleanings = cleanings.max(name.cleaned.map_or(0, |cleaned| cleaned.nth));
             if mark.is_some_and(|mark| name.generation <= mark.generation) && name.base < vouched {
                 names.push(name);
             }
@@ -119,6 +122,7 @@ pub async fn open<B: Backend>(
         .await?;
     files.segments = open_segments(&files, backend, settings, &names, start, vouched, deadline).await?;
     files.generation = newest;
+    files.cleanings = cleanings;
     files.check_invariants();
     files.directory_made = mark.is_some() && !found.is_empty();
     let recovered = match mark {
@@ -179,8 +183,9 @@ async fn open_segments<B: Backend>(
     for (nth, name) in names.iter().enumerate() {
         let ends = names.get(nth + 1).map_or(vouched, |next| next.base);
         let mut segment = open_segment(files, backend, settings, *name, ends, deadline).await?;
-        if nth + 1 == names.len() {
-            // The one that is written on: its age counts from its first batch.
+        let waits_to_be_cleaned = settings.compaction.is_some() && name.cleaned.is_none();
+        if nth + 1 == names.len() || waits_to_be_cleaned {
+            // The one that is written on, or is to be cleaned: its age counts from its first batch.
             let header = segment.file.read_at(0, HEADER_BYTES, deadline).await?;
             segment.state.first_timestamp =
                 BatchHeader::read(&header).map_or(-1, |first| first.max_timestamp);
@@ -210,10 +215,12 @@ async fn open_segment<B: Backend>(
     points.truncate(points.partition_point(|point| point.offset < relative_end));
     let begun = Begun::now(backend);
     let mut segment = Segment::empty(name, file, begun);
+    // What was cleaned has its end in its name.
+    segment.spent = name.cleaned.is_some();
     let loaded = match complete(&mut segment, points, settings, ends, len, deadline).await {
         // The index leads astray: it is of another life of the file.
         Err(ScanError::Damaged(_)) => {
-            segment = Segment::empty(name, segment.file, begun);
+            segment = Segment { spent: segment.spent, ..Segment::empty(name, segment.file, begun) };
             complete(&mut segment, Vec::new(), settings, ends, len, deadline).await?
         }
         done => done?,

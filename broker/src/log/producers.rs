@@ -226,6 +226,12 @@ impl Producers {
         }
     }
 
+    /// Base offsets of all batches before `until` that are remembered.
+    pub fn remembered_before(&self, until: Offset) -> impl Iterator<Item = Offset> + '_ {
+        let batches = self.known.values().flat_map(|producer| &producer.batches);
+        batches.map(|batch| batch.base_offset).filter(move |base| *base < until)
+    }
+
     /// Forgets those that have been silent for as long as Kafka remembers them. Of those that were brought back the
     /// silence begins now, and what was kept of them while entries were replayed is settled.
     pub fn expire(&mut self, settled: Offset, now: Moment) {

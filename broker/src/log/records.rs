@@ -146,7 +146,7 @@ fn record_start(bytes: &[u8]) -> Option<(RecordStart, usize, usize)> {
 }
 
 /// A zigzag variable-length integer.
-fn take_varint(bytes: &mut &[u8]) -> Option<i64> {
+pub(super) fn take_varint(bytes: &mut &[u8]) -> Option<i64> {
     let mut value = 0u64;
     for shift in (0..64).step_by(7) {
         let (byte, after) = bytes.split_first()?;

@@ -170,9 +170,10 @@ impl<F: File> Segment<F> {
     }
 }
 
-/// Names a segment's files: `<base offset, 20 digits>`, then `.g<generation>` from the second generation on. A generation ends
-/// where what is written next does not follow from the files that are there: a truncation cut them, or an attempt to write
-/// them failed, so an operation on them may still be in flight.
+/// Names a segment's files: `<base offset, 20 digits>`, then `.g<generation>` from the second generation on, and
+/// `.g<generation>.c<nth>-<end offset>` of what was cleaned. A generation ends where what is written next does not follow from
+/// the files that are there: a truncation cut them, or an attempt to write them failed, so an operation on them may still be in
+/// flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SegmentName {
     /// The base offset of the segment.
@@ -181,40 +182,92 @@ pub struct SegmentName {
     pub generation: u32,
     /// Within the first generation, `.<attempt>` in the name: releases before generations counted failed attempts there.
     pub attempt: u32,
+    /// Of what was cleaned.
+    pub cleaned: Option<CleanedName>,
+}
+
+/// What the name of a cleaned segment says beyond that of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CleanedName {
+    /// Which cleaning of the partition made it; a later one had what earlier ones made.
+    pub nth: u32,
+    /// The offset after its last one: it stands for all that others hold up to there.
+    pub end: Offset,
 }
 
 /// Of these files those that count, rising in offset. A file stands for the log from its base on, whatever older generations
-/// have there; of several attempts at one offset the last is the segment.
-pub fn live(mut names: Vec<SegmentName>) -> Vec<SegmentName> {
-    names.sort_unstable_by_key(|name| (name.generation, name.base, name.attempt));
-    let mut live: Vec<SegmentName> = Vec::with_capacity(names.len());
-    for name in names {
+/// have there; of several attempts at one offset the last is the segment. What was cleaned takes the place of all that it was
+/// made of, of which some may still be there.
+pub fn live(names: Vec<SegmentName>) -> Vec<SegmentName> {
+    let (mut cleaned, mut written): (Vec<_>, Vec<_>) =
+        names.into_iter().partition(|name| name.cleaned.is_some());
+    written.sort_unstable_by_key(|name| (name.generation, name.base, name.attempt));
+    let mut live: Vec<SegmentName> = Vec::with_capacity(written.len() + cleaned.len());
+    for name in written {
         let before = live.partition_point(|other| other.base < name.base);
         live.truncate(before);
         live.push(name);
+    }
+    // The latest first: where an earlier one is not a part of it, what that was made of was still there.
+    cleaned.sort_unstable_by_key(|name| std::cmp::Reverse(name.cleaned.map(|cleaned| cleaned.nth)));
+    let mut taken: Vec<(Offset, Offset)> = Vec::new();
+    for name in cleaned {
+        let Some(CleanedName { end, .. }) = name.cleaned else { continue };
+        let is_taken = taken.iter().any(|(from, to)| name.base < *to && *from < end);
+        // Only what is committed is cleaned, and that is not truncated: where a later generation begins before its end, it is
+        // of another log.
+        let is_of_another = live
+            .iter()
+            .any(|other| other.cleaned.is_none() && other.base < end && other.generation > name.generation);
+        if !is_taken && !is_of_another {
+            taken.push((name.base, end));
+            live.retain(|other| !(name.base..end).contains(&other.base));
+            let at = live.partition_point(|other| other.base < name.base);
+            live.insert(at, name);
+        }
     }
     live
 }
 
 impl SegmentName {
+    /// Of a file that a checkpoint writes.
+    pub fn written(base: Offset, generation: u32) -> SegmentName {
+        SegmentName { base, generation, attempt: 0, cleaned: None }
+    }
+
     /// The name of its file of this kind: `log`, `index` or `timeindex`.
     pub fn file(self, extension: &str) -> String {
-        match (self.generation, self.attempt) {
-            (0, 0) => format!("{:020}.{extension}", self.base.0),
-            (0, attempt) => format!("{:020}.{attempt}.{extension}", self.base.0),
-            (generation, _) => format!("{:020}.g{generation}.{extension}", self.base.0),
+        let SegmentName { base: Offset(base), generation, attempt, cleaned } = self;
+        match (cleaned, generation, attempt) {
+            (Some(CleanedName { nth, end }), ..) => {
+                format!("{base:020}.g{generation}.c{nth}-{:020}.{extension}", end.0)
+            }
+            (None, 0, 0) => format!("{base:020}.{extension}"),
+            (None, 0, attempt) => format!("{base:020}.{attempt}.{extension}"),
+            (None, generation, _) => format!("{base:020}.g{generation}.{extension}"),
         }
     }
 
     /// The name of a `.log` file, if it is one.
     pub fn parse(name: &str) -> Option<SegmentName> {
         let stem = name.strip_suffix(".log")?;
-        let (digits, which) = stem.split_once('.').unwrap_or((stem, "0"));
-        let (generation, attempt) = match which.strip_prefix('g') {
-            Some(generation) => (generation.parse().ok()?, 0),
-            None => (0, which.parse().ok()?),
+        let mut parts = stem.split('.');
+        let base = Offset(parts.next()?.parse().ok()?);
+        let (generation, attempt) = match parts.next() {
+            None => (0, 0),
+            Some(which) => match which.strip_prefix('g') {
+                Some(generation) => (generation.parse().ok()?, 0),
+                None => (0, which.parse().ok()?),
+            },
         };
-        let name = SegmentName { base: Offset(digits.parse().ok()?), generation, attempt };
+        let cleaned = match parts.next() {
+            None => None,
+            Some(which) => {
+                let (nth, end) = which.strip_prefix('c')?.split_once('-')?;
+                Some(CleanedName { nth: nth.parse().ok()?, end: Offset(end.parse().ok()?) })
+            }
+        };
+        let name = SegmentName { base, generation, attempt, cleaned };
         (name.file("log").strip_suffix(".log") == Some(stem)).then_some(name)
     }
 }

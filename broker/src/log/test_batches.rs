@@ -14,11 +14,34 @@ pub(crate) struct BatchSpec {
     base: Offset,
     producer: Option<(i64, i16, i32)>,
     value_bytes: usize,
+    /// Keys and values, instead of records that are alike.
+    keyed: Option<&'static [(&'static str, Option<&'static str>)]>,
+    /// Each record has its number as its key.
+    numbered: bool,
 }
 
 impl BatchSpec {
-    pub(crate) fn records(records: i32) -> BatchSpec {
-        BatchSpec { records, timestamp: 1_000, step: 0, base: Offset(0), producer: None, value_bytes: 10 }
+    pub(crate) const fn records(records: i32) -> BatchSpec {
+        BatchSpec {
+            records,
+            timestamp: 1_000,
+            step: 0,
+            base: Offset(0),
+            producer: None,
+            value_bytes: 10,
+            keyed: None,
+            numbered: false,
+        }
+    }
+
+    /// One record of each key; without a value, a tombstone.
+    pub(crate) const fn of(keyed: &'static [(&'static str, Option<&'static str>)]) -> BatchSpec {
+        BatchSpec { keyed: Some(keyed), ..BatchSpec::records(keyed.len() as i32) }
+    }
+
+    /// Records of so many keys: the same ones each time.
+    pub(crate) const fn keyed_many(records: i32) -> BatchSpec {
+        BatchSpec { numbered: true, ..BatchSpec::records(records) }
     }
 
     pub(crate) fn timestamp(self, timestamp: i64) -> BatchSpec {
@@ -52,9 +75,21 @@ impl BatchSpec {
             body.put_u8(0);
             varint(&mut body, i * self.step);
             varint(&mut body, i);
-            varint(&mut body, -1);
-            varint(&mut body, self.value_bytes as i64);
-            body.put_bytes(b'v', self.value_bytes);
+            match self.keyed.map(|keyed| keyed[i as usize]) {
+                None => {
+                    let key = i.to_string();
+                    varint(&mut body, if self.numbered { key.len() as i64 } else { -1 });
+                    body.put_slice(if self.numbered { key.as_bytes() } else { &[] });
+                    varint(&mut body, self.value_bytes as i64);
+                    body.put_bytes(b'v', self.value_bytes);
+                }
+                Some((key, value)) => {
+                    varint(&mut body, key.len() as i64);
+                    body.put_slice(key.as_bytes());
+                    varint(&mut body, value.map_or(-1, |value| value.len() as i64));
+                    body.put_slice(value.unwrap_or_default().as_bytes());
+                }
+            }
             varint(&mut body, 0);
             varint(&mut records, body.len() as i64);
             records.put_slice(&body);

@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::TopicError;
-use crate::config::Config;
 pub use crate::config::TimestampType;
 use crate::config::kafka::{self, Kind};
+use crate::config::{CleanupPolicy, Config};
 use crate::limits;
+use crate::log::Compaction;
 
 /// One configuration that a topic may have.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +57,7 @@ pub const TOPIC_SETTINGS: &[TopicSetting] = &[
         rule: Rule::Policy,
         default: Default::Of("log.cleanup.policy"),
         only: None,
-        doc: "What happens to old data: `delete` after retention, or nothing where it is empty. `compact` is refused: there are no compacted topics yet.",
+        doc: "What happens to old data: `delete` after retention, `compact` to the last record of each key, both, or nothing where it is empty.",
     },
     TopicSetting {
         name: "compression.gzip.level",
@@ -96,7 +97,7 @@ pub const TOPIC_SETTINGS: &[TopicSetting] = &[
         rule: Rule::AtLeast(0),
         default: Default::Of("log.cleaner.delete.retention.ms"),
         only: None,
-        doc: "How long tombstones of compacted topics are kept. Without effect under the policy `delete`, as with Kafka.",
+        doc: "How long tombstones of compacted topics stay after they were cleaned for the first time.",
     },
     TopicSetting {
         name: "file.delete.delay.ms",
@@ -168,7 +169,7 @@ pub const TOPIC_SETTINGS: &[TopicSetting] = &[
         rule: Rule::AtLeast(1),
         default: Default::Of("log.cleaner.max.compaction.lag.ms"),
         only: None,
-        doc: "How long a record may wait for compaction. Without effect under the policy `delete`, as with Kafka.",
+        doc: "How long a record may wait for compaction, and a segment of a compacted topic for its end.",
     },
     TopicSetting {
         name: "max.message.bytes",
@@ -208,7 +209,7 @@ pub const TOPIC_SETTINGS: &[TopicSetting] = &[
         rule: Rule::Ratio,
         default: Default::Of("log.cleaner.min.cleanable.ratio"),
         only: None,
-        doc: "When a log is compacted. Without effect under the policy `delete`, as with Kafka.",
+        doc: "A compacted log is cleaned when more than this part of it never was.",
     },
     TopicSetting {
         name: "min.compaction.lag.ms",
@@ -216,7 +217,7 @@ pub const TOPIC_SETTINGS: &[TopicSetting] = &[
         rule: Rule::AtLeast(0),
         default: Default::Of("log.cleaner.min.compaction.lag.ms"),
         only: None,
-        doc: "How long a record is not compacted. Without effect under the policy `delete`, as with Kafka.",
+        doc: "How long a record is not compacted.",
     },
     TopicSetting {
         name: "min.insync.replicas",
@@ -397,16 +398,7 @@ impl Rule {
             Rule::GzipLevel if value == "-1" || within(1, 9).is_ok() => Ok(()),
             Rule::GzipLevel => Err("Value must be between 1 and 9 or equal to -1".to_owned()),
             Rule::OneOf(words) => one_of(words),
-            Rule::Policy => {
-                for policy in elements(value) {
-                    match policy {
-                        "delete" => {}
-                        "compact" => return Err("there are no compacted topics yet".to_owned()),
-                        _ => return Err("String must be one of: compact, delete".to_owned()),
-                    }
-                }
-                Ok(())
-            }
+            Rule::Policy => value.parse::<CleanupPolicy>().map(|_| ()),
             Rule::Ratio => match value.parse::<f64>() {
                 Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(()),
                 Ok(ratio) if ratio < 0.0 => Err("Value must be at least 0".to_owned()),
@@ -453,8 +445,10 @@ pub struct TopicSettings {
     pub retention_bytes: Option<u64>,
     /// How long a segment's files outlive the segment.
     pub file_delete_delay: Duration,
-    /// Its records may be deleted, by age, size or request: it has a policy.
+    /// Its records may be deleted, by age, size or request (`cleanup.policy` has `delete`).
     pub deletes: bool,
+    /// Of each key the last record is kept (`cleanup.policy` has `compact`).
+    pub compaction: Option<Compaction>,
     /// Whose time records carry (`message.timestamp.type`).
     pub timestamps: TimestampType,
     /// How far a producer's time may lie behind the broker's clock; None: no bound.
@@ -480,9 +474,21 @@ impl TopicSettings {
         let bounded = |name: &str, default| {
             time_or_none(name, default).filter(|time| *time < Duration::from_millis(i64::MAX as u64))
         };
-        // Without a policy nothing is deleted.
-        let deletes =
-            configs.get("cleanup.policy").is_none_or(|policies| elements(policies).next().is_some());
+        let policy = configs.get("cleanup.policy").and_then(|policy| policy.parse().ok());
+        let CleanupPolicy { delete: deletes, compact } = policy.unwrap_or(config.cleaner.policy);
+        let own_ratio =
+            configs.get("min.cleanable.dirty.ratio").and_then(|value| value.trim().parse::<f64>().ok());
+        let compaction = compact.then(|| Compaction {
+            min_dirty_ppm: own_ratio
+                .map_or(config.cleaner.min_dirty_ppm, |ratio| (ratio * 1e6).round() as u32),
+            min_lag: unsigned("min.compaction.lag.ms").map_or(config.cleaner.min_lag, Duration::from_millis),
+            max_lag: bounded("max.compaction.lag.ms", config.cleaner.max_lag),
+            delete_retention: unsigned("delete.retention.ms")
+                .map_or(config.cleaner.delete_retention, Duration::from_millis),
+        });
+        let segment_age = unsigned("segment.ms").map_or(config.log.segment_age, Duration::from_millis);
+        // What is written on is not cleaned: so it ends before a record has waited for too long.
+        let max_lag = compaction.and_then(|compaction| compaction.max_lag);
         let retention_bytes = match number("retention.bytes") {
             Some(value) => u64::try_from(value).ok(),
             None => config.log.retention_bytes,
@@ -490,12 +496,13 @@ impl TopicSettings {
         let timestamps = configs.get("message.timestamp.type").and_then(|value| value.trim().parse().ok());
         TopicSettings {
             segment_bytes: unsigned("segment.bytes").unwrap_or(config.log.segment_bytes),
-            segment_age: unsigned("segment.ms").map_or(config.log.segment_age, Duration::from_millis),
+            segment_age: max_lag.map_or(segment_age, |lag| segment_age.min(lag)),
             index_interval_bytes: size("index.interval.bytes").unwrap_or(config.log.index_interval_bytes),
             max_batch_bytes: size("max.message.bytes").unwrap_or(config.topics.max_batch_bytes),
             retention: time_or_none("retention.ms", config.log.retention).filter(|_| deletes),
             retention_bytes: retention_bytes.filter(|_| deletes),
             deletes,
+            compaction,
             file_delete_delay: unsigned("file.delete.delay.ms")
                 .map_or(config.log.file_delete_delay, Duration::from_millis),
             timestamps: timestamps.unwrap_or(config.log.timestamp_type),

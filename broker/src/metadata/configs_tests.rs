@@ -22,8 +22,8 @@ fn legal_values_pass_and_others_say_what_is_wrong() {
         ("cleanup.policy", "delete", None),
         ("cleanup.policy", "delete,delete", None),
         ("cleanup.policy", "", None),
-        ("cleanup.policy", "compact", Some("there are no compacted topics yet")),
-        ("cleanup.policy", "compact,delete", Some("there are no compacted topics yet")),
+        ("cleanup.policy", "compact", None),
+        ("cleanup.policy", "compact,delete", None),
         ("cleanup.policy", "keep", Some("String must be one of: compact, delete")),
         ("compression.type", "producer", None),
         ("compression.type", "gzip", Some("never recompressed")),
@@ -109,6 +109,30 @@ fn a_topic_overrides_only_what_it_sets() {
     assert_eq!(settings.segment_age, config.log.segment_age);
     assert_eq!(settings.retention_bytes, None);
     assert_eq!(settings.file_delete_delay, Duration::from_secs(60));
+}
+
+#[test]
+fn a_compacted_topic_is_cleaned_by_what_it_says_and_deletes_only_where_it_says_so() {
+    let config = Config::default();
+    let of = |configs: &[(&str, &str)]| {
+        let configs = configs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        TopicSettings::resolve(&configs, &config)
+    };
+    let compacted = of(&[("cleanup.policy", "compact")]);
+    assert_eq!((compacted.deletes, compacted.retention), (false, None));
+    let rules = compacted.compaction.unwrap();
+    assert_eq!((rules.min_dirty_ppm, rules.max_lag), (500_000, None));
+    let both = of(&[
+        ("cleanup.policy", "compact,delete"),
+        ("min.cleanable.dirty.ratio", "0.01"),
+        ("max.compaction.lag.ms", "1000"),
+        ("delete.retention.ms", "0"),
+    ]);
+    assert_eq!(both.retention, config.log.retention);
+    assert_eq!(both.segment_age, Duration::from_secs(1), "what is written on is not cleaned");
+    let rules = both.compaction.unwrap();
+    assert_eq!((rules.min_dirty_ppm, rules.delete_retention), (10_000, Duration::ZERO));
+    assert_eq!(of(&[]).compaction, None);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use bytes::Bytes;
 use io_backend::channel::{ReplyError, SendError};
 use io_backend::{Backend, Deadline, DiskError, Published, Replier, Reply, Sender};
 
@@ -16,6 +17,7 @@ use super::{
 use crate::budget::{Account, Share, charged};
 use crate::ids::{BrokerId, LeaderEpoch, Offset, PartitionEpoch, PartitionId};
 use crate::log::batch::{BatchHeader, CheckedBatch};
+use crate::log::cleaning::{Cleaned, Plan, batch_from};
 use crate::log::read::ReadFailure;
 use crate::log::{CheckpointMark, LogSettings};
 use crate::metrics::TopicCounters;
@@ -382,6 +384,22 @@ impl<B: Backend> PartitionHandle<B> {
         self.question("dead segments", |reply| PartitionInput::ForgetBefore { start, reply }, deadline).await
     }
 
+    /// What is to be cleaned of it now, if anything is.
+    pub async fn plan_cleaning(&self, deadline: Deadline) -> Result<Option<Box<Plan<B>>>, ReadError> {
+        self.question("what to clean", |reply| PartitionInput::PlanCleaning { reply }, deadline).await
+    }
+
+    /// Puts what was cleaned in its place. The files that it took the place of; `None` where what it was made of is not there any
+    /// more, and it does not count.
+    pub async fn put_cleaned(
+        &self,
+        cleaned: Box<Cleaned<B>>,
+        deadline: Deadline,
+    ) -> Result<Option<DeadFiles>, ReadError> {
+        let ask = |reply| PartitionInput::Cleaned { cleaned, reply };
+        self.question("place of what was cleaned", ask, deadline).await
+    }
+
     /// Bytes of all records it holds, in segments or not.
     pub async fn bytes(&self, deadline: Deadline) -> Result<u64, ReadError> {
         self.question("size", |reply| PartitionInput::Size { reply }, deadline).await
@@ -456,15 +474,20 @@ impl<B: Backend> FollowerPlan<B> {
         let (Planned { view, mut plan }, deleted) = match self.planned {
             PlannedFetch::Diverging { epoch, end } => return Ok(Fetched::Diverging { epoch, end }),
             PlannedFetch::Records(planned) => (planned, None),
-            PlannedFetch::Beginning { asked, planned } => (planned, Some(asked)),
+            PlannedFetch::Beginning { asked, has_none, planned } => (planned, Some((asked, has_none))),
         };
+        let from = deleted.map_or(plan.from, |(asked, _)| asked);
         plan.limit_to(max_bytes, at_least_one || deleted.is_some());
-        let batches = match plan.execute(deadline).await {
+        let mut batches = match plan.execute(deadline).await {
             Ok(batches) => batches,
             Err(failure) => return Err(self.partition.read_error(failure)),
         };
-        if let Some(asked) = deleted {
-            let first = batches.first().and_then(|first| BatchHeader::read(first).ok());
+        let first = batches.first().and_then(|first| BatchHeader::read(first).ok());
+        let lies_within = first.is_some_and(|first| first.base_offset < from && from < first.end());
+        if lies_within && deleted.is_none_or(|(_, has_none)| has_none) {
+            // It had what is before that when batches had other bounds, or began there: it gets the rest of this one.
+            begin_at(&self.partition, &mut batches, from).await?;
+        } else if let Some((asked, _)) = deleted {
             let at = match first {
                 Some(first) => first.base_offset,
                 None if view.log_start == view.log_end => view.log_start,
@@ -477,6 +500,34 @@ impl<B: Backend> FollowerPlan<B> {
         }
         Ok(Fetched::Records { batches, high_watermark: view.high_watermark, log_start: view.log_start })
     }
+}
+
+/// Leaves out what the first batch has before `from`, which lies within it.
+async fn begin_at<B: Backend>(
+    partition: &PartitionHandle<B>,
+    batches: &mut Vec<Bytes>,
+    from: Offset,
+) -> Result<(), ReadError> {
+    let Some(piece) = batches.first_mut() else { return Ok(()) };
+    let whole = BatchHeader::read(piece).ok().filter(|header| header.bytes <= piece.len());
+    let rest = match whole {
+        Some(header) => {
+            batch_from(&header, &piece.slice(..header.bytes), from).await.map(|rest| (header, rest))
+        }
+        None => None,
+    };
+    let (header, rest) = rest.ok_or_else(|| {
+        ReadError::Corrupt(format!(
+            "the batch of {} that holds offset {from} cannot be divided there",
+            partition.name
+        ))
+    })?;
+    let others = piece.split_off(header.bytes);
+    *piece = rest;
+    if !others.is_empty() {
+        batches.insert(1, others);
+    }
+    Ok(())
 }
 
 /// Why there is no answer.

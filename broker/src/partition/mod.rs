@@ -24,7 +24,7 @@ pub use log_signal::{LogListener, LogSignal, LogState};
 pub use open::{EntriesError, OpenPartition, PartitionOpenError, open};
 pub use replica_state::{FollowError, InSync};
 pub use retention::{DeadFiles, DeleteRecordsError, Retained};
-pub use schedule::{Due, RetentionSchedule};
+pub use schedule::{Due, DueSchedule, Schedules};
 
 /// When an append is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

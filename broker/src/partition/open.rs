@@ -14,7 +14,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use super::owner::{Owner, Waits};
 use super::replica_state::{ReplayError, ReplicaState};
 use super::retention::Retaining;
-use super::{LogSignal, PartitionHandle, RetentionSchedule};
+use super::{LogSignal, PartitionHandle, Schedules};
 use crate::budget::Account;
 use crate::ids::{Incarnation, Lsn, Offset, PartitionId};
 use crate::journal::{EntryKind, JournalHandle, RecoveredEntry};
@@ -39,8 +39,8 @@ pub struct OpenPartition<B: Backend> {
     pub waiting_bytes: usize,
     /// The node's open segment files, of which it takes its part.
     pub open_files: OpenFiles<B>,
-    /// Whom it tells when something of it may be deleted.
-    pub schedule: RetentionSchedule,
+    /// Whom it tells when something of it may be deleted, or is to be cleaned.
+    pub schedules: Schedules,
     /// Where is told how far its log is, while it is replicated.
     pub signal: LogSignal,
     /// Of this replica alone, and of this life of it. Made when there is something to keep in it.
@@ -90,7 +90,7 @@ pub async fn open<B: Backend>(with: OpenPartition<B>) -> Result<PartitionHandle<
         mark,
         recovered,
         deadline,
-        schedule,
+        schedules,
         signal,
         ..
     } = with;
@@ -120,7 +120,8 @@ pub async fn open<B: Backend>(with: OpenPartition<B>) -> Result<PartitionHandle<
     }
     let room = Account::new(waiting_bytes, Gauge::default());
     Ok(start(
-        backend, id, name, replica, settings, room, schedule, signal, journal, counters, machine, files, last,
+        backend, id, name, replica, settings, room, schedules, signal, journal, counters, machine, files,
+        last, mark,
     ))
 }
 
@@ -132,13 +133,14 @@ fn start<B: Backend>(
     replica: Incarnation,
     settings: LogSettings,
     room: Arc<Account>,
-    schedule: RetentionSchedule,
+    schedules: Schedules,
     signal: LogSignal,
     journal: JournalHandle,
     counters: TopicCounters,
     machine: ReplicaState<super::owner::Ticket>,
     files: log::checkpoint::LogFiles<B>,
     last: Lsn,
+    mark: Option<CheckpointMark>,
 ) -> PartitionHandle<B> {
     let (append_sender, appends) = channel(&backend, format!("appends of {name}"), limits::PARTITION_MAILBOX);
     let (mailbox, questions) = channel(&backend, format!("partition {name}"), limits::PARTITION_MAILBOX);
@@ -171,10 +173,12 @@ fn start<B: Backend>(
         questions,
         own,
         open: Waits::default(),
-        schedule,
+        schedules,
         signal,
         told: None,
         retaining: Retaining::default(),
+        marked: mark,
+        cleaned: Vec::new(),
     };
     backend.spawn(TaskName::of("partition", name), owner.run());
     handle

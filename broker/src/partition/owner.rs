@@ -21,7 +21,7 @@ use io_backend::{
 use super::log_signal::{LogSignal, LogState};
 use super::replica_state::{Answers, Append, FollowError, InSync, Now, Refused, ReplicaState};
 use super::retention::{DeadFiles, DeleteReply, Retained, Retaining};
-use super::schedule::RetentionSchedule;
+use super::schedule::Schedules;
 use super::{
     AppendError, Appended, Fetched, FollowerRead, OffsetFound, OffsetQuery, PartitionView, ReadError,
     ReadRequest, Unacknowledged,
@@ -29,13 +29,16 @@ use super::{
 use crate::ids::{BrokerId, Incarnation, LeaderEpoch, Lsn, Offset, PartitionEpoch, PartitionId};
 use crate::journal::JournalHandle;
 use crate::limits;
-use crate::log::checkpoint::{Checkpointed, FileOf, LogFiles};
+use crate::log::checkpoint::{Checkpointed, LogFiles};
+use crate::log::cleaning::{Cleaned, Plan};
 use crate::log::read::ReadPlan;
 use crate::log::search::SearchPlan;
+use crate::log::writing::FileOf;
 use crate::log::{CheckpointMark, LogSettings};
 use crate::metrics::TopicCounters;
 
 mod beginning;
+mod cleaning;
 mod checkpoints;
 mod readers;
 mod replication;
@@ -127,6 +130,13 @@ pub enum PartitionInput<B: Backend> {
         start: Offset,
         reply: Replier<DeadFiles>,
     },
+    PlanCleaning {
+        reply: Replier<Option<Box<Plan<B>>>>,
+    },
+    Cleaned {
+        cleaned: Box<Cleaned<B>>,
+        reply: Replier<Option<DeadFiles>>,
+    },
     Settings {
         settings: Box<LogSettings>,
         reply: Replier<()>,
@@ -153,6 +163,8 @@ pub enum PlannedFetch<B: Backend> {
     /// What the follower has is deleted here. The batch that holds the log's start may have begun before that.
     Beginning {
         asked: Offset,
+        /// It has no record.
+        has_none: bool,
         planned: Planned<B>,
     },
     Diverging {
@@ -186,11 +198,15 @@ pub(super) struct Owner<B: Backend> {
     /// To make replies of our own.
     pub(super) own: Sender<B, ()>,
     pub(super) open: Waits<B>,
-    pub(super) schedule: RetentionSchedule,
+    pub(super) schedules: Schedules,
     pub(super) signal: LogSignal,
     /// What was told there last.
     pub(super) told: Option<LogState>,
     pub(super) retaining: Retaining,
+    /// The last checkpoint: what is cleaned ends before it.
+    pub(super) marked: Option<CheckpointMark>,
+    /// What was cleaned, and is to take its place when no checkpoint is at work.
+    pub(super) cleaned: Vec<(Cleaned<B>, Replier<Option<DeadFiles>>)>,
 }
 
 /// What the owner waits for beside its mailboxes.
@@ -485,6 +501,11 @@ impl<B: Backend> Owner<B> {
             PartitionInput::ForgetBefore { start, reply } => {
                 self.forget_before(start, reply);
                 self.reschedule();
+            }
+            PartitionInput::PlanCleaning { reply } => reply.answer(self.plan_cleaning().map(Box::new)),
+            PartitionInput::Cleaned { cleaned, reply } => {
+                self.cleaned.push((*cleaned, reply));
+                self.put_cleaned();
             }
             PartitionInput::Settings { settings, reply } => {
                 self.set_settings(*settings);

@@ -1,4 +1,5 @@
-//! When retention has to look at which partition: told by the partitions' owners, waited for by one task.
+//! When somebody has to look at which partition, for retention or to clean it: told by the partitions' owners, waited for by one
+//! task for each of the two.
 //!
 //! An owner says when the first of what it holds may go; the task sleeps until the earliest of these. So nobody looks at
 //! partitions in which nothing can go, and a node in which nothing can go has no timer. Every critical section is a few
@@ -22,7 +23,7 @@ pub enum Due {
 
 /// Cloneable: all clones are the same schedule.
 #[derive(Clone)]
-pub struct RetentionSchedule {
+pub struct DueSchedule {
     state: Arc<Mutex<State>>,
     /// Rises when something is due earlier than whoever waits knows.
     changes: Published<u64>,
@@ -36,13 +37,12 @@ struct State {
     changes: u64,
 }
 
-impl Default for RetentionSchedule {
-    fn default() -> RetentionSchedule {
-        RetentionSchedule { state: Arc::default(), changes: Published::new("what retention waits for", 0) }
+impl DueSchedule {
+    /// `name`: what is waited for.
+    pub fn new(name: &'static str) -> DueSchedule {
+        DueSchedule { state: Arc::default(), changes: Published::new(name, 0) }
     }
-}
 
-impl RetentionSchedule {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -76,6 +76,24 @@ impl RetentionSchedule {
     }
 }
 
+/// What the owners of a node's partitions tell.
+#[derive(Clone)]
+pub struct Schedules {
+    /// When something of a log may go.
+    pub retention: DueSchedule,
+    /// When a compacted log is to be cleaned.
+    pub cleaning: DueSchedule,
+}
+
+impl Default for Schedules {
+    fn default() -> Schedules {
+        Schedules {
+            retention: DueSchedule::new("what retention waits for"),
+            cleaning: DueSchedule::new("what the cleaner waits for"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,7 +105,7 @@ mod tests {
 
     #[test]
     fn who_waits_is_woken_for_what_is_earlier_than_it_knows_and_for_nothing_else() {
-        let schedule = RetentionSchedule::default();
+        let schedule = DueSchedule::new("test");
         let woken = |due, index| {
             let before = *schedule.changes().get();
             schedule.set(id(index), due);

@@ -34,6 +34,7 @@ const SETTINGS: LogSettings = LogSettings {
     index_interval_bytes: 150,
     log_append_time: false,
     retention: Retention::FOREVER,
+    compaction: None,
 };
 
 fn directory() -> PathBuf {
@@ -71,7 +72,7 @@ async fn try_start(fake: &Fake, mark: Option<CheckpointMark>) -> Result<Replica,
         replica: REPLICA,
         settings: SETTINGS,
         waiting_bytes: WAITING_BYTES,
-        schedule: RetentionSchedule::default(),
+        schedules: Schedules::default(),
         signal: LogSignal::default(),
         directory: directory(),
         journal: opened.journal.clone(),

@@ -57,7 +57,7 @@ pub(super) enum CheckpointInput {
     Now(Replier<Result<(), CheckpointFailed>>),
     /// Records that these logs start there, which their owners have made durable, without writing any segment: where
     /// space is short, that is what makes some. Answers what the record vouches for.
-    Vouch(Vec<LaterStart>, Replier<Result<Vec<(PartitionId, Offset)>, CheckpointFailed>>),
+    Vouch(Vec<LaterStart>, Replier<Result<Vec<CheckpointMark>, CheckpointFailed>>),
 }
 
 /// Where a log starts now.
@@ -350,10 +350,7 @@ impl<B: Backend> Checkpointer<B> {
 
 impl<B: Backend> Checkpointer<B> {
     /// Repeats the last marks of these with later starts.
-    async fn vouch(
-        &mut self,
-        starts: Vec<LaterStart>,
-    ) -> Result<Vec<(PartitionId, Offset)>, CheckpointFailed> {
+    async fn vouch(&mut self, starts: Vec<LaterStart>) -> Result<Vec<CheckpointMark>, CheckpointFailed> {
         let mut marks = Vec::new();
         for LaterStart { partition, log_start, truncations } in starts {
             // Without a mark there is no segment that a start would open, and nothing to vouch for.
@@ -375,7 +372,7 @@ impl<B: Backend> Checkpointer<B> {
             let entries = checkpoint_entries(&marks, self.entry_bytes);
             write_durably(&self.backend, &self.journal, entries, deadline).await?;
         }
-        Ok(marks.into_iter().map(|mark| (mark.partition, mark.log_start)).collect())
+        Ok(marks)
     }
 }
 
@@ -399,7 +396,7 @@ pub(super) async fn ask_to_vouch<B: Backend>(
     checkpoints: &Sender<B, CheckpointInput>,
     starts: Vec<LaterStart>,
     deadline: Deadline,
-) -> Result<Vec<(PartitionId, Offset)>, CheckpointFailed> {
+) -> Result<Vec<CheckpointMark>, CheckpointFailed> {
     let (replier, reply) = checkpoints.reply("record of the logs' starts");
     let asked = checkpoints.send(CheckpointInput::Vouch(starts, replier), deadline).await;
     asked.map_err(|_| CheckpointFailed::NotDurable)?;

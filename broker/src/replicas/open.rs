@@ -13,14 +13,14 @@ use crate::log::{LogSettings, Retention};
 use crate::metadata::TopicImage;
 use crate::metadata::configs::{TimestampType, TopicSettings};
 use crate::partition::{
-    self, EntriesError, LogSignal, OpenPartition, PartitionHandle, PartitionOpenError, RetentionSchedule,
+    self, EntriesError, LogSignal, OpenPartition, PartitionHandle, PartitionOpenError, Schedules,
 };
 
 #[expect(clippy::too_many_arguments, reason = "what a partition is opened with, from several places")]
 pub(super) async fn open_replica<B: Backend>(
     context: Arc<ReplicasContext<B>>,
     open_files: OpenFiles<B>,
-    schedule: RetentionSchedule,
+    schedules: Schedules,
     signal: LogSignal,
     wanted: Wanted,
     config: Arc<Config>,
@@ -53,7 +53,7 @@ pub(super) async fn open_replica<B: Backend>(
         settings,
         waiting_bytes: context.config.partition_waiting_bytes(),
         open_files,
-        schedule,
+        schedules,
         signal,
         directory: context.directory().join(wanted.id.directory()),
         journal: context.journal.clone(),
@@ -79,5 +79,6 @@ pub(super) fn log_settings(topic: &TopicImage, config: &Config) -> LogSettings {
         index_interval_bytes: settings.index_interval_bytes as u64,
         log_append_time: settings.timestamps == TimestampType::LogAppendTime,
         retention,
+        compaction: settings.compaction,
     }
 }

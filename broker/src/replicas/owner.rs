@@ -18,6 +18,7 @@ use io_backend::{
 };
 
 use super::checkpoint::{CheckpointInput, Pin, Pins, ask_for_checkpoint};
+use super::cleaner::Cleaner;
 use super::reconcile::{self, ReplicaId, Role};
 use super::recover::{RecoveredReplica, Rescued};
 use super::retention::Retention;
@@ -28,7 +29,7 @@ use crate::ids::Lsn;
 use crate::limits;
 use crate::log::open_files::OpenFiles;
 use crate::metadata::{MetadataImage, TopicImage};
-use crate::partition::{PartitionHandle, RetentionSchedule};
+use crate::partition::{PartitionHandle, Schedules};
 
 mod opening;
 
@@ -76,9 +77,9 @@ pub(super) struct Owner<B: Backend> {
     replicas: Replicas<B>,
     /// The segment files of all of them.
     open_files: OpenFiles<B>,
-    schedule: RetentionSchedule,
-    /// The task that deletes what is old.
-    retention: Option<TaskHandle>,
+    schedules: Schedules,
+    /// The tasks that delete what is old, and clean what is compacted.
+    beside: Vec<TaskHandle>,
     pins: Published<Pins>,
     mailbox: Receiver<B, ReplicasInput>,
     checkpoints: Sender<B, CheckpointInput>,
@@ -125,8 +126,8 @@ impl<B: Backend> Owner<B> {
             open_files: OpenFiles::new(context.backend.clone(), context.config.log.open_files),
             context,
             replicas,
-            schedule: RetentionSchedule::default(),
-            retention: None,
+            schedules: Schedules::default(),
+            beside: Vec::new(),
             pins,
             mailbox,
             checkpoints,
@@ -148,11 +149,14 @@ impl<B: Backend> Owner<B> {
         }
     }
 
-    /// The task `replicas`, and `retention` beside it.
+    /// The task `replicas`, and `retention` and `cleaner` beside it.
     pub(super) async fn run(mut self) {
-        let (context, schedule) = (self.context.clone(), self.schedule.clone());
-        let retention = Retention::new(context, self.replicas.clone(), self.checkpoints.clone(), schedule);
-        self.retention = Some(self.context.backend.spawn("retention", retention.run()));
+        let Schedules { retention, cleaning } = self.schedules.clone();
+        let (context, replicas, checkpoints) = (&self.context, &self.replicas, &self.checkpoints);
+        let retention = Retention::new(context.clone(), replicas.clone(), checkpoints.clone(), retention);
+        let cleaner = Cleaner::new(context.clone(), replicas.clone(), checkpoints.clone(), cleaning);
+        self.beside.push(self.context.backend.spawn("retention", retention.run()));
+        self.beside.push(self.context.backend.spawn("cleaner", cleaner.run()));
         loop {
             match self.next_input().await {
                 Next::Input(ReplicasInput::Close(deadline, replier)) => {
@@ -429,8 +433,8 @@ impl<B: Backend> Owner<B> {
     }
 
     async fn close(&mut self, deadline: Deadline) {
-        if let Some(retention) = self.retention.take() {
-            retention.abort();
+        for beside in self.beside.drain(..) {
+            beside.abort();
         }
         let journal = self.context.journal.status();
         let again = journal.durable < journal.submitted;

@@ -1,6 +1,6 @@
 //! The task `retention`: has partitions let go of what they need not keep, and removes the files.
 //!
-//! It sleeps until the first partition says that something of it may go ([`RetentionSchedule`]), or the first file. A round
+//! It sleeps until the first partition says that something of it may go ([`DueSchedule`]), or the first file. A round
 //! asks a bounded number of partitions to move the start of their logs, has one checkpoint record vouch for all of them,
 //! and has them forget the segments; files are removed one after another, with pauses, and in this order: no earlier than
 //! the record. What each step leaves behind when the process ends there stands in `partition/retention.rs`.
@@ -8,74 +8,36 @@
 //! Whatever fails is told once and tried again after a pause, which grows. While the disk is full files do not wait for
 //! `file.delete.delay.ms`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use io_backend::{Backend, Deadline, Disk, DiskError, Moment, Sender};
+use io_backend::{Backend, Deadline, Moment, Sender};
 
 use super::checkpoint::{CheckpointInput, LaterStart, ask_to_vouch};
+use super::removals::{RETRY_FIRST, Removals, Retry, earlier};
 use super::{Replicas, ReplicasContext};
 use crate::ids::PartitionId;
 use crate::limits;
-use crate::log::segment::SegmentName;
-use crate::partition::{DeadFiles, Due, Retained, RetentionSchedule};
+use crate::partition::{Due, DueSchedule, Retained};
 
 /// A partition that has let something go for its size is not asked again sooner.
 const PAUSE_BY_SIZE: Duration = Duration::from_millis(100);
-/// The pause after a failure, doubled with each further one.
-const RETRY_FIRST: Duration = Duration::from_millis(500);
-const RETRY_LAST: Duration = Duration::from_secs(10);
 /// Clocks are looked at again after this at the latest: the wall clock, which records are as old as, may be set.
 const SLEEP_MAX: Duration = Duration::from_secs(3_600);
-/// How often it is looked whether the disk is full, while files wait to be removed.
-const LOOK_FOR_SPACE: Duration = Duration::from_secs(1);
 
 pub(super) struct Retention<B: Backend> {
     context: Arc<ReplicasContext<B>>,
     replicas: Replicas<B>,
     checkpoints: Sender<B, CheckpointInput>,
-    schedule: RetentionSchedule,
+    schedule: DueSchedule,
     /// When partitions may be asked again, for whatever reason.
     pauses: BTreeMap<PartitionId, Moment>,
     /// What is due by its age is not looked for before: as often as `log.retention_check_interval`, as in Kafka.
     by_age: Moment,
-    /// In the order in which they were forgotten.
-    dead: VecDeque<Dead>,
+    removals: Removals,
     retry: Retry,
-    /// Nothing is removed before.
-    remove_not_before: Option<Moment>,
-    remove_retry: Retry,
-}
-
-/// Files to remove.
-struct Dead {
-    from: Moment,
-    files: DeadFiles,
-}
-
-/// What failed, how often in a row.
-#[derive(Default)]
-struct Retry {
-    failures: u32,
-}
-
-impl Retry {
-    /// Tells of the first failure in a row; the pause until the next try.
-    fn failed(&mut self, what: &str, error: &dyn std::fmt::Display) -> Duration {
-        if self.failures == 0 {
-            tracing::warn!(error = %error, "{what}; tried again until it succeeds");
-        }
-        self.failures = self.failures.saturating_add(1);
-        RETRY_FIRST.saturating_mul(1 << (self.failures - 1).min(8)).min(RETRY_LAST)
-    }
-
-    fn succeeded(&mut self, what: &str) {
-        if std::mem::take(&mut self.failures) > 0 {
-            tracing::info!("{what} again");
-        }
-    }
 }
 
 impl<B: Backend> Retention<B> {
@@ -83,7 +45,7 @@ impl<B: Backend> Retention<B> {
         context: Arc<ReplicasContext<B>>,
         replicas: Replicas<B>,
         checkpoints: Sender<B, CheckpointInput>,
-        schedule: RetentionSchedule,
+        schedule: DueSchedule,
     ) -> Retention<B> {
         Retention {
             by_age: context.backend.now() + context.config.log.retention_check_interval,
@@ -92,10 +54,8 @@ impl<B: Backend> Retention<B> {
             checkpoints,
             schedule,
             pauses: BTreeMap::new(),
-            dead: VecDeque::new(),
+            removals: Removals::new("files of deleted records"),
             retry: Retry::default(),
-            remove_not_before: None,
-            remove_retry: Retry::default(),
         }
     }
 
@@ -107,7 +67,8 @@ impl<B: Backend> Retention<B> {
             if !is_idle {
                 self.round(due).await;
             }
-            let removed = self.remove_files().await;
+            let is_full = self.context.journal.status().disk_full;
+            let removed = self.removals.remove(&self.context.backend, is_full).await;
             let next = earlier(next, removed);
             // After a round nobody has told when its partitions are due again: that is looked up first.
             if !is_idle || next.is_some_and(|next| next <= self.context.backend.now()) {
@@ -228,12 +189,13 @@ impl<B: Backend> Retention<B> {
         let open = self.replicas.open().get();
         let mut failed = Vec::new();
         let mut why = String::new();
-        let unmarked = ids.iter().filter(|id| vouched.iter().all(|(of, _)| of != *id));
+        let unmarked = ids.iter().filter(|id| vouched.iter().all(|mark| mark.partition != **id));
         for id in unmarked {
             why = "it has no checkpoint yet, or none since its log was truncated".to_owned();
             failed.push(*id);
         }
-        for (id, start) in vouched {
+        for mark in vouched {
+            let (id, start) = (mark.partition, mark.log_start);
             let Some(partition) = open.get(&id) else { continue };
             match partition.forget_before(start, deadline).await {
                 Ok(files) if files.segments.is_empty() => {}
@@ -242,8 +204,7 @@ impl<B: Backend> Retention<B> {
                         partition = %partition.name(), log_start = start.0, segments = files.segments.len(),
                         bytes = files.bytes, "records are deleted"
                     );
-                    let now = backend.now();
-                    self.dead.push_back(Dead { from: now + files.delay, files });
+                    self.removals.put(&backend, files);
                 }
                 Err(error) => {
                     why = error.to_string();
@@ -252,63 +213,5 @@ impl<B: Backend> Retention<B> {
             }
         }
         if failed.is_empty() { Ok(()) } else { Err((failed, why)) }
-    }
-
-    /// Removes what has waited for long enough, or some of it; when there is more to do.
-    async fn remove_files(&mut self) -> Option<Moment> {
-        let backend = self.context.backend.clone();
-        let now = backend.now();
-        if let Some(pause) = self.remove_not_before.filter(|pause| *pause > now) {
-            return Some(pause);
-        }
-        let is_full = self.context.journal.status().disk_full;
-        let mut left = limits::RETENTION_SEGMENTS_PER_ROUND;
-        while let Some(nth) = self.dead.iter().position(|dead| is_full || dead.from <= now)
-            && left > 0
-        {
-            let dead = &mut self.dead[nth];
-            let Some(name) = dead.files.segments.last().copied() else {
-                self.dead.remove(nth);
-                continue;
-            };
-            let directory = dead.files.directory.clone();
-            match remove_segment(&backend, &directory, name).await {
-                Ok(()) => {
-                    self.dead[nth].files.segments.pop();
-                    self.remove_retry.succeeded("files of deleted records are removed");
-                    left -= 1;
-                }
-                Err(error) => {
-                    let pause = self.remove_retry.failed("files of deleted records stay", &error);
-                    self.remove_not_before = Some(backend.now() + pause);
-                    return self.remove_not_before;
-                }
-            }
-        }
-        let first = self.dead.iter().map(|dead| dead.from).min()?;
-        Some(first.min(backend.now() + LOOK_FOR_SPACE).max(now))
-    }
-}
-
-/// One after another: what a crash leaves of them the next start removes.
-async fn remove_segment<B: Backend>(
-    backend: &B,
-    directory: &std::path::Path,
-    name: SegmentName,
-) -> Result<(), DiskError> {
-    for extension in ["log", "index", "timeindex"] {
-        let deadline = Deadline::after(backend, limits::DISK_DEADLINE);
-        match backend.disk().remove_file(&directory.join(name.file(extension)), deadline).await {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            removed => removed?,
-        }
-    }
-    Ok(())
-}
-
-fn earlier(one: Option<Moment>, other: Option<Moment>) -> Option<Moment> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
     }
 }

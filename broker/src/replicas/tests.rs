@@ -126,6 +126,7 @@ async fn start_core_with(
         broker_epoch,
         metadata: started.metadata.clone(),
         journal: opened.journal.clone(),
+        judge: Arc::new(|_, fate| fate),
     };
     let StartedReplicas { replicas, control } = start(context, opened.entries, soon).await?;
     Ok(Core {

@@ -25,7 +25,7 @@ use crate::metadata::{
 use crate::metrics::{BrokerLabel, Metrics};
 use crate::partition::{
     self, Acks, AppendError, Appended, InSync, LogSignal, LogState, OpenPartition, PartitionHandle,
-    ReadRequest, RetentionSchedule,
+    ReadRequest, Schedules,
 };
 use crate::peers::{Frame, ListenerOf, MessageKind, PeerHandler, Peers, PeersContext, Taken};
 use crate::stall::capacities::Capacities;
@@ -156,10 +156,11 @@ impl Cluster {
                     index_interval_bytes: 4096,
                     log_append_time: false,
                     retention: Retention::FOREVER,
+                    compaction: None,
                 },
                 waiting_bytes: 16 << 20,
                 open_files: open_files.clone(),
-                schedule: RetentionSchedule::default(),
+                schedules: Schedules::default(),
                 signal: signal.clone(),
                 directory: self.home.join(format!("{node}/{partition}")),
                 journal: opened.journal.clone(),

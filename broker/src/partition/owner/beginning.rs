@@ -62,7 +62,9 @@ impl<B: Backend> Owner<B> {
 
     /// The owner ends.
     pub(super) fn close_retaining(&mut self) {
-        self.schedule.set(self.id, None);
+        self.schedules.retention.set(self.id, None);
+        self.schedules.cleaning.set(self.id, None);
+        self.cleaned.clear();
         for Moving { who, .. } in self.retaining.moving.drain(..) {
             if let Mover::Client(reply) = who {
                 // It may be on its way in the journal.
@@ -153,7 +155,8 @@ impl<B: Backend> Owner<B> {
         self.retaining.segment_bytes = self.files.segments.iter().map(|segment| segment.bytes).sum();
         let due = self.next_due();
         self.retaining.due = due;
-        self.schedule.set(self.id, due);
+        self.schedules.retention.set(self.id, due);
+        self.schedules.cleaning.set(self.id, self.cleaning_due());
     }
 
     /// The same after an append: cheap, since what is there already goes first.
@@ -165,7 +168,7 @@ impl<B: Backend> Owner<B> {
             let next = self.next_due();
             if next != due {
                 self.retaining.due = next;
-                self.schedule.set(self.id, next);
+                self.schedules.retention.set(self.id, next);
             }
         }
     }

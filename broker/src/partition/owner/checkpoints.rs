@@ -20,6 +20,7 @@ impl<B: Backend> Owner<B> {
             self.open.running.extend(self.open.next.drain(..).map(|(_, reply)| reply));
             // Before it copies what there is.
             self.forget_dead();
+            self.put_cleaned();
             self.begin_checkpoint(deadline);
         }
     }
@@ -81,6 +82,7 @@ impl<B: Backend> Owner<B> {
                 self.files = files;
                 if let Ok(mark) = &outcome {
                     self.machine.handle_checkpointed(mark.log_end);
+                    self.marked = Some(*mark);
                 }
                 outcome
             }
@@ -101,6 +103,7 @@ impl<B: Backend> Owner<B> {
     fn after_checkpoint(&mut self) {
         self.begin_next_checkpoint();
         self.forget_dead();
+        self.put_cleaned();
         self.reschedule();
     }
 }

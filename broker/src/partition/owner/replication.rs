@@ -57,7 +57,9 @@ impl<B: Backend> Owner<B> {
         let (segments, tail) = (&self.files.segments, self.machine.tail());
         if self.machine.has_deleted_all_of(last_epoch, from) {
             let plan = ReadPlan::new(segments, tail, view.log_start, view.log_end, read.max_bytes, true);
-            return Ok(PlannedFetch::Beginning { asked: from, planned: Planned { view, plan } });
+            let has_none = last_epoch == LeaderEpoch::NONE;
+            let planned = Planned { view, plan };
+            return Ok(PlannedFetch::Beginning { asked: from, has_none, planned });
         }
         if let Some((epoch, end)) = self.machine.diverging(last_epoch, from) {
             return Ok(PlannedFetch::Diverging { epoch, end });

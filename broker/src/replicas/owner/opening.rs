@@ -36,7 +36,7 @@ impl<B: Backend> Owner<B> {
             .into_iter()
             .map(|wanted| {
                 let recovered = self.recovered.get(&wanted.id).cloned().unwrap_or_default();
-                let shared = (self.open_files.clone(), self.schedule.clone(), self.replicas.signal.clone());
+                let shared = (self.open_files.clone(), self.schedules.clone(), self.replicas.signal.clone());
                 (self.context.clone(), shared, wanted, recovered)
             })
             .collect();

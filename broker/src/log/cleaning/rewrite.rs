@@ -1,0 +1,406 @@
+//! What becomes of batches: which of their records stay, and the batches that those stand in afterwards. Pure.
+//!
+//! Batches follow one another without a hole, cleaned or not: a batch that was rewritten also covers the offsets of what is
+//! gone before and behind its records, so it may have far fewer records than offsets, or none. What follows one another and
+//! belongs together becomes one batch. A leader epoch begins where it began before. Batches that a producer is remembered by
+//! keep their bounds and their sequence numbers.
+//!
+//! A tombstone stays for `delete.retention.ms` after it was cleaned for the first time: its batch says until when (KIP-534: bit 6,
+//! and the base timestamp). Whatever cannot be read stays as it is.
+
+use std::collections::BTreeSet;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::newest::Newest;
+use super::record::{RecordView, walk};
+use crate::ids::{LeaderEpoch, Offset};
+use crate::log::batch::{BatchHeader, HEADER_BYTES};
+use crate::log::codec;
+
+/// Batches that become one are together not larger than this, as opened.
+const MERGED_BYTES: usize = 64 * 1024;
+/// A batch from this size on stays as it is, if all of its records stay.
+const KEPT_BYTES: usize = 16 * 1024;
+
+const CODEC_BITS: i16 = 0b111;
+const TRANSACTIONAL_BIT: i16 = 1 << 4;
+const CONTROL_BIT: i16 = 1 << 5;
+const HORIZON_BIT: i16 = 1 << 6;
+
+/// What is to happen to a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// A newer one of its key is there, or what it says has been said for long enough, or nobody may read it.
+    Goes,
+    /// It stays.
+    Stays,
+    /// A tombstone: it stays until then, in milliseconds since 1970.
+    StaysUntil(i64),
+}
+
+/// What a fate was decided by, for a part that decides otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// Where the record is.
+    pub offset: Offset,
+    /// No newer one of its key is known.
+    pub is_newest: bool,
+    /// It has no value.
+    pub is_tombstone: bool,
+}
+
+/// May decide otherwise: ours does not.
+pub type Judge = std::sync::Arc<dyn Fn(Judged, Fate) -> Fate + Send + Sync>;
+
+/// By what it is decided which records stay.
+pub struct Rules<'a> {
+    /// Of the keys of what is cleaned for the first time.
+    pub newest: &'a Newest,
+    /// Records before are deleted.
+    pub log_start: Offset,
+    /// The clock on the wall.
+    pub now_ms: i64,
+    /// Until when tombstones stay that are cleaned for the first time.
+    pub horizon_ms: i64,
+    /// Base offsets of batches that producers are remembered by.
+    pub remembered: &'a BTreeSet<Offset>,
+    /// Has the last word.
+    pub judge: &'a Judge,
+}
+
+impl Rules<'_> {
+    /// `horizon`: what the record's batch says; `is_clean`: its segment was made by cleaning.
+    fn fate(&self, offset: Offset, record: &RecordView<'_>, horizon: Option<i64>, is_clean: bool) -> Fate {
+        let Some(key) = record.key else { return Fate::Goes };
+        if offset < self.log_start {
+            return Fate::Goes;
+        }
+        let newest = self.newest.of(key);
+        let is_newest = newest.is_none_or(|newest| newest <= offset);
+        // Where nothing is known of the key, older records of it may have stayed before it.
+        let is_alone = is_clean || newest.is_some();
+        let fate = match (is_newest, record.is_tombstone && is_alone, horizon) {
+            (false, ..) => Fate::Goes,
+            (true, false, _) => Fate::Stays,
+            (true, true, Some(until)) if until <= self.now_ms => Fate::Goes,
+            (true, true, Some(until)) => Fate::StaysUntil(until),
+            // Cleaned before there was room to know its key.
+            (true, true, None) if newest.is_none() => Fate::Stays,
+            (true, true, None) => Fate::StaysUntil(self.horizon_ms),
+        };
+        (self.judge)(Judged { offset, is_newest, is_tombstone: record.is_tombstone }, fate)
+    }
+}
+
+/// A record that stays, until its batch is closed.
+struct Held {
+    offset: Offset,
+    timestamp: i64,
+    at: usize,
+    bytes: usize,
+}
+
+/// Records that stay, copied: as they would stand at the beginning of a batch.
+#[derive(Default)]
+struct Survivors {
+    held: Vec<Held>,
+    bytes: BytesMut,
+    horizon: Option<i64>,
+    /// There is a tombstone of which nobody can say yet that nothing is left for it to delete: a batch that has it says of none
+    /// when it may go.
+    is_open_ended: bool,
+}
+
+impl Survivors {
+    fn hold(&mut self, offset: Offset, timestamp: i64, record: &RecordView<'_>) {
+        let at = self.bytes.len();
+        record.put(&mut self.bytes, 0, 0);
+        self.held.push(Held { offset, timestamp, at, bytes: self.bytes.len() - at });
+    }
+
+    fn extend(&mut self, more: Survivors) {
+        let behind = self.bytes.len();
+        self.bytes.extend_from_slice(&more.bytes);
+        self.held.extend(more.held.into_iter().map(|held| Held { at: held.at + behind, ..held }));
+        self.horizon = self.horizon.or(more.horizon);
+        self.is_open_ended |= more.is_open_ended;
+    }
+
+    fn horizon(&self) -> Option<i64> {
+        self.horizon.filter(|_| !self.is_open_ended)
+    }
+
+    /// Whether both may stand in one batch.
+    fn is_alike(&self, other: &Survivors) -> bool {
+        let has_tombstones = |one: &Survivors| one.horizon.is_some() || one.is_open_ended;
+        !has_tombstones(self) || !has_tombstones(other) || self.horizon() == other.horizon()
+    }
+}
+
+/// The header of a batch to be made, beyond what its records say.
+struct Frame {
+    base: Offset,
+    end: Offset,
+    epoch: LeaderEpoch,
+    attributes: i16,
+    /// Id, epoch and base sequence.
+    producer: (i64, i16, i32),
+    /// Instead of the largest of its records.
+    max_timestamp: Option<i64>,
+}
+
+impl Frame {
+    /// `None`: its codec does not take it.
+    fn close(&self, survivors: &Survivors) -> Option<Bytes> {
+        let first = survivors.held.first().map_or(-1, |held| held.timestamp);
+        let base_timestamp = survivors.horizon().unwrap_or(first);
+        let mut plain = BytesMut::new();
+        for held in &survivors.held {
+            let one = &survivors.bytes[held.at..held.at + held.bytes];
+            let record = walk(one, 1).next()?.ok()?;
+            let timestamp_delta = held.timestamp.wrapping_sub(base_timestamp);
+            record.put(&mut plain, timestamp_delta, held.offset.0 - self.base.0);
+        }
+        let codec = if plain.is_empty() { 0 } else { self.attributes & CODEC_BITS };
+        let records = codec::compress(codec, &plain).ok()?;
+        let newest = survivors.held.iter().map(|held| held.timestamp).max().unwrap_or(-1);
+        let horizon_bit = if survivors.horizon().is_some() { HORIZON_BIT } else { 0 };
+        let mut covered = BytesMut::with_capacity(HEADER_BYTES + records.len());
+        covered.put_i16(self.attributes & !(CODEC_BITS | HORIZON_BIT) | codec | horizon_bit);
+        covered.put_i32(i32::try_from(self.end.0 - self.base.0 - 1).ok()?);
+        covered.put_i64(base_timestamp);
+        covered.put_i64(self.max_timestamp.unwrap_or(newest));
+        covered.put_i64(self.producer.0);
+        covered.put_i16(self.producer.1);
+        covered.put_i32(self.producer.2);
+        covered.put_i32(i32::try_from(survivors.held.len()).ok()?);
+        covered.put_slice(&records);
+        let mut batch = BytesMut::with_capacity(21 + covered.len());
+        batch.put_i64(self.base.0);
+        batch.put_i32(i32::try_from(covered.len() + 9).ok()?);
+        batch.put_i32(self.epoch.0);
+        batch.put_i8(crate::formats::RECORD_BATCH);
+        batch.put_u32(crc32c::crc32c(&covered));
+        batch.put_slice(&covered);
+        Some(batch.freeze())
+    }
+}
+
+/// A batch that is to be cleaned, opened.
+pub struct Opened<'a> {
+    /// Its header.
+    pub header: &'a BatchHeader,
+    /// The whole of it, as it stands in its file.
+    pub batch: &'a Bytes,
+    /// Its records; `None`: they cannot be had.
+    pub records: Option<&'a [u8]>,
+    /// Its segment was made by cleaning.
+    pub is_clean: bool,
+}
+
+/// What is open: offsets up to `end` that no batch covers yet, and the records there that stay.
+struct Open {
+    base: Offset,
+    end: Offset,
+    epoch: LeaderEpoch,
+    codec: i16,
+    survivors: Survivors,
+}
+
+/// Makes the batches of a cleaned segment out of those of others, one after the other.
+pub struct Rewriter<'a> {
+    rules: Rules<'a>,
+    open: Option<Open>,
+    made: Vec<Bytes>,
+    /// Records that went, and stayed.
+    pub counts: (u64, u64),
+}
+
+impl<'a> Rewriter<'a> {
+    /// Of nothing yet.
+    pub fn new(rules: Rules<'a>) -> Rewriter<'a> {
+        Rewriter { rules, open: None, made: Vec::new(), counts: (0, 0) }
+    }
+
+    /// Takes the next batch in.
+    pub fn add(&mut self, opened: &Opened<'_>) {
+        let header = opened.header;
+        let is_for_brokers = header.attributes & (CONTROL_BIT | TRANSACTIONAL_BIT) != 0;
+        let judged =
+            opened.records.filter(|_| !is_for_brokers).and_then(|records| self.judge(opened, records));
+        let Some((survivors, went)) = judged else { return self.keep(opened) };
+        self.counts.0 += u64::from(went);
+        let stay = survivors.held.len();
+        self.counts.1 += stay as u64;
+        let is_remembered = self.rules.remembered.contains(&header.base_offset);
+        let says_new = survivors.horizon() != horizon_of(opened);
+        if went == 0 && !says_new && (is_remembered || header.bytes >= KEPT_BYTES) {
+            return self.keep(opened);
+        }
+        if is_remembered || (header.log_append_time() && stay > 0) {
+            let frame = Frame {
+                base: header.base_offset,
+                end: header.end(),
+                epoch: header.leader_epoch,
+                attributes: header.attributes,
+                producer: match is_remembered {
+                    true => (header.producer_id.0, header.producer_epoch, header.base_sequence),
+                    false => (-1, -1, -1),
+                },
+                max_timestamp: header.log_append_time().then_some(header.max_timestamp),
+            };
+            return self.put(opened, frame.close(&survivors));
+        }
+        self.merge(opened, survivors);
+    }
+
+    /// Which records stay, and how many go; `None`: they cannot be read.
+    fn judge(&self, opened: &Opened<'_>, records: &[u8]) -> Option<(Survivors, u32)> {
+        let header = opened.header;
+        let mut survivors = Survivors::default();
+        let mut went = 0;
+        for record in walk(records, header.records) {
+            let record = record.ok()?;
+            let offset = Offset(header.base_offset.0.checked_add(record.offset_delta)?);
+            if offset < header.base_offset || offset >= header.end() {
+                return None;
+            }
+            match self.rules.fate(offset, &record, horizon_of(opened), opened.is_clean) {
+                Fate::Goes => {
+                    went += 1;
+                    continue;
+                }
+                Fate::Stays => survivors.is_open_ended |= record.is_tombstone,
+                Fate::StaysUntil(until) => survivors.horizon = survivors.horizon.max(Some(until)),
+            }
+            survivors.hold(offset, header.base_timestamp.wrapping_add(record.timestamp_delta), &record);
+        }
+        Some((survivors, went))
+    }
+
+    /// Puts what stays of a batch to what is open, if it belongs there.
+    fn merge(&mut self, opened: &Opened<'_>, survivors: Survivors) {
+        let header = opened.header;
+        let codec = header.compression();
+        let belongs = self.open.as_ref().is_none_or(|open| {
+            let has_none = survivors.held.is_empty();
+            let is_first = open.survivors.held.is_empty();
+            let is_alike = open.codec == codec && open.survivors.is_alike(&survivors);
+            let fits = open.survivors.bytes.len() + survivors.bytes.len() <= MERGED_BYTES;
+            // A batch that is large by itself keeps the distances that its records have.
+            let may_be_moved = survivors.bytes.len() <= MERGED_BYTES;
+            open.epoch == header.leader_epoch
+                && header.end().0 - open.base.0 <= i64::from(i32::MAX)
+                && (has_none || (may_be_moved && fits && (is_first || is_alike)))
+        });
+        if !belongs {
+            self.close();
+        }
+        let open = self.open.get_or_insert_with(|| Open {
+            base: header.base_offset,
+            end: header.base_offset,
+            epoch: header.leader_epoch,
+            codec,
+            survivors: Survivors::default(),
+        });
+        if open.survivors.held.is_empty() {
+            open.codec = codec;
+        }
+        open.end = header.end();
+        let is_large = survivors.bytes.len() > MERGED_BYTES;
+        open.survivors.extend(survivors);
+        if is_large {
+            let made = self.open.take().and_then(|open| open.frame().close(&open.survivors));
+            self.put(opened, made);
+        }
+    }
+
+    /// A batch of its own; as it was where none can be made, or one that somebody may have no room for.
+    fn put(&mut self, opened: &Opened<'_>, made: Option<Bytes>) {
+        let bytes_max = opened.header.bytes.max(MERGED_BYTES);
+        match made.filter(|made| made.len() <= bytes_max) {
+            Some(made) => {
+                self.close();
+                self.made.push(made);
+            }
+            None => self.keep(opened),
+        }
+    }
+
+    fn keep(&mut self, opened: &Opened<'_>) {
+        self.close();
+        self.made.push(opened.batch.clone());
+    }
+
+    fn close(&mut self) {
+        let Some(open) = self.open.take() else { return };
+        let mut frame = open.frame();
+        let made = frame.close(&open.survivors).or_else(|| {
+            // What does not let itself be compressed again.
+            frame.attributes = 0;
+            frame.close(&open.survivors)
+        });
+        self.made.push(made.expect("records that were read, uncompressed, of a range that fits"));
+    }
+
+    /// The batches that are made, rising, without a hole.
+    pub fn made(&mut self) -> std::vec::Drain<'_, Bytes> {
+        self.made.drain(..)
+    }
+
+    /// Nothing follows.
+    pub fn end(&mut self) {
+        self.close();
+    }
+}
+
+impl Open {
+    fn frame(&self) -> Frame {
+        Frame {
+            base: self.base,
+            end: self.end,
+            epoch: self.epoch,
+            attributes: self.codec,
+            producer: (-1, -1, -1),
+            max_timestamp: None,
+        }
+    }
+}
+
+fn horizon_of(opened: &Opened<'_>) -> Option<i64> {
+    (opened.header.attributes & HORIZON_BIT != 0).then_some(opened.header.base_timestamp)
+}
+
+/// What a batch has from `from` on, which lies within it: for who has what is before that as it was when batches had other
+/// bounds. `None`: there is no telling.
+pub fn from(header: &BatchHeader, records: &[u8], from: Offset) -> Option<Bytes> {
+    if header.producer_id.0 >= 0 || header.attributes & (CONTROL_BIT | TRANSACTIONAL_BIT) != 0 {
+        return None;
+    }
+    let mut survivors = Survivors {
+        horizon: (header.attributes & HORIZON_BIT != 0).then_some(header.base_timestamp),
+        ..Survivors::default()
+    };
+    for record in walk(records, header.records) {
+        let record = record.ok()?;
+        let offset = header.base_offset.plus(record.offset_delta);
+        if offset >= from {
+            let timestamp = header.base_timestamp.wrapping_add(record.timestamp_delta);
+            survivors.hold(offset, timestamp, &record);
+        }
+    }
+    let frame = Frame {
+        base: from,
+        end: header.end(),
+        epoch: header.leader_epoch,
+        attributes: header.attributes,
+        producer: (-1, -1, -1),
+        max_timestamp: header.log_append_time().then_some(header.max_timestamp),
+    };
+    frame.close(&survivors)
+}
+
+#[cfg(test)]
+#[path = "rewrite_tests.rs"]
+mod tests;
