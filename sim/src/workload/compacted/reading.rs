@@ -21,9 +21,9 @@ const HIGH_WATERMARK_WITHIN: Duration = Duration::from_secs(15);
 /// Who has come to the end and knows of more asks again after this.
 const PAUSE: Duration = Duration::from_millis(50);
 /// What is taken at a time: little, so that much may happen meanwhile, or all.
-const FETCH_BYTES: [i32; 3] = [8 << 10, 64 << 10, 512 << 10];
+const FETCH_BYTES: [i32; 3] = [16 << 10, 64 << 10, 512 << 10];
 /// A read that is not over by then is begun anew.
-const MEANWHILE_WITHIN: Duration = Duration::from_secs(20);
+const MEANWHILE_WITHIN: Duration = Duration::from_secs(10);
 
 /// Who reads, and when.
 #[derive(Clone, Copy, Debug)]
@@ -71,7 +71,7 @@ impl<B: Backend> Reader<B> {
             }
             round += 1;
             let fetch_bytes = FETCH_BYTES[self.stream.below(FETCH_BYTES.len() as u64) as usize];
-            let pause = Duration::from_millis(self.stream.below(3) * 20);
+            let pause = Duration::from_millis(self.stream.below(3) * 10);
             let until = (self.client.now() + ns(MEANWHILE_WITHIN)).min(schedule.give_up);
             let (reader, when) = (self.number, ReadWhen::Meanwhile);
             self.read(Reading { reader, round, when, fetch_bytes, pause, until }).await;
