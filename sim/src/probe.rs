@@ -40,10 +40,14 @@ pub enum Probe {
     GroupJoined,
     MemberVanished,
     MemberPaused,
+    RecordsCompacted,
+    ReadWithGaps,
+    TombstonesGone,
+    KeylessRefused,
 }
 
 impl Probe {
-    pub const ALL: [Probe; 34] = [
+    pub const ALL: [Probe; 38] = [
         Probe::AckedRecords,
         Probe::PowerLossWithUnsyncedBytes,
         Probe::PowerLossWithUnsyncedNames,
@@ -78,6 +82,10 @@ impl Probe {
         Probe::GroupJoined,
         Probe::MemberVanished,
         Probe::MemberPaused,
+        Probe::RecordsCompacted,
+        Probe::ReadWithGaps,
+        Probe::TombstonesGone,
+        Probe::KeylessRefused,
     ];
 
     /// As scenarios require it.
@@ -117,6 +125,10 @@ impl Probe {
             Probe::GroupJoined => "group generations joined",
             Probe::MemberVanished => "members that vanished",
             Probe::MemberPaused => "members that were paused",
+            Probe::RecordsCompacted => "records compacted away",
+            Probe::ReadWithGaps => "compacted topic read with gaps",
+            Probe::TombstonesGone => "tombstones gone",
+            Probe::KeylessRefused => "record without a key refused",
         }
     }
 
@@ -170,6 +182,14 @@ impl Probe {
             Probe::GroupJoined => "members that were told what they are to read, once for each generation",
             Probe::MemberVanished => "members of groups that went away without a word",
             Probe::MemberPaused => "members of groups that did nothing for longer than their sessions last",
+            Probe::RecordsCompacted => {
+                "offsets of compacted topics that somebody read whole and found no record at, at most"
+            }
+            Probe::ReadWithGaps => "somebody read a partition whole, and offsets had no records",
+            Probe::TombstonesGone => {
+                "keys that were to be forgotten, and of which whoever read everything found nothing any more"
+            }
+            Probe::KeylessRefused => "a compacted topic takes no record that has no key",
             Probe::WithoutOne => "a node was broken for good, and the others had to go on",
             Probe::PlacesTaken => "a node had as many client connections as it takes",
             Probe::ConfigsChanged => "a configuration of a topic or of brokers was changed while they ran",

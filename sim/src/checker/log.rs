@@ -83,7 +83,7 @@ pub fn duplicates(history: &History) -> Vec<Violation> {
     findings.all()
 }
 
-fn allowed_copies(send: &Send) -> usize {
+pub(super) fn allowed_copies(send: &Send) -> usize {
     if send.idempotent {
         return 1;
     }

@@ -15,6 +15,7 @@ pub mod corruption;
 pub mod endings;
 pub mod epochs;
 pub mod log;
+pub mod compaction;
 pub mod groups;
 pub mod lookups;
 pub mod overdue;
@@ -23,7 +24,9 @@ pub mod recovery;
 pub mod refusals;
 pub mod rest;
 pub mod segments;
+pub mod kept_records;
 pub mod replicas;
+pub mod replica_logs;
 pub mod sends;
 pub mod served;
 pub mod syncs;
@@ -36,7 +39,7 @@ pub(crate) mod stories;
 use reports::{Verdict, Violation};
 
 /// Every checker with what it asks for.
-pub const ALL: [(&str, &str); 50] = [
+pub const ALL: [(&str, &str); 53] = [
     (
         "ack-before-sync",
         "an acknowledgement leaves after the sync that covers the record, in a file whose name is durable",
@@ -52,6 +55,14 @@ pub const ALL: [(&str, &str); 50] = [
         "memory, descriptors, sockets and tasks are given back when the load is over, and the node counts nothing as under way",
     ),
     ("budget", "a limit that the scenario names is kept"),
+    (
+        "compacted-differs",
+        "what stands at an offset of a compacted topic is what was written there, in the order of offsets, whoever reads it; a record without a key is refused",
+    ),
+    (
+        "compacted-lost",
+        "the last record of each key of a compacted topic is there, or was a tombstone long enough, and nothing older comes back",
+    ),
     ("crash", "no process panics, or ends by itself without a fault on its machine that explains its status"),
     ("deleted-too-early", "what a log does not have any more was old, too much, or asked to be deleted"),
     ("duplicate", "no record stands in a log more often than its attempts explain"),
@@ -85,6 +96,10 @@ pub const ALL: [(&str, &str); 50] = [
     ("non-monotonic-poll", "a consumer is not led back"),
     ("non-monotonic-send", "a producer is told offsets in the order of what it sent"),
     (
+        "not-compacted",
+        "when nothing is broken any more and there was time for it, no more is left of a compacted topic than the scenario says",
+    ),
+    (
         "not-converged",
         "when nothing is broken any more, every partition has a leader, all replicas are in sync and say the same, before all nodes are ended and started again and after it; whoever is not done says why",
     ),
@@ -93,7 +108,10 @@ pub const ALL: [(&str, &str); 50] = [
     ("polite-stop", "a process that is asked to stop does so within its bound, each of them"),
     ("producer-state", "an idempotent producer that left nothing out is not told that it did"),
     ("reads-only-durable", "a record is read only once it is durable"),
-    ("replicas-differ", "when all has come to rest, the replicas of a partition have the same batches"),
+    (
+        "replicas-differ",
+        "when all has come to rest, the replicas of a partition have the same batches, and of a compacted topic what they come to",
+    ),
     (
         "retained-files",
         "when all is quiet, the files of a partition are what is to be kept and a segment more, each of them a segment's",

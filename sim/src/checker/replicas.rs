@@ -1,15 +1,10 @@
-//! What the nodes of a cluster have of the same thing: one leader in an epoch, one image at an index, one log in all
-//! replicas. Seen from inside, for clients see one node at a time.
+//! What the nodes of a cluster have of the same thing: one leader in an epoch, one image at an index. Seen from inside, for clients see one node at a time.
 
 use std::collections::BTreeMap;
 
-use broker::ids::Offset;
-use broker::log::batch::{BatchHeader, HEADER_BYTES};
-use broker::log::segment::{SegmentName, live};
 use reports::{Verdict, Violation};
 
 use super::Findings;
-use super::segments::SegmentFiles;
 
 /// A node at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -42,6 +37,8 @@ pub struct PartitionSeen {
     pub elr: Vec<i32>,
     /// How often its leader, its ISR or its replicas have changed.
     pub changes: u64,
+    /// Its topic is compacted: every replica does that for itself.
+    pub compacted: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -304,78 +301,9 @@ pub fn not_converged(pending: &[String]) -> Vec<Violation> {
     findings.all()
 }
 
-/// Batches of one replica, from offset to bytes.
-type Log = BTreeMap<i64, Vec<u8>>;
-
-/// The logs that lie on disks when all nodes have stopped, up to where those of the replicas that were open ended: by
-/// node, the segments in the order of their paths.
-pub fn replicas_differ(segments: &BTreeMap<String, Vec<SegmentFiles>>, nodes: &[NodeSeen]) -> Vec<Violation> {
-    let mut findings = Findings::of("replicas-differ", Verdict::Safety);
-    let ends: BTreeMap<(&str, &str), i64> = nodes
-        .iter()
-        .flat_map(|node| node.replicas.iter())
-        .map(|(name, replica)| ((replica.directory.as_str(), name.as_str()), replica.log_end))
-        .collect();
-    for ((directory, name), end) in ends {
-        let logs: Vec<(&String, Log)> = segments
-            .iter()
-            .map(|(node, files)| (node, log(files, directory, end)))
-            .filter(|(_, log)| !log.is_empty())
-            .collect();
-        let Some((first, reference)) = logs.first() else { continue };
-        for (node, log) in &logs[1..] {
-            // Old segments go at different times; from the later start on both have everything.
-            let from = |log: &Log| log.keys().next().copied().unwrap_or(0);
-            let start = from(log).max(from(reference));
-            let (mut here, mut there) = (log.range(start..), reference.range(start..));
-            loop {
-                match (here.next(), there.next()) {
-                    (None, None) => break,
-                    (one, other) if one == other => {}
-                    (one, other) => {
-                        let at = one.into_iter().chain(other).map(|(offset, _)| *offset).min().unwrap_or(end);
-                        findings.add(format!("{name} at offset {at}: {node} and {first} have not the same"));
-                        break;
-                    }
-                }
-            }
-        }
-    }
-    findings.all()
-}
-
-/// The batches before `end` in the directory of that partition.
-fn log(files: &[SegmentFiles], directory: &str, end: i64) -> Log {
-    let named = |file: &&SegmentFiles| {
-        let parent = file.path.parent().and_then(|path| path.file_name()).map(|name| name.to_string_lossy());
-        parent.is_some_and(|name| name.rsplit_once('.').is_some_and(|(partition, _)| partition == directory))
-    };
-    let name = |file: &SegmentFiles| SegmentName::parse(file.path.file_name()?.to_str()?);
-    let files: Vec<(SegmentName, &SegmentFiles)> =
-        files.iter().filter(named).filter_map(|file| Some((name(file)?, file))).collect();
-    let names = live(files.iter().map(|(name, _)| *name).collect());
-    let mut log = Log::new();
-    for (at, name) in names.iter().enumerate() {
-        let until = names.get(at + 1).map_or(Offset(end), |next| next.base).0.min(end);
-        let Some((_, file)) = files.iter().find(|(known, _)| known == name) else { continue };
-        let (mut position, mut next) = (0, name.base.0);
-        while next < until {
-            let Ok(header) = BatchHeader::read(&file.log.read(position, HEADER_BYTES)) else { break };
-            if header.base_offset.0 != next {
-                break;
-            }
-            log.insert(next, file.log.read(position, header.bytes));
-            position += header.bytes as u64;
-            next = header.end().0;
-        }
-    }
-    log
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::world::Pages;
 
     fn replica(leading: bool, epoch: i32, log_end: i64) -> ReplicaSeen {
         ReplicaSeen {
@@ -541,50 +469,5 @@ mod tests {
         assert_ne!(pending(&seen, 2, None), Vec::<String>::new());
         assert_eq!(pending(&seen, 2, Some(2)), Vec::<String>::new());
         assert_eq!(pending(&seen[..1], 2, Some(2)), Vec::<String>::new());
-    }
-
-    /// A batch of one record.
-    fn batch(offset: i64, byte: u8) -> Vec<u8> {
-        let mut batch = vec![byte; 80];
-        batch[..8].copy_from_slice(&offset.to_be_bytes());
-        batch[8..12].copy_from_slice(&(80i32 - 12).to_be_bytes());
-        batch[16] = 2;
-        batch[23..27].copy_from_slice(&0i32.to_be_bytes());
-        batch[57..61].copy_from_slice(&1i32.to_be_bytes());
-        batch
-    }
-
-    fn file(name: &str, batches: &[Vec<u8>]) -> SegmentFiles {
-        let mut log = Pages::default();
-        log.write(0, &batches.concat());
-        SegmentFiles { path: format!("/data/partitions/t-0.9/{name}").into(), log, ..SegmentFiles::default() }
-    }
-
-    const FIRST: &str = "00000000000000000000.log";
-
-    #[test]
-    fn replicas_with_another_batch_at_an_offset_or_without_one_are_found() {
-        let nodes = [node(1, replica(true, 3, 2))];
-        let differ = |two: SegmentFiles| {
-            let one = file(FIRST, &[batch(0, 1), batch(1, 2), batch(2, 9)]);
-            let segments = [("node1".to_owned(), vec![one]), ("node2".to_owned(), vec![two])].into();
-            replicas_differ(&segments, &nodes).into_iter().map(|found| found.what).collect::<Vec<_>>()
-        };
-        assert_eq!(differ(file(FIRST, &[batch(0, 1), batch(1, 2)])), Vec::<String>::new());
-        let says = "orders-0 at offset 1: node2 and node1 have not the same";
-        assert_eq!(differ(file(FIRST, &[batch(0, 1), batch(1, 3)])), [says]);
-        assert_eq!(differ(file(FIRST, &[batch(0, 1)])), [says]);
-    }
-
-    #[test]
-    fn what_a_later_generation_replaced_does_not_count() {
-        let nodes = [node(1, replica(true, 3, 2))];
-        let one = vec![file(FIRST, &[batch(0, 1), batch(1, 2)])];
-        let cut = vec![
-            file(FIRST, &[batch(0, 1), batch(1, 7)]),
-            file("00000000000000000001.g1.log", &[batch(1, 2)]),
-        ];
-        let segments = [("node1".to_owned(), one), ("node2".to_owned(), cut)].into();
-        assert_eq!(replicas_differ(&segments, &nodes), []);
     }
 }

@@ -35,14 +35,15 @@ pub struct SegmentBounds {
 pub fn segments(files: &[SegmentFiles], bounds: SegmentBounds) -> Vec<Violation> {
     let mut findings = Findings::of("segment-files", Verdict::Safety);
     for files in files.chunk_by(|a, b| a.path.parent() == b.path.parent()) {
-        let named = files.iter().filter_map(|file| Some((name(file)?, file)));
-        let named: BTreeMap<SegmentName, &SegmentFiles> = named.collect();
-        let names = live(named.keys().copied().collect());
+        let named: Vec<(SegmentName, &SegmentFiles)> =
+            files.iter().filter_map(|file| Some((name(file)?, file))).collect();
+        let names = live(named.iter().map(|(name, _)| *name).collect());
         for (at, name) in names.iter().enumerate() {
             let next = names.get(at + 1);
             let end = next.map(|next| End { at: next.base.0, is_cut: next.generation > name.generation });
-            if let Some(what) = wrong(named[name], end, bounds) {
-                findings.add(format!("{}: {what}", named[name].path.display()));
+            let Some((_, file)) = named.iter().find(|(known, _)| known == name) else { continue };
+            if let Some(what) = wrong(file, end, bounds) {
+                findings.add(format!("{}: {what}", file.path.display()));
             }
         }
     }

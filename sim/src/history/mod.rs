@@ -4,8 +4,10 @@
 //! does not know stays unknown: a checker must allow both.
 
 mod place;
+mod value;
 mod progress_monitor;
 pub mod groups;
+pub mod compaction;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -15,6 +17,7 @@ use serde::Deserialize;
 
 pub use place::{Place, wire_name};
 pub use progress_monitor::{At, ProgressMonitor, Standstill, Trade};
+pub use value::Value;
 
 /// For messages: `12.345 s`.
 pub fn seconds(at: At) -> String {
@@ -30,19 +33,6 @@ pub enum AckMode {
     Leader,
     #[serde(rename = "all")]
     All,
-}
-
-/// Identity of a record: who sent it and which of its own it was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Value {
-    pub producer: u32,
-    pub number: u64,
-}
-
-impl fmt::Display for Value {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "record {} of producer {}", self.number, self.producer)
-    }
 }
 
 /// Create time of a record of a batch whose first is of `first_ms`: what time look-ups go by. As with programs that
@@ -456,6 +446,8 @@ pub struct History {
     pub seen: Seen,
     /// By members of groups.
     pub groups: groups::Groups,
+    /// Of compacted topics.
+    pub compaction: compaction::Compaction,
     pub pulse: ProgressMonitor,
     pub counts: BTreeMap<&'static str, u64>,
 }

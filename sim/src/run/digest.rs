@@ -40,6 +40,7 @@ pub(super) fn of(history: &History) -> u64 {
         last_start,
         positions,
         groups,
+        compaction,
         pulse: _,
         counts,
         returned,
@@ -69,6 +70,9 @@ pub(super) fn of(history: &History) -> u64 {
     digest.show(&(complaints, health, watermarks, lookups, positions, counts));
     if !groups.assigned.is_empty() {
         digest.show(groups);
+    }
+    if !compaction.writes.is_empty() {
+        digest.show(compaction);
     }
     if !added.is_empty() {
         digest.show(added);

@@ -75,6 +75,8 @@ impl Insides {
 fn partitions(image: &MetadataImage) -> BTreeMap<String, PartitionSeen> {
     let numbers = |ids: &[BrokerId]| ids.iter().map(|id| id.0).collect::<Vec<i32>>();
     let of_topic = |topic: &broker::metadata::TopicImage, name: &str| {
+        let policy = topic.configs.get("cleanup.policy");
+        let compacted = policy.is_some_and(|policy| policy.contains("compact"));
         let seen = topic.partitions.iter().enumerate().map(|(index, partition)| {
             let replicas: Vec<BrokerId> = partition.replica_brokers().collect();
             let seen = PartitionSeen {
@@ -83,6 +85,7 @@ fn partitions(image: &MetadataImage) -> BTreeMap<String, PartitionSeen> {
                 isr: numbers(&partition.isr),
                 elr: numbers(&partition.elr),
                 changes: partition.partition_epoch.0.max(0) as u64,
+                compacted,
             };
             (format!("{name}-{index}"), seen)
         });

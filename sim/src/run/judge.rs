@@ -14,9 +14,9 @@ use crate::checker::budgets::Peaks;
 use crate::checker::circumstances::{Circumstances, Times};
 use crate::checker::stalls::{Costs, Stall};
 use crate::checker::{
-    self, answers, beginnings, budgets, causes, configs, corruption, endings, epochs, groups, log, lookups,
-    overdue, polls, recovery, refusals, replicas, rest, segments, sends, served, stalls, syncs,
-    unacknowledged, visibility,
+    self, answers, beginnings, budgets, causes, compaction, configs, corruption, endings, epochs, groups,
+    log, lookups, overdue, polls, recovery, refusals, replica_logs, replicas, rest, segments, sends, served,
+    stalls, syncs, unacknowledged, visibility,
 };
 use crate::fault::{Family, FaultHits, FaultKind, FaultPlan};
 use crate::history::{
@@ -24,6 +24,7 @@ use crate::history::{
 };
 use crate::probe::Probe;
 use crate::scenario::Scenario;
+use crate::workload::open_batches;
 use crate::world::{Outcome, Stop};
 
 /// The shortest way between two machines.
@@ -108,7 +109,7 @@ fn broken(stop: &Stop, at: Duration) -> Violation {
 }
 
 /// What must hold of every moment of a history. What is only owed in the end nobody can say.
-const AT_ALL_TIMES: [fn(&History) -> Vec<Violation>; 14] = [
+const AT_ALL_TIMES: [fn(&History) -> Vec<Violation>; 15] = [
     log::inconsistent_offsets,
     log::foreign_records,
     polls::poll_order,
@@ -123,6 +124,7 @@ const AT_ALL_TIMES: [fn(&History) -> Vec<Violation>; 14] = [
     configs::lost_configs,
     groups::positions,
     groups::owners,
+    compaction::differing,
 ];
 
 /// The history up to a stop of the world, judged by what must hold at all times.
@@ -139,6 +141,7 @@ fn cut_short(
     let history = witness.notes.take();
     let promised = promised(&history, scenario);
     let mut found: Vec<Violation> = AT_ALL_TIMES.iter().flat_map(|check| check(&promised)).collect();
+    found.extend(compaction::lost(&promised, clocks_differ(scenario, circumstances)));
     let disks = witness.disks();
     if !disks.is_empty() && !is_damaged(scenario, circumstances) {
         let durable = observations::durable(&history, &disks);
@@ -166,6 +169,11 @@ fn promised<'a>(history: &'a History, scenario: &Scenario) -> Cow<'a, History> {
 /// What a fault changed on some disk stands there no more as it was written.
 fn is_damaged(scenario: &Scenario, circumstances: &Circumstances) -> bool {
     node::names(scenario).any(|node| circumstances.faults_of(&node, corruption::corrupts).next().is_some())
+}
+
+fn clocks_differ(scenario: &Scenario, circumstances: &Circumstances) -> bool {
+    let is_of_a_clock = |kind: FaultKind| kind.family() == Family::Clock;
+    node::names(scenario).any(|node| circumstances.faults_of(&node, is_of_a_clock).next().is_some())
 }
 
 /// So many copies has what acks=all was answered for, and what is read.
@@ -208,6 +216,8 @@ fn judge(record: &mut RunRecord, scenario: &Scenario, circumstances: &Circumstan
             .iter()
             .flat_map(|check| check(&promised))
             .collect();
+    missing.extend(compaction::lost(&promised, clocks_differ(scenario, circumstances)));
+    found.extend(compaction::not_compacted(history));
     // Whoever has other copies keeps what one disk loses.
     let told = match scenario.cluster.replication {
         1 => nodes.iter().find_map(|node| corruption::told(history, circumstances, node)),
@@ -283,12 +293,12 @@ fn judge(record: &mut RunRecord, scenario: &Scenario, circumstances: &Circumstan
     let has = |node: &str, wanted: &dyn Fn(FaultKind) -> bool| {
         circumstances.faults_of(node, wanted).next().is_some()
     };
-    let clocks_differ = nodes.iter().any(|node| has(node, &|kind| kind.family() == Family::Clock));
+    let clocks_differ = clocks_differ(scenario, circumstances);
     let is_held_up = |number: i32| clocks_differ || has(&node::name(number.unsigned_abs()), &holds_up);
     found.extend(story.looks.stale_leaders(clocks_differ, is_held_up));
     found.extend(replicas::not_converged(&story.pending));
     if !is_damaged(scenario, circumstances) {
-        found.extend(replicas::replicas_differ(&story.segments, &story.nodes));
+        found.extend(replica_logs::replicas_differ(&story.segments, &story.nodes, open_batches));
     }
     let lives = nodes.iter().flat_map(|node| circumstances.lives(node));
     let raft_replayed = lives.map(|life| life.raft_replayed).max().unwrap_or(0);
@@ -360,6 +370,10 @@ fn probes_of(story: &Observations, circumstances: &Circumstances) -> BTreeMap<St
             && stalls.meet(complaint.sent, complaint.at)
     });
     add(Probe::RefusedInStall, refused.count() as u64);
+    let compacted = compaction::sightings(&story.history);
+    add(Probe::RecordsCompacted, compacted.records_gone);
+    add(Probe::ReadWithGaps, compacted.reads_with_gaps);
+    add(Probe::TombstonesGone, compacted.tombstones_gone);
     add(Probe::SyncFailed, story.failed_syncs);
     add(Probe::PlacesTaken, u64::from(story.places.full));
     probes

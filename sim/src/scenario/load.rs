@@ -141,6 +141,19 @@ fn check(file: &str, text: &str, scenario: &Scenario) -> Result<(), ScenarioErro
     {
         return wrong("acks", "a list that is dealt out in turn needs an element".into(), None);
     }
+    if let Some(compacted) = &load.compacted {
+        let partitions = u32::try_from(cluster.partitions).unwrap_or(u32::MAX);
+        if compacted.keepers == 0 || compacted.keys < compacted.keepers.saturating_mul(partitions) {
+            let what = "every keeper needs a key in each partition: keys >= keepers * partitions";
+            return wrong("keys", what.into(), None);
+        }
+        if compacted.rate <= 0.0 || compacted.rate.is_nan() || compacted.batch == 0 {
+            return wrong("rate", "rate and batch have to be more than zero".into(), None);
+        }
+        if !(0.0..=1.0).contains(&compacted.min_cleanable_dirty_ratio) {
+            return wrong("min_cleanable_dirty_ratio", "a ratio is from 0 to 1".into(), None);
+        }
+    }
     if let Some(swarm) = &scenario.swarm
         && (swarm.faults.0 > swarm.faults.1 || (swarm.families.is_empty() && swarm.kinds.is_empty()))
     {
@@ -219,6 +232,10 @@ mod tests {
         let all: std::collections::BTreeSet<_> = (0..50).map(drawn).collect();
         assert_eq!(all.into_iter().collect::<Vec<_>>(), [(1, 1, 1, 1), (3, 3, 2, 0)]);
         assert_eq!(drawn(7), drawn(7));
+        let compacted = |more: &str| error(&format!("[workload.compacted]\n{more}\n"));
+        assert!(compacted("keys = 5").what.contains("a key in each partition"));
+        assert!(compacted("min_cleanable_dirty_ratio = 2.0").what.contains("from 0 to 1"));
+        assert_eq!(compacted("keeper = 5").suggestion.as_deref(), Some("keepers"));
         assert!(error("[cluster]\nnodes = [1, 2]\n").what.contains("1, 3 or 5"));
     }
 

@@ -194,12 +194,64 @@ pub struct Workload {
     /// Consumer groups that read all partitions, and the members of each.
     pub groups: u32,
     pub group_members: u32,
+    /// A compacted topic beside those of the cluster, with as many partitions and replicas.
+    pub compacted: Option<Compacted>,
     /// Clients that go away in the middle of whatever they do, again and again.
     pub leavers: u32,
     /// Well-behaved clients with small requests and little patience (5 s each); the first one shares the hostile
     /// clients' address.
     pub probes: u32,
     pub hostile: Hostile,
+}
+
+/// Who writes to a compacted topic and reads it whole, and how it is configured.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Compacted {
+    /// Clients that write; each has keys of its own, and waits for what became of a key before it writes that again.
+    pub keepers: u32,
+    pub keys: u32,
+    /// Records per second of each keeper.
+    pub rate: f64,
+    /// Bytes of a record's value, at most.
+    pub size: usize,
+    /// Records in a batch, at most, each of another key.
+    pub batch: u32,
+    /// One record in so many is a tombstone; 0: none.
+    pub tombstone_one_in: u64,
+    /// Clients that read it whole, again and again: every so often, about.
+    pub readers: u32,
+    pub read_every: Span,
+    /// From when nobody writes any more and nothing is broken until it is compacted.
+    pub settled_after: Span,
+    /// So many records, in all partitions, are left by then at most: what is written on or waits for a checkpoint is never compacted.
+    pub left_max: Option<u64>,
+    /// The topic's configuration, under Kafka's names.
+    pub min_cleanable_dirty_ratio: f64,
+    pub delete_retention: Span,
+    pub min_compaction_lag: Span,
+    pub max_compaction_lag: Option<Span>,
+}
+
+impl Default for Compacted {
+    fn default() -> Compacted {
+        Compacted {
+            keepers: 3,
+            keys: 40,
+            rate: 60.0,
+            size: 800,
+            batch: 6,
+            tombstone_one_in: 8,
+            readers: 2,
+            read_every: Span::millis(1_500),
+            settled_after: Span::secs(10),
+            left_max: None,
+            min_cleanable_dirty_ratio: 0.1,
+            delete_retention: Span::secs(5),
+            min_compaction_lag: Span::millis(0),
+            max_compaction_lag: None,
+        }
+    }
 }
 
 /// Clients that do what the protocol allows and no client should. They are counted; what they are told is judged only
@@ -302,6 +354,7 @@ impl Default for Workload {
             delete_records_every: None,
             groups: 0,
             group_members: 3,
+            compacted: None,
             leavers: 0,
             probes: 0,
             hostile: Hostile::default(),
@@ -405,7 +458,8 @@ impl Scenario {
         const BASE: u64 = 3_000_000;
         const PER_CLIENT_AND_S: u64 = 1_500;
         let members = self.workload.groups * self.workload.group_members;
-        let clients = u64::from(self.workload.producers + self.workload.consumers + members + 1);
+        let keyed = self.workload.compacted.as_ref().map_or(0, |of| of.keepers + of.readers);
+        let clients = u64::from(self.workload.producers + self.workload.consumers + members + keyed + 1);
         let seconds = self.duration().as_secs() + 120;
         self.liveness.events_max.unwrap_or(BASE + clients * seconds * PER_CLIENT_AND_S)
     }

@@ -86,26 +86,13 @@ impl Wanted {
             Codec::None => records.to_vec(),
             codec => codec::pack(codec, &records, &self.marks())?,
         };
-        let (id, epoch, sequence) = stamp.unwrap_or((-1, -1, -1));
-        let last = i32::try_from(self.sizes.len()).unwrap_or(i32::MAX) - 1;
-        let mut batch = BytesMut::with_capacity(HEADER_BYTES + packed.len());
-        batch.put_i64(0);
-        batch.put_i32(i32::try_from(packed.len() + HEADER_BYTES - 12).unwrap_or(i32::MAX));
-        batch.put_i32(-1);
-        batch.put_i8(2);
-        batch.put_u32(0);
-        batch.put_i16(codec::attribute(self.codec));
-        batch.put_i32(last);
-        batch.put_i64(self.timestamp_ms);
-        batch.put_i64(self.newest_ms());
-        batch.put_i64(id);
-        batch.put_i16(epoch);
-        batch.put_i32(sequence);
-        batch.put_i32(last + 1);
-        batch.put_slice(&packed);
-        let crc = crc32c::crc32c(&batch[21..]);
-        batch[17..21].copy_from_slice(&crc.to_be_bytes());
-        Ok(batch.freeze())
+        let head = Head {
+            records: self.sizes.len(),
+            timestamp_ms: self.timestamp_ms,
+            newest_ms: self.newest_ms(),
+            codec: self.codec,
+        };
+        Ok(seal(&head, &packed, stamp))
     }
 
     /// The largest create time.
@@ -155,6 +142,39 @@ impl Wanted {
     }
 }
 
+/// What a batch says of its records.
+pub(super) struct Head {
+    pub(super) records: usize,
+    /// Create time of the first record, and the largest.
+    pub(super) timestamp_ms: i64,
+    pub(super) newest_ms: i64,
+    pub(super) codec: Codec,
+}
+
+/// The batch of records that are packed already.
+pub(super) fn seal(head: &Head, packed: &[u8], stamp: Option<Stamp>) -> Bytes {
+    let (id, epoch, sequence) = stamp.unwrap_or((-1, -1, -1));
+    let last = i32::try_from(head.records).unwrap_or(i32::MAX) - 1;
+    let mut batch = BytesMut::with_capacity(HEADER_BYTES + packed.len());
+    batch.put_i64(0);
+    batch.put_i32(i32::try_from(packed.len() + HEADER_BYTES - 12).unwrap_or(i32::MAX));
+    batch.put_i32(-1);
+    batch.put_i8(2);
+    batch.put_u32(0);
+    batch.put_i16(codec::attribute(head.codec));
+    batch.put_i32(last);
+    batch.put_i64(head.timestamp_ms);
+    batch.put_i64(head.newest_ms);
+    batch.put_i64(id);
+    batch.put_i16(epoch);
+    batch.put_i32(sequence);
+    batch.put_i32(last + 1);
+    batch.put_slice(packed);
+    let crc = crc32c::crc32c(&batch[21..]);
+    batch[17..21].copy_from_slice(&crc.to_be_bytes());
+    batch.freeze()
+}
+
 /// A record of a fetched batch.
 pub(super) struct FetchedRecord {
     pub(super) offset: i64,
@@ -165,9 +185,47 @@ pub(super) struct FetchedRecord {
     pub(super) value: Result<Value, String>,
 }
 
+/// A record of a fetched batch whose key, value and headers were not looked at.
+pub(super) struct PlainRecord<'a> {
+    pub(super) offset: i64,
+    pub(super) leader_epoch: i32,
+    pub(super) append_time_ms: Option<i64>,
+    pub(super) timestamp_ms: i64,
+    rest: Cursor<'a>,
+}
+
+/// What a record consists of.
+pub(super) struct Fields<'a> {
+    pub(super) key: Option<&'a [u8]>,
+    pub(super) value: Option<&'a [u8]>,
+    pub(super) headers: Vec<(&'a [u8], Option<&'a [u8]>)>,
+}
+
+impl<'a> PlainRecord<'a> {
+    pub(super) fn fields(mut self) -> Result<Fields<'a>, String> {
+        self.rest.fields()
+    }
+}
+
 /// Goes through fetched batches. `each` gets every record at or above `from`. An error is about a whole batch, and
 /// nothing behind it can be read.
-pub(super) fn decode(mut bytes: &[u8], from: i64, mut each: impl FnMut(FetchedRecord)) -> Result<(), String> {
+pub(super) fn decode(bytes: &[u8], from: i64, mut each: impl FnMut(FetchedRecord)) -> Result<(), String> {
+    let mut end = from;
+    decode_plain(bytes, from, &mut end, |record| {
+        let PlainRecord { offset, leader_epoch, append_time_ms, .. } = record;
+        let value = record.fields().and_then(|fields| fields.sent_value());
+        each(FetchedRecord { offset, leader_epoch, append_time_ms, value });
+    })
+}
+
+/// The same, of any records. `end` becomes the offset behind the last batch, which may have fewer records than offsets
+/// where its topic is compacted, and none.
+pub(super) fn decode_plain(
+    mut bytes: &[u8],
+    from: i64,
+    end: &mut i64,
+    mut each: impl FnMut(PlainRecord<'_>),
+) -> Result<(), String> {
     while !bytes.is_empty() {
         let length = bytes
             .get(8..12)
@@ -175,13 +233,13 @@ pub(super) fn decode(mut bytes: &[u8], from: i64, mut each: impl FnMut(FetchedRe
             .ok_or("a batch without a length")?;
         let (batch, behind) =
             bytes.split_at_checked(12 + length).ok_or("a batch that is not there to its end")?;
-        decode_one(batch, from, &mut each)?;
+        *end = decode_one(batch, from, &mut each)?;
         bytes = behind;
     }
     Ok(())
 }
 
-fn decode_one(batch: &[u8], from: i64, each: &mut impl FnMut(FetchedRecord)) -> Result<(), String> {
+fn decode_one(batch: &[u8], from: i64, each: &mut impl FnMut(PlainRecord<'_>)) -> Result<i64, String> {
     let mut header = Cursor(batch.get(..HEADER_BYTES).ok_or("a batch without a header")?);
     let base = header.i64()?;
     let (_length, leader_epoch) = (header.i32()?, header.i32()?);
@@ -194,13 +252,15 @@ fn decode_one(batch: &[u8], from: i64, each: &mut impl FnMut(FetchedRecord)) -> 
         return Err(format!("a batch at offset {base} whose checksum is wrong"));
     }
     let attributes = header.i16()?;
-    let (_last_delta, _base_timestamp) = (header.i32()?, header.i64()?);
+    let (last_delta, base_timestamp) = (header.i32()?, header.i64()?);
     let append_time_ms = Some(header.i64()?).filter(|_| attributes & APPEND_TIME != 0);
     header.skip(8 + 2 + 4)?;
     let count = header.i32()?;
     let packed = &batch[HEADER_BYTES..];
     let unpacked;
     let mut records = match attributes & 7 {
+        // Nothing was packed of no records, whatever the attributes were once.
+        _ if packed.is_empty() => Cursor(packed),
         0 => Cursor(packed),
         codec => {
             unpacked = codec::unpack(codec, packed)
@@ -210,17 +270,17 @@ fn decode_one(batch: &[u8], from: i64, each: &mut impl FnMut(FetchedRecord)) -> 
     };
     for _ in 0..count {
         let length = records.length()?;
-        let mut record = Cursor(records.take(length)?);
-        record.u8()?;
-        record.varint()?;
+        let mut rest = Cursor(records.take(length)?);
+        rest.u8()?;
+        let timestamp_ms = base_timestamp.saturating_add(rest.varint()?);
         // A batch begins where it begins: what lies before the position is not asked for.
-        let offset = base + record.varint()?;
+        let offset = base.saturating_add(rest.varint()?);
         if offset >= from {
-            each(FetchedRecord { offset, leader_epoch, append_time_ms, value: record.value() });
+            each(PlainRecord { offset, leader_epoch, append_time_ms, timestamp_ms, rest });
         }
     }
     if records.0.is_empty() {
-        Ok(())
+        Ok(base.saturating_add(i64::from(last_delta) + 1))
     } else {
         Err(format!("a batch at offset {base} with more than its records"))
     }
@@ -277,30 +337,46 @@ impl<'a> Cursor<'a> {
         usize::try_from(self.varint()?).map_err(|_| "a length below zero".into())
     }
 
-    /// Key, value and headers of a record, behind its offset.
-    fn value(&mut self) -> Result<Value, String> {
-        let key = match self.varint()? {
-            -1 => None,
-            length => Some(self.take(usize::try_from(length).map_err(|_| "a key's length".to_owned())?)?),
-        };
-        let length = self.length().map_err(|_| "no value".to_owned())?;
-        let value = payload::decode(self.take(length)?)?;
-        if key.is_some_and(|key| key != payload::key(value)) {
-            return Err(format!("{value} with another key"));
-        }
-        for _ in 0..self.varint()? {
-            let length = self.length()?;
-            let name = self.take(length)?;
-            let length = self.length()?;
-            if name != HEADER_NAME || self.take(length)? != payload::key(value) {
-                return Err(format!("{value} with another header"));
+    /// Bytes behind their length, which is -1 where there are none.
+    fn bytes(&mut self) -> Result<Option<&'a [u8]>, String> {
+        match self.varint()? {
+            -1 => Ok(None),
+            length => {
+                self.take(usize::try_from(length).map_err(|_| "a length below zero".to_owned())?).map(Some)
             }
         }
-        Ok(value)
+    }
+
+    /// Of a record, behind its offset.
+    fn fields(&mut self) -> Result<Fields<'a>, String> {
+        let (key, value) = (self.bytes()?, self.bytes()?);
+        let mut headers = Vec::new();
+        for _ in 0..self.varint()? {
+            let length = self.length()?;
+            headers.push((self.take(length)?, self.bytes()?));
+        }
+        Ok(Fields { key, value, headers })
     }
 }
 
-fn put_varint(into: &mut BytesMut, value: i64) {
+impl Fields<'_> {
+    /// Whose value it is; key and headers, where it has them, have to follow from it.
+    fn sent_value(&self) -> Result<Value, String> {
+        let value = payload::decode(self.value.ok_or("no value")?)?;
+        if self.key.is_some_and(|key| key != payload::key(value)) {
+            return Err(format!("{value} with another key"));
+        }
+        let fits = |(name, content): &(&[u8], Option<&[u8]>)| {
+            *name == HEADER_NAME && *content == Some(&payload::key(value)[..])
+        };
+        match self.headers.iter().all(fits) {
+            true => Ok(value),
+            false => Err(format!("{value} with another header")),
+        }
+    }
+}
+
+pub(super) fn put_varint(into: &mut BytesMut, value: i64) {
     let mut zigzag = ((value << 1) ^ (value >> 63)) as u64;
     while zigzag >= 0x80 {
         into.put_u8(zigzag as u8 | 0x80);

@@ -20,6 +20,7 @@ pub(super) mod numbers {
     pub const POISONERS: u32 = 6_000;
     pub const ADMINISTRATOR: u32 = 7_000;
     pub const MEMBERS: u32 = 8_000;
+    pub const KEEPERS: u32 = 9_000;
 }
 
 /// Who a client is.

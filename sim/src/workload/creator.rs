@@ -5,6 +5,7 @@ use std::time::Duration;
 use io_backend::Backend;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::CreateTopicsRequest;
+use kafka_protocol::messages::create_topics_request::CreatableTopic;
 
 use super::client::Client;
 use super::connection::back_off;
@@ -36,6 +37,15 @@ pub(super) fn start_through<B: Backend>(
     client.begin("creator", creator.create_more(format!("through-{node}"), every));
 }
 
+/// One that creates this topic.
+pub(super) fn start_of<B: Backend>(client: Client<B>, topic: CreatableTopic, within: Duration) {
+    let mut line = Lines::new(&client);
+    let own = client.clone();
+    client.begin("creator", async move {
+        create(&own, &mut line, vec![topic], within).await;
+    });
+}
+
 struct Creator<B: Backend> {
     client: Client<B>,
     line: Lines<B>,
@@ -65,39 +75,47 @@ impl<B: Backend> Creator<B> {
         }
     }
 
-    /// Tries until the topics are there; false: they are not when it is over.
     async fn create(&mut self, names: &[String], partitions: i32) -> bool {
-        let mut missing = names.to_vec();
-        let mut failures = 0;
-        while !missing.is_empty() && self.client.now() < self.client.field.schedule.give_up {
-            let topics = missing.iter().map(|name| self.client.field.creatable(name, partitions)).collect();
-            let request = CreateTopicsRequest::default()
-                .with_topics(topics)
-                .with_timeout_ms(i32::try_from(self.within.as_millis()).unwrap_or(i32::MAX));
-            let decided = |answer: &kafka_protocol::messages::CreateTopicsResponse| {
-                answer.topics.iter().all(|topic| not_timed_out(topic.error_code))
-            };
-            let sent = self.client.now();
-            let answer = self.line.call(Trade::Change, &request, 5, self.within, decided).await;
-            if let Ok(answer) = answer {
-                for topic in &answer.topics {
-                    self.client.complain(Trade::Change, None, topic.error_code, sent);
-                }
-                let mut notes = self.client.field.notes.write();
-                for topic in &answer.topics {
-                    let exists = ResponseError::TopicAlreadyExists.code();
-                    if topic.error_code == 0 || topic.error_code == exists {
-                        missing.retain(|name| name.as_str() != topic.name.as_str());
-                        notes.count("topics-created");
-                        notes.topics.insert(topic.name.to_string(), self.client.now());
-                    }
-                }
+        let topics = names.iter().map(|name| self.client.field.creatable(name, partitions)).collect();
+        create(&self.client, &mut self.line, topics, self.within).await
+    }
+}
+
+/// Tries until the topics are there; false: they are not when it is over.
+async fn create<B: Backend>(
+    client: &Client<B>,
+    line: &mut Lines<B>,
+    mut missing: Vec<CreatableTopic>,
+    within: Duration,
+) -> bool {
+    let mut failures = 0;
+    while !missing.is_empty() && client.now() < client.field.schedule.give_up {
+        let request = CreateTopicsRequest::default()
+            .with_topics(missing.clone())
+            .with_timeout_ms(i32::try_from(within.as_millis()).unwrap_or(i32::MAX));
+        let decided = |answer: &kafka_protocol::messages::CreateTopicsResponse| {
+            answer.topics.iter().all(|topic| not_timed_out(topic.error_code))
+        };
+        let sent = client.now();
+        let answer = line.call(Trade::Change, &request, 5, within, decided).await;
+        if let Ok(answer) = answer {
+            for topic in &answer.topics {
+                client.complain(Trade::Change, None, topic.error_code, sent);
             }
-            if !missing.is_empty() {
-                failures += 1;
-                back_off(&self.client.backend, failures).await;
+            let mut notes = client.field.notes.write();
+            for topic in &answer.topics {
+                let exists = ResponseError::TopicAlreadyExists.code();
+                if topic.error_code == 0 || topic.error_code == exists {
+                    missing.retain(|wanted| wanted.name != topic.name);
+                    notes.count("topics-created");
+                    notes.topics.insert(topic.name.to_string(), client.now());
+                }
             }
         }
-        missing.is_empty()
+        if !missing.is_empty() {
+            failures += 1;
+            back_off(&client.backend, failures).await;
+        }
     }
+    missing.is_empty()
 }

@@ -17,6 +17,8 @@ pub struct Field {
     /// Of the cluster; all of them are named to clients, as where to begin.
     pub nodes: u32,
     pub places: Arc<Vec<Place>>,
+    /// Partitions of the compacted topic, where there is one.
+    pub compacted: Arc<Vec<Place>>,
     replication: i16,
     min_insync_replicas: i16,
     /// So many answers wait in a connection of the broker before it reads another request.
@@ -31,6 +33,9 @@ pub struct Field {
 }
 
 impl Field {
+    /// The name of the compacted topic.
+    pub const COMPACTED: &str = "compacted";
+
     pub fn new(scenario: &Scenario, schedule: Schedule) -> Field {
         let cluster = &scenario.cluster;
         let places: Vec<Place> = (0..cluster.topics)
@@ -39,12 +44,16 @@ impl Field {
                 (0..cluster.partitions).map(move |partition| Place { topic: topic.clone(), partition })
             })
             .collect();
+        let compacted: Arc<str> = Field::COMPACTED.into();
+        let partitions = scenario.workload.compacted.iter().flat_map(|_| 0..cluster.partitions);
+        let compacted = partitions.map(|partition| Place { topic: compacted.clone(), partition }).collect();
         Field {
             nodes: cluster.nodes,
             replication: cluster.replication,
             min_insync_replicas: cluster.min_insync_replicas,
             owed: PendingCounts::of(places.len()),
             places: Arc::new(places),
+            compacted: Arc::new(compacted),
             answers_queued: usize::MAX,
             deletes: scenario.workload.falls_out,
             schedule,
@@ -82,7 +91,7 @@ impl Field {
 
     /// How many partitions there surely are, of topics that last and of those that come and go.
     pub fn partitions(&self) -> usize {
-        self.places.len() + self.lives.places().len()
+        self.places.len() + self.compacted.len() + self.lives.places().len()
     }
 
     /// Whether every client has come to its end.

@@ -28,6 +28,7 @@ mod hostile;
 mod leavers;
 mod administrator;
 mod deleter;
+mod compacted;
 mod reader;
 mod reassigner;
 mod probes;
@@ -35,6 +36,7 @@ mod probes;
 use io_backend::Backend;
 
 pub use client::Client;
+pub use compacted::open_batches;
 pub use connection::{CallError, Connection};
 pub use field::Field;
 pub use health::check_health;
@@ -113,6 +115,9 @@ pub fn start<B: Backend>(
             let stream = Stream::new(seed, &format!("workload member {number}"));
             members::start(client(field), &progress, number, nth == 0, stream);
         }
+    }
+    if let Some(load) = &load.compacted {
+        compacted::start(load, within, seed, || client(field));
     }
     for index in 0..load.probes {
         // The first comes from where the hostile ones come from.

@@ -9,6 +9,7 @@ use kafka_protocol::messages::metadata_request::MetadataRequest;
 
 use super::administrator;
 use super::client::Client;
+use super::compacted::{self, Reading};
 use super::connection::back_off;
 use super::fetcher::{self, FetchTerms};
 use super::lines::Lines;
@@ -39,6 +40,9 @@ impl<B: Backend> Reader<B> {
         self.list_topics(until).await;
         self.ask_configs(until).await;
         self.ask_groups(until).await;
+        // Whatever comes of it, the others are to have their time.
+        let now = self.client.now();
+        self.read_compacted(now + until.saturating_sub(now) / 2).await;
         let mut places: Vec<Place> = self.client.field.places.to_vec();
         places.extend(self.client.field.lives.places());
         let mut logs: BTreeMap<usize, Vec<(i64, Value)>> = BTreeMap::new();
@@ -124,6 +128,17 @@ impl<B: Backend> Reader<B> {
                 notes.last_read.insert(place, logs.remove(&index).unwrap_or_default());
             } else {
                 notes.unreadable.push(place);
+            }
+        }
+    }
+
+    /// The compacted topic, if it was ever there.
+    async fn read_compacted(&mut self, until: At) {
+        for place in self.client.field.compacted.clone().iter() {
+            let was_created = self.client.field.notes.write().topics.contains_key(&*place.topic);
+            let reading = Reading::last(until);
+            if was_created && !compacted::whole(&self.client, &mut self.line, place, reading).await {
+                self.client.field.notes.write().unreadable.push(place.clone());
             }
         }
     }
