@@ -230,6 +230,7 @@ pub fn batch(error: &BatchError) -> ResponseError {
         }
         BatchError::Transactional => ResponseError::InvalidTxnState,
         BatchError::Missing
+        | BatchError::NoKey
         | BatchError::Magic(_)
         | BatchError::SeveralBatches
         | BatchError::Control

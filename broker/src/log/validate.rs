@@ -84,6 +84,9 @@ pub enum BatchError {
     /// The header counts no record, or not as many as it has offsets.
     #[error("{records} records up to offset delta {last_delta}")]
     Count { records: i32, last_delta: i32 },
+    /// Kafka's own words: of a compacted topic the last record of each key is kept.
+    #[error("Compacted topic cannot accept message without key")]
+    NoKey,
     /// Only some of producer id, epoch and sequence are set.
     #[error("producer id {id}, epoch {epoch}, sequence {sequence}")]
     Producer { id: i64, epoch: i16, sequence: i32 },

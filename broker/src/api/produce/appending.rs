@@ -13,6 +13,7 @@ use crate::error_codes;
 use crate::ids::PartitionId;
 use crate::journal::SubmitError;
 use crate::log::batch::CheckedBatch;
+use crate::log::cleaning;
 use crate::log::validate::{self, BatchError, TimeLimits};
 use crate::metadata::TopicImage;
 use crate::metadata::configs::{TimestampType, TopicSettings};
@@ -110,6 +111,9 @@ pub async fn append<B: Backend>(
         }
     };
     let mut batch = check()?;
+    if settings.compaction.is_some() && cleaning::has_keyless(&batch.bytes).await {
+        return Err(BatchError::NoKey.into());
+    }
     let replicas = usize::try_from(data.index).ok().and_then(|index| topic.partitions.get(index));
     let config = context.metadata.config();
     let min_insync = routing.image.min_insync_replicas_set(topic).or(config.min_insync_replicas());

@@ -60,9 +60,9 @@ pub(super) const KEYS: &[Key] = &[
     key!(
         "cleaner.memory_bytes",
         "most memory for the keys of what is cleaned, about 29 bytes each; more keys wait for another round",
-        "64 KiB..=64 GiB",
+        "1 KiB..=64 GiB",
         |c, v| {
-            c.cleaner.memory_bytes = bytes(v, 64 << 10, 64 * GIB)? as usize;
+            c.cleaner.memory_bytes = bytes(v, 1 << 10, 64 * GIB)? as usize;
             Ok(())
         },
         |c| c.cleaner.memory_bytes.to_string()

@@ -294,6 +294,14 @@ async fn open(header: &BatchHeader, batch: &Bytes) -> Option<Bytes> {
     }
 }
 
+/// Whether a batch has a record without a key. Of one that cannot be opened, or opens to too much, nobody knows: it is never cleaned.
+pub async fn has_keyless(batch: &Bytes) -> bool {
+    let Ok(header) = BatchHeader::read(batch) else { return false };
+    let records = open(&header, batch).await;
+    let mut records = records.iter().flat_map(|bytes| record::walk(bytes, header.records));
+    records.any(|record| record.is_ok_and(|record| record.key.is_none()))
+}
+
 /// What a batch has from `from` on, for a follower that has all before: see [`rewrite::from`].
 pub async fn batch_from(header: &BatchHeader, batch: &Bytes, from: Offset) -> Option<Bytes> {
     let records = open(header, batch).await?;
