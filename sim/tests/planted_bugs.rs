@@ -6,7 +6,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sim::planted::{
-    BUGS, DELETIONS, Defect, OF_GROUPS, OF_METADATA, OF_SESSIONS, OF_THE_ISR, REPLICATION, RETENTION,
+    BUGS, DELETIONS, Defect, OF_CLEANING, OF_GROUPS, OF_METADATA, OF_SESSIONS, OF_THE_ISR, REPLICATION,
+    RETENTION,
 };
 use sim::run::{Choice, Order, run};
 use sim::scenario::ScenarioDir;
@@ -27,6 +28,7 @@ fn checkers(bug: &str) -> &'static [&'static str] {
         // It is acknowledged before anybody has looked whose it is, too.
         "commit-before-durable" => &["wrong-group-position", "two-owners"],
         "generation-unchecked" => &["two-owners", "wrong-group-position"],
+        "tombstone-dropped-early" | "last-value-dropped" | "deleted-value-back" => &["compacted-lost"],
         "expired-member-owns" => &["group-behind"],
         "vote-not-synced" => &["lost-topic", "images-differ", "two-leaders"],
         // What is believed is not what was sent, or no batch at all.
@@ -68,6 +70,11 @@ fn those_of_sessions_are_caught_where_nodes_are_cut_off_and_not_from_their_clien
 #[test]
 fn those_of_groups_are_caught_where_members_come_and_go() {
     caught_in("safety/groups", &OF_GROUPS);
+}
+
+#[test]
+fn those_of_cleaning_are_caught_where_a_topic_is_compacted() {
+    caught_in("safety/compaction", &OF_CLEANING);
 }
 
 #[test]

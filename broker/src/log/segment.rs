@@ -369,3 +369,60 @@ impl<'a, F: File> Scan<'a, F> {
 pub fn damage_at(path: &Path, position: u64, offset: Offset, damage: Damage) -> SegmentDamage {
     SegmentDamage { path: path.to_path_buf(), position, offset, damage }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(base: i64, generation: u32) -> SegmentName {
+        SegmentName::written(Offset(base), generation)
+    }
+
+    fn cleaned(nth: u32, base: i64, end: i64, generation: u32) -> SegmentName {
+        SegmentName { cleaned: Some(CleanedName { nth, end: Offset(end) }), ..written(base, generation) }
+    }
+
+    #[test]
+    fn names_are_read_back_and_others_are_none() {
+        let attempt = SegmentName { attempt: 2, ..written(3, 0) };
+        for name in [written(0, 0), attempt, written(7, 4), cleaned(12, 5, 900, 0), cleaned(1, 0, 9, 3)] {
+            assert_eq!(SegmentName::parse(&name.file("log")), Some(name), "{}", name.file("log"));
+        }
+        assert_eq!(
+            cleaned(12, 5, 900, 3).file("index"),
+            "00000000000000000005.g3.c12-00000000000000000900.index"
+        );
+        for other in
+            ["5.log", "x.log", "00000000000000000005.g3.c12.log", "00000000000000000005.c1-2.log", "a.new"]
+        {
+            assert_eq!(SegmentName::parse(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn what_was_cleaned_takes_the_place_of_what_it_was_made_of_whatever_of_that_is_there() {
+        let one = cleaned(1, 0, 20, 0);
+        let all = [written(0, 0), written(10, 0), written(20, 0), one];
+        assert_eq!(live(all.to_vec()), [one, written(20, 0)]);
+        assert_eq!(live(vec![one, written(20, 0)]), [one, written(20, 0)]);
+        assert_eq!(live(vec![written(10, 0), one, written(20, 0)]), [one, written(20, 0)]);
+        let two = cleaned(2, 0, 30, 0);
+        assert_eq!(live(vec![one, written(20, 0), two, written(30, 1)]), [two, written(30, 1)]);
+    }
+
+    #[test]
+    fn a_cleaning_that_did_not_count_is_not_taken_for_a_later_one() {
+        // The first was never put in its place: what the second one was made of was still there, and of that only a part is cleaned.
+        let first = cleaned(1, 0, 30, 0);
+        let second = cleaned(2, 0, 10, 0);
+        let sources = [written(0, 0), written(10, 0), written(20, 0), written(30, 0)];
+        let all: Vec<SegmentName> = sources.into_iter().chain([first, second]).collect();
+        assert_eq!(live(all), [second, written(10, 0), written(20, 0), written(30, 0)]);
+    }
+
+    #[test]
+    fn a_log_that_went_on_elsewhere_is_not_covered_by_what_was_cleaned_before() {
+        let old = cleaned(1, 20, 40, 0);
+        assert_eq!(live(vec![written(0, 0), old, written(10, 1)]), [written(0, 0), written(10, 1)]);
+    }
+}

@@ -19,6 +19,7 @@ use crate::log::{CheckpointMark, LogSettings, Retention};
 mod beginning_anew;
 mod checkpoints;
 mod following;
+mod cleaning;
 mod retention;
 mod segments;
 

@@ -6,6 +6,7 @@
 pub(crate) mod submission;
 pub(crate) mod answers;
 mod checksums;
+mod cleaning;
 mod coordination;
 mod beginnings;
 mod early_ack;
@@ -84,6 +85,16 @@ pub const OF_GROUPS: [Defect; 3] = [
     Defect { name: "expired-member-owns", about: "a member that is silent keeps what it has" },
 ];
 
+/// Slips in cleaning compacted logs.
+pub const OF_CLEANING: [Defect; 3] = [
+    Defect { name: "tombstone-dropped-early", about: "a tombstone goes before its time is over" },
+    Defect { name: "last-value-dropped", about: "cleaning loses the last record of some keys" },
+    Defect {
+        name: "deleted-value-back",
+        about: "cleaning keeps what a tombstone deletes, and not the tombstone",
+    },
+];
+
 /// What concerns metadata and not records.
 pub const OF_METADATA: [Defect; 1] =
     [Defect { name: "configs-misread", about: "recovery misreads the names of configurations" }];
@@ -129,6 +140,9 @@ pub fn parts(name: &str) -> Option<Parts<SimBackend>> {
         "commit-before-durable" => coordination::plant_early_commit(&mut parts),
         "generation-unchecked" => coordination::plant_unchecked_generation(&mut parts),
         "expired-member-owns" => coordination::plant_endless_sessions(&mut parts),
+        "tombstone-dropped-early" => cleaning::plant_early_drop(&mut parts),
+        "last-value-dropped" => cleaning::plant_lost_last(&mut parts),
+        "deleted-value-back" => cleaning::plant_stale_values(&mut parts),
         "stale-leader-serves" => parts.heed_contact = false,
         "truncation-skipped" => truncations::plant(&mut parts),
         "crc-unchecked" => checksums::plant(&mut parts),
