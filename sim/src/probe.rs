@@ -40,10 +40,12 @@ pub enum Probe {
     GroupJoined,
     MemberVanished,
     MemberPaused,
+    ConsumerGroupJoined,
+    PartitionsGivenUp,
 }
 
 impl Probe {
-    pub const ALL: [Probe; 34] = [
+    pub const ALL: [Probe; 36] = [
         Probe::AckedRecords,
         Probe::PowerLossWithUnsyncedBytes,
         Probe::PowerLossWithUnsyncedNames,
@@ -78,6 +80,8 @@ impl Probe {
         Probe::GroupJoined,
         Probe::MemberVanished,
         Probe::MemberPaused,
+        Probe::ConsumerGroupJoined,
+        Probe::PartitionsGivenUp,
     ];
 
     /// As scenarios require it.
@@ -117,6 +121,8 @@ impl Probe {
             Probe::GroupJoined => "group generations joined",
             Probe::MemberVanished => "members that vanished",
             Probe::MemberPaused => "members that were paused",
+            Probe::ConsumerGroupJoined => "consumer groups joined",
+            Probe::PartitionsGivenUp => "partitions given up to other members",
         }
     }
 
@@ -170,6 +176,10 @@ impl Probe {
             Probe::GroupJoined => "members that were told what they are to read, once for each generation",
             Probe::MemberVanished => "members of groups that went away without a word",
             Probe::MemberPaused => "members of groups that did nothing for longer than their sessions last",
+            Probe::ConsumerGroupJoined => {
+                "members of consumer groups (KIP-848) that were told what they have"
+            }
+            Probe::PartitionsGivenUp => "a member of a consumer group gave up what another one is to have",
             Probe::WithoutOne => "a node was broken for good, and the others had to go on",
             Probe::PlacesTaken => "a node had as many client connections as it takes",
             Probe::ConfigsChanged => "a configuration of a topic or of brokers was changed while they ran",

@@ -194,6 +194,8 @@ pub struct Workload {
     /// Consumer groups that read all partitions, and the members of each.
     pub groups: u32,
     pub group_members: u32,
+    /// Which protocols they speak: dealt out among the groups in turn, from one on that a seed draws.
+    pub group_protocols: OneOrMore<GroupProtocol>,
     /// Clients that go away in the middle of whatever they do, again and again.
     pub leavers: u32,
     /// Well-behaved clients with small requests and little patience (5 s each); the first one shares the hostile
@@ -252,6 +254,16 @@ impl Hostile {
     }
 }
 
+/// By which protocol the members of a group speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GroupProtocol {
+    /// They assign partitions among themselves.
+    Classic,
+    /// The coordinator assigns (KIP-848).
+    Consumer,
+}
+
 /// How batches are packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -302,6 +314,7 @@ impl Default for Workload {
             delete_records_every: None,
             groups: 0,
             group_members: 3,
+            group_protocols: OneOrMore::More(vec![GroupProtocol::Classic, GroupProtocol::Consumer]),
             leavers: 0,
             probes: 0,
             hostile: Hostile::default(),
@@ -355,6 +368,8 @@ pub struct Liveness {
     pub connected_for: Span,
     /// From then on each partition acknowledges within this.
     pub acknowledged_within: Span,
+    /// ... and each member of a group is told what it reads, and each partition has a member that reads it, within this.
+    pub assigned_within: Span,
     /// What an answer may come later than its deadline.
     pub grace: Span,
     /// How long nothing may be decided, with requests only running out of time.
@@ -371,6 +386,8 @@ impl Default for Liveness {
         Liveness {
             connected_for: Span::secs(3),
             acknowledged_within: Span::secs(5),
+            // A join that waits for others, on a connection that has silently ended.
+            assigned_within: Span::secs(45),
             grace: Span::secs(2),
             frozen_after: Span::secs(60),
             without_one: false,
