@@ -49,7 +49,7 @@ pub const ALL: [(&str, &str); 52] = [
     ("answered-by-deadline", "a request whose way is free is answered by its deadline"),
     (
         "assigned-when-clear",
-        "when nothing has been broken for a while, each member of a group is told what it reads, and each partition has a member that reads it",
+        "when nothing has been broken for a while, each member of a group is told what it reads, and what is acknowledged then its group commits soon",
     ),
     (
         "back-to-idle",

@@ -368,7 +368,7 @@ pub struct Liveness {
     pub connected_for: Span,
     /// From then on each partition acknowledges within this.
     pub acknowledged_within: Span,
-    /// ... and each member of a group is told what it reads, and each partition has a member that reads it, within this.
+    /// ... and each member of a group is told what it reads, and its group commits what was acknowledged, within this.
     pub assigned_within: Span,
     /// What an answer may come later than its deadline.
     pub grace: Span,

@@ -1,14 +1,13 @@
-//! Whether members are told what they read in time, and no partition is left without a reader.
+//! Whether members are told what they read in time, and their groups get on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use reports::{Verdict, Violation};
 
-use super::tenures::tenures;
 use crate::checker::Findings;
 use crate::checker::circumstances::Times;
-use crate::history::groups::{Groups, Told, Wish};
-use crate::history::{At, History, Place, seconds};
+use crate::history::groups::{Committed, Groups, Wish};
+use crate::history::{AckMode, At, History, Outcome, Place, seconds};
 
 /// What was broken may be felt for so long afterwards.
 const AFTERWARDS: At = 5_000_000_000;
@@ -20,8 +19,8 @@ pub fn longest_rebalance(history: &History, trouble: &Times) -> Option<At> {
     history.groups.wishes.iter().filter(is_clear).map(|wish| wish.until - wish.began).max()
 }
 
-/// In each time that is clear and long enough, each member that asks is told what it reads within `connected_for + within`, and each partition of a
-/// consumer group that has members all the while has one that reads it.
+/// In each time that is clear and long enough, each member that asks is told what it reads within `connected_for + within`, and by then its group has
+/// committed what was acknowledged when the time began: who has a partition and does not read it keeps it from all others.
 pub fn assigned_when_clear(
     history: &History,
     clear: &[(At, At)],
@@ -30,62 +29,73 @@ pub fn assigned_when_clear(
 ) -> Vec<Violation> {
     let mut findings = Findings::of("assigned-when-clear", Verdict::Freeze);
     let step = connected_for.saturating_add(within).max(1);
-    let tenures = tenures(&history.groups);
+    let committed = committed(&history.groups);
     let mut told = BTreeSet::new();
-    for (from, to) in clear {
-        for from in (*from..*to).step_by(usize::try_from(step).unwrap_or(usize::MAX)) {
-            let due = from.saturating_add(step);
-            if due > *to {
-                continue;
-            }
-            let open = |wish: &&Wish| wish.began < from.saturating_add(connected_for) && wish.until > due;
-            for wish in history.groups.wishes.iter().filter(open) {
+    let times = clear.iter().flat_map(|(from, to)| {
+        (*from..*to).step_by(usize::try_from(step).unwrap_or(usize::MAX)).map(move |from| (from, *to))
+    });
+    for (from, to) in times {
+        let (begun, due) = (from.saturating_add(connected_for), from.saturating_add(step));
+        if due > to {
+            continue;
+        }
+        let open = |wish: &&Wish| wish.began < begun && wish.until > due;
+        for wish in history.groups.wishes.iter().filter(open) {
+            findings.add(format!(
+                "member {} of {} waits since {} to be told what it reads; nothing is broken since {}, and by {} it was not",
+                wish.member,
+                wish.group,
+                seconds(wish.began),
+                seconds(from),
+                seconds(due)
+            ));
+        }
+        let acknowledged = acknowledged(history, from, begun);
+        for (group, place, ..) in &history.groups.ends {
+            let Some(end) = acknowledged.get(place) else { continue };
+            let commits = committed.get(&(&**group, place)).map_or(&[][..], Vec::as_slice);
+            let is_behind = !commits.iter().any(|(sent, offset)| *sent <= due && offset >= end);
+            if is_behind && told.insert((group, place)) {
                 findings.add(format!(
-                    "member {} of {} waits since {} to be told what it reads; nothing is broken since {}, and by {} it was not",
-                    wish.member,
-                    wish.group,
-                    seconds(wish.began),
-                    seconds(from),
-                    seconds(due)
+                    "{group} had not committed offset {end} of {place} by {}, which was acknowledged by {}; nothing is broken since {}",
+                    seconds(due),
+                    seconds(begun),
+                    seconds(from)
                 ));
-            }
-            let is_owned = |group: &str, place: &Place| {
-                let meets = |of: &super::tenures::Tenure<'_>| of.told <= due && of.until >= from;
-                tenures.iter().any(|of| of.group == group && of.place == place && meets(of))
-            };
-            for (group, place, ..) in &history.groups.ends {
-                let lasts = has_members(&history.groups, group, from.saturating_add(connected_for), due);
-                if lasts && !is_owned(group, place) && told.insert((group, place)) {
-                    findings.add(format!(
-                        "no member of {group} has {place}; nothing is broken since {}, and it is {}",
-                        seconds(from),
-                        seconds(due)
-                    ));
-                }
             }
         }
     }
     findings.all()
 }
 
-/// Whether a member of this consumer group was there before and after.
-fn has_members(groups: &Groups, group: &str, before: At, after: At) -> bool {
-    let mut early = BTreeSet::new();
-    groups.beats.iter().filter(|beat| *beat.group == *group).any(|beat| match &beat.told {
-        Told::Member { at, .. } if *at <= before => {
-            early.insert(&beat.member);
-            false
+/// What each group may have committed of each partition, and when.
+fn committed(groups: &Groups) -> BTreeMap<(&str, &Place), Vec<(At, i64)>> {
+    let mut committed: BTreeMap<(&str, &Place), Vec<(At, i64)>> = BTreeMap::new();
+    for commit in groups.commits.iter().filter(|commit| commit.told != Committed::Refused) {
+        committed.entry((&commit.group, &commit.place)).or_default().push((commit.sent, commit.offset));
+    }
+    committed
+}
+
+/// Behind the last record of each partition that was acknowledged in that time, for good.
+fn acknowledged(history: &History, from: At, to: At) -> BTreeMap<&Place, i64> {
+    let mut ends: BTreeMap<&Place, i64> = BTreeMap::new();
+    for send in history.sends.iter().filter(|send| send.acks == AckMode::All) {
+        if let Outcome::Acked { at, base: Some(base) } = send.outcome
+            && (from..=to).contains(&at)
+        {
+            let end = ends.entry(&send.place).or_default();
+            *end = (*end).max(base + i64::from(send.count));
         }
-        Told::Member { .. } => beat.sent >= after && early.contains(&beat.member),
-        Told::Out(_) | Told::Nothing => false,
-    })
+    }
+    ends
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::group_stories::*;
     use super::*;
-    use crate::checker::stories::place;
+    use crate::checker::stories::{acked, place};
 
     fn wish(began: At, until: At) -> Wish {
         Wish { group: "g".into(), member: 1, began, until }
@@ -106,18 +116,17 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_that_nobody_is_given_is_told_where_there_are_members() {
-        let found = |beats: Vec<crate::history::groups::Beat>| {
-            let mut history = History::default();
-            history.groups.beats = beats;
-            history.groups.ends.push(("g".into(), place(), 5, true));
+    fn a_group_that_does_not_get_on_though_nothing_is_broken_is_told() {
+        let found = |at: At, sent: At, offset| {
+            let mut send = acked(0, 7);
+            send.outcome = Outcome::Acked { at, base: Some(7) };
+            let mut history = History { sends: vec![send], ..History::default() };
+            history.groups.ends.push(("g".into(), place(), 8, true));
+            history.groups.commits.push(commit(1, offset, sent, Committed::Acked(sent + 1)));
             assigned_when_clear(&history, &[(100, 200)], 10, 30).len()
         };
-        let idle = |sent| given("a", sent, 1, None);
-        assert_eq!(found(vec![idle(90), idle(190)]), 1);
-        assert_eq!(found(vec![given("a", 90, 1, Some(true)), idle(190)]), 0);
-        assert_eq!(found(vec![idle(90), given("b", 120, 1, Some(true)), idle(170)]), 0);
-        assert_eq!(found(vec![idle(90)]), 0, "nobody stays");
+        assert_eq!((found(105, 140, 8), found(105, 141, 8), found(105, 140, 7)), (0, 1, 1));
+        assert_eq!(found(120, 190, 7), 0, "it was acknowledged too late for that");
     }
 
     #[test]
