@@ -58,7 +58,7 @@ fn causes(error: &str) -> &'static [Cause] {
         "coordinatornotavailable" => &[Disk, Declared, Work, Start, Clock, Topic],
         "notcoordinator" | "coordinatorloadinprogress" => &[Disk, Declared, Work, Start, Clock, Topic],
         // Whoever was heard of in time is a member still, unless the coordinator, or the way to it, was not well.
-        error if is_of_members(error) => &[Disk, Declared, Work, Start, Clock],
+        error if is_of_members(error) => &[Disk, Declared, Work, Start, Clock, Network],
         "unknowntopicorpartition" | "unknowntopicid" => &[Topic],
         "corruptmessage" => &[Corruption],
         "invalidtimestamp" => &[Clock, WallClock],
@@ -91,7 +91,7 @@ fn causes_among_several(error: &str) -> &'static [Cause] {
         "notcoordinator" | "coordinatorloadinprogress" => {
             &[Disk, Declared, Work, Start, Clock, Network, Topic, Balance, Move]
         }
-        error if is_of_members(error) => &[Disk, Declared, Work, Start, Clock, Network, Balance, Move],
+        error if is_of_members(error) => &[Balance, Move],
         // Fewer nodes are registered than a topic is to have replicas: they have not come yet.
         "invalidreplicationfactor" => &[Disk, Work, Start, Network],
         _ => &[],
