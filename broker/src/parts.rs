@@ -28,6 +28,7 @@ pub mod replication {
 /// What the coordinators of groups are asked, for a part that stands before them.
 pub mod groups {
     pub use crate::coordinator::classic::{Join, Sync};
+    pub use crate::coordinator::consumer::{Epoch, Heartbeat, Joining};
     pub use crate::coordinator::ids::{Generation, GroupId, MemberId};
     pub use crate::coordinator::messages::{Answered, CoordinatorError, CoordinatorInput, Waiting};
     pub use crate::coordinator::shard::Committer;

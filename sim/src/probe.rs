@@ -44,10 +44,12 @@ pub enum Probe {
     ReadWithGaps,
     TombstonesGone,
     KeylessRefused,
+    ConsumerGroupJoined,
+    PartitionsGivenUp,
 }
 
 impl Probe {
-    pub const ALL: [Probe; 38] = [
+    pub const ALL: [Probe; 40] = [
         Probe::AckedRecords,
         Probe::PowerLossWithUnsyncedBytes,
         Probe::PowerLossWithUnsyncedNames,
@@ -86,6 +88,8 @@ impl Probe {
         Probe::ReadWithGaps,
         Probe::TombstonesGone,
         Probe::KeylessRefused,
+        Probe::ConsumerGroupJoined,
+        Probe::PartitionsGivenUp,
     ];
 
     /// As scenarios require it.
@@ -129,6 +133,8 @@ impl Probe {
             Probe::ReadWithGaps => "compacted topic read with gaps",
             Probe::TombstonesGone => "tombstones gone",
             Probe::KeylessRefused => "record without a key refused",
+            Probe::ConsumerGroupJoined => "consumer groups joined",
+            Probe::PartitionsGivenUp => "partitions given up to other members",
         }
     }
 
@@ -190,6 +196,10 @@ impl Probe {
                 "keys that were to be forgotten, and of which whoever read everything found nothing any more"
             }
             Probe::KeylessRefused => "a compacted topic takes no record that has no key",
+            Probe::ConsumerGroupJoined => {
+                "members of consumer groups (KIP-848) that were told what they have"
+            }
+            Probe::PartitionsGivenUp => "a member of a consumer group gave up what another one is to have",
             Probe::WithoutOne => "a node was broken for good, and the others had to go on",
             Probe::PlacesTaken => "a node had as many client connections as it takes",
             Probe::ConfigsChanged => "a configuration of a topic or of brokers was changed while they ran",

@@ -30,6 +30,9 @@ fn checkers(bug: &str) -> &'static [&'static str] {
         "generation-unchecked" => &["two-owners", "wrong-group-position"],
         "tombstone-dropped-early" | "last-value-dropped" | "deleted-value-back" => &["compacted-lost"],
         "expired-member-owns" => &["group-behind"],
+        "member-epoch-unchecked" => &["two-owners", "wrong-group-position"],
+        // It was heard of in time, and is told that it is no member.
+        "revocation-not-awaited" => &["error-without-cause", "two-owners"],
         "vote-not-synced" => &["lost-topic", "images-differ", "two-leaders"],
         // What is believed is not what was sent, or no batch at all.
         "crc-unchecked" => &["foreign-record", "unreadable", "crash", "duplicate", "inconsistent-offset"],

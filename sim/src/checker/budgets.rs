@@ -44,6 +44,8 @@ pub struct Budget {
     pub partition_changes: Option<u64>,
     /// Most terms of the metadata group after the first in which somebody led, until the nodes are ended for the last time.
     pub elections: Option<u64>,
+    /// The longest time that a member of a group waited to be told what it reads, of those that no fault meets.
+    pub rebalance_max: Option<Span>,
     /// From the beginning of a stall of a disk until all that was on its way, or was sent in the second after, was acknowledged.
     pub stall_resume: Option<Span>,
     /// The same of a pause of one node alone.
@@ -69,7 +71,7 @@ pub struct Idle {
     pub disk_operations: u64,
 }
 
-/// The most that any process of a node had at a time.
+/// The most that any process of a node had at a time, or that there was of something in the whole run.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Peaks {
     /// Bytes; zero where nobody counted.
@@ -81,6 +83,8 @@ pub struct Peaks {
     pub partition_changes: u64,
     /// Terms of the metadata group after the first in which somebody led.
     pub elections: u64,
+    /// The longest that a member of a group waited to be told what it reads while nothing was broken, if any did.
+    pub rebalance: Option<At>,
 }
 
 /// All limits with what was measured, and a finding for each that was not kept.
@@ -141,6 +145,8 @@ pub fn budgets(
     figure("partition_changes", budget.partition_changes.map(|most| most as f64), changes);
     let elections = Some(peaks.elections as f64);
     figure("elections", budget.elections.map(|most| most as f64), elections);
+    let rebalance = peaks.rebalance.map(|ns| ns as f64 / 1e9);
+    figure("rebalance_max_s", budget.rebalance_max.map(seconds), rebalance);
     figure("pause_resume_s", budget.pause_resume.map(seconds), stalls.pause_resume.map(|ns| ns as f64 / 1e9));
     let resume = stalls.resume.map(|ns| ns as f64 / 1e9);
     figure("stall_resume_s", budget.stall_resume.map(seconds), resume);
@@ -266,6 +272,17 @@ mod tests {
         };
         assert_eq!((found(peaks(64, 100)), found(peaks(65, 100)), found(peaks(64, 101))), (0, 1, 1));
         assert_eq!(found(Peaks::default()), 2, "what nobody counted was not kept");
+    }
+
+    #[test]
+    fn the_longest_rebalance_is_held_against_its_limit() {
+        let budget = Budget { rebalance_max: Some(Span::secs(8)), ..Budget::default() };
+        let found = |rebalance| {
+            let peaks = Peaks { rebalance, ..Peaks::default() };
+            budgets(&History::default(), &budget, None, None, peaks, NO_DISK, Costs::default()).1.len()
+        };
+        assert_eq!((found(Some(8_000_000_000)), found(Some(8_000_000_001))), (0, 1));
+        assert_eq!(found(None), 1, "nobody joined anything while all was well");
     }
 
     #[test]

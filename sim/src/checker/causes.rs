@@ -57,6 +57,8 @@ fn causes(error: &str) -> &'static [Cause] {
         "notcontroller" => &[Disk, Work, Start],
         "coordinatornotavailable" => &[Disk, Declared, Work, Start, Clock, Topic],
         "notcoordinator" | "coordinatorloadinprogress" => &[Disk, Declared, Work, Start, Clock, Topic],
+        // Whoever was heard of in time is a member still, unless the coordinator, or the way to it, was not well.
+        error if is_of_members(error) => &[Disk, Declared, Work, Start, Clock, Network],
         "unknowntopicorpartition" | "unknowntopicid" => &[Topic],
         "corruptmessage" => &[Corruption],
         "invalidtimestamp" => &[Clock, WallClock],
@@ -89,6 +91,7 @@ fn causes_among_several(error: &str) -> &'static [Cause] {
         "notcoordinator" | "coordinatorloadinprogress" => {
             &[Disk, Declared, Work, Start, Clock, Network, Topic, Balance, Move]
         }
+        error if is_of_members(error) => &[Balance, Move],
         // Fewer nodes are registered than a topic is to have replicas: they have not come yet.
         "invalidreplicationfactor" => &[Disk, Work, Start, Network],
         _ => &[],
@@ -107,9 +110,22 @@ fn is_grave(error: &str) -> bool {
     )
 }
 
-/// Errors that say that somebody else leads.
+/// Errors that say that somebody else leads, or that a member is none: by what happened since the client was told otherwise.
 fn is_of_routes(error: &str) -> bool {
-    matches!(error, "notleaderorfollower" | "fencedleaderepoch" | "notcoordinator")
+    matches!(error, "notleaderorfollower" | "fencedleaderepoch" | "notcoordinator") || is_of_members(error)
+}
+
+/// Errors that say to a member of a group that it is not what it believes to be. Who was silent for too long, or went, does not complain.
+fn is_of_members(error: &str) -> bool {
+    matches!(
+        error,
+        "unknownmemberid"
+            | "illegalgeneration"
+            | "fencedinstanceid"
+            | "fencedmemberepoch"
+            | "stalememberepoch"
+            | "unreleasedinstanceid"
+    )
 }
 
 pub(super) fn plain(error: &str) -> String {
@@ -365,6 +381,16 @@ mod tests {
             Complaint { error: "KafkaStorageError".into(), ..history.complaints[0].clone() };
         history.complaints[0].routed = Some(39 * S);
         assert_eq!(found(&history, Some(FaultKind::DiskStall)).len(), 1, "that says nothing of who leads");
+    }
+
+    #[test]
+    fn who_was_heard_of_in_time_is_no_member_any_more_only_for_what_happened_since() {
+        let mut history = told("UnknownMemberId", 70);
+        history.complaints[0].routed = Some(69 * S);
+        assert_eq!(found(&history, None).len(), 1);
+        assert_eq!(found(&history, Some(FaultKind::DiskStall)).len(), 1, "it was well again long before");
+        history.complaints[0].routed = Some(54 * S);
+        assert_eq!(found(&history, Some(FaultKind::DiskStall)), []);
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub(crate) mod stories;
 use reports::{Verdict, Violation};
 
 /// Every checker with what it asks for.
-pub const ALL: [(&str, &str); 53] = [
+pub const ALL: [(&str, &str); 55] = [
     (
         "ack-before-sync",
         "an acknowledgement leaves after the sync that covers the record, in a file whose name is durable",
@@ -50,6 +50,10 @@ pub const ALL: [(&str, &str); 53] = [
     ),
     ("aborted-read", "what was refused for good is read by nobody"),
     ("answered-by-deadline", "a request whose way is free is answered by its deadline"),
+    (
+        "assigned-when-clear",
+        "when nothing has been broken for a while, each member of a group is told what it reads, and what is acknowledged then its group commits soon",
+    ),
     (
         "back-to-idle",
         "memory, descriptors, sockets and tasks are given back when the load is over, and the node counts nothing as under way",
@@ -75,6 +79,7 @@ pub const ALL: [(&str, &str); 53] = [
         "a group whose members have all the time gets to every acknowledged record, and says so",
     ),
     ("group-skip", "how far a group is, its members have read"),
+    ("group-untold", "when all has come to rest, the coordinator of each group tells how far it is"),
     ("high-watermark-back", "a high watermark that was told is never taken back"),
     ("images-differ", "the metadata images of two nodes are equal at equal index"),
     ("in-sync", "who is in sync has on its disk what its leader calls committed"),
@@ -125,7 +130,7 @@ pub const ALL: [(&str, &str); 53] = [
     ("two-leaders", "in an epoch of a partition one process leads"),
     (
         "two-owners",
-        "in a generation of a group a partition has one owner, and who is of an earlier one commits no more",
+        "no two members of a group own a partition at a time: in a classic group in one generation, in a consumer group until it is given up; and who is of a generation or an epoch that is over commits no more",
     ),
     ("unreadable", "every partition can be read to its end in the end"),
     ("unseen", "a consumer that has all the time gets to every acknowledged record"),

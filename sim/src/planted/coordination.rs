@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use broker::parts::groups::{Committer, CoordinatorInput, Generation, GroupId, MemberId};
+use broker::parts::groups::{Committer, CoordinatorInput, Epoch, Generation, GroupId, Joining, MemberId};
 use broker::parts::{Hear, Parts};
 use io_backend::Replier;
 
@@ -53,6 +53,45 @@ pub(super) fn plant_endless_sessions(parts: &mut Parts<SimBackend>) {
         CoordinatorInput::Join { group, mut join, fresh } => {
             join.session_timeout = SESSION;
             CoordinatorInput::Join { group, join, fresh }
+        }
+        other => other,
+    });
+}
+
+/// A commit of a member of a consumer group whose epoch is behind others' is taken for one of them.
+pub(super) fn plant_unchecked_member_epoch(parts: &mut Parts<SimBackend>) {
+    let newest: Mutex<BTreeMap<GroupId, (Epoch, MemberId)>> = Mutex::default();
+    parts.groups = Arc::new(move |input| match input {
+        CoordinatorInput::ConsumerHeartbeat { group, beat, reply } => {
+            if let Joining::Member(epoch) = beat.epoch {
+                let mut newest = lock(&newest);
+                let known = newest.entry(group.clone()).or_insert((epoch, beat.member.clone()));
+                if epoch >= known.0 {
+                    *known = (epoch, beat.member.clone());
+                }
+            }
+            CoordinatorInput::ConsumerHeartbeat { group, beat, reply }
+        }
+        CoordinatorInput::Commit { group, by, offsets, reply } => {
+            let known = lock(&newest).get(&group).cloned();
+            let by = match known {
+                Some((epoch, member)) if by.generation.0 < epoch.0 => {
+                    Committer { member: Some(member), instance: None, generation: Generation(epoch.0) }
+                }
+                _ => by,
+            };
+            CoordinatorInput::Commit { group, by, offsets, reply }
+        }
+        other => other,
+    });
+}
+
+/// A member of a consumer group that is to give up a partition is given no time for it: the next one has it at once.
+pub(super) fn plant_no_time_to_give_up(parts: &mut Parts<SimBackend>) {
+    parts.groups = Arc::new(|input| match input {
+        CoordinatorInput::ConsumerHeartbeat { group, mut beat, reply } => {
+            beat.rebalance_timeout = beat.rebalance_timeout.map(|_| Duration::ZERO);
+            CoordinatorInput::ConsumerHeartbeat { group, beat, reply }
         }
         other => other,
     });

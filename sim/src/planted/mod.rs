@@ -76,13 +76,21 @@ pub const OF_SESSIONS: [Defect; 1] = [Defect {
 }];
 
 /// Slips in coordinating groups of consumers.
-pub const OF_GROUPS: [Defect; 3] = [
+pub const OF_GROUPS: [Defect; 5] = [
     Defect { name: "commit-before-durable", about: "a commit of a group is acknowledged before it is kept" },
     Defect {
         name: "generation-unchecked",
         about: "a commit of a generation that is over counts as one of the current",
     },
     Defect { name: "expired-member-owns", about: "a member that is silent keeps what it has" },
+    Defect {
+        name: "member-epoch-unchecked",
+        about: "a commit of a member's epoch that is over counts as one of another member",
+    },
+    Defect {
+        name: "revocation-not-awaited",
+        about: "a partition is another member's before the one before has given it up",
+    },
 ];
 
 /// Slips in cleaning compacted logs.
@@ -143,6 +151,8 @@ pub fn parts(name: &str) -> Option<Parts<SimBackend>> {
         "tombstone-dropped-early" => cleaning::plant_early_drop(&mut parts),
         "last-value-dropped" => cleaning::plant_lost_last(&mut parts),
         "deleted-value-back" => cleaning::plant_stale_values(&mut parts),
+        "member-epoch-unchecked" => coordination::plant_unchecked_member_epoch(&mut parts),
+        "revocation-not-awaited" => coordination::plant_no_time_to_give_up(&mut parts),
         "stale-leader-serves" => parts.heed_contact = false,
         "truncation-skipped" => truncations::plant(&mut parts),
         "crc-unchecked" => checksums::plant(&mut parts),

@@ -24,6 +24,7 @@ use crate::history::{
 };
 use crate::probe::Probe;
 use crate::scenario::Scenario;
+use crate::workload::SESSION;
 use crate::workload::open_batches;
 use crate::world::{Outcome, Stop};
 
@@ -31,6 +32,8 @@ use crate::world::{Outcome, Stop};
 const WAY: At = 35_000;
 /// A disk that has stood still for so long is known to, and who leads the metadata is another node.
 const STALL_KNOWN_AFTER: At = 2_000_000_000;
+/// What was sent before its connection ended is read and decided within this, once nothing is broken any more.
+const ARRIVES_WITHIN: At = 20_000_000_000;
 
 pub(super) fn record(
     order: &Order,
@@ -109,7 +112,7 @@ fn broken(stop: &Stop, at: Duration) -> Violation {
 }
 
 /// What must hold of every moment of a history. What is only owed in the end nobody can say.
-const AT_ALL_TIMES: [fn(&History) -> Vec<Violation>; 15] = [
+const AT_ALL_TIMES: [fn(&History) -> Vec<Violation>; 14] = [
     log::inconsistent_offsets,
     log::foreign_records,
     polls::poll_order,
@@ -122,7 +125,6 @@ const AT_ALL_TIMES: [fn(&History) -> Vec<Violation>; 15] = [
     lookups::lookups,
     epochs::epochs,
     configs::lost_configs,
-    groups::positions,
     groups::owners,
     compaction::differing,
 ];
@@ -142,6 +144,7 @@ fn cut_short(
     let promised = promised(&history, scenario);
     let mut found: Vec<Violation> = AT_ALL_TIMES.iter().flat_map(|check| check(&promised)).collect();
     found.extend(compaction::lost(&promised, clocks_differ(scenario, circumstances)));
+    found.extend(groups::positions(&history, &|_| At::MAX));
     let disks = witness.disks();
     if !disks.is_empty() && !is_damaged(scenario, circumstances) {
         let durable = observations::durable(&history, &disks);
@@ -231,6 +234,10 @@ fn judge(record: &mut RunRecord, scenario: &Scenario, circumstances: &Circumstan
     }
     found.extend(missing);
     found.extend(groups::progress(history));
+    found.extend(match &told {
+        Some(told) => told.without_told(groups::untold(history)),
+        None => groups::untold(history),
+    });
     found.extend(unacknowledged::fired_and_lost(history, circumstances));
     let grace = ns(liveness.grace.0);
     found.extend(answers::answered(history, circumstances, grace));
@@ -244,18 +251,20 @@ fn judge(record: &mut RunRecord, scenario: &Scenario, circumstances: &Circumstan
             found.extend(check(history, circumstances, node));
         }
     }
-    let trouble_of = |node: &String, partition| {
-        let mut spans = circumstances.trouble_of(node, &history.requests, partition).spans().to_vec();
+    let trouble_of = |node: &String, partition: Option<i32>| {
+        let trouble = match partition {
+            Some(partition) => circumstances.trouble_of(node, &history.requests, partition),
+            None => circumstances.trouble(node, &history.requests),
+        };
+        let mut spans = trouble.spans().to_vec();
         // The others have to do without it, as soon as they have noticed.
         if let Some((_, gone)) = story.without.as_ref().filter(|(gone, _)| gone == node) {
             spans.iter_mut().for_each(|(from, to)| (*from, *to) = ((*from).min(*gone), (*to).min(*gone)));
         }
         spans
     };
-    let clear = |partition| {
-        let troubles = nodes.iter().flat_map(|node| trouble_of(node, partition));
-        Times::of(troubles).others_until(circumstances.until())
-    };
+    let trouble = |partition| Times::of(nodes.iter().flat_map(|node| trouble_of(node, partition)));
+    let clear = |partition| trouble(Some(partition)).others_until(circumstances.until());
     let recovery = recovery::acknowledged_when_clear(
         history,
         clear,
@@ -265,6 +274,19 @@ fn judge(record: &mut RunRecord, scenario: &Scenario, circumstances: &Circumstan
     found.extend(match &told {
         Some(told) => told.without_named(recovery.violations),
         None => recovery.violations,
+    });
+    let trouble_at_all = trouble(None);
+    let clear_of_all = trouble_at_all.others_until(circumstances.until());
+    found.extend(groups::positions(history, &|at| arrived_by(&clear_of_all, at)));
+    let assigned = groups::assigned_when_clear(
+        history,
+        &clear_of_all,
+        ns(liveness.connected_for.0),
+        ns(liveness.assigned_within.0),
+    );
+    found.extend(match &told {
+        Some(told) => told.without_named(assigned),
+        None => assigned,
     });
     for check in [endings::polite_stops, endings::starts_after_stops, endings::stopped_in_the_end] {
         found.extend(nodes.iter().flat_map(|node| check(circumstances, node)));
@@ -294,6 +316,9 @@ fn judge(record: &mut RunRecord, scenario: &Scenario, circumstances: &Circumstan
         circumstances.faults_of(node, wanted).next().is_some()
     };
     let clocks_differ = clocks_differ(scenario, circumstances);
+    if !clocks_differ {
+        found.extend(groups::taken_too_soon(history, ns(SESSION)));
+    }
     let is_held_up = |number: i32| clocks_differ || has(&node::name(number.unsigned_abs()), &holds_up);
     found.extend(story.looks.stale_leaders(clocks_differ, is_held_up));
     found.extend(replicas::not_converged(&story.pending));
@@ -303,7 +328,8 @@ fn judge(record: &mut RunRecord, scenario: &Scenario, circumstances: &Circumstan
     let lives = nodes.iter().flat_map(|node| circumstances.lives(node));
     let raft_replayed = lives.map(|life| life.raft_replayed).max().unwrap_or(0);
     let partition_changes = story.looks.partition_changes;
-    let peaks = Peaks { raft_replayed, partition_changes, ..story.peaks };
+    let rebalance = groups::longest_rebalance(history, &trouble_at_all);
+    let peaks = Peaks { raft_replayed, partition_changes, rebalance, ..story.peaks };
     let undecided = story.undecided.as_ref();
     let placements = &story.looks.placements;
     let stands_still = |kind| times_of(scenario, circumstances, kind);
@@ -319,6 +345,15 @@ fn judge(record: &mut RunRecord, scenario: &Scenario, circumstances: &Circumstan
     record.probes = probes_of(story, circumstances);
     record.probes.extend(changed_in_stall(history, &stands_still(FaultKind::DiskStall)));
     record.figures = figures_of(story, recovery.slowest);
+}
+
+/// When whatever was on its way to a node at that time has surely been decided there.
+fn arrived_by(clear: &[(At, At)], at: At) -> At {
+    let arrived = |(from, to): &(At, At)| {
+        let by = at.max(*from).saturating_add(ARRIVES_WITHIN);
+        (by <= *to).then_some(by)
+    };
+    clear.iter().filter_map(arrived).min().unwrap_or(At::MAX)
 }
 
 /// When such a fault held up a node, and which.

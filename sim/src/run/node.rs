@@ -19,7 +19,7 @@ use crate::museum;
 use crate::planted;
 use crate::probe::Probe;
 use crate::scenario::{Scenario, Settings, knobs};
-use crate::workload::OFFSETS_PARTITIONS;
+use crate::workload::{HEARTBEAT_EVERY, OFFSETS_PARTITIONS, SESSION};
 use crate::world::{Options, SimBackend, lock};
 
 /// What the nodes of a cluster share.
@@ -77,6 +77,8 @@ pub(super) fn config(scenario: &Scenario, settings: &Settings, number: u32) -> C
     config.offsets.partitions = OFFSETS_PARTITIONS;
     config.offsets.segment_bytes = 64 << 10;
     config.groups.session_timeout_min = Duration::from_secs(1);
+    config.groups.consumer_session_timeout = SESSION;
+    config.groups.consumer_heartbeat_interval = HEARTBEAT_EVERY;
     config.groups.initial_rebalance_delay = Duration::from_millis(500);
     config.server.request_bytes = 1 << 20;
     config.server.request_bytes_in_flight = 8 << 20;

@@ -13,7 +13,7 @@ pub mod scenario_dir;
 pub use knobs::{Knobs, NODES, Settings};
 pub use load::{ScenarioError, parse};
 pub use model::{
-    Cluster, Compacted, Compression, Hostile, Liveness, MachineLimits, OneOrMore, Probes, Scenario, Swarm,
-    Workload,
+    Cluster, Compacted, Compression, GroupProtocol, Hostile, Liveness, MachineLimits, OneOrMore, Probes,
+    Scenario, Swarm, Workload,
 };
 pub use scenario_dir::{ScenarioDir, ShelfError, ShelvedScenario};

@@ -196,6 +196,8 @@ pub struct Workload {
     pub group_members: u32,
     /// A compacted topic beside those of the cluster, with as many partitions and replicas.
     pub compacted: Option<Compacted>,
+    /// Which protocols they speak: dealt out among the groups in turn, from one on that a seed draws.
+    pub group_protocols: OneOrMore<GroupProtocol>,
     /// Clients that go away in the middle of whatever they do, again and again.
     pub leavers: u32,
     /// Well-behaved clients with small requests and little patience (5 s each); the first one shares the hostile
@@ -304,6 +306,16 @@ impl Hostile {
     }
 }
 
+/// By which protocol the members of a group speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GroupProtocol {
+    /// They assign partitions among themselves.
+    Classic,
+    /// The coordinator assigns (KIP-848).
+    Consumer,
+}
+
 /// How batches are packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -355,6 +367,7 @@ impl Default for Workload {
             groups: 0,
             group_members: 3,
             compacted: None,
+            group_protocols: OneOrMore::More(vec![GroupProtocol::Classic, GroupProtocol::Consumer]),
             leavers: 0,
             probes: 0,
             hostile: Hostile::default(),
@@ -408,6 +421,8 @@ pub struct Liveness {
     pub connected_for: Span,
     /// From then on each partition acknowledges within this.
     pub acknowledged_within: Span,
+    /// ... and each member of a group is told what it reads, and its group commits what was acknowledged, within this.
+    pub assigned_within: Span,
     /// What an answer may come later than its deadline.
     pub grace: Span,
     /// How long nothing may be decided, with requests only running out of time.
@@ -424,6 +439,8 @@ impl Default for Liveness {
         Liveness {
             connected_for: Span::secs(3),
             acknowledged_within: Span::secs(5),
+            // A join that waits for others, on a connection that has silently ended.
+            assigned_within: Span::secs(45),
             grace: Span::secs(2),
             frozen_after: Span::secs(60),
             without_one: false,

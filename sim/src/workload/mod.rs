@@ -40,12 +40,12 @@ pub use compacted::open_batches;
 pub use connection::{CallError, Connection};
 pub use field::Field;
 pub use health::check_health;
-pub use members::{OFFSETS_PARTITIONS, OFFSETS_TOPIC};
+pub use members::{HEARTBEAT_EVERY, OFFSETS_PARTITIONS, OFFSETS_TOPIC, SESSION};
 pub use reader::read_everything;
 pub use schedule::Schedule;
 pub use shape::{Limits, Shape};
 
-use crate::scenario::Scenario;
+use crate::scenario::{GroupProtocol, Scenario};
 use crate::streams::Stream;
 use client::numbers;
 
@@ -108,12 +108,15 @@ pub fn start<B: Backend>(
         let stream = Stream::new(seed, &format!("workload leaver {index}"));
         leavers::start(client(field), index, limits, within, stream);
     }
+    let first_protocol = Stream::new(seed, "workload protocols of groups").below(u64::MAX) as usize;
     for group in 0..load.groups {
+        let nth = first_protocol.wrapping_add(group as usize);
+        let protocol = load.group_protocols.deal(nth, GroupProtocol::Classic);
         let progress = members::GroupProgress::new(&format!("group-{group}"), field.places.len());
         for nth in 0..load.group_members {
             let number = numbers::MEMBERS + group * GROUP_MEMBERS_MAX + nth;
             let stream = Stream::new(seed, &format!("workload member {number}"));
-            members::start(client(field), &progress, number, nth == 0, stream);
+            members::start(client(field), &progress, protocol, number, nth == 0, stream);
         }
     }
     if let Some(load) = &load.compacted {

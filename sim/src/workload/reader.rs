@@ -14,7 +14,7 @@ use super::connection::back_off;
 use super::fetcher::{self, FetchTerms};
 use super::lines::Lines;
 use super::lookups::{self, Question};
-use super::members::{Coordinator, positions_of};
+use super::members::{Coordinator, kept_in, positions_of};
 use crate::history::{At, ConfigKey, LookupQuery, Outcome, Place, Trade, Value};
 
 /// Reads from the beginning to the high watermark, trying until `until`. Partitions that could not be read to
@@ -184,10 +184,12 @@ impl<B: Backend> Reader<B> {
         };
         let places = self.client.field.places.clone();
         for group in groups {
-            let mut coordinator = Coordinator::new(&self.client, group);
+            let mut coordinator = Coordinator::new(&self.client, group.clone());
             let mut failures = 0;
-            while self.client.now() < until {
-                if let Ok(Ok(_)) = positions_of(&self.client, &mut coordinator, &places).await {
+            while !matches!(positions_of(&self.client, &mut coordinator, &places).await, Ok(Ok(_))) {
+                if self.client.now() >= until {
+                    let untold = (group.clone(), kept_in(&group));
+                    self.client.field.notes.write().groups.untold.push(untold);
                     break;
                 }
                 failures += 1;

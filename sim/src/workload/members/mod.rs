@@ -1,35 +1,41 @@
-//! Members of consumer groups, of the classic protocol: they join, are told what to read or say so, read, and commit how far they are.
+//! Members of consumer groups, of both protocols: they join, are told what to read or say so, read, and commit how far they are.
 //!
 //! As members do, some leave, some vanish without a word, some are paused for longer than their session lasts and go on as if
 //! nothing had happened, and some are static: they come back under the name that their operator gave them. The program of a member
 //! is one task: what it asks the coordinator goes over a connection of its own.
 
 mod progress;
-mod protocol;
+mod coordinator;
+mod classic_protocol;
+mod consumer_protocol;
+mod reading;
+mod classic;
+mod consumer;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use io_backend::Backend;
-use kafka_protocol::error::ResponseError;
 
+pub(super) use coordinator::{Coordinator, kept_in, positions_of};
+pub use coordinator::{HEARTBEAT_EVERY, OFFSETS_PARTITIONS, OFFSETS_TOPIC, SESSION};
 pub(super) use progress::GroupProgress;
-pub(super) use protocol::{Coordinator, positions_of};
-pub use protocol::{OFFSETS_PARTITIONS, OFFSETS_TOPIC};
 
 use super::client::Client;
 use super::connection::{CallError, back_off, ns};
-use super::fetcher::{self, FetchTerms};
 use super::lines::Lines;
-use crate::history::groups::{Assigned, Committed, GroupCommit, GroupRead};
-use crate::history::{At, Damage, Place, Poll};
+use crate::scenario::GroupProtocol;
 use crate::streams::Stream;
-use protocol::{HEARTBEAT_EVERY, Joined, MemberName, SESSION};
+use consumer::Consumer;
+use coordinator::MemberName;
+use reading::{Reading, Refusal};
 
 /// A member of a group does something unusual once in so many turns.
 const UNUSUAL_ONE_IN: u64 = 60;
 /// For so long a member stays away that left or vanished, beyond its session.
 const AWAY: Duration = Duration::from_secs(2);
+/// For so long a static member's process is down that is started anew.
+const RESTART: Duration = Duration::from_millis(800);
 /// One member of so many is static.
 const STATIC_ONE_IN: u32 = 3;
 
@@ -37,52 +43,51 @@ const STATIC_ONE_IN: u32 = 3;
 pub(super) fn start<B: Backend>(
     client: Client<B>,
     progress: &GroupProgress,
+    protocol: GroupProtocol,
     number: u32,
     goes_for_good: bool,
-    stream: Stream,
+    mut stream: Stream,
 ) {
     let instance = (number % STATIC_ONE_IN == 2).then(|| format!("static-{number}"));
-    let member = Member {
-        reading: Lines::new(&client),
+    let speaks = match protocol {
+        GroupProtocol::Classic => Speaks::Classic,
+        GroupProtocol::Consumer => Speaks::Consumer(Box::new(Consumer::drawn(&mut stream))),
+    };
+    let reading = Reading {
+        lines: Lines::new(&client),
         coordinator: Coordinator::new(&client, progress.group.clone()),
         progress: progress.clone(),
+        protocol,
         number,
         name: MemberName { id: String::new(), instance },
-        generation: -1,
-        places: Vec::new(),
+        epoch: -1,
         positions: BTreeMap::new(),
         has_uncommitted: false,
         round: 0,
-        goes_for_good,
+        wishes_since: None,
         client: client.clone(),
         stream,
     };
-    client.begin("member", member.run());
+    client.begin("member", Member { reading, speaks, goes_for_good }.run());
 }
 
 struct Member<B: Backend> {
-    client: Client<B>,
-    stream: Stream,
-    progress: GroupProgress,
-    /// Among all that read.
-    number: u32,
-    reading: Lines<B>,
-    coordinator: Coordinator<B>,
-    name: MemberName,
-    generation: i32,
-    /// What it is to read: places of the field.
-    places: Vec<usize>,
-    positions: BTreeMap<usize, i64>,
-    /// Some of that was not acknowledged to be committed.
-    has_uncommitted: bool,
-    round: u32,
+    reading: Reading<B>,
+    speaks: Speaks,
     goes_for_good: bool,
+}
+
+enum Speaks {
+    Classic,
+    Consumer(Box<Consumer>),
 }
 
 /// What a member does next.
 enum Next {
     /// It joins, as who it was.
     Join,
+    /// It is told that it is no member, and joins as its protocol has it.
+    Rejoin,
     /// It joins as nobody, after a pause.
     Anew(Duration),
     /// All is read.
@@ -91,42 +96,69 @@ enum Next {
     Vanish,
 }
 
-/// What a member was told instead of what it asked for.
-enum Told {
-    /// The network, or a coordinator that is not one or not yet: it is looked for again.
-    Unavailable,
-    /// It is to join again.
-    Rebalance,
-    /// It is no member.
-    Unknown,
-}
+impl Speaks {
+    /// Until the member is told what to read.
+    async fn join<B: Backend>(&mut self, reading: &mut Reading<B>) -> Result<Result<(), Refusal>, CallError> {
+        match self {
+            Speaks::Classic => classic::join(reading).await,
+            Speaks::Consumer(consumer) => consumer.join(reading).await,
+        }
+    }
 
-fn told(error: ResponseError) -> Told {
-    match error {
-        ResponseError::RebalanceInProgress => Told::Rebalance,
-        ResponseError::UnknownMemberId
-        | ResponseError::IllegalGeneration
-        | ResponseError::FencedInstanceId
-        | ResponseError::InconsistentGroupProtocol => Told::Unknown,
-        _ => Told::Unavailable,
+    async fn beat<B: Backend>(&mut self, reading: &mut Reading<B>) -> Result<Result<(), Refusal>, CallError> {
+        match self {
+            Speaks::Classic => classic::beat(reading).await,
+            Speaks::Consumer(consumer) => consumer.beat(reading).await,
+        }
+    }
+
+    async fn leave<B: Backend>(&mut self, reading: &mut Reading<B>, comes_back: bool) {
+        match self {
+            // Who does not hear of it misses the member for as long as a session.
+            Speaks::Classic => drop(reading.coordinator.leave(&reading.name).await),
+            Speaks::Consumer(consumer) => consumer.leave(reading, comes_back).await,
+        }
+    }
+
+    fn interval(&self) -> Duration {
+        match self {
+            Speaks::Classic => HEARTBEAT_EVERY,
+            Speaks::Consumer(consumer) if consumer.is_urgent() => Duration::ZERO,
+            Speaks::Consumer(consumer) => consumer.interval,
+        }
+    }
+
+    /// What it is to do that is to join again, or to hear in which epoch it is.
+    fn rebalanced(&self) -> Option<Next> {
+        matches!(self, Speaks::Classic).then_some(Next::Join)
     }
 }
 
 impl<B: Backend> Member<B> {
     async fn run(mut self) {
-        let backend = self.client.backend.clone();
+        let backend = self.reading.client.backend.clone();
         let mut failures = 0;
-        while !self.is_over() {
+        while !self.reading.is_over() {
             match self.join_and_read().await {
                 Ok(Next::Join) => failures = 0,
+                Ok(Next::Rejoin) => {
+                    failures = 0;
+                    self.reading.coordinator.forget_member();
+                    if let Speaks::Classic = self.speaks {
+                        self.reading.name.id.clear();
+                        self.reading.epoch = -1;
+                    }
+                }
                 Ok(Next::Anew(pause)) => {
                     failures = 0;
-                    self.forget_who_it_is();
+                    self.reading.coordinator.forget_member();
+                    self.reading.name.id.clear();
+                    self.reading.epoch = -1;
                     backend.sleep(pause).await;
                 }
                 Ok(Next::Leave) => break,
                 Ok(Next::Vanish) => {
-                    self.client.field.notes.write().count("members that vanished");
+                    self.count("members that vanished");
                     return;
                 }
                 Err(_) => {
@@ -135,109 +167,58 @@ impl<B: Backend> Member<B> {
                 }
             }
         }
-        self.progress.end(&self.client);
-        // Who is gone may be missed for as long as a session; whoever is left waits for that.
-        let _ = self.coordinator.leave(&self.name).await;
+        let Member { mut reading, mut speaks, .. } = self;
+        reading.end_wish();
+        reading.progress.end(&reading.client);
+        speaks.leave(&mut reading, false).await;
     }
 
-    fn is_over(&self) -> bool {
-        let (now, schedule) = (self.client.now(), self.client.field.schedule);
-        now >= schedule.give_up || (now >= schedule.produce_until && self.progress.has_all(&self.client))
-    }
-
-    /// Nothing is broken any more.
-    fn is_quiet(&self) -> bool {
-        self.client.now() >= self.client.field.schedule.healed
-    }
-
-    fn forget_who_it_is(&mut self) {
-        self.name.id.clear();
-        self.generation = -1;
+    fn count(&self, name: &'static str) {
+        self.reading.client.field.notes.write().count(name);
     }
 
     async fn join_and_read(&mut self) -> Result<Next, CallError> {
-        match self.join().await? {
+        match self.speaks.join(&mut self.reading).await? {
             Ok(()) => self.read().await,
-            Err(Told::Unknown) => Ok(Next::Anew(Duration::ZERO)),
-            Err(Told::Rebalance) => Ok(Next::Join),
-            Err(Told::Unavailable) => Err(CallError::Unreadable("no coordinator".into())),
+            Err(Refusal::Gone) => Ok(Next::Rejoin),
+            Err(Refusal::Rebalance) => match self.speaks.rebalanced() {
+                Some(next) => Ok(next),
+                None => self.read().await,
+            },
+            Err(Refusal::Unavailable) => Err(CallError::Unreadable("no coordinator".into())),
         }
-    }
-
-    /// Until it is told what to read, and where it is in that.
-    async fn join(&mut self) -> Result<Result<(), Told>, CallError> {
-        let topics = progress::topics(&self.client.field.places);
-        let joined = match self.coordinator.join(&mut self.name, &topics).await? {
-            Ok(joined) => joined,
-            Err(error) => return Ok(Err(told(error))),
-        };
-        let Joined { generation, members } = joined;
-        let assignments = progress::assign(&self.client.field.places, &members);
-        let synced = self.coordinator.sync(&self.name, generation, assignments).await?;
-        let places = match synced {
-            Ok(places) => places,
-            Err(error) => return Ok(Err(told(error))),
-        };
-        self.generation = generation;
-        self.round += 1;
-        let at = self.client.now();
-        let field = self.client.field.clone();
-        self.places =
-            (0..field.places.len()).filter(|index| places.contains(&field.places[*index])).collect();
-        {
-            let mut notes = field.notes.write();
-            notes.count("group generations joined");
-            notes.groups.assigned.push(Assigned {
-                group: self.progress.group.clone(),
-                generation,
-                member: self.name.id.as_str().into(),
-                places: places.clone(),
-                at,
-            });
-        }
-        let positions = match positions_of(&self.client, &mut self.coordinator, &places).await? {
-            Ok(positions) => positions,
-            Err(error) => return Ok(Err(told(error))),
-        };
-        let position = |index: &usize| positions.get(&field.places[*index]).copied().unwrap_or(-1).max(0);
-        self.has_uncommitted = false;
-        self.positions = self.places.iter().map(|index| (*index, position(index))).collect();
-        Ok(Ok(()))
     }
 
     async fn read(&mut self) -> Result<Next, CallError> {
-        let backend = self.client.backend.clone();
-        let mut beat_at = self.client.now() + ns(HEARTBEAT_EVERY);
+        let backend = self.reading.client.backend.clone();
+        let mut beat_at = self.reading.client.now() + ns(self.speaks.interval());
         let mut failures = 0;
         loop {
-            if self.is_over() {
+            if self.reading.is_over() {
                 return Ok(Next::Leave);
             }
-            if self.goes_for_good && self.is_quiet() {
+            if self.goes_for_good && self.reading.is_quiet() {
                 return Ok(Next::Vanish);
             }
-            if self.client.now() >= beat_at {
-                beat_at = self.client.now() + ns(HEARTBEAT_EVERY);
-                match self.coordinator.heartbeat(&self.name, self.generation).await {
+            if self.reading.client.now() >= beat_at {
+                match self.speaks.beat(&mut self.reading).await {
                     Ok(Ok(())) => failures = 0,
-                    Ok(Err(error)) => match told(error) {
-                        Told::Rebalance => {
-                            // What it has read so far is not to be read again by whoever gets it.
-                            self.commit().await;
-                            return Ok(Next::Join);
+                    Ok(Err(Refusal::Rebalance)) => {
+                        if let Some(next) = self.speaks.rebalanced() {
+                            return Ok(next);
                         }
-                        Told::Unknown => return Ok(Next::Anew(Duration::ZERO)),
-                        Told::Unavailable => failures += 1,
-                    },
-                    Err(_) => failures += 1,
+                    }
+                    Ok(Err(Refusal::Gone)) => return Ok(Next::Rejoin),
+                    Ok(Err(Refusal::Unavailable)) | Err(_) => failures += 1,
                 }
+                beat_at = self.reading.client.now() + ns(self.speaks.interval());
             }
-            match self.fetch().await {
-                Ok(0) if !self.has_uncommitted => {}
-                Ok(1..) if self.stream.coin() => {}
+            match self.reading.fetch().await {
+                Ok(0) if !self.reading.has_uncommitted => {}
+                Ok(1..) if self.reading.stream.coin() => {}
                 Ok(_) => {
-                    if let Some(Told::Unknown) = self.commit().await {
-                        return Ok(Next::Anew(Duration::ZERO));
+                    if let Some(Refusal::Gone) = self.reading.commit().await {
+                        return Ok(Next::Rejoin);
                     }
                 }
                 Err(_) => failures += 1,
@@ -253,132 +234,37 @@ impl<B: Backend> Member<B> {
 
     /// As operators and machines make members do.
     async fn do_something_unusual(&mut self) -> Option<Next> {
-        if self.is_quiet() || self.stream.below(UNUSUAL_ONE_IN) != 0 {
+        let Member { reading, speaks, .. } = self;
+        if reading.is_quiet() || reading.stream.below(UNUSUAL_ONE_IN) != 0 {
             return None;
         }
-        let backend = self.client.backend.clone();
-        let count = |name| self.client.field.notes.write().count(name);
-        match self.stream.below(4) {
+        let backend = reading.client.backend.clone();
+        match reading.stream.below(4) {
             0 => {
-                count("members that left");
-                let _ = self.coordinator.leave(&self.name).await;
+                speaks.leave(reading, true).await;
+                self.count("members that left");
                 Some(Next::Anew(AWAY))
             }
             1 => {
-                count("members that vanished");
-                self.coordinator.close();
+                reading.coordinator.close();
+                self.count("members that vanished");
                 Some(Next::Anew(SESSION + AWAY))
             }
             2 => {
-                count("members that were paused");
+                self.count("members that were paused");
                 backend.sleep(SESSION + AWAY).await;
                 // It does not know better.
-                self.commit().await;
+                self.reading.commit().await;
                 None
             }
             _ => {
-                self.commit().await;
+                reading.commit().await;
+                if let (Speaks::Consumer(consumer), true) = (&mut *speaks, reading.name.instance.is_some()) {
+                    consumer.leave(reading, true).await;
+                    return Some(Next::Anew(RESTART));
+                }
                 Some(Next::Join)
             }
         }
-    }
-
-    /// How many records came.
-    async fn fetch(&mut self) -> Result<usize, CallError> {
-        let field = self.client.field.clone();
-        if self.places.is_empty() {
-            self.client.backend.sleep(Duration::from_millis(100)).await;
-            return Ok(0);
-        }
-        let from: Vec<(usize, i64)> =
-            self.positions.iter().map(|(index, offset)| (*index, *offset)).collect();
-        let terms = FetchTerms { wait: Duration::from_millis(200), ..FetchTerms::soon() };
-        let fetched = fetcher::fetch(&self.client, &mut self.reading, &field.places, &from, terms).await?;
-        let mut count = 0;
-        for mut one in fetched {
-            let place = field.places[one.index].clone();
-            if one.error == Some(ResponseError::OffsetOutOfRange) {
-                let at = self.client.now();
-                let what = format!(
-                    "group {} is at offset {}, and that is out of range",
-                    self.progress.group, one.from
-                );
-                field.notes.write().damages.push(Damage { place, at, what });
-                continue;
-            }
-            one.note_damages(&self.client, &place);
-            let Some((last, _)) = one.records.last() else { continue };
-            let until = last + 1;
-            count += one.records.len();
-            self.positions.insert(one.index, until);
-            self.has_uncommitted = true;
-            self.note_read(one.index, one.from, until, one.records);
-        }
-        Ok(count)
-    }
-
-    fn note_read(&self, index: usize, from: i64, until: i64, records: Vec<(i64, crate::history::Value)>) {
-        let (place, at) = (self.client.field.places[index].clone(), self.client.now());
-        self.client.field.owed.read(index, until);
-        let mut notes = self.client.field.notes.write();
-        let group = self.progress.group.clone();
-        notes.groups.reads.push(GroupRead { group, place: place.clone(), from, until });
-        notes.brought(Poll { consumer: self.number, round: self.round, place, from, again: 0, at, records });
-    }
-
-    /// Says how far it is in all that it reads; what it was told, if it was refused.
-    async fn commit(&mut self) -> Option<Told> {
-        if self.positions.is_empty() {
-            return None;
-        }
-        let field = self.client.field.clone();
-        let offsets: Vec<(Place, i64)> =
-            self.positions.iter().map(|(index, offset)| (field.places[*index].clone(), *offset)).collect();
-        let sent = self.client.now();
-        let answered = self.coordinator.commit(&self.name, self.generation, &offsets).await;
-        let at = self.client.now();
-        let (committed, refused) = match &answered {
-            Ok(None) => (Committed::Acked(at), None),
-            Ok(Some(error)) => (outcome(*error), Some(told(*error))),
-            Err(error) if error.never_sent() => (Committed::Refused, Some(Told::Unavailable)),
-            Err(_) => (Committed::Unknown, Some(Told::Unavailable)),
-        };
-        self.has_uncommitted &= refused.is_some();
-        self.note_commit(&offsets, sent, committed);
-        refused
-    }
-
-    fn note_commit(&self, offsets: &[(Place, i64)], sent: At, told: Committed) {
-        let mut notes = self.client.field.notes.write();
-        if let Committed::Acked(_) = told {
-            notes.add("group commits", offsets.len() as u64);
-        }
-        for (place, offset) in offsets {
-            notes.groups.commits.push(GroupCommit {
-                group: self.progress.group.clone(),
-                generation: self.generation,
-                member: self.name.id.as_str().into(),
-                place: place.clone(),
-                offset: *offset,
-                sent,
-                told,
-            });
-        }
-        drop(notes);
-        if let Committed::Acked(_) = told {
-            self.progress.committed(&self.client.field.places, offsets);
-        }
-    }
-}
-
-/// What an error says of a commit: only who decides that the member may not leaves no doubt.
-fn outcome(error: ResponseError) -> Committed {
-    match error {
-        ResponseError::RebalanceInProgress
-        | ResponseError::UnknownMemberId
-        | ResponseError::IllegalGeneration
-        | ResponseError::FencedInstanceId
-        | ResponseError::CoordinatorLoadInProgress => Committed::Refused,
-        _ => Committed::Unknown,
     }
 }
