@@ -66,20 +66,27 @@ fn silent(doing: &str, node: &str) -> Failure {
 }
 
 impl Client {
-    /// Of all nodes; each tells of the groups that it coordinates.
+    /// Of all nodes; each tells of the groups that it coordinates. Those of a node that does not answer until the deadline are missing,
+    /// and it is a failure.
     pub fn list_groups(&mut self) -> Result<(Vec<Listed>, Vec<Failure>), Failure> {
         let doing = "list groups";
-        self.patiently(|client| client.metadata(doing, Some(&[])))?;
-        let nodes: Vec<i32> = self.nodes().keys().copied().collect();
-        let (mut listed, mut failures) = (Vec::new(), Vec::new());
-        for node in nodes {
-            match self.patiently(|client| client.groups_of(node, doing)) {
-                Ok(groups) => listed.extend(groups),
-                Err(failure) => failures.push(failure),
+        loop {
+            self.patiently(|client| client.metadata(doing, Some(&[])))?;
+            let nodes: Vec<i32> = self.nodes().keys().copied().collect();
+            let (mut listed, mut failures) = (Vec::new(), Vec::new());
+            for node in nodes {
+                match self.groups_of(node, doing) {
+                    Ok(groups) => listed.extend(groups),
+                    Err(failure) => failures.push(failure),
+                }
             }
+            listed.sort_by(|one: &Listed, two| one.group.cmp(&two.group));
+            // Where a node has just gone, others will have its groups.
+            if self.deadline.is_over() || !failures.iter().any(Failure::is_passing) {
+                return Ok((listed, failures));
+            }
+            self.settle();
         }
-        listed.sort_by(|one: &Listed, two| one.group.cmp(&two.group));
-        Ok((listed, failures))
     }
 
     fn groups_of(&mut self, coordinator: i32, doing: &str) -> Result<Vec<Listed>, Failure> {
@@ -174,7 +181,7 @@ impl Client {
             instance: member.group_instance_id.map(|id| id.to_string()),
             client: member.client_id.to_string(),
             host: member.client_host.to_string(),
-            assignment: is_consumer.then(|| assigned(member.member_assignment)).unwrap_or_default(),
+            assignment: if is_consumer { assigned(member.member_assignment) } else { Vec::new() },
         });
         Ok(Described {
             group: group.to_owned(),

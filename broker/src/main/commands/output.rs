@@ -56,7 +56,8 @@ impl Table {
             .enumerate()
             .map(|(column, header)| {
                 let widest = cells(column).map(UnicodeWidthStr::width).max().unwrap_or(0);
-                (widest.max(header.width()), cells(column).all(is_number))
+                let is_of_numbers = cells(column).all(|cell| cell == NOTHING || is_number(cell));
+                (widest.max(header.width()), is_of_numbers && cells(column).any(is_number))
             })
             .collect();
         let mut text = String::new();
@@ -78,7 +79,7 @@ impl Table {
 }
 
 fn is_number(cell: &str) -> bool {
-    cell == NOTHING || cell.parse::<i64>().is_ok()
+    cell.parse::<i64>().is_ok()
 }
 
 /// Without what a terminal would take for a command: names of groups and clients are chosen by others.
@@ -131,7 +132,7 @@ mod tests {
     #[test]
     fn control_letters_are_shown_and_not_obeyed() {
         let text = table(&[["a\u{1b}[2Jb\n", "-", "-"]]);
-        assert_eq!(text, "TOPIC             LAG  CLIENT\na\\u{1b}[2Jb\\n    -       -\n");
+        assert_eq!(text, "TOPIC             LAG  CLIENT\na\\u{1b}[2Jb\\n  -    -\n");
     }
 
     #[test]
