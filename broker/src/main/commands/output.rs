@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn control_letters_are_shown_and_not_obeyed() {
         let text = table(&[["a\u{1b}[2Jb\n", "-", "-"]]);
-        assert_eq!(text, "TOPIC             LAG  CLIENT\na\\u{1b}[2Jb\\n  -    -\n");
+        assert_eq!(text, "TOPIC          LAG  CLIENT\na\\u{1b}[2Jb\\n  -    -\n");
     }
 
     #[test]
