@@ -12,9 +12,9 @@ use kafka_protocol::messages::offset_delete_request::{
 };
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use kafka_protocol::messages::{
-    ConsumerGroupDescribeRequest, ConsumerProtocolAssignment, DeleteGroupsRequest, DescribeGroupsRequest,
-    FindCoordinatorRequest, GroupId, ListGroupsRequest, OffsetCommitRequest, OffsetDeleteRequest,
-    OffsetFetchRequest,
+    ConsumerGroupDescribeRequest, ConsumerProtocolAssignment, DeleteGroupsRequest, DescribeClusterRequest,
+    DescribeGroupsRequest, FindCoordinatorRequest, GroupId, ListGroupsRequest, OffsetCommitRequest,
+    OffsetDeleteRequest, OffsetFetchRequest,
 };
 use kafka_protocol::protocol::Decodable;
 
@@ -71,8 +71,16 @@ impl Client {
     pub fn list_groups(&mut self) -> Result<(Vec<Listed>, Vec<Failure>), Failure> {
         let doing = "list groups";
         loop {
-            self.patiently(|client| client.metadata(doing, Some(&[])))?;
-            let nodes: Vec<i32> = self.nodes().keys().copied().collect();
+            // Only those that are alive: metadata may name others for as long as they are registered.
+            let told = self.patiently(|client| {
+                let request = DescribeClusterRequest::default();
+                let Answer { message, node } = client.ask_any(doing, &request)?;
+                check(message.error_code, doing, message.error_message.as_deref(), &node).map(|()| message)
+            })?;
+            for broker in &told.brokers {
+                self.learn(broker.broker_id.0, &broker.host, broker.port);
+            }
+            let nodes: Vec<i32> = told.brokers.iter().map(|broker| broker.broker_id.0).collect();
             let (mut listed, mut failures) = (Vec::new(), Vec::new());
             for node in nodes {
                 match self.groups_of(node, doing) {
