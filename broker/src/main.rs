@@ -9,10 +9,9 @@ use broker::config::Config;
 use broker::config::kafka::KAFKA_NAMES;
 use broker::node::Node;
 use broker::parts::Parts;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use io_backend::real::{self, MemoryReturn, RealBackend};
 use io_backend::{Deadline, ExitStatus};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{Level, info, warn};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
@@ -26,8 +25,17 @@ struct Cli {
     command: Command,
 }
 
+#[path = "main/stop.rs"]
+mod stop;
 #[path = "main/dev.rs"]
 mod dev;
+#[path = "main/client/mod.rs"]
+mod client;
+#[path = "main/commands/mod.rs"]
+mod commands;
+
+use commands::{Cluster, Configs, Consume, Groups, Produce, Topics};
+use stop::{STOP_DEADLINE, StopSignals};
 
 #[derive(Subcommand)]
 enum Command {
@@ -40,6 +48,23 @@ enum Command {
         /// As docs/configuration.md, with what topics may have and what is refused.
         #[arg(long)]
         markdown: bool,
+    },
+    /// List, describe, create, grow, empty and delete topics.
+    Topics(Topics),
+    /// List and describe groups of consumers; see how far behind they are; set their offsets.
+    Groups(Groups),
+    /// Show and change what is configured, for a topic, a broker or all brokers.
+    Configs(Configs),
+    /// Nodes, the quorum of the metadata, and partitions that move.
+    Cluster(Cluster),
+    /// Write lines to a topic.
+    Produce(Produce),
+    /// Read a topic.
+    Consume(Consume),
+    /// Print a script that completes commands in a shell.
+    Completions {
+        /// Whose
+        shell: clap_complete::Shell,
     },
 }
 
@@ -105,13 +130,18 @@ impl Serve {
 
 fn main() -> ExitCode {
     let status = match Cli::parse().command {
-        Command::Keys { markdown: true } => {
-            print!("{}", broker::metadata::document());
-            ExitStatus::Clean
-        }
-        Command::Keys { markdown: false } => {
-            print_keys();
-            ExitStatus::Clean
+        Command::Keys { markdown: true } => commands::end(commands::say(&broker::metadata::document())),
+        Command::Keys { markdown: false } => commands::end(commands::say(&keys())),
+        Command::Topics(topics) => commands::end(topics.run()),
+        Command::Groups(groups) => commands::end(groups.run()),
+        Command::Configs(configs) => commands::end(configs.run()),
+        Command::Cluster(cluster) => commands::end(cluster.run()),
+        Command::Produce(produce) => commands::end(produce.run()),
+        Command::Consume(consume) => commands::end(consume.run()),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "chronik", &mut script);
+            commands::end(commands::say(&String::from_utf8_lossy(&script)))
         }
         Command::Dev(dev) => dev.run(),
         Command::Serve(serve) => {
@@ -128,21 +158,23 @@ fn main() -> ExitCode {
     ExitCode::from(status as u8)
 }
 
-fn print_keys() {
+fn keys() -> String {
     let defaults = Config::default();
+    let mut text = String::new();
     for key in broker::config::KEYS {
         let default = (key.show)(&defaults);
         let names = KAFKA_NAMES.iter().filter(|known| known.key().is_some_and(|of| of.path == key.path));
         let names: Vec<&str> = names.map(|known| known.name).collect();
         let kafka = if names.is_empty() { String::new() } else { format!("; Kafka: {}", names.join(", ")) };
-        println!(
-            "{} = {default:?}\n    {}\n    legal: {}; {}{kafka}",
+        text.push_str(&format!(
+            "{} = {default:?}\n    {}\n    legal: {}; {}{kafka}\n",
             key.path,
             key.about,
             key.range,
             key.environment()
-        );
+        ));
     }
+    text
 }
 
 /// Filtered by `CHRONIK_LOG`, for example `debug` or `broker::journal=trace`.
@@ -215,9 +247,6 @@ fn run(mut config: Config) -> ExitStatus {
     status
 }
 
-/// Time for what is in flight to finish when the process is asked to stop.
-const STOP_DEADLINE: Duration = Duration::from_secs(10);
-
 async fn serve(config: Config) -> ExitStatus {
     // Before anything else: whoever stops us while we start, or right at the ready line, is to see a clean stop.
     let mut stop = match StopSignals::listen() {
@@ -266,26 +295,4 @@ async fn serve(config: Config) -> ExitStatus {
     info!(signal, "stopping");
     node.stop(Deadline::after(&backend, STOP_DEADLINE)).await;
     ExitStatus::Clean
-}
-
-struct StopSignals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl StopSignals {
-    fn listen() -> std::io::Result<StopSignals> {
-        Ok(StopSignals {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn received(&mut self) -> &'static str {
-        tokio::select! {
-            biased;
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
-    }
 }

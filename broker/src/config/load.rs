@@ -174,7 +174,7 @@ fn check_names_agree(settings: &[(Said, Setting)]) -> Result<(), ConfigError> {
 }
 
 /// Variables with our prefix that are not for the broker: tools around it use them.
-const FOREIGN: &[&str] = &["CHRONIK_BIN", "CHRONIK_LOG", "CHRONIK_CONFIG"];
+const FOREIGN: &[&str] = &["CHRONIK_BIN", "CHRONIK_BOOTSTRAP", "CHRONIK_LOG", "CHRONIK_CONFIG"];
 
 fn read_file(path: &std::path::Path, text: &str, into: &mut Assignments) -> Result<(), ConfigError> {
     let text: String = text.split_inclusive('\n').map(quoted_name).collect();

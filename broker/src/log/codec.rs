@@ -1,5 +1,5 @@
-//! Opening compressed batches, for a search by time and for cleaning, and compressing what cleaning made. Otherwise batches are
-//! stored and served as they were sent.
+//! Opening compressed batches, for a search by time, for cleaning and for the command line, and compressing what cleaning made.
+//! Otherwise batches are stored and served as they were sent.
 //!
 //! The bytes come from clients: they are opened piece by piece, so that a batch which opens to much costs
 //! neither memory nor a long time at once, and whatever cannot be opened is an error.
@@ -15,6 +15,9 @@ const LZ4: i16 = 3;
 const ZSTD: i16 = 4;
 
 /// The records of a batch compressed with `codec` (the attribute's number; 0 is not compressed).
+///
+/// # Errors
+/// There is no such codec, or the bytes do not begin as it begins; damage further on shows as an error of reading.
 pub fn open(codec: i16, records: &[u8]) -> io::Result<Box<dyn Read + Send + '_>> {
     Ok(match codec {
         0 => Box::new(records),

@@ -11,7 +11,7 @@
 //! from disk is served only when its checksum holds.
 
 pub mod batch;
-pub(crate) mod codec;
+pub mod codec;
 pub(crate) mod epochs;
 pub mod index;
 pub(crate) mod open_files;

@@ -17,7 +17,7 @@ use std::time::Duration;
 use clap::Args;
 use io_backend::ExitStatus;
 
-use crate::{STOP_DEADLINE, StopSignals};
+use crate::stop::{STOP_DEADLINE, StopSignals};
 
 /// How often it is looked whether a node is ready, or has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(100);

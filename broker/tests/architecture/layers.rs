@@ -6,7 +6,7 @@
 //! those that import from it. A `pub use` alone is no import.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// A module, and those below it in their order.
 pub struct Module {
@@ -23,9 +23,9 @@ pub struct Module {
 }
 
 impl Module {
-    /// The crate whose sources stand in this directory.
-    pub fn of_crate(source: &Path) -> Module {
-        Module::read(source.join("lib.rs"), Vec::new())
+    /// The crate that this file is the root of.
+    pub fn of_crate(root: PathBuf) -> Module {
+        Module::read(root, Vec::new())
     }
 
     fn read(file: PathBuf, path: Vec<String>) -> Module {

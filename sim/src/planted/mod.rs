@@ -186,6 +186,7 @@ pub fn all() -> impl Iterator<Item = &'static Defect> {
         .chain(&OF_THE_ISR)
         .chain(&OF_SESSIONS)
         .chain(&OF_GROUPS)
+        .chain(&OF_CLEANING)
         .chain(&OF_METADATA)
         .chain(&DELETIONS)
         .chain(&RETENTION)
