@@ -176,7 +176,7 @@ fn more_than_should_be_left_is_found_over_all_partitions_of_a_round() {
 fn what_compaction_did_is_seen() {
     let writes = [written(record(0), 1, 0), written(tombstone(1), 3, 1)];
     let all = read(4, 2, &[(0, record(0)), (1, tombstone(1))]);
-    assert_eq!(sightings(&history(&writes, &[all.clone()])), Sightings::default());
+    assert_eq!(sightings(&history(&writes, std::slice::from_ref(&all))), Sightings::default());
     let reads = [all, read(6, 2, &[(1, tombstone(1))]), read(20, 2, &[]), read(21, 2, &[])];
     let seen = sightings(&history(&writes, &reads));
     assert_eq!(seen, Sightings { records_gone: 2, reads_with_gaps: 3, tombstones_gone: 1 });

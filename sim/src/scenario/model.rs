@@ -212,6 +212,7 @@ pub struct Workload {
 pub struct Compacted {
     /// Clients that write; each has keys of its own, and waits for what became of a key before it writes that again.
     pub keepers: u32,
+    /// A third of them are written often, the others now and then.
     pub keys: u32,
     /// Records per second of each keeper.
     pub rate: f64,
@@ -239,7 +240,7 @@ impl Default for Compacted {
     fn default() -> Compacted {
         Compacted {
             keepers: 3,
-            keys: 40,
+            keys: 120,
             rate: 60.0,
             size: 800,
             batch: 6,

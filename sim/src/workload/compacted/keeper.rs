@@ -29,6 +29,10 @@ const VERSION: i16 = 9;
 const PLAIN_ONE_IN: u32 = 3;
 /// Instead of one batch in so many a record without a key is sent, which is refused.
 const KEYLESS_ONE_IN: u64 = 30;
+/// One record in so many is of a key that is rarely written: what is last of it is there for long, and compacted.
+const RARE_ONE_IN: u64 = 50;
+/// One key of so many is written often.
+const OFTEN_ONE_IN: usize = 3;
 const WITHIN: Duration = Duration::from_secs(3);
 
 pub(super) fn start<B: Backend>(
@@ -134,10 +138,15 @@ impl<B: Backend> Keeper<B> {
 
     /// Records of several keys, each once.
     fn draw(&mut self, partition: usize) -> Keyed {
-        let mut keys = self.keys[partition].clone();
-        let count = self.stream.between(1, u64::from(self.load.batch)).min(keys.len() as u64);
+        let mut often = self.keys[partition].clone();
+        let mut rarely = often.split_off(often.len().div_ceil(OFTEN_ONE_IN));
         let mut records = Vec::new();
-        for _ in 0..count {
+        for _ in 0..self.stream.between(1, u64::from(self.load.batch)) {
+            let is_rare = self.stream.below(RARE_ONE_IN) == 0;
+            let keys = if is_rare && !rarely.is_empty() { &mut rarely } else { &mut often };
+            if keys.is_empty() {
+                break;
+            }
             let key = keys.swap_remove(self.stream.below(keys.len() as u64) as usize);
             let one_in = self.load.tombstone_one_in;
             let tombstone = one_in > 0 && self.stream.below(one_in) == 0;

@@ -121,7 +121,10 @@ pub(in crate::workload) async fn whole<B: Backend>(
             let at = client.now();
             let damage = |what| Damage { place: place.clone(), at, what };
             client.field.notes.write().damages.extend(records.damages.into_iter().map(damage));
-            return true;
+            // It is told, and there is no end to come to.
+            if records.is_cut_off {
+                return true;
+            }
         }
         highest = high_watermark.max(highest);
         let came = records.end > position;

@@ -118,12 +118,14 @@ pub(super) struct Fetched {
     /// Behind the last batch, whatever is left of its records.
     pub(super) end: i64,
     pub(super) damages: Vec<String>,
+    /// A batch could not be opened, and nothing behind it can be read.
+    pub(super) is_cut_off: bool,
 }
 
 /// The records at or above `from`.
 pub(super) fn decode(bytes: &[u8], from: i64) -> Fetched {
-    let mut fetched = Fetched { records: Vec::new(), end: from, damages: Vec::new() };
-    let Fetched { records, end, damages } = &mut fetched;
+    let mut fetched = Fetched { records: Vec::new(), end: from, damages: Vec::new(), is_cut_off: false };
+    let Fetched { records, end, damages, is_cut_off } = &mut fetched;
     let read = decode_plain(bytes, from, end, |record| {
         let offset = record.offset;
         match record.fields().and_then(|fields| keyed(&fields)) {
@@ -131,6 +133,7 @@ pub(super) fn decode(bytes: &[u8], from: i64) -> Fetched {
             Err(what) => damages.push(format!("offset {offset} holds {what}")),
         }
     });
+    *is_cut_off = read.is_err();
     damages.extend(read.err());
     fetched
 }
