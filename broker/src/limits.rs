@@ -301,7 +301,7 @@ pub const RETENTION_PARTITIONS_PER_ROUND: usize = 256;
 /// Partitions that are asked at the same time.
 pub const RETENTION_ASKED_AT_ONCE: usize = 16;
 /// Segments whose files are removed between two looks at what else may go.
-pub const RETENTION_SEGMENTS_PER_ROUND: usize = 16;
+pub const RETENTION_FILES_PER_ROUND: usize = 48;
 /// Partitions of one DeleteRecords or DescribeLogDirs request that are asked at the same time.
 pub const PARTITIONS_ASKED_AT_ONCE: usize = 64;
 /// Partitions whose leadership begins at the same time: their epoch starts share a journal group.

@@ -7,20 +7,21 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use io_backend::{Backend, Deadline, Moment, Sender};
 
 use super::checkpoint::{CheckpointInput, LaterStart, ask_to_vouch};
-use super::removals::{Removals, Retry, earlier, remove_segment};
+use super::removals::{Removals, Retry, earlier};
 use super::{Replicas, ReplicasContext};
 use crate::ids::PartitionId;
 use crate::limits;
 use crate::log::cleaning::choice::{self, Sealed};
 use crate::log::cleaning::{Cleaning, Pace, Plan};
-use crate::partition::{Due, DueSchedule, PartitionHandle};
+use crate::partition::{DeadFiles, Due, DueSchedule, PartitionHandle};
 
 /// Clocks are looked at again after this at the latest: the wall clock, which records are as old as, may be set.
-const SLEEP_MAX: std::time::Duration = std::time::Duration::from_secs(3_600);
+const SLEEP_MAX: Duration = Duration::from_secs(3_600);
 
 pub(super) struct Cleaner<B: Backend> {
     context: Arc<ReplicasContext<B>>,
@@ -94,7 +95,7 @@ impl<B: Backend> Cleaner<B> {
                 Due::Now => pause,
                 Due::AtMs(ms) => {
                     let left_ms = u64::try_from(ms.saturating_sub(wall_ms)).unwrap_or(0);
-                    pause.max(now + std::time::Duration::from_millis(left_ms).min(SLEEP_MAX))
+                    pause.max(now + Duration::from_millis(left_ms).min(SLEEP_MAX))
                 }
             };
             match at <= now && due.is_none() {
@@ -151,16 +152,28 @@ impl<B: Backend> Cleaner<B> {
         let mut outcome = Outcome::default();
         for group in choice::groups(&sealed, plan.segment_bytes) {
             let group = &segments[group];
-            let cleaned =
-                cleaning.clean(&newest, group, &mut pace).await.map_err(|error| in_words(&error))?;
-            let Some(cleaned) = cleaned else { continue };
-            let (made, bytes, (went, stayed)) = (cleaned.segment.name, cleaned.segment.bytes, cleaned.counts);
+            let cleaned = match cleaning.clean(&newest, group, &mut pace).await {
+                Ok(Some(cleaned)) => cleaned,
+                Ok(None) => continue,
+                Err(error) => {
+                    let words = in_words(&error);
+                    self.removals.put_unfinished(&backend, error.left);
+                    return Err(words);
+                }
+            };
+            let (bytes, (went, stayed)) = (cleaned.segment.bytes, cleaned.counts);
+            let unneeded = DeadFiles {
+                directory: plan.directory.clone(),
+                segments: vec![cleaned.segment.name],
+                bytes,
+                delay: Duration::ZERO,
+            };
             let deadline = Deadline::after(&backend, 2 * limits::CHECKPOINT_DEADLINE);
             let replaced = partition.put_cleaned(Box::new(cleaned), deadline).await;
             let Some(replaced) = replaced.map_err(|error| in_words(&error))? else {
                 // What it was made of went meanwhile, for its age or on request.
-                let removed = remove_segment(&backend, &plan.directory, made).await;
-                return removed.map_err(|error| in_words(&error));
+                self.removals.put(&backend, unneeded);
+                return Ok(());
             };
             outcome.segments = (outcome.segments.0 + group.len(), outcome.segments.1 + 1);
             outcome.bytes = (outcome.bytes.0 + replaced.bytes, outcome.bytes.1 + bytes);

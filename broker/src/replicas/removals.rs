@@ -1,6 +1,7 @@
 //! Files of segments that nobody needs any more: removed one after another, some time later, whatever fails.
 
 use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use io_backend::{Backend, Deadline, Disk, DiskError, Moment};
@@ -40,7 +41,13 @@ impl Retry {
 
 struct Dead {
     from: Moment,
-    files: DeadFiles,
+    /// The last first.
+    paths: Vec<PathBuf>,
+}
+
+/// The files of a segment, each of which need not be there.
+fn files_of(directory: &Path, name: SegmentName) -> impl Iterator<Item = PathBuf> {
+    ["log", "index", "timeindex"].into_iter().map(move |extension| directory.join(name.file(extension)))
 }
 
 /// What is to be removed.
@@ -61,7 +68,13 @@ impl Removals {
 
     /// These are to go after the delay that they have.
     pub(super) fn put(&mut self, backend: &impl Backend, files: DeadFiles) {
-        self.dead.push_back(Dead { from: backend.now() + files.delay, files });
+        let paths = files.segments.iter().flat_map(|name| files_of(&files.directory, *name)).collect();
+        self.dead.push_back(Dead { from: backend.now() + files.delay, paths });
+    }
+
+    /// These are to go now: what was not finished.
+    pub(super) fn put_unfinished(&mut self, backend: &impl Backend, paths: Vec<PathBuf>) {
+        self.dead.push_back(Dead { from: backend.now(), paths });
     }
 
     /// Removes what has waited for long enough, or some of it; when there is more to do. Where the disk is full, nothing waits.
@@ -70,19 +83,18 @@ impl Removals {
         if let Some(pause) = self.not_before.filter(|pause| *pause > now) {
             return Some(pause);
         }
-        let mut left = limits::RETENTION_SEGMENTS_PER_ROUND;
+        let mut left = limits::RETENTION_FILES_PER_ROUND;
         while let Some(nth) = self.dead.iter().position(|dead| is_full || dead.from <= now)
             && left > 0
         {
             let dead = &mut self.dead[nth];
-            let Some(name) = dead.files.segments.last().copied() else {
+            let Some(path) = dead.paths.last().cloned() else {
                 self.dead.remove(nth);
                 continue;
             };
-            let directory = dead.files.directory.clone();
-            match remove_segment(backend, &directory, name).await {
+            match remove(backend, &path).await {
                 Ok(()) => {
-                    self.dead[nth].files.segments.pop();
+                    self.dead[nth].paths.pop();
                     self.retry.succeeded(&format!("{} are removed", self.what));
                     left -= 1;
                 }
@@ -98,20 +110,13 @@ impl Removals {
     }
 }
 
-/// One after another: what a crash leaves of them the next start removes.
-pub(super) async fn remove_segment<B: Backend>(
-    backend: &B,
-    directory: &std::path::Path,
-    name: SegmentName,
-) -> Result<(), DiskError> {
-    for extension in ["log", "index", "timeindex"] {
-        let deadline = Deadline::after(backend, limits::DISK_DEADLINE);
-        match backend.disk().remove_file(&directory.join(name.file(extension)), deadline).await {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            removed => removed?,
-        }
+/// What a crash leaves the next start removes.
+async fn remove<B: Backend>(backend: &B, path: &Path) -> Result<(), DiskError> {
+    let deadline = Deadline::after(backend, limits::DISK_DEADLINE);
+    match backend.disk().remove_file(path, deadline).await {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 pub(super) fn earlier(one: Option<Moment>, other: Option<Moment>) -> Option<Moment> {

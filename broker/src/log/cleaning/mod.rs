@@ -80,6 +80,16 @@ pub enum CleaningError {
     Write(#[from] DiskError),
 }
 
+/// A group was not cleaned.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct NotCleaned {
+    /// Why.
+    pub error: CleaningError,
+    /// Files that may have been made: to be removed.
+    pub left: Vec<PathBuf>,
+}
+
 /// A segment that was cleaned: durable, under its name.
 pub struct Cleaned<B: Backend> {
     /// What it was made of.
@@ -176,7 +186,7 @@ impl<B: Backend> Cleaning<'_, B> {
         newest: &Newest,
         group: &[Arc<Segment<FileOf<B>>>],
         pace: &mut Pace,
-    ) -> Result<Option<Cleaned<B>>, CleaningError> {
+    ) -> Result<Option<Cleaned<B>>, NotCleaned> {
         let (Some(first), Some(last)) = (group.first(), group.last()) else { return Ok(None) };
         let plan = self.plan;
         let generation = group.iter().map(|segment| segment.name.generation).max().unwrap_or(0);
@@ -185,13 +195,8 @@ impl<B: Backend> Cleaning<'_, B> {
         let path = plan.directory.join(name.file("log"));
         let side = plan.directory.join(format!("{}.new", name.file("log")));
         let outcome = self.write(newest, group, name, &side, &path, pace).await;
-        if outcome.is_err() {
-            for left in [&side, &path] {
-                // A start removes what stays.
-                let _ = self.backend.disk().remove_file(left, self.soon()).await;
-            }
-        }
-        let (segment, counts) = outcome?;
+        let left = || vec![side.clone(), path.clone()];
+        let (segment, counts) = outcome.map_err(|error| NotCleaned { error, left: left() })?;
         let sources = group.iter().map(|segment| segment.name).collect();
         Ok(Some(Cleaned { sources, segment, counts }))
     }

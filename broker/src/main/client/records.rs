@@ -1,6 +1,6 @@
 //! Records and the batches that they travel in.
 
-use std::io::{Read, Write};
+use std::io::Read;
 
 use broker::log::codec;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -53,25 +53,7 @@ pub fn encode(records: &[Record], compression: Compression) -> Result<Bytes, Str
 }
 
 fn compress(records: &[u8], compression: Compression) -> std::io::Result<Vec<u8>> {
-    Ok(match compression {
-        Compression::None => records.to_vec(),
-        Compression::Gzip => {
-            let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-            gzip.write_all(records)?;
-            gzip.finish()?
-        }
-        Compression::Snappy => {
-            snap::raw::Encoder::new().compress_vec(records).map_err(std::io::Error::other)?
-        }
-        Compression::Lz4 => {
-            let mut lz4 = lz4_flex::frame::FrameEncoder::new(Vec::new());
-            lz4.write_all(records)?;
-            lz4.finish().map_err(std::io::Error::other)?
-        }
-        Compression::Zstd => {
-            ruzstd::encoding::compress_to_vec(records, ruzstd::encoding::CompressionLevel::Fastest)
-        }
-    })
+    codec::compress(compression as i16, records)
 }
 
 /// What a fetch brought.
