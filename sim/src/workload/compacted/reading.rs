@@ -27,19 +27,19 @@ const MEANWHILE_WITHIN: Duration = Duration::from_secs(10);
 
 /// Who reads, and when.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::workload) struct Reading {
-    pub(in crate::workload) reader: u32,
-    pub(in crate::workload) round: u32,
-    pub(in crate::workload) when: ReadWhen,
-    pub(in crate::workload) fetch_bytes: i32,
+pub(crate) struct Reading {
+    pub(crate) reader: u32,
+    pub(crate) round: u32,
+    pub(crate) when: ReadWhen,
+    pub(crate) fetch_bytes: i32,
     /// Between two fetches.
-    pub(in crate::workload) pause: Duration,
-    pub(in crate::workload) until: At,
+    pub(crate) pause: Duration,
+    pub(crate) until: At,
 }
 
 impl Reading {
     /// All, and soon.
-    pub(in crate::workload) fn last(until: At) -> Reading {
+    pub(crate) fn last(until: At) -> Reading {
         let (when, fetch_bytes) = (ReadWhen::Last, 512 << 10);
         Reading { reader: 0, round: 0, when, fetch_bytes, pause: Duration::ZERO, until }
     }
@@ -92,7 +92,7 @@ impl<B: Backend> Reader<B> {
 }
 
 /// Reads a partition whole and notes what it found; whether it came to its end in time.
-pub(in crate::workload) async fn whole<B: Backend>(
+pub(crate) async fn whole<B: Backend>(
     client: &Client<B>,
     line: &mut Lines<B>,
     place: &Place,
