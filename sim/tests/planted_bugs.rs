@@ -29,6 +29,8 @@ fn checkers(bug: &str) -> &'static [&'static str] {
         "commit-before-durable" => &["wrong-group-position", "two-owners"],
         "generation-unchecked" => &["two-owners", "wrong-group-position"],
         "tombstone-dropped-early" | "last-value-dropped" | "deleted-value-back" => &["compacted-lost"],
+        // What is not there any more, or is no log.
+        "cleaning-not-durable" => &["compacted-lost", "unreadable", "error-without-cause", "replicas-differ"],
         "expired-member-owns" => &["group-behind"],
         "member-epoch-unchecked" => &["two-owners", "wrong-group-position"],
         // It was heard of in time, and is told that it is no member.

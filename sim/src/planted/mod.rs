@@ -21,6 +21,8 @@ use broker::parts::Parts;
 
 use crate::world::{SimBackend, SkippedSyncs};
 
+/// In the name of a segment that was made by compaction.
+const CLEANED: &str = ".c";
 const HOUR_MS: i64 = 3_600_000;
 /// Less than what records may be ahead of the clock.
 const HALF_AN_HOUR_MS: i64 = HOUR_MS / 2;
@@ -94,12 +96,16 @@ pub const OF_GROUPS: [Defect; 5] = [
 ];
 
 /// Slips in cleaning compacted logs.
-pub const OF_CLEANING: [Defect; 3] = [
+pub const OF_CLEANING: [Defect; 4] = [
     Defect { name: "tombstone-dropped-early", about: "a tombstone goes before its time is over" },
     Defect { name: "last-value-dropped", about: "cleaning loses the last record of some keys" },
     Defect {
         name: "deleted-value-back",
         about: "cleaning keeps what a tombstone deletes, and not the tombstone",
+    },
+    Defect {
+        name: "cleaning-not-durable",
+        about: "what was cleaned takes the place of what it was made of, and was never synced",
     },
 ];
 
@@ -171,6 +177,7 @@ pub fn parts(name: &str) -> Option<Parts<SimBackend>> {
 pub fn backend(name: &str, process: &SimBackend) -> Option<SimBackend> {
     match name {
         "directory-not-synced" => Some(process.skipping(SkippedSyncs::OfDirectories)),
+        "cleaning-not-durable" => Some(process.skipping(SkippedSyncs::OfFilesNamed(CLEANED))),
         "sync-skipped" => Some(process.skipping(SkippedSyncs::All)),
         "fetch-answers-nothing" => Some(empty_fetches::plant(process)),
         "expired-too-early" => Some(process.with_clock_ahead(HOUR_MS)),

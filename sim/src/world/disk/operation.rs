@@ -232,4 +232,9 @@ impl Target {
     pub fn new(path: &Path) -> Target {
         Target { path: Arc::from(path), text: Arc::from(path.to_string_lossy().as_ref()) }
     }
+
+    /// Whether the last part of the path contains `part`.
+    pub fn is_named(&self, part: &str) -> bool {
+        self.path.file_name().is_some_and(|name| name.to_string_lossy().contains(part))
+    }
 }

@@ -25,6 +25,8 @@ pub enum SkippedSyncs {
     #[default]
     None,
     OfDirectories,
+    /// Of files whose names, as they were opened, contain this.
+    OfFilesNamed(&'static str),
     All,
 }
 
@@ -199,7 +201,9 @@ impl Disk for SimDisk {
         let site = Location::caller();
         async move {
             match self.skipped {
-                SkippedSyncs::None => self.done(path, Work::SyncDir, deadline, site).await,
+                SkippedSyncs::None | SkippedSyncs::OfFilesNamed(_) => {
+                    self.done(path, Work::SyncDir, deadline, site).await
+                }
                 SkippedSyncs::OfDirectories | SkippedSyncs::All => Ok(()),
             }
         }
@@ -291,6 +295,7 @@ impl File for SimFile {
         async move {
             match self.disk.skipped {
                 SkippedSyncs::All => Ok(()),
+                SkippedSyncs::OfFilesNamed(part) if self.open.target.is_named(part) => Ok(()),
                 _ => self.run(work, Some(deadline), site).await.map(|_| ()),
             }
         }
