@@ -124,9 +124,17 @@ impl<B: Backend> LogFiles<B> {
         self.check_invariants();
     }
 
+    /// A checkpoint that began with these files ended as `ended`, and nothing was truncated meanwhile. How often segments were
+    /// cleaned it does not know: a name that was given once is not given again.
+    pub fn go_on_with(&mut self, ended: LogFiles<B>) {
+        let cleanings = self.cleanings.max(ended.cleanings);
+        *self = LogFiles { cleanings, ..ended };
+    }
+
     /// Puts what was cleaned in the place of the segments that it was made of, which are given back; `None` where one of them is
     /// not there any more, or is the last, which is written on.
     pub fn replace(&mut self, sources: &[SegmentName], with: Segment<FileOf<B>>) -> Option<Segments<B>> {
+        assert!(!sources.contains(&with.name), "what was cleaned has a name of its own");
         let first = self.segments.iter().position(|segment| Some(&segment.name) == sources.first())?;
         let behind = first + sources.len();
         let found = self.segments.get(first..behind)?;

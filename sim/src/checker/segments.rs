@@ -74,7 +74,7 @@ pub fn retained(files: &[(PathBuf, u64)], most: Option<u64>, bounds: SegmentBoun
             findings.add(format!("{} is left of a segment that is gone", path.display()));
         }
         // One cleaning may be under way when the node stops: the next start removes what it has made.
-        let is_being_cleaned = || {
+        let mut is_being_cleaned = || {
             let named = path.file_stem().and_then(|log| SegmentName::parse(log.to_str()?));
             named.is_some_and(|name| name.cleaned.is_some()) && !std::mem::replace(&mut is_cleaning, true)
         };

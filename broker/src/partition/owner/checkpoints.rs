@@ -79,7 +79,7 @@ impl<B: Backend> Owner<B> {
                 return self.after_checkpoint();
             }
             Some(Checkpointed { files, outcome }) => {
-                self.files = files;
+                self.files.go_on_with(files);
                 if let Ok(mark) = &outcome {
                     self.machine.handle_checkpointed(mark.log_end);
                     self.marked = Some(*mark);

@@ -1,0 +1,236 @@
+#!/usr/bin/env python3
+"""Compacted topics: they shrink to the last record of each key, in every codec, while they are written, read, and the broker is killed.
+
+    target/clients/venv/bin/python3 tests/compaction.py [--short | --full] [--disk threads]
+
+Needs confluent-kafka and kafka-python, which tests/clients/run installs there. --full writes 1 GB of 100,000 keys, prints what stays of it,
+and what a producer waits beside the cleaning against without. Ends with `N passed, N failed`.
+"""
+
+import os
+import random
+import time
+
+import kafka_wire
+from chronik_process import Chronik
+from confluent_kafka import Consumer, Producer, TopicPartition
+from steady_producer import SteadyProducer
+from verdicts import Verdicts, arguments
+
+MIB = 1 << 20
+CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
+CHECKPOINT_MIB = 1
+SEGMENT = MIB
+ENVIRONMENT = {
+    "CHRONIK_CLEANER_PAUSE": "200ms", "CHRONIK_LOG_FILE_DELETE_DELAY": "0ms", "CHRONIK_JOURNAL_FILE_BYTES": str(16 * MIB),
+    "CHRONIK_JOURNAL_CHECKPOINT_BYTES": str(CHECKPOINT_MIB * MIB), "CHRONIK_CLEANER_BYTES_PER_S": str(256 * MIB),
+}
+RATIO_MAX = 20
+verdicts = Verdicts()
+
+
+def on_disk(broker):
+    """Bytes of all segments."""
+    total = 0
+    for directory, _, names in os.walk(broker.data_dir / "partitions"):
+        for name in names:
+            try:
+                total += os.stat(os.path.join(directory, name)).st_size if name.endswith(".log") else 0
+            except FileNotFoundError:
+                pass
+    return total
+
+
+def create(broker, topic, **configs):
+    with kafka_wire.Connection(broker.bootstrap) as connection:
+        compacted = {"cleanup.policy": "compact", "segment.bytes": SEGMENT, "min.cleanable.dirty.ratio": 0.1, **configs}
+        connection.create_topics([topic], partitions=1, configs=compacted)
+
+
+def producer(broker, codec):
+    return Producer({
+        "bootstrap.servers": broker.bootstrap, "compression.type": codec, "enable.idempotence": True, "linger.ms": 5,
+        "message.timeout.ms": 60_000, "log_level": 0,
+    })
+
+
+def write(client, topic, pairs, wrong):
+    def delivered(error, _):
+        if error is not None:
+            wrong.append(str(error))
+
+    for key, value in pairs:
+        while True:
+            try:
+                client.produce(topic, key=key, value=value, on_delivery=delivered)
+                break
+            except BufferError:
+                client.poll(0.1)
+        client.poll(0)
+
+
+def read_all(broker, topic, name="confluent"):
+    """Key to last value, records read, and the offsets."""
+    last, offsets = {}, []
+    if name == "confluent":
+        consumer = Consumer({"bootstrap.servers": broker.bootstrap, "group.id": "none", "enable.auto.commit": False, "log_level": 0})
+        place = TopicPartition(topic, 0)
+        _, end = consumer.get_watermark_offsets(place, timeout=10)
+        place.offset = 0
+        consumer.assign([place])
+        until = time.monotonic() + 120
+        while time.monotonic() < until:
+            message = consumer.poll(1)
+            if message is not None:
+                assert message.error() is None, message.error()
+                offsets.append(message.offset())
+                last[message.key()] = message.value()
+            if consumer.position([place])[0].offset >= end:
+                break
+        else:
+            raise AssertionError(f"{topic}: not at {end} after 120 s, but at {offsets[-1:]}")
+        consumer.close()
+    else:
+        import kafka
+
+        consumer = kafka.KafkaConsumer(bootstrap_servers=broker.bootstrap, auto_offset_reset="earliest", enable_auto_commit=False)
+        place = kafka.TopicPartition(topic, 0)
+        consumer.assign([place])
+        consumer.seek(place, 0)
+        end = consumer.end_offsets([place])[place]
+        until = time.monotonic() + 120
+        while consumer.position(place) < end:
+            assert time.monotonic() < until, f"{topic}: not at {end} after 120 s, but at {consumer.position(place)}"
+            for message in (m for some in consumer.poll(1000).values() for m in some):
+                offsets.append(message.offset)
+                last[message.key] = message.value
+        consumer.close()
+    assert offsets == sorted(set(offsets)), f"{topic}: offsets do not rise"
+    return last, len(offsets), end
+
+
+def until_small(broker, topic, wanted, seconds=60):
+    deadline = time.monotonic() + seconds
+    while True:
+        found = read_all(broker, topic)
+        if found[1] <= wanted or time.monotonic() > deadline:
+            return found
+        time.sleep(0.5)
+
+
+def every_codec(broker, keys, rounds, kill):
+    rng = random.Random(7)
+    wanted, written = {codec: {} for codec in CODECS}, dict.fromkeys(CODECS, 0)
+    clients = {codec: producer(broker, codec) for codec in CODECS}
+    wrong = []
+    for codec in CODECS:
+        create(broker, f"of-{codec}", **{"delete.retention.ms": 500})
+    for number in range(rounds):
+        for codec in CODECS:
+            some = [rng.randrange(keys) for _ in range(keys)]
+            pairs = [(b"key-%d" % key, None if rng.random() < 0.1 else b"%d of round %d " % (key, number) + rng.randbytes(400)) for key in some]
+            write(clients[codec], f"of-{codec}", pairs, wrong)
+            wanted[codec].update(pairs)
+            written[codec] += len(pairs)
+        if kill and number == rounds // 2:
+            broker.kill9()
+            broker.start()
+    for client in clients.values():
+        assert client.flush(60) == 0, "not all was delivered"
+    assert not wrong, wrong[:3]
+    for codec in CODECS:
+        with verdicts.case(f"{written[codec]} records of {keys} keys in {codec} shrink to the last of each" + (", broker killed" if kill else "")) as note:
+            # What is not in a segment that ended is not cleaned.
+            last, count, end = until_small(broker, f"of-{codec}", written[codec] // 3)
+            note(f"{count} of {end} left")
+            assert count <= written[codec] // 3, "too many"
+            for reader in ("confluent", "kafka-python"):
+                last, count, _ = read_all(broker, f"of-{codec}", reader)
+                values = {key: value for key, value in wanted[codec].items() if value is not None}
+                read = {key: value for key, value in last.items() if value is not None}
+                assert read == values, f"{reader} reads {len(read)} keys, {len(values)} should be there; {sum(read.get(k) != v for k, v in values.items())} wrong"
+    broker.kill9()
+    broker.start()
+    with verdicts.case("the same after kill -9") as note:
+        for codec in CODECS:
+            last, count, _ = read_all(broker, f"of-{codec}")
+            note(f"{codec} {count}")
+            assert {k: v for k, v in last.items() if v is not None} == {k: v for k, v in wanted[codec].items() if v is not None}, codec
+
+
+def refused(broker):
+    with verdicts.case("a record without a key is refused, and DeleteRecords too") as note:
+        create(broker, "keys-only")
+        wrong = []
+        client = producer(broker, "gzip")
+        write(client, "keys-only", [(None, b"value")], wrong)
+        client.flush(30)
+        note(wrong)
+        assert len(wrong) == 1 and "rejected" in wrong[0].lower() or "invalid" in wrong[0].lower(), wrong
+        with kafka_wire.Connection(broker.bootstrap) as connection:
+            code = connection.delete_records("keys-only", 0, 0)
+            note(f"DeleteRecords: {code}")
+            assert code[1] == 44, "POLICY_VIOLATION"
+
+
+def large(broker, total_mib, keys):
+    with verdicts.case(f"{total_mib} MiB of {keys} keys, and a producer beside the cleaning") as note:
+        create(broker, "large", **{"segment.bytes": 32 * MIB, "min.cleanable.dirty.ratio": 0.5})
+        with kafka_wire.Connection(broker.bootstrap) as connection:
+            connection.create_topics(["steady"], partitions=1)
+        rng, value, wrong = random.Random(3), os.urandom(900), []
+        client = producer(broker, "none")
+        began = time.monotonic()
+        for _ in range(total_mib):
+            write(client, "large", [(b"%d" % rng.randrange(keys), value) for _ in range(MIB // 960)], wrong)
+        assert client.flush(120) == 0 and not wrong, wrong[:2]
+        note(f"written in {time.monotonic() - began:.0f} s, {bytes_of(broker, ['large']) / MIB:.0f} MiB of segments then")
+        live = keys * 960 / MIB
+        best = None
+        until = time.monotonic() + 120
+        while time.monotonic() < until:
+            now = on_disk(broker) / MIB
+            best = now if best is None else min(best, now)
+            time.sleep(0.5)
+            # A little more is written, for what was written last is in no segment that ended.
+            write(client, "large", [(b"%d" % rng.randrange(keys), value) for _ in range(300)], wrong)
+        note(f"{best:.0f} MiB at least, {live:.0f} are live: {best / live:.2f} x")
+
+
+def beside(broker, windows, window_s):
+    with verdicts.case("a producer beside cleanings, against without") as note:
+        p99 = {"deleted": [], "compacted": []}
+        with kafka_wire.Connection(broker.bootstrap) as connection:
+            connection.create_topics(["steady-one"], partitions=1)
+            connection.create_topics(["deleted"], partitions=1, configs={"segment.bytes": 8 * MIB})
+        create(broker, "compacted", **{"segment.bytes": 8 * MIB, "min.cleanable.dirty.ratio": 0.01})
+        rng, value, wrong = random.Random(5), os.urandom(900), []
+        client = producer(broker, "none")
+        with SteadyProducer(broker.bootstrap, "steady-one", pause_s=0.001) as steady:
+            for nth in range(2 * windows):
+                topic = ["deleted", "compacted"][nth % 2]
+                began = time.monotonic()
+                while time.monotonic() - began < window_s:
+                    write(client, topic, [(b"%d" % rng.randrange(20_000), value) for _ in range(2_000)], wrong)
+                    client.flush(60)
+                p99[topic].append(steady.between(began, time.monotonic()).quantile_ms(0.99))
+        ratios = sorted(one / other for one, other in zip(p99["compacted"], p99["deleted"]))
+        note(f"p99 without {[round(p, 2) for p in p99['deleted']]} ms, beside {[round(p, 2) for p in p99['compacted']]} ms")
+        note(f"ratios {[round(r, 2) for r in ratios]}, median {ratios[len(ratios) // 2]:.2f}")
+        assert ratios[len(ratios) // 2] < RATIO_MAX
+
+
+def main():
+    options = arguments(__doc__).parse_args()
+    with Chronik(disk=options.disk, environment=ENVIRONMENT) as broker:
+        every_codec(broker, 500, 24, kill=True)
+        refused(broker)
+        if options.full:
+            beside(broker, 5, 10)
+            large(broker, 1024, 100_000)
+        verdicts.report("no panic", not broker.panics(), "; ".join(broker.panics()[:3]))
+    verdicts.finish()
+
+
+if __name__ == "__main__":
+    main()
