@@ -3,8 +3,9 @@
 //! Whoever reads a format compares what it finds with the constant here. A newer version is refused with a message that
 //! says so, an older one is read or named; `docs/formats.md` has the same table, which a test compares.
 
-/// `identity.json`: from 2 on the incarnation is in a file of its own, from 3 on there is a checksum.
-pub const IDENTITY: u32 = 3;
+/// `identity.json`: from 2 on the incarnation is in a file of its own, from 3 on there is a checksum, from 4 on there may be segments
+/// that were cleaned, whose names older binaries do not know.
+pub const IDENTITY: u32 = 4;
 /// The two slots of `incarnation`.
 pub const INCARNATION: &[u8; 8] = b"CHRINCAR";
 /// `membership.json`.

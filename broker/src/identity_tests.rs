@@ -88,7 +88,7 @@ fn a_directory_of_format_version_1_goes_on_from_its_incarnation() {
         assert_eq!(identity, later(&first, &identity, start_number));
     }
     let stored = std::fs::read_to_string(home.path().join(FILE)).unwrap();
-    assert!(stored.contains("\"format_version\": 3") && !stored.contains("incarnation"), "{stored}");
+    assert!(stored.contains("\"format_version\": 4") && !stored.contains("incarnation"), "{stored}");
 }
 
 /// A digit of the storage's id that has changed would be a storage that leads nothing.
@@ -196,7 +196,7 @@ fn a_damaged_foreign_or_newer_identity_says_what_it_is() {
         ("{\"format\":\"chronik-data\"", "cannot be read"),
         ("{\"format\":\"recipes\",\"format_version\":1}", "its format is 'recipes'"),
         ("{\"format\":\"chronik-data\",\"format_version\":1}", "missing field"),
-        ("{\"format\":\"chronik-data\",\"format_version\":4,\"new\":[]}", "start a newer chronik"),
+        ("{\"format\":\"chronik-data\",\"format_version\":5,\"new\":[]}", "start a newer chronik"),
         (
             "{\"format\":\"chronik-data\",\"format_version\":1,\"storage_id\":\"x\",\"node_id\":1,\"cluster_id\":\"c\",\
              \"incarnation\":1}",

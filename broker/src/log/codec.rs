@@ -30,6 +30,10 @@ pub fn open(codec: i16, records: &[u8]) -> io::Result<Box<dyn Read + Send + '_>>
 }
 
 /// Records compressed with `codec`, as every client opens them.
+///
+/// # Errors
+///
+/// There is no such codec, or it fails.
 pub fn compress(codec: i16, records: &[u8]) -> io::Result<Vec<u8>> {
     match codec {
         0 => Ok(records.to_vec()),

@@ -70,7 +70,8 @@ pub fn retained(files: &[(PathBuf, u64)], most: Option<u64>, bounds: SegmentBoun
     let mut is_cleaning = false;
     for (path, bytes) in files {
         let is = |extension: &str| path.extension().is_some_and(|known| known == extension);
-        if (is("index") || is("timeindex")) && !names.contains(&*path.with_extension("log")) {
+        let has = |extension: &str| names.contains(&*path.with_extension(extension));
+        if (is("index") || is("timeindex")) && !has("log") && !has("log.new") {
             findings.add(format!("{} is left of a segment that is gone", path.display()));
         }
         // One cleaning may be under way when the node stops: the next start removes what it has made.

@@ -195,7 +195,8 @@ impl<B: Backend> Cleaning<'_, B> {
         let path = plan.directory.join(name.file("log"));
         let side = plan.directory.join(format!("{}.new", name.file("log")));
         let outcome = self.write(newest, group, name, &side, &path, pace).await;
-        let left = || vec![side.clone(), path.clone()];
+        let indexes = ["index", "timeindex"].map(|extension| plan.directory.join(name.file(extension)));
+        let left = || [side.clone(), path.clone()].into_iter().chain(indexes.clone()).collect();
         let (segment, counts) = outcome.map_err(|error| NotCleaned { error, left: left() })?;
         let sources = group.iter().map(|segment| segment.name).collect();
         Ok(Some(Cleaned { sources, segment, counts }))
@@ -245,10 +246,11 @@ impl<B: Backend> Cleaning<'_, B> {
             writing.write(self.soon()).await?;
         }
         writing.sync(self.soon()).await?;
+        // Before it has its name: whoever finds that finds its indexes.
+        let mut segment = writing.finish(&plan.open_files, &plan.directory, || self.soon()).await?;
         let disk = backend.disk();
         disk.rename(side, path, self.soon()).await?;
         disk.sync_dir(&plan.directory, self.soon()).await?;
-        let mut segment = writing.finish(&plan.open_files, &plan.directory, || self.soon()).await?;
         // Its end is in its name.
         segment.spent = true;
         Ok((segment, rewriter.counts))

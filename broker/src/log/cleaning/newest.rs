@@ -3,6 +3,11 @@
 //! Two keys with one hash would be one key, and a record would be lost: so there are 128 bits, and which keys come to the
 //! same nobody can know, for the hash has a secret (SipHash).
 
+#![expect(
+    clippy::disallowed_types,
+    reason = "it is never walked: keys are looked up, millions of them in little memory"
+)]
+
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
