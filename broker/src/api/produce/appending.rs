@@ -97,22 +97,26 @@ pub async fn append<B: Backend>(
         partition = data.index,
         leading = partition.is_ok(),
     );
-    let settings = TopicSettings::resolve(&topic.configs, &context.metadata.config());
-    let check = || check(context, &settings, data, version);
+    // What a topic's settings are is not kept while an append waits.
+    let (checked, is_compacted) = {
+        let settings = TopicSettings::resolve(&topic.configs, &context.metadata.config());
+        (check(context, &settings, data, version), settings.compaction.is_some())
+    };
     let partition = match partition {
         Ok(partition) => partition,
         Err(unroutable) => {
             // Whoever is thought to lead: this node may serve again before the next batch of the same connection is looked at.
-            if let Ok(batch) = check() {
+            if let Ok(batch) = checked {
                 let id = PartitionId { topic: topic.id, index: data.index };
                 context.first_refused.refused(id, batch.producer, context.backend.now());
             }
             return Err(unroutable.into());
         }
     };
-    let mut batch = check()?;
-    if settings.compaction.is_some() && cleaning::has_keyless(&batch.bytes).await {
-        return Err(BatchError::NoKey.into());
+    let mut batch = checked?;
+    if is_compacted {
+        // Boxed, with the batch: what waits here would be kept in every append.
+        batch = Box::pin(with_keys(batch)).await?;
     }
     let replicas = usize::try_from(data.index).ok().and_then(|index| topic.partitions.get(index));
     let config = context.metadata.config();
@@ -145,6 +149,14 @@ pub async fn append<B: Backend>(
     context.first_refused.came_through(to, producer);
     let _counted = Counted::among(&context.metrics.produce_partition_concurrency);
     Ok(InLine { append: pending, _counted })
+}
+
+/// Of a compacted topic every record has a key.
+async fn with_keys(batch: CheckedBatch) -> Result<CheckedBatch, BatchError> {
+    match cleaning::has_keyless(&batch.bytes).await {
+        true => Err(BatchError::NoKey),
+        false => Ok(batch),
+    }
 }
 
 /// Checks a batch by what its topic allows.

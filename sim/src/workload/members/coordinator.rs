@@ -41,7 +41,7 @@ pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 pub const OFFSETS_PARTITIONS: i32 = 3;
 
 /// The partition that keeps a group.
-pub(in crate::workload) fn kept_in(group: &str) -> Place {
+pub(crate) fn kept_in(group: &str) -> Place {
     Place { topic: OFFSETS_TOPIC.into(), partition: partition_of(group, OFFSETS_PARTITIONS) }
 }
 
@@ -239,7 +239,7 @@ impl<B: Backend> Coordinator<B> {
 }
 
 /// How far a group is in these, as its coordinator says; -1 where it is nowhere. It is written down.
-pub(in crate::workload) async fn positions_of<B: Backend>(
+pub(crate) async fn positions_of<B: Backend>(
     client: &Client<B>,
     coordinator: &mut Coordinator<B>,
     places: &[Place],
