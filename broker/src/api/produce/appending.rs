@@ -97,27 +97,22 @@ pub async fn append<B: Backend>(
         partition = data.index,
         leading = partition.is_ok(),
     );
-    // What a topic's settings are is not kept while an append waits.
-    let (checked, is_compacted) = {
-        let settings = TopicSettings::resolve(&topic.configs, &context.metadata.config());
-        (check(context, &settings, data, version), settings.compaction.is_some())
-    };
     let partition = match partition {
         Ok(partition) => partition,
         Err(unroutable) => {
             // Whoever is thought to lead: this node may serve again before the next batch of the same connection is looked at.
-            if let Ok(batch) = checked {
+            if let Ok(batch) = check(context, topic, data, version) {
                 let id = PartitionId { topic: topic.id, index: data.index };
                 context.first_refused.refused(id, batch.producer, context.backend.now());
             }
             return Err(unroutable.into());
         }
     };
-    let mut batch = checked?;
-    if is_compacted {
-        // Boxed, with the batch: what waits here would be kept in every append.
-        batch = Box::pin(with_keys(batch)).await?;
+    if is_compacted(context, topic) {
+        // Boxed: what is opened here would be kept in every append that waits.
+        Box::pin(require_keys(context, topic, data, version)).await?;
     }
+    let mut batch = check(context, topic, data, version)?;
     let replicas = usize::try_from(data.index).ok().and_then(|index| topic.partitions.get(index));
     let config = context.metadata.config();
     let min_insync = routing.image.min_insync_replicas_set(topic).or(config.min_insync_replicas());
@@ -151,21 +146,32 @@ pub async fn append<B: Backend>(
     Ok(InLine { append: pending, _counted })
 }
 
+fn is_compacted<B: Backend>(context: &Context<B>, topic: &TopicImage) -> bool {
+    TopicSettings::resolve(&topic.configs, &context.metadata.config()).compaction.is_some()
+}
+
 /// Of a compacted topic every record has a key.
-async fn with_keys(batch: CheckedBatch) -> Result<CheckedBatch, BatchError> {
+async fn require_keys<B: Backend>(
+    context: &Context<B>,
+    topic: &TopicImage,
+    data: &PartitionProduceData,
+    version: i16,
+) -> Result<(), BatchError> {
+    let batch = check(context, topic, data, version)?;
     match cleaning::has_keyless(&batch.bytes).await {
         true => Err(BatchError::NoKey),
-        false => Ok(batch),
+        false => Ok(()),
     }
 }
 
 /// Checks a batch by what its topic allows.
 fn check<B: Backend>(
     context: &Context<B>,
-    settings: &TopicSettings,
+    topic: &TopicImage,
     data: &PartitionProduceData,
     version: i16,
 ) -> Result<CheckedBatch, BatchError> {
+    let settings = TopicSettings::resolve(&topic.configs, &context.metadata.config());
     let batch = validate::check(data.records.as_ref(), version, settings.max_batch_bytes)?;
     if settings.timestamps == TimestampType::CreateTime {
         let limits = TimeLimits {
