@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use io_backend::{Backend, Deadline, Moment, Sender};
@@ -119,6 +120,8 @@ impl<B: Backend> Cleaner<B> {
                 self.retry.succeeded("compacted logs are cleaned");
                 pause
             }
+            // Its topic was deleted meanwhile, or it went elsewhere, and its files with it.
+            Err(_) if self.replicas.get(id).is_none() => pause,
             Err(error) => {
                 self.context.metrics.cleanings_failed.inc();
                 pause.max(self.retry.failed("a compacted log is not cleaned", &error))
@@ -138,8 +141,13 @@ impl<B: Backend> Cleaner<B> {
         let config = &self.context.config.cleaner;
         let mut pace = Pace::new(&backend, config.bytes_per_s);
         let judge = self.context.judge.clone();
-        let cleaning =
-            Cleaning { backend: &backend, plan: &plan, keys_bytes: config.memory_bytes, judge: &judge };
+        let cleaning = Cleaning {
+            backend: &backend,
+            plan: &plan,
+            keys_bytes: config.memory_bytes,
+            judge: &judge,
+            left_behind: AtomicBool::new(false),
+        };
         let (newest, upto) = cleaning.survey(&mut pace).await.map_err(|error| in_words(&error))?;
         if newest.has_overflowed() {
             tracing::info!(

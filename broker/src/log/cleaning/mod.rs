@@ -19,6 +19,7 @@ pub mod rewrite;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -138,6 +139,8 @@ pub struct Cleaning<'a, B: Backend> {
     pub keys_bytes: usize,
     /// Decides last.
     pub judge: &'a Judge,
+    /// Something before what is cleaned now was left as it is: see [`Rules::left_behind`]. False at first.
+    pub left_behind: AtomicBool,
 }
 
 impl<B: Backend> Cleaning<'_, B> {
@@ -224,6 +227,7 @@ impl<B: Backend> Cleaning<'_, B> {
             horizon_ms: now_ms.saturating_add(retained),
             remembered: &plan.remembered,
             judge: self.judge,
+            left_behind: &self.left_behind,
         });
         for segment in group {
             let is_clean = segment.name.cleaned.is_some();

@@ -9,6 +9,7 @@
 //! and the base timestamp). Whatever cannot be read stays as it is.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -18,7 +19,7 @@ use crate::ids::{LeaderEpoch, Offset};
 use crate::log::batch::{BatchHeader, HEADER_BYTES};
 use crate::log::codec;
 
-/// Batches that become one are together not larger than this, as opened.
+/// A batch that is made is not larger than this, as opened, unless it has a single record.
 const MERGED_BYTES: usize = 64 * 1024;
 /// A batch from this size on stays as it is, if all of its records stay.
 const KEPT_BYTES: usize = 16 * 1024;
@@ -67,6 +68,8 @@ pub struct Rules<'a> {
     pub remembered: &'a BTreeSet<Offset>,
     /// Has the last word.
     pub judge: &'a Judge,
+    /// Something before was left as it is that may be what a tombstone deletes.
+    pub left_behind: &'a AtomicBool,
 }
 
 impl Rules<'_> {
@@ -79,7 +82,7 @@ impl Rules<'_> {
         let newest = self.newest.of(key);
         let is_newest = newest.is_none_or(|newest| newest <= offset);
         // Where nothing is known of the key, older records of it may have stayed before it.
-        let is_alone = is_clean || newest.is_some();
+        let is_alone = (is_clean || newest.is_some()) && !self.left_behind.load(Ordering::Relaxed);
         let fate = match (is_newest, record.is_tombstone && is_alone, horizon) {
             (false, ..) => Fate::Goes,
             (true, false, _) => Fate::Stays,
@@ -94,6 +97,7 @@ impl Rules<'_> {
 }
 
 /// A record that stays, until its batch is closed.
+#[derive(Clone, Copy)]
 struct Held {
     offset: Offset,
     timestamp: i64,
@@ -113,18 +117,22 @@ struct Survivors {
 }
 
 impl Survivors {
+    /// What says nothing of it yet, with what these say of tombstones.
+    fn none_like(other: &Survivors) -> Survivors {
+        Survivors { horizon: other.horizon, is_open_ended: other.is_open_ended, ..Survivors::default() }
+    }
+
     fn hold(&mut self, offset: Offset, timestamp: i64, record: &RecordView<'_>) {
         let at = self.bytes.len();
         record.put(&mut self.bytes, 0, 0);
         self.held.push(Held { offset, timestamp, at, bytes: self.bytes.len() - at });
     }
 
-    fn extend(&mut self, more: Survivors) {
-        let behind = self.bytes.len();
-        self.bytes.extend_from_slice(&more.bytes);
-        self.held.extend(more.held.into_iter().map(|held| Held { at: held.at + behind, ..held }));
-        self.horizon = self.horizon.or(more.horizon);
-        self.is_open_ended |= more.is_open_ended;
+    /// Takes over what another one holds there.
+    fn take(&mut self, held: Held, of: &Survivors) {
+        let at = self.bytes.len();
+        self.bytes.extend_from_slice(&of.bytes[held.at..held.at + held.bytes]);
+        self.held.push(Held { at, ..held });
     }
 
     fn horizon(&self) -> Option<i64> {
@@ -229,7 +237,11 @@ impl<'a> Rewriter<'a> {
         let is_for_brokers = header.attributes & (CONTROL_BIT | TRANSACTIONAL_BIT) != 0;
         let judged =
             opened.records.filter(|_| !is_for_brokers).and_then(|records| self.judge(opened, records));
-        let Some((survivors, went)) = judged else { return self.keep(opened) };
+        let Some((survivors, went)) = judged else {
+            // Who knows what it has.
+            self.rules.left_behind.store(true, Ordering::Relaxed);
+            return self.keep(opened);
+        };
         self.counts.0 += u64::from(went);
         let stay = survivors.held.len();
         self.counts.1 += stay as u64;
@@ -250,7 +262,15 @@ impl<'a> Rewriter<'a> {
                 },
                 max_timestamp: header.log_append_time().then_some(header.max_timestamp),
             };
-            return self.put(opened, frame.close(&survivors));
+            let made = frame.close(&survivors).filter(|made| made.len() <= header.bytes.max(MERGED_BYTES));
+            return match made {
+                Some(made) => self.put(made),
+                // Somebody may have no room for one that is larger than it was.
+                None => {
+                    self.rules.left_behind.fetch_or(went > 0, Ordering::Relaxed);
+                    self.keep(opened);
+                }
+            };
         }
         self.merge(opened, survivors);
     }
@@ -279,53 +299,48 @@ impl<'a> Rewriter<'a> {
         Some((survivors, went))
     }
 
-    /// Puts what stays of a batch to what is open, if it belongs there.
+    /// Puts what stays of a batch to what is open, if it belongs there; as many batches as that takes.
     fn merge(&mut self, opened: &Opened<'_>, survivors: Survivors) {
         let header = opened.header;
         let codec = header.compression();
         let belongs = self.open.as_ref().is_none_or(|open| {
-            let has_none = survivors.held.is_empty();
-            let is_first = open.survivors.held.is_empty();
             let is_alike = open.codec == codec && open.survivors.is_alike(&survivors);
-            let fits = open.survivors.bytes.len() + survivors.bytes.len() <= MERGED_BYTES;
-            // A batch that is large by itself keeps the distances that its records have.
-            let may_be_moved = survivors.bytes.len() <= MERGED_BYTES;
             open.epoch == header.leader_epoch
                 && header.end().0 - open.base.0 <= i64::from(i32::MAX)
-                && (has_none || (may_be_moved && fits && (is_first || is_alike)))
+                && (survivors.held.is_empty() || open.survivors.held.is_empty() || is_alike)
         });
         if !belongs {
             self.close();
         }
-        let open = self.open.get_or_insert_with(|| Open {
-            base: header.base_offset,
-            end: header.base_offset,
+        let begin = |base| Open {
+            base,
+            end: base,
             epoch: header.leader_epoch,
             codec,
-            survivors: Survivors::default(),
-        });
+            survivors: Survivors::none_like(&survivors),
+        };
+        let mut open = self.open.take().unwrap_or_else(|| begin(header.base_offset));
         if open.survivors.held.is_empty() {
             open.codec = codec;
         }
-        open.end = header.end();
-        let is_large = survivors.bytes.len() > MERGED_BYTES;
-        open.survivors.extend(survivors);
-        if is_large {
-            let made = self.open.take().and_then(|open| open.frame().close(&open.survivors));
-            self.put(opened, made);
+        open.survivors.horizon = open.survivors.horizon.or(survivors.horizon);
+        open.survivors.is_open_ended |= survivors.is_open_ended;
+        for held in survivors.held.iter().copied() {
+            if !open.survivors.held.is_empty() && open.survivors.bytes.len() + held.bytes > MERGED_BYTES {
+                open.end = held.offset;
+                let full = std::mem::replace(&mut open, begin(held.offset));
+                self.made.push(full.close());
+            }
+            open.survivors.take(held, &survivors);
         }
+        open.end = header.end();
+        self.open = Some(open);
     }
 
-    /// A batch of its own; as it was where none can be made, or one that somebody may have no room for.
-    fn put(&mut self, opened: &Opened<'_>, made: Option<Bytes>) {
-        let bytes_max = opened.header.bytes.max(MERGED_BYTES);
-        match made.filter(|made| made.len() <= bytes_max) {
-            Some(made) => {
-                self.close();
-                self.made.push(made);
-            }
-            None => self.keep(opened),
-        }
+    /// A batch of its own.
+    fn put(&mut self, made: Bytes) {
+        self.close();
+        self.made.push(made);
     }
 
     fn keep(&mut self, opened: &Opened<'_>) {
@@ -334,14 +349,7 @@ impl<'a> Rewriter<'a> {
     }
 
     fn close(&mut self) {
-        let Some(open) = self.open.take() else { return };
-        let mut frame = open.frame();
-        let made = frame.close(&open.survivors).or_else(|| {
-            // What does not let itself be compressed again.
-            frame.attributes = 0;
-            frame.close(&open.survivors)
-        });
-        self.made.push(made.expect("records that were read, uncompressed, of a range that fits"));
+        self.made.extend(self.open.take().map(Open::close));
     }
 
     /// The batches that are made, rising, without a hole.
@@ -356,15 +364,21 @@ impl<'a> Rewriter<'a> {
 }
 
 impl Open {
-    fn frame(&self) -> Frame {
-        Frame {
+    fn close(self) -> Bytes {
+        let mut frame = Frame {
             base: self.base,
             end: self.end,
             epoch: self.epoch,
             attributes: self.codec,
             producer: (-1, -1, -1),
             max_timestamp: None,
-        }
+        };
+        let made = frame.close(&self.survivors).or_else(|| {
+            // What does not let itself be compressed again.
+            frame.attributes = 0;
+            frame.close(&self.survivors)
+        });
+        made.expect("records that were read, uncompressed, of a range that fits")
     }
 }
 

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use super::*;
 use crate::ids::Offset;
@@ -24,6 +25,7 @@ struct Case {
     is_clean: bool,
     now_ms: i64,
     known: usize,
+    left_behind: AtomicBool,
 }
 
 fn case(batches: &[(BatchSpec, i64, i32)]) -> Case {
@@ -34,6 +36,7 @@ fn case(batches: &[(BatchSpec, i64, i32)]) -> Case {
         is_clean: false,
         now_ms: NOW,
         known: 1_000,
+        left_behind: AtomicBool::new(false),
     }
 }
 
@@ -56,6 +59,7 @@ impl Case {
             horizon_ms: HORIZON,
             remembered: &self.remembered,
             judge: &judge,
+            left_behind: &self.left_behind,
         });
         for (header, batch) in headers.iter().zip(&self.batches) {
             let records = opened(header, batch);
@@ -170,6 +174,7 @@ fn records_before_the_logs_start_go_and_batches_that_cannot_be_read_stay() {
 
     let newest = Newest::new((3, 4), 1_000);
     let (judge, remembered): (Judge, _) = (Arc::new(|_, fate| fate), BTreeSet::new());
+    let left_behind = AtomicBool::new(false);
     let rules = Rules {
         newest: &newest,
         log_start: Offset(0),
@@ -177,6 +182,7 @@ fn records_before_the_logs_start_go_and_batches_that_cannot_be_read_stay() {
         horizon_ms: HORIZON,
         remembered: &remembered,
         judge: &judge,
+        left_behind: &left_behind,
     };
     let batch = stamped(AB, 0, 0);
     let header = BatchHeader::read(&batch).unwrap();
@@ -185,6 +191,32 @@ fn records_before_the_logs_start_go_and_batches_that_cannot_be_read_stay() {
     rewriter.add(&Opened { header: &header, batch: &batch, records: Some(&[0xff; 20]), is_clean: false });
     rewriter.end();
     assert_eq!(rewriter.made().collect::<Vec<_>>(), [batch.clone(), batch]);
+    assert!(left_behind.load(Ordering::Relaxed));
+}
+
+#[test]
+fn behind_what_was_left_as_it_is_no_tombstone_goes_or_is_told_to() {
+    let left_behind = || AtomicBool::new(true);
+    let first = Case { left_behind: left_behind(), ..case(&[(AB, 0, 0), (GONE, 2, 0)]) };
+    let made = first.clean();
+    assert_eq!(BatchHeader::read(&made[0]).unwrap().attributes & HORIZON_BIT, 0);
+    let marked = case(&[(AB, 0, 0), (GONE, 2, 0)]).clean();
+    let again =
+        Case { batches: marked, is_clean: true, now_ms: HORIZON, left_behind: left_behind(), ..case(&[]) };
+    assert!(left(&again.clean()).iter().any(|batch| batch.3.iter().any(|record| record.0 == 2)));
+}
+
+#[test]
+fn a_large_batch_becomes_several_that_are_not() {
+    let large = stamped(BatchSpec::keyed_many(4_000).value_bytes(100), 0, 7);
+    let newer = stamped(BatchSpec::keyed_many(10), 4_000, 7);
+    let made = Case { known: 100_000, ..Case { batches: vec![large, newer], ..case(&[]) } }.clean();
+    assert!(made.len() > 5);
+    assert!(
+        made.iter().all(|batch| batch.len() <= MERGED_BYTES + MERGED_BYTES / 8),
+        "as opened it is no larger"
+    );
+    assert_eq!(left(&made).iter().map(|batch| batch.3.len()).sum::<usize>(), 4_000);
 }
 
 #[test]

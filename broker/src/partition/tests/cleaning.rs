@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use io_backend::Disk;
 
@@ -63,7 +64,13 @@ async fn last_of_each(replica: &Replica) -> (BTreeMap<String, i64>, usize) {
 async fn clean(fake: &Fake, replica: &Replica, keys_bytes: usize, put_max: usize) -> usize {
     let Some(plan) = replica.partition.plan_cleaning(replica.soon()).await.unwrap() else { return 0 };
     let judge: Judge = Arc::new(|_, fate| fate);
-    let cleaning = Cleaning { backend: fake, plan: &plan, keys_bytes, judge: &judge };
+    let cleaning = Cleaning {
+        backend: fake,
+        plan: &plan,
+        keys_bytes,
+        judge: &judge,
+        left_behind: AtomicBool::new(false),
+    };
     let mut pace = Pace::new(fake, u64::MAX);
     let (newest, upto) = cleaning.survey(&mut pace).await.unwrap();
     let sealed: Vec<Sealed> = plan.segments[..upto].iter().map(|segment| Sealed::of(segment)).collect();
@@ -164,7 +171,13 @@ fn a_segment_that_is_gone_meanwhile_has_nothing_put_in_its_place() {
         replica.checkpoint().await;
         let plan = replica.partition.plan_cleaning(replica.soon()).await.unwrap().unwrap();
         let judge: Judge = Arc::new(|_, fate| fate);
-        let cleaning = Cleaning { backend: &fake, plan: &plan, keys_bytes: 1 << 20, judge: &judge };
+        let cleaning = Cleaning {
+            backend: &fake,
+            plan: &plan,
+            keys_bytes: 1 << 20,
+            judge: &judge,
+            left_behind: AtomicBool::new(false),
+        };
         let mut pace = Pace::new(&fake, u64::MAX);
         let (newest, _) = cleaning.survey(&mut pace).await.unwrap();
         let cleaned = cleaning.clean(&newest, &plan.segments[..2], &mut pace).await.unwrap().unwrap();
