@@ -9,6 +9,9 @@ use std::io::{self, Read, Write};
 /// A snappy block is opened as a whole: larger ones are not.
 const BLOCK_BYTES_MAX: usize = 16 << 20;
 
+/// As much as decoders are to support at least, and as much as is in memory for one batch here.
+const ZSTD_WINDOW_BYTES_MAX: u64 = 8 << 20;
+
 const GZIP: i16 = 1;
 const SNAPPY: i16 = 2;
 const LZ4: i16 = 3;
@@ -24,9 +27,28 @@ pub fn open(codec: i16, records: &[u8]) -> io::Result<Box<dyn Read + Send + '_>>
         GZIP => Box::new(flate2::read::GzDecoder::new(records)),
         SNAPPY => Box::new(Snappy::new(records)),
         LZ4 => Box::new(lz4_flex::frame::FrameDecoder::new(records)),
+        ZSTD if zstd_window(records).is_none_or(|bytes| bytes > ZSTD_WINDOW_BYTES_MAX) => {
+            return Err(io::Error::other("the window of its zstd frame is too large, or not said"));
+        }
         ZSTD => Box::new(ruzstd::decoding::StreamingDecoder::new(records).map_err(io::Error::other)?),
         other => return Err(io::Error::other(format!("there is no codec {other}"))),
     })
+}
+
+/// How much of what a zstd frame opens to has to be in memory (RFC 8878, 3.1.1.1): its window, or all of it.
+fn zstd_window(frame: &[u8]) -> Option<u64> {
+    let (descriptor, rest) = frame.get(4..)?.split_first()?;
+    if descriptor & 0x20 == 0 {
+        let window = rest.first()?;
+        let base = 1u64 << (10 + (window >> 3));
+        return Some(base + base / 8 * u64::from(window & 7));
+    }
+    let id_bytes = [0, 1, 2, 4][usize::from(descriptor & 3)];
+    let size_bytes = 1usize << (descriptor >> 6);
+    let size = rest.get(id_bytes..id_bytes + size_bytes)?;
+    let size = size.iter().rev().fold(0u64, |size, byte| size << 8 | u64::from(*byte));
+    // Two bytes count from 256 on.
+    Some(if size_bytes == 2 { size + 256 } else { size })
 }
 
 /// Records compressed with `codec`, as every client opens them.
@@ -170,6 +192,21 @@ mod tests {
             );
         }
         assert!(compress(7, &text).is_err());
+    }
+
+    #[test]
+    fn a_zstd_frame_says_what_it_takes() {
+        // Magic, descriptor, and a window of 8 MiB and of 15 MiB; a content of 5, of 256 + 3, and of 16 MiB.
+        let frame = |rest: &[u8]| [&[0x28, 0xB5, 0x2F, 0xFD], rest].concat();
+        assert_eq!(zstd_window(&frame(&[0x00, 13 << 3])), Some(8 << 20));
+        assert_eq!(zstd_window(&frame(&[0x00, 13 << 3 | 7])), Some(15 << 20));
+        assert_eq!(zstd_window(&frame(&[0x20, 5])), Some(5));
+        assert_eq!(zstd_window(&frame(&[0x60, 3, 0])), Some(259));
+        assert_eq!(zstd_window(&frame(&[0xA0, 0, 0, 0, 1])), Some(16 << 20));
+        assert_eq!(zstd_window(&frame(&[0xA0, 0])), None);
+        assert!(open(ZSTD, &frame(&[0x00, 14 << 3, 0, 0])).is_err());
+        let made = compress(ZSTD, &vec![7; 100_000]).unwrap();
+        assert!(zstd_window(&made).is_some_and(|bytes| bytes <= ZSTD_WINDOW_BYTES_MAX), "ours");
     }
 
     #[test]

@@ -489,6 +489,8 @@ impl<B: Backend> FollowerPlan<B> {
             begin_at(&self.partition, &mut batches, from).await?;
         } else if let Some((asked, _)) = deleted {
             let at = match first {
+                // It has less than the batch that the log begins within: from there it is given the rest.
+                Some(first) if first.base_offset < asked => view.log_start,
                 Some(first) => first.base_offset,
                 None if view.log_start == view.log_end => view.log_start,
                 None => return Err(ReadError::Storage("the log's first batch was not read".to_owned())),

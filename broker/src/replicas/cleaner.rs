@@ -111,6 +111,8 @@ impl<B: Backend> Cleaner<B> {
         let backend = self.context.backend.clone();
         let pause = self.context.config.cleaner.pause;
         let outcome = match self.replicas.get(id) {
+            // What the journal has left there is for what makes room.
+            _ if self.context.journal.status().disk_full => Ok(()),
             // It is being opened, or closed, and will say so.
             None => Ok(()),
             Some(partition) => self.clean(&partition).await,

@@ -166,6 +166,10 @@ impl<B: Backend> Cleaning<'_, B> {
                 let records = open(&header, &batch).await;
                 for record in records.iter().flat_map(|bytes| record::walk(bytes, header.records)) {
                     let Ok(record) = record else { break };
+                    // Of a batch that says otherwise nothing goes.
+                    if !(0..=i64::from(header.last_offset_delta)).contains(&record.offset_delta) {
+                        break;
+                    }
                     if let Some(key) = record.key {
                         newest.take(key, header.base_offset.plus(record.offset_delta));
                     }
@@ -305,12 +309,44 @@ async fn open(header: &BatchHeader, batch: &Bytes) -> Option<Bytes> {
     }
 }
 
-/// Whether a batch has a record without a key. Of one that cannot be opened, or opens to too much, nobody knows: it is never cleaned.
+/// Whether a batch has a record without a key, looked at piece by piece: whatever it opens to, little of it is in memory. Of one that
+/// cannot be opened, or opens to too much, nobody knows: it is never cleaned.
 pub async fn has_keyless(batch: &Bytes) -> bool {
     let Ok(header) = BatchHeader::read(batch) else { return false };
-    let records = open(&header, batch).await;
-    let mut records = records.iter().flat_map(|bytes| record::walk(bytes, header.records));
-    records.any(|record| record.is_ok_and(|record| record.key.is_none()))
+    let Ok(mut from) = codec::open(header.compression(), batch.get(HEADER_BYTES..).unwrap_or_default())
+    else {
+        return false;
+    };
+    let (mut buffer, mut at, mut skip, mut opened) = (Vec::new(), 0, 0, 0);
+    let mut left = header.records;
+    loop {
+        buffer.drain(..at);
+        at = 0;
+        let before = buffer.len();
+        let step = std::io::Read::take(&mut from, STEP_BYTES as u64);
+        if std::io::Read::read_to_end(&mut { step }, &mut buffer).is_err() {
+            return false;
+        }
+        let ended = buffer.len() - before < STEP_BYTES;
+        opened += buffer.len() - before;
+        while left > 0 {
+            let skipped = usize::min(skip, buffer.len() - at);
+            (at, skip) = (at + skipped, skip - skipped);
+            let rest = &buffer[at..];
+            if !ended && (skip > 0 || rest.len() < record::START_BYTES_MAX) {
+                break;
+            }
+            let Some((has_key, start, behind)) = record::start(rest) else { return false };
+            if !has_key {
+                return true;
+            }
+            (at, skip, left) = (at + start, behind, left - 1);
+        }
+        if left == 0 || ended || opened > OPENED_BYTES_MAX {
+            return false;
+        }
+        give_way().await;
+    }
 }
 
 /// What a batch has from `from` on, for a follower that has all before: see [`rewrite::from`].

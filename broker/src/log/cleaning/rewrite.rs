@@ -16,10 +16,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::newest::Newest;
 use super::record::{RecordView, walk};
 use crate::ids::{LeaderEpoch, Offset};
-use crate::log::batch::{BatchHeader, HEADER_BYTES};
+use crate::log::batch::{BatchHeader, HEADER_BYTES, ProducerStamp};
 use crate::log::codec;
+use crate::log::producers::sequence_after;
 
-/// A batch that is made is not larger than this, as opened, unless it has a single record.
+/// Batches that become one are together not larger than this, as opened.
 const MERGED_BYTES: usize = 64 * 1024;
 /// A batch from this size on stays as it is, if all of its records stay.
 const KEPT_BYTES: usize = 16 * 1024;
@@ -97,7 +98,6 @@ impl Rules<'_> {
 }
 
 /// A record that stays, until its batch is closed.
-#[derive(Clone, Copy)]
 struct Held {
     offset: Offset,
     timestamp: i64,
@@ -117,22 +117,18 @@ struct Survivors {
 }
 
 impl Survivors {
-    /// What says nothing of it yet, with what these say of tombstones.
-    fn none_like(other: &Survivors) -> Survivors {
-        Survivors { horizon: other.horizon, is_open_ended: other.is_open_ended, ..Survivors::default() }
-    }
-
     fn hold(&mut self, offset: Offset, timestamp: i64, record: &RecordView<'_>) {
         let at = self.bytes.len();
         record.put(&mut self.bytes, 0, 0);
         self.held.push(Held { offset, timestamp, at, bytes: self.bytes.len() - at });
     }
 
-    /// Takes over what another one holds there.
-    fn take(&mut self, held: Held, of: &Survivors) {
-        let at = self.bytes.len();
-        self.bytes.extend_from_slice(&of.bytes[held.at..held.at + held.bytes]);
-        self.held.push(Held { at, ..held });
+    fn extend(&mut self, more: Survivors) {
+        let behind = self.bytes.len();
+        self.bytes.extend_from_slice(&more.bytes);
+        self.held.extend(more.held.into_iter().map(|held| Held { at: held.at + behind, ..held }));
+        self.horizon = self.horizon.or(more.horizon);
+        self.is_open_ended |= more.is_open_ended;
     }
 
     fn horizon(&self) -> Option<i64> {
@@ -262,17 +258,9 @@ impl<'a> Rewriter<'a> {
                 },
                 max_timestamp: header.log_append_time().then_some(header.max_timestamp),
             };
-            let made = frame.close(&survivors).filter(|made| made.len() <= header.bytes.max(MERGED_BYTES));
-            return match made {
-                Some(made) => self.put(made),
-                // Somebody may have no room for one that is larger than it was.
-                None => {
-                    self.rules.left_behind.fetch_or(went > 0, Ordering::Relaxed);
-                    self.keep(opened);
-                }
-            };
+            return self.put_or_keep(opened, frame.close(&survivors), went);
         }
-        self.merge(opened, survivors);
+        self.merge(opened, survivors, went);
     }
 
     /// Which records stay, and how many go; `None`: they cannot be read.
@@ -299,48 +287,54 @@ impl<'a> Rewriter<'a> {
         Some((survivors, went))
     }
 
-    /// Puts what stays of a batch to what is open, if it belongs there; as many batches as that takes.
-    fn merge(&mut self, opened: &Opened<'_>, survivors: Survivors) {
+    /// Puts what stays of a batch to what is open, if it belongs there.
+    fn merge(&mut self, opened: &Opened<'_>, survivors: Survivors, went: u32) {
         let header = opened.header;
         let codec = header.compression();
         let belongs = self.open.as_ref().is_none_or(|open| {
             let is_alike = open.codec == codec && open.survivors.is_alike(&survivors);
+            let fits = open.survivors.bytes.len() + survivors.bytes.len() <= MERGED_BYTES;
+            // A batch that is large by itself keeps the distances that its records have.
+            let may_be_moved = survivors.bytes.len() <= MERGED_BYTES;
             open.epoch == header.leader_epoch
                 && header.end().0 - open.base.0 <= i64::from(i32::MAX)
-                && (survivors.held.is_empty() || open.survivors.held.is_empty() || is_alike)
+                && (survivors.held.is_empty()
+                    || (may_be_moved && fits && (open.survivors.held.is_empty() || is_alike)))
         });
         if !belongs {
             self.close();
         }
-        let begin = |base| Open {
-            base,
-            end: base,
+        let is_large = survivors.bytes.len() > MERGED_BYTES;
+        let mut open = self.open.take().unwrap_or_else(|| Open {
+            base: header.base_offset,
+            end: header.base_offset,
             epoch: header.leader_epoch,
             codec,
-            survivors: Survivors::none_like(&survivors),
-        };
-        let mut open = self.open.take().unwrap_or_else(|| begin(header.base_offset));
+            survivors: Survivors::default(),
+        });
         if open.survivors.held.is_empty() {
             open.codec = codec;
         }
-        open.survivors.horizon = open.survivors.horizon.or(survivors.horizon);
-        open.survivors.is_open_ended |= survivors.is_open_ended;
-        for held in survivors.held.iter().copied() {
-            if !open.survivors.held.is_empty() && open.survivors.bytes.len() + held.bytes > MERGED_BYTES {
-                open.end = held.offset;
-                let full = std::mem::replace(&mut open, begin(held.offset));
-                self.made.push(full.close());
-            }
-            open.survivors.take(held, &survivors);
-        }
         open.end = header.end();
+        open.survivors.extend(survivors);
+        if is_large {
+            return self.put_or_keep(opened, Some(open.close()), went);
+        }
         self.open = Some(open);
     }
 
-    /// A batch of its own.
-    fn put(&mut self, made: Bytes) {
-        self.close();
-        self.made.push(made);
+    /// A batch of its own, or as it was where that would be larger: somebody may have no room for it.
+    fn put_or_keep(&mut self, opened: &Opened<'_>, made: Option<Bytes>, went: u32) {
+        match made.filter(|made| made.len() <= opened.header.bytes.max(MERGED_BYTES)) {
+            Some(made) => {
+                self.close();
+                self.made.push(made);
+            }
+            None => {
+                self.rules.left_behind.fetch_or(went > 0, Ordering::Relaxed);
+                self.keep(opened);
+            }
+        }
     }
 
     fn keep(&mut self, opened: &Opened<'_>) {
@@ -389,9 +383,17 @@ fn horizon_of(opened: &Opened<'_>) -> Option<i64> {
 /// What a batch has from `from` on, which lies within it: for who has what is before that as it was when batches had other
 /// bounds. `None`: there is no telling.
 pub fn from(header: &BatchHeader, records: &[u8], from: Offset) -> Option<Bytes> {
-    if header.producer_id.0 >= 0 || header.attributes & (CONTROL_BIT | TRANSACTIONAL_BIT) != 0 {
+    if header.attributes & (CONTROL_BIT | TRANSACTIONAL_BIT) != 0 {
         return None;
     }
+    // Sequence numbers follow the offsets that the batch had when it came.
+    let skipped = i32::try_from(from.0 - header.base_offset.0).ok()?;
+    let producer = match header.producer() {
+        Some(ProducerStamp { id, epoch, base_sequence }) => {
+            (id.0, epoch, sequence_after(base_sequence, skipped))
+        }
+        None => (-1, -1, -1),
+    };
     let mut survivors = Survivors {
         horizon: (header.attributes & HORIZON_BIT != 0).then_some(header.base_timestamp),
         ..Survivors::default()
@@ -409,7 +411,7 @@ pub fn from(header: &BatchHeader, records: &[u8], from: Offset) -> Option<Bytes>
         end: header.end(),
         epoch: header.leader_epoch,
         attributes: header.attributes,
-        producer: (-1, -1, -1),
+        producer,
         max_timestamp: header.log_append_time().then_some(header.max_timestamp),
     };
     frame.close(&survivors)

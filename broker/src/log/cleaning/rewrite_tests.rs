@@ -207,19 +207,6 @@ fn behind_what_was_left_as_it_is_no_tombstone_goes_or_is_told_to() {
 }
 
 #[test]
-fn a_large_batch_becomes_several_that_are_not() {
-    let large = stamped(BatchSpec::keyed_many(4_000).value_bytes(100), 0, 7);
-    let newer = stamped(BatchSpec::keyed_many(10), 4_000, 7);
-    let made = Case { known: 100_000, ..Case { batches: vec![large, newer], ..case(&[]) } }.clean();
-    assert!(made.len() > 5);
-    assert!(
-        made.iter().all(|batch| batch.len() <= MERGED_BYTES + MERGED_BYTES / 8),
-        "as opened it is no larger"
-    );
-    assert_eq!(left(&made).iter().map(|batch| batch.3.len()).sum::<usize>(), 4_000);
-}
-
-#[test]
 fn compressed_batches_are_compressed_again_and_large_ones_stay_if_all_of_them_does() {
     for codec in 1..=4i16 {
         let plain = stamped(BatchSpec::keyed_many(500), 0, 0);
@@ -261,6 +248,9 @@ fn who_has_a_part_of_a_batch_is_given_the_rest() {
     }
     let of_producer = stamped(AB.producer(7, 3, 40), 10, 3);
     let header = BatchHeader::read(&of_producer).unwrap();
-    assert_eq!(from(&header, &of_producer[HEADER_BYTES..], Offset(11)), None);
+    let rest = from(&header, &of_producer[HEADER_BYTES..], Offset(11)).unwrap();
+    let rest = BatchHeader::read(&rest).unwrap();
+    assert_eq!((rest.producer_id.0, rest.producer_epoch, rest.base_sequence), (7, 3, 41));
+    assert_eq!((rest.base_offset, rest.end(), rest.records), (Offset(11), Offset(12), 1));
     assert_eq!(Batches::new(&of_producer).count(), 1);
 }

@@ -39,6 +39,8 @@ impl<B: Backend> Owner<B> {
         let sealed: Vec<Sealed> = segments.iter().map(|segment| Sealed::of(segment)).collect();
         let now_ms = self.backend.wall_ms();
         if choice::next(&sealed, &rules, now_ms) != Some(Next::Now) {
+            // What was told is over.
+            self.reschedule();
             return None;
         }
         segments.truncate(choice::cleanable(&sealed, &rules, now_ms));
@@ -65,7 +67,9 @@ impl<B: Backend> Owner<B> {
             return;
         }
         for (Cleaned { sources, segment, .. }, reply) in std::mem::take(&mut self.cleaned) {
-            let replaced = self.files.replace(&sources, segment);
+            // Whoever switched it off wants to keep what there is.
+            let is_wanted = self.settings.compaction.is_some();
+            let replaced = is_wanted.then(|| self.files.replace(&sources, segment)).flatten();
             reply.answer(replaced.map(|replaced| DeadFiles {
                 directory: self.files.directory.clone(),
                 bytes: replaced.iter().map(|segment| segment.bytes).sum(),
