@@ -141,9 +141,9 @@ def every_codec(broker, keys, rounds, kill):
     for codec in CODECS:
         with verdicts.case(f"{written[codec]} records of {keys} keys in {codec} shrink to the last of each" + (", broker killed" if kill else "")) as note:
             # What is not in a segment that ended is not cleaned.
-            last, count, end = until_small(broker, f"of-{codec}", written[codec] // 3)
+            last, count, end = until_small(broker, f"of-{codec}", written[codec] // 2)
             note(f"{count} of {end} left")
-            assert count <= written[codec] // 3, "too many"
+            assert count <= written[codec] // 2, "too many"
             for reader in ("confluent", "kafka-python"):
                 last, count, _ = read_all(broker, f"of-{codec}", reader)
                 values = {key: value for key, value in wanted[codec].items() if value is not None}
