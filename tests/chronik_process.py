@@ -109,6 +109,16 @@ class Chronik:
         ).stdout.split()
         return int(children[0]) if children else self.process.pid
 
+    def segment_bytes(self):
+        """Of all segments on the disk."""
+        total = 0
+        for path in (self.data_dir / "partitions").glob("*/*.log"):
+            try:
+                total += path.stat().st_size
+            except FileNotFoundError:
+                pass
+        return total
+
     def stderr(self):
         return self.stderr_path.read_text(errors="replace") if self.stderr_path.exists() else ""
 

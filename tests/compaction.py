@@ -29,18 +29,6 @@ RATIO_MAX = 20
 verdicts = Verdicts()
 
 
-def on_disk(broker):
-    """Bytes of all segments."""
-    total = 0
-    for directory, _, names in os.walk(broker.data_dir / "partitions"):
-        for name in names:
-            try:
-                total += os.stat(os.path.join(directory, name)).st_size if name.endswith(".log") else 0
-            except FileNotFoundError:
-                pass
-    return total
-
-
 def create(broker, topic, **configs):
     with kafka_wire.Connection(broker.bootstrap) as connection:
         compacted = {"cleanup.policy": "compact", "segment.bytes": SEGMENT, "min.cleanable.dirty.ratio": 0.1, **configs}
@@ -189,7 +177,7 @@ def large(broker, total_mib, keys):
         best = None
         until = time.monotonic() + 120
         while time.monotonic() < until:
-            now = on_disk(broker) / MIB
+            now = broker.segment_bytes() / MIB
             best = now if best is None else min(best, now)
             time.sleep(0.5)
             # A little more is written, for what was written last is in no segment that ended.

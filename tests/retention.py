@@ -32,18 +32,6 @@ RATIO_MAX = 20
 verdicts = Verdicts()
 
 
-def on_disk(broker):
-    """Bytes of all segments."""
-    total = 0
-    for directory, _, names in os.walk(broker.data_dir / "partitions"):
-        for name in names:
-            try:
-                total += os.stat(os.path.join(directory, name)).st_size if name.endswith(".log") else 0
-            except FileNotFoundError:
-                pass
-    return total
-
-
 class Peak(threading.Thread):
     def __init__(self, broker):
         super().__init__(daemon=True)
@@ -51,7 +39,7 @@ class Peak(threading.Thread):
 
     def run(self):
         while not self.ends.wait(0.02):
-            self.bytes = max(self.bytes, on_disk(self.broker))
+            self.bytes = max(self.bytes, self.broker.segment_bytes())
 
     def end(self):
         self.ends.set()
@@ -128,11 +116,11 @@ def by_size(broker, kept, segment, total):
             began = time.monotonic()
             fill(connection, "sized", total)
             took = time.monotonic() - began
-            within(20, lambda: on_disk(broker) <= kept + segment and said() <= kept + segment + BATCH_BYTES)
-            assert on_disk(broker) <= kept + segment, f"{on_disk(broker) // MIB} MB stay"
+            within(20, lambda: broker.segment_bytes() <= kept + segment and said() <= kept + segment + BATCH_BYTES)
+            assert broker.segment_bytes() <= kept + segment, f"{broker.segment_bytes() // MIB} MB stay"
             for reader in readers:
                 reader.end()
-            most, left = peak.end(), on_disk(broker)
+            most, left = peak.end(), broker.segment_bytes()
             size = said()
             start, end = connection.start_offset("sized", 0), connection.end_offset("sized", 0)
             note(f"{total / took / 1e6:.0f} MB/s; at most {most / MIB:.0f} MB of segments at a time, {left / MIB:.0f} in the end")

@@ -88,7 +88,7 @@ async fn one<B: Backend>(
     deadline: Deadline,
 ) -> Result<Offset, ResponseError> {
     let partition = routing.partition(topic, asked.partition_index).map_err(|unroutable| unroutable.code)?;
-    if !TopicSettings::resolve(&topic.configs, &context.config).deletes {
+    if !TopicSettings::resolve(&topic.configs, &context.metadata.config()).deletes {
         return Err(ResponseError::PolicyViolation);
     }
     let before = (asked.offset != HIGH_WATERMARK).then_some(Offset(asked.offset));
