@@ -277,6 +277,12 @@ def consumer_groups(cli, broker):
     rows = columns(cli.text("groups", "lag", "modern"))
     assert [(row["PARTITION"], row["CURRENT-OFFSET"], row["LAG"], row["CONSUMER-ID"]) for row in rows] == [
         ("0", "-", "-", member), ("1", "-", "-", member)], rows
+    cli.text("configs", "set", "group", "modern", "consumer.session.timeout.ms=50000")
+    own = cli.json("configs", "describe", "group", "modern")
+    assert {name: one["source"] for name, one in own.items()} == {"consumer.session.timeout.ms": "DYNAMIC_GROUP_CONFIG"}, own
+    assert "group.consumer.max.session.timeout.ms" in cli.error("configs", "set", "group", "modern", "consumer.session.timeout.ms=70000")
+    cli.text("configs", "unset", "group", "modern", "consumer.session.timeout.ms")
+    assert cli.json("configs", "describe", "group", "modern") == {}
     code, _ = consumer_heartbeat(broker.bootstrap, "modern", member, -1, "lagging")
     assert code == 0, f"a leaving member was told {code}"
     cli.text("groups", "reset-offsets", "modern", "--topic", "lagging", "--to-earliest", "--execute")

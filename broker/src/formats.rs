@@ -23,8 +23,9 @@ pub const CHECKPOINT_RECORD: u8 = 2;
 /// are its protobuf messages.
 pub const RAFT_SNAPSHOT: u8 = 2;
 /// The metadata image in a Raft snapshot, and each metadata command in the Raft log: the newest, from 2 on with
-/// configurations of brokers and changes of configurations and partitions, from 3 on of several nodes.
-pub const METADATA: u8 = 3;
+/// configurations of brokers and changes of configurations and partitions, from 3 on of several nodes, from
+/// 4 on with configurations of groups.
+pub const METADATA: u8 = 4;
 /// Record batches of a segment: Kafka's magic.
 pub const RECORD_BATCH: i8 = 2;
 /// Producers and leader epochs beside the segments.

@@ -213,6 +213,8 @@ pub const ADMIN_WARNINGS_MAX: usize = 20;
 pub const TOPIC_NAME_BYTES_MAX: usize = 249;
 /// A value of a configuration that clients set.
 pub const CONFIG_VALUE_BYTES_MAX: usize = 1_024;
+/// Groups of consumers that have configurations of their own: all nodes keep them, and a snapshot of metadata has them all.
+pub const CONFIGURED_GROUPS_MAX: usize = 10_000;
 /// Partitions of one topic.
 pub const TOPIC_PARTITIONS_MAX: usize = 10_000;
 /// Partitions of a node: each has a task, channels and files.

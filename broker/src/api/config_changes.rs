@@ -12,6 +12,7 @@ use crate::context::Context;
 use crate::limits;
 use crate::metadata::apply::check_name;
 use crate::metadata::configs::{self, TopicSetting};
+use crate::metadata::group_configs;
 use crate::metadata::{
     AlteredConfigs, ConfigChange, ConfigOperation, ConfigResource, MetadataCommand, MetadataImage, Outcome,
     altered,
@@ -58,8 +59,7 @@ pub fn no_such_resource(kind: Option<ResourceType>, code: i8) -> Refusal {
             "what is logged is set when the broker starts (CHRONIK_LOG)".to_owned()
         }
         Some(ResourceType::ClientMetrics) => "metrics are not taken from clients".to_owned(),
-        Some(ResourceType::Group) => "there are no consumer groups yet".to_owned(),
-        Some(ResourceType::Topic | ResourceType::Broker) | None => {
+        Some(ResourceType::Topic | ResourceType::Broker | ResourceType::Group) | None => {
             format!("resources of type {code} have no configuration")
         }
     };
@@ -213,7 +213,24 @@ fn plan<B: Backend>(
             }
             Ok(AlteredConfigs { resource, change })
         }
+        Some(ResourceType::Group) => {
+            check_group(asked.name)?;
+            let change = operations(asked.replaces, wanted, |_| None)?;
+            let none = Overrides::new();
+            let after = altered(image.group_configs(asked.name).unwrap_or(&none), &change);
+            group_configs::validate(&after, &context.metadata.config()).map_err(refused)?;
+            Ok(AlteredConfigs { resource: ConfigResource::Group(asked.name.into()), change })
+        }
         other => Err(no_such_resource(other, asked.kind)),
+    }
+}
+
+/// Whether a group may be called so.
+pub fn check_group(name: &str) -> Result<(), Refusal> {
+    match name.len() {
+        0 => invalid_request("Default group resources are not allowed.".to_owned()),
+        1..=limits::GROUP_TEXT_BYTES_MAX => Ok(()),
+        _ => invalid_request(format!("The group's id has more than {} bytes", limits::GROUP_TEXT_BYTES_MAX)),
     }
 }
 

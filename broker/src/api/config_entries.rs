@@ -7,6 +7,7 @@ use crate::config::kafka::{self, KAFKA_NAMES, KafkaName, Meaning};
 use crate::config::{Config, KEYS, Key};
 use crate::context::Context;
 use crate::metadata::configs::TOPIC_SETTINGS;
+use crate::metadata::group_configs::{GROUP_SETTINGS, GroupSetting};
 use crate::metadata::{Effective, MIN_INSYNC_REPLICAS, default_min_insync_replicas};
 
 /// Where a value comes from, by Kafka's numbers.
@@ -18,6 +19,7 @@ pub enum Source {
     DynamicDefaultBroker = 3,
     StaticBroker = 4,
     Default = 5,
+    Group = 8,
 }
 
 /// A value that counts where nothing before it does.
@@ -96,6 +98,29 @@ impl Known {
                 }
             })
             .collect()
+    }
+
+    /// All configurations of a group of consumers that has these of its own.
+    pub fn of_group(&self, own: Option<&Overrides>) -> Vec<Entry> {
+        let entry = |known: &GroupSetting| {
+            let set = own.and_then(|own| own.get(known.name));
+            let own = set.map(|value| Synonym {
+                name: known.name.to_owned(),
+                value: value.clone(),
+                source: Source::Group,
+            });
+            let of_broker =
+                kafka::find(known.of_broker).map(|known| self.synonyms(known)).unwrap_or_default();
+            Entry {
+                name: known.name.to_owned(),
+                value: Some(set.cloned().unwrap_or_else(|| known.default_value(&self.effective.config))),
+                read_only: false,
+                kind: known.kind().code(),
+                about: known.doc.to_owned(),
+                synonyms: own.into_iter().chain(of_broker).collect(),
+            }
+        };
+        GROUP_SETTINGS.iter().map(entry).collect()
     }
 
     /// This broker's configurations: by Kafka's names, then by ours.
@@ -178,7 +203,7 @@ impl Known {
 
     fn value_in(&self, source: Source, known: &KafkaName) -> Option<String> {
         match source {
-            Source::Topic => None,
+            Source::Topic | Source::Group => None,
             Source::DynamicBroker => self.effective.dynamic.of_this.get(known.name).cloned(),
             Source::DynamicDefaultBroker => self.effective.dynamic.of_all.get(known.name).cloned(),
             Source::StaticBroker => {

@@ -12,7 +12,7 @@ use kafka_protocol::messages::{ApiKey, DescribeConfigsRequest};
 
 use super::authorization::{Needs, Operation};
 use super::changes::{Refusal, refused};
-use super::config_changes::{ResourceType, no_such_resource};
+use super::config_changes::{ResourceType, check_group, no_such_resource};
 use super::config_entries::{Entry, Known};
 use super::declaration::{Answer, Api, Call, Declaration, Versions};
 use crate::context::Context;
@@ -104,6 +104,10 @@ fn find<B: Backend>(
             )),
             Err(_) => invalid(format!("Broker id must be an integer, but it is: {name}")),
         },
+        Some(ResourceType::Group) => {
+            check_group(name)?;
+            Ok(known.of_group(context.metadata.shown().group_configs(name)))
+        }
         other => Err(no_such_resource(other, resource.resource_type)),
     }
 }

@@ -1,4 +1,4 @@
-//! IncrementalAlterConfigs: changes of single configurations of topics and brokers.
+//! IncrementalAlterConfigs: changes of single configurations of topics, brokers and groups.
 
 use io_backend::Backend;
 use kafka_protocol::ResponseError;

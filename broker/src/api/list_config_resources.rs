@@ -57,6 +57,9 @@ fn handle<B: Backend>(
     if is_wanted(ResourceType::Topic) {
         resources.extend(image.topics.keys().map(|name| (ResourceType::Topic, name.to_string())));
     }
+    if is_wanted(ResourceType::Group) {
+        resources.extend(image.group_configs.keys().map(|id| (ResourceType::Group, id.to_string())));
+    }
     let listed = resources.into_iter().map(|(kind, name)| {
         ConfigResource::default().with_resource_type(kind.code()).with_resource_name(text(name))
     });

@@ -32,14 +32,9 @@ pub(super) const REFUSED: &[(&str, &str)] = &[
          group.streams.num.standby.replicas group.streams.session.timeout.ms",
     ),
     (
-        "groups have no configurations of their own that these could bound",
-        "group.consumer.max.assignment.interval.ms group.consumer.max.heartbeat.interval.ms \
-         group.consumer.max.session.timeout.ms group.consumer.min.assignment.interval.ms \
-         group.consumer.min.heartbeat.interval.ms group.consumer.min.session.timeout.ms",
-    ),
-    (
         "what members are to have is decided with each change, and expressions are looked at with each",
-        "group.consumer.assignment.interval.ms group.consumer.regex.refresh.interval.ms",
+        "group.consumer.assignment.interval.ms group.consumer.max.assignment.interval.ms \
+         group.consumer.min.assignment.interval.ms group.consumer.regex.refresh.interval.ms",
     ),
     ("both protocols are served", "group.coordinator.rebalance.protocols"),
     (

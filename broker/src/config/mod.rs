@@ -2,6 +2,7 @@
 
 mod values;
 mod cleaner;
+mod groups;
 mod peers;
 mod keys;
 mod kafka_refused;
@@ -11,6 +12,7 @@ pub(crate) mod dynamic;
 mod load;
 
 pub use cleaner::{CleanerConfig, CleanupPolicy};
+pub use groups::{GroupsConfig, OffsetsConfig};
 pub use keys::{KEYS, Key};
 pub use load::{ConfigError, Source};
 pub use peers::{PeerAddress, PeersConfig, Secret};
@@ -190,44 +192,6 @@ pub struct TopicConfig {
     pub max_batch_bytes: usize,
 }
 
-/// What groups of consumers are allowed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GroupsConfig {
-    /// The least that members of classic groups may ask for (`group.min.session.timeout.ms`).
-    pub session_timeout_min: Duration,
-    /// The most that they may ask for (`group.max.session.timeout.ms`).
-    pub session_timeout_max: Duration,
-    /// How long a classic group that was empty waits for more members (`group.initial.rebalance.delay.ms`).
-    pub initial_rebalance_delay: Duration,
-    /// Members of one classic group at most (`group.max.size`).
-    pub members_max: usize,
-    /// A member of a consumer group that is silent for so long is gone (`group.consumer.session.timeout.ms`).
-    pub consumer_session_timeout: Duration,
-    /// How often it is asked to be heard of (`group.consumer.heartbeat.interval.ms`).
-    pub consumer_heartbeat_interval: Duration,
-    /// Members of one consumer group at most (`group.consumer.max.size`).
-    pub consumer_members_max: usize,
-}
-
-/// How far groups are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OffsetsConfig {
-    /// How long offsets outlive the members of their group (`offsets.retention.minutes`).
-    pub retention: Duration,
-    /// How often it is looked for what may be forgotten (`offsets.retention.check.interval.ms`).
-    pub retention_check_interval: Duration,
-    /// What groups decide is durable by then, or has failed (`offsets.commit.timeout.ms`).
-    pub commit_timeout: Duration,
-    /// Largest text beside an offset, in bytes (`offset.metadata.max.bytes`).
-    pub metadata_bytes_max: usize,
-    /// Partitions of the topic, when it is created (`offsets.topic.num.partitions`).
-    pub partitions: i32,
-    /// Replicas of the topic, when it is created (`offsets.topic.replication.factor`), of as many as there are brokers.
-    pub replication_factor: i16,
-    /// Size of its segments, when it is created (`offsets.topic.segment.bytes`).
-    pub segment_bytes: u64,
-}
-
 /// What clients may take of the node. All of it is about the Kafka port; the admin port has bounds of its
 /// own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -344,24 +308,8 @@ impl Default for Config {
                 min_insync_replicas: MIN_INSYNC_REPLICAS_UNSET,
                 max_batch_bytes: limits::BATCH_BYTES_MAX,
             },
-            groups: GroupsConfig {
-                session_timeout_min: Duration::from_secs(6),
-                session_timeout_max: Duration::from_secs(30 * 60),
-                initial_rebalance_delay: Duration::from_secs(3),
-                members_max: i32::MAX as usize,
-                consumer_session_timeout: Duration::from_secs(45),
-                consumer_heartbeat_interval: Duration::from_secs(5),
-                consumer_members_max: i32::MAX as usize,
-            },
-            offsets: OffsetsConfig {
-                retention: Duration::from_secs(7 * 86_400),
-                retention_check_interval: Duration::from_secs(10 * 60),
-                commit_timeout: Duration::from_secs(5),
-                metadata_bytes_max: 4_096,
-                partitions: 50,
-                replication_factor: 3,
-                segment_bytes: 100 << 20,
-            },
+            groups: GroupsConfig::default(),
+            offsets: OffsetsConfig::default(),
             server: ServerConfig {
                 worker_threads: 0,
                 connections: limits::CONNECTIONS_MAX,
@@ -562,16 +510,7 @@ impl Config {
                 "cluster.session_timeout must be at least twice cluster.heartbeat_interval: one lost heartbeat is no silence".into(),
             );
         }
-        if self.groups.session_timeout_min > self.groups.session_timeout_max {
-            return Err(
-                "groups.session_timeout_min must not be longer than groups.session_timeout_max".into()
-            );
-        }
-        if 2 * self.groups.consumer_heartbeat_interval > self.groups.consumer_session_timeout {
-            return Err(
-                "groups.consumer_session_timeout must be at least twice groups.consumer_heartbeat_interval: one lost heartbeat is no silence".into(),
-            );
-        }
+        self.groups.check()?;
         if self.stall.warn_after >= self.stall.stalled_after {
             return Err("stall.warn_after must be shorter than stall.stalled_after".into());
         }

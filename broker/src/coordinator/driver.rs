@@ -247,9 +247,10 @@ impl<B: Backend> Driver<B> {
         match loaded {
             Ok(mut shard) => {
                 self.metrics.group_loads.inc();
-                shard.begin(&self.settings.get().consumer, self.now());
+                let (settings, image) = (self.settings.get(), self.images.get());
+                shard.begin(|group| settings.of_consumer_group(image.group_configs(&group.0)), self.now());
                 // While nobody coordinated, topics may have been deleted.
-                shard.handle_topics_deleted(&self.images.get());
+                shard.handle_topics_deleted(&image);
                 let forget_at = self.backend.now() + self.settings.get().retention_check_interval;
                 self.duty = Duty::Serving(Box::new(Serving {
                     epoch,
@@ -336,8 +337,9 @@ impl<B: Backend> Driver<B> {
             }
             CoordinatorInput::ConsumerHeartbeat { group, beat, reply } => {
                 self.topics.follow(&self.images);
-                let settings = self.settings.get();
-                let answer = shard.consumer_heartbeat(&group, *beat, &self.topics, &settings.consumer, now);
+                let image = self.images.get();
+                let settings = self.settings.get().of_consumer_group(image.group_configs(&group.0));
+                let answer = shard.consumer_heartbeat(&group, *beat, &self.topics, &settings, now);
                 hold(held, reply, answer.map_err(CoordinatorError::Consumer));
             }
             CoordinatorInput::ConsumerLeave { group, member, instance, comes_back, reply } => {

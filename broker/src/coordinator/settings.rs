@@ -4,15 +4,17 @@ use std::time::Duration;
 
 use super::assignor::Assignor;
 use super::{classic, consumer};
-use crate::config::Config;
+use crate::config::dynamic::Overrides;
+use crate::config::{Config, GroupsConfig};
+use crate::metadata::group_configs::GroupTimes;
 
 /// In effect now: all of it may be changed while the node runs.
 #[derive(Clone, Debug)]
 pub struct GroupSettings {
     /// What members of classic groups may ask for.
     pub classic: classic::Settings,
-    /// What members of consumer groups may ask for.
-    pub consumer: consumer::Settings,
+    /// What groups have that have no configurations of their own.
+    pub groups: GroupsConfig,
     /// A group that nobody is in keeps its offsets so long (`offsets.retention.minutes`).
     pub offsets_retention: Duration,
     /// How often it is looked for what may be forgotten (`offsets.retention.check.interval.ms`).
@@ -31,15 +33,22 @@ impl GroupSettings {
                 initial_rebalance_delay: groups.initial_rebalance_delay,
                 members_max: groups.members_max,
             },
-            consumer: consumer::Settings {
-                session_timeout: groups.consumer_session_timeout,
-                heartbeat_interval: groups.consumer_heartbeat_interval,
-                members_max: groups.consumer_members_max,
-                assignor: Assignor::Uniform,
-            },
+            groups: groups.clone(),
             offsets_retention: offsets.retention,
             retention_check_interval: offsets.retention_check_interval,
             commit_timeout: offsets.commit_timeout,
+        }
+    }
+
+    /// What members of a consumer group that has these configurations may ask for.
+    pub fn of_consumer_group(&self, own: Option<&Overrides>) -> consumer::Settings {
+        let none = Overrides::new();
+        let times = GroupTimes::resolve(own.unwrap_or(&none), &self.groups);
+        consumer::Settings {
+            session_timeout: times.session_timeout,
+            heartbeat_interval: times.heartbeat_interval,
+            members_max: self.groups.consumer_members_max,
+            assignor: Assignor::Uniform,
         }
     }
 }

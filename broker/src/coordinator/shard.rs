@@ -200,13 +200,13 @@ impl<T> Shard<T> {
     }
 
     /// All records are read: groups go on. A group of which only offsets are left has no members.
-    pub fn begin(&mut self, settings: &consumer::Settings, now: Now) {
+    pub fn begin(&mut self, settings: impl Fn(&GroupId) -> consumer::Settings, now: Now) {
         for (id, loaded) in mem::take(&mut self.loaded) {
             let group = self.groups.entry(id.clone()).or_insert_with(|| Group::new(now));
             group.members = match loaded {
                 Loaded::Classic(stored) => Members::Classic(ClassicGroup::restored(stored, now.moment)),
                 Loaded::Consumer(stored) => {
-                    Members::Consumer(ConsumerGroup::restored(stored, settings, now.moment))
+                    Members::Consumer(ConsumerGroup::restored(stored, &settings(&id), now.moment))
                 }
             };
             group.is_kept = true;

@@ -10,6 +10,7 @@ use super::{
     AlteredConfigs, ConfigChange, ConfigOperation, ConfigResource, MetadataImage, TopicError, TopicImage,
 };
 use crate::config::dynamic::Overrides;
+use crate::limits;
 
 /// The configurations after a change.
 pub fn altered(current: &Overrides, change: &ConfigChange) -> Overrides {
@@ -60,9 +61,9 @@ pub(super) fn alter_configs(image: &mut MetadataImage, resource: &AlteredConfigs
 }
 
 fn set_configs(image: &mut MetadataImage, resource: &AlteredConfigs) -> Result<(), TopicError> {
-    match resource.resource {
+    match &resource.resource {
         ConfigResource::Topic(id) => {
-            let topic = image.topic_by_id(id).ok_or(TopicError::Unknown)?;
+            let topic = image.topic_by_id(*id).ok_or(TopicError::Unknown)?;
             let configs = altered(&topic.configs, &resource.change);
             if configs != topic.configs {
                 let changed = TopicImage { configs, ..TopicImage::clone(topic) };
@@ -76,18 +77,34 @@ fn set_configs(image: &mut MetadataImage, resource: &AlteredConfigs) -> Result<(
             }
         }
         ConfigResource::Broker(id) => {
-            if !image.brokers.contains_key(&id) {
+            if !image.brokers.contains_key(id) {
                 return Err(TopicError::InvalidConfig(format!("broker {id} is not registered")));
             }
             let none = BTreeMap::new();
-            let before = image.broker_configs.of_one.get(&id).unwrap_or(&none);
+            let before = image.broker_configs.of_one.get(id).unwrap_or(&none);
             let configs = altered(before, &resource.change);
             if configs != *before {
                 let of_one = &mut Arc::make_mut(&mut image.broker_configs).of_one;
                 match configs.is_empty() {
-                    true => drop(of_one.remove(&id)),
-                    false => drop(of_one.insert(id, configs)),
+                    true => drop(of_one.remove(id)),
+                    false => drop(of_one.insert(*id, configs)),
                 }
+            }
+        }
+        ConfigResource::Group(id) => {
+            let before = image.group_configs.get(id);
+            let is_new = before.is_none();
+            let configs = altered(before.map_or(&BTreeMap::new(), |before| &**before), &resource.change);
+            if configs.is_empty() {
+                image.group_configs.remove(id);
+            } else if is_new && image.group_configs.len() >= limits::CONFIGURED_GROUPS_MAX {
+                let max = limits::CONFIGURED_GROUPS_MAX;
+                let why = format!(
+                    "{max} groups have configurations, more are not allowed: take those of others away"
+                );
+                return Err(TopicError::InvalidConfig(why));
+            } else if before.is_none_or(|before| **before != configs) {
+                image.group_configs.insert(id.clone(), Arc::new(configs));
             }
         }
     }

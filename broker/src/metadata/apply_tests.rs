@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::ids::{AssignmentId, BrokerEpoch, BrokerId, LeaderEpoch, PartitionEpoch, StorageId, TopicId};
+use crate::limits;
 use crate::metadata::snapshot::{decode_command, decode_image, encode_command, encode_image};
 use crate::metadata::testing::{create, image_of, new_topic, old_broker, partition};
 use crate::metadata::{
@@ -332,17 +333,17 @@ fn configurations_of_a_topic_change_and_its_partitions_do_not() {
     let topic = ConfigResource::Topic(TopicId(Uuid::from_u128(1)));
     let before = image_of(&[register(1, 1, 1), create(vec![new_topic(1, "t", &[&[1]])])]);
     let (image, outcome) =
-        apply(&before, 3, &alter(topic, &[("retention.ms", set("5")), ("flush.ms", set("1"))]));
+        apply(&before, 3, &alter(topic.clone(), &[("retention.ms", set("5")), ("flush.ms", set("1"))]));
     assert_eq!(configs_results(outcome), [Ok(())]);
     let (image, _) = apply(
         &image,
         4,
-        &alter(topic, &[("flush.ms", ConfigOperation::Delete), ("a", ConfigOperation::Delete)]),
+        &alter(topic.clone(), &[("flush.ms", ConfigOperation::Delete), ("a", ConfigOperation::Delete)]),
     );
     let changed = &image.topics["t"];
     assert_eq!(changed.configs, BTreeMap::from([("retention.ms".to_owned(), "5".to_owned())]));
     assert_eq!(changed.partitions, before.topics["t"].partitions);
-    let (same, _) = apply(&image, 5, &alter(topic, &[("retention.ms", set("5"))]));
+    let (same, _) = apply(&image, 5, &alter(topic.clone(), &[("retention.ms", set("5"))]));
     assert!(Arc::ptr_eq(&same.topics["t"], changed), "what says the same changes nothing");
     let change = ConfigChange::Replace(BTreeMap::from([("segment.ms".to_owned(), "7".to_owned())]));
     let replace =
@@ -361,7 +362,7 @@ fn configurations_of_brokers_are_kept_for_all_and_for_each() {
     let before = image_of(&[register(1, 1, 1)]);
     let (image, _) = apply(&before, 2, &alter(ConfigResource::AllBrokers, &[("a", set("1"))]));
     let one = ConfigResource::Broker(BrokerId(1));
-    let (image, _) = apply(&image, 3, &alter(one, &[("a", set("2"))]));
+    let (image, _) = apply(&image, 3, &alter(one.clone(), &[("a", set("2"))]));
     let of = |value: &str| BTreeMap::from([("a".to_owned(), value.to_owned())]);
     assert_eq!(image.broker_configs.of_all, of("1"));
     assert_eq!(image.broker_configs.of_one, BTreeMap::from([(BrokerId(1), of("2"))]));
@@ -392,4 +393,37 @@ fn an_image_keeps_configurations_of_brokers_and_the_first_version_had_none() {
     assert_eq!((read.index, &*read.broker_configs), (2, &crate::metadata::BrokerConfigs::default()));
     assert_eq!(encode_command(&alter(ConfigResource::AllBrokers, &[]))[0], 2);
     assert_eq!(encode_command(&register(1, 1, 1))[0], 3);
+}
+
+#[test]
+fn a_group_has_configurations_whether_it_is_there_or_not_and_images_without_any_are_as_they_were() {
+    let before = image_of(&[register(1, 1, 1)]);
+    let group = |id: &str| ConfigResource::Group(id.into());
+    let of_group = alter(group("g"), &[("consumer.session.timeout.ms", set("50000"))]);
+    let (image, outcome) = apply(&before, 2, &of_group);
+    assert_eq!(configs_results(outcome), [Ok(())]);
+    let own = BTreeMap::from([("consumer.session.timeout.ms".to_owned(), "50000".to_owned())]);
+    assert_eq!((image.group_configs("g"), image.group_configs("other")), (Some(&own), None));
+    let bytes = encode_image(&image);
+    assert_eq!((bytes[0], encode_command(&of_group)[0]), (4, 4));
+    assert_eq!(decode_image(&bytes).unwrap(), image);
+    assert_eq!(decode_command(&encode_command(&of_group)).unwrap(), of_group);
+    let gone = alter(group("g"), &[("consumer.session.timeout.ms", ConfigOperation::Delete)]);
+    let (image, _) = apply(&image, 3, &gone);
+    assert_eq!(image, MetadataImage { index: 3, ..before });
+    assert_eq!(encode_image(&image)[0], 3);
+}
+
+#[test]
+fn only_so_many_groups_have_configurations() {
+    let mut image = image_of(&[register(1, 1, 1)]);
+    let own = Arc::new(BTreeMap::from([("a".to_owned(), "1".to_owned())]));
+    image.group_configs = (0..limits::CONFIGURED_GROUPS_MAX)
+        .map(|number| (Arc::from(format!("g{number}")), own.clone()))
+        .collect();
+    let to = |id: &str| alter(ConfigResource::Group(id.into()), &[("a", set("2"))]);
+    assert!(configs_results(apply(&image, 2, &to("one-more")).1)[0].is_err());
+    let (changed, outcome) = apply(&image, 2, &to("g7"));
+    assert_eq!(configs_results(outcome), [Ok(())]);
+    assert_eq!(changed.group_configs("g7").unwrap()["a"], "2");
 }

@@ -1,6 +1,7 @@
 //! The commands: one intent, one entry in the log.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -165,7 +166,7 @@ pub struct AlteredConfigs {
 }
 
 /// What has configurations that can be changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ConfigResource {
     /// A topic; its configurations are over those of brokers.
@@ -174,6 +175,8 @@ pub enum ConfigResource {
     AllBrokers,
     /// One broker; its configurations are over those of all.
     Broker(BrokerId),
+    /// A group of consumers, whether there is one or not; its configurations are over those of brokers.
+    Group(Arc<str>),
 }
 
 /// What a client asks of the configurations of a resource.

@@ -4,6 +4,7 @@ use crate::config::kafka::{self, KAFKA_NAMES, Meaning};
 use crate::config::{Config, KEYS, dynamic};
 
 use super::configs::TOPIC_SETTINGS;
+use super::group_configs::GROUP_SETTINGS;
 
 const HEAD: &str = "# Configuration
 
@@ -62,6 +63,14 @@ pub fn document() -> String {
             setting.doc,
             setting.only.unwrap_or_default(),
         ]);
+    }
+    text += "\n## Groups of consumers\n\nOf a group of the consumer protocol (KIP-848), whether it is there or not (`chronik configs set group`, \
+             `kafka-configs.sh --entity-type groups`). In effect from a member's next heartbeat on. Where a group has none of its own, \
+             the broker's counts.\n\n| name | default | of the broker | what it does here |\n|---|---|---|---|\n";
+    for setting in GROUP_SETTINGS {
+        let name = format!("`{}`", setting.name);
+        let broker = format!("`{}`", setting.of_broker);
+        text += &row(&[&name, &code(&setting.default_value(&config)), &broker, setting.doc]);
     }
     text
 }

@@ -35,6 +35,8 @@ pub struct MetadataImage {
     pub next_producer_id: ProducerId,
     /// Configurations of brokers that clients have changed.
     pub broker_configs: Arc<BrokerConfigs>,
+    /// Configurations of groups of consumers, by the group's id. Groups that have none are not in it.
+    pub group_configs: OrdMap<Arc<str>, Arc<Overrides>>,
 }
 
 /// What is set of brokers while they run.
@@ -188,6 +190,11 @@ pub const MIN_INSYNC_REPLICAS: &str = "min.insync.replicas";
 const UNCLEAN_ELECTION: &str = "unclean.leader.election.enable";
 
 impl MetadataImage {
+    /// What a group of consumers has of its own, where it has.
+    pub fn group_configs(&self, group: &str) -> Option<&Overrides> {
+        self.group_configs.get(group).map(|own| &**own)
+    }
+
     /// Puts a topic in, with all that leads to it.
     pub(crate) fn insert_topic(&mut self, topic: Arc<TopicImage>) {
         self.topic_names.insert(topic.id, topic.name.clone());

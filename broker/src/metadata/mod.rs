@@ -10,6 +10,7 @@ mod command;
 mod outcome;
 pub(crate) mod placement;
 pub(crate) mod configs;
+pub(crate) mod group_configs;
 mod document;
 mod partition_change;
 mod alter;

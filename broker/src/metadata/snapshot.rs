@@ -5,8 +5,8 @@
 //!
 //! Version 2 has configurations of brokers, and commands that change configurations and partitions. Version 3 has brokers
 //! with several listeners, an epoch and a state, replicas with an identity, and the commands of several nodes; images are
-//! always of version 3. A command that needs none of it is written as the version that first had it, which every binary
-//! since reads.
+//! of version 3 at least. Version 4 has configurations of groups. What needs none of it is written as the version that first had
+//! it, which every binary since reads.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +14,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BrokerConfigs, BrokerImage, MetadataCommand, MetadataImage, PartitionImage, Replica, TopicImage,
+    AlteredConfigs, BrokerConfigs, BrokerImage, ConfigResource, MetadataCommand, MetadataImage,
+    PartitionImage, Replica, TopicImage,
 };
 use crate::config::dynamic::Overrides;
 use crate::formats::METADATA;
@@ -29,6 +30,8 @@ const OLDEST: u8 = 1;
 const CHANGES: u8 = 2;
 /// From here on there are several nodes.
 const SEVERAL_NODES: u8 = 3;
+/// From here on groups have configurations.
+const GROUPS: u8 = 4;
 
 /// Bytes that are no image or no command.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +53,8 @@ struct Image<P> {
     topics: Vec<Topic<P>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     broker_configs: Option<Configs>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    group_configs: BTreeMap<Arc<str>, Overrides>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -123,8 +128,14 @@ pub(crate) fn encode_image(image: &MetadataImage) -> Vec<u8> {
         brokers: image.brokers.values().cloned().collect(),
         topics: image.topics.values().map(topic).collect(),
         broker_configs,
+        group_configs: image
+            .group_configs
+            .iter()
+            .map(|(id, own)| (id.clone(), Overrides::clone(own)))
+            .collect(),
     };
-    encode(METADATA, &image)
+    let version = if image.group_configs.is_empty() { SEVERAL_NODES } else { GROUPS };
+    encode(version, &image)
 }
 
 fn stored(brokers: &imbl::OrdMap<BrokerId, BrokerImage>, partition: &PartitionImage) -> Partition {
@@ -192,6 +203,7 @@ fn image_of<P>(
         broker_configs: Arc::new(stored.broker_configs.map_or_else(BrokerConfigs::default, |configs| {
             BrokerConfigs { of_all: configs.of_all, of_one: configs.of_one }
         })),
+        group_configs: stored.group_configs.into_iter().map(|(id, own)| (id, Arc::new(own))).collect(),
         ..MetadataImage::default()
     };
     for topic in stored.topics {
@@ -212,11 +224,16 @@ pub(crate) fn encode_command(command: &MetadataCommand) -> Vec<u8> {
         MetadataCommand::CreateTopics { .. }
         | MetadataCommand::DeleteTopics { .. }
         | MetadataCommand::AllocateProducerIds { .. } => OLDEST,
+        MetadataCommand::AlterConfigs { resources } if resources.iter().any(is_of_group) => GROUPS,
         MetadataCommand::AlterConfigs { .. }
         | MetadataCommand::CreatePartitions { own_assignment: false, .. } => CHANGES,
         _ => SEVERAL_NODES,
     };
     encode(version, command)
+}
+
+fn is_of_group(altered: &AlteredConfigs) -> bool {
+    matches!(altered.resource, ConfigResource::Group(_))
 }
 
 pub(crate) fn decode_command(bytes: &[u8]) -> Result<MetadataCommand, SnapshotError> {

@@ -78,7 +78,9 @@ pub(super) fn config(scenario: &Scenario, settings: &Settings, number: u32) -> C
     config.offsets.segment_bytes = 64 << 10;
     config.groups.session_timeout_min = Duration::from_secs(1);
     config.groups.consumer_session_timeout = SESSION;
+    config.groups.consumer_session_timeout_min = SESSION;
     config.groups.consumer_heartbeat_interval = HEARTBEAT_EVERY;
+    config.groups.consumer_heartbeat_interval_min = HEARTBEAT_EVERY;
     config.groups.initial_rebalance_delay = Duration::from_millis(500);
     config.server.request_bytes = 1 << 20;
     config.server.request_bytes_in_flight = 8 << 20;

@@ -69,6 +69,48 @@ pub(super) const KEYS: &[Key] = &[
         |c| shown(c.groups.consumer_heartbeat_interval)
     ),
     key!(
+        "groups.consumer_session_timeout_min",
+        "the least session time-out that a consumer group may have of its own",
+        "1ms..=365d",
+        |c, v| {
+            c.groups.consumer_session_timeout_min = duration(v, Duration::from_millis(1), 365 * DAY)?;
+            Ok(())
+        },
+        |c| shown(c.groups.consumer_session_timeout_min)
+    ),
+    key!(
+        "groups.consumer_session_timeout_max",
+        "the longest session time-out that a consumer group may have of its own",
+        "1ms..=365d",
+        |c, v| {
+            c.groups.consumer_session_timeout_max = duration(v, Duration::from_millis(1), 365 * DAY)?;
+            Ok(())
+        },
+        |c| shown(c.groups.consumer_session_timeout_max)
+    ),
+    key!(
+        "groups.consumer_heartbeat_interval_min",
+        "the least heartbeat interval that a consumer group may have of its own",
+        "1ms..=1h",
+        |c, v| {
+            c.groups.consumer_heartbeat_interval_min =
+                duration(v, Duration::from_millis(1), Duration::from_secs(3_600))?;
+            Ok(())
+        },
+        |c| shown(c.groups.consumer_heartbeat_interval_min)
+    ),
+    key!(
+        "groups.consumer_heartbeat_interval_max",
+        "the longest heartbeat interval that a consumer group may have of its own",
+        "1ms..=1h",
+        |c, v| {
+            c.groups.consumer_heartbeat_interval_max =
+                duration(v, Duration::from_millis(1), Duration::from_secs(3_600))?;
+            Ok(())
+        },
+        |c| shown(c.groups.consumer_heartbeat_interval_max)
+    ),
+    key!(
         "groups.consumer_members_max",
         "members of one consumer group at most",
         "1..=2147483647",

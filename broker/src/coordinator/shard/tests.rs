@@ -147,7 +147,8 @@ impl Bench {
         for record in &self.log {
             self.shard.load(record.clone(), at(self.seconds));
         }
-        self.shard.begin(&GroupSettings::of(&crate::config::Config::default()).consumer, at(self.seconds));
+        let settings = GroupSettings::of(&crate::config::Config::default());
+        self.shard.begin(|_| settings.of_consumer_group(None), at(self.seconds));
     }
 
     fn groups(&self) -> Vec<&str> {
@@ -290,7 +291,7 @@ impl Bench {
             assignor: None,
             owned: Some(Default::default()),
         };
-        let settings = GroupSettings::of(&crate::config::Config::default()).consumer;
+        let settings = GroupSettings::of(&crate::config::Config::default()).of_consumer_group(None);
         let now = self.now();
         let beaten = self.shard.consumer_heartbeat(&group("g"), beat, &Read, &settings, now);
         self.take();

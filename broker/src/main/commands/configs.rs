@@ -51,6 +51,12 @@ enum Of<A: Args> {
         #[command(flatten)]
         what: A,
     },
+    /// Of one group of consumers
+    Group {
+        group: String,
+        #[command(flatten)]
+        what: A,
+    },
     /// Of one broker
     Broker {
         /// Its number: `chronik cluster nodes`
@@ -87,6 +93,7 @@ struct Names {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Resource {
     Topic(String),
+    Group(String),
     Broker(i32),
     /// All brokers.
     Cluster,
@@ -114,6 +121,7 @@ impl<A: Args> Of<A> {
     fn parts(&self) -> (Resource, &A) {
         match self {
             Of::Topic { topic, what } => (Resource::Topic(topic.clone()), what),
+            Of::Group { group, what } => (Resource::Group(group.clone()), what),
             Of::Broker { id, what } => (Resource::Broker(*id), what),
             Of::Cluster { what } => (Resource::Cluster, what),
         }
@@ -148,6 +156,7 @@ impl Resource {
     fn wire(&self) -> (i8, String) {
         match self {
             Resource::Topic(name) => (2, name.clone()),
+            Resource::Group(id) => (32, id.clone()),
             Resource::Broker(id) => (4, id.to_string()),
             Resource::Cluster => (4, String::new()),
         }
@@ -156,6 +165,7 @@ impl Resource {
     fn of_wire(kind: i8, name: &str) -> Option<Resource> {
         match (kind, name) {
             (2, name) => Some(Resource::Topic(name.to_owned())),
+            (32, id) => Some(Resource::Group(id.to_owned())),
             (4, "") => Some(Resource::Cluster),
             (4, id) => id.parse().ok().map(Resource::Broker),
             _ => None,
@@ -167,6 +177,7 @@ impl std::fmt::Display for Resource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Resource::Topic(name) => write!(f, "topic {name}"),
+            Resource::Group(id) => write!(f, "group {id}"),
             Resource::Broker(id) => write!(f, "broker {id}"),
             Resource::Cluster => write!(f, "the cluster"),
         }
@@ -195,6 +206,7 @@ impl Configured {
             3 => "DYNAMIC_DEFAULT_BROKER_CONFIG",
             STATIC => "STATIC_BROKER_CONFIG",
             DEFAULT => "DEFAULT_CONFIG",
+            8 => "DYNAMIC_GROUP_CONFIG",
             _ => "UNKNOWN",
         }
     }
@@ -217,10 +229,10 @@ impl Configured {
     }
 
     fn is_shown(&self, of: &Resource, shown: Shown) -> bool {
-        // A topic's that comes from its broker is no difference of the topic's.
+        // What a topic or a group has from its broker is no difference of its own.
         let is_own = self.source != DEFAULT
             && match of {
-                Resource::Topic(_) => self.source != STATIC,
+                Resource::Topic(_) | Resource::Group(_) => !matches!(self.source, 2 | 3 | STATIC),
                 Resource::Broker(_) | Resource::Cluster => true,
             };
         shown == Shown::All || is_own
@@ -305,7 +317,9 @@ fn alter(
     client.patiently(|client| {
         let Answer { message, node } = match of {
             Resource::Broker(id) => client.ask_node(*id, &doing, &request)?,
-            Resource::Topic(_) | Resource::Cluster => client.ask_controller(&doing, &request)?,
+            Resource::Topic(_) | Resource::Group(_) | Resource::Cluster => {
+                client.ask_controller(&doing, &request)?
+            }
         };
         message
             .responses

@@ -20,6 +20,7 @@ use crate::log::test_batches::BatchSpec;
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
+const GROUP: i8 = 32;
 const SET: i8 = 0;
 const DELETE: i8 = 1;
 
@@ -245,9 +246,53 @@ fn the_older_way_of_altering_replaces_all() {
 }
 
 #[test]
+fn a_group_has_a_heartbeat_interval_of_its_own_from_its_next_heartbeat_on() {
+    test(async |client, _, _| {
+        let name = "consumer.heartbeat.interval.ms";
+        let group = (GROUP, "g");
+        assert_eq!(described(client, group, name).await, ("5000".into(), 5));
+        let mut member = String::new();
+        let mut beat = async |client: &mut Client, epoch: i32| loop {
+            let request = ConsumerGroupHeartbeatRequest::default()
+                .with_group_id(GroupId(text("g")))
+                .with_member_id(text(&member))
+                .with_member_epoch(epoch)
+                .with_rebalance_timeout_ms(if epoch == 0 { 60_000 } else { -1 })
+                .with_subscribed_topic_names((epoch == 0).then(|| vec![TopicName(text("orders"))]))
+                .with_topic_partitions((epoch == 0).then(Vec::new));
+            match asked(client, ApiKey::ConsumerGroupHeartbeat, 0, request.into()).await {
+                // The coordinator is being made, or loads.
+                ResponseKind::ConsumerGroupHeartbeat(told) if [14, 15, 16].contains(&told.error_code) => {
+                    let find = FindCoordinatorRequest::default().with_coordinator_keys(vec![text("g")]);
+                    asked(client, ApiKey::FindCoordinator, 4, find.into()).await;
+                }
+                ResponseKind::ConsumerGroupHeartbeat(told) => {
+                    assert_eq!(told.error_code, 0, "{:?}", told.error_message);
+                    member = told.member_id.as_deref().unwrap_or(&member).to_owned();
+                    break (told.member_epoch, told.heartbeat_interval_ms);
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+        let (epoch, interval) = beat(client, 0).await;
+        assert_eq!(interval, 5_000);
+        for (value, code) in [("4999", 40), ("15001", 40), ("soon", 40), ("7000", 0)] {
+            assert_eq!(alter(client, group, name, Some(value)).await, code, "{value}");
+        }
+        assert_eq!(alter(client, group, "share.isolation.level", Some("read_committed")).await, 40);
+        assert_eq!(alter(client, (GROUP, ""), name, Some("7000")).await, 42);
+        assert_eq!(described(client, group, name).await, ("7000".into(), 8));
+        assert_eq!(described(client, (GROUP, "other"), name).await, ("5000".into(), 5));
+        assert_eq!(beat(client, epoch).await, (epoch, 7_000));
+        assert_eq!(alter(client, group, name, None).await, 0);
+        assert_eq!(beat(client, epoch).await, (epoch, 5_000));
+    });
+}
+
+#[test]
 fn resources_are_listed_by_their_kinds() {
     test(async |client, _, _| {
-        let mut listed = async |kinds: &[i8]| {
+        let listed = async |client: &mut Client, kinds: &[i8]| {
             let request = ListConfigResourcesRequest::default().with_resource_types(kinds.to_vec());
             match asked(client, ApiKey::ListConfigResources, 1, request.into()).await {
                 ResponseKind::ListConfigResources(response) => {
@@ -258,10 +303,12 @@ fn resources_are_listed_by_their_kinds() {
                 other => panic!("{other:?}"),
             }
         };
-        assert_eq!(listed(&[]).await, (0, "4:1 2:orders".into()));
-        assert_eq!(listed(&[TOPIC]).await, (0, "2:orders".into()));
-        assert_eq!(listed(&[32]).await, (0, String::new()));
-        assert_eq!(listed(&[3]).await.0, 35);
+        assert_eq!(listed(client, &[]).await, (0, "4:1 2:orders".into()));
+        assert_eq!(listed(client, &[TOPIC]).await, (0, "2:orders".into()));
+        assert_eq!(listed(client, &[GROUP]).await, (0, String::new()));
+        assert_eq!(listed(client, &[3]).await.0, 35);
+        assert_eq!(alter(client, (GROUP, "g"), "consumer.heartbeat.interval.ms", Some("6000")).await, 0);
+        assert_eq!(listed(client, &[GROUP]).await, (0, "32:g".into()));
     });
 }
 
