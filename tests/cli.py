@@ -235,6 +235,8 @@ def groups(cli, broker):
     assert [(row["PARTITION"], row["CURRENT-OFFSET"], row["LOG-END-OFFSET"], row["LAG"]) for row in rows] == [
         ("0", "4", "10", "6"), ("1", "4", "10", "6")], rows
     assert cli.json("groups", "lag", "readers")["lag"] == 12
+    told = ['chronik_group_lag_records{group="readers",topic="lagging",partition="%d"} 6' % partition for partition in (0, 1)]
+    wait_until(lambda: all(line in broker.get("/metrics").splitlines() for line in told), 10, "the metrics tell the lag")
 
     def moved(*how):
         told = cli.json(*reset, *how, "--execute")

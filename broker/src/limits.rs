@@ -213,6 +213,10 @@ pub const ADMIN_WARNINGS_MAX: usize = 20;
 pub const TOPIC_NAME_BYTES_MAX: usize = 249;
 /// A value of a configuration that clients set.
 pub const CONFIG_VALUE_BYTES_MAX: usize = 1_024;
+/// Partitions in which a coordinator shows how far groups are, without being asked: 50 coordinators keep 5 MiB of it.
+pub const GROUP_PROGRESS_MAX: usize = 2_000;
+/// Partitions of groups of which `/metrics` tells the lag.
+pub const GROUP_LAGS_SHOWN_MAX: usize = 10_000;
 /// Groups of consumers that have configurations of their own: all nodes keep them, and a snapshot of metadata has them all.
 pub const CONFIGURED_GROUPS_MAX: usize = 10_000;
 /// Partitions of one topic.

@@ -5,18 +5,25 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use super::lags::GroupLags;
 use crate::metrics::{Metrics, ReasonLabel, RequestMetrics};
 use crate::stall::contact::Lost;
 use crate::stall::writes::Refusal;
 
 /// Without `requests` as long as the node answers none.
-pub fn render(metrics: &Metrics, requests: Option<&RequestMetrics>, looked_up: &LookedUp) -> String {
+pub fn render(
+    metrics: &Metrics,
+    requests: Option<&RequestMetrics>,
+    looked_up: &LookedUp,
+    lags: &GroupLags,
+) -> String {
     let mut registry = Registry::default();
     metrics.register(&mut registry);
     if let Some(requests) = requests {
         requests.register(&mut registry);
     }
     looked_up.register(&mut registry);
+    lags.register(&mut registry);
     let mut text = String::new();
     // Writing into a String does not fail.
     let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
@@ -124,7 +131,7 @@ mod tests {
         requests.count_error(19, 999);
         requests.count_done(0, std::time::Duration::from_millis(2));
         requests.count_response(0, 80);
-        let text = render(&metrics, Some(&requests), &LookedUp::default());
+        let text = render(&metrics, Some(&requests), &LookedUp::default(), &GroupLags::default());
         for name in [
             "wal_commit_batch_size_histogram_count",
             "wal_commit_duration_ms_count",

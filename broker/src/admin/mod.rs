@@ -3,6 +3,7 @@
 //! It reads; it changes nothing, waits for no owner task and touches no disk, so it answers while
 //! everything else stands still, and from the moment that it is bound: a start that reads a large journal back says so.
 
+mod lags;
 mod metrics;
 pub mod stalls;
 
@@ -15,6 +16,7 @@ use io_backend::task::TaskHandle;
 use io_backend::{Backend, Deadline, Listener, Moment, Network, Published};
 use tracing::{debug, warn};
 
+use self::lags::GroupLags;
 use crate::context::Context;
 use crate::limits;
 use crate::metrics::Metrics;
@@ -200,6 +202,7 @@ fn route<B: Backend>(shown: &Shown<B>, path: &str) -> Response {
                 &shown.metrics,
                 phase.context().map(|context| &context.requests),
                 &looked_up(shown, phase.context()),
+                &phase.context().map(GroupLags::of).unwrap_or_default(),
             ),
             only_head: false,
         },

@@ -15,6 +15,7 @@ use super::OFFSETS_TOPIC;
 use super::driver::Driver;
 use super::ids::GroupId;
 use super::messages::{Answered, CoordinatorError, CoordinatorInput};
+use super::progress::Progress;
 use super::settings::GroupSettings;
 use crate::ids::PartitionId;
 use crate::limits;
@@ -29,12 +30,24 @@ pub type Hear = Arc<dyn Fn(CoordinatorInput) -> CoordinatorInput + Send + Sync>;
 /// Cloneable; all clones lead to the same coordinators.
 pub struct Coordinators<B: Backend> {
     hear: Hear,
-    mailboxes: Published<OrdMap<PartitionId, Sender<B, CoordinatorInput>>>,
+    reached: Published<OrdMap<PartitionId, Reached<B>>>,
+}
+
+/// How a coordinator is asked, and looked at.
+struct Reached<B: Backend> {
+    mailbox: Sender<B, CoordinatorInput>,
+    progress: Published<Progress>,
+}
+
+impl<B: Backend> Clone for Reached<B> {
+    fn clone(&self) -> Self {
+        Reached { mailbox: self.mailbox.clone(), progress: self.progress.clone() }
+    }
 }
 
 impl<B: Backend> Clone for Coordinators<B> {
     fn clone(&self) -> Self {
-        Coordinators { hear: self.hear.clone(), mailboxes: self.mailboxes.clone() }
+        Coordinators { hear: self.hear.clone(), reached: self.reached.clone() }
     }
 }
 
@@ -43,7 +56,7 @@ impl<B: Backend> Default for Coordinators<B> {
     fn default() -> Self {
         Coordinators {
             hear: Arc::new(|input| input),
-            mailboxes: Published::new("coordinators of groups", OrdMap::new()),
+            reached: Published::new("coordinators of groups", OrdMap::new()),
         }
     }
 }
@@ -66,7 +79,8 @@ impl<B: Backend> Coordinators<B> {
         input: impl FnOnce(Replier<Answered<A>>) -> CoordinatorInput,
         deadline: Deadline,
     ) -> Asked<B, A> {
-        let Some(mailbox) = self.mailboxes.get().get(&partition).cloned() else {
+        let reached = self.reached.get();
+        let Some(mailbox) = reached.get(&partition).map(|reached| reached.mailbox.clone()) else {
             return Asked::refused(CoordinatorError::NotCoordinator);
         };
         let (replier, reply): (_, Reply<B, Answered<A>>) = mailbox.reply(what);
@@ -77,9 +91,9 @@ impl<B: Backend> Coordinators<B> {
         }
     }
 
-    /// The partitions that somebody coordinates here, whoever leads them.
-    pub fn partitions(&self) -> Vec<PartitionId> {
-        self.mailboxes.get().keys().copied().collect()
+    /// How far the groups are that this node coordinates, as of a moment ago. Nobody is asked.
+    pub fn progress(&self) -> Vec<Arc<Progress>> {
+        self.reached.get().values().map(|reached| reached.progress.get()).collect()
     }
 }
 
@@ -112,13 +126,13 @@ struct Supervisor<B: Backend> {
     metadata: MetadataHandle<B>,
     settings: Published<GroupSettings>,
     metrics: Arc<Metrics>,
-    mailboxes: Published<OrdMap<PartitionId, Sender<B, CoordinatorInput>>>,
+    reached: Published<OrdMap<PartitionId, Reached<B>>>,
     running: BTreeMap<PartitionId, Running<B>>,
 }
 
 struct Running<B: Backend> {
     partition: PartitionHandle<B>,
-    mailbox: Sender<B, CoordinatorInput>,
+    reached: Reached<B>,
 }
 
 /// Begins to coordinate what this node will lead.
@@ -137,7 +151,7 @@ pub(crate) fn start<B: Backend>(
         metadata,
         settings,
         metrics,
-        mailboxes: coordinators.mailboxes.clone(),
+        reached: coordinators.reached.clone(),
         running: BTreeMap::new(),
     };
     let task = backend.spawn("coordinators", supervisor.run());
@@ -183,6 +197,7 @@ impl<B: Backend> Supervisor<B> {
                 format!("coordinator[{}]", partition.name()),
                 limits::COORDINATOR_MAILBOX,
             );
+            let progress = Published::new("how far groups are", Progress::default());
             let driver = Driver::new(
                 self.backend.clone(),
                 partition.clone(),
@@ -190,14 +205,16 @@ impl<B: Backend> Supervisor<B> {
                 self.settings.clone(),
                 self.metadata.images().clone(),
                 self.metrics.clone(),
+                progress.clone(),
             );
             self.backend.spawn(name, driver.run());
-            self.running.insert(id, Running { partition: partition.clone(), mailbox });
+            let reached = Reached { mailbox, progress };
+            self.running.insert(id, Running { partition: partition.clone(), reached });
             changed = true;
         }
         if changed {
-            let mailboxes = self.running.iter().map(|(id, running)| (*id, running.mailbox.clone()));
-            self.mailboxes.publish(mailboxes.collect());
+            let reached = self.running.iter().map(|(id, running)| (*id, running.reached.clone()));
+            self.reached.publish(reached.collect());
         }
     }
 
@@ -219,7 +236,7 @@ impl<B: Backend> Supervisor<B> {
             for running in self.running.values() {
                 let said = CoordinatorInput::TopicDeleted { topic: topic.clone(), seen_ms };
                 // Who has too much to do sees for itself, some time, what is gone.
-                if running.mailbox.try_send(said).is_err() {
+                if running.reached.mailbox.try_send(said).is_err() {
                     tracing::debug!(%topic, partition = %running.partition.name(), "a coordinator was not told that the topic is deleted");
                 }
             }

@@ -22,6 +22,7 @@ use super::image_topics::ImageTopics;
 use super::loading;
 use super::messages::{CoordinatorError, CoordinatorInput, Waiting};
 use super::outbox::{Held, Outbox};
+use super::progress::{Progress, Shown};
 use super::settings::GroupSettings;
 use super::shard::{Effects, Shard};
 use crate::ids::LeaderEpoch;
@@ -50,6 +51,7 @@ pub(super) struct Driver<B: Backend> {
     images: Published<MetadataImage>,
     metrics: Arc<Metrics>,
     topics: ImageTopics,
+    shown: Shown,
     duty: Duty,
     /// Loads and appends that came to nothing since the last append that was kept.
     failed: u32,
@@ -116,6 +118,7 @@ impl<B: Backend> Driver<B> {
         settings: Published<GroupSettings>,
         images: Published<MetadataImage>,
         metrics: Arc<Metrics>,
+        progress: Published<Progress>,
     ) -> Driver<B> {
         let views = partition.views().watcher();
         let topics = ImageTopics::of(&images);
@@ -128,6 +131,7 @@ impl<B: Backend> Driver<B> {
             images,
             metrics,
             topics,
+            shown: Shown::of(progress),
             duty: Duty::Away,
             failed: 0,
         }
@@ -166,7 +170,7 @@ impl<B: Backend> Driver<B> {
     async fn wait(&mut self, inputs: &mut Vec<CoordinatorInput>) -> Woken {
         let backend = self.backend.clone();
         const IDLE: Deadline = Deadline::Unbounded("a coordinator waits to be asked, and for its partition");
-        let deadline = self.duty.next_deadline().map_or(IDLE, Deadline::At);
+        let deadline = self.next_deadline().map_or(IDLE, Deadline::At);
         let waiting = backend
             .registry()
             .waiting(&backend, WaitKind::Receive, "questions about groups", Location::caller())
@@ -200,6 +204,11 @@ impl<B: Backend> Driver<B> {
         }
     }
 
+    fn next_deadline(&self) -> Option<Moment> {
+        let due = self.duty.next_deadline()?;
+        Some(self.shown.due().map_or(due, |shown| shown.min(due)))
+    }
+
     /// Takes up the leadership, or gives up what there was under another.
     fn follow(&mut self, view: PartitionView) {
         let leads = led_in(&view);
@@ -227,6 +236,7 @@ impl<B: Backend> Driver<B> {
     /// Who waits is told why it waits in vain.
     fn lay_down(&mut self, why: &CoordinatorError) {
         if let Duty::Serving(serving) = std::mem::replace(&mut self.duty, Duty::Away) {
+            self.shown.nothing();
             let Serving { shard, outbox, .. } = *serving;
             outbox.refuse(why);
             for waiting in shard.into_waiting() {
@@ -251,6 +261,7 @@ impl<B: Backend> Driver<B> {
                 shard.begin(|group| settings.of_consumer_group(image.group_configs(&group.0)), self.now());
                 // While nobody coordinated, topics may have been deleted.
                 shard.handle_topics_deleted(&image);
+                self.shown.show_now(&shard);
                 let forget_at = self.backend.now() + self.settings.get().retention_check_interval;
                 self.duty = Duty::Serving(Box::new(Serving {
                     epoch,
@@ -296,6 +307,7 @@ impl<B: Backend> Driver<B> {
         let settings = self.settings.get();
         let Duty::Serving(serving) = &mut self.duty else { return };
         serving.shard.handle_time(now);
+        self.shown.show(&serving.shard, now.moment);
         if serving.forget_at <= now.moment {
             serving.forget_at = now.moment + settings.retention_check_interval;
             let retention_ms = i64::try_from(settings.offsets_retention.as_millis()).unwrap_or(i64::MAX);
@@ -367,6 +379,9 @@ impl<B: Backend> Driver<B> {
     fn decided(&mut self, mut held: Vec<Held>) {
         let Duty::Serving(serving) = &mut self.duty else { return };
         let Effects { records, joins, syncs } = serving.shard.take_effects();
+        if !records.is_empty() {
+            self.shown.changed(self.backend.now());
+        }
         for (waiting, answer) in joins {
             if let Waiting::Join(reply) = waiting {
                 hold(&mut held, reply, answer.map_err(CoordinatorError::Member));

@@ -18,8 +18,11 @@ mod image_topics;
 mod outbox;
 mod batches;
 mod loading;
+mod progress;
 mod driver;
 pub mod coordinators;
+
+pub use progress::GroupProgress;
 
 /// Where groups are kept.
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::super::classic::ClassicDescription;
 use super::super::consumer::ConsumerDescription;
 use super::super::ids::GroupId;
+use super::super::progress::{GroupProgress, Progress};
 use super::{DeleteError, Members, Shard};
 
 /// A group in a list.
@@ -76,6 +77,21 @@ impl<T> Shard<T> {
             },
         });
         groups.collect()
+    }
+
+    /// How far all groups are; `most` partitions at most.
+    pub fn progress(&self, most: usize) -> Progress {
+        let mut all = self.groups.iter().flat_map(|(group, of)| {
+            of.offsets.iter().map(move |(topic, partition, committed)| (group, topic, partition, committed))
+        });
+        let told = all.by_ref().take(most).map(|(group, topic, partition, committed)| GroupProgress {
+            group: group.clone(),
+            topic: topic.clone(),
+            partition,
+            offset: committed.offset,
+        });
+        let committed = told.collect();
+        Progress { committed, left_out: all.count() }
     }
 
     /// A classic group.

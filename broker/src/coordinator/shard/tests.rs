@@ -196,6 +196,23 @@ fn who_only_asks_leaves_nothing_behind() {
 }
 
 #[test]
+fn progress_is_told_in_the_order_of_groups_and_counts_what_it_leaves_out() {
+    let mut bench = Bench::new();
+    for (name, topic, offset) in [("b", "x", 4), ("a", "y", 3), ("a", "x", 2)] {
+        bench.commit(name, &ADMIN, topic, offset).unwrap();
+    }
+    let told = |most: usize| {
+        let progress = bench.shard.progress(most);
+        let committed = progress.committed.iter();
+        let told =
+            committed.map(|one| format!("{} {}-{} {}", one.group.0, one.topic, one.partition, one.offset.0));
+        (told.collect::<Vec<_>>().join(", "), progress.left_out)
+    };
+    assert_eq!(told(9), ("a x-0 2, a y-0 3, b x-0 4".into(), 0));
+    assert_eq!(told(2), ("a x-0 2, a y-0 3".into(), 1));
+}
+
+#[test]
 fn a_refused_commit_changes_nothing() {
     let mut bench = Bench::with_member();
     let stale = Committer { member: Some(id("a")), instance: None, generation: Generation(0) };
