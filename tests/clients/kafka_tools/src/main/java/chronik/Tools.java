@@ -25,17 +25,21 @@ import org.apache.kafka.common.utils.Exit;
  * exit status.
  */
 public final class Tools {
-    private static final Map<String, String> MAIN = Map.of(
-            "kafka-topics", "org.apache.kafka.tools.TopicCommand",
-            "kafka-configs", "kafka.admin.ConfigCommand",
-            "kafka-get-offsets", "org.apache.kafka.tools.GetOffsetShell",
-            "kafka-delete-records", "org.apache.kafka.tools.DeleteRecordsCommand",
-            "kafka-log-dirs", "org.apache.kafka.tools.LogDirsCommand",
-            "kafka-broker-api-versions", "org.apache.kafka.tools.BrokerApiVersionsCommand",
-            "kafka-features", "org.apache.kafka.tools.FeatureCommand",
-            "kafka-leader-election", "org.apache.kafka.tools.LeaderElectionCommand",
-            "kafka-consumer-groups", "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
-            "kafka-reassign-partitions", "org.apache.kafka.tools.reassign.ReassignPartitionsCommand");
+    private static final Map<String, String> MAIN = Map.ofEntries(
+            Map.entry("kafka-topics", "org.apache.kafka.tools.TopicCommand"),
+            Map.entry("kafka-configs", "kafka.admin.ConfigCommand"),
+            Map.entry("kafka-get-offsets", "org.apache.kafka.tools.GetOffsetShell"),
+            Map.entry("kafka-delete-records", "org.apache.kafka.tools.DeleteRecordsCommand"),
+            Map.entry("kafka-log-dirs", "org.apache.kafka.tools.LogDirsCommand"),
+            Map.entry("kafka-broker-api-versions", "org.apache.kafka.tools.BrokerApiVersionsCommand"),
+            Map.entry("kafka-features", "org.apache.kafka.tools.FeatureCommand"),
+            Map.entry("kafka-leader-election", "org.apache.kafka.tools.LeaderElectionCommand"),
+            Map.entry("kafka-consumer-groups", "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"),
+            Map.entry("kafka-reassign-partitions", "org.apache.kafka.tools.reassign.ReassignPartitionsCommand"),
+            Map.entry("kafka-console-consumer", "org.apache.kafka.tools.consumer.ConsoleConsumer"),
+            Map.entry("kafka-consumer-perf-test", "org.apache.kafka.tools.ConsumerPerformance"),
+            Map.entry("kafka-verifiable-producer", "org.apache.kafka.tools.VerifiableProducer"),
+            Map.entry("kafka-verifiable-consumer", "org.apache.kafka.tools.VerifiableConsumer"));
 
     /** In place of the end of the process. Tools that catch it say so and end again: what counts is the first. */
     private static final class Ended extends RuntimeException {}
@@ -118,6 +122,9 @@ public final class Tools {
                 length = said.size();
             }
         } finally {
+            if (name.equals("kafka-verifiable-producer")) {
+                untilSent(Integer.parseInt(words.get(words.indexOf("--max-messages") + 1)));
+            }
             System.setOut(out);
             System.setErr(err);
         }
@@ -131,6 +138,17 @@ public final class Tools {
                 .forEach(out::println);
         out.println("=> " + (status == null ? 0 : status));
         out.flush();
+    }
+
+    /** This tool is told what became of its records when its process ends, or whenever. */
+    private void untilSent(int records) throws InterruptedException {
+        for (int tries = 0; tries < 200; tries++) {
+            String soFar = said.toString(StandardCharsets.UTF_8);
+            if (soFar.lines().filter(line -> line.contains("producer_send_success")).count() >= records) {
+                return;
+            }
+            Thread.sleep(50);
+        }
     }
 
     /** Numbered records, one batch each, as if at these milliseconds since the epoch. */
