@@ -9,20 +9,24 @@
 3. An assignment that no record can hold is refused to who brings it; with one that fits the group goes on.
 4. Clients that join and hang up, again and again; many groups that only commit. The broker answers others meanwhile, and what it takes
    in memory is bounded.
-5. The broker is killed: all commits that were acknowledged are there.
+5. A group of 100 members, and commits at an even pace beside produces: what they wait is printed.
+6. The broker is killed: all commits that were acknowledged are there.
 
 --full: 1,000 groups with members, 100,000 that commit, and a coordinator whose log has a million commits. Exit status 1 if something does not hold.
 """
 
 import argparse
 import os
+import queue
 import socket
 import struct
 import sys
+import threading
 import time
 
 from chronik_process import Chronik, disks
 from kafka_wire import Connection, Reader, array, blob, request, string
+from steady_producer import SteadyProducer
 
 OFFSET_COMMIT, OFFSET_FETCH, FIND_COORDINATOR, JOIN, HEARTBEAT, LEAVE, SYNC = 8, 9, 10, 11, 12, 13, 14
 MEMBERS = 10
@@ -205,6 +209,63 @@ def too_large_an_assignment(broker):
     print("  an assignment that no record can hold is refused, and the group goes on")
 
 
+def a_large_group(broker, members):
+    """Each member has a connection of its own."""
+    name = "many-members"
+    clients = [Pipelined(broker.bootstrap) for _ in range(members)]
+    for client in clients:
+        client.send(JOIN, 1, [join_body(name)])
+    told = [joined(client.take(1)[0]) for client in clients]
+    began = time.monotonic()
+    check({code for code, *_ in told} == {0} and len({generation for _, generation, *_ in told}) == 1, "not all of a group have joined")
+    for client, (_, generation, _, leader, member, everyone) in zip(clients, told):
+        check(member != leader or len(everyone) == members, f"the leader was told of {len(everyone)} members")
+        client.send(SYNC, 0, [sync_body(name, generation, member, [(m, m.encode()) for m in everyone])])
+    for client, (*_, member, _) in zip(clients, told):
+        answer = client.take(1)[0]
+        check((answer.number("h"), answer.blob()) == (0, member.encode()), f"{member} was told another's assignment")
+    print(f"  a group of {members}: {1000 * (time.monotonic() - began):.0f} ms from the last answer to a join to the last one to a sync")
+    for client in clients:
+        client.close()
+
+
+def commits_beside_produces(broker, a_second, seconds):
+    """So many commits of 100 groups on one connection, at an even pace, and one produce after the other on another."""
+    every_s = 0.005
+    at_once = int(a_second * every_s)
+    client, took = Pipelined(broker.bootstrap), []
+    with Connection(broker.bootstrap) as connection:
+        connection.create_topics(["beside-commits"], partitions=1)
+    sent = queue.Queue()
+
+    def answers():
+        while (moment := sent.get()) is not None:
+            for answer in client.take(at_once):
+                took.append(time.monotonic() - moment)
+                check(committed_code(answer) == 0, "a commit was refused")
+
+    reader = threading.Thread(target=answers)
+    with SteadyProducer(broker.bootstrap, "beside-commits", pause_s=0.001) as steady:
+        time.sleep(1)
+        reader.start()
+        began = time.monotonic()
+        for turn in range(int(seconds / every_s)):
+            time.sleep(max(0.0, began + turn * every_s - time.monotonic()))
+            sent.put(time.monotonic())
+            client.send(OFFSET_COMMIT, 2, [commit_body(f"paced-{n % 100}", turn) for n in range(at_once)])
+        sent.put(None)
+        reader.join()
+        ended = time.monotonic()
+        produces = steady.between(began, ended)
+    client.close()
+    check(len(took) == int(seconds / every_s) * at_once, "not all commits were answered")
+    p99 = 1000 * sorted(took)[int(len(took) * 0.99)]
+    print(
+        f"  {len(took) / (ended - began):.0f} commits/s beside produces: p99 {p99:.1f} ms of a commit, "
+        f"{produces.quantile_ms(0.99):.1f} ms of a produce ({p99 / produces.quantile_ms(0.99):.2f} x)"
+    )
+
+
 def who_hangs_up(broker):
     for nth in range(300):
         client = Pipelined(broker.bootstrap)
@@ -306,6 +367,8 @@ def main():
             wrong_requests(broker)
             too_large_an_assignment(broker)
             who_hangs_up(broker)
+            a_large_group(broker, 100)
+            commits_beside_produces(broker, 10_000 if options.full else 2_000, 20 if options.full else 2)
             many_commits(broker, committing)
             all_is_there(broker, committing)
             if options.full:
