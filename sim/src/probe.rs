@@ -43,13 +43,14 @@ pub enum Probe {
     RecordsCompacted,
     ReadWithGaps,
     TombstonesGone,
+    CleanedSegments,
     KeylessRefused,
     ConsumerGroupJoined,
     PartitionsGivenUp,
 }
 
 impl Probe {
-    pub const ALL: [Probe; 40] = [
+    pub const ALL: [Probe; 41] = [
         Probe::AckedRecords,
         Probe::PowerLossWithUnsyncedBytes,
         Probe::PowerLossWithUnsyncedNames,
@@ -87,6 +88,7 @@ impl Probe {
         Probe::RecordsCompacted,
         Probe::ReadWithGaps,
         Probe::TombstonesGone,
+        Probe::CleanedSegments,
         Probe::KeylessRefused,
         Probe::ConsumerGroupJoined,
         Probe::PartitionsGivenUp,
@@ -130,6 +132,7 @@ impl Probe {
             Probe::MemberVanished => "members that vanished",
             Probe::MemberPaused => "members that were paused",
             Probe::RecordsCompacted => "records compacted away",
+            Probe::CleanedSegments => "segments made by cleaning",
             Probe::ReadWithGaps => "compacted topic read with gaps",
             Probe::TombstonesGone => "tombstones gone",
             Probe::KeylessRefused => "record without a key refused",
@@ -188,6 +191,7 @@ impl Probe {
             Probe::GroupJoined => "members that were told what they are to read, once for each generation",
             Probe::MemberVanished => "members of groups that went away without a word",
             Probe::MemberPaused => "members of groups that did nothing for longer than their sessions last",
+            Probe::CleanedSegments => "segments that lay on the disks in the end and were made of older ones",
             Probe::RecordsCompacted => {
                 "offsets of compacted topics that somebody read whole and found no record at, at most"
             }

@@ -50,6 +50,11 @@ pub fn segments(files: &[SegmentFiles], bounds: SegmentBounds) -> Vec<Violation>
     findings.all()
 }
 
+/// Whether cleaning made it of others.
+pub fn is_cleaned(file: &SegmentFiles) -> bool {
+    name(file).is_some_and(|name| name.cleaned.is_some())
+}
+
 fn name(file: &SegmentFiles) -> Option<SegmentName> {
     SegmentName::parse(file.path.file_name()?.to_str()?)
 }

@@ -409,6 +409,8 @@ fn probes_of(story: &Observations, circumstances: &Circumstances) -> BTreeMap<St
     add(Probe::RecordsCompacted, compacted.records_gone);
     add(Probe::ReadWithGaps, compacted.reads_with_gaps);
     add(Probe::TombstonesGone, compacted.tombstones_gone);
+    let lying = story.segments.values().flatten();
+    add(Probe::CleanedSegments, lying.filter(|file| segments::is_cleaned(file)).count() as u64);
     add(Probe::SyncFailed, story.failed_syncs);
     add(Probe::PlacesTaken, u64::from(story.places.full));
     probes
