@@ -9,6 +9,7 @@ use crate::admission::Admission;
 use crate::budget::Budget;
 use crate::config::Config;
 use crate::coordinator::coordinators::Coordinators;
+use crate::fetch_sessions::FetchSessions;
 use crate::ids::{BrokerId, Incarnation};
 use crate::lines::Lines;
 use crate::metadata::{Changes, MetadataHandle, ProducerIds};
@@ -50,6 +51,8 @@ pub struct Context<B: Backend> {
     pub creating: Arc<AtomicUsize>,
     /// First batches of producers that were refused before they came to their partitions.
     pub first_refused: FirstRefused,
+    /// What consumers fetch again and again.
+    pub fetch_sessions: FetchSessions,
     /// The way to the leaders of other partitions, where produces for them are forwarded.
     pub forward_produce: Option<Asks<B>>,
     /// Accounts of requests and bytes.

@@ -9,6 +9,7 @@ use crate::coordinator::classic::MemberError;
 use crate::coordinator::consumer::ConsumerError;
 use crate::coordinator::messages::CoordinatorError;
 use crate::coordinator::shard::DeleteError;
+use crate::fetch_sessions::SessionError;
 use crate::journal::SubmitError;
 use crate::log::validate::BatchError;
 use crate::metadata::{
@@ -32,6 +33,15 @@ pub fn append(error: &AppendError) -> ResponseError {
         AppendError::ProducerFenced { .. } => ResponseError::InvalidProducerEpoch,
         // Deleted, moved away or stopping: where it is now, if it is, the metadata say.
         AppendError::Gone => ResponseError::NotLeaderOrFollower,
+    }
+}
+
+/// For a fetch of a session.
+pub fn fetch_session(error: SessionError) -> ResponseError {
+    match error {
+        SessionError::Unknown => ResponseError::FetchSessionIdNotFound,
+        SessionError::Epoch => ResponseError::InvalidFetchSessionEpoch,
+        SessionError::TopicIds => ResponseError::FetchSessionTopicIdError,
     }
 }
 

@@ -12,7 +12,7 @@
 //!   [`replicas`] opens and checkpoints the partitions of this node; [`replication`] keeps them in sync with those of others;
 //!   the [`coordinator`] decides for groups of consumers; [`parts`] are constructors for what stands behind the handles of all these;
 //!   the [`controller`] hears how the brokers are, and decides who leads.
-//! - A [`session`] is one client's connection as seen by those who work for it; [`error_codes`] are Kafka's for our
+//! - A [`session`] is one client's connection as seen by those who work for it; [`fetch_sessions`] keep what consumers fetch; [`error_codes`] are Kafka's for our
 //!   errors; the [`context`] is what all that serve requests share; [`routing`] finds topics and partitions; an
 //!   [`api`] is what a client can ask for; [`dispatch`] says who handles what.
 //! - A [`connection`] frames, the [`server`] accepts, [`admin`] tells operators, the [`switch`] hands on what other nodes
@@ -52,6 +52,7 @@ pub(crate) mod coordinator;
 pub mod parts;
 pub(crate) mod controller;
 pub(crate) mod session;
+pub(crate) mod fetch_sessions;
 pub(crate) mod error_codes;
 pub(crate) mod context;
 pub(crate) mod routing;

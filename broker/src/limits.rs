@@ -101,6 +101,10 @@ pub const FETCH_BYTES_MAX: usize = 55 * MIB;
 pub const ANSWER_BYTES_LEAST: usize = 4 * 1024;
 /// A fetch waits for records no longer than this, whatever it asks for. Kafka's clients ask for half a second.
 pub const FETCH_WAIT_MAX: Duration = Duration::from_secs(5 * 60);
+/// Fetch sessions of a node: Kafka's `max.incremental.fetch.session.cache.slots`, as it ships.
+pub const FETCH_SESSIONS_MAX: usize = 1_000;
+/// When they may give way to others, as in Kafka.
+pub const FETCH_SESSIONS_EVICTABLE_AFTER: Duration = Duration::from_secs(120);
 
 /// Our own bound on a produce; the client's `timeout_ms` may be shorter.
 pub const PRODUCE_DEADLINE: Duration = Duration::from_secs(30);

@@ -104,6 +104,14 @@ metrics! {
     request_bytes: Gauge = Gauge::default(), "request_bytes", "Bytes of requests that arrive or are worked on";
     waiting_bytes: Gauge = Gauge::default(), "waiting_bytes", "Bytes of requests that wait";
     answer_bytes: Gauge = Gauge::default(), "answer_bytes", "Bytes of answers not written yet";
+    fetch_sessions: Gauge = Gauge::default(), "fetch_sessions", "Fetch sessions that this node keeps";
+    fetch_session_partitions: Gauge = Gauge::default(),
+        "fetch_session_partitions", "Partitions in fetch sessions";
+    fetch_session_bytes: Gauge = Gauge::default(), "fetch_session_bytes", "Bytes that fetch sessions take";
+    fetch_sessions_evicted: Counter = Counter::default(),
+        "fetch_session_evictions", "Fetch sessions that gave way to others";
+    fetches_incremental: Counter = Counter::default(),
+        "fetches_incremental", "Fetches of sessions: answered with what is new only";
     peers_connected: Gauge = Gauge::default(),
         "peers_connected", "Other nodes that this one is linked to";
     peer_bytes: Gauge = Gauge::default(),

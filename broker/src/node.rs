@@ -22,6 +22,7 @@ use crate::controller::{self, ControllerContext, ControllerPost, Membership};
 use crate::coordinator::coordinators;
 use crate::coordinator::settings::GroupSettings;
 use crate::data_dir;
+use crate::fetch_sessions::FetchSessions;
 use crate::identity::{self, Identity, IdentityError};
 use crate::ids::BrokerEpoch;
 use crate::journal::{JournalContext, JournalHandle, JournalOpenError};
@@ -332,6 +333,7 @@ impl<B: Backend> Node<B> {
         let context = Arc::new(Context {
             backend: backend.clone(),
             budget: Budget::new(&config.server, &metrics),
+            fetch_sessions: FetchSessions::new(&config.server, &metrics),
             config,
             metrics,
             requests: RequestMetrics::new(api::names::<B>()),

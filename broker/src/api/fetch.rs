@@ -1,6 +1,7 @@
 //! Fetch: reads what partitions have, and waits for more while that is less than the client wants.
 //!
-//! Sessions are declined: the answer carries session id 0, which clients take for "send everything each time".
+//! In a session (KIP-227) a client asks for what it has changed only, and is told what is new only; which partitions that
+//! comes to is for [`crate::fetch_sessions`] to say. What is waited for is the same, and an answer may be empty.
 //! A fetch that waits is not worked on and holds no request's place: only what it takes in memory, in an account of
 //! its own. Where that is full, or others wait behind it that find no room there, it is answered with what there is.
 
@@ -8,16 +9,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use io_backend::Backend;
-use kafka_protocol::ResponseError;
-use kafka_protocol::messages::ApiKey;
 use kafka_protocol::messages::fetch_request::FetchRequest;
 use kafka_protocol::messages::fetch_response::FetchResponse;
+use kafka_protocol::messages::{ApiKey, TopicName};
 
 use super::authorization::{Needs, Operation};
 use super::declaration::{Asked, Call, Declaration, Versions};
 use crate::budget::{Held, RequestClass};
 use crate::context::Context;
+use crate::error_codes;
+use crate::fetch_sessions::{
+    self, Continued, Course, NO_SESSION, Outcome, SessionError, Terms, Topic, Wanted,
+};
+use crate::ids::{Offset, TopicId};
 use crate::limits::FETCH_BYTES_MAX;
+use crate::routing;
 use crate::session::Session;
 use crate::wire::WireError;
 use crate::wire::shape::{
@@ -29,7 +35,12 @@ mod answer;
 
 pub use answer::Fetched;
 
-use gathering::Fetch;
+use gathering::{Fetch, Reader, Slot};
+
+/// The first version whose topics are named by id.
+const TOPIC_IDS_SINCE: i16 = 13;
+/// The first version whose clients say where they stand, and read from followers as well (KIP-392).
+const FOLLOWERS_SINCE: i16 = 11;
 
 /// A fetch of more partitions does not look at them at every change.
 const LOOKED_AT_ONCE: usize = 500;
@@ -85,17 +96,28 @@ pub async fn handle<B: Backend>(
     mut held: Held,
 ) -> Fetched {
     let control = &session.control;
-    if let Some(code) = session_error(request.session_id, request.session_epoch) {
-        let response = FetchResponse::default().with_error_code(code.code());
-        context.requests.count_error(DECLARATION.key as i16, code.code());
-        return Fetched { response, records: Vec::new(), room: None };
-    }
     let backend = &context.backend;
     let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
     let until = backend.now() + wait.min(context.config.server.fetch_wait_max);
     let max_bytes = usize::try_from(request.max_bytes).unwrap_or(0).min(FETCH_BYTES_MAX);
     let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes);
-    let mut fetch = Fetch::new(context, version, request, max_bytes);
+    let is_sent_near = context.config.server.rack_aware_fetch && !request.rack_id.is_empty();
+    let reader = Reader {
+        read_committed: request.isolation_level == 1,
+        of_followers: version >= FOLLOWERS_SINCE,
+        rack: is_sent_near.then(|| request.rack_id.clone()),
+    };
+    let course = match context.fetch_sessions.begin(asked(version, request), backend.now()) {
+        Ok(course) => course,
+        Err(error) => return refused(context, NO_SESSION, error),
+    };
+    let (wanted, begins, continued) = match course {
+        Course::Alone(wanted) => (wanted, false, None),
+        Course::Begins(wanted) => (wanted, true, None),
+        Course::Continues(wanted, continued) => (wanted, false, Some(continued)),
+    };
+    let mut fetch = Fetch::new(context, wanted, &reader, max_bytes);
+    held.charge_at_least(fetch.waiting_bytes());
 
     let budget = &context.budget;
     // Each time that it is worked on, it counts anew.
@@ -112,11 +134,11 @@ pub async fn handle<B: Backend>(
         }
         held.bytes = None;
         fetch.let_go();
-        if !fetch.until_more(context, until, control).await {
+        if !fetch.until_more(context, until, control, continued.as_ref().map(Continued::overtaken)).await {
             break;
         }
         fetch.gather(context, |slot| slot.has_news()).await;
-        let partitions = fetch.slots().count();
+        let partitions = fetch.slots.len();
         if partitions > LOOKED_AT_ONCE && !fetch.is_enough(min_bytes) {
             // Looking at all of them at each change of each would be a way to keep a node busy.
             let pause = PAUSE_PER_PARTITION * u32::try_from(partitions).unwrap_or(u32::MAX);
@@ -127,34 +149,62 @@ pub async fn handle<B: Backend>(
         fetch.begin_again();
         fetch.gather(context, |_| true).await;
     }
-    fetch.into_fetched(context, version)
-}
-
-/// No session exists: a client that names one is told so, and begins anew without.
-fn session_error(id: i32, epoch: i32) -> Option<ResponseError> {
-    match (id, epoch) {
-        // Both ask for everything, whichever session they end: -1 without a new one, 0 with one, which is declined.
-        (_, -1 | 0) => None,
-        _ => Some(ResponseError::FetchSessionIdNotFound),
+    if let Some(continued) = continued {
+        let outcomes: Vec<Outcome> = fetch.slots.iter().map(Slot::outcome).collect();
+        return match continued.conclude(&outcomes) {
+            Ok(told) => fetch.into_fetched(context, version, |nth| told[nth]).of_session(continued.id),
+            Err(error) => refused(context, continued.id, error),
+        };
     }
+    let id = if begins {
+        let answered = fetch.slots.iter().map(|slot| (slot.wanted.clone(), slot.outcome().told));
+        let by_id = version >= TOPIC_IDS_SINCE;
+        context.fetch_sessions.create(by_id, answered, backend.now(), || backend.random_u64())
+    } else {
+        NO_SESSION
+    };
+    fetch.into_fetched(context, version, |_| true).of_session(id)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// What a request says to its session.
+fn asked(version: i16, request: FetchRequest) -> fetch_sessions::Asked {
+    let by_id = version >= TOPIC_IDS_SINCE;
+    let topic = |name: &TopicName, id| match by_id {
+        true => Topic::Id(TopicId(id)),
+        false => Topic::Name(name.as_str().into()),
+    };
+    let mut wanted = Vec::new();
+    for asked in &request.topics {
+        let topic = topic(&asked.topic, asked.topic_id);
+        wanted.extend(asked.partitions.iter().map(|asked| Wanted {
+            topic: topic.clone(),
+            index: asked.partition,
+            terms: Terms {
+                from: Offset(asked.fetch_offset),
+                max_bytes: asked.partition_max_bytes,
+                leader_epoch: routing::epoch(asked.current_leader_epoch),
+            },
+        }));
+    }
+    let mut forgotten = Vec::new();
+    for asked in &request.forgotten_topics_data {
+        let topic = topic(&asked.topic, asked.topic_id);
+        forgotten.extend(asked.partitions.iter().map(|index| (topic.clone(), *index)));
+    }
+    let (id, epoch) = (request.session_id, request.session_epoch);
+    fetch_sessions::Asked { id, epoch, by_id, wanted, forgotten }
+}
 
-    #[test]
-    fn sessions_are_declined_and_never_pretended() {
-        let table = [
-            ((0, -1), None),
-            ((0, 0), None),
-            ((0, 1), Some(ResponseError::FetchSessionIdNotFound)),
-            ((5, 0), None),
-            ((5, 3), Some(ResponseError::FetchSessionIdNotFound)),
-            ((5, -1), None),
-        ];
-        for ((id, epoch), expected) in table {
-            assert_eq!(session_error(id, epoch), expected, "session {id}, epoch {epoch}");
-        }
+fn refused<B: Backend>(context: &Context<B>, id: i32, error: SessionError) -> Fetched {
+    let code = error_codes::fetch_session(error).code();
+    context.requests.count_error(DECLARATION.key as i16, code);
+    let response = FetchResponse::default().with_error_code(code);
+    Fetched { response, records: Vec::new(), room: None }.of_session(id)
+}
+
+impl Fetched {
+    fn of_session(mut self, id: i32) -> Fetched {
+        self.response.session_id = id;
+        self
     }
 }

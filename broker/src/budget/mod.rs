@@ -49,6 +49,13 @@ impl Held {
         let decoded = self.bytes.as_ref().map_or(0, Share::amount);
         REQUEST_OVERHEAD_BYTES + if produce { 0 } else { decoded }
     }
+
+    /// What it asks for takes more than its own bytes say: charged to what it holds, for it is there already.
+    pub fn charge_at_least(&mut self, bytes: usize) {
+        if let Some(share) = self.waiting.as_mut().or(self.bytes.as_mut()) {
+            share.set(share.amount().max(bytes));
+        }
+    }
 }
 
 /// The accounts of a node, for what its clients bring and take.

@@ -274,6 +274,7 @@ pub const KAFKA_NAMES: &[KafkaName] = &[
     key("log.segment.delete.delay.ms", Long, ClusterWide, "log.file_delete_delay", Millis),
     key("max.connections", Int, ClusterWide, "server.connections", Same),
     key("max.connections.per.ip", Int, ClusterWide, "server.connections_per_address", Same),
+    key("max.incremental.fetch.session.cache.slots", Int, ReadOnly, "server.fetch_sessions", Same),
     key("message.max.bytes", Int, ClusterWide, "topics.max_batch_bytes", Bytes),
     key("min.insync.replicas", Int, ClusterWide, "topics.min_insync_replicas", Same),
     key("node.id", Int, ReadOnly, "node_id", Same),

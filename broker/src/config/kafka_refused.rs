@@ -168,7 +168,6 @@ pub(super) const REFUSED: &[(&str, &str)] = &[
          socket.receive.buffer.bytes socket.send.buffer.bytes",
     ),
     ("the broker makes no requests to others yet", "request.timeout.ms"),
-    ("there are no fetch sessions", "max.incremental.fetch.session.cache.slots"),
     ("the most partitions of a request are fixed", "max.request.partition.size.limit"),
     ("segments of several partitions are begun without jitter", "log.roll.jitter.ms"),
     ("how often it is looked for idle producers is fixed", "producer.id.expiration.check.interval.ms"),

@@ -217,6 +217,12 @@ pub struct ServerConfig {
     pub answer_bytes: usize,
     /// Answers queued behind one slow reader before its requests wait.
     pub responses_queued: usize,
+    /// Fetch sessions at most (`max.incremental.fetch.session.cache.slots`).
+    pub fetch_sessions: usize,
+    /// Bytes that they keep at most.
+    pub fetch_session_bytes: usize,
+    /// One that was not used for so long gives way to others; one that is so old to those with more partitions.
+    pub fetch_sessions_evictable_after: Duration,
     /// A fetch waits for records no longer than this; the client's `max_wait_ms` counts where shorter.
     pub fetch_wait_max: Duration,
     /// A produce is answered by then; the client's `timeout_ms` counts where shorter.
@@ -321,6 +327,9 @@ impl Default for Config {
                 waiting_bytes: memory.waiting,
                 answer_bytes: memory.answers,
                 responses_queued: limits::RESPONSES_QUEUED_MAX,
+                fetch_sessions: limits::FETCH_SESSIONS_MAX,
+                fetch_session_bytes: memory.fetch_sessions,
+                fetch_sessions_evictable_after: limits::FETCH_SESSIONS_EVICTABLE_AFTER,
                 fetch_wait_max: limits::FETCH_WAIT_MAX,
                 produce_deadline: limits::PRODUCE_DEADLINE,
                 forward_produce: false,
@@ -349,8 +358,10 @@ pub struct MemoryShares {
     pub answers: usize,
     /// What other nodes send, and what waits to be sent to them: one sixteenth where there are some.
     pub peers: usize,
-    /// Requests that wait for their turn or for records: the last sixteenth.
+    /// Requests that wait for their turn or for records: three quarters of the last sixteenth.
     pub waiting: usize,
+    /// What fetch sessions keep: the rest of it.
+    pub fetch_sessions: usize,
 }
 
 /// A group is written as one piece into one file.
@@ -368,7 +379,8 @@ impl MemoryShares {
             requests: 4 * sixteenth,
             answers: 3 * sixteenth - peers,
             peers,
-            waiting: sixteenth,
+            waiting: sixteenth - sixteenth / 4,
+            fetch_sessions: sixteenth / 4,
         }
     }
 }
@@ -390,6 +402,7 @@ impl Config {
         self.server.request_bytes_in_flight = shares.requests;
         self.server.waiting_bytes = shares.waiting;
         self.server.answer_bytes = shares.answers;
+        self.server.fetch_session_bytes = shares.fetch_sessions;
         self.server.request_bytes = self.server.request_bytes.min(shares.requests / 8 * 7);
         // A start reads whole files of what readers have in memory while the node runs.
         let least = file_bytes_for_groups(self.journal.max_batch_bytes);

@@ -1,5 +1,6 @@
 //! The handle of a partition's owner task.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -22,8 +23,11 @@ use crate::log::read::ReadFailure;
 use crate::log::{CheckpointMark, LogSettings};
 use crate::metrics::TopicCounters;
 
-/// Cloneable; all clones lead to the same owner.
-pub struct PartitionHandle<B: Backend> {
+/// Cloneable; all clones lead to the same owner. A fetch has one for each of its partitions, so they share what they hold.
+pub struct PartitionHandle<B: Backend>(pub(super) Arc<Door<B>>);
+
+/// What a handle holds.
+pub struct Door<B: Backend> {
     pub(super) id: PartitionId,
     /// `<topic>-<index>`, for people.
     pub(super) name: Arc<str>,
@@ -35,22 +39,20 @@ pub struct PartitionHandle<B: Backend> {
     pub(super) views: Published<PartitionView>,
     pub(super) counters: TopicCounters,
     /// Offset of the damage that was told last, so that each is told once.
-    pub(super) told_damage: Arc<AtomicI64>,
+    pub(super) told_damage: AtomicI64,
+}
+
+impl<B: Backend> Deref for PartitionHandle<B> {
+    type Target = Door<B>;
+
+    fn deref(&self) -> &Door<B> {
+        &self.0
+    }
 }
 
 impl<B: Backend> Clone for PartitionHandle<B> {
     fn clone(&self) -> Self {
-        PartitionHandle {
-            id: self.id,
-            name: self.name.clone(),
-            backend: self.backend.clone(),
-            room: self.room.clone(),
-            appends: self.appends.clone(),
-            mailbox: self.mailbox.clone(),
-            views: self.views.clone(),
-            counters: self.counters.clone(),
-            told_damage: self.told_damage.clone(),
-        }
+        PartitionHandle(self.0.clone())
     }
 }
 
@@ -312,7 +314,7 @@ impl<B: Backend> PartitionHandle<B> {
 
     /// Whether both lead to the same owner.
     pub fn is_same(&self, other: &PartitionHandle<B>) -> bool {
-        Arc::ptr_eq(&self.told_damage, &other.told_damage)
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// The ISR changed within `epoch`.

@@ -11,6 +11,7 @@ use io_backend::{Backend, Deadline, Published, TaskName, channel};
 
 use prometheus_client::metrics::gauge::Gauge;
 
+use super::handle::Door;
 use super::owner::{Owner, Waits};
 use super::replica_state::{ReplayError, ReplicaState};
 use super::retention::Retaining;
@@ -146,7 +147,7 @@ fn start<B: Backend>(
     let (mailbox, questions) = channel(&backend, format!("partition {name}"), limits::PARTITION_MAILBOX);
     let (own, _) = channel(&backend, format!("owner of {name}"), 1);
     let views = Published::new("view of a partition", machine.view());
-    let handle = PartitionHandle {
+    let handle = PartitionHandle(Arc::new(Door {
         id,
         name: name.clone(),
         backend: backend.clone(),
@@ -155,8 +156,8 @@ fn start<B: Backend>(
         mailbox,
         views: views.clone(),
         counters: counters.clone(),
-        told_damage: Arc::new(AtomicI64::new(Offset(-1).0)),
-    };
+        told_damage: AtomicI64::new(Offset(-1).0),
+    }));
     let owner = Owner {
         backend: backend.clone(),
         id,

@@ -16,6 +16,7 @@ use crate::budget::Budget;
 use crate::config::Config;
 use crate::context::{ClientLines, Context};
 use crate::coordinator::coordinators::Coordinators;
+use crate::fetch_sessions::FetchSessions;
 use crate::identity::Identity;
 use crate::ids::{BrokerId, Incarnation, IncarnationId, StorageId};
 use crate::journal::OpenedJournal;
@@ -100,6 +101,7 @@ async fn start(backend: RealBackend, config: Config) -> TestNode {
     let context = Arc::new(Context {
         backend: backend.clone(),
         budget: Budget::new(&config.server, &metrics),
+        fetch_sessions: FetchSessions::new(&config.server, &metrics),
         config,
         metrics,
         requests: RequestMetrics::new(api::names::<RealBackend>()),

@@ -23,6 +23,7 @@ use crate::node::{Node, StartError};
 use crate::parts::Parts;
 
 mod configs;
+mod fetch_sessions;
 mod fetches;
 mod produces;
 mod topics;

@@ -6,11 +6,12 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::fetch_response::{
     FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
 };
-use kafka_protocol::messages::{ApiKey, BrokerId};
+use kafka_protocol::messages::{ApiKey, BrokerId, TopicName};
 
-use super::gathering::{Fetch, Slot, TOPIC_IDS_SINCE, key};
+use super::gathering::{Fetch, Slot, key};
 use crate::budget::Share;
 use crate::context::Context;
+use crate::fetch_sessions::{Topic, Wanted};
 use crate::log::batch::Batches;
 use crate::metrics::Volume;
 use crate::routing::{Leader, RoutingView};
@@ -32,52 +33,55 @@ pub struct Fetched {
 }
 
 impl<B: Backend> Fetch<B> {
-    /// Counts what is given and which errors are told.
-    pub fn into_fetched(self, context: &Context<B>, version: i16) -> Fetched {
+    /// An answer to `told` of its partitions, in the order that they have. Counts what is given and which errors are told.
+    pub fn into_fetched(self, context: &Context<B>, version: i16, told: impl Fn(usize) -> bool) -> Fetched {
         let routing = RoutingView::now(context);
         let mut endpoints: Vec<NodeEndpoint> = Vec::new();
-        let mut topics = Vec::with_capacity(self.topics.len());
+        let mut topics: Vec<FetchableTopicResponse> = Vec::new();
+        let mut last = None;
         let mut records = Vec::new();
-        for topic in self.topics {
-            let image = routing.topic(key(version, &topic.name, topic.id)).ok();
-            let mut partitions = Vec::with_capacity(topic.slots.len());
-            for mut slot in topic.slots {
-                let leader = slot
-                    .error
-                    .filter(|error| tells_leader(error.code))
-                    .and_then(|error| error.leader.or_else(|| routing.leader(image?, slot.index)));
-                if let Some(leader) = leader
-                    && version >= ENDPOINTS_SINCE
-                    && !endpoints.iter().any(|known| known.node_id.0 == leader.id.0)
-                    && let Some(broker) = routing.image.brokers.get(&leader.id)
-                    && let Some(endpoint) = broker.client_endpoint()
-                {
-                    endpoints.push(
-                        NodeEndpoint::default()
-                            .with_node_id(BrokerId(leader.id.0))
-                            .with_host(text(&endpoint.host))
-                            .with_port(endpoint.port.into())
-                            .with_rack(None),
-                    );
-                }
-                if let Some(error) = &slot.error {
-                    context.requests.count_error(ApiKey::Fetch as i16, error.code.code());
-                }
-                let batches = std::mem::take(&mut slot.batches);
-                let has_records = !batches.is_empty();
-                if has_records {
-                    if let Some(partition) = &slot.partition {
-                        partition.counters().gave(volume(&batches));
-                    }
-                    records.push(batches);
-                }
-                partitions.push(partition_data(slot, has_records, version, self.read_committed, leader));
-            }
-            let response = FetchableTopicResponse::default().with_partitions(partitions);
-            topics.push(match version >= TOPIC_IDS_SINCE {
-                true => response.with_topic_id(topic.id),
-                false => response.with_topic(topic.name),
+        for (_, mut slot) in self.slots.into_iter().enumerate().filter(|(nth, _)| told(*nth)) {
+            let Wanted { topic, index, .. } = slot.wanted.clone();
+            let leader = slot.error.filter(|error| tells_leader(error.code)).and_then(|error| {
+                error.leader.or_else(|| routing.leader(routing.topic(key(&topic)).ok()?, index))
             });
+            if let Some(leader) = leader
+                && version >= ENDPOINTS_SINCE
+                && !endpoints.iter().any(|known| known.node_id.0 == leader.id.0)
+                && let Some(broker) = routing.image.brokers.get(&leader.id)
+                && let Some(endpoint) = broker.client_endpoint()
+            {
+                endpoints.push(
+                    NodeEndpoint::default()
+                        .with_node_id(BrokerId(leader.id.0))
+                        .with_host(text(&endpoint.host))
+                        .with_port(endpoint.port.into())
+                        .with_rack(None),
+                );
+            }
+            if let Some(error) = &slot.error {
+                context.requests.count_error(ApiKey::Fetch as i16, error.code.code());
+            }
+            let batches = std::mem::take(&mut slot.batches);
+            let has_records = !batches.is_empty();
+            if has_records {
+                if let Some(partition) = &slot.partition {
+                    partition.counters().gave(volume(&batches));
+                }
+                records.push(batches);
+            }
+            let data = partition_data(slot, has_records, version, self.read_committed, leader);
+            match topics.last_mut().filter(|_| last.as_ref() == Some(&topic)) {
+                Some(same) => same.partitions.push(data),
+                None => {
+                    let response = FetchableTopicResponse::default().with_partitions(vec![data]);
+                    topics.push(match &topic {
+                        Topic::Id(id) => response.with_topic_id(id.0),
+                        Topic::Name(name) => response.with_topic(TopicName(text(name))),
+                    });
+                    last = Some(topic);
+                }
+            }
         }
         let response = FetchResponse::default().with_responses(topics).with_node_endpoints(endpoints);
         Fetched { response, records, room: self.room }
@@ -112,23 +116,19 @@ fn partition_data<B: Backend>(
     leader: Option<Leader>,
 ) -> PartitionData {
     let mut data = PartitionData::default()
-        .with_partition_index(slot.index)
+        .with_partition_index(slot.wanted.index)
         .with_aborted_transactions(read_committed.then(Vec::new))
         // Never null: some clients cannot take that.
         .with_records(Some(if has_records { wire::records::marker() } else { Bytes::new() }));
     if version >= PREFERRED_REPLICA_SINCE {
         data.preferred_read_replica = BrokerId(slot.preferred.map_or(-1, |broker| broker.0));
     }
+    let told = slot.outcome().told;
+    data.high_watermark = told.high_watermark.0;
+    data.log_start_offset = told.log_start.0;
     match slot.error {
-        None => {
-            data.high_watermark = slot.view.high_watermark.0;
-            data.last_stable_offset = slot.view.last_stable.0;
-            data.log_start_offset = slot.view.log_start.0;
-        }
-        Some(error) => {
-            data.error_code = error.code.code();
-            data.high_watermark = -1;
-        }
+        None => data.last_stable_offset = slot.view.last_stable.0,
+        Some(error) => data.error_code = error.code.code(),
     }
     if let Some(leader) = leader
         && version >= LEADERS_SINCE

@@ -8,36 +8,33 @@ use std::task::Poll;
 use bytes::Bytes;
 use io_backend::published::Watcher;
 use io_backend::{Backend, Deadline, Moment, WaitKind, within};
-use kafka_protocol::messages::TopicName;
-use kafka_protocol::messages::fetch_request::{FetchPartition, FetchRequest};
-use uuid::Uuid;
+use kafka_protocol::protocol::StrBytes;
 
 use crate::budget::{RequestClass, Share};
 use crate::context::Context;
 use crate::error_codes;
-use crate::ids::{BrokerId, LeaderEpoch, Offset, TopicId};
+use crate::fetch_sessions::{Outcome, Overtaken, Told, Topic, Wanted};
+use crate::ids::{BrokerId, LeaderEpoch, Offset};
 use crate::limits::DISK_DEADLINE;
 use crate::partition::{PartitionHandle, PartitionView, ReadError, ReadRequest};
 use crate::routing::{RoutingError, RoutingView, TopicKey, nearest};
 use crate::session::Control;
 
-/// The first version whose topics are named by id.
-pub const TOPIC_IDS_SINCE: i16 = 13;
+/// What the list of those who wait for a change of a partition takes for each, and its place there.
+const WATCHED_BYTES: usize = 96;
 
-/// The first version whose clients say where they stand, and read from followers as well (KIP-392).
-const FOLLOWERS_SINCE: i16 = 11;
-
-/// What a topic is named by in this version.
-pub fn key(version: i16, name: &TopicName, id: Uuid) -> TopicKey<'_> {
-    match version >= TOPIC_IDS_SINCE {
-        true => TopicKey::Id(TopicId(id)),
-        false => TopicKey::Name(name.as_str()),
+/// What a partition of a fetch is looked for by.
+pub fn key(topic: &Topic) -> TopicKey<'_> {
+    match topic {
+        Topic::Id(id) => TopicKey::Id(*id),
+        Topic::Name(name) => TopicKey::Name(name),
     }
 }
 
 /// A fetch under way.
 pub struct Fetch<B: Backend> {
-    pub topics: Vec<Topic<B>>,
+    /// In the order in which they are looked at, and answered.
+    pub slots: Vec<Slot<B>>,
     pub read_committed: bool,
     bytes: usize,
     max_bytes: usize,
@@ -51,21 +48,12 @@ pub struct Fetch<B: Backend> {
     pub has_let_go: bool,
 }
 
-/// A topic of the fetch, as it was named.
-pub struct Topic<B: Backend> {
-    pub name: TopicName,
-    pub id: Uuid,
-    pub slots: Vec<Slot<B>>,
-}
-
 /// One partition of the fetch and what has been gathered for it.
 pub struct Slot<B: Backend> {
-    pub index: i32,
+    pub wanted: Wanted,
     pub partition: Option<PartitionHandle<B>>,
-    from: Offset,
     next: Offset,
     max_bytes: usize,
-    current_epoch: Option<LeaderEpoch>,
     read_committed: bool,
     pub view: PartitionView,
     pub batches: Vec<Bytes>,
@@ -77,31 +65,26 @@ pub struct Slot<B: Backend> {
 }
 
 /// What a consumer says of itself that counts for all partitions that it asks for.
-struct Reader<'a> {
-    read_committed: bool,
+pub struct Reader {
+    pub read_committed: bool,
     /// It reads from followers as well.
-    of_followers: bool,
+    pub of_followers: bool,
     /// Where it stands, if it is to be sent to who stands there too.
-    rack: Option<&'a str>,
+    pub rack: Option<StrBytes>,
 }
 
 impl<B: Backend> Slot<B> {
-    fn new(
-        routing: &RoutingView<B>,
-        key: TopicKey<'_>,
-        asked: &FetchPartition,
-        reader: &Reader<'_>,
-    ) -> Slot<B> {
-        let Reader { read_committed, of_followers, rack } = *reader;
-        let found = routing.topic(key).map_err(RoutingError::from);
+    fn new(routing: &RoutingView<B>, wanted: Wanted, reader: &Reader) -> Slot<B> {
+        let Reader { read_committed, of_followers, rack } = reader;
+        let found = routing.topic(key(&wanted.topic)).map_err(RoutingError::from);
         let found = found.and_then(|topic| {
             let partition = match of_followers {
-                true => routing.readable(topic, asked.partition)?,
-                false => routing.partition(topic, asked.partition)?,
+                true => routing.readable(topic, wanted.index)?,
+                false => routing.partition(topic, wanted.index)?,
             };
-            let leads = partition.views().get().leading;
-            let rack = rack.filter(|_| leads);
-            let preferred = rack.and_then(|rack| nearest(&routing.image, topic, asked.partition, rack));
+            let leads = || partition.views().get().leading;
+            let rack = rack.as_deref().filter(|_| leads());
+            let preferred = rack.and_then(|rack| nearest(&routing.image, topic, wanted.index, rack));
             Ok((partition.clone(), preferred))
         });
         let (partition, preferred, error) = match found {
@@ -109,21 +92,28 @@ impl<B: Backend> Slot<B> {
             Err(error) => (None, None, Some(error)),
         };
         Slot {
-            index: asked.partition,
             partition,
-            from: Offset(asked.fetch_offset),
-            next: Offset(asked.fetch_offset),
-            max_bytes: usize::try_from(asked.partition_max_bytes).unwrap_or(0),
-            current_epoch: (asked.current_leader_epoch >= 0)
-                .then_some(LeaderEpoch(asked.current_leader_epoch)),
-            read_committed,
+            next: wanted.terms.from,
+            max_bytes: usize::try_from(wanted.terms.max_bytes).unwrap_or(0),
+            wanted,
+            read_committed: *read_committed,
             view: PartitionView::default(),
             batches: Vec::new(),
             bytes: 0,
             error,
-            of_followers,
+            of_followers: *of_followers,
             preferred,
         }
+    }
+
+    /// What the client is told beside records, and whether that may wait.
+    pub fn outcome(&self) -> Outcome {
+        let told = match self.error {
+            None => Told { high_watermark: self.view.high_watermark, log_start: self.view.log_start },
+            Some(_) => Told::NOTHING,
+        };
+        let is_urgent = self.error.is_some() || self.preferred.is_some();
+        Outcome { told, has_records: !self.batches.is_empty(), is_urgent }
     }
 
     /// What a reader may see of a view, and whether it may.
@@ -139,7 +129,7 @@ impl<B: Backend> Slot<B> {
     /// Whether reading could give anything but what has been gathered.
     fn is_beyond(&self, view: &PartitionView) -> bool {
         let (_, end, serves, epoch) = self.visible(view);
-        end != self.next || !serves || self.current_epoch.is_some_and(|current| current != epoch)
+        end != self.next || !serves || self.wanted.terms.leader_epoch.is_some_and(|current| current != epoch)
     }
 
     /// Whether the partition looks other than it did when it was last read.
@@ -156,7 +146,7 @@ impl<B: Backend> Slot<B> {
     fn wanted(&mut self, room: usize) -> usize {
         let Some(partition) = &self.partition else { return 0 };
         self.view = *partition.views().get();
-        if self.current_epoch.is_some_and(|current| current != self.view.leader_epoch) {
+        if self.wanted.terms.leader_epoch.is_some_and(|current| current != self.view.leader_epoch) {
             // It is told of that, and not sent elsewhere.
             self.preferred = None;
         }
@@ -174,7 +164,7 @@ impl<B: Backend> Slot<B> {
             max_bytes: room,
             at_least_one,
             read_committed: self.read_committed,
-            current_epoch: self.current_epoch,
+            current_epoch: self.wanted.terms.leader_epoch,
         };
         let outcome = partition.read(request, deadline).await?;
         if !self.serves(&outcome.view) {
@@ -205,25 +195,14 @@ fn offset_after(chunk: &[u8]) -> Option<Offset> {
 }
 
 impl<B: Backend> Fetch<B> {
-    pub fn new(context: &Context<B>, version: i16, request: FetchRequest, max_bytes: usize) -> Fetch<B> {
+    pub fn new(context: &Context<B>, wanted: Vec<Wanted>, reader: &Reader, max_bytes: usize) -> Fetch<B> {
         let routing = RoutingView::now(context);
-        let read_committed = request.isolation_level == 1;
-        let of_followers = version >= FOLLOWERS_SINCE;
-        let is_sent_near = context.config.server.rack_aware_fetch && !request.rack_id.is_empty();
-        let reader =
-            Reader { read_committed, of_followers, rack: is_sent_near.then_some(request.rack_id.as_str()) };
-        let topics = request.topics.into_iter().map(|topic| {
-            let key = key(version, &topic.topic, topic.topic_id);
-            let slots = topic.partitions.iter().map(|asked| Slot::new(&routing, key, asked, &reader));
-            let slots: Vec<Slot<B>> = slots.collect();
-            Topic { id: topic.topic_id, slots, name: topic.topic }
-        });
-        let topics: Vec<Topic<B>> = topics.collect();
-        let tells = |slot: &Slot<B>| slot.error.is_some() || slot.preferred.is_some();
-        let at_once = topics.iter().flat_map(|topic| &topic.slots).any(tells);
+        let slots: Vec<Slot<B>> =
+            wanted.into_iter().map(|wanted| Slot::new(&routing, wanted, reader)).collect();
+        let at_once = slots.iter().any(|slot| slot.outcome().is_urgent);
         Fetch {
-            topics,
-            read_committed,
+            slots,
+            read_committed: reader.read_committed,
             bytes: 0,
             max_bytes,
             at_once,
@@ -233,8 +212,9 @@ impl<B: Backend> Fetch<B> {
         }
     }
 
-    pub fn slots(&self) -> impl Iterator<Item = &Slot<B>> {
-        self.topics.iter().flat_map(|topic| &topic.slots)
+    /// What it takes in memory while it waits.
+    pub fn waiting_bytes(&self) -> usize {
+        self.slots.len() * (size_of::<Slot<B>>() + WATCHED_BYTES)
     }
 
     pub fn is_enough(&self, min_bytes: usize) -> bool {
@@ -242,7 +222,7 @@ impl<B: Backend> Fetch<B> {
             || self.short
             || self.bytes >= min_bytes
             || self.bytes >= self.max_bytes
-            || self.slots().next().is_none()
+            || self.slots.is_empty()
     }
 
     pub async fn gather(&mut self, context: &Context<B>, of_interest: impl Fn(&Slot<B>) -> bool) {
@@ -251,7 +231,7 @@ impl<B: Backend> Fetch<B> {
         let began = backend.now();
         let deadline = Deadline::At(began + DISK_DEADLINE);
         let least = context.metadata.config().topics.max_batch_bytes;
-        for slot in self.topics.iter_mut().flat_map(|topic| &mut topic.slots) {
+        for slot in &mut self.slots {
             if slot.error.is_some() || !of_interest(slot) {
                 continue;
             }
@@ -312,7 +292,7 @@ impl<B: Backend> Fetch<B> {
     pub fn let_go(&mut self) {
         self.has_let_go |= self.bytes > 0;
         self.room = None;
-        for slot in self.topics.iter_mut().flat_map(|topic| &mut topic.slots) {
+        for slot in &mut self.slots {
             slot.batches = Vec::new();
         }
     }
@@ -321,23 +301,32 @@ impl<B: Backend> Fetch<B> {
     pub fn begin_again(&mut self) {
         self.let_go();
         self.bytes = 0;
-        for slot in self.topics.iter_mut().flat_map(|topic| &mut topic.slots) {
+        for slot in &mut self.slots {
             slot.bytes = 0;
-            slot.next = slot.from;
+            slot.next = slot.wanted.terms.from;
         }
     }
 
     /// Waits until a partition has more, leads no longer, or is under a new epoch; false when time is up,
-    /// the node stops, or the connection is in a hurry.
-    pub async fn until_more(&self, context: &Context<B>, until: Moment, control: &Control) -> bool {
+    /// the node stops, the connection is in a hurry, or a later request of its session has come.
+    pub async fn until_more(
+        &self,
+        context: &Context<B>,
+        until: Moment,
+        control: &Control,
+        mut overtaken: Option<Overtaken>,
+    ) -> bool {
         let backend = &context.backend;
         let bounded = Deadline::Unbounded("the fetch that waits has a deadline");
         let mut stopping = pin!(context.stopping.until(backend, bounded, |stopping| *stopping));
-        let waiting: Vec<&Slot<B>> = self.slots().filter(|slot| slot.bytes < slot.max_bytes).collect();
+        let waiting: Vec<&Slot<B>> = self.slots.iter().filter(|slot| slot.bytes < slot.max_bytes).collect();
         let mut watchers: Vec<Option<Watcher<PartitionView>>> =
             waiting.iter().map(|slot| Some(slot.partition.as_ref()?.views().watcher())).collect();
         let any = poll_fn(|cx| {
             if control.is_hurried() || stopping.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(false);
+            }
+            if overtaken.as_mut().is_some_and(|overtaken| overtaken.watch(cx.waker())) {
                 return Poll::Ready(false);
             }
             for (slot, watcher) in waiting.iter().zip(&mut watchers) {

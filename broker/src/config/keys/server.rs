@@ -108,6 +108,36 @@ pub(super) const KEYS: &[Key] = &[
         |c| c.server.responses_queued.to_string()
     ),
     key!(
+        "server.fetch_sessions",
+        "fetch sessions at most, in which consumers are told what is new only; who finds no place is told everything each time",
+        "0..=1000000",
+        |c, v| {
+            c.server.fetch_sessions = number(v, 0, 1_000_000)?;
+            Ok(())
+        },
+        |c| c.server.fetch_sessions.to_string()
+    ),
+    key!(
+        "server.fetch_session_bytes",
+        "bytes that fetch sessions keep at most, one of them a quarter",
+        "64 KiB..=64 GiB",
+        |c, v| {
+            c.server.fetch_session_bytes = bytes(v, 64 << 10, 64 * GIB)? as usize;
+            Ok(())
+        },
+        |c| c.server.fetch_session_bytes.to_string()
+    ),
+    key!(
+        "server.fetch_sessions_evictable_after",
+        "a fetch session that was not used for so long gives way to others, and one that is so old to those with more partitions",
+        "1ms..=365d",
+        |c, v| {
+            c.server.fetch_sessions_evictable_after = duration(v, Duration::from_millis(1), 365 * DAY)?;
+            Ok(())
+        },
+        |c| shown(c.server.fetch_sessions_evictable_after)
+    ),
+    key!(
         "server.fetch_wait_max",
         "a fetch waits for records no longer than this; the client's own time counts where shorter",
         "0ms..=1h",

@@ -33,7 +33,8 @@ fn a_bound_of_memory_sets_its_parts_and_they_add_up_to_it() {
         assert_eq!(config.set("memory.bytes", &format!("{mib} MiB")), Ok(()));
         assert_eq!(config.check(), Ok(()), "{mib} MiB");
         let server = &config.server;
-        let parts = server.request_bytes_in_flight + server.waiting_bytes + server.answer_bytes;
+        let waiting = server.waiting_bytes + server.fetch_session_bytes;
+        let parts = server.request_bytes_in_flight + waiting + server.answer_bytes;
         assert!(parts + config.tail_bytes_max() <= mib << 20, "{mib} MiB");
         assert!(parts + config.tail_bytes_max() > (mib << 20) - 16, "{mib} MiB");
         let journal = config.journal_settings();
