@@ -47,10 +47,12 @@ pub enum Probe {
     KeylessRefused,
     ConsumerGroupJoined,
     PartitionsGivenUp,
+    NothingNew,
+    SessionNotKnown,
 }
 
 impl Probe {
-    pub const ALL: [Probe; 41] = [
+    pub const ALL: [Probe; 43] = [
         Probe::AckedRecords,
         Probe::PowerLossWithUnsyncedBytes,
         Probe::PowerLossWithUnsyncedNames,
@@ -92,6 +94,8 @@ impl Probe {
         Probe::KeylessRefused,
         Probe::ConsumerGroupJoined,
         Probe::PartitionsGivenUp,
+        Probe::NothingNew,
+        Probe::SessionNotKnown,
     ];
 
     /// As scenarios require it.
@@ -138,6 +142,8 @@ impl Probe {
             Probe::KeylessRefused => "record without a key refused",
             Probe::ConsumerGroupJoined => "consumer groups joined",
             Probe::PartitionsGivenUp => "partitions given up to other members",
+            Probe::NothingNew => "partition without news left out",
+            Probe::SessionNotKnown => "fetch session not known",
         }
     }
 
@@ -204,6 +210,10 @@ impl Probe {
                 "members of consumer groups (KIP-848) that were told what they have"
             }
             Probe::PartitionsGivenUp => "a member of a consumer group gave up what another one is to have",
+            Probe::NothingNew => "an answer in a fetch session did not tell what its client knew",
+            Probe::SessionNotKnown => {
+                "a fetch session was given up for others, or ended with a node's process"
+            }
             Probe::WithoutOne => "a node was broken for good, and the others had to go on",
             Probe::PlacesTaken => "a node had as many client connections as it takes",
             Probe::ConfigsChanged => "a configuration of a topic or of brokers was changed while they ran",

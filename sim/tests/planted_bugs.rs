@@ -6,8 +6,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sim::planted::{
-    BUGS, DELETIONS, Defect, OF_CLEANING, OF_GROUPS, OF_METADATA, OF_SESSIONS, OF_THE_ISR, REPLICATION,
-    RETENTION,
+    BUGS, DELETIONS, Defect, OF_CLEANING, OF_FETCH_SESSIONS, OF_GROUPS, OF_METADATA, OF_SESSIONS, OF_THE_ISR,
+    REPLICATION, RETENTION,
 };
 use sim::run::{Choice, Order, run};
 use sim::scenario::ScenarioDir;
@@ -46,6 +46,8 @@ fn checkers(bug: &str) -> &'static [&'static str] {
         "log-start-not-durable" | "log-start-forgotten" => {
             &["log-start-back", "unreadable", "error-without-cause"]
         }
+        // Who asks again is answered at once, and is told nothing.
+        "news-left-out" => &["unseen", "livelock"],
         "expired-too-early" => &["deleted-too-early"],
         "expired-too-late" => &["kept-too-long"],
         other => panic!("{other} has no checker that is there for it"),
@@ -80,6 +82,11 @@ fn those_of_groups_are_caught_where_members_come_and_go() {
 #[test]
 fn those_of_cleaning_are_caught_where_a_topic_is_compacted() {
     caught_in("safety/compaction", &OF_CLEANING);
+}
+
+#[test]
+fn those_of_fetch_sessions_are_caught_where_consumers_have_some() {
+    caught_in("safety/fetch-sessions", &OF_FETCH_SESSIONS);
 }
 
 #[test]

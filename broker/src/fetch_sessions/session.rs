@@ -11,7 +11,7 @@ use crate::ids::{LeaderEpoch, Offset, TopicId};
 /// What sessions take in memory: for themselves, for each topic beside its name, and for each partition.
 const SESSION_BYTES: usize = 512;
 const TOPIC_BYTES: usize = 256;
-const PARTITION_BYTES: usize = 160;
+const PARTITION_BYTES: usize = 200;
 
 /// A topic, as its client names it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

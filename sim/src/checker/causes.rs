@@ -63,7 +63,7 @@ fn causes(error: &str) -> &'static [Cause] {
         "corruptmessage" => &[Corruption],
         "invalidtimestamp" => &[Clock, WallClock],
         "topicalreadyexists" => &[Protocol],
-        "fetchsessionidnotfound" | "invalidfetchsessionepoch" => &[Protocol],
+        "fetchsessionidnotfound" => &[Protocol],
         // An offset that is out of range, a sequence that is out of order, a producer that is not known, and everything that says the request is
         // wrong: well-behaved clients are told none of these.
         _ => &[],
@@ -318,6 +318,7 @@ mod tests {
             ("InvalidTimestamp", Some(DiskStall), 1),
             ("InvalidTimestamp", Some(ClockSkew), 0),
             ("FetchSessionIdNotFound", None, 0),
+            ("InvalidFetchSessionEpoch", None, 1),
         ] {
             assert_eq!(found(&told(error, 45), kind).len(), count, "{error} with {kind:?}");
         }

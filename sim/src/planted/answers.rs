@@ -7,7 +7,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use crate::world::Rewrite;
 
 /// What an answer of a version becomes; nothing where it stays as it is.
-pub(crate) type Rewritten = fn(Bytes, i16) -> Option<Bytes>;
+pub(crate) type Rewritten = Box<dyn FnMut(Bytes, i16) -> Option<Bytes> + Send + Sync>;
 
 /// Of one connection.
 pub(crate) struct Answers {
@@ -20,7 +20,11 @@ pub(crate) struct Answers {
 }
 
 impl Answers {
-    pub(crate) fn to(key: i16, rewritten: Rewritten) -> Answers {
+    pub(crate) fn to(
+        key: i16,
+        rewritten: impl FnMut(Bytes, i16) -> Option<Bytes> + Send + Sync + 'static,
+    ) -> Answers {
+        let rewritten: Rewritten = Box::new(rewritten);
         let (requests, answers) = (BytesMut::new(), BytesMut::new());
         Answers { key, rewritten, asked: BTreeMap::new(), requests, answers }
     }

@@ -8,22 +8,33 @@ use kafka_protocol::protocol::{Decodable, Encodable};
 use super::answers::Answers;
 use crate::world::SimBackend;
 
-const FETCH: i16 = 1;
+pub(super) const FETCH: i16 = 1;
 
 pub(super) fn plant(backend: &SimBackend) -> SimBackend {
     backend.rewriting(|| Box::new(Answers::to(FETCH, emptied)))
 }
 
 /// The same answer without its records.
-fn emptied(mut answer: Bytes, version: i16) -> Option<Bytes> {
+fn emptied(answer: Bytes, version: i16) -> Option<Bytes> {
+    rewritten(answer, version, |response| {
+        for topic in &mut response.responses {
+            for partition in &mut topic.partitions {
+                partition.records = Some(Bytes::new());
+            }
+        }
+    })
+}
+
+/// An answer to a fetch, changed.
+pub(super) fn rewritten(
+    mut answer: Bytes,
+    version: i16,
+    change: impl FnOnce(&mut FetchResponse),
+) -> Option<Bytes> {
     let header_version = i16::from(version >= 12);
     let header = ResponseHeader::decode(&mut answer, header_version).ok()?;
     let mut response = FetchResponse::decode(&mut answer, version).ok()?;
-    for topic in &mut response.responses {
-        for partition in &mut topic.partitions {
-            partition.records = Some(Bytes::new());
-        }
-    }
+    change(&mut response);
     let mut out = BytesMut::new();
     header.encode(&mut out, header_version).ok()?;
     response.encode(&mut out, version).ok()?;

@@ -11,6 +11,7 @@ mod coordination;
 mod beginnings;
 mod early_ack;
 mod empty_fetches;
+mod fetch_sessions;
 mod hashmap_order;
 mod membership;
 mod recovery;
@@ -109,6 +110,12 @@ pub const OF_CLEANING: [Defect; 4] = [
     },
 ];
 
+/// A slip in fetch sessions.
+pub const OF_FETCH_SESSIONS: [Defect; 1] = [Defect {
+    name: "news-left-out",
+    about: "an answer in a fetch session leaves out the last partition that it should tell of",
+}];
+
 /// What concerns metadata and not records.
 pub const OF_METADATA: [Defect; 1] =
     [Defect { name: "configs-misread", about: "recovery misreads the names of configurations" }];
@@ -179,6 +186,7 @@ pub fn backend(name: &str, process: &SimBackend) -> Option<SimBackend> {
         "directory-not-synced" => Some(process.skipping(SkippedSyncs::OfDirectories)),
         "cleaning-not-durable" => Some(process.skipping(SkippedSyncs::OfFilesNamed(CLEANED))),
         "sync-skipped" => Some(process.skipping(SkippedSyncs::All)),
+        "news-left-out" => Some(fetch_sessions::plant(process)),
         "fetch-answers-nothing" => Some(empty_fetches::plant(process)),
         "expired-too-early" => Some(process.with_clock_ahead(HOUR_MS)),
         "expired-too-late" => Some(process.with_clock_ahead(-HALF_AN_HOUR_MS)),
@@ -194,6 +202,7 @@ pub fn all() -> impl Iterator<Item = &'static Defect> {
         .chain(&OF_SESSIONS)
         .chain(&OF_GROUPS)
         .chain(&OF_CLEANING)
+        .chain(&OF_FETCH_SESSIONS)
         .chain(&OF_METADATA)
         .chain(&DELETIONS)
         .chain(&RETENTION)

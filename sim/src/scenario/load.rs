@@ -138,6 +138,7 @@ fn check(file: &str, text: &str, scenario: &Scenario) -> Result<(), ScenarioErro
     }
     if matches!(&load.acks, OneOrMore::More(all) if all.is_empty())
         || matches!(&load.idempotent, OneOrMore::More(all) if all.is_empty())
+        || matches!(&load.fetch_sessions, OneOrMore::More(all) if all.is_empty())
         || matches!(&load.group_protocols, OneOrMore::More(all) if all.is_empty())
     {
         return wrong("acks", "a list that is dealt out in turn needs an element".into(), None);

@@ -181,6 +181,8 @@ pub struct Workload {
     pub fetches_in_flight: u32,
     /// Consumers name topics by their ids.
     pub fetch_by_id: bool,
+    /// Consumers fetch in sessions (KIP-227): dealt out among them in turn.
+    pub fetch_sessions: OneOrMore<bool>,
     /// Offsets are looked up (earliest, latest, by time) this often.
     pub lookups_every: Option<Span>,
     /// A topic is created, written, read, deleted or created again under its name this often.
@@ -360,6 +362,7 @@ impl Default for Workload {
             fetch_bytes: 256 << 10,
             fetches_in_flight: 1,
             fetch_by_id: false,
+            fetch_sessions: OneOrMore::One(false),
             lookups_every: None,
             churn_topics_every: None,
             administrate_every: None,

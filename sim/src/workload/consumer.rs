@@ -11,11 +11,12 @@ use kafka_protocol::messages::FetchRequest;
 
 use super::client::Client;
 use super::connection::{Answer, CallError, ns};
+use super::fetch_session::{self, FetchSession, Standing};
 use super::fetcher::{self, FetchTerms, Fetched, Ids};
 use super::lines::{Heard, Lines};
 use super::lookups::{self, Question};
 use super::shape::ConsumerShape;
-use crate::history::{At, Damage, LookupQuery, Place, Poll, Position, Reset, Trade, Watermark};
+use crate::history::{At, Damage, LookupQuery, Place, Poll, Position, Reset, Trade, Watermark, wire_name};
 use crate::streams::Stream;
 
 /// Who does not want the broker to wait comes back after this if there was nothing.
@@ -39,6 +40,7 @@ pub(super) fn start<B: Backend>(client: Client<B>, shape: ConsumerShape, stream:
         groups: (0..groups).map(|group| (group..places).step_by(groups).collect()).collect(),
         asked: BTreeMap::new(),
         ids: None,
+        sessions: BTreeMap::new(),
         round: 0,
         client: client.clone(),
         shape,
@@ -67,6 +69,8 @@ struct Consumer<B: Backend> {
     /// What the requests on the wire are about, by whom they were sent to and number.
     asked: BTreeMap<(u32, i32), Fetching>,
     ids: Option<Arc<Ids>>,
+    /// With each node one for each group, where it fetches in sessions.
+    sessions: BTreeMap<(u32, usize), FetchSession>,
     round: u32,
 }
 
@@ -157,7 +161,8 @@ impl<B: Backend> Consumer<B> {
     /// Sends a fetch for each group that has none on the wire, to each node that leads some of it.
     async fn ask(&mut self) -> Result<(), CallError> {
         let places = self.client.field.places.clone();
-        if self.shape.by_id && self.ids.as_ref().is_none_or(|ids| ids.is_empty()) {
+        let has_all = |ids: &Arc<Ids>| places.iter().all(|place| ids.contains_key(wire_name(&place.topic)));
+        if self.shape.by_id && !self.ids.as_ref().is_some_and(has_all) {
             if !self.asked.is_empty() {
                 return Ok(());
             }
@@ -206,7 +211,12 @@ impl<B: Backend> Consumer<B> {
         let (request, epochs) = {
             let names_epochs = version >= fetcher::NAMES_EPOCHS;
             let epoch = |place: &Place| self.line.leader_epoch(place).filter(|_| names_epochs);
-            let request = fetcher::request(&places, &from, terms, ids.as_deref(), epoch);
+            let request = if self.shape.in_sessions && version >= fetch_session::SINCE {
+                let session = self.sessions.entry((node, group)).or_default();
+                session.request(&places, &from, terms, ids.as_ref(), epoch)
+            } else {
+                fetcher::request(&places, &from, terms, ids.as_deref(), epoch)
+            };
             (request, from.iter().map(|(index, _)| epoch(&places[*index])).collect())
         };
         let connection = self.line.connected(node).await?;
@@ -252,6 +262,9 @@ impl<B: Backend> Consumer<B> {
     fn lost(&mut self, node: u32) {
         self.line.close(node);
         self.asked.retain(|(asked, _), _| *asked != node);
+        for (_, session) in self.sessions.range_mut((node, 0)..=(node, usize::MAX)) {
+            session.begin_again();
+        }
         // Perhaps another life of the node knows the topics by other ids, which would be wrong of it.
         self.ids = None;
     }
@@ -273,7 +286,17 @@ impl<B: Backend> Consumer<B> {
             return Came::Trouble;
         };
         let places = self.client.field.places.clone();
+        let session = self.sessions.get_mut(&(node, fetching.group));
+        let standing = session.map(|session| session.answered(&response));
+        if standing == Some(Standing::Unknown) {
+            self.client.field.notes.write().count("fetch session not known");
+            return Came::Nothing;
+        }
+        let is_fine = response.error_code == 0;
         let fetched = fetcher::sort_out(response, &places, &fetching.from, fetching.ids.as_deref());
+        if let Some(standing) = standing.filter(|_| is_fine) {
+            self.left_out(standing, &fetching, &fetched, answer.asked.sent);
+        }
         fetcher::complain(&self.client, &mut self.line, &fetched, &places, answer.asked.sent);
         if fetched.iter().any(|one| one.error.is_some()) {
             self.ids = None;
@@ -288,6 +311,27 @@ impl<B: Backend> Consumer<B> {
             }
         }
         came
+    }
+
+    /// Takes note of what an answer of a session does not tell of.
+    fn left_out(&mut self, standing: Standing, fetching: &Fetching, fetched: &[Fetched], sent: At) {
+        let (at, mut notes) = (self.client.now(), self.client.field.notes.write());
+        for (index, _) in &fetching.from {
+            let index = *index;
+            let name = wire_name(&self.client.field.places[index].topic);
+            let was_named = fetching.ids.as_ref().is_none_or(|ids| ids.contains_key(name));
+            if !was_named || fetched.iter().any(|one| one.index == index) {
+                continue;
+            }
+            if standing == Standing::Incremental {
+                self.looked[index] = sent;
+                notes.count("partition without news left out");
+            } else {
+                let place = self.client.field.places[index].clone();
+                let what = "an answer in full does not tell of it".to_owned();
+                notes.damages.push(Damage { place, at, what });
+            }
+        }
     }
 
     fn note(&mut self, mut fetch: Fetched, epoch: Option<i32>, sent: At) -> Came {

@@ -17,6 +17,7 @@ mod lines;
 mod health;
 mod lookups;
 mod fetcher;
+mod fetch_session;
 mod retries;
 mod consumer;
 mod members;

@@ -64,6 +64,8 @@ pub struct ConsumerShape {
     /// Now and then a fetch leaves out some of its partitions.
     pub subsets: bool,
     pub by_id: bool,
+    /// It fetches in sessions, where its version has them.
+    pub in_sessions: bool,
     /// Of Fetch; not used where topics are named by id.
     pub version: i16,
     pub reread_every: Duration,
@@ -144,6 +146,7 @@ fn consumer(load: &Workload, index: u32) -> ConsumerShape {
         fetches_in_flight: load.fetches_in_flight.max(1) as usize,
         subsets: false,
         by_id: load.fetch_by_id,
+        in_sessions: load.fetch_sessions.deal(index as usize, false),
         version: 12,
         reread_every: load.reread_every.0,
     }
