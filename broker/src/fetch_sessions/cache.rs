@@ -221,7 +221,7 @@ mod tests {
     /// gives way.
     #[test]
     fn who_was_not_used_for_long_gives_way_or_who_is_old_and_smaller() {
-        let table: [([usize; 3], [u64; 3], u64, usize, Option<i32>); 8] = [
+        let table = [
             ([5, 5, 5], [1, 2, 3], 100, 9, None),
             ([5, 5, 5], [1, 2, 3], 121, 9, None),
             ([5, 5, 5], [2, 1, 3], 122, 1, Some(2)),

@@ -113,7 +113,7 @@ pub const OF_CLEANING: [Defect; 4] = [
 /// A slip in fetch sessions.
 pub const OF_FETCH_SESSIONS: [Defect; 1] = [Defect {
     name: "news-left-out",
-    about: "an answer in a fetch session leaves out the last partition that it should tell of",
+    about: "answers in a fetch session, after the first, leave out what is new",
 }];
 
 /// What concerns metadata and not records.

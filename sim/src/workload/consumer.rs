@@ -11,7 +11,7 @@ use kafka_protocol::messages::FetchRequest;
 
 use super::client::Client;
 use super::connection::{Answer, CallError, ns};
-use super::fetch_session::{self, FetchSession, Standing};
+use super::fetch_session::{FetchSession, Standing};
 use super::fetcher::{self, FetchTerms, Fetched, Ids};
 use super::lines::{Heard, Lines};
 use super::lookups::{self, Question};
@@ -211,7 +211,7 @@ impl<B: Backend> Consumer<B> {
         let (request, epochs) = {
             let names_epochs = version >= fetcher::NAMES_EPOCHS;
             let epoch = |place: &Place| self.line.leader_epoch(place).filter(|_| names_epochs);
-            let request = if self.shape.in_sessions && version >= fetch_session::SINCE {
+            let request = if self.shape.in_sessions {
                 let session = self.sessions.entry((node, group)).or_default();
                 session.request(&places, &from, terms, ids.as_ref(), epoch)
             } else {

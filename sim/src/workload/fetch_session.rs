@@ -11,9 +11,6 @@ use kafka_protocol::protocol::StrBytes;
 use super::fetcher::{self, FetchTerms, Ids};
 use crate::history::{Place, wire_name};
 
-/// Since this version there are sessions.
-pub(super) const SINCE: i16 = 7;
-
 /// A session with one node, or the wish for one.
 #[derive(Default)]
 pub(super) struct FetchSession {

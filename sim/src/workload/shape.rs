@@ -64,7 +64,7 @@ pub struct ConsumerShape {
     /// Now and then a fetch leaves out some of its partitions.
     pub subsets: bool,
     pub by_id: bool,
-    /// It fetches in sessions, where its version has them.
+    /// It fetches in sessions: in versions that have them.
     pub in_sessions: bool,
     /// Of Fetch; not used where topics are named by id.
     pub version: i16,
@@ -79,6 +79,8 @@ pub struct Shape {
     pub hostile: Hostile,
 }
 
+/// Since this version of Fetch there are sessions.
+const SESSIONS_SINCE: i16 = 7;
 /// The longest wait that is drawn.
 pub(super) const LONG_POLL_MAX: Duration = Duration::from_secs(30);
 
@@ -184,7 +186,8 @@ fn vary_consumer(shape: &mut ConsumerShape, load: &Workload, stream: &mut Stream
     shape.fetches_in_flight = pick(stream, &[shape.fetches_in_flight, 1, 2, 3]);
     shape.subsets = stream.coin();
     shape.by_id = load.fetch_by_id || stream.per_mille(400);
-    shape.version = pick(stream, &[12, 12, 11, 7, 4]);
+    let version = pick(stream, &[12, 12, 11, 7, 4]);
+    shape.version = if shape.in_sessions { version.max(SESSIONS_SINCE) } else { version };
     shape.reread_every = shape.reread_every * pick(stream, &[2, 2, 1, 4, 100]) / 2;
 }
 
