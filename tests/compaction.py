@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Compacted topics: they shrink to the last record of each key, in every codec, while they are written, read, and the broker is killed.
+"""Compacted topics: they shrink to the last record of each key, in every codec, while they are written, read, and the broker is killed. And topics
+that keep another codec than their producers send.
 
     target/clients/venv/bin/python3 tests/compaction.py [--short | --full] [--disk threads]
 
@@ -7,13 +8,17 @@ Needs confluent-kafka and kafka-python, which tests/clients/run installs there. 
 and what a producer waits beside the cleaning against without. Ends with `N passed, N failed`.
 """
 
+import gzip
 import os
 import random
+import struct
+import threading
 import time
 
 import kafka_wire
 from chronik_process import Chronik
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient
 from steady_producer import SteadyProducer
 from verdicts import Verdicts, arguments
 
@@ -43,7 +48,7 @@ def producer(broker, codec):
     })
 
 
-def write(client, topic, pairs, wrong):
+def write(client, topic, pairs, wrong, headers=None):
     def delivered(error, _):
         if error is not None:
             wrong.append(str(error))
@@ -51,7 +56,7 @@ def write(client, topic, pairs, wrong):
     for key, value in pairs:
         while True:
             try:
-                client.produce(topic, key=key, value=value, on_delivery=delivered)
+                client.produce(topic, key=key, value=value, headers=headers, on_delivery=delivered)
                 break
             except BufferError:
                 client.poll(0.1)
@@ -167,6 +172,113 @@ def refused(broker):
             assert code[1] == 44, "POLICY_VIOLATION"
 
 
+def codecs_on_disk(broker, topic_id):
+    """Names of the codecs of all batches that the broker has in segments of this topic, and how many batches."""
+    found = []
+    for path in sorted((broker.data_dir / "partitions").glob(f"{topic_id:032x}-0.*/*.log")):
+        data = path.read_bytes()
+        found += [data[at + 22] & 7 for at in batches_at(data)]
+    return sorted({CODECS[codec] for codec in found}), len(found)
+
+
+def topic_ids(broker, topics):
+    # What it is asked ends with it.
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+    ids = {topic: future.result(30).topic_id for topic, future in admin.describe_topics(TopicCollection(topics)).items()}
+    half = (1 << 64) - 1
+    return {
+        topic: (one.get_most_significant_bits() & half) << 64 | one.get_least_significant_bits() & half for topic, one in ids.items()
+    }
+
+
+def batches_at(data):
+    at = 0
+    while at + 61 <= len(data):
+        yield at
+        at += 12 + int.from_bytes(data[at + 8:at + 12], "big")
+
+
+def recompressed(broker):
+    """Every codec sent to a topic that keeps another."""
+    wanted = {"uncompressed": "none", "gzip": "gzip", "snappy": "snappy", "lz4": "lz4", "zstd": "zstd", "producer": None}
+    rng, sent = random.Random(11), {}
+    with kafka_wire.Connection(broker.bootstrap) as connection:
+        for kind in wanted:
+            connection.create_topics([f"keeps-{kind}"], partitions=1, configs={"compression.type": kind})
+    for kind in wanted:
+        with verdicts.case(f"a topic with compression.type={kind} is read back, whatever its producers send") as note:
+            topic, wrong = f"keeps-{kind}", []
+            # Of few letters and of all, and some of it larger than a block of any codec.
+            sizes = [rng.choice([10, 500, 150_000]) for _ in range(60)]
+            values = [bytes(rng.choices(b"abcde", k=size)) if rng.random() < 0.7 else rng.randbytes(size) for size in sizes]
+            sent[topic] = {}
+            for codec in CODECS:
+                client = producer(broker, codec)
+                pairs = [(f"{topic} {codec} {n}".encode(), value) for n, value in enumerate(values)]
+                sent[topic].update(pairs)
+                write(client, topic, pairs, wrong, headers=[("of", codec.encode()), ("none", None)])
+                assert client.flush(60) == 0, "not all was delivered"
+            assert not wrong, wrong[:3]
+            for reader in ("confluent", "kafka-python"):
+                last, count, _ = read_all(broker, topic, reader)
+                note(f"{reader} {count}")
+                assert count == len(sent[topic]) and last == sent[topic], f"{reader} reads {count} of {len(sent[topic])}, or others"
+    with verdicts.case("what would be larger than max.message.bytes as it is kept is refused") as note:
+        wrong = []
+        with kafka_wire.Connection(broker.bootstrap) as connection:
+            configs = {"compression.type": "uncompressed", "max.message.bytes": 100_000}
+            connection.create_topics(["keeps-little"], partitions=1, configs=configs)
+        client = producer(broker, "zstd")
+        write(client, "keeps-little", [(b"key", b"a" * 200_000)], wrong)
+        client.flush(60)
+        note(wrong)
+        assert len(wrong) == 1 and "large" in wrong[0].lower(), wrong
+    ids = topic_ids(broker, [f"keeps-{kind}" for kind in wanted])
+    # A polite stop brings all of it into segments.
+    broker.stop()
+    with verdicts.case("what lies on the disk has the codec that its topic asks for") as note:
+        for kind, codec in wanted.items():
+            found, batches = codecs_on_disk(broker, ids[f"keeps-{kind}"])
+            note(f"{kind}: {'+'.join(found)} in {batches}")
+            assert found == ([codec] if codec else sorted(CODECS)), f"{kind}: {found}"
+    broker.start()
+
+
+def opens_to_much(values, size):
+    """A batch in gzip of so many records of one key, of zeros."""
+    records = bytearray()
+    for nth in range(values):
+        body = b"\0\0" + kafka_wire.varint(nth) + kafka_wire.varint(1) + b"k" + kafka_wire.varint(size) + bytes(size) + b"\0"
+        records += kafka_wire.varint(len(body)) + body
+    now = int(time.time() * 1000)
+    covered = struct.pack(">hiqqqhii", 1, values - 1, now, now, -1, -1, -1, values) + gzip.compress(records)
+    crc = struct.pack(">I", kafka_wire.crc32c(covered))
+    return struct.pack(">qiib", 0, len(covered) + 9, -1, 2) + crc + covered
+
+
+def opened_at_once(broker, connections):
+    with verdicts.case(f"{connections} connections send what opens to 27 MiB at once, and memory stays bounded") as note:
+        create(broker, "opened")
+        batch = opens_to_much(27, MIB)
+        before, codes = broker.peak_mib(), []
+
+        def send():
+            with kafka_wire.Connection(broker.bootstrap, timeout_s=60) as connection:
+                codes.append(connection.produce("opened", 0, batch, timeout_ms=30_000)[0])
+
+        began = time.monotonic()
+        senders = [threading.Thread(target=send) for _ in range(connections)]
+        for sender in senders:
+            sender.start()
+        for sender in senders:
+            sender.join()
+        note(f"{len(batch)} bytes each, {codes.count(0)} taken in {time.monotonic() - began:.1f} s")
+        note(f"{before:.0f} MiB before, {broker.peak_mib():.0f} at most")
+        # Who finds no room in time is told to try again.
+        assert len(codes) == connections and set(codes) <= {0, 56} and codes.count(0) > 0, codes
+        assert broker.peak_mib() < before + 64, "all of them were opened beside one another"
+
+
 def large(broker, total_mib, keys):
     with verdicts.case(f"{total_mib} MiB of {keys} keys shrink to what is live") as note:
         create(broker, "large", **{"segment.bytes": 32 * MIB, "min.cleanable.dirty.ratio": 0.1})
@@ -222,6 +334,8 @@ def main():
     with Chronik(disk=options.disk, environment=ENVIRONMENT) as broker:
         every_codec(broker, 500, 24, kill=True)
         refused(broker)
+        recompressed(broker)
+        opened_at_once(broker, 100)
         if options.full:
             beside(broker, 5, 10)
             large(broker, 1024, 100_000)

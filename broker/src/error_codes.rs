@@ -229,11 +229,11 @@ pub fn topic(error: &TopicError) -> ResponseError {
 /// For a batch that was not taken to its partition.
 pub fn batch(error: &BatchError) -> ResponseError {
     match error {
-        BatchError::TooLarge { .. } => ResponseError::MessageTooLarge,
-        BatchError::Truncated { .. }
-        | BatchError::Length { .. }
-        | BatchError::Crc { .. }
-        | BatchError::Framing { .. } => ResponseError::CorruptMessage,
+        // Java's producers split the batch then, which opens to less.
+        BatchError::TooLarge { .. } | BatchError::OpensToTooMuch { .. } => ResponseError::MessageTooLarge,
+        BatchError::Truncated { .. } | BatchError::Length { .. } | BatchError::Crc { .. } => {
+            ResponseError::CorruptMessage
+        }
         BatchError::Codec(_) | BatchError::CodecTooNew => ResponseError::UnsupportedCompressionType,
         BatchError::Timestamp { .. } | BatchError::TimestampOutOfRange { .. } | BatchError::TimestampType => {
             ResponseError::InvalidTimestamp
@@ -245,6 +245,9 @@ pub fn batch(error: &BatchError) -> ResponseError {
         | BatchError::SeveralBatches
         | BatchError::Control
         | BatchError::Count { .. }
+        // It comes as it was made: its producer is not to try again.
+        | BatchError::Framing { .. }
+        | BatchError::Unopenable { .. }
         | BatchError::Producer { .. } => ResponseError::InvalidRecord,
     }
 }

@@ -341,7 +341,7 @@ const _: () = assert!(PARTITION_SUBMIT_BYTES * 2 <= PARTITION_WAITING_BYTES);
 const _: () = assert!(PARTITION_ENTRY_BYTES <= JOURNAL_ENTRY_BYTES_MAX);
 const _: () = assert!(JOURNAL_GROUP_BYTES <= JOURNAL_FILE_BYTES);
 const _: () = assert!(REQUEST_BYTES_MAX <= MEMORY_BYTES / 4 / 8 * 7);
-const _: () = assert!(BATCH_BYTES_MAX * 2 <= MEMORY_BYTES_MIN / 16);
+const _: () = assert!(BATCH_BYTES_MAX * 2 <= MEMORY_BYTES_MIN / 64 * 3);
 const _: () = assert!(TOPIC_PARTITIONS_MAX <= PARTITIONS_MAX);
 const _: () = assert!(FETCH_BYTES_MAX < REQUEST_BYTES_MAX);
 const _: () = assert!(FETCH_BYTES_MAX < MEMORY_BYTES / 16 * 3);

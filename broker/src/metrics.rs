@@ -103,6 +103,8 @@ metrics! {
     requests_in_flight: Gauge = Gauge::default(), "requests_in_flight", "Requests being worked on";
     request_bytes: Gauge = Gauge::default(), "request_bytes", "Bytes of requests that arrive or are worked on";
     waiting_bytes: Gauge = Gauge::default(), "waiting_bytes", "Bytes of requests that wait";
+    opening_bytes: Gauge = Gauge::default(),
+        "opening_bytes", "Bytes of batches that are opened before they are appended, and of what opening takes";
     answer_bytes: Gauge = Gauge::default(), "answer_bytes", "Bytes of answers not written yet";
     fetch_sessions: Gauge = Gauge::default(), "fetch_sessions", "Fetch sessions that this node keeps";
     fetch_session_partitions: Gauge = Gauge::default(),

@@ -332,7 +332,7 @@ impl<B: Backend> Node<B> {
         let changes = Changes::new(&started.metadata, propose, admission.clone(), health.capacities.clone());
         let context = Arc::new(Context {
             backend: backend.clone(),
-            budget: Budget::new(&config.server, &metrics),
+            budget: Budget::new(&config, &metrics),
             fetch_sessions: FetchSessions::new(&config.server, &metrics),
             config,
             metrics,

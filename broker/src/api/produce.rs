@@ -30,6 +30,7 @@ use crate::stall::Health;
 use crate::wire::shape::{Bounds, I16, I32, Kind, Shape, UUID, always, plain, since, until};
 use crate::wire::{RequestHead, Response, WireError, text};
 
+mod opening;
 mod appending;
 pub mod forwarding;
 

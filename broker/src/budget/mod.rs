@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use io_backend::{Backend, Deadline, Moment, within};
 
-use crate::config::ServerConfig;
+use crate::config::Config;
 use crate::limits::ROOM_TIMEOUT;
 use crate::metrics::Metrics;
 
@@ -68,6 +68,11 @@ pub struct Budget {
     pub arriving: Holders,
     /// Bytes of requests that wait: for their turn on their connection, or for records.
     pub waiting_bytes: Arc<Account>,
+    /// Bytes that opening batches takes, before they are appended, and of what they are then until their partitions have copied them:
+    /// of those that open to little.
+    pub opening_little: Arc<Account>,
+    /// The same of those that open to much: they hold up no others.
+    pub opening_much: Arc<Account>,
     /// Bytes of answers that are not written yet.
     pub answer_bytes: Arc<Account>,
     /// Large answers that are not written yet.
@@ -76,12 +81,15 @@ pub struct Budget {
 
 impl Budget {
     /// The accounts as the configuration bounds them, each shown by its gauge.
-    pub fn new(server: &ServerConfig, metrics: &Metrics) -> Budget {
+    pub fn new(config: &Config, metrics: &Metrics) -> Budget {
+        let server = &config.server;
         Budget {
             requests: Account::new(server.requests_in_flight, metrics.requests_in_flight.clone()),
             request_bytes: Account::new(server.request_bytes_in_flight, metrics.request_bytes.clone()),
             arriving: Holders::default(),
             waiting_bytes: Account::new(server.waiting_bytes, metrics.waiting_bytes.clone()),
+            opening_little: Account::new(config.opening_bytes() / 2, metrics.opening_bytes.clone()),
+            opening_much: Account::new(config.opening_bytes() / 2, metrics.opening_bytes.clone()),
             answer_bytes: Account::new(server.answer_bytes, metrics.answer_bytes.clone()),
             unread: Holders::default(),
         }

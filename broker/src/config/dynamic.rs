@@ -36,6 +36,8 @@ const FOLLOWED: &[&str] = &[
     "log.timestamp_after_max",
     "log.timestamp_before_max",
     "log.timestamp_type",
+    "topics.compression",
+    "topics.gzip_level",
     "topics.max_batch_bytes",
     "topics.min_insync_replicas",
 ];
@@ -242,11 +244,11 @@ mod tests {
             ),
             ("compression.type", "producer", true, Ok(())),
             (
-                "compression.type",
-                "gzip",
+                "compression.lz4.level",
+                "1",
                 true,
                 Err(
-                    "compression.type cannot be set: only producer is possible: batches are stored as their producers compressed them, and never recompressed",
+                    "compression.lz4.level cannot be set: only 9 is possible: the broker compresses with lz4 and zstd at one level, their fastest",
                 ),
             ),
             (

@@ -124,8 +124,8 @@ use Unit::{
 };
 
 // Why some may have one value only.
-const NEVER_RECOMPRESSED: &str =
-    "batches are stored as their producers compressed them, and never recompressed";
+/// Said of lz4 and zstd, for topics as well.
+pub(crate) const ONE_LEVEL: &str = "the broker compresses with lz4 and zstd at one level, their fastest";
 const NO_TIERED_STORAGE: &str = "there is no tiered storage";
 /// A replica never gives up what it knows to be committed.
 pub(crate) const UNCLEAN_ON_REQUEST: &str = "no replica that misses acknowledged records leads by itself: where all others are lost, ask for it with ElectLeaders \
@@ -149,10 +149,10 @@ pub const KAFKA_NAMES: &[KafkaName] = &[
     key("broker.id", Int, ReadOnly, "node_id", Same),
     key("broker.rack", Text, ReadOnly, "rack", Same),
     key("broker.session.timeout.ms", Int, ReadOnly, "cluster.session_timeout", Millis),
-    fixed("compression.gzip.level", Int, ClusterWide, "-1", NEVER_RECOMPRESSED),
-    fixed("compression.lz4.level", Int, ClusterWide, "9", NEVER_RECOMPRESSED),
-    fixed("compression.type", Text, ClusterWide, "producer", NEVER_RECOMPRESSED),
-    fixed("compression.zstd.level", Int, ClusterWide, "3", NEVER_RECOMPRESSED),
+    key("compression.gzip.level", Int, ClusterWide, "topics.gzip_level", Same),
+    fixed("compression.lz4.level", Int, ClusterWide, "9", ONE_LEVEL),
+    key("compression.type", Text, ClusterWide, "topics.compression", Same),
+    fixed("compression.zstd.level", Int, ClusterWide, "3", ONE_LEVEL),
     key("connections.max.idle.ms", Long, ReadOnly, "server.idle_timeout", Millis),
     fixed(
         "controlled.shutdown.enable",

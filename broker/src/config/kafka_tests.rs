@@ -64,6 +64,15 @@ fn values_are_read_in_kafkas_units() {
         ("log.cleaner.min.cleanable.ratio", "2", Err("not a number between 0 and 1")),
         ("log.cleaner.max.compaction.lag.ms", "9223372036854775807", Ok("unlimited")),
         ("node.id", "7", Ok("7")),
+        ("compression.type", "uncompressed", Ok("uncompressed")),
+        (
+            "compression.type",
+            "zip",
+            Err("String must be one of: uncompressed, zstd, lz4, snappy, gzip, producer"),
+        ),
+        ("compression.gzip.level", "9", Ok("9")),
+        ("compression.gzip.level", "-1", Ok("-1")),
+        ("compression.gzip.level", "0", Err("between 1 and 9 or equal to -1")),
     ];
     for (name, value, wanted) in table {
         let mut config = Config::default();
@@ -82,12 +91,12 @@ fn values_are_read_in_kafkas_units() {
 #[test]
 fn what_holds_anyway_may_be_said_and_anything_else_says_why_not() {
     let mut config = Config::default();
-    assert_eq!(config.set("compression.type", "producer"), Ok(()));
+    assert_eq!(config.set("compression.zstd.level", "3"), Ok(()));
     assert_eq!(config, Config::default());
     let why = |name: &str, value: &str| Config::default().set(name, value).unwrap_err().to_string();
     assert_eq!(
-        why("compression.type", "gzip"),
-        "compression.type cannot be set: only producer is possible: batches are stored as their producers compressed them, and never recompressed"
+        why("compression.zstd.level", "19"),
+        "compression.zstd.level cannot be set: only 3 is possible: the broker compresses with lz4 and zstd at one level, their fastest"
     );
     assert_eq!(
         why("group.coordinator.rebalance.protocols", "classic"),

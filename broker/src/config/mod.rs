@@ -2,6 +2,7 @@
 
 mod values;
 mod cleaner;
+mod compression;
 mod groups;
 mod peers;
 mod keys;
@@ -12,6 +13,7 @@ pub(crate) mod dynamic;
 mod load;
 
 pub use cleaner::{CleanerConfig, CleanupPolicy};
+pub use compression::{CompressionType, gzip_level};
 pub use groups::{GroupsConfig, OffsetsConfig};
 pub use keys::{KEYS, Key};
 pub use load::{ConfigError, Source};
@@ -190,6 +192,10 @@ pub struct TopicConfig {
     pub min_insync_replicas: usize,
     /// Largest record batch, header included, in bytes (`message.max.bytes`), where a topic does not say.
     pub max_batch_bytes: usize,
+    /// How batches are compressed, where a topic does not say (`compression.type`).
+    pub compression: CompressionType,
+    /// How hard gzip tries where a topic does not say (`compression.gzip.level`); `None`: as it does by itself.
+    pub gzip_level: Option<u32>,
 }
 
 /// What clients may take of the node. All of it is about the Kafka port; the admin port has bounds of its
@@ -313,6 +319,8 @@ impl Default for Config {
                 replication_factor: 3,
                 min_insync_replicas: MIN_INSYNC_REPLICAS_UNSET,
                 max_batch_bytes: limits::BATCH_BYTES_MAX,
+                compression: CompressionType::Producer,
+                gzip_level: None,
             },
             groups: GroupsConfig::default(),
             offsets: OffsetsConfig::default(),
@@ -354,14 +362,16 @@ pub struct MemoryShares {
     pub tails: usize,
     /// Requests that arrive, are worked on, or wait in a partition's mailbox: a quarter.
     pub requests: usize,
-    /// Answers that are not written yet: three sixteenths, or two where there are other nodes.
+    /// Answers that are not written yet: three sixteenths but a quarter of one, or two where there are other nodes.
     pub answers: usize,
     /// What other nodes send, and what waits to be sent to them: one sixteenth where there are some.
     pub peers: usize,
-    /// Requests that wait for their turn or for records: three quarters of the last sixteenth.
+    /// Requests that wait for their turn or for records: three quarters of a sixteenth.
     pub waiting: usize,
     /// What fetch sessions keep: the rest of it.
     pub fetch_sessions: usize,
+    /// Batches that are opened before they are appended, until they are: half of a sixteenth, of what answers would have.
+    pub opening: usize,
 }
 
 /// A group is written as one piece into one file.
@@ -377,10 +387,11 @@ impl MemoryShares {
         MemoryShares {
             tails: 8 * sixteenth,
             requests: 4 * sixteenth,
-            answers: 3 * sixteenth - peers,
+            answers: 3 * sixteenth - peers - 2 * (sixteenth / 4),
             peers,
             waiting: sixteenth - sixteenth / 4,
             fetch_sessions: sixteenth / 4,
+            opening: 2 * (sixteenth / 4),
         }
     }
 }
@@ -422,6 +433,11 @@ impl Config {
     /// Bytes of what other nodes send, and of what waits to be sent to them.
     pub fn peer_bytes(&self) -> usize {
         self.memory_shares().peers
+    }
+
+    /// What opening batches before they are appended takes, and what they are then.
+    pub fn opening_bytes(&self) -> usize {
+        self.memory_shares().opening
     }
 
     /// What other nodes are told to connect to.

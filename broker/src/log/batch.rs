@@ -208,6 +208,18 @@ pub fn with_max_timestamp(batch: &[u8], max_timestamp: i64) -> Bytes {
     copy.into()
 }
 
+/// Makes a header right for the other records that were put behind it, as they are compressed now.
+pub fn close(batch: &mut [u8], codec: i16, max_timestamp: i64) {
+    debug_assert!(batch.len() >= HEADER_BYTES, "the header of a checked batch");
+    let length = (batch.len() - BEFORE_LENGTH) as i32;
+    batch[8..BEFORE_LENGTH].copy_from_slice(&length.to_be_bytes());
+    let attributes = i16::from_be_bytes(array(batch, COVERED_FROM)) & !COMPRESSION_BITS | codec;
+    batch[COVERED_FROM..][..2].copy_from_slice(&attributes.to_be_bytes());
+    batch[MAX_TIMESTAMP_AT..][..8].copy_from_slice(&max_timestamp.to_be_bytes());
+    let crc = crc32c::crc32c(&batch[COVERED_FROM..]);
+    batch[CRC_AT..][..4].copy_from_slice(&crc.to_be_bytes());
+}
+
 /// Copies a batch with the offset and epoch that the leader gives it.
 pub fn stamp(into: &mut BytesMut, batch: &[u8], base: Offset, epoch: LeaderEpoch) {
     debug_assert!(batch.len() >= HEADER_BYTES, "a checked batch has a header");

@@ -1,10 +1,13 @@
-//! Opening compressed batches, for a search by time, for cleaning and for the command line, and compressing what cleaning made.
-//! Otherwise batches are stored and served as they were sent.
+//! Opening compressed batches: for a search by time, for cleaning, where a topic wants to know what is in them, and for the command
+//! line. Otherwise batches are stored and served as they were sent.
 //!
 //! The bytes come from clients: they are opened piece by piece, so that a batch which opens to much costs
 //! neither memory nor a long time at once, and whatever cannot be opened is an error.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
+
+/// More of a batch is not opened, whoever wants to look into it.
+pub const OPENED_BYTES_MAX: usize = 32 << 20;
 
 /// A snappy block is opened as a whole: larger ones are not.
 const BLOCK_BYTES_MAX: usize = 16 << 20;
@@ -12,10 +15,14 @@ const BLOCK_BYTES_MAX: usize = 16 << 20;
 /// As much as decoders are to support at least, and as much as is in memory for one batch here.
 const ZSTD_WINDOW_BYTES_MAX: u64 = 8 << 20;
 
-const GZIP: i16 = 1;
-const SNAPPY: i16 = 2;
-const LZ4: i16 = 3;
-const ZSTD: i16 = 4;
+/// Their numbers in a batch's attributes.
+pub const GZIP: i16 = 1;
+/// See [`GZIP`].
+pub const SNAPPY: i16 = 2;
+/// See [`GZIP`].
+pub const LZ4: i16 = 3;
+/// See [`GZIP`].
+pub const ZSTD: i16 = 4;
 
 /// The records of a batch compressed with `codec` (the attribute's number; 0 is not compressed).
 ///
@@ -51,37 +58,34 @@ fn zstd_window(frame: &[u8]) -> Option<u64> {
     Some(if size_bytes == 2 { size + 256 } else { size })
 }
 
-/// Records compressed with `codec`, as every client opens them.
-///
-/// # Errors
-///
-/// There is no such codec, or it fails.
-pub fn compress(codec: i16, records: &[u8]) -> io::Result<Vec<u8>> {
+/// What opening `opened` bytes of it takes in memory at most.
+pub fn memory_bytes(codec: i16, records: &[u8], opened: usize) -> usize {
     match codec {
-        0 => Ok(records.to_vec()),
-        GZIP => {
-            let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-            gzip.write_all(records)?;
-            gzip.finish()
+        GZIP => GZIP_BYTES,
+        SNAPPY => Snappy::new(records).largest_block().min(BLOCK_BYTES_MAX),
+        // A block as it is, and two of them opened with what they may copy from.
+        LZ4 => 3 * lz4_block_bytes(records) + 64 * 1024,
+        ZSTD => {
+            let window = zstd_window(records).unwrap_or(0).min(ZSTD_WINDOW_BYTES_MAX) as usize;
+            // Its buffer doubles, and the smaller one goes when the larger one is there.
+            let buffer = (window.min(opened) + 2 * ZSTD_BLOCK_BYTES_MAX).next_power_of_two();
+            ZSTD_TABLES_BYTES + buffer + buffer / 2
         }
-        SNAPPY => {
-            // Java's clients open no other framing.
-            let mut out = XERIAL.to_vec();
-            out.extend([1i32.to_be_bytes(), 1i32.to_be_bytes()].concat());
-            for block in records.chunks(XERIAL_BLOCK_BYTES) {
-                let block = snap::raw::Encoder::new().compress_vec(block).map_err(io::Error::other)?;
-                out.extend((block.len() as u32).to_be_bytes());
-                out.extend(block);
-            }
-            Ok(out)
-        }
-        LZ4 => {
-            let mut lz4 = lz4_flex::frame::FrameEncoder::new(Vec::new());
-            lz4.write_all(records)?;
-            lz4.finish().map_err(io::Error::other)
-        }
-        ZSTD => Ok(ruzstd::encoding::compress_to_vec(records, ruzstd::encoding::CompressionLevel::Fastest)),
-        other => Err(io::Error::other(format!("there is no codec {other}"))),
+        _ => 0,
+    }
+}
+
+const GZIP_BYTES: usize = 64 << 10;
+const ZSTD_BLOCK_BYTES_MAX: usize = 128 << 10;
+const ZSTD_TABLES_BYTES: usize = 128 << 10;
+
+/// The largest block that a frame says it has (its descriptor's second byte); where it says none, the largest there is.
+fn lz4_block_bytes(frame: &[u8]) -> usize {
+    match frame.get(5).map_or(7, |said| said >> 4 & 7) {
+        4 => 64 << 10,
+        5 => 256 << 10,
+        6 => 1 << 20,
+        _ => 4 << 20,
     }
 }
 
@@ -92,9 +96,9 @@ struct Snappy<'a> {
     block: io::Cursor<Vec<u8>>,
 }
 
-const XERIAL: &[u8] = b"\x82SNAPPY\0";
+/// What the framing begins with.
+pub const XERIAL: &[u8] = b"\x82SNAPPY\0";
 const XERIAL_HEADER_BYTES: usize = 16;
-const XERIAL_BLOCK_BYTES: usize = 32 * 1024;
 
 impl Snappy<'_> {
     fn new(compressed: &[u8]) -> Snappy<'_> {
@@ -104,17 +108,29 @@ impl Snappy<'_> {
         Snappy { rest, framed, block: io::Cursor::default() }
     }
 
+    fn next_compressed(&mut self) -> Option<&[u8]> {
+        if !self.framed {
+            return Some(std::mem::take(&mut self.rest));
+        }
+        let (length, after) = self.rest.split_at_checked(4)?;
+        let length = usize::try_from(i32::from_be_bytes(length.try_into().ok()?)).ok()?;
+        let (block, after) = after.split_at_checked(length)?;
+        self.rest = after;
+        Some(block)
+    }
+
+    /// How much the largest block opens to, as far as blocks can be told apart.
+    fn largest_block(mut self) -> usize {
+        let mut largest = 0;
+        while !self.rest.is_empty() {
+            let Some(block) = self.next_compressed() else { break };
+            largest = largest.max(snap::raw::decompress_len(block).unwrap_or(0));
+        }
+        largest
+    }
+
     fn next_block(&mut self) -> Option<Vec<u8>> {
-        let block = match self.framed {
-            false => std::mem::take(&mut self.rest),
-            true => {
-                let (length, after) = self.rest.split_at_checked(4)?;
-                let length = usize::try_from(i32::from_be_bytes(length.try_into().ok()?)).ok()?;
-                let (block, after) = after.split_at_checked(length)?;
-                self.rest = after;
-                block
-            }
-        };
+        let block = self.next_compressed()?;
         if snap::raw::decompress_len(block).ok()? > BLOCK_BYTES_MAX {
             return None;
         }
@@ -179,22 +195,6 @@ mod tests {
     }
 
     #[test]
-    fn what_is_compressed_here_opens_to_what_it_was() {
-        let text: Vec<u8> = (0..30_000u32).flat_map(|n| (n % 251).to_be_bytes()).collect();
-        for codec in 0..=ZSTD {
-            let compressed = compress(codec, &text).unwrap();
-            assert!(codec == 0 || compressed.len() < text.len() / 2, "codec {codec}");
-            assert_eq!(opened(codec, &compressed).as_deref(), Some(&text[..]), "codec {codec}");
-            assert_eq!(
-                opened(codec, &compress(codec, b"").unwrap()).as_deref(),
-                Some(&b""[..]),
-                "codec {codec}"
-            );
-        }
-        assert!(compress(7, &text).is_err());
-    }
-
-    #[test]
     fn a_zstd_frame_says_what_it_takes() {
         // Magic, descriptor, and a window of 8 MiB and of 15 MiB; a content of 5, of 256 + 3, and of 16 MiB.
         let frame = |rest: &[u8]| [&[0x28, 0xB5, 0x2F, 0xFD], rest].concat();
@@ -205,8 +205,23 @@ mod tests {
         assert_eq!(zstd_window(&frame(&[0xA0, 0, 0, 0, 1])), Some(16 << 20));
         assert_eq!(zstd_window(&frame(&[0xA0, 0])), None);
         assert!(open(ZSTD, &frame(&[0x00, 14 << 3, 0, 0])).is_err());
-        let made = compress(ZSTD, &vec![7; 100_000]).unwrap();
-        assert!(zstd_window(&made).is_some_and(|bytes| bytes <= ZSTD_WINDOW_BYTES_MAX), "ours");
+        assert!(
+            memory_bytes(ZSTD, &frame(&[0x00, 13 << 3]), 256 << 10) <= 1 << 20,
+            "of the first that it opens to"
+        );
+        assert!(memory_bytes(ZSTD, &frame(&[0x00, 13 << 3]), OPENED_BYTES_MAX) >= 8 << 20, "of all");
+    }
+
+    #[test]
+    fn blocks_say_what_they_take() {
+        for (codec, compressed) in samples(&vec![7; 200_000]) {
+            let memory = memory_bytes(codec, &compressed, OPENED_BYTES_MAX);
+            assert!((50_000..2 << 20).contains(&memory), "codec {codec}: {memory}");
+        }
+        let raw = snap::raw::Encoder::new().compress_vec(&vec![0; 3 << 20]).unwrap();
+        assert_eq!(memory_bytes(SNAPPY, &raw, 1), 3 << 20);
+        assert_eq!(memory_bytes(SNAPPY, b"\xff\xff\xff\xff\x0f", 1), BLOCK_BYTES_MAX);
+        assert_eq!(memory_bytes(LZ4, b"", 1), 3 * (4 << 20) + 65_536);
     }
 
     #[test]

@@ -12,6 +12,7 @@
 
 pub mod batch;
 pub mod codec;
+pub mod encoder;
 pub(crate) mod epochs;
 pub mod index;
 pub(crate) mod open_files;
@@ -29,6 +30,7 @@ pub(crate) mod read;
 pub(crate) mod search;
 pub(crate) mod cleaning;
 pub(crate) mod validate;
+pub(crate) mod inner;
 
 #[cfg(test)]
 pub(crate) mod test_batches;

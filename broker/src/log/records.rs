@@ -7,13 +7,11 @@
 use std::io::Read;
 
 use super::batch::{BatchHeader, HEADER_BYTES};
-use super::codec;
+use super::codec::{self, OPENED_BYTES_MAX};
 use crate::ids::Offset;
 
 /// What a step opens.
 const STEP_BYTES: usize = 64 * 1024;
-/// More than this of a compressed batch is not opened.
-const OPENED_BYTES_MAX: usize = 32 << 20;
 /// The longest beginning of a record: its length, attributes, and two variable numbers.
 const START_BYTES_MAX: usize = 31;
 

@@ -193,7 +193,7 @@ impl<F: File> SearchPlan<F> {
 }
 
 /// Lets others run before the next step.
-pub(super) async fn give_way() {
+pub(crate) async fn give_way() {
     let mut given = false;
     poll_fn(|cx| {
         if std::mem::replace(&mut given, true) {

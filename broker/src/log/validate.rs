@@ -1,7 +1,8 @@
 //! Record batches as clients send them: checked on the raw bytes, and never believed.
 //!
-//! Header, CRC-32C and counts of every batch are checked; the records of an uncompressed batch are walked. What
-//! is inside a compressed batch is its producer's and its consumer's affair, under the same CRC.
+//! Header, CRC-32C and counts of every batch are checked; the records of an uncompressed batch are walked. What is inside a
+//! compressed batch is its producer's and its consumer's affair, under the same CRC, unless its topic wants to know
+//! (`super::inner`).
 //!
 //! ```text
 //!  0 base offset (8)     8 length (4)         12 leader epoch (4)   16 magic (1)    17 CRC-32C of 21.. (4)
@@ -90,6 +91,14 @@ pub enum BatchError {
     /// Only some of producer id, epoch and sequence are set.
     #[error("producer id {id}, epoch {epoch}, sequence {sequence}")]
     Producer { id: i64, epoch: i16, sequence: i32 },
+    /// It is compressed, and its topic has to know what is in it.
+    #[error("its records (compression codec {codec}) cannot be opened: {why}")]
+    Unopenable { codec: i16, why: String },
+    /// The same, and it is not opened to its end.
+    #[error(
+        "its records open to more than {max} bytes, which a topic takes that has to know what is in them"
+    )]
+    OpensToTooMuch { max: usize },
     /// A record does not have the shape of one, or records do not fill the batch; `record` counts from 0.
     #[error("record {record} is malformed: {what}")]
     Framing { record: i32, what: &'static str },
@@ -97,6 +106,15 @@ pub enum BatchError {
 
 /// Checks the bytes that a request of this version carries for one partition.
 pub fn check(records: Option<&Bytes>, version: i16, max_bytes: usize) -> Result<CheckedBatch, BatchError> {
+    walked(check_outside(records, version, max_bytes)?)
+}
+
+/// Checks a batch without looking at its records, for who looks into it anyway.
+pub fn check_outside(
+    records: Option<&Bytes>,
+    version: i16,
+    max_bytes: usize,
+) -> Result<CheckedBatch, BatchError> {
     let bytes = records.filter(|bytes| !bytes.is_empty()).ok_or(BatchError::Missing)?;
     let header: &[u8; HEADER_BYTES] = match bytes.first_chunk() {
         Some(header) => header,
@@ -134,29 +152,42 @@ pub fn check(records: Option<&Bytes>, version: i16, max_bytes: usize) -> Result<
         return Err(BatchError::Timestamp { base: base_timestamp, max: max_timestamp });
     }
     let producer = producer(header)?;
-    let mut bytes = bytes.clone();
-    let mut max_timestamp = max_timestamp;
-    let mut times = (base_timestamp, max_timestamp);
-    if attributes & CODEC_BITS == 0 {
-        let (earliest, latest) = walk(&bytes[HEADER_BYTES..], records)?;
-        times = (base_timestamp.saturating_add(earliest), base_timestamp.saturating_add(latest));
-        // What a search by time and retention go by is what the records say; -1 stays "none".
-        if times.1 != max_timestamp && max_timestamp >= 0 {
-            max_timestamp = times.1.max(base_timestamp);
-            bytes = batch::with_max_timestamp(&bytes, max_timestamp);
-        }
-    }
     Ok(CheckedBatch {
-        bytes,
+        bytes: bytes.clone(),
         records,
         last_offset_delta,
         base_timestamp,
         max_timestamp,
-        times,
+        times: (base_timestamp, max_timestamp),
         producer,
         behind_refused_first: false,
         transactional: false,
     })
+}
+
+/// Walks its records, where they are not compressed.
+pub fn walked(batch: CheckedBatch) -> Result<CheckedBatch, BatchError> {
+    let compressed = i16::from(batch.bytes[22]) & CODEC_BITS != 0;
+    if compressed {
+        return Ok(batch);
+    }
+    let (earliest, latest) = walk(&batch.bytes[HEADER_BYTES..], batch.records)?;
+    let base = batch.base_timestamp;
+    let times = (base.saturating_add(earliest), base.saturating_add(latest));
+    let max_timestamp = largest_time(&batch, times);
+    let bytes = match max_timestamp == batch.max_timestamp {
+        true => batch.bytes.clone(),
+        false => batch::with_max_timestamp(&batch.bytes, max_timestamp),
+    };
+    Ok(CheckedBatch { bytes, max_timestamp, times, ..batch })
+}
+
+/// What a search by time and retention go by is what the records say; -1 stays "none".
+pub(super) fn largest_time(batch: &CheckedBatch, (_, latest): (i64, i64)) -> i64 {
+    match batch.max_timestamp >= 0 {
+        true => latest.max(batch.base_timestamp),
+        false => batch.max_timestamp,
+    }
 }
 
 /// How far the times of records may lie from the broker's.

@@ -9,9 +9,10 @@ use std::time::Duration;
 use super::TopicError;
 pub use crate::config::TimestampType;
 use crate::config::kafka::{self, Kind};
-use crate::config::{CleanupPolicy, Config};
+use crate::config::{CleanupPolicy, Config, gzip_level};
 use crate::limits;
 use crate::log::Compaction;
+use crate::log::encoder::Method;
 
 /// One configuration that a topic may have.
 #[derive(Clone, Copy, Debug)]
@@ -64,32 +65,32 @@ pub const TOPIC_SETTINGS: &[TopicSetting] = &[
         kind: Kind::Int,
         rule: Rule::GzipLevel,
         default: Default::Of("compression.gzip.level"),
-        only: Some("batches are stored as their producers compressed them, and never recompressed"),
-        doc: "How hard the broker would compress; it never does.",
+        only: None,
+        doc: "How hard gzip tries where the broker compresses; -1: as it does by itself.",
     },
     TopicSetting {
         name: "compression.lz4.level",
         kind: Kind::Int,
         rule: Rule::Between(1, 17),
         default: Default::Of("compression.lz4.level"),
-        only: Some("batches are stored as their producers compressed them, and never recompressed"),
-        doc: "How hard the broker would compress; it never does.",
+        only: Some(kafka::ONE_LEVEL),
+        doc: "How hard lz4 tries where the broker compresses: it has one level there, whatever the number.",
     },
     TopicSetting {
         name: "compression.type",
         kind: Kind::Text,
         rule: Rule::OneOf(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"]),
         default: Default::Of("compression.type"),
-        only: Some("batches are stored as their producers compressed them, and never recompressed"),
-        doc: "How batches are stored: as their producers compressed them.",
+        only: None,
+        doc: "How batches are kept: as their producers compressed them, or compressed anew by the leader where that is otherwise.",
     },
     TopicSetting {
         name: "compression.zstd.level",
         kind: Kind::Int,
         rule: Rule::Between(-131_072, 22),
         default: Default::Of("compression.zstd.level"),
-        only: Some("batches are stored as their producers compressed them, and never recompressed"),
-        doc: "How hard the broker would compress; it never does.",
+        only: Some(kafka::ONE_LEVEL),
+        doc: "How hard zstd tries where the broker compresses: it has one level there, whatever the number.",
     },
     TopicSetting {
         name: "delete.retention.ms",
@@ -395,8 +396,7 @@ impl Rule {
             Rule::Any => Ok(()),
             Rule::AtLeast(min) => within(min, i64::MAX),
             Rule::Between(min, max) => within(min, max),
-            Rule::GzipLevel if value == "-1" || within(1, 9).is_ok() => Ok(()),
-            Rule::GzipLevel => Err("Value must be between 1 and 9 or equal to -1".to_owned()),
+            Rule::GzipLevel => gzip_level(value).map(|_| ()),
             Rule::OneOf(words) => one_of(words),
             Rule::Policy => value.parse::<CleanupPolicy>().map(|_| ()),
             Rule::Ratio => match value.parse::<f64>() {
@@ -439,6 +439,8 @@ pub struct TopicSettings {
     pub index_interval_bytes: usize,
     /// Largest record batch, in bytes (`max.message.bytes`).
     pub max_batch_bytes: usize,
+    /// How its batches are kept; `None`: as their producers compressed them (`compression.type`).
+    pub compression: Option<Method>,
     /// None: for ever.
     pub retention: Option<Duration>,
     /// None: no limit.
@@ -494,11 +496,17 @@ impl TopicSettings {
             None => config.log.retention_bytes,
         };
         let timestamps = configs.get("message.timestamp.type").and_then(|value| value.trim().parse().ok());
+        let compression = configs.get("compression.type").and_then(|value| value.trim().parse().ok());
+        let own_level = configs.get("compression.gzip.level").and_then(|value| gzip_level(value).ok());
         TopicSettings {
             segment_bytes: unsigned("segment.bytes").unwrap_or(config.log.segment_bytes),
             segment_age: max_lag.map_or(segment_age, |lag| segment_age.min(lag)),
             index_interval_bytes: size("index.interval.bytes").unwrap_or(config.log.index_interval_bytes),
             max_batch_bytes: size("max.message.bytes").unwrap_or(config.topics.max_batch_bytes),
+            compression: compression.unwrap_or(config.topics.compression).codec().map(|codec| Method {
+                codec,
+                gzip_level: own_level.unwrap_or(config.topics.gzip_level),
+            }),
             retention: time_or_none("retention.ms", config.log.retention).filter(|_| deletes),
             retention_bytes: retention_bytes.filter(|_| deletes),
             deletes,

@@ -100,7 +100,7 @@ async fn start(backend: RealBackend, config: Config) -> TestNode {
         Changes::new(&metadata, metadata.proposals().propose, admission.clone(), Capacities::default());
     let context = Arc::new(Context {
         backend: backend.clone(),
-        budget: Budget::new(&config.server, &metrics),
+        budget: Budget::new(&config, &metrics),
         fetch_sessions: FetchSessions::new(&config.server, &metrics),
         config,
         metrics,

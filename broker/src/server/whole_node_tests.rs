@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use io_backend::real::{DiskChoice, RealBackend};
 use io_backend::{Clock, Deadline};
-use kafka_protocol::messages::create_topics_request::CreatableTopic;
+use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
@@ -43,8 +43,23 @@ async fn asked(client: &mut Client, key: ApiKey, version: i16, request: RequestK
 
 /// Creates a topic of one partition; its id.
 async fn create(client: &mut Client, topic: &'static str) -> Uuid {
-    let new =
-        CreatableTopic::default().with_name(name(topic)).with_num_partitions(1).with_replication_factor(1);
+    create_with(client, topic, &[]).await
+}
+
+async fn create_with(
+    client: &mut Client,
+    topic: &'static str,
+    configs: &[(&'static str, &'static str)],
+) -> Uuid {
+    let text = StrBytes::from_static_str;
+    let config = |&(name, value): &(&'static str, &'static str)| {
+        CreatableTopicConfig::default().with_name(text(name)).with_value(Some(text(value)))
+    };
+    let new = CreatableTopic::default()
+        .with_name(name(topic))
+        .with_num_partitions(1)
+        .with_replication_factor(1)
+        .with_configs(configs.iter().map(config).collect());
     let request = CreateTopicsRequest::default().with_topics(vec![new]).with_timeout_ms(20_000);
     match asked(client, ApiKey::CreateTopics, 7, request.into()).await {
         ResponseKind::CreateTopics(response) => {
@@ -61,7 +76,11 @@ fn produce(topic: Uuid, acks: i16, records: i32) -> RequestKind {
 }
 
 fn produce_batch(topic: Uuid, acks: i16, batch: BatchSpec) -> RequestKind {
-    let data = PartitionProduceData::default().with_records(Some(batch.build()));
+    produce_bytes(topic, acks, batch.build())
+}
+
+fn produce_bytes(topic: Uuid, acks: i16, batch: Bytes) -> RequestKind {
+    let data = PartitionProduceData::default().with_records(Some(batch));
     let topic = TopicProduceData::default().with_topic_id(topic).with_partition_data(vec![data]);
     ProduceRequest::default().with_acks(acks).with_timeout_ms(20_000).with_topic_data(vec![topic]).into()
 }

@@ -27,6 +27,7 @@ pub struct UnderWay {
     pub requests: i64,
     pub request_bytes: i64,
     pub waiting_bytes: i64,
+    pub opening_bytes: i64,
     pub answer_bytes: i64,
     pub appends: i64,
     pub journal_entries: i64,
@@ -35,13 +36,14 @@ pub struct UnderWay {
 
 impl UnderWay {
     /// What a connection can hold for as long as it lives.
-    fn of_connections(&self) -> [(&'static str, i64); 5] {
+    fn of_connections(&self) -> [(&'static str, i64); 6] {
         [
             // Decided, and not asked about while an answer before it is not taken.
             ("appends", self.appends),
             ("requests", self.requests),
             ("bytes of requests", self.request_bytes),
             ("bytes of requests that wait", self.waiting_bytes),
+            ("bytes of batches that are opened", self.opening_bytes),
             ("bytes of answers", self.answer_bytes),
         ]
     }

@@ -66,6 +66,7 @@ impl LatestMetrics {
             requests: metrics.requests_in_flight.get(),
             request_bytes: metrics.request_bytes.get(),
             waiting_bytes: metrics.waiting_bytes.get(),
+            opening_bytes: metrics.opening_bytes.get(),
             answer_bytes: metrics.answer_bytes.get(),
             appends: metrics.produce_partition_concurrency.get(),
             journal_entries: metrics.wal_queue_depth.get(),

@@ -7,13 +7,14 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::produce_request::PartitionProduceData;
 use tracing::debug;
 
+use super::opening::{self, NotOpened};
 use crate::admission::Admit;
 use crate::context::Context;
 use crate::error_codes;
 use crate::ids::PartitionId;
 use crate::journal::SubmitError;
 use crate::log::batch::CheckedBatch;
-use crate::log::cleaning;
+use crate::log::inner;
 use crate::log::validate::{self, BatchError, TimeLimits};
 use crate::metadata::TopicImage;
 use crate::metadata::configs::{TimestampType, TopicSettings};
@@ -63,6 +64,17 @@ impl From<BatchError> for Refusal {
     }
 }
 
+impl From<NotOpened> for Refusal {
+    fn from(error: NotOpened) -> Refusal {
+        match error {
+            NotOpened::Wrong(error) => error.into(),
+            NotOpened::NoRoom => {
+                Refusal { why: Some(error.to_string()), ..ResponseError::KafkaStorageError.into() }
+            }
+        }
+    }
+}
+
 impl From<AppendError> for Refusal {
     fn from(error: AppendError) -> Refusal {
         Refusal { code: error_codes::append(&error), leader: None, why: Some(error.to_string()) }
@@ -90,6 +102,8 @@ pub async fn append<B: Backend>(
     deadline: Deadline,
 ) -> Result<InLine<B>, Refusal> {
     let Wanted { acks, told, behind_refused_first } = wanted;
+    let settings = TopicSettings::resolve(&topic.configs, &context.metadata.config());
+    let batch = validate::check_outside(data.records.as_ref(), version, settings.max_batch_bytes);
     let partition = routing.partition(topic, data.index);
     debug!(
         event = "LEADERSHIP_CHECK",
@@ -101,18 +115,14 @@ pub async fn append<B: Backend>(
         Ok(partition) => partition,
         Err(unroutable) => {
             // Whoever is thought to lead: this node may serve again before the next batch of the same connection is looked at.
-            if let Ok(batch) = check(context, topic, data, version) {
+            if let Ok(batch) = batch {
                 let id = PartitionId { topic: topic.id, index: data.index };
                 context.first_refused.refused(id, batch.producer, context.backend.now());
             }
             return Err(unroutable.into());
         }
     };
-    if is_compacted(context, topic) {
-        // Boxed: what is opened here would be kept in every append that waits.
-        Box::pin(require_keys(context, topic, data, version)).await?;
-    }
-    let mut batch = check(context, topic, data, version)?;
+    let batch = batch?;
     let replicas = usize::try_from(data.index).ok().and_then(|index| topic.partitions.get(index));
     let config = context.metadata.config();
     let min_insync = routing.image.min_insync_replicas_set(topic).or(config.min_insync_replicas());
@@ -123,6 +133,21 @@ pub async fn append<B: Backend>(
         return Err(ResponseError::NotEnoughReplicas.into());
     }
     let (id, producer) = (partition.id(), batch.producer);
+    let inside = inner::Wanted {
+        keys: settings.compaction.is_some(),
+        method: settings.compression,
+        bytes_max: settings.max_batch_bytes,
+    };
+    let looked_at = match inside.is_anything(&batch) {
+        false => validate::walked(batch).map_err(NotOpened::from),
+        // Boxed: what is opened here would be kept in every append that waits.
+        true => Box::pin(opening::look(context, batch, inside, deadline)).await,
+    };
+    if let Err(NotOpened::NoRoom) = looked_at {
+        context.first_refused.refused(id, producer, context.backend.now());
+    }
+    let mut batch = looked_at?;
+    check_times(context, &settings, &batch)?;
     let to = Destination { partition: id, topic: &topic.name };
     let bytes = batch.bytes.len();
     batch.behind_refused_first =
@@ -146,42 +171,21 @@ pub async fn append<B: Backend>(
     Ok(InLine { append: pending, _counted })
 }
 
-fn is_compacted<B: Backend>(context: &Context<B>, topic: &TopicImage) -> bool {
-    TopicSettings::resolve(&topic.configs, &context.metadata.config()).compaction.is_some()
-}
-
-/// Of a compacted topic every record has a key.
-async fn require_keys<B: Backend>(
+/// Whether its records have times that its topic takes.
+fn check_times<B: Backend>(
     context: &Context<B>,
-    topic: &TopicImage,
-    data: &PartitionProduceData,
-    version: i16,
+    settings: &TopicSettings,
+    batch: &CheckedBatch,
 ) -> Result<(), BatchError> {
-    let batch = check(context, topic, data, version)?;
-    match cleaning::has_keyless(&batch.bytes).await {
-        true => Err(BatchError::NoKey),
-        false => Ok(()),
+    if settings.timestamps == TimestampType::LogAppendTime {
+        return Ok(());
     }
-}
-
-/// Checks a batch by what its topic allows.
-fn check<B: Backend>(
-    context: &Context<B>,
-    topic: &TopicImage,
-    data: &PartitionProduceData,
-    version: i16,
-) -> Result<CheckedBatch, BatchError> {
-    let settings = TopicSettings::resolve(&topic.configs, &context.metadata.config());
-    let batch = validate::check(data.records.as_ref(), version, settings.max_batch_bytes)?;
-    if settings.timestamps == TimestampType::CreateTime {
-        let limits = TimeLimits {
-            now_ms: context.backend.wall_ms(),
-            before_max: settings.timestamp_before_max,
-            after_max: settings.timestamp_after_max,
-        };
-        validate::check_times(&batch, &limits)?;
-    }
-    Ok(batch)
+    let limits = TimeLimits {
+        now_ms: context.backend.wall_ms(),
+        before_max: settings.timestamp_before_max,
+        after_max: settings.timestamp_after_max,
+    };
+    validate::check_times(batch, &limits)
 }
 
 async fn admit<B: Backend>(

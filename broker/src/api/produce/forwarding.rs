@@ -187,7 +187,19 @@ pub async fn serve<B: Backend>(context: Arc<Context<B>>, asks: Asks<B>, mut inbo
             }
         };
         let Ok(question) = question else { return };
-        let appended = append(&context, &question).await;
+        // It may wait, or open what it appends: what went before it is answered meanwhile.
+        let appended = {
+            let mut appending = std::pin::pin!(append(&context, &question));
+            loop {
+                match working.is_empty() {
+                    true => break appending.await,
+                    false => match select(appending.as_mut(), working.next()).await {
+                        Either::Left((appended, _)) => break appended,
+                        Either::Right(_) => {}
+                    },
+                }
+            }
+        };
         let (context, asks) = (context.clone(), asks.clone());
         working.push(Box::pin(async move {
             let outcome = match appended {

@@ -1,5 +1,6 @@
 //! How topics are made, and what bounds them.
 
+use super::super::compression::gzip_level;
 use super::super::values::{bytes, number};
 use super::key::Key;
 
@@ -64,5 +65,25 @@ pub(super) const KEYS: &[Key] = &[
             Ok(())
         },
         |c| c.topics.max_batch_bytes.to_string()
+    ),
+    key!(
+        "topics.compression",
+        "how record batches are kept (compression.type), where a topic does not say: as their producers compressed them, or compressed anew where that is otherwise",
+        "producer, uncompressed, gzip, snappy, lz4, zstd",
+        |c, v| {
+            c.topics.compression = v.parse()?;
+            Ok(())
+        },
+        |c| c.topics.compression.to_string()
+    ),
+    key!(
+        "topics.gzip_level",
+        "how hard gzip tries where the broker compresses (compression.gzip.level); -1: as it does by itself",
+        "-1, 1..=9",
+        |c, v| {
+            c.topics.gzip_level = gzip_level(v)?;
+            Ok(())
+        },
+        |c| c.topics.gzip_level.map_or_else(|| "-1".to_owned(), |level| level.to_string())
     ),
 ];

@@ -28,7 +28,7 @@ use io_backend::{Backend, Deadline, Disk, DiskError, File, Moment, OpenHow};
 use super::Compaction;
 use super::batch::{self, BatchHeader, Damage, HEADER_BYTES};
 use super::checkpoint::Segments;
-use super::codec;
+use super::codec::{self, OPENED_BYTES_MAX};
 use super::open_files::OpenFiles;
 use super::read::ReadFailure;
 use super::search::give_way;
@@ -43,8 +43,6 @@ use rewrite::{Judge, Opened, Rewriter, Rules};
 const READ_BYTES: usize = 256 * 1024;
 /// A batch is opened in steps of this, between which others run.
 const STEP_BYTES: usize = 64 * 1024;
-/// A batch that opens to more than this stays as it is.
-const OPENED_BYTES_MAX: usize = 32 << 20;
 
 /// What is to be cleaned, as the partition's owner knows it.
 pub struct Plan<B: Backend> {
@@ -163,13 +161,12 @@ impl<B: Backend> Cleaning<'_, B> {
             }
             let mut reader = Reader::new(segment);
             while let Some((header, batch)) = reader.next(self.soon()).await? {
-                let records = open(&header, &batch).await;
+                // Of a batch that says otherwise nothing goes, and for it nothing goes.
+                let records = open(&header, &batch).await.filter(|records| {
+                    record::are_in_order(records, header.records, header.last_offset_delta)
+                });
                 for record in records.iter().flat_map(|bytes| record::walk(bytes, header.records)) {
                     let Ok(record) = record else { break };
-                    // Of a batch that says otherwise nothing goes.
-                    if !(0..=i64::from(header.last_offset_delta)).contains(&record.offset_delta) {
-                        break;
-                    }
                     if let Some(key) = record.key {
                         newest.take(key, header.base_offset.plus(record.offset_delta));
                     }
@@ -306,46 +303,6 @@ async fn open(header: &BatchHeader, batch: &Bytes) -> Option<Bytes> {
             _ if opened.len() > OPENED_BYTES_MAX => return None,
             _ => give_way().await,
         }
-    }
-}
-
-/// Whether a batch has a record without a key, looked at piece by piece: whatever it opens to, little of it is in memory. Of one that
-/// cannot be opened, or opens to too much, nobody knows: it is never cleaned.
-pub async fn has_keyless(batch: &Bytes) -> bool {
-    let Ok(header) = BatchHeader::read(batch) else { return false };
-    let Ok(mut from) = codec::open(header.compression(), batch.get(HEADER_BYTES..).unwrap_or_default())
-    else {
-        return false;
-    };
-    let (mut buffer, mut at, mut skip, mut opened) = (Vec::new(), 0, 0, 0);
-    let mut left = header.records;
-    loop {
-        buffer.drain(..at);
-        at = 0;
-        let before = buffer.len();
-        let step = std::io::Read::take(&mut from, STEP_BYTES as u64);
-        if std::io::Read::read_to_end(&mut { step }, &mut buffer).is_err() {
-            return false;
-        }
-        let ended = buffer.len() - before < STEP_BYTES;
-        opened += buffer.len() - before;
-        while left > 0 {
-            let skipped = usize::min(skip, buffer.len() - at);
-            (at, skip) = (at + skipped, skip - skipped);
-            let rest = &buffer[at..];
-            if !ended && (skip > 0 || rest.len() < record::START_BYTES_MAX) {
-                break;
-            }
-            let Some((has_key, start, behind)) = record::start(rest) else { return false };
-            if !has_key {
-                return true;
-            }
-            (at, skip, left) = (at + start, behind, left - 1);
-        }
-        if left == 0 || ended || opened > OPENED_BYTES_MAX {
-            return false;
-        }
-        give_way().await;
     }
 }
 

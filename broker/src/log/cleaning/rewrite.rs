@@ -17,7 +17,7 @@ use super::newest::Newest;
 use super::record::{RecordView, walk};
 use crate::ids::{LeaderEpoch, Offset};
 use crate::log::batch::{BatchHeader, HEADER_BYTES, ProducerStamp};
-use crate::log::codec;
+use crate::log::encoder::{self, Method};
 use crate::log::producers::sequence_after;
 
 /// Batches that become one are together not larger than this, as opened.
@@ -167,7 +167,7 @@ impl Frame {
             record.put(&mut plain, timestamp_delta, held.offset.0 - self.base.0);
         }
         let codec = if plain.is_empty() { 0 } else { self.attributes & CODEC_BITS };
-        let records = codec::compress(codec, &plain).ok()?;
+        let records = encoder::compress(Method::of(codec), &plain).ok()?;
         let newest = survivors.held.iter().map(|held| held.timestamp).max().unwrap_or(-1);
         let horizon_bit = if survivors.horizon().is_some() { HORIZON_BIT } else { 0 };
         let mut covered = BytesMut::with_capacity(HEADER_BYTES + records.len());
@@ -268,12 +268,14 @@ impl<'a> Rewriter<'a> {
         let header = opened.header;
         let mut survivors = Survivors::default();
         let mut went = 0;
+        let mut next = header.base_offset;
         for record in walk(records, header.records) {
             let record = record.ok()?;
             let offset = Offset(header.base_offset.0.checked_add(record.offset_delta)?);
-            if offset < header.base_offset || offset >= header.end() {
+            if offset < next || offset >= header.end() {
                 return None;
             }
+            next = offset.plus(1);
             match self.rules.fate(offset, &record, horizon_of(opened), opened.is_clean) {
                 Fate::Goes => {
                     went += 1;

@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::*;
+use crate::log::codec;
 use crate::ids::Offset;
 use crate::log::batch::{self, Batches};
 use crate::log::test_batches::BatchSpec;
@@ -253,4 +254,24 @@ fn who_has_a_part_of_a_batch_is_given_the_rest() {
     assert_eq!((rest.producer_id.0, rest.producer_epoch, rest.base_sequence), (7, 3, 41));
     assert_eq!((rest.base_offset, rest.end(), rest.records), (Offset(11), Offset(12), 1));
     assert_eq!(Batches::new(&of_producer).count(), 1);
+}
+
+#[test]
+fn a_batch_whose_offsets_do_not_rise_is_one_that_cannot_be_opened() {
+    let good = stamped(AB, 0, 0);
+    let views: Vec<_> = walk(&good[HEADER_BYTES..], 2).collect::<Result<_, _>>().unwrap();
+    for (deltas, stays) in [([1, 0], true), ([1, 1], true), ([0, 2], true), ([0, 1], false)] {
+        let mut records = BytesMut::new();
+        for (view, delta) in views.iter().zip(deltas) {
+            view.put(&mut records, 0, delta);
+        }
+        let mut wrong = [&good[..HEADER_BYTES], &records].concat();
+        batch::close(&mut wrong, 0, 1_000);
+        assert_eq!(super::super::record::are_in_order(&records, 2, 1), !stays, "{deltas:?}");
+        let mut case = case(&[(AB, 2, 0)]);
+        case.batches.insert(0, wrong.clone().into());
+        let made = case.clean();
+        assert_eq!(made[0] == wrong, stays, "{deltas:?}");
+        assert_eq!(case.left_behind.load(Ordering::Relaxed), stays, "{deltas:?}");
+    }
 }

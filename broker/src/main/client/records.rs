@@ -3,6 +3,7 @@
 use std::io::Read;
 
 use broker::log::codec;
+use broker::log::encoder::{self, Method};
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::indexmap::IndexMap;
 use kafka_protocol::records::{
@@ -53,7 +54,7 @@ pub fn encode(records: &[Record], compression: Compression) -> Result<Bytes, Str
 }
 
 fn compress(records: &[u8], compression: Compression) -> std::io::Result<Vec<u8>> {
-    codec::compress(compression as i16, records)
+    encoder::compress(Method::of(compression as i16), records)
 }
 
 /// What a fetch brought.
