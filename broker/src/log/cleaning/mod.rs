@@ -37,7 +37,7 @@ use super::writing::{FileOf, Writing};
 use crate::ids::Offset;
 use crate::limits;
 use newest::Newest;
-use rewrite::{Judge, Opened, Rewriter, Rules};
+use rewrite::{Judge, Opened, Rewriter, Rules, give_way_between};
 
 /// Read at once.
 const READ_BYTES: usize = 256 * 1024;
@@ -162,14 +162,10 @@ impl<B: Backend> Cleaning<'_, B> {
             let mut reader = Reader::new(segment);
             while let Some((header, batch)) = reader.next(self.soon()).await? {
                 // Of a batch that says otherwise nothing goes, and for it nothing goes.
-                let records = open(&header, &batch).await.filter(|records| {
-                    record::are_in_order(records, header.records, header.last_offset_delta)
-                });
-                for record in records.iter().flat_map(|bytes| record::walk(bytes, header.records)) {
-                    let Ok(record) = record else { break };
-                    if let Some(key) = record.key {
-                        newest.take(key, header.base_offset.plus(record.offset_delta));
-                    }
+                if let Some(records) = open(&header, &batch).await
+                    && are_in_order(&header, &records).await
+                {
+                    take_keys(&mut newest, &header, &records).await;
                 }
                 pace.took(self.backend, header.bytes).await;
             }
@@ -235,17 +231,13 @@ impl<B: Backend> Cleaning<'_, B> {
             let mut reader = Reader::new(segment);
             while let Some((header, batch)) = reader.next(self.soon()).await? {
                 let records = open(&header, &batch).await;
-                rewriter.add(&Opened {
-                    header: &header,
-                    batch: &batch,
-                    records: records.as_deref(),
-                    is_clean,
-                });
+                let records = records.as_deref();
+                rewriter.add(&Opened { header: &header, batch: &batch, records, is_clean }).await;
                 let put = self.put(&mut writing, &mut rewriter).await?;
                 pace.took(backend, header.bytes + put).await;
             }
         }
-        rewriter.end();
+        rewriter.end().await;
         self.put(&mut writing, &mut rewriter).await?;
         if writing.has_buffered() {
             writing.write(self.soon()).await?;
@@ -286,6 +278,35 @@ impl<B: Backend> Cleaning<'_, B> {
     }
 }
 
+/// Whether these are as many records as there should be, of rising offsets. Others were let in by a topic that was not compacted: nobody
+/// knows what they are to mean.
+async fn are_in_order(header: &BatchHeader, records: &[u8]) -> bool {
+    let (mut next, mut seen) = (0, 0);
+    for record in record::walk(records, header.records) {
+        let Ok(record) = record else { return false };
+        if !(next..=i64::from(header.last_offset_delta)).contains(&record.offset_delta) {
+            return false;
+        }
+        next = record.offset_delta + 1;
+        let before = seen;
+        seen += record.bytes();
+        give_way_between(before, seen).await;
+    }
+    true
+}
+
+async fn take_keys(newest: &mut Newest, header: &BatchHeader, records: &[u8]) {
+    let mut seen = 0;
+    for record in record::walk(records, header.records).flatten() {
+        if let Some(key) = record.key {
+            newest.take(key, header.base_offset.plus(record.offset_delta));
+        }
+        let before = seen;
+        seen += record.bytes();
+        give_way_between(before, seen).await;
+    }
+}
+
 /// The records of a batch as they are when opened; `None`: they cannot be had, or are too much.
 async fn open(header: &BatchHeader, batch: &Bytes) -> Option<Bytes> {
     let records = batch.slice(HEADER_BYTES..);
@@ -309,7 +330,7 @@ async fn open(header: &BatchHeader, batch: &Bytes) -> Option<Bytes> {
 /// What a batch has from `from` on, for a follower that has all before: see [`rewrite::from`].
 pub async fn batch_from(header: &BatchHeader, batch: &Bytes, from: Offset) -> Option<Bytes> {
     let records = open(header, batch).await?;
-    rewrite::from(header, &records, from)
+    rewrite::from(header, &records, from).await
 }
 
 /// Reads the whole batches of a segment, one after the other.

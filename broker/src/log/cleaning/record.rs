@@ -45,18 +45,6 @@ pub fn walk(bytes: &[u8], count: i32) -> impl Iterator<Item = Result<RecordView<
     })
 }
 
-/// Whether these are as many records as there should be, of rising offsets up to `last_delta`. Whoever sent others was once let in by a
-/// topic that was not compacted: nobody knows what they are to mean.
-pub fn are_in_order(bytes: &[u8], count: i32, last_delta: i32) -> bool {
-    let mut least = 0;
-    walk(bytes, count).all(|record| {
-        let Ok(record) = record else { return false };
-        let is_next = (least..=i64::from(last_delta)).contains(&record.offset_delta);
-        least = record.offset_delta.saturating_add(1);
-        is_next
-    })
-}
-
 fn take<'a>(bytes: &mut &'a [u8]) -> Option<RecordView<'a>> {
     let length = usize::try_from(take_varint(bytes)?).ok()?;
     let (mut record, after) = bytes.split_at_checked(length)?;
@@ -90,6 +78,11 @@ fn take_bytes<'a>(from: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
 }
 
 impl RecordView<'_> {
+    /// What it takes, but for two or three small numbers.
+    pub fn bytes(&self) -> usize {
+        self.rest.len() + 4
+    }
+
     /// Puts it at other distances from the base of another batch.
     pub fn put(&self, into: &mut BytesMut, timestamp_delta: i64, offset_delta: i64) {
         let length = 1 + varint_bytes(timestamp_delta) + varint_bytes(offset_delta) + self.rest.len();

@@ -1,4 +1,5 @@
-//! What becomes of batches: which of their records stay, and the batches that those stand in afterwards. Pure.
+//! What becomes of batches: which of their records stay, and the batches that those stand in afterwards. Pure, but that a large batch
+//! is taken in pieces, between which others run.
 //!
 //! Batches follow one another without a hole, cleaned or not: a batch that was rewritten also covers the offsets of what is
 //! gone before and behind its records, so it may have far fewer records than offsets, or none. What follows one another and
@@ -17,13 +18,17 @@ use super::newest::Newest;
 use super::record::{RecordView, walk};
 use crate::ids::{LeaderEpoch, Offset};
 use crate::log::batch::{BatchHeader, HEADER_BYTES, ProducerStamp};
-use crate::log::encoder::{self, Method};
+use crate::log::encoder::{Encoder, Method};
 use crate::log::producers::sequence_after;
+use crate::log::search::give_way;
 
 /// Batches that become one are together not larger than this, as opened.
 const MERGED_BYTES: usize = 64 * 1024;
 /// A batch from this size on stays as it is, if all of its records stay.
 const KEPT_BYTES: usize = 16 * 1024;
+
+/// So much of a batch is looked at, copied or compressed at once.
+const PIECE_BYTES: usize = 64 * 1024;
 
 const CODEC_BITS: i16 = 0b111;
 const TRANSACTIONAL_BIT: i16 = 1 << 4;
@@ -142,6 +147,13 @@ impl Survivors {
     }
 }
 
+/// Lets others run where a piece ends between the two, of what is gone through byte by byte.
+pub(super) async fn give_way_between(before: usize, after: usize) {
+    if before / PIECE_BYTES < after / PIECE_BYTES {
+        give_way().await;
+    }
+}
+
 /// The header of a batch to be made, beyond what its records say.
 struct Frame {
     base: Offset,
@@ -156,7 +168,7 @@ struct Frame {
 
 impl Frame {
     /// `None`: its codec does not take it.
-    fn close(&self, survivors: &Survivors) -> Option<Bytes> {
+    async fn close(&self, survivors: &Survivors) -> Option<Bytes> {
         let first = survivors.held.first().map_or(-1, |held| held.timestamp);
         let base_timestamp = survivors.horizon().unwrap_or(first);
         let mut plain = BytesMut::new();
@@ -164,10 +176,17 @@ impl Frame {
             let one = &survivors.bytes[held.at..held.at + held.bytes];
             let record = walk(one, 1).next()?.ok()?;
             let timestamp_delta = held.timestamp.wrapping_sub(base_timestamp);
+            let before = plain.len();
             record.put(&mut plain, timestamp_delta, held.offset.0 - self.base.0);
+            give_way_between(before, plain.len()).await;
         }
         let codec = if plain.is_empty() { 0 } else { self.attributes & CODEC_BITS };
-        let records = encoder::compress(Method::of(codec), &plain).ok()?;
+        let mut encoder = Encoder::behind(Vec::new(), Method::of(codec)).ok()?;
+        for piece in plain.chunks(PIECE_BYTES) {
+            encoder.put(piece).ok()?;
+            give_way_between(0, piece.len()).await;
+        }
+        let records = encoder.finish().ok()?;
         let newest = survivors.held.iter().map(|held| held.timestamp).max().unwrap_or(-1);
         let horizon_bit = if survivors.horizon().is_some() { HORIZON_BIT } else { 0 };
         let mut covered = BytesMut::with_capacity(HEADER_BYTES + records.len());
@@ -228,15 +247,17 @@ impl<'a> Rewriter<'a> {
     }
 
     /// Takes the next batch in.
-    pub fn add(&mut self, opened: &Opened<'_>) {
+    pub async fn add(&mut self, opened: &Opened<'_>) {
         let header = opened.header;
         let is_for_brokers = header.attributes & (CONTROL_BIT | TRANSACTIONAL_BIT) != 0;
-        let judged =
-            opened.records.filter(|_| !is_for_brokers).and_then(|records| self.judge(opened, records));
+        let judged = match opened.records.filter(|_| !is_for_brokers) {
+            Some(records) => self.judge(opened, records).await,
+            None => None,
+        };
         let Some((survivors, went)) = judged else {
             // Who knows what it has.
             self.rules.left_behind.store(true, Ordering::Relaxed);
-            return self.keep(opened);
+            return self.keep(opened).await;
         };
         self.counts.0 += u64::from(went);
         let stay = survivors.held.len();
@@ -244,7 +265,7 @@ impl<'a> Rewriter<'a> {
         let is_remembered = self.rules.remembered.contains(&header.base_offset);
         let says_new = survivors.horizon() != horizon_of(opened);
         if went == 0 && !says_new && (is_remembered || header.bytes >= KEPT_BYTES) {
-            return self.keep(opened);
+            return self.keep(opened).await;
         }
         if is_remembered || (header.log_append_time() && stay > 0) {
             let frame = Frame {
@@ -258,17 +279,18 @@ impl<'a> Rewriter<'a> {
                 },
                 max_timestamp: header.log_append_time().then_some(header.max_timestamp),
             };
-            return self.put_or_keep(opened, frame.close(&survivors), went);
+            return self.put_or_keep(opened, frame.close(&survivors).await, went).await;
         }
-        self.merge(opened, survivors, went);
+        self.merge(opened, survivors, went).await;
     }
 
     /// Which records stay, and how many go; `None`: they cannot be read.
-    fn judge(&self, opened: &Opened<'_>, records: &[u8]) -> Option<(Survivors, u32)> {
+    async fn judge(&self, opened: &Opened<'_>, records: &[u8]) -> Option<(Survivors, u32)> {
         let header = opened.header;
         let mut survivors = Survivors::default();
         let mut went = 0;
         let mut next = header.base_offset;
+        let mut seen = 0;
         for record in walk(records, header.records) {
             let record = record.ok()?;
             let offset = Offset(header.base_offset.0.checked_add(record.offset_delta)?);
@@ -276,6 +298,9 @@ impl<'a> Rewriter<'a> {
                 return None;
             }
             next = offset.plus(1);
+            let before = seen;
+            seen += record.bytes();
+            give_way_between(before, seen).await;
             match self.rules.fate(offset, &record, horizon_of(opened), opened.is_clean) {
                 Fate::Goes => {
                     went += 1;
@@ -290,7 +315,7 @@ impl<'a> Rewriter<'a> {
     }
 
     /// Puts what stays of a batch to what is open, if it belongs there.
-    fn merge(&mut self, opened: &Opened<'_>, survivors: Survivors, went: u32) {
+    async fn merge(&mut self, opened: &Opened<'_>, survivors: Survivors, went: u32) {
         let header = opened.header;
         let codec = header.compression();
         let belongs = self.open.as_ref().is_none_or(|open| {
@@ -304,7 +329,7 @@ impl<'a> Rewriter<'a> {
                     || (may_be_moved && fits && (open.survivors.held.is_empty() || is_alike)))
         });
         if !belongs {
-            self.close();
+            self.close().await;
         }
         let is_large = survivors.bytes.len() > MERGED_BYTES;
         let mut open = self.open.take().unwrap_or_else(|| Open {
@@ -320,32 +345,34 @@ impl<'a> Rewriter<'a> {
         open.end = header.end();
         open.survivors.extend(survivors);
         if is_large {
-            return self.put_or_keep(opened, Some(open.close()), went);
+            return self.put_or_keep(opened, Some(open.close().await), went).await;
         }
         self.open = Some(open);
     }
 
     /// A batch of its own, or as it was where that would be larger: somebody may have no room for it.
-    fn put_or_keep(&mut self, opened: &Opened<'_>, made: Option<Bytes>, went: u32) {
+    async fn put_or_keep(&mut self, opened: &Opened<'_>, made: Option<Bytes>, went: u32) {
         match made.filter(|made| made.len() <= opened.header.bytes.max(MERGED_BYTES)) {
             Some(made) => {
-                self.close();
+                self.close().await;
                 self.made.push(made);
             }
             None => {
                 self.rules.left_behind.fetch_or(went > 0, Ordering::Relaxed);
-                self.keep(opened);
+                self.keep(opened).await;
             }
         }
     }
 
-    fn keep(&mut self, opened: &Opened<'_>) {
-        self.close();
+    async fn keep(&mut self, opened: &Opened<'_>) {
+        self.close().await;
         self.made.push(opened.batch.clone());
     }
 
-    fn close(&mut self) {
-        self.made.extend(self.open.take().map(Open::close));
+    async fn close(&mut self) {
+        if let Some(open) = self.open.take() {
+            self.made.push(open.close().await);
+        }
     }
 
     /// The batches that are made, rising, without a hole.
@@ -354,13 +381,13 @@ impl<'a> Rewriter<'a> {
     }
 
     /// Nothing follows.
-    pub fn end(&mut self) {
-        self.close();
+    pub async fn end(&mut self) {
+        self.close().await;
     }
 }
 
 impl Open {
-    fn close(self) -> Bytes {
+    async fn close(self) -> Bytes {
         let mut frame = Frame {
             base: self.base,
             end: self.end,
@@ -369,11 +396,12 @@ impl Open {
             producer: (-1, -1, -1),
             max_timestamp: None,
         };
-        let made = frame.close(&self.survivors).or_else(|| {
+        let mut made = frame.close(&self.survivors).await;
+        if made.is_none() {
             // What does not let itself be compressed again.
             frame.attributes = 0;
-            frame.close(&self.survivors)
-        });
+            made = frame.close(&self.survivors).await;
+        }
         made.expect("records that were read, uncompressed, of a range that fits")
     }
 }
@@ -384,7 +412,7 @@ fn horizon_of(opened: &Opened<'_>) -> Option<i64> {
 
 /// What a batch has from `from` on, which lies within it: for who has what is before that as it was when batches had other
 /// bounds. `None`: there is no telling.
-pub fn from(header: &BatchHeader, records: &[u8], from: Offset) -> Option<Bytes> {
+pub async fn from(header: &BatchHeader, records: &[u8], from: Offset) -> Option<Bytes> {
     if header.attributes & (CONTROL_BIT | TRANSACTIONAL_BIT) != 0 {
         return None;
     }
@@ -416,7 +444,7 @@ pub fn from(header: &BatchHeader, records: &[u8], from: Offset) -> Option<Bytes>
         producer,
         max_timestamp: header.log_append_time().then_some(header.max_timestamp),
     };
-    frame.close(&survivors)
+    frame.close(&survivors).await
 }
 
 #[cfg(test)]
