@@ -542,6 +542,8 @@ impl<B: Backend> Owner<B> {
             // Its files must not be removed under it.
             if let Ok(done) = within(&self.backend, deadline, checkpoint).await {
                 self.checkpointed(done);
+                // The schedules were told again.
+                self.close_retaining();
             }
         }
         if delete

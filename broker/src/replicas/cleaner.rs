@@ -24,14 +24,25 @@ use crate::partition::{DeadFiles, Due, DueSchedule, PartitionHandle};
 /// Clocks are looked at again after this at the latest: the wall clock, which records are as old as, may be set.
 const SLEEP_MAX: Duration = Duration::from_secs(3_600);
 
+/// One whose cleaning fails again and again is tried this often at least.
+const PAUSE_MAX: Duration = Duration::from_secs(600);
+
 pub(super) struct Cleaner<B: Backend> {
     context: Arc<ReplicasContext<B>>,
     replicas: Replicas<B>,
     checkpoints: Sender<B, CheckpointInput>,
     schedule: DueSchedule,
-    /// When partitions may be cleaned again.
-    pauses: BTreeMap<PartitionId, Moment>,
+    /// Of partitions that are due, or were lately.
+    known: BTreeMap<PartitionId, Known>,
     removals: Removals,
+}
+
+/// What the cleaner knows of a partition.
+struct Known {
+    /// When it was looked at last.
+    looked_at: Moment,
+    /// It may be cleaned again then.
+    again_from: Moment,
     retry: Retry,
 }
 
@@ -56,9 +67,8 @@ impl<B: Backend> Cleaner<B> {
             replicas,
             checkpoints,
             schedule,
-            pauses: BTreeMap::new(),
+            known: BTreeMap::new(),
             removals: Removals::new("files of segments that were cleaned"),
-            retry: Retry::default(),
         }
     }
 
@@ -87,23 +97,9 @@ impl<B: Backend> Cleaner<B> {
     fn look(&mut self) -> (Option<PartitionId>, Option<Moment>, u64) {
         let (dues, seen) = self.schedule.dues();
         let (now, wall_ms) = (self.context.backend.now(), self.context.backend.wall_ms());
-        self.pauses.retain(|_, pause| *pause > now);
-        let mut due = None;
-        let mut next = None;
-        for (id, when) in dues {
-            let pause = self.pauses.get(&id).copied().unwrap_or(now);
-            let at = match when {
-                Due::Now => pause,
-                Due::AtMs(ms) => {
-                    let left_ms = u64::try_from(ms.saturating_sub(wall_ms)).unwrap_or(0);
-                    pause.max(now + Duration::from_millis(left_ms).min(SLEEP_MAX))
-                }
-            };
-            match at <= now && due.is_none() {
-                true => due = Some(id),
-                false => next = earlier(next, Some(at)),
-            }
-        }
+        let is_due = |id: &PartitionId| dues.binary_search_by_key(id, |(due, _)| *due).is_ok();
+        self.known.retain(|id, known| known.again_from > now || is_due(id));
+        let (due, next) = first_due(&dues, &self.known, now, wall_ms);
         (due, next, seen)
     }
 
@@ -117,19 +113,25 @@ impl<B: Backend> Cleaner<B> {
             None => Ok(()),
             Some(partition) => self.clean(&partition).await,
         };
+        let now = backend.now();
+        let known = Known { looked_at: now, again_from: now, retry: Retry::default() };
+        let known = self.known.entry(id).or_insert(known);
         let pause = match outcome {
             Ok(()) => {
-                self.retry.succeeded("compacted logs are cleaned");
+                known.retry.succeeded("a compacted log is cleaned");
                 pause
             }
             // Its topic was deleted meanwhile, or it went elsewhere, and its files with it.
             Err(_) if self.replicas.get(id).is_none() => pause,
             Err(error) => {
                 self.context.metrics.cleanings_failed.inc();
-                pause.max(self.retry.failed("a compacted log is not cleaned", &error))
+                let least = known.retry.failed("a compacted log is not cleaned", &error);
+                // What fails has read the log as far as it came.
+                let doublings = (known.retry.failures() - 1).min(16);
+                pause.saturating_mul(1 << doublings).min(PAUSE_MAX).max(pause).max(least)
             }
         };
-        self.pauses.insert(id, backend.now() + pause);
+        (known.looked_at, known.again_from) = (now, now + pause);
     }
 
     async fn clean(&mut self, partition: &PartitionHandle<B>) -> Result<(), String> {
@@ -219,5 +221,65 @@ impl<B: Backend> Cleaner<B> {
             partition = %name, segments = outcome.segments.0, into = outcome.segments.1, bytes = outcome.bytes.0,
             left = outcome.bytes.1, records_gone = outcome.went, records_left = outcome.stayed, "a compacted log was cleaned"
         );
+    }
+}
+
+/// Who is due, of several who was not looked at for the longest, and when one of the others is.
+fn first_due(
+    dues: &[(PartitionId, Due)],
+    known: &BTreeMap<PartitionId, Known>,
+    now: Moment,
+    wall_ms: i64,
+) -> (Option<PartitionId>, Option<Moment>) {
+    let mut due: Option<(Option<Moment>, PartitionId)> = None;
+    let mut next = None;
+    for &(id, when) in dues {
+        let known = known.get(&id);
+        let pause = known.map_or(now, |known| known.again_from.max(now));
+        let at = match when {
+            Due::Now => pause,
+            Due::AtMs(ms) => {
+                let left_ms = u64::try_from(ms.saturating_sub(wall_ms)).unwrap_or(0);
+                pause.max(now + Duration::from_millis(left_ms).min(SLEEP_MAX))
+            }
+        };
+        if at > now {
+            next = earlier(next, Some(at));
+            continue;
+        }
+        let looked_at = known.map(|known| known.looked_at);
+        // The others are looked for again when this one is done.
+        due = Some(due.map_or((looked_at, id), |first| first.min((looked_at, id))));
+    }
+    (due.map(|(_, id)| id), next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::TopicId;
+
+    #[test]
+    fn of_several_that_are_due_the_one_is_taken_that_waits_for_the_longest() {
+        let at = |s: u64| Moment::ZERO + Duration::from_secs(s);
+        let id = |index| PartitionId { topic: TopicId(uuid::Uuid::nil()), index };
+        let known = |looked_at, again_from| Known {
+            looked_at: at(looked_at),
+            again_from: at(again_from),
+            retry: Retry::default(),
+        };
+        let dues: Vec<_> = (0..4).map(|index| (id(index), Due::Now)).collect();
+        let all = BTreeMap::from([
+            (id(0), known(80, 95)),
+            (id(1), known(70, 85)),
+            (id(2), known(60, 120)),
+            (id(3), known(75, 90)),
+        ]);
+        let first = |known: &BTreeMap<_, _>| first_due(&dues, known, at(100), 1_000);
+        assert_eq!(first(&all), (Some(id(1)), Some(at(120))), "the third has failed and waits");
+        assert_eq!(first(&BTreeMap::from([(id(0), known(1, 2))])).0, Some(id(1)), "never looked at");
+        let later = [(id(0), Due::AtMs(4_000)), (id(1), Due::AtMs(900))];
+        assert_eq!(first_due(&later, &all, at(100), 1_000), (Some(id(1)), Some(at(103))));
+        assert_eq!(first_due(&later[..1], &all, at(90), 4_000), (None, Some(at(95))));
     }
 }

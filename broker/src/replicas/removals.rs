@@ -32,6 +32,11 @@ impl Retry {
         RETRY_FIRST.saturating_mul(1 << (self.failures - 1).min(8)).min(RETRY_LAST)
     }
 
+    /// How often it has failed in a row.
+    pub(super) fn failures(&self) -> u32 {
+        self.failures
+    }
+
     pub(super) fn succeeded(&mut self, what: &str) {
         if std::mem::take(&mut self.failures) > 0 {
             tracing::info!("{what} again");
