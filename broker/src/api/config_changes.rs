@@ -173,6 +173,9 @@ fn plan<B: Backend>(
                 let known: &TopicSetting = configs::known(name).map_err(refused)?;
                 known.check(value, &config).map_err(refused)?;
             }
+            if wanted.iter().any(|one| configs::is_lag(one.name)) {
+                configs::check_lags(&altered(&topic.configs, &change), &config).map_err(refused)?;
+            }
             Ok(AlteredConfigs { resource: ConfigResource::Topic(topic.id), change })
         }
         Some(ResourceType::Broker) => {

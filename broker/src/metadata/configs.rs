@@ -343,7 +343,32 @@ pub fn validate(configs: &BTreeMap<String, String>, config: &Config) -> Result<(
     for name in configs.keys() {
         known(name)?;
     }
-    configs.iter().try_for_each(|(name, value)| known(name)?.check(value, config))
+    configs.iter().try_for_each(|(name, value)| known(name)?.check(value, config))?;
+    check_lags(configs, config)
+}
+
+const MIN_LAG: &str = "min.compaction.lag.ms";
+const MAX_LAG: &str = "max.compaction.lag.ms";
+
+/// Whether it is one of the two that are checked together.
+pub fn is_lag(name: &str) -> bool {
+    [MIN_LAG, MAX_LAG].contains(&name)
+}
+
+/// In Kafka's words: a record that may not be compacted yet does not have to be.
+pub fn check_lags(configs: &BTreeMap<String, String>, config: &Config) -> Result<(), TopicError> {
+    if !configs.keys().any(|name| is_lag(name)) {
+        return Ok(());
+    }
+    let lag = |name: &str, of_broker: Option<Duration>| {
+        let own = configs.get(name).and_then(|value| value.trim().parse::<u128>().ok());
+        own.or(of_broker.map(|lag| lag.as_millis())).unwrap_or(u128::MAX)
+    };
+    let (min, max) = (lag(MIN_LAG, Some(config.cleaner.min_lag)), lag(MAX_LAG, config.cleaner.max_lag));
+    match min > max {
+        true => Err(invalid(format!("conflict topic config setting {MIN_LAG} ({min}) > {MAX_LAG} ({max})"))),
+        false => Ok(()),
+    }
 }
 
 impl TopicSetting {
@@ -503,10 +528,10 @@ impl TopicSettings {
             segment_age: max_lag.map_or(segment_age, |lag| segment_age.min(lag)),
             index_interval_bytes: size("index.interval.bytes").unwrap_or(config.log.index_interval_bytes),
             max_batch_bytes: size("max.message.bytes").unwrap_or(config.topics.max_batch_bytes),
-            compression: compression.unwrap_or(config.topics.compression).codec().map(|codec| Method {
-                codec,
-                gzip_level: own_level.unwrap_or(config.topics.gzip_level),
-            }),
+            compression: compression
+                .unwrap_or(config.topics.compression)
+                .codec()
+                .map(|codec| Method { codec, gzip_level: own_level.unwrap_or(config.topics.gzip_level) }),
             retention: time_or_none("retention.ms", config.log.retention).filter(|_| deletes),
             retention_bytes: retention_bytes.filter(|_| deletes),
             deletes,

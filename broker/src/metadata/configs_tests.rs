@@ -67,6 +67,46 @@ fn legal_values_pass_and_others_say_what_is_wrong() {
 }
 
 #[test]
+fn a_record_that_has_to_be_compacted_may_be() {
+    let mut config = Config::default();
+    let check = |own: &[(&str, &str)], config: &Config| {
+        let own = own.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        validate(&own, config).map_err(|error| error.to_string())
+    };
+    let (min, max) = ("min.compaction.lag.ms", "max.compaction.lag.ms");
+    let conflict =
+        Err("conflict topic config setting min.compaction.lag.ms (6) > max.compaction.lag.ms (5)".to_owned());
+    assert_eq!(check(&[(min, "5"), (max, "5")], &config), Ok(()));
+    assert_eq!(check(&[(min, "6"), (max, "5")], &config), conflict);
+    assert_eq!(check(&[(min, "9223372036854775807")], &config), Ok(()));
+    config.cleaner.min_lag = Duration::from_millis(6);
+    assert_eq!(check(&[(max, "5")], &config), conflict);
+    assert_eq!(check(&[("retention.ms", "5")], &config), Ok(()));
+    config.cleaner.max_lag = Some(Duration::from_millis(5));
+    assert_eq!(check(&[(min, "6")], &config), conflict);
+}
+
+#[test]
+fn what_a_topic_keeps_is_compressed_as_it_says_or_as_the_broker_says() {
+    let mut config = Config::default();
+    let resolve = |own: &[(&str, &str)], config: &Config| {
+        let own = own.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        TopicSettings::resolve(&own, config).compression
+    };
+    let kind = "compression.type";
+    assert_eq!(resolve(&[], &config), None);
+    assert_eq!(resolve(&[(kind, "uncompressed")], &config), Some(Method::of(0)));
+    config.topics.gzip_level = Some(2);
+    let gzip = |gzip_level| Some(Method { codec: 1, gzip_level });
+    assert_eq!(resolve(&[(kind, "gzip")], &config), gzip(Some(2)));
+    assert_eq!(resolve(&[(kind, "gzip"), ("compression.gzip.level", "9")], &config), gzip(Some(9)));
+    assert_eq!(resolve(&[(kind, "gzip"), ("compression.gzip.level", "-1")], &config), gzip(None));
+    config.topics.compression = crate::config::CompressionType::Zstd;
+    assert_eq!(resolve(&[], &config).map(|method| method.codec), Some(4));
+    assert_eq!(resolve(&[(kind, "producer")], &config), None);
+}
+
+#[test]
 fn an_unknown_name_is_told_before_a_wrong_value() {
     let both = [("retention.ms", "x"), ("unknown", "1")].map(|(n, v)| (n.to_owned(), v.to_owned()));
     let error = validate(&BTreeMap::from(both), &Config::default()).unwrap_err();
