@@ -301,7 +301,7 @@ fn commands_survive_being_written_down_and_others_are_refused() {
     let table: [(&[u8], &str); 5] = [
         (b"", "no version"),
         (b"\0{}", "no version"),
-        (b"\x04{}", "start a newer chronik"),
+        (b"\x05{}", "start a newer chronik"),
         (b"\x01{\"command\":\"dance\"}", "unknown variant `dance`"),
         (b"\x01{\"command\":\"delete-topics\"", "EOF"),
     ];
