@@ -12,13 +12,14 @@ pub mod consumer;
 pub mod offsets;
 pub mod records;
 pub mod settings;
+mod progress;
 pub mod shard;
 pub mod messages;
 mod image_topics;
 mod outbox;
 mod batches;
 mod loading;
-mod progress;
+mod shown;
 mod driver;
 pub mod coordinators;
 
