@@ -33,11 +33,18 @@ pub fn open(codec: i16, records: &[u8]) -> io::Result<Box<dyn Read + Send + '_>>
         0 => Box::new(records),
         GZIP => Box::new(flate2::read::GzDecoder::new(records)),
         SNAPPY => Box::new(Snappy::new(records)),
+        // What other frames take is not known before.
+        LZ4 if !records.starts_with(&LZ4_MAGIC) => return Err(io::Error::other("it is no lz4 frame")),
         LZ4 => Box::new(lz4_flex::frame::FrameDecoder::new(records)),
         ZSTD if zstd_window(records).is_none_or(|bytes| bytes > ZSTD_WINDOW_BYTES_MAX) => {
             return Err(io::Error::other("the window of its zstd frame is too large, or not said"));
         }
-        ZSTD => Box::new(ruzstd::decoding::StreamingDecoder::new(records).map_err(io::Error::other)?),
+        // Zstandard's own: no block of it opens to more than a block may, whatever it says.
+        ZSTD => {
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(records)?;
+            decoder.window_log_max(ZSTD_WINDOW_BYTES_MAX.ilog2())?;
+            Box::new(decoder)
+        }
         other => return Err(io::Error::other(format!("there is no codec {other}"))),
     })
 }
@@ -63,13 +70,11 @@ pub fn memory_bytes(codec: i16, records: &[u8], opened: usize) -> usize {
     match codec {
         GZIP => GZIP_BYTES,
         SNAPPY => Snappy::new(records).largest_block().min(BLOCK_BYTES_MAX),
-        // A block as it is, and two of them opened with what they may copy from.
-        LZ4 => 3 * lz4_block_bytes(records) + 64 * 1024,
+        LZ4 => lz4_bytes(records).unwrap_or(0),
         ZSTD => {
             let window = zstd_window(records).unwrap_or(0).min(ZSTD_WINDOW_BYTES_MAX) as usize;
-            // Its buffer doubles, and the smaller one goes when the larger one is there.
-            let buffer = (window.min(opened) + 2 * ZSTD_BLOCK_BYTES_MAX).next_power_of_two();
-            ZSTD_TABLES_BYTES + buffer + buffer / 2
+            // What has been opened, as far back as the window, and a block as it came.
+            ZSTD_TABLES_BYTES + window.min(opened) + 3 * ZSTD_BLOCK_BYTES_MAX
         }
         _ => 0,
     }
@@ -77,16 +82,30 @@ pub fn memory_bytes(codec: i16, records: &[u8], opened: usize) -> usize {
 
 const GZIP_BYTES: usize = 64 << 10;
 const ZSTD_BLOCK_BYTES_MAX: usize = 128 << 10;
-const ZSTD_TABLES_BYTES: usize = 128 << 10;
+const ZSTD_TABLES_BYTES: usize = 192 << 10;
+const LZ4_MAGIC: [u8; 4] = 0x184D_2204_u32.to_le_bytes();
 
-/// The largest block that a frame says it has (its descriptor's second byte); where it says none, the largest there is.
-fn lz4_block_bytes(frame: &[u8]) -> usize {
-    match frame.get(5).map_or(7, |said| said >> 4 & 7) {
+/// Of an lz4 frame: the largest block as it came, and a block opened; where blocks copy from those before them, two and as far back as
+/// that reaches. `None` where it ends in the middle.
+fn lz4_bytes(frame: &[u8]) -> Option<usize> {
+    let (flags, blocks) = (*frame.get(4)?, *frame.get(5)?);
+    let block = match blocks >> 4 & 7 {
         4 => 64 << 10,
         5 => 256 << 10,
         6 => 1 << 20,
         _ => 4 << 20,
+    };
+    let has = |bit: u8| usize::from(flags >> bit & 1);
+    // Magic, flags, block size, the size of all, the dictionary, a checksum.
+    let mut rest = frame.get(6 + 8 * has(3) + 4 * has(0) + 1..)?;
+    let mut largest = 0;
+    while let Some((length, after)) = rest.split_first_chunk::<4>() {
+        let length = (u32::from_le_bytes(*length) & 0x7FFF_FFFF) as usize;
+        largest = largest.max(length.min(block));
+        rest = after.get(length + 4 * has(4)..).unwrap_or_default();
     }
+    let is_independent = has(5) == 1;
+    Some(largest + if is_independent { block } else { 2 * block + (64 << 10) })
 }
 
 /// Either one raw block, or the framing of xerial's Java library: a header, then blocks with their lengths.
@@ -221,7 +240,7 @@ mod tests {
         let raw = snap::raw::Encoder::new().compress_vec(&vec![0; 3 << 20]).unwrap();
         assert_eq!(memory_bytes(SNAPPY, &raw, 1), 3 << 20);
         assert_eq!(memory_bytes(SNAPPY, b"\xff\xff\xff\xff\x0f", 1), BLOCK_BYTES_MAX);
-        assert_eq!(memory_bytes(LZ4, b"", 1), 3 * (4 << 20) + 65_536);
+        assert_eq!(memory_bytes(LZ4, b"", 1), 0);
     }
 
     #[test]
@@ -235,6 +254,47 @@ mod tests {
             }
         }
         assert_eq!(opened(7, b"anything"), None);
+    }
+
+    /// 131 KB that say they are 8.6 GB: a block of 65,500 sequences, each of which repeats the last four bytes 131,074 times.
+    #[test]
+    fn a_zstd_block_that_says_it_is_larger_than_blocks_are_is_not_opened() {
+        let block = |kind: u32, is_last: u32, content: &[u8]| {
+            let header = ((content.len() as u32) << 3 | kind << 1 | is_last).to_le_bytes();
+            [&header[..3], content].concat()
+        };
+        // No literals; their number; one code for all literal lengths, offsets and match lengths; these codes.
+        let mut sequences = vec![0x00, 255];
+        sequences.extend((65_500u16 - 0x7F00).to_le_bytes());
+        sequences.extend([0x54, 0, 0, 52]);
+        sequences.extend(vec![0xFF; 2 * 65_500 - 8]);
+        sequences.push(0x01);
+        let frame =
+            [&[0x28, 0xB5, 0x2F, 0xFD, 0x00, 0x00], &block(0, 0, b"abcd")[..], &block(2, 1, &sequences)]
+                .concat();
+        let (mut from, mut into, mut most) = (open(ZSTD, &frame).unwrap(), vec![0; 64 << 10], 0);
+        let end = loop {
+            match from.read(&mut into) {
+                Ok(0) => break Ok(()),
+                Ok(read) => most += read,
+                Err(error) => break Err(error),
+            }
+        };
+        assert!(end.is_err() && most <= ZSTD_BLOCK_BYTES_MAX, "{end:?} after {most} bytes");
+        assert_eq!(opened(ZSTD, &frame), None);
+    }
+
+    #[test]
+    fn only_lz4_frames_that_say_what_they_take_are_opened() {
+        assert!(open(LZ4, &0x184C_2102_u32.to_le_bytes()).is_err(), "a legacy frame");
+        let small = samples(b"a record")[3].1.clone();
+        let mut large = small.clone();
+        large[5] = 0x70;
+        assert!(
+            memory_bytes(LZ4, &large, 1) > 4 << 20 && memory_bytes(LZ4, &large, 1) < 5 << 20,
+            "a block of 4 MiB"
+        );
+        assert!(memory_bytes(LZ4, &small, 1) < memory_bytes(LZ4, &large, 1));
     }
 
     #[test]
