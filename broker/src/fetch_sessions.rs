@@ -25,7 +25,7 @@ use session::Session;
 /// The epoch of a request that begins a session.
 const BEGINS: i32 = 0;
 /// The epoch of a request that wants none.
-const WITHOUT: i32 = -1;
+pub const WITHOUT: i32 = -1;
 /// The id of no session.
 pub const NO_SESSION: i32 = 0;
 
@@ -97,9 +97,10 @@ impl FetchSessions {
         let (epoch, all) = {
             let mut session = shared.session();
             let epoch = session.take(epoch, by_id, wanted, &forgotten)?;
+            // In the order in which epochs are given out.
+            shared.epoch.publish(epoch);
             (epoch, session.wanted())
         };
-        shared.epoch.publish(epoch);
         let stays = self.changing(|cache| {
             if all.is_empty() {
                 cache.remove(id);
@@ -164,6 +165,11 @@ impl Continued {
     /// A later request has come meanwhile, and is told.
     pub fn conclude(&self, outcomes: &[Outcome]) -> Result<Vec<bool>, SessionError> {
         self.session.session().conclude(self.epoch, outcomes).ok_or(SessionError::Epoch)
+    }
+
+    /// Whether a later request has come.
+    pub fn is_overtaken(&self) -> bool {
+        *self.session.epoch.get() != self.epoch
     }
 
     /// To wait until a later request comes.

@@ -221,8 +221,15 @@ pub const CONFIG_VALUE_BYTES_MAX: usize = 1_024;
 pub const GROUP_PROGRESS_MAX: usize = 2_000;
 /// Partitions of groups of which `/metrics` tells the lag.
 pub const GROUP_LAGS_SHOWN_MAX: usize = 10_000;
-/// Groups of consumers that have configurations of their own: all nodes keep them, and a snapshot of metadata has them all.
-pub const CONFIGURED_GROUPS_MAX: usize = 10_000;
+/// Of one group.
+pub const GROUP_LAGS_SHOWN_OF_ONE_MAX: usize = 1_000;
+/// The id of a group of which it does.
+pub const GROUP_LAG_NAME_BYTES_MAX: usize = 249;
+/// Groups of consumers that have configurations of their own: all nodes keep them, and a snapshot of metadata has them all, a message that
+/// other nodes take (2 MiB of them at most).
+pub const CONFIGURED_GROUPS_MAX: usize = 3_000;
+/// The id of such a group.
+pub const CONFIGURED_GROUP_BYTES_MAX: usize = 249;
 /// Partitions of one topic.
 pub const TOPIC_PARTITIONS_MAX: usize = 10_000;
 /// Partitions of a node: each has a task, channels and files.

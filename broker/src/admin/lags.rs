@@ -41,7 +41,7 @@ impl GroupLags {
             let topic = image.topics.get(&of.topic)?;
             let replica = replicas.get(&PartitionId { topic: topic.id, index: of.partition })?;
             let view = replica.views().get();
-            let lag = view.high_watermark.0 - of.offset.0;
+            let lag = view.high_watermark.0.saturating_sub(of.offset.0);
             match () {
                 // Below zero: the log has lost what had been read.
                 () if view.leading => Some(lag),
@@ -51,10 +51,20 @@ impl GroupLags {
             }
         };
         let mut lags = GroupLags::default();
+        // Those of a group stand together.
+        let mut counted: (Arc<str>, usize) = (Arc::from(""), 0);
         for progress in context.coordinators.progress() {
             lags.left_out += progress.left_out;
             for of in &progress.committed {
-                match lags.shown.len() < limits::GROUP_LAGS_SHOWN_MAX {
+                let of_group = match counted {
+                    (ref group, count) if *group == of.group.0 => count,
+                    _ => 0,
+                };
+                counted = (of.group.0.clone(), of_group + 1);
+                let is_shown = lags.shown.len() < limits::GROUP_LAGS_SHOWN_MAX
+                    && of_group < limits::GROUP_LAGS_SHOWN_OF_ONE_MAX
+                    && of.group.0.len() <= limits::GROUP_LAG_NAME_BYTES_MAX;
+                match is_shown {
                     true => lags.shown.push(GroupLag { lag: lag(of), of: of.clone() }),
                     false => lags.left_out += 1,
                 }

@@ -228,12 +228,18 @@ fn plan<B: Backend>(
     }
 }
 
-/// Whether a group may be called so.
+/// Whether a group that is called so may have configurations.
 pub fn check_group(name: &str) -> Result<(), Refusal> {
+    let max = limits::CONFIGURED_GROUP_BYTES_MAX;
     match name.len() {
         0 => invalid_request("Default group resources are not allowed.".to_owned()),
-        1..=limits::GROUP_TEXT_BYTES_MAX => Ok(()),
-        _ => invalid_request(format!("The group's id has more than {} bytes", limits::GROUP_TEXT_BYTES_MAX)),
+        len if len > max => {
+            invalid_request(format!("A group whose id has more than {max} bytes has no configurations"))
+        }
+        _ if name.chars().any(char::is_control) => {
+            invalid_request("A group whose id has control characters has no configurations".to_owned())
+        }
+        _ => Ok(()),
     }
 }
 

@@ -22,7 +22,7 @@ use crate::fetch_sessions::{
     self, Continued, Course, NO_SESSION, Outcome, SessionError, Terms, Topic, Wanted,
 };
 use crate::ids::{Offset, TopicId};
-use crate::limits::FETCH_BYTES_MAX;
+use crate::limits::{self, FETCH_BYTES_MAX};
 use crate::routing;
 use crate::session::Session;
 use crate::wire::WireError;
@@ -145,6 +145,10 @@ pub async fn handle<B: Backend>(
             backend.sleep(pause.min(until.since(backend.now()))).await;
         }
     }
+    let overtaken = continued.as_ref().filter(|continued| continued.is_overtaken());
+    if let Some(overtaken) = overtaken {
+        return refused(context, overtaken.id, SessionError::Epoch);
+    }
     if fetch.has_let_go {
         fetch.begin_again();
         fetch.gather(context, |_| true).await;
@@ -191,7 +195,15 @@ fn asked(version: i16, request: FetchRequest) -> fetch_sessions::Asked {
         let topic = topic(&asked.topic, asked.topic_id);
         forgotten.extend(asked.partitions.iter().map(|index| (topic.clone(), *index)));
     }
-    let (id, epoch) = (request.session_id, request.session_epoch);
+    let (id, mut epoch) = (request.session_id, request.session_epoch);
+    // What no topic can be called is told as unknown, and kept nowhere.
+    let is_kept = |wanted: &Wanted| match &wanted.topic {
+        Topic::Id(_) => true,
+        Topic::Name(name) => name.len() <= limits::TOPIC_NAME_BYTES_MAX,
+    };
+    if !wanted.iter().all(is_kept) {
+        epoch = fetch_sessions::WITHOUT;
+    }
     fetch_sessions::Asked { id, epoch, by_id, wanted, forgotten }
 }
 

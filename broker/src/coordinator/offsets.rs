@@ -56,6 +56,11 @@ impl Offsets {
         self.by_topic.get(topic)?.get(&partition)
     }
 
+    /// In how many partitions the group is somewhere.
+    pub fn partitions(&self) -> usize {
+        self.by_topic.values().map(BTreeMap::len).sum()
+    }
+
     /// In the order of topics and partitions.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, i32, &Committed)> {
         self.by_topic.iter().flat_map(|(topic, partitions)| {

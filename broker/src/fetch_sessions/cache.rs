@@ -71,13 +71,14 @@ impl<T> Cache<T> {
         if size.bytes > self.account.limit() / LARGEST_PART {
             return false;
         }
+        // Nobody gives way to who finds no room in the end.
+        let Some(room) = self.room(size.bytes, now) else { return false };
         if self.entries.len() >= self.bounds.sessions
             && !self.evict_unused(now)
             && !self.evict_smaller(size.partitions)
         {
             return false;
         }
-        let Some(room) = self.room(size.bytes, now) else { return false };
         let entry = Entry { session, room, partitions: size.partitions, created: now, used: now };
         self.partitions += size.partitions;
         self.by_use.insert((now, id));

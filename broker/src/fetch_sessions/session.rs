@@ -201,10 +201,16 @@ impl Session {
                 kept.told = told.unwrap_or(kept.told);
             }
             None => {
-                if !self.places.contains_key(&wanted.topic) {
-                    self.topic_bytes += wanted.topic.bytes();
-                    self.places.insert(wanted.topic.clone(), BTreeMap::new());
-                }
+                // One name for all its partitions: it is charged for once.
+                let topic = match self.places.get_key_value(&wanted.topic) {
+                    Some((known, _)) => known.clone(),
+                    None => {
+                        self.topic_bytes += wanted.topic.bytes();
+                        self.places.insert(wanted.topic.clone(), BTreeMap::new());
+                        wanted.topic
+                    }
+                };
+                let wanted = Wanted { topic, ..wanted };
                 self.push(Kept { wanted, told: told.unwrap_or(Told::NOTHING) });
             }
         }
@@ -260,6 +266,17 @@ mod tests {
 
     fn order(session: &Session) -> Vec<i32> {
         session.wanted().iter().map(|wanted| wanted.index).collect()
+    }
+
+    #[test]
+    fn a_name_that_is_said_for_each_partition_is_kept_once() {
+        let session = Session::new(false, (0..3).map(|index| (wanted(index, 5), told(5))));
+        let names: Vec<Topic> = session.wanted().into_iter().map(|wanted| wanted.topic).collect();
+        let same = |one: &Topic, other: &Topic| match (one, other) {
+            (Topic::Name(one), Topic::Name(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        };
+        assert!(names.iter().all(|name| same(name, &names[0])));
     }
 
     #[test]

@@ -98,7 +98,9 @@ impl<B: Backend> Cleaner<B> {
         let (dues, seen) = self.schedule.dues();
         let (now, wall_ms) = (self.context.backend.now(), self.context.backend.wall_ms());
         let is_due = |id: &PartitionId| dues.binary_search_by_key(id, |(due, _)| *due).is_ok();
-        self.known.retain(|id, known| known.again_from > now || is_due(id));
+        // Who is forgotten would come before all that wait.
+        self.known
+            .retain(|id, known| known.again_from > now || is_due(id) || self.replicas.get(*id).is_some());
         let (due, next) = first_due(&dues, &self.known, now, wall_ms);
         (due, next, seen)
     }
@@ -108,22 +110,23 @@ impl<B: Backend> Cleaner<B> {
         let pause = self.context.config.cleaner.pause;
         let outcome = match self.replicas.get(id) {
             // What the journal has left there is for what makes room.
-            _ if self.context.journal.status().disk_full => Ok(()),
+            _ if self.context.journal.status().disk_full => None,
             // It is being opened, or closed, and will say so.
-            None => Ok(()),
-            Some(partition) => self.clean(&partition).await,
+            None => None,
+            Some(partition) => Some(self.clean(&partition).await),
         };
         let now = backend.now();
         let known = Known { looked_at: now, again_from: now, retry: Retry::default() };
         let known = self.known.entry(id).or_insert(known);
         let pause = match outcome {
-            Ok(()) => {
+            None => pause,
+            Some(Ok(())) => {
                 known.retry.succeeded("a compacted log is cleaned");
                 pause
             }
             // Its topic was deleted meanwhile, or it went elsewhere, and its files with it.
-            Err(_) if self.replicas.get(id).is_none() => pause,
-            Err(error) => {
+            Some(Err(_)) if self.replicas.get(id).is_none() => pause,
+            Some(Err(error)) => {
                 self.context.metrics.cleanings_failed.inc();
                 let least = known.retry.failed("a compacted log is not cleaned", &error);
                 // What fails has read the log as far as it came.

@@ -1,5 +1,7 @@
 //! The answer to a fetch: what was gathered, what each partition looks like, and who leads where that is another.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use io_backend::Backend;
 use kafka_protocol::ResponseError;
@@ -38,8 +40,10 @@ impl<B: Backend> Fetch<B> {
         let routing = RoutingView::now(context);
         let mut endpoints: Vec<NodeEndpoint> = Vec::new();
         let mut topics: Vec<FetchableTopicResponse> = Vec::new();
-        let mut last = None;
-        let mut records = Vec::new();
+        // By their topics: partitions of one need not stand together.
+        let mut places: BTreeMap<Topic, usize> = BTreeMap::new();
+        // Of each topic, in the order of its partitions: as they are written.
+        let mut records: Vec<Vec<Vec<Bytes>>> = Vec::new();
         for (_, mut slot) in self.slots.into_iter().enumerate().filter(|(nth, _)| told(*nth)) {
             let Wanted { topic, index, .. } = slot.wanted.clone();
             let leader = slot.error.filter(|error| tells_leader(error.code)).and_then(|error| {
@@ -64,27 +68,32 @@ impl<B: Backend> Fetch<B> {
             }
             let batches = std::mem::take(&mut slot.batches);
             let has_records = !batches.is_empty();
-            if has_records {
-                if let Some(partition) = &slot.partition {
-                    partition.counters().gave(volume(&batches));
-                }
-                records.push(batches);
+            if has_records && let Some(partition) = &slot.partition {
+                partition.counters().gave(volume(&batches));
             }
             let data = partition_data(slot, has_records, version, self.read_committed, leader);
-            match topics.last_mut().filter(|_| last.as_ref() == Some(&topic)) {
-                Some(same) => same.partitions.push(data),
+            let place = match places.get(&topic) {
+                Some(place) => {
+                    topics[*place].partitions.push(data);
+                    *place
+                }
                 None => {
                     let response = FetchableTopicResponse::default().with_partitions(vec![data]);
                     topics.push(match &topic {
                         Topic::Id(id) => response.with_topic_id(id.0),
                         Topic::Name(name) => response.with_topic(TopicName(text(name))),
                     });
-                    last = Some(topic);
+                    records.push(Vec::new());
+                    places.insert(topic, topics.len() - 1);
+                    topics.len() - 1
                 }
+            };
+            if has_records {
+                records[place].push(batches);
             }
         }
         let response = FetchResponse::default().with_responses(topics).with_node_endpoints(endpoints);
-        Fetched { response, records, room: self.room }
+        Fetched { response, records: records.into_iter().flatten().collect(), room: self.room }
     }
 }
 

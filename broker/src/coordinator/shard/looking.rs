@@ -81,17 +81,18 @@ impl<T> Shard<T> {
 
     /// How far all groups are; `most` partitions at most.
     pub fn progress(&self, most: usize) -> Progress {
-        let mut all = self.groups.iter().flat_map(|(group, of)| {
+        let all = self.groups.iter().flat_map(|(group, of)| {
             of.offsets.iter().map(move |(topic, partition, committed)| (group, topic, partition, committed))
         });
-        let told = all.by_ref().take(most).map(|(group, topic, partition, committed)| GroupProgress {
+        let told = all.take(most).map(|(group, topic, partition, committed)| GroupProgress {
             group: group.clone(),
             topic: topic.clone(),
             partition,
             offset: committed.offset,
         });
-        let committed = told.collect();
-        Progress { committed, left_out: all.count() }
+        let committed: Vec<GroupProgress> = told.collect();
+        let all: usize = self.groups.values().map(|of| of.offsets.partitions()).sum();
+        Progress { left_out: all - committed.len(), committed }
     }
 
     /// A classic group.
