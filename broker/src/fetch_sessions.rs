@@ -2,8 +2,8 @@
 //!
 //! A session is whoever's who knows its id, over any connection. What it keeps is bounded in number and in bytes; who finds no
 //! place is answered in full, without a session, and a node that starts knows of none. A request takes its epoch, so
-//! of two at once only the later is answered, and the earlier ends its wait. No lock is held while anybody waits; the
-//! cache's comes before a session's.
+//! of two at once only the later is answered, and the earlier ends its wait; so it does when its session ends. No lock is held while
+//! anybody waits, nor two at once.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -46,7 +46,7 @@ pub enum Course {
     /// The same, and it is given one if there is place.
     Begins(Vec<Wanted>),
     /// All that its session has is looked at, and what is new is told.
-    Continues(Vec<Wanted>, Continued),
+    Continues(Continued),
 }
 
 /// A request of a session, until it is answered.
@@ -55,6 +55,8 @@ pub struct Continued {
     pub id: i32,
     /// That the session is in, as long as no later request comes.
     epoch: i32,
+    /// How many partitions the session has in it.
+    pub partitions: usize,
     session: Arc<Shared>,
 }
 
@@ -88,32 +90,34 @@ impl FetchSessions {
         let Asked { id, epoch, by_id, wanted, forgotten } = asked;
         if epoch == WITHOUT || epoch == BEGINS {
             // Whoever begins anew has no use for the one that it names.
-            if id != NO_SESSION {
-                self.changing(|cache| cache.remove(id));
+            if id != NO_SESSION
+                && let Some(ended) = self.changing(|cache| cache.remove(id))
+            {
+                ended.epoch.publish(WITHOUT);
             }
             return Ok(if epoch == WITHOUT { Course::Alone(wanted) } else { Course::Begins(wanted) });
         }
         let shared = self.cache().get(id).cloned().ok_or(SessionError::Unknown)?;
-        let (epoch, all) = {
+        let (epoch, size) = {
             let mut session = shared.session();
             let epoch = session.take(epoch, by_id, wanted, &forgotten)?;
             // In the order in which epochs are given out.
             shared.epoch.publish(epoch);
-            (epoch, session.wanted())
+            (epoch, session.size())
         };
-        let stays = self.changing(|cache| {
-            if all.is_empty() {
-                cache.remove(id);
-                return false;
+        let stays = self.changing(|cache| match size.partitions {
+            0 => {
+                cache.remove_this(id, &shared);
+                false
             }
-            let size = shared.session().size();
-            cache.touch(id, &shared, size, now)
+            _ => cache.touch(id, &shared, size, now),
         });
+        let continued = Continued { id, epoch, partitions: size.partitions, session: shared };
         Ok(if stays {
             self.metrics.fetches_incremental.inc();
-            Course::Continues(all, Continued { id, epoch, session: shared })
+            Course::Continues(continued)
         } else {
-            Course::Alone(all)
+            Course::Alone(continued.wanted()?)
         })
     }
 
@@ -159,6 +163,14 @@ impl FetchSessions {
 }
 
 impl Continued {
+    /// All that is to be looked at, in that order.
+    ///
+    /// # Errors
+    /// A later request has come meanwhile, and is told.
+    pub fn wanted(&self) -> Result<Vec<Wanted>, SessionError> {
+        self.session.session().wanted_in(self.epoch).ok_or(SessionError::Epoch)
+    }
+
     /// What came of all that the request was to look at, in that order; which of it is told.
     ///
     /// # Errors
@@ -246,7 +258,9 @@ mod tests {
         match sessions.begin(asked, NOW) {
             Ok(Course::Alone(wanted)) => format!("alone {}", wanted.len()),
             Ok(Course::Begins(wanted)) => format!("begins {}", wanted.len()),
-            Ok(Course::Continues(wanted, continued)) => {
+            Ok(Course::Continues(continued)) => {
+                let wanted = continued.wanted().expect("no later request");
+                assert_eq!(wanted.len(), continued.partitions);
                 format!("continues {} {}", continued.id, wanted.len())
             }
             Err(error) => format!("{error:?}"),
@@ -325,7 +339,7 @@ mod tests {
         let all = sessions(|_| {});
         let id = create(&all, &[1], || 9 << 33);
         let begin = |epoch| match all.begin(asked(id, epoch, &[]), NOW) {
-            Ok(Course::Continues(_, continued)) => continued,
+            Ok(Course::Continues(continued)) => continued,
             _ => panic!("it is the next"),
         };
         let first = begin(1);
@@ -333,7 +347,21 @@ mod tests {
         assert!(!waits.watch(Waker::noop()));
         let second = begin(2);
         assert!(waits.watch(Waker::noop()) && !second.overtaken().watch(Waker::noop()));
+        assert_eq!(first.wanted(), Err(SessionError::Epoch));
         assert_eq!(first.conclude(&[QUIET]), Err(SessionError::Epoch));
         assert_eq!(second.conclude(&[QUIET]), Ok(vec![false]));
+    }
+
+    #[test]
+    fn who_waits_in_a_session_that_is_ended_waits_no_longer() {
+        let all = sessions(|_| {});
+        let id = create(&all, &[1], || 9 << 33);
+        let Ok(Course::Continues(parked)) = all.begin(asked(id, 1, &[]), NOW) else {
+            panic!("it is the next")
+        };
+        let mut waits = parked.overtaken();
+        assert!(!waits.watch(Waker::noop()));
+        assert_eq!(course(&all, asked(id, -1, &[1])), "alone 1");
+        assert!(waits.watch(Waker::noop()) && parked.is_overtaken());
     }
 }

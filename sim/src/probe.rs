@@ -40,6 +40,8 @@ pub enum Probe {
     GroupJoined,
     MemberVanished,
     MemberPaused,
+    ProtocolChanged,
+    AssignedByCoordinator,
     RecordsCompacted,
     ReadWithGaps,
     TombstonesGone,
@@ -52,7 +54,7 @@ pub enum Probe {
 }
 
 impl Probe {
-    pub const ALL: [Probe; 43] = [
+    pub const ALL: [Probe; 45] = [
         Probe::AckedRecords,
         Probe::PowerLossWithUnsyncedBytes,
         Probe::PowerLossWithUnsyncedNames,
@@ -87,6 +89,8 @@ impl Probe {
         Probe::GroupJoined,
         Probe::MemberVanished,
         Probe::MemberPaused,
+        Probe::ProtocolChanged,
+        Probe::AssignedByCoordinator,
         Probe::RecordsCompacted,
         Probe::ReadWithGaps,
         Probe::TombstonesGone,
@@ -135,6 +139,8 @@ impl Probe {
             Probe::GroupJoined => "group generations joined",
             Probe::MemberVanished => "members that vanished",
             Probe::MemberPaused => "members that were paused",
+            Probe::ProtocolChanged => "members that changed their protocol",
+            Probe::AssignedByCoordinator => "classic members that a coordinator assigned to",
             Probe::RecordsCompacted => "records compacted away",
             Probe::CleanedSegments => "segments made by cleaning",
             Probe::ReadWithGaps => "compacted topic read with gaps",
@@ -197,6 +203,10 @@ impl Probe {
             Probe::GroupJoined => "members that were told what they are to read, once for each generation",
             Probe::MemberVanished => "members of groups that went away without a word",
             Probe::MemberPaused => "members of groups that did nothing for longer than their sessions last",
+            Probe::ProtocolChanged => "a member of a group came anew, and spoke the other protocol",
+            Probe::AssignedByCoordinator => {
+                "members of the classic protocol that were told what they read in a consumer group"
+            }
             Probe::CleanedSegments => "segments that lay on the disks in the end and were made of older ones",
             Probe::RecordsCompacted => {
                 "offsets of compacted topics that somebody read whole and found no record at, at most"

@@ -8,14 +8,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use io_backend::Backend;
+use io_backend::{Backend, Moment};
 use kafka_protocol::messages::fetch_request::FetchRequest;
 use kafka_protocol::messages::fetch_response::FetchResponse;
 use kafka_protocol::messages::{ApiKey, TopicName};
 
 use super::authorization::{Needs, Operation};
 use super::declaration::{Asked, Call, Declaration, Versions};
-use crate::budget::{Held, RequestClass};
+use crate::budget::{Held, RequestClass, Share};
 use crate::context::Context;
 use crate::error_codes;
 use crate::fetch_sessions::{
@@ -24,7 +24,7 @@ use crate::fetch_sessions::{
 use crate::ids::{Offset, TopicId};
 use crate::limits::{self, FETCH_BYTES_MAX};
 use crate::routing;
-use crate::session::Session;
+use crate::session::{Control, Session};
 use crate::wire::WireError;
 use crate::wire::shape::{
     Bounds, I8, I32, I32S, I64, Kind, Shape, Tag, UUID, always, between, plain, since, until,
@@ -45,6 +45,8 @@ const FOLLOWERS_SINCE: i16 = 11;
 /// A fetch of more partitions does not look at them at every change.
 const LOOKED_AT_ONCE: usize = 500;
 const PAUSE_PER_PARTITION: Duration = Duration::from_micros(2);
+/// Who waits for room to look at its partitions does not stand in the way of those who wait for less.
+const LOOKED_FOR_ROOM_EVERY: Duration = Duration::from_millis(20);
 
 /// Fetch, from version 4 on: topics by id from version 13 (KIP-516).
 pub const DECLARATION: Declaration = Declaration {
@@ -111,17 +113,24 @@ pub async fn handle<B: Backend>(
         Ok(course) => course,
         Err(error) => return refused(context, NO_SESSION, error),
     };
+    // Each time that it is worked on, it counts anew.
+    held.request = None;
     let (wanted, begins, continued) = match course {
         Course::Alone(wanted) => (wanted, false, None),
         Course::Begins(wanted) => (wanted, true, None),
-        Course::Continues(wanted, continued) => (wanted, false, Some(continued)),
+        Course::Continues(continued) => {
+            if !has_room(context, &mut held, continued.partitions, until, control).await {
+                return Fetched::nothing().of_session(continued.id);
+            }
+            match continued.wanted() {
+                Ok(wanted) => (wanted, false, Some(continued)),
+                Err(error) => return refused(context, continued.id, error),
+            }
+        }
     };
-    let mut fetch = Fetch::new(context, wanted, &reader, max_bytes);
+    let mut fetch = Fetch::new(context, wanted, &reader, max_bytes).await;
     held.charge_at_least(fetch.waiting_bytes());
-
     let budget = &context.budget;
-    // Each time that it is worked on, it counts anew.
-    held.request = None;
     fetch.gather(context, |_| true).await;
     while !fetch.is_enough(min_bytes) && backend.now() < until && !control.is_hurried() {
         if held.waiting.is_none() {
@@ -170,6 +179,33 @@ pub async fn handle<B: Backend>(
     fetch.into_fetched(context, version, |_| true).of_session(id)
 }
 
+/// A short request may ask for many partitions of its session. Who finds no room to look at them in its time is told nothing, which says
+/// that nothing is new.
+async fn has_room<B: Backend>(
+    context: &Context<B>,
+    held: &mut Held,
+    partitions: usize,
+    until: Moment,
+    control: &Control,
+) -> bool {
+    let bytes = held.waiting_amount(true) + gathering::waiting_bytes::<B>(partitions);
+    loop {
+        let more = bytes.saturating_sub(held.waiting.as_ref().map_or(0, Share::amount));
+        if let Some(room) = context.budget.waiting_bytes.try_take(RequestClass::Essential, more) {
+            match &mut held.waiting {
+                Some(waiting) => waiting.merge(room),
+                none => *none = Some(room),
+            }
+            return true;
+        }
+        let now = context.backend.now();
+        if now >= until || control.is_hurried() {
+            return false;
+        }
+        context.backend.sleep(LOOKED_FOR_ROOM_EVERY.min(until.since(now))).await;
+    }
+}
+
 /// What a request says to its session.
 fn asked(version: i16, request: FetchRequest) -> fetch_sessions::Asked {
     let by_id = version >= TOPIC_IDS_SINCE;
@@ -215,6 +251,11 @@ fn refused<B: Backend>(context: &Context<B>, id: i32, error: SessionError) -> Fe
 }
 
 impl Fetched {
+    /// Nothing is new.
+    fn nothing() -> Fetched {
+        Fetched { response: FetchResponse::default(), records: Vec::new(), room: None }
+    }
+
     fn of_session(mut self, id: i32) -> Fetched {
         self.response.session_id = id;
         self

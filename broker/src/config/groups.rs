@@ -27,6 +27,63 @@ pub struct GroupsConfig {
     pub consumer_heartbeat_interval_max: Duration,
     /// Members of one consumer group at most (`group.consumer.max.size`).
     pub consumer_members_max: usize,
+    /// Whether a group that has members goes from one protocol to the other (`group.consumer.migration.policy`).
+    pub migration: MigrationPolicy,
+}
+
+/// Kafka's `group.consumer.migration.policy`. A group without members always goes by the protocol of who comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MigrationPolicy {
+    /// Who speaks the consumer protocol is refused while members of the classic one are there alone.
+    Disabled,
+    /// A classic group becomes a consumer group with the first member that speaks its protocol.
+    Upgrade,
+    /// A consumer group becomes a classic group when the last member that speaks its protocol has gone.
+    Downgrade,
+    /// Both.
+    Bidirectional,
+}
+
+impl MigrationPolicy {
+    const ALL: [MigrationPolicy; 4] = [
+        MigrationPolicy::Disabled,
+        MigrationPolicy::Upgrade,
+        MigrationPolicy::Downgrade,
+        MigrationPolicy::Bidirectional,
+    ];
+
+    /// Whether a classic group becomes a consumer group.
+    pub fn upgrades(self) -> bool {
+        matches!(self, MigrationPolicy::Upgrade | MigrationPolicy::Bidirectional)
+    }
+
+    /// Whether a consumer group becomes a classic group.
+    pub fn downgrades(self) -> bool {
+        matches!(self, MigrationPolicy::Downgrade | MigrationPolicy::Bidirectional)
+    }
+
+    /// Kafka's word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            MigrationPolicy::Disabled => "disabled",
+            MigrationPolicy::Upgrade => "upgrade",
+            MigrationPolicy::Downgrade => "downgrade",
+            MigrationPolicy::Bidirectional => "bidirectional",
+        }
+    }
+}
+
+impl std::str::FromStr for MigrationPolicy {
+    type Err = String;
+
+    /// Kafka's words, in letters of either case.
+    fn from_str(text: &str) -> Result<MigrationPolicy, String> {
+        let named = MigrationPolicy::ALL.into_iter().find(|policy| policy.name().eq_ignore_ascii_case(text));
+        named.ok_or_else(|| {
+            let names = MigrationPolicy::ALL.map(MigrationPolicy::name).join(", ");
+            format!("must be one of {names}")
+        })
+    }
 }
 
 /// How far groups are.
@@ -62,6 +119,7 @@ impl Default for GroupsConfig {
             consumer_heartbeat_interval_min: Duration::from_secs(5),
             consumer_heartbeat_interval_max: Duration::from_secs(15),
             consumer_members_max: i32::MAX as usize,
+            migration: MigrationPolicy::Bidirectional,
         }
     }
 }

@@ -188,13 +188,7 @@ pub const KAFKA_NAMES: &[KafkaName] = &[
         Millis,
     ),
     key("group.consumer.max.size", Int, ReadOnly, "groups.consumer_members_max", Same),
-    fixed(
-        "group.consumer.migration.policy",
-        Text,
-        ReadOnly,
-        "disabled",
-        "a group changes from one protocol to the other while it has no members",
-    ),
+    key("group.consumer.migration.policy", Text, ReadOnly, "groups.consumer_migration", Same),
     key(
         "group.consumer.min.heartbeat.interval.ms",
         Int,

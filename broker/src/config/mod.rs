@@ -14,7 +14,7 @@ mod load;
 
 pub use cleaner::{CleanerConfig, CleanupPolicy};
 pub use compression::{CompressionType, gzip_level};
-pub use groups::{GroupsConfig, OffsetsConfig};
+pub use groups::{GroupsConfig, MigrationPolicy, OffsetsConfig};
 pub use keys::{KEYS, Key};
 pub use load::{ConfigError, Source};
 pub use peers::{PeerAddress, PeersConfig, Secret};

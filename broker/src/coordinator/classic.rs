@@ -19,21 +19,24 @@ use std::time::Duration;
 use bytes::Bytes;
 use io_backend::Moment;
 
+use super::consumer_protocol::{ConsumerSubscription, PROTOCOL_TYPE};
 use super::ids::{Generation, InstanceId, MemberId};
 use crate::limits;
 use crate::partition::replica_state::Now;
 
 mod requests;
 mod stored;
-mod subscription;
 mod members;
 mod joining;
 mod syncing;
 mod expiry;
 mod restart;
+mod migration;
 mod description;
 
 pub use description::{ClassicDescription, DescribedMember};
+pub use joining::check_said;
+pub use migration::MigratingMember;
 pub use requests::{Client, Join, Joined, MemberError, Protocol, Sync, Synced};
 pub use stored::{StoredGroup, StoredMember};
 
@@ -111,10 +114,15 @@ pub struct ClassicGroup<T> {
 impl<T> ClassicGroup<T> {
     /// A group that nobody has joined yet.
     pub fn new(now: Now) -> Self {
+        ClassicGroup::after(Generation(0), now)
+    }
+
+    /// A group that nobody has joined yet, whose generations follow this one.
+    pub fn after(generation: Generation, now: Now) -> Self {
         ClassicGroup {
             state: State::Empty,
             since_ms: now.wall_ms,
-            generation: Generation(0),
+            generation,
             protocol_type: None,
             protocol: None,
             members: Members::default(),
@@ -145,13 +153,13 @@ impl<T> ClassicGroup<T> {
 
     /// The topics that its members read, where they are consumers and all of them are known.
     pub fn subscribed_topics(&self) -> Option<Vec<Arc<str>>> {
-        let (State::Stable, Some("consumer")) = (self.state, self.protocol_type.as_deref()) else {
+        let (State::Stable, Some(PROTOCOL_TYPE)) = (self.state, self.protocol_type.as_deref()) else {
             return None;
         };
         let protocol = self.protocol.as_deref()?;
         let mut topics = BTreeSet::new();
         for (_, member) in self.members.iter() {
-            topics.extend(subscription::topics(member.metadata_for(protocol))?);
+            topics.extend(ConsumerSubscription::topics(member.metadata_for(protocol))?);
         }
         Some(topics.into_iter().collect())
     }
@@ -258,11 +266,8 @@ impl<T> ClassicGroup<T> {
         generation: Generation,
     ) -> Result<(), MemberError> {
         self.members.check(member, instance)?;
-        if generation == self.generation {
-            Ok(())
-        } else {
-            Err(MemberError::IllegalGeneration(self.generation))
-        }
+        let known = self.members.get(member).and_then(|member| member.knows).unwrap_or(self.generation);
+        if generation == known { Ok(()) } else { Err(MemberError::IllegalGeneration(known)) }
     }
 
     /// What it waits for is answered: the client asks again, should it still be there.

@@ -8,6 +8,8 @@
 //!
 //! [`Outcome::changed`] names the records that have to be durable before any answer of the same call, or a later one, is given.
 //! What a restart forgets is only until when members have to be heard of, and until when they have to give up what they are to.
+//!
+//! Members that speak the classic protocol may be among them: `classic_members` says how these are told of the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
@@ -25,6 +27,8 @@ mod reconcile;
 mod requests;
 mod stored;
 mod members;
+mod classic_members;
+mod migration;
 mod restart;
 mod description;
 
@@ -32,7 +36,7 @@ pub use description::{ConsumerDescription, DescribedConsumer};
 pub use members::Member;
 pub use reconcile::{Epoch, Held, HeldState};
 pub use requests::{Beat, ConsumerError, Heartbeat, Joining, MemberClient};
-pub use stored::{ConsumerRecord, StoredConsumerGroup, StoredMember, Subscription};
+pub use stored::{ClassicMember, ConsumerRecord, StoredConsumerGroup, StoredMember, Subscription};
 pub use topics::Topics;
 
 /// What the operator allows to all groups.
@@ -89,6 +93,11 @@ pub struct ConsumerGroup {
 }
 
 impl ConsumerGroup {
+    /// A group that nobody has joined yet, whose epochs follow this one.
+    pub fn after(epoch: Epoch) -> ConsumerGroup {
+        ConsumerGroup { epoch, target_epoch: epoch, ..ConsumerGroup::default() }
+    }
+
     /// Kafka's name of the state that the group is in.
     pub fn state_name(&self) -> &'static str {
         let is_settled = |member: &Member| {
@@ -232,7 +241,11 @@ impl ConsumerGroup {
         self.check_invariants();
     }
 
-    fn check(&self, beat: &Heartbeat, settings: &Settings) -> Result<(), ConsumerError> {
+    /// Whether a heartbeat is taken.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn check(&self, beat: &Heartbeat, settings: &Settings) -> Result<(), ConsumerError> {
         if beat
             .pattern
             .as_ref()
@@ -240,25 +253,23 @@ impl ConsumerGroup {
         {
             return Err(ConsumerError::InvalidPattern);
         }
+        self.check_room(&beat.member, beat.instance.as_ref(), settings)?;
         let known = self.members.get(&beat.member);
-        if known.is_none() && self.members.len() >= settings.members_max {
-            let takes_over =
-                beat.instance.as_ref().is_some_and(|instance| self.by_instance.contains_key(instance));
-            if !takes_over {
-                return Err(ConsumerError::Full);
-            }
-        }
         match beat.epoch {
             Joining::Join => {
                 let holder = beat.instance.as_ref().and_then(|instance| self.by_instance.get(instance));
                 let holder = holder.filter(|holder| **holder != beat.member);
                 match holder.and_then(|holder| self.members.get(holder)) {
-                    Some(holder) if !holder.is_away => Err(ConsumerError::UnreleasedInstance),
+                    // One of the classic protocol does not say that it comes back.
+                    Some(holder) if !holder.is_away && holder.said.classic.is_none() => {
+                        Err(ConsumerError::UnreleasedInstance)
+                    }
                     Some(_) | None => Ok(()),
                 }
             }
             Joining::Member(epoch) => {
                 self.check_member(&beat.member, beat.instance.as_ref())?;
+                let known = known.filter(|member| member.said.classic.is_none());
                 let known = known.ok_or(ConsumerError::UnknownMember)?;
                 if known.may_say(epoch, beat.owned.as_ref()) {
                     Ok(())
@@ -278,28 +289,47 @@ impl ConsumerGroup {
         }
     }
 
+    fn check_room(
+        &self,
+        id: &MemberId,
+        instance: Option<&InstanceId>,
+        settings: &Settings,
+    ) -> Result<(), ConsumerError> {
+        let takes_over = instance.is_some_and(|instance| self.by_instance.contains_key(instance));
+        let is_here = takes_over || self.members.contains_key(id);
+        if is_here || self.members.len() < settings.members_max { Ok(()) } else { Err(ConsumerError::Full) }
+    }
+
     /// A new member, one that begins anew and has nothing, or one that comes in the place of another.
     fn admit(&mut self, beat: &Heartbeat, outcome: &mut Outcome) {
         let id = &beat.member;
-        let before = beat.instance.as_ref().and_then(|instance| self.by_instance.get(instance)).cloned();
-        if let Some(before) = before.filter(|before| before != id) {
-            self.rename(&before, id.clone(), outcome);
+        self.place(id, beat.instance.as_ref(), outcome);
+        let Some(member) = self.members.get_mut(id) else { return };
+        if !member.held.is_nothing() {
+            outcome.changed.insert(Changed::Held(id.clone()));
+        }
+        member.held = Held::default();
+        (member.give_up_until, member.answer_until) = (None, None);
+        self.holders.retain(|_, holder| holder != id);
+    }
+
+    /// There is a member of this id then, and it is here. Whether it was not before.
+    fn place(&mut self, id: &MemberId, instance: Option<&InstanceId>, outcome: &mut Outcome) -> bool {
+        let before = instance.and_then(|instance| self.by_instance.get(instance)).cloned();
+        let before = before.filter(|before| before != id);
+        if let Some(before) = &before {
+            self.rename(before, id.clone(), outcome);
         }
         if let Some(known) = self.members.get_mut(id) {
             known.is_away = false;
-            if !known.held.is_nothing() {
-                outcome.changed.insert(Changed::Held(id.clone()));
-            }
-            known.held = Held::default();
-            known.give_up_until = None;
-            self.holders.retain(|_, holder| holder != id);
-            return;
+            return before.is_some();
         }
-        if let Some(instance) = &beat.instance {
+        if let Some(instance) = instance {
             self.by_instance.insert(instance.clone(), id.clone());
         }
-        self.members.insert(id.clone(), Member::new(beat));
+        self.members.insert(id.clone(), Member::new(instance));
         outcome.changed.extend([Changed::Member(id.clone()), Changed::Held(id.clone())]);
+        true
     }
 
     /// Another process of a static member: it is to have what that was to have.
@@ -312,7 +342,8 @@ impl ConsumerGroup {
             self.target.insert(id.clone(), target);
         }
         self.holders.retain(|_, holder| holder != before);
-        self.members.insert(id.clone(), Member { held: Held::default(), ..member });
+        let begins = Member { held: Held::default(), give_up_until: None, answer_until: None, ..member };
+        self.members.insert(id.clone(), begins);
         for id in [before.clone(), id] {
             outcome.changed.extend([
                 Changed::Member(id.clone()),

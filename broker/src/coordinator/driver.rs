@@ -24,7 +24,7 @@ use super::messages::{CoordinatorError, CoordinatorInput, Waiting};
 use super::outbox::{Held, Outbox};
 use super::progress::Progress;
 use super::settings::GroupSettings;
-use super::shard::{Effects, Shard};
+use super::shard::{Effects, Rules, Shard};
 use super::shown::Shown;
 use crate::ids::LeaderEpoch;
 use crate::limits;
@@ -259,7 +259,8 @@ impl<B: Backend> Driver<B> {
             Ok(mut shard) => {
                 self.metrics.group_loads.inc();
                 let (settings, image) = (self.settings.get(), self.images.get());
-                shard.begin(|group| settings.of_consumer_group(image.group_configs(&group.0)), self.now());
+                let rules = Rules { topics: &self.topics, settings: &settings, image: &image };
+                shard.begin(&rules, self.now());
                 // While nobody coordinated, topics may have been deleted.
                 shard.handle_topics_deleted(&image);
                 self.shown.show_now(&shard);
@@ -305,16 +306,18 @@ impl<B: Backend> Driver<B> {
 
     fn handle_time(&mut self) {
         let now = self.now();
-        let settings = self.settings.get();
+        let (settings, image) = (self.settings.get(), self.images.get());
+        self.topics.follow(&image);
         let Duty::Serving(serving) = &mut self.duty else { return };
-        serving.shard.handle_time(now);
+        let rules = Rules { topics: &self.topics, settings: &settings, image: &image };
+        serving.shard.handle_time(&rules, now);
         self.shown.show(&serving.shard, now.moment);
         if serving.forget_at <= now.moment {
             serving.forget_at = now.moment + settings.retention_check_interval;
             let retention_ms = i64::try_from(settings.offsets_retention.as_millis()).unwrap_or(i64::MAX);
             serving.shard.forget(retention_ms, now);
             // Should nobody have been able to say so.
-            serving.shard.handle_topics_deleted(&self.images.get());
+            serving.shard.handle_topics_deleted(&image);
         }
     }
 
@@ -326,13 +329,16 @@ impl<B: Backend> Driver<B> {
             Duty::Serving(serving) => serving,
         };
         let shard = &mut serving.shard;
+        let (settings, image) = (self.settings.get(), self.images.get());
+        self.topics.follow(&image);
+        let rules = &Rules { topics: &self.topics, settings: &settings, image: &image };
         match input {
             CoordinatorInput::Join { group, join, fresh } => {
-                shard.join(&group, *join, fresh, &self.settings.get().classic, now);
+                shard.join(&group, *join, fresh, rules, now);
             }
-            CoordinatorInput::Sync { group, sync } => shard.sync(&group, *sync, now),
+            CoordinatorInput::Sync { group, sync } => shard.sync(&group, *sync, rules, now),
             CoordinatorInput::Heartbeat { group, member, instance, generation, reply } => {
-                let answer = shard.heartbeat(&group, &member, instance.as_ref(), generation, now);
+                let answer = shard.heartbeat(&group, &member, instance.as_ref(), generation, rules, now);
                 hold(held, reply, answer.map_err(CoordinatorError::Member));
             }
             CoordinatorInput::Leave { group, leaving, reply } => {
@@ -349,14 +355,11 @@ impl<B: Backend> Driver<B> {
                 hold(held, reply, offsets.map_err(CoordinatorError::Consumer));
             }
             CoordinatorInput::ConsumerHeartbeat { group, beat, reply } => {
-                self.topics.follow(&self.images);
-                let image = self.images.get();
-                let settings = self.settings.get().of_consumer_group(image.group_configs(&group.0));
-                let answer = shard.consumer_heartbeat(&group, *beat, &self.topics, &settings, now);
+                let answer = shard.consumer_heartbeat(&group, *beat, rules, now);
                 hold(held, reply, answer.map_err(CoordinatorError::Consumer));
             }
             CoordinatorInput::ConsumerLeave { group, member, instance, comes_back, reply } => {
-                let answer = shard.consumer_leave(&group, &member, instance.as_ref(), comes_back);
+                let answer = shard.consumer_leave(&group, &member, instance.as_ref(), comes_back, rules, now);
                 hold(held, reply, answer.map_err(CoordinatorError::Consumer));
             }
             CoordinatorInput::Delete { group, reply } => {

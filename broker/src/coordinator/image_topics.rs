@@ -23,8 +23,7 @@ impl ImageTopics {
     }
 
     /// Sees what there is now.
-    pub(super) fn follow(&mut self, images: &Published<MetadataImage>) {
-        let image = images.get();
+    pub(super) fn follow(&mut self, image: &Arc<MetadataImage>) {
         let differs = |change: DiffItem<'_, '_, Arc<str>, Arc<TopicImage>>| match change {
             DiffItem::Add(..) | DiffItem::Remove(..) => true,
             DiffItem::Update { old: (_, old), new: (_, new) } => seen(old) != seen(new),
@@ -33,7 +32,7 @@ impl ImageTopics {
         if !image.topics.ptr_eq(&self.image.topics) && self.image.topics.diff(&image.topics).any(differs) {
             self.version += 1;
         }
-        self.image = image;
+        self.image = image.clone();
     }
 }
 
@@ -48,6 +47,10 @@ impl Topics for ImageTopics {
 
     fn of_name(&self, name: &str) -> Option<(TopicId, i32)> {
         self.image.topics.get(name).map(|topic| seen(topic))
+    }
+
+    fn name_of(&self, topic: TopicId) -> Option<Arc<str>> {
+        self.image.topic_names.get(&topic).cloned()
     }
 
     /// What the brokers keep for themselves is read by its name only.

@@ -6,6 +6,7 @@
 //! - A driver asks the shard, and the partition to keep what it says; [`messages`] are what it is asked.
 
 pub mod ids;
+pub mod consumer_protocol;
 pub mod assignor;
 pub mod classic;
 pub mod consumer;

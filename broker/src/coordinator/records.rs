@@ -193,8 +193,9 @@ mod tests {
     use uuid::Uuid;
 
     use super::super::assignor::{Assignment, Assignor};
+    use super::super::classic::Protocol;
     use super::super::consumer::{
-        Epoch, Held, HeldState, MemberClient, StoredMember as ConsumerMember, Subscription,
+        ClassicMember, Epoch, Held, HeldState, MemberClient, StoredMember as ConsumerMember, Subscription,
     };
     use super::*;
     use crate::ids::TopicId;
@@ -254,6 +255,7 @@ mod tests {
             rebalance_timeout: Duration::from_secs(300),
             subscription: Subscription { names: [text("a"), text("b")].into(), pattern: Some(text("^c")) },
             assignor: Some(Assignor::Range),
+            classic: None,
         }
     }
 
@@ -290,6 +292,19 @@ mod tests {
             consumer(ConsumerRecord::Group(None)),
             consumer(ConsumerRecord::Member(member_id(), Some(stored_member()))),
             consumer(ConsumerRecord::Member(member_id(), Some(ConsumerMember::default()))),
+            consumer(ConsumerRecord::Member(
+                member_id(),
+                Some(ConsumerMember {
+                    classic: Some(ClassicMember {
+                        session_timeout: Duration::from_secs(45),
+                        protocols: vec![Protocol {
+                            name: text("range"),
+                            metadata: Bytes::from_static(b"subscription"),
+                        }],
+                    }),
+                    ..stored_member()
+                }),
+            )),
             consumer(ConsumerRecord::Member(member_id(), None)),
             consumer(ConsumerRecord::TargetEpoch(Some(Epoch(4)))),
             consumer(ConsumerRecord::Target(member_id(), Some(partitions()))),

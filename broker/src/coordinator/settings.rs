@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::assignor::Assignor;
 use super::{classic, consumer};
 use crate::config::dynamic::Overrides;
-use crate::config::{Config, GroupsConfig};
+use crate::config::{Config, GroupsConfig, MigrationPolicy};
 use crate::metadata::group_configs::GroupTimes;
 
 /// In effect now: all of it may be changed while the node runs.
@@ -13,6 +13,8 @@ use crate::metadata::group_configs::GroupTimes;
 pub struct GroupSettings {
     /// What members of classic groups may ask for.
     pub classic: classic::Settings,
+    /// How groups go from one protocol to the other (`group.consumer.migration.policy`).
+    pub migration: MigrationPolicy,
     /// What groups have that have no configurations of their own.
     pub groups: GroupsConfig,
     /// A group that nobody is in keeps its offsets so long (`offsets.retention.minutes`).
@@ -33,6 +35,7 @@ impl GroupSettings {
                 initial_rebalance_delay: groups.initial_rebalance_delay,
                 members_max: groups.members_max,
             },
+            migration: groups.migration,
             groups: groups.clone(),
             offsets_retention: offsets.retention,
             retention_check_interval: offsets.retention_check_interval,

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use io_backend::Moment;
 
-use super::classic::{self, ClassicGroup, Join, Joined, MemberError, Settings, StoredGroup, Sync, Synced};
+use super::classic::{self, ClassicGroup, Join, Joined, MemberError, StoredGroup, Sync, Synced};
 use super::consumer::{
     self, Beat, ConsumerError, ConsumerGroup, ConsumerRecord, Epoch, Heartbeat, Joining, StoredConsumerGroup,
     Topics,
@@ -20,10 +20,12 @@ use super::consumer::{
 use super::ids::{Generation, GroupId, InstanceId, MemberId};
 use super::offsets::{Committed, Forgetting, Offsets};
 use super::records::CoordinatorRecord;
+use super::settings::GroupSettings;
 use crate::metadata::MetadataImage;
 use crate::partition::replica_state::Now;
 
 mod looking;
+mod migration;
 
 pub use looking::{GroupKind, Listed, NotDescribed, OffsetsStay};
 
@@ -41,6 +43,23 @@ pub struct Effects<T> {
 impl<T> Default for Effects<T> {
     fn default() -> Self {
         Effects { records: Vec::new(), joins: Vec::new(), syncs: Vec::new() }
+    }
+}
+
+/// By what it is decided, beside what is asked.
+#[derive(Clone, Copy)]
+pub struct Rules<'a> {
+    /// Topics as they are.
+    pub topics: &'a dyn Topics,
+    /// What the operator allows.
+    pub settings: &'a GroupSettings,
+    /// Where configurations of single groups stand.
+    pub image: &'a MetadataImage,
+}
+
+impl Rules<'_> {
+    fn of_consumer_group(&self, id: &GroupId) -> consumer::Settings {
+        self.settings.of_consumer_group(self.image.group_configs(&id.0))
     }
 }
 
@@ -126,6 +145,10 @@ impl<T> Members<T> {
                 group.check_commit(by.member.as_ref(), by.instance.as_ref(), by.generation, now)?;
             }
             Members::Consumer(group) if group.is_empty() && by.generation < Generation(0) => {}
+            Members::Consumer(group) if by.member.as_ref().is_some_and(|id| group.is_classic(id)) => {
+                let member = by.member.as_ref().ok_or(MemberError::UnknownMember)?;
+                group.check_classic_commit(member, by.instance.as_ref(), by.generation, now.moment)?;
+            }
             Members::Consumer(group) => {
                 let member = by.member.as_ref().ok_or(ConsumerError::UnknownMember)?;
                 group.check_commit(member, by.instance.as_ref(), Epoch(by.generation.0))?;
@@ -200,13 +223,18 @@ impl<T> Shard<T> {
     }
 
     /// All records are read: groups go on. A group of which only offsets are left has no members.
-    pub fn begin(&mut self, settings: impl Fn(&GroupId) -> consumer::Settings, now: Now) {
+    pub fn begin(&mut self, rules: &Rules<'_>, now: Now) {
         for (id, loaded) in mem::take(&mut self.loaded) {
+            // Records that were left of a group when it was deleted, and outlived what said so, make none.
+            if matches!(&loaded, Loaded::Consumer(stored) if stored.epoch.is_none()) {
+                continue;
+            }
             let group = self.groups.entry(id.clone()).or_insert_with(|| Group::new(now));
             group.members = match loaded {
                 Loaded::Classic(stored) => Members::Classic(ClassicGroup::restored(stored, now.moment)),
                 Loaded::Consumer(stored) => {
-                    Members::Consumer(ConsumerGroup::restored(stored, &settings(&id), now.moment))
+                    let settings = rules.of_consumer_group(&id);
+                    Members::Consumer(ConsumerGroup::restored(stored, &settings, now.moment))
                 }
             };
             group.is_kept = true;
@@ -226,42 +254,51 @@ impl<T> Shard<T> {
     }
 
     /// Does what is due.
-    pub fn handle_time(&mut self, now: Now) {
+    pub fn handle_time(&mut self, rules: &Rules<'_>, now: Now) {
         while let Some((_, id)) = self.timers.first().filter(|(due, _)| *due <= now.moment).cloned() {
             self.change(&id, |group, outcome| group.handle_time(now, outcome));
             self.change_consumer(&id, |group, outcome| group.handle_time(now.moment, outcome));
+            self.downgrade(&id, rules, now);
         }
     }
 
-    /// A member joins its classic group; the first makes it. `fresh` is the id that the member gets, should it need one.
-    pub fn join(&mut self, id: &GroupId, join: Join<T>, fresh: MemberId, settings: &Settings, now: Now) {
+    /// A member of the classic protocol joins its group; the first makes it. `fresh` is the id that it gets, should it need one.
+    pub fn join(&mut self, id: &GroupId, join: Join<T>, fresh: MemberId, rules: &Rules<'_>, now: Now) {
+        let settings = &rules.settings.classic;
         match self.groups.get(id).map(|group| &group.members) {
             Some(Members::Classic(_)) => {}
             Some(Members::Consumer(group)) if !group.is_empty() => {
-                self.effects.joins.push((join.ticket, Err(MemberError::InconsistentProtocol)));
-                return;
+                return self.join_consumers(id, join, fresh, rules, now);
             }
             Some(Members::Consumer(_)) | None if join.member.is_some() => {
                 self.effects.joins.push((join.ticket, Err(MemberError::UnknownMember)));
                 return;
             }
-            Some(Members::Consumer(_)) | None => {
-                self.become_other(id, Members::Classic(ClassicGroup::new(now)), now)
+            Some(Members::Consumer(group)) => {
+                // Who was a member before must not be taken for one of a later generation.
+                let members = ClassicGroup::after(Generation(group.epoch().0), now);
+                self.become_other(id, Members::Classic(members), now);
             }
+            None => self.become_other(id, Members::Classic(ClassicGroup::new(now)), now),
         }
         self.change(id, |group, outcome| group.join(join, fresh, settings, now, outcome));
     }
 
     /// A member asks for its assignment.
-    pub fn sync(&mut self, id: &GroupId, sync: Sync<T>, now: Now) {
-        if self.classic(id).is_some() {
-            self.change(id, |group, outcome| group.sync(sync, now, outcome));
-        } else {
-            self.effects.syncs.push((sync.ticket, Err(MemberError::UnknownMember)));
+    pub fn sync(&mut self, id: &GroupId, sync: Sync<T>, rules: &Rules<'_>, now: Now) {
+        match self.groups.get(id).map(|group| &group.members) {
+            Some(Members::Classic(_)) => self.change(id, |group, outcome| group.sync(sync, now, outcome)),
+            Some(Members::Consumer(_)) => {
+                let synced = self
+                    .change_consumer(id, |group, _| Some(group.sync(&sync, rules.topics, now.moment)))
+                    .unwrap_or(Err(MemberError::UnknownMember));
+                self.effects.syncs.push((sync.ticket, synced));
+            }
+            None => self.effects.syncs.push((sync.ticket, Err(MemberError::UnknownMember))),
         }
     }
 
-    /// A member of a classic group says that it is there.
+    /// A member of the classic protocol says that it is there.
     ///
     /// # Errors
     /// What the member is to do instead of going on.
@@ -271,24 +308,39 @@ impl<T> Shard<T> {
         member: &MemberId,
         instance: Option<&InstanceId>,
         generation: Generation,
+        rules: &Rules<'_>,
         now: Now,
     ) -> Result<(), MemberError> {
-        // It makes no deadline earlier: the group is looked at when it would have been, and then again.
-        let group = self.classic(id).ok_or(MemberError::UnknownMember)?;
-        group.heartbeat(member, instance, generation, now)
+        match self.groups.get_mut(id).map(|group| &mut group.members) {
+            // It makes no deadline earlier: the group is looked at when it would have been, and then again.
+            Some(Members::Classic(group)) => group.heartbeat(member, instance, generation, now),
+            Some(Members::Consumer(_)) => {
+                let (topics, now) = (rules.topics, now.moment);
+                let heard = self.change_consumer(id, |group, outcome| {
+                    Some(group.classic_heartbeat(member, instance, generation, topics, now, outcome))
+                });
+                heard.unwrap_or(Err(MemberError::UnknownMember))
+            }
+            None => Err(MemberError::UnknownMember),
+        }
     }
 
-    /// Members of a classic group leave. Answers stand in the order of who is named.
+    /// Members of the classic protocol leave. Answers stand in the order of who is named.
     pub fn leave(
         &mut self,
         id: &GroupId,
         leaving: &[(Option<MemberId>, Option<InstanceId>)],
         now: Now,
     ) -> Vec<Result<(), MemberError>> {
-        if self.classic(id).is_some() {
-            self.change(id, |group, outcome| group.leave(leaving, now, outcome))
-        } else {
-            leaving.iter().map(|_| Err(MemberError::UnknownMember)).collect()
+        match self.groups.get(id).map(|group| &group.members) {
+            Some(Members::Classic(_)) => self.change(id, |group, outcome| group.leave(leaving, now, outcome)),
+            Some(Members::Consumer(_)) => self.change_consumer(id, |group, outcome| {
+                let leave = |(member, instance): &(Option<MemberId>, Option<InstanceId>)| {
+                    group.classic_leave(member.as_ref(), instance.as_ref(), outcome)
+                };
+                leaving.iter().map(leave).collect()
+            }),
+            None => leaving.iter().map(|_| Err(MemberError::UnknownMember)).collect(),
         }
     }
 
@@ -300,22 +352,26 @@ impl<T> Shard<T> {
         &mut self,
         id: &GroupId,
         beat: Heartbeat,
-        topics: &dyn Topics,
-        settings: &consumer::Settings,
+        rules: &Rules<'_>,
         now: Now,
     ) -> Result<Beat, ConsumerError> {
+        let settings = &rules.of_consumer_group(id);
         match self.groups.get(id).map(|group| &group.members) {
             Some(Members::Consumer(_)) => {}
-            Some(Members::Classic(group)) if !group.is_empty() => return Err(ConsumerError::OtherKind),
             Some(Members::Classic(_)) | None if beat.epoch != Joining::Join => {
                 return Err(ConsumerError::UnknownMember);
             }
-            Some(Members::Classic(_)) | None => {
-                self.become_other(id, Members::Consumer(ConsumerGroup::default()), now);
+            Some(Members::Classic(group)) if !group.is_empty() => {
+                self.upgrade(id, &beat, settings, rules, now)?;
             }
+            Some(Members::Classic(group)) => {
+                let members = ConsumerGroup::after(Epoch(group.generation().0));
+                self.become_other(id, Members::Consumer(members), now);
+            }
+            None => self.become_other(id, Members::Consumer(ConsumerGroup::default()), now),
         }
         let beaten = self.change_consumer(id, |group, outcome| {
-            Some(group.heartbeat(beat, topics, settings, now.moment, outcome))
+            Some(group.heartbeat(beat, rules.topics, settings, now.moment, outcome))
         });
         self.drop_if_unused(id);
         beaten.unwrap_or(Err(ConsumerError::UnknownMember))
@@ -331,9 +387,12 @@ impl<T> Shard<T> {
         member: &MemberId,
         instance: Option<&InstanceId>,
         comes_back: bool,
+        rules: &Rules<'_>,
+        now: Now,
     ) -> Result<(), ConsumerError> {
         let left = self
             .change_consumer(id, |group, outcome| Some(group.leave(member, instance, comes_back, outcome)));
+        self.downgrade(id, rules, now);
         left.unwrap_or(Err(ConsumerError::UnknownMember))
     }
 
@@ -482,23 +541,22 @@ impl<T> Shard<T> {
             self.timers.remove(&(due, id.clone()));
         }
         if group.is_kept {
-            self.effects.records.push(tombstone(id, &group.members));
+            self.effects.records.extend(tombstones(id, &group.members));
         }
     }
 
-    fn classic(&mut self, id: &GroupId) -> Option<&mut ClassicGroup<T>> {
-        match self.groups.get_mut(id).map(|group| &mut group.members) {
-            Some(Members::Classic(group)) => Some(group),
-            Some(Members::Consumer(_)) | None => None,
-        }
-    }
-
-    /// A group that nobody is in, if there is any, goes on as one of another kind. How far it is stays.
+    /// A group, if there is any, goes on as one of another kind. How far it is stays; who waits is to join again.
     fn become_other(&mut self, id: &GroupId, members: Members<T>, now: Now) {
         let group = self.groups.entry(id.clone()).or_insert_with(|| Group::new(now));
         let before = mem::replace(&mut group.members, members);
         if mem::take(&mut group.is_kept) {
-            self.effects.records.push(tombstone(id, &before));
+            self.effects.records.extend(tombstones(id, &before));
+        }
+        if let Members::Classic(before) = before {
+            let mut outcome = classic::Outcome::default();
+            before.dismiss(&mut outcome);
+            self.effects.joins.extend(outcome.joins);
+            self.effects.syncs.extend(outcome.syncs);
         }
     }
 
@@ -568,10 +626,14 @@ impl<T> Shard<T> {
     }
 }
 
-fn tombstone<T>(id: &GroupId, members: &Members<T>) -> CoordinatorRecord {
+/// All that is kept of a group is no more: what is left of it would be, once the topic is cleaned.
+fn tombstones<T>(id: &GroupId, members: &Members<T>) -> Vec<CoordinatorRecord> {
     match members {
-        Members::Classic(_) => CoordinatorRecord::Group { group: id.clone(), stored: None },
-        Members::Consumer(_) => CoordinatorRecord::Consumer(id.clone(), ConsumerRecord::Group(None)),
+        Members::Classic(_) => vec![CoordinatorRecord::Group { group: id.clone(), stored: None }],
+        Members::Consumer(group) => {
+            let tombstones = group.all().into_iter().map(|changed| changed.tombstone());
+            tombstones.map(|record| CoordinatorRecord::Consumer(id.clone(), record)).collect()
+        }
     }
 }
 

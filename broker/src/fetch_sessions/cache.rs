@@ -113,12 +113,16 @@ impl<T> Cache<T> {
         true
     }
 
-    /// The session has ended.
-    pub fn remove(&mut self, id: i32) {
-        let Some(entry) = self.entries.remove(&id) else { return };
-        self.by_use.remove(&(entry.used, id));
-        self.replaceable.remove(&(entry.partitions, id));
-        self.partitions -= entry.partitions;
+    /// The session of this id, if there is one, has ended.
+    pub fn remove(&mut self, id: i32) -> Option<Arc<T>> {
+        let session = self.get(id)?.clone();
+        self.remove_this(id, &session);
+        Some(session)
+    }
+
+    /// This session has ended, unless it was evicted before.
+    pub fn remove_this(&mut self, id: i32, session: &Arc<T>) {
+        self.take(id, session);
         self.check_invariants();
     }
 

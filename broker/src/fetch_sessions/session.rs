@@ -159,6 +159,11 @@ impl Session {
         self.line.values().map(|kept| kept.wanted.clone()).collect()
     }
 
+    /// ... as long as the session is in this epoch.
+    pub fn wanted_in(&self, epoch: i32) -> Option<Vec<Wanted>> {
+        (epoch == self.epoch).then(|| self.wanted())
+    }
+
     /// Takes note of what came of all that [`Session::wanted`] gave in this epoch, in its order; which of it is to be told.
     /// `None` where a later request has taken the session over.
     pub fn conclude(&mut self, epoch: i32, outcomes: &[Outcome]) -> Option<Vec<bool>> {

@@ -317,6 +317,8 @@ pub enum GroupProtocol {
     Classic,
     /// The coordinator assigns (KIP-848).
     Consumer,
+    /// Some by one, some by the other; who comes anew may have changed.
+    Mixed,
 }
 
 /// How batches are packed.

@@ -7,7 +7,9 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use io_backend::published::Watcher;
+use io_backend::task::let_others_run;
 use io_backend::{Backend, Deadline, Moment, WaitKind, within};
+use kafka_protocol::ResponseError;
 use kafka_protocol::protocol::StrBytes;
 
 use crate::budget::{RequestClass, Share};
@@ -22,6 +24,14 @@ use crate::session::Control;
 
 /// What the list of those who wait for a change of a partition takes for each, and its place there.
 const WATCHED_BYTES: usize = 96;
+
+/// What a fetch of so many partitions takes in memory while it waits.
+pub fn waiting_bytes<B: Backend>(partitions: usize) -> usize {
+    partitions * (size_of::<Slot<B>>() + WATCHED_BYTES)
+}
+
+/// So many partitions are looked up before others have their turn.
+const LOOKED_UP_AT_ONCE: usize = 500;
 
 /// What a partition of a fetch is looked for by.
 pub fn key(topic: &Topic) -> TopicKey<'_> {
@@ -116,6 +126,12 @@ impl<B: Backend> Slot<B> {
         Outcome { told, has_records: !self.batches.is_empty(), is_urgent }
     }
 
+    /// There is no such topic here, or no such partition of it, as far as is known.
+    fn is_unknown(&self) -> bool {
+        let code = self.error.as_ref().map(|error| error.code);
+        matches!(code, Some(ResponseError::UnknownTopicOrPartition | ResponseError::UnknownTopicId))
+    }
+
     /// What a reader may see of a view, and whether it may.
     fn visible(&self, view: &PartitionView) -> (Offset, Offset, bool, LeaderEpoch) {
         let end = if self.read_committed { view.last_stable } else { view.high_watermark };
@@ -195,11 +211,23 @@ fn offset_after(chunk: &[u8]) -> Option<Offset> {
 }
 
 impl<B: Backend> Fetch<B> {
-    pub fn new(context: &Context<B>, wanted: Vec<Wanted>, reader: &Reader, max_bytes: usize) -> Fetch<B> {
+    pub async fn new(
+        context: &Context<B>,
+        wanted: Vec<Wanted>,
+        reader: &Reader,
+        max_bytes: usize,
+    ) -> Fetch<B> {
         let routing = RoutingView::now(context);
-        let slots: Vec<Slot<B>> =
-            wanted.into_iter().map(|wanted| Slot::new(&routing, wanted, reader)).collect();
-        let at_once = slots.iter().any(|slot| slot.outcome().is_urgent);
+        let mut slots: Vec<Slot<B>> = Vec::with_capacity(wanted.len());
+        for wanted in wanted {
+            if slots.len() % LOOKED_UP_AT_ONCE == LOOKED_UP_AT_ONCE - 1 {
+                let_others_run().await;
+            }
+            slots.push(Slot::new(&routing, wanted, reader));
+        }
+        // As with Kafka, what is not known keeps nobody from waiting for the rest.
+        let known = || slots.iter().filter(|slot| !slot.is_unknown());
+        let at_once = known().any(|slot| slot.outcome().is_urgent) || known().next().is_none();
         Fetch {
             slots,
             read_committed: reader.read_committed,
@@ -214,7 +242,7 @@ impl<B: Backend> Fetch<B> {
 
     /// What it takes in memory while it waits.
     pub fn waiting_bytes(&self) -> usize {
-        self.slots.len() * (size_of::<Slot<B>>() + WATCHED_BYTES)
+        waiting_bytes::<B>(self.slots.len())
     }
 
     pub fn is_enough(&self, min_bytes: usize) -> bool {

@@ -23,7 +23,8 @@ use crate::wire::text;
 
 /// Since when it is said by which protocol a member speaks.
 const MEMBER_TYPE_SINCE: i16 = 1;
-/// It speaks the consumer protocol.
+/// By which protocol it speaks.
+const CLASSIC: i8 = 0;
 const CONSUMER: i8 = 1;
 
 /// ConsumerGroupDescribe, key 69 (KIP-848).
@@ -101,6 +102,7 @@ fn told<B: Backend>(
 
 fn member(image: &MetadataImage, version: i16, member: DescribedConsumer) -> Member {
     let DescribedConsumer { id, said, epoch, assigned, target } = member;
+    let kind = if said.classic.is_some() { CLASSIC } else { CONSUMER };
     let names = said.subscription.names.iter().map(|name| TopicName(text(name)));
     let told = Member::default()
         .with_member_id(text(id.0))
@@ -113,7 +115,7 @@ fn member(image: &MetadataImage, version: i16, member: DescribedConsumer) -> Mem
         .with_subscribed_topic_regex(said.subscription.pattern.map(text))
         .with_assignment(assignment(image, assigned))
         .with_target_assignment(assignment(image, target));
-    if version >= MEMBER_TYPE_SINCE { told.with_member_type(CONSUMER) } else { told }
+    if version >= MEMBER_TYPE_SINCE { told.with_member_type(kind) } else { told }
 }
 
 /// Of topics that are there: those that were deleted have no name any more.

@@ -121,6 +121,16 @@ pub(super) const KEYS: &[Key] = &[
         |c| c.groups.consumer_members_max.to_string()
     ),
     key!(
+        "groups.consumer_migration",
+        "whether a group that has members goes from the classic protocol to the consumer protocol with the first member that speaks it (upgrade), and back when the last such has gone (downgrade); a group without members goes by the protocol of who comes first",
+        "disabled, upgrade, downgrade, bidirectional",
+        |c, v| {
+            c.groups.migration = v.parse()?;
+            Ok(())
+        },
+        |c| c.groups.migration.name().to_owned()
+    ),
+    key!(
         "offsets.retention",
         "how long offsets are kept that a group committed, once it has no members; of who assigns itself, since the commit",
         "1m..=9223372036854775807ms",

@@ -57,7 +57,7 @@ impl<T> ClassicGroup<T> {
             return Err(MemberError::Full);
         }
         let known = join.member.clone().or_else(|| self.members.of_instance(join.instance.as_ref()?));
-        let said = members::said_bytes(&join.client, join.instance.as_ref(), &join.protocols);
+        let said = said_by(join);
         if said + self.members.said_bytes_but(known.as_ref()) > limits::GROUP_RECORD_HALF_BYTES {
             return Err(MemberError::Full);
         }
@@ -107,6 +107,7 @@ impl<T> ClassicGroup<T> {
             syncing: None,
             has_synced: false,
             is_new: true,
+            knows: None,
             alive_until: now.moment + limits::NEW_MEMBER_WAITS_MAX,
         };
         self.members.insert(id, member);
@@ -276,7 +277,7 @@ impl<T> ClassicGroup<T> {
             let joined = self.joined(&id);
             let Some(member) = self.members.get_mut(&id) else { continue };
             member.assignment = Bytes::new();
-            member.is_new = false;
+            (member.is_new, member.knows) = (false, None);
             if let Some(ticket) = member.joining.take() {
                 member.touch(now.moment);
                 outcome.joins.push((ticket, Ok(joined)));
@@ -302,4 +303,16 @@ impl<T> ClassicGroup<T> {
             members,
         }
     }
+}
+
+fn said_by<T>(join: &Join<T>) -> usize {
+    members::said_bytes(&join.client, join.instance.as_ref(), &join.protocols)
+}
+
+/// Whether a record of its own holds what a member says.
+///
+/// # Errors
+/// It does not.
+pub fn check_said<T>(join: &Join<T>) -> Result<(), MemberError> {
+    if said_by(join) > limits::GROUP_RECORD_HALF_BYTES { Err(MemberError::Full) } else { Ok(()) }
 }

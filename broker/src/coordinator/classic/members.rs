@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use io_backend::Moment;
 
-use super::super::ids::{InstanceId, MemberId};
+use super::super::ids::{Generation, InstanceId, MemberId};
 use super::requests::{Client, MemberError, Protocol};
 use crate::limits;
 
@@ -27,6 +27,8 @@ pub(super) struct Member<T> {
     pub syncing: Option<T>,
     /// It has asked for its assignment in this generation.
     pub has_synced: bool,
+    /// The generation that it knows, where it came from a group in which each member had its own.
+    pub knows: Option<Generation>,
     /// It has seen no end of a join phase: it knows no id to send heartbeats with.
     pub is_new: bool,
     /// Unless it is heard of again, or waits for us, it is gone then.

@@ -19,13 +19,17 @@ impl<T> ClassicGroup<T> {
             protocol_type: self.protocol_type.clone(),
             generation: self.generation,
             protocol: self.protocol.clone(),
-            leader: self.members.leader().cloned(),
+            leader: self.members.leader().filter(|_| !self.is_preparing()).cloned(),
             since_ms: self.since_ms,
             members: members.collect(),
         }
     }
 
-    /// A group goes on as it was kept; its members have one session time-out to be heard of.
+    fn is_preparing(&self) -> bool {
+        matches!(self.state, State::PreparingRebalance { .. })
+    }
+
+    /// A group goes on as it was kept; its members have one session time-out to be heard of. Where nobody led them, they join.
     pub fn restored(stored: StoredGroup, now: Moment) -> Self {
         let mut members = Members::default();
         for member in stored.members {
@@ -44,13 +48,21 @@ impl<T> ClassicGroup<T> {
                 syncing: None,
                 has_synced: true,
                 is_new: false,
+                knows: None,
                 alive_until: now + member.session_timeout,
             };
             members.insert(member.id, restored);
         }
+        let state = match (members.is_empty(), &stored.leader) {
+            (true, _) => State::Empty,
+            (false, Some(_)) => State::Stable,
+            (false, None) => {
+                State::PreparingRebalance { until: now + members.rebalance_timeout(), initial: None }
+            }
+        };
         members.lead_as(stored.leader);
         let group = ClassicGroup {
-            state: if members.is_empty() { State::Empty } else { State::Stable },
+            state,
             since_ms: stored.since_ms,
             generation: stored.generation,
             protocol_type: stored.protocol_type,

@@ -17,7 +17,7 @@ pub struct StoredGroup {
     pub generation: Generation,
     /// The way of assigning.
     pub protocol: Option<Arc<str>>,
-    /// Who assigned.
+    /// Who assigned. None where members are to join before anybody does.
     pub leader: Option<MemberId>,
     /// Since when it is as it is, by the wall clock.
     pub since_ms: i64,

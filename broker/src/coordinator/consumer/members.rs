@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use io_backend::Moment;
 
 use super::super::assignor::Assignment;
+use super::super::ids::InstanceId;
 use super::reconcile::{Epoch, Held, is_within};
 use super::requests::Heartbeat;
 use super::stored::StoredMember;
@@ -23,6 +24,8 @@ pub struct Member {
     pub(super) reads: BTreeSet<TopicId>,
     pub(super) alive_until: Moment,
     pub(super) give_up_until: Option<Moment>,
+    /// Of the classic protocol: until when it is to join, or to ask for its assignment.
+    pub(super) answer_until: Option<Moment>,
 }
 
 /// What a heartbeat has changed.
@@ -34,14 +37,15 @@ pub(super) struct Updated {
 }
 
 impl Member {
-    pub(super) fn new(beat: &Heartbeat) -> Member {
+    pub(super) fn new(instance: Option<&InstanceId>) -> Member {
         Member {
-            said: StoredMember { instance: beat.instance.clone(), ..StoredMember::default() },
+            said: StoredMember { instance: instance.cloned(), ..StoredMember::default() },
             held: Held::default(),
             is_away: false,
             reads: BTreeSet::new(),
             alive_until: Moment::ZERO,
             give_up_until: None,
+            answer_until: None,
         }
     }
 
@@ -54,8 +58,20 @@ impl Member {
                 && owned.is_some_and(|owned| is_within(owned, &self.held.assigned)))
     }
 
+    /// It is heard of: one of the classic protocol, which says itself for how long it may be silent.
+    pub(super) fn hear(&mut self, now: Moment) {
+        if let Some(classic) = &self.said.classic {
+            self.alive_until = now + classic.session_timeout;
+        }
+    }
+
+    /// It is told to join; it has its time for that from the first time on.
+    pub(super) fn ask_to_join(&mut self, now: Moment) {
+        self.answer_until.get_or_insert(now + self.said.rebalance_timeout);
+    }
+
     pub(super) fn next_deadline(&self) -> Moment {
-        self.give_up_until.map_or(self.alive_until, |until| until.min(self.alive_until))
+        [self.give_up_until, self.answer_until].into_iter().flatten().fold(self.alive_until, Moment::min)
     }
 
     /// Takes over what it says.
@@ -74,6 +90,7 @@ impl Member {
             said.subscription.pattern = (!pattern.is_empty()).then(|| pattern.clone());
         }
         said.assignor = beat.assignor.or(said.assignor);
+        said.classic = None;
         let subscription = said.subscription != before.subscription || said.assignor != before.assignor;
         Updated { record: *said != before, subscription }
     }

@@ -2,6 +2,19 @@
 
 use super::*;
 
+impl Changed {
+    /// Nothing of it is kept any more.
+    pub fn tombstone(self) -> ConsumerRecord {
+        match self {
+            Changed::Group => ConsumerRecord::Group(None),
+            Changed::Member(id) => ConsumerRecord::Member(id, None),
+            Changed::TargetEpoch => ConsumerRecord::TargetEpoch(None),
+            Changed::Target(id) => ConsumerRecord::Target(id, None),
+            Changed::Held(id) => ConsumerRecord::Held(id, None),
+        }
+    }
+}
+
 impl ConsumerGroup {
     /// What is kept of a part of it, as it is now.
     pub fn record(&self, of: &Changed) -> ConsumerRecord {
@@ -39,14 +52,17 @@ impl ConsumerGroup {
             let has = has.flat_map(|(topic, all)| all.iter().map(|partition| (*topic, *partition)));
             group.holders.extend(has.map(|partition| (partition, id.clone())));
             let gives_up = held.state == HeldState::Unrevoked;
+            let session_timeout =
+                member.classic.as_ref().map_or(settings.session_timeout, |classic| classic.session_timeout);
             let give_up_until = gives_up.then(|| now + member.rebalance_timeout);
             let restored = Member {
                 said: member,
                 held,
                 is_away,
                 reads: BTreeSet::new(),
-                alive_until: now + settings.session_timeout,
+                alive_until: now + session_timeout,
                 give_up_until,
+                answer_until: None,
             };
             group.members.insert(id, restored);
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use regex::{Regex, RegexBuilder};
 
 use super::super::assignor::{Assignment, Assignor};
+use super::super::classic::Protocol;
 use super::super::ids::{InstanceId, MemberId};
 use super::reconcile::{Epoch, Held};
 use super::requests::MemberClient;
@@ -37,6 +38,17 @@ pub struct StoredMember {
     pub subscription: Subscription,
     /// How it wants to be assigned.
     pub assignor: Option<Assignor>,
+    /// What it said beside that, where it speaks the classic protocol.
+    pub classic: Option<ClassicMember>,
+}
+
+/// What a member says that speaks the classic protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClassicMember {
+    /// Silent for so long, it is taken for gone.
+    pub session_timeout: Duration,
+    /// The ways of assigning it knows, in its order of preference; at least one.
+    pub protocols: Vec<Protocol>,
 }
 
 /// What an expression may take when it is compiled.

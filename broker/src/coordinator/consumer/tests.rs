@@ -16,6 +16,10 @@ impl Topics for Known {
         self.0.get(name).copied()
     }
 
+    fn name_of(&self, topic: TopicId) -> Option<Arc<str>> {
+        self.0.iter().find(|(_, (id, _))| *id == topic).map(|(name, _)| Arc::from(*name))
+    }
+
     fn matching(&self, pattern: &regex::Regex) -> Vec<(TopicId, i32)> {
         self.0.iter().filter(|(name, _)| pattern.is_match(name)).map(|(_, topic)| *topic).collect()
     }

@@ -3,6 +3,7 @@
 //! ```text
 //! key 3: group          value: epoch i32 | tag 0: hash of the topics that are read, i64
 //! key 5: group, member  value: instance? | rack? | client id | client host | (topic name)* | pattern? | rebalance time-out i32 | assignor?
+//!                              | tag 0: 0 where it speaks the consumer protocol, else 1 | session time-out i32 | (name | metadata bytes)*
 //! key 6: group          value: epoch i32 in which the target was decided
 //! key 7: group, member  value: partitions that it is to have
 //! key 8: group, member  value: epoch i32 | previous epoch i32 | state i8 | partitions that it has | partitions that it is to give up
@@ -19,12 +20,14 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::super::assignor::{Assignment, Assignor};
+use super::super::classic::Protocol;
 use super::super::consumer::{
-    ConsumerRecord, Epoch, Held, HeldState, MemberClient, StoredMember, Subscription,
+    ClassicMember, ConsumerRecord, Epoch, Held, HeldState, MemberClient, StoredMember, Subscription,
 };
 use super::super::ids::{GroupId, InstanceId, MemberId};
 use super::forms::{
-    Reader, RecordError, put_compact_many, put_compact_text, put_ms, put_no_tags, put_text, put_unsigned,
+    Reader, RecordError, put_compact_bytes, put_compact_many, put_compact_text, put_ms, put_no_tags,
+    put_text, put_unsigned,
 };
 use crate::ids::TopicId;
 
@@ -36,6 +39,7 @@ pub(super) const HELD_KEY: i16 = 8;
 
 const VALUE: i16 = 0;
 const TOPICS_HASH_TAG: usize = 0;
+const CLASSIC_TAG: usize = 0;
 const AWAY: i32 = -2;
 
 impl ConsumerRecord {
@@ -166,7 +170,11 @@ fn encode_member(member: &StoredMember) -> Bytes {
     put_compact_text(&mut value, member.subscription.pattern.as_deref());
     put_ms(&mut value, member.rebalance_timeout);
     put_compact_text(&mut value, member.assignor.map(Assignor::name));
-    put_no_tags(&mut value);
+    let classic = encode_classic(member.classic.as_ref());
+    put_unsigned(&mut value, 1);
+    put_unsigned(&mut value, CLASSIC_TAG);
+    put_unsigned(&mut value, classic.len());
+    value.put_slice(&classic);
     value.freeze()
 }
 
@@ -178,9 +186,45 @@ fn decode_member(mut value: Reader) -> Result<StoredMember, RecordError> {
     let pattern = value.compact_text_or_null()?;
     let rebalance_timeout: Duration = value.ms()?;
     let assignor = value.compact_text_or_null()?.and_then(|name: Arc<str>| Assignor::of_name(&name));
-    value.tags()?;
+    let mut classic = None;
+    for (tag, field) in value.tags()? {
+        if tag == CLASSIC_TAG {
+            classic = decode_classic(field)?;
+        }
+    }
     let subscription = Subscription { names, pattern };
-    Ok(StoredMember { instance, rack, client, rebalance_timeout, subscription, assignor })
+    Ok(StoredMember { instance, rack, client, rebalance_timeout, subscription, assignor, classic })
+}
+
+fn encode_classic(classic: Option<&ClassicMember>) -> Bytes {
+    let mut field = BytesMut::new();
+    let Some(classic) = classic else {
+        put_unsigned(&mut field, 0);
+        return field.freeze();
+    };
+    put_unsigned(&mut field, 1);
+    put_ms(&mut field, classic.session_timeout);
+    put_compact_many(&mut field, classic.protocols.iter(), |field, protocol| {
+        put_compact_text(field, Some(&protocol.name));
+        put_compact_bytes(field, &protocol.metadata);
+        put_no_tags(field);
+    });
+    put_no_tags(&mut field);
+    field.freeze()
+}
+
+fn decode_classic(mut field: Reader) -> Result<Option<ClassicMember>, RecordError> {
+    if field.unsigned()? == 0 {
+        return Ok(None);
+    }
+    let session_timeout = field.ms()?;
+    let protocols = field.compact_many(|field| {
+        let protocol = Protocol { name: field.compact_text()?, metadata: field.compact_bytes()? };
+        field.tags()?;
+        Ok(protocol)
+    })?;
+    field.tags()?;
+    Ok(Some(ClassicMember { session_timeout, protocols }))
 }
 
 fn encode_held(held: &Held, is_away: bool) -> Bytes {

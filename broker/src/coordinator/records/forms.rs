@@ -70,6 +70,12 @@ pub(super) fn put_compact_text(out: &mut BytesMut, text: Option<&str>) {
     }
 }
 
+/// Compact: one more than the length, and the bytes.
+pub(super) fn put_compact_bytes(out: &mut BytesMut, bytes: &[u8]) {
+    put_unsigned(out, bytes.len() + 1);
+    out.put_slice(bytes);
+}
+
 /// Compact: one more than their number, and each.
 pub(super) fn put_compact_many<T>(
     out: &mut BytesMut,
@@ -160,6 +166,12 @@ impl Reader {
 
     pub(super) fn compact_text(&mut self) -> Result<Arc<str>, RecordError> {
         self.compact_text_or_null()?.ok_or(RecordError::Missing)
+    }
+
+    /// A copy, as of plain bytes.
+    pub(super) fn compact_bytes(&mut self) -> Result<Bytes, RecordError> {
+        let length = self.unsigned()?.checked_sub(1).ok_or(RecordError::Missing)?;
+        self.take(length).map(|bytes| Bytes::copy_from_slice(&bytes))
     }
 
     /// As many as are announced, none of which is nothing.

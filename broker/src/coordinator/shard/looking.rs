@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::super::classic::ClassicDescription;
 use super::super::consumer::ConsumerDescription;
+use super::super::consumer_protocol::PROTOCOL_TYPE;
 use super::super::ids::GroupId;
 use super::super::progress::{GroupProgress, Progress};
 use super::{DeleteError, Members, Shard};
@@ -71,7 +72,7 @@ impl<T> Shard<T> {
             },
             Members::Consumer(members) => Listed {
                 group: id.clone(),
-                protocol_type: Some(Arc::from("consumer")),
+                protocol_type: Some(Arc::from(PROTOCOL_TYPE)),
                 state: members.state_name(),
                 kind: GroupKind::Consumer,
             },
@@ -136,7 +137,7 @@ impl<T> Shard<T> {
         };
         if let Members::Classic(members) = &group.members
             && !members.is_empty()
-            && members.protocol_type().map(|kind| &**kind) != Some("consumer")
+            && members.protocol_type().map(|kind| &**kind) != Some(PROTOCOL_TYPE)
         {
             return Err(DeleteError::NotEmpty);
         }

@@ -223,3 +223,27 @@ fn what_waits_in_a_session_is_charged_for_its_partitions_whatever_its_request_sa
         assert!((1024 + 3 * 200..1024 + 3 * 400).contains(&waiting), "{waiting}");
     });
 }
+
+#[test]
+fn who_finds_no_room_to_look_at_its_session_hears_in_its_time_that_nothing_is_new_and_goes_on() {
+    with_whole_node(
+        |config| config.server.waiting_bytes = 1,
+        async |node, _| {
+            let mut fetcher = Fetcher::new(node).await;
+            fetcher.fetch(fetcher.request(&[(0, 0)], 10)).await;
+            let mut other = node.connect().await;
+            let topic = create(&mut other, "other").await;
+            // An account that is empty grants any wish, and then no other.
+            other.send(1, ApiKey::Fetch, FETCH, fetch(topic, 0, 3_000, 1)).await;
+            soon(node, "it waits", || node.context.metrics.waiting_bytes.get() > 0).await;
+            let began = node.context.backend.now();
+            assert_eq!(fetcher.fetch(fetcher.request(&[], 1_000)).await, []);
+            let took = node.context.backend.now().since(began);
+            assert!((Duration::from_secs(1)..Duration::from_secs(2)).contains(&took), "{took:?}");
+            // Its epoch is taken, and what it waits for next it finds when there is room again.
+            assert_eq!(fetcher.fetch(fetcher.request(&[], 10_000)).await, []);
+            let took = node.context.backend.now().since(began);
+            assert!(took >= Duration::from_secs(10), "it waited in its turn: {took:?}");
+        },
+    );
+}

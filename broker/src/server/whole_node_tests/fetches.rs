@@ -167,6 +167,28 @@ fn a_fetch_outside_the_log_and_of_an_unknown_topic_is_told_so_at_once() {
     });
 }
 
+/// As with Kafka: a topic that was deleted under a consumer does not make it ask for the others all the time.
+#[test]
+fn what_is_unknown_keeps_a_fetch_from_waiting_only_where_all_is() {
+    whole_node(async |node| {
+        let mut client = node.connect().await;
+        let topic = create(&mut client, "orders").await;
+        let (RequestKind::Fetch(mut both), RequestKind::Fetch(unknown)) =
+            (fetch(topic, 0, 20_000, 1), fetch(Uuid::from_u128(9), 0, 20_000, 1))
+        else {
+            panic!("fetches")
+        };
+        both.topics.extend(unknown.topics);
+        let began = node.context.backend.now();
+        let ResponseKind::Fetch(answer) = asked(&mut client, ApiKey::Fetch, FETCH, both.into()).await else {
+            panic!("another answer")
+        };
+        let codes: Vec<i16> = answer.responses.iter().map(|one| one.partitions[0].error_code).collect();
+        assert_eq!(codes, [0, 100]);
+        assert!(node.context.backend.now().since(began) >= Duration::from_secs(20), "it waited");
+    });
+}
+
 #[test]
 fn only_the_first_batch_of_a_fetch_may_be_larger_than_what_it_asks_for() {
     whole_node(async |node| {

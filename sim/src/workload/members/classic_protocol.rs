@@ -37,6 +37,8 @@ pub(super) struct Joined {
     pub(super) generation: i32,
     /// Of who assigns, the ids of all.
     pub(super) members: Vec<String>,
+    /// None of the members assigns.
+    pub(super) by_coordinator: bool,
 }
 
 fn encoded(message: &impl Encodable) -> Bytes {
@@ -81,7 +83,11 @@ impl<B: Backend> Coordinator<B> {
             name.id = joined.member_id.to_string();
             let leads = joined.leader == joined.member_id && !joined.skip_assignment;
             let members = joined.members.iter().filter(|_| leads).map(|one| one.member_id.to_string());
-            return Ok(Ok(Joined { generation: joined.generation_id, members: members.collect() }));
+            return Ok(Ok(Joined {
+                generation: joined.generation_id,
+                members: members.collect(),
+                by_coordinator: joined.leader.is_empty(),
+            }));
         }
     }
 

@@ -13,7 +13,7 @@ use super::consumer_protocol::{Beaten, OWN_ID_SINCE, Partitions, Subscription};
 use super::coordinator::{HEARTBEAT_EVERY, positions_as};
 use super::progress;
 use super::reading::{Reading, Refusal, refusal};
-use crate::history::groups::{Beat, Told};
+use crate::history::groups::Told;
 use crate::history::{At, Place, wire_name};
 use crate::streams::Stream;
 
@@ -117,7 +117,7 @@ impl Consumer {
             Told::Member { given, .. } => given.clone(),
             Told::Out(_) | Told::Nothing => None,
         };
-        note(reading, keeps, sent, told);
+        reading.note_beat(keeps, sent, told);
         let beaten = match answered {
             Ok(Ok(beaten)) => beaten,
             Ok(Err(error)) => {
@@ -198,7 +198,7 @@ impl Consumer {
             Ok(Ok(_)) => Told::Out(reading.client.now()),
             Ok(Err(_)) | Err(_) => Told::Nothing,
         };
-        note(reading, Some(Vec::new()), sent, told);
+        reading.note_beat(Some(Vec::new()), sent, told);
         reading.coordinator.forget_member();
     }
 
@@ -234,14 +234,4 @@ impl Consumer {
             Ok(Err(_)) | Err(_) => Told::Nothing,
         }
     }
-}
-
-fn note<B: Backend>(reading: &Reading<B>, keeps: Option<Vec<Place>>, sent: At, told: Told) {
-    reading.client.field.notes.write().groups.beats.push(Beat {
-        group: reading.progress.group.clone(),
-        member: reading.name.id.as_str().into(),
-        keeps,
-        sent,
-        told,
-    });
 }

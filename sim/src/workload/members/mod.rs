@@ -49,15 +49,13 @@ pub(super) fn start<B: Backend>(
     mut stream: Stream,
 ) {
     let instance = (number % STATIC_ONE_IN == 2).then(|| format!("static-{number}"));
-    let speaks = match protocol {
-        GroupProtocol::Classic => Speaks::Classic,
-        GroupProtocol::Consumer => Speaks::Consumer(Box::new(Consumer::drawn(&mut stream))),
-    };
+    let speaks = Speaks::drawn(protocol, &mut stream);
     let reading = Reading {
         lines: Lines::new(&client),
         coordinator: Coordinator::new(&client, progress.group.clone()),
         progress: progress.clone(),
-        protocol,
+        speaks_classic: matches!(speaks, Speaks::Classic),
+        is_mixed: protocol == GroupProtocol::Mixed,
         number,
         name: MemberName { id: String::new(), instance },
         epoch: -1,
@@ -68,11 +66,12 @@ pub(super) fn start<B: Backend>(
         client: client.clone(),
         stream,
     };
-    client.begin("member", Member { reading, speaks, goes_for_good }.run());
+    client.begin("member", Member { reading, protocol, speaks, goes_for_good }.run());
 }
 
 struct Member<B: Backend> {
     reading: Reading<B>,
+    protocol: GroupProtocol,
     speaks: Speaks,
     goes_for_good: bool,
 }
@@ -97,6 +96,15 @@ enum Next {
 }
 
 impl Speaks {
+    fn drawn(protocol: GroupProtocol, stream: &mut Stream) -> Speaks {
+        let is_classic = match protocol {
+            GroupProtocol::Classic => true,
+            GroupProtocol::Consumer => false,
+            GroupProtocol::Mixed => stream.coin(),
+        };
+        if is_classic { Speaks::Classic } else { Speaks::Consumer(Box::new(Consumer::drawn(stream))) }
+    }
+
     /// Until the member is told what to read.
     async fn join<B: Backend>(&mut self, reading: &mut Reading<B>) -> Result<Result<(), Refusal>, CallError> {
         match self {
@@ -115,7 +123,7 @@ impl Speaks {
     async fn leave<B: Backend>(&mut self, reading: &mut Reading<B>, comes_back: bool) {
         match self {
             // Who does not hear of it misses the member for as long as a session.
-            Speaks::Classic => drop(reading.coordinator.leave(&reading.name).await),
+            Speaks::Classic => classic::leave(reading).await,
             Speaks::Consumer(consumer) => consumer.leave(reading, comes_back).await,
         }
     }
@@ -152,9 +160,13 @@ impl<B: Backend> Member<B> {
                 Ok(Next::Anew(pause)) => {
                     failures = 0;
                     self.reading.coordinator.forget_member();
-                    self.reading.name.id.clear();
+                    let before = std::mem::take(&mut self.reading.name.id);
                     self.reading.epoch = -1;
                     backend.sleep(pause).await;
+                    self.reading.note_successor(before);
+                    if self.reading.is_mixed {
+                        self.speak_anew();
+                    }
                 }
                 Ok(Next::Leave) => break,
                 Ok(Next::Vanish) => {
@@ -171,6 +183,16 @@ impl<B: Backend> Member<B> {
         reading.end_wish();
         reading.progress.end(&reading.client);
         speaks.leave(&mut reading, false).await;
+    }
+
+    /// As when a program is replaced by its next version, or by the last one.
+    fn speak_anew(&mut self) {
+        self.speaks = Speaks::drawn(self.protocol, &mut self.reading.stream);
+        let speaks_classic = matches!(self.speaks, Speaks::Classic);
+        if speaks_classic != self.reading.speaks_classic {
+            self.count("members that changed their protocol");
+        }
+        self.reading.speaks_classic = speaks_classic;
     }
 
     fn count(&self, name: &'static str) {

@@ -12,9 +12,8 @@ use super::super::fetcher::{self, FetchTerms};
 use super::super::lines::Lines;
 use super::coordinator::{As, Coordinator, MemberName, Standing, standing};
 use super::progress::GroupProgress;
-use crate::history::groups::{Committed, GroupCommit, GroupRead, Wish};
+use crate::history::groups::{Beat, Committed, GroupCommit, GroupRead, Told, Wish};
 use crate::history::{At, Damage, Place, Poll, Value};
-use crate::scenario::GroupProtocol;
 use crate::streams::Stream;
 
 /// A member as far as its protocol is nothing to it.
@@ -26,7 +25,9 @@ pub(super) struct Reading<B: Backend> {
     pub(super) number: u32,
     pub(super) lines: Lines<B>,
     pub(super) coordinator: Coordinator<B>,
-    pub(super) protocol: GroupProtocol,
+    pub(super) speaks_classic: bool,
+    /// Others in its group may speak the other protocol.
+    pub(super) is_mixed: bool,
     pub(super) name: MemberName,
     /// The generation of its group, or its own epoch.
     pub(super) epoch: i32,
@@ -65,6 +66,26 @@ impl<B: Backend> Reading<B> {
     pub(super) fn is_over(&self) -> bool {
         let (now, schedule) = (self.client.now(), self.client.field.schedule);
         now >= schedule.give_up || (now >= schedule.produce_until && self.progress.has_all(&self.client))
+    }
+
+    /// Who comes in the name of a static member takes over what that had, and that is no more.
+    pub(super) fn note_successor(&mut self, before: String) {
+        if self.is_mixed && self.name.instance.is_some() && !before.is_empty() {
+            let now = std::mem::replace(&mut self.name.id, before);
+            self.note_beat(Some(Vec::new()), self.client.now(), Told::Nothing);
+            self.name.id = now;
+        }
+    }
+
+    /// What a member said and was told, where each is in an epoch of its own.
+    pub(super) fn note_beat(&self, keeps: Option<Vec<Place>>, sent: At, told: Told) {
+        self.client.field.notes.write().groups.beats.push(Beat {
+            group: self.progress.group.clone(),
+            member: self.name.id.as_str().into(),
+            keeps,
+            sent,
+            told,
+        });
     }
 
     /// Nothing is broken any more.
@@ -136,9 +157,9 @@ impl<B: Backend> Reading<B> {
         let offsets: Vec<(Place, i64)> =
             self.positions.iter().map(|(index, offset)| (field.places[*index].clone(), *offset)).collect();
         let sent = self.client.now();
-        let by = match self.protocol {
-            GroupProtocol::Classic => As::Classic(&self.name, self.epoch),
-            GroupProtocol::Consumer => As::Consumer(&self.name, self.epoch),
+        let by = match self.speaks_classic {
+            true => As::Classic(&self.name, self.epoch),
+            false => As::Consumer(&self.name, self.epoch),
         };
         let answered = self.coordinator.commit(by, &offsets).await;
         let at = self.client.now();
