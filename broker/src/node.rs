@@ -548,6 +548,7 @@ async fn register<B: Backend>(
         storage: identity.storage,
         listeners: [client].into_iter().chain(cluster).collect(),
         rack: config.rack.clone(),
+        reads: crate::formats::METADATA,
     };
     // Among others it takes until most of them are there.
     let deadline = Deadline::after(backend, if alone { REGISTER_DEADLINE } else { START_DEADLINE });

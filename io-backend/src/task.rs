@@ -46,19 +46,6 @@ impl std::fmt::Display for TaskName {
     }
 }
 
-/// Lets the tasks that are ready have their turns, in the middle of long work.
-pub async fn let_others_run() {
-    let mut had_a_turn = false;
-    std::future::poll_fn(|cx| {
-        if std::mem::replace(&mut had_a_turn, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
-}
-
 /// Rank of a lock: locks are acquired in ascending order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Level(pub u16);

@@ -14,8 +14,8 @@ use crate::metadata::apply::check_name;
 use crate::metadata::configs::{self, TopicSetting};
 use crate::metadata::group_configs;
 use crate::metadata::{
-    AlteredConfigs, ConfigChange, ConfigOperation, ConfigResource, MetadataCommand, MetadataImage, Outcome,
-    altered,
+    AlteredConfigs, ConfigChange, ConfigOperation, ConfigResource, GROUP_CONFIGS_SINCE, MetadataCommand,
+    MetadataImage, Outcome, altered,
 };
 use crate::routing::until_known;
 
@@ -218,6 +218,7 @@ fn plan<B: Backend>(
         }
         Some(ResourceType::Group) => {
             check_group(asked.name)?;
+            check_nodes(image)?;
             let change = operations(asked.replaces, wanted, |_| None)?;
             let none = Overrides::new();
             let after = altered(image.group_configs(asked.name).unwrap_or(&none), &change);
@@ -240,6 +241,17 @@ pub fn check_group(name: &str) -> Result<(), Refusal> {
             invalid_request("A group whose id has control characters has no configurations".to_owned())
         }
         _ => Ok(()),
+    }
+}
+
+/// Whether all nodes read what is kept of groups' configurations.
+fn check_nodes(image: &MetadataImage) -> Result<(), Refusal> {
+    match image.who_does_not_read(GROUP_CONFIGS_SINCE) {
+        None => Ok(()),
+        Some(node) => invalid_request(format!(
+            "Node {node} registered with a binary that does not read configurations of groups, and would stop: upgrade it first, or \
+             unregister it if it is gone."
+        )),
     }
 }
 

@@ -5,6 +5,8 @@
 //! neither memory nor a long time at once, and whatever cannot be opened is an error.
 
 use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// More of a batch is not opened, whoever wants to look into it.
 pub const OPENED_BYTES_MAX: usize = 32 << 20;
@@ -29,9 +31,13 @@ pub const ZSTD: i16 = 4;
 /// # Errors
 /// There is no such codec, or the bytes do not begin as it begins; damage further on shows as an error of reading.
 pub fn open(codec: i16, records: &[u8]) -> io::Result<Box<dyn Read + Send + '_>> {
+    open_by(codec, records, &Pace::default())
+}
+
+fn open_by<'a>(codec: i16, records: &'a [u8], pace: &Pace) -> io::Result<Box<dyn Read + Send + 'a>> {
     Ok(match codec {
         0 => Box::new(records),
-        GZIP => Box::new(flate2::read::GzDecoder::new(records)),
+        GZIP => Box::new(flate2::bufread::GzDecoder::new(Paced { rest: records, pace: pace.clone() })),
         SNAPPY => Box::new(Snappy::new(records)),
         // What other frames take is not known before.
         LZ4 if !records.starts_with(&LZ4_MAGIC) => return Err(io::Error::other("it is no lz4 frame")),
@@ -47,6 +53,91 @@ pub fn open(codec: i16, records: &[u8]) -> io::Result<Box<dyn Read + Send + '_>>
         }
         other => return Err(io::Error::other(format!("there is no codec {other}"))),
     })
+}
+
+/// What a piece opens to at most.
+pub const PIECE_BYTES: usize = 64 << 10;
+/// What is taken in for one: gzip's blocks may open to nothing, and take their time.
+pub const PIECE_BYTES_IN: usize = 16 << 10;
+
+/// A batch's records while they are opened piece by piece, each of which takes about a millisecond.
+pub struct Pieces<'a> {
+    from: Box<dyn Read + Send + 'a>,
+    pace: Pace,
+}
+
+impl<'a> Pieces<'a> {
+    /// Nothing is opened yet.
+    ///
+    /// # Errors
+    /// As those of [`open`].
+    pub fn of(codec: i16, records: &'a [u8]) -> io::Result<Pieces<'a>> {
+        let pace = Pace::default();
+        Ok(Pieces { from: open_by(codec, records, &pace)?, pace })
+    }
+
+    /// Opens the next one, behind what is there. Whether it was the last.
+    ///
+    /// # Errors
+    /// The bytes are damaged.
+    pub fn next(&mut self, into: &mut Vec<u8>) -> io::Result<bool> {
+        self.pace.renew(PIECE_BYTES_IN);
+        match (&mut self.from).take(PIECE_BYTES as u64).read_to_end(into) {
+            Ok(bytes) => Ok(bytes < PIECE_BYTES),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// How many bytes a decoder may take in, until that is said anew.
+#[derive(Clone, Debug)]
+struct Pace(Arc<AtomicUsize>);
+
+impl Default for Pace {
+    /// As many as there are.
+    fn default() -> Pace {
+        Pace(Arc::new(AtomicUsize::new(usize::MAX)))
+    }
+}
+
+impl Pace {
+    /// So many from now on.
+    fn renew(&self, bytes: usize) {
+        self.0.store(bytes, Ordering::Relaxed);
+    }
+
+    fn left(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Is [`io::ErrorKind::WouldBlock`] where its pace has to be renewed.
+struct Paced<'a> {
+    rest: &'a [u8],
+    pace: Pace,
+}
+
+impl io::BufRead for Paced<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        match self.pace.left() {
+            0 if !self.rest.is_empty() => Err(io::ErrorKind::WouldBlock.into()),
+            left => Ok(&self.rest[..left.min(self.rest.len())]),
+        }
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.rest = &self.rest[bytes..];
+        self.pace.renew(self.pace.left().saturating_sub(bytes));
+    }
+}
+
+impl Read for Paced<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let bytes = io::BufRead::fill_buf(self)?.read(into)?;
+        io::BufRead::consume(self, bytes);
+        Ok(bytes)
+    }
 }
 
 /// How much of what a zstd frame opens to has to be in memory (RFC 8878, 3.1.1.1): its window, or all of it.

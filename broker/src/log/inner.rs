@@ -4,18 +4,14 @@
 //! Of what is opened only a piece is in memory, and the codec's own. Records are not put into other bytes: their distances in time and
 //! offset stay right, for the header that they count from stays, but for its codec and its largest time.
 
-use std::io::Read;
-
 use bytes::Bytes;
 
 use super::batch::{self, CheckedBatch, HEADER_BYTES};
-use super::codec::{self, OPENED_BYTES_MAX};
+use super::codec::{self, OPENED_BYTES_MAX, PIECE_BYTES, Pieces};
 use super::encoder::{self, Encoder, Method};
 use super::records::take_varint;
 use super::validate::{BatchError, largest_time};
 
-/// What a step opens.
-const STEP_BYTES: usize = 64 << 10;
 /// The longest number.
 const NUMBER_BYTES_MAX: usize = 10;
 
@@ -48,9 +44,9 @@ impl Wanted {
         let opened = if codec == 0 { records.len() } else { opened };
         // What grows is there twice when it grows.
         let made = self.other_method(batch).map_or(0, |_| {
-            encoder::MEMORY_BYTES + 2 * self.bytes_max.min(opened + opened / 8) + 2 * STEP_BYTES
+            encoder::MEMORY_BYTES + 2 * self.bytes_max.min(opened + opened / 8) + 2 * PIECE_BYTES
         });
-        2 * STEP_BYTES + codec::memory_bytes(codec, records, opened) + made
+        2 * PIECE_BYTES + codec::memory_bytes(codec, records, opened) + made
     }
 }
 
@@ -71,7 +67,7 @@ pub enum Step {
 pub struct Inner<'a> {
     batch: &'a CheckedBatch,
     wanted: Wanted,
-    from: Box<dyn Read + Send + 'a>,
+    pieces: Pieces<'a>,
     records: Records,
     encoder: Option<Encoder>,
     /// What is opened and not looked at: the beginning of a number, between two steps.
@@ -86,7 +82,7 @@ impl<'a> Inner<'a> {
     ///
     /// The bytes do not begin as their codec begins.
     pub fn of(batch: &'a CheckedBatch, wanted: Wanted) -> Result<Inner<'a>, BatchError> {
-        let from = codec::open(codec_of(batch), &batch.bytes[HEADER_BYTES..])
+        let pieces = Pieces::of(codec_of(batch), &batch.bytes[HEADER_BYTES..])
             .map_err(|error| unopenable(batch, &error))?;
         let encoder = match wanted.other_method(batch) {
             None => None,
@@ -96,7 +92,7 @@ impl<'a> Inner<'a> {
             }
         };
         let records = Records::new(batch.records, wanted.keys);
-        Ok(Inner { batch, wanted, from, records, encoder, buffer: Vec::new(), opened: 0 })
+        Ok(Inner { batch, wanted, pieces, records, encoder, buffer: Vec::new(), opened: 0 })
     }
 
     /// How much it has opened to so far.
@@ -111,14 +107,12 @@ impl<'a> Inner<'a> {
     /// It cannot be opened, or not to as much as it may; its records are not what is wanted, or too large compressed.
     pub fn step(&mut self) -> Result<Step, BatchError> {
         let carried = self.buffer.len();
-        self.buffer.reserve(STEP_BYTES);
-        let read = (&mut self.from).take(STEP_BYTES as u64).read_to_end(&mut self.buffer);
-        let bytes = read.map_err(|error| unopenable(self.batch, &error))?;
-        self.opened += bytes;
+        self.buffer.reserve(PIECE_BYTES);
+        let has_ended = self.pieces.next(&mut self.buffer).map_err(|error| unopenable(self.batch, &error))?;
+        self.opened += self.buffer.len() - carried;
         if codec_of(self.batch) != 0 && self.opened > OPENED_BYTES_MAX {
             return Err(BatchError::OpensToTooMuch { max: OPENED_BYTES_MAX });
         }
-        let has_ended = bytes < STEP_BYTES;
         let looked_at = self.records.look(&self.buffer, has_ended)?;
         if let Some(encoder) = &mut self.encoder {
             encoder.put(&self.buffer[carried..]).map_err(|error| unopenable(self.batch, &error))?;

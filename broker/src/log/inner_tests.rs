@@ -1,3 +1,5 @@
+use std::io::Read;
+
 use super::*;
 use crate::ids::Offset;
 use crate::log::batch::{BatchHeader, verify};
@@ -226,7 +228,7 @@ fn what_opens_to_too_much_is_refused_and_takes_no_memory() {
         let batch = checked(&sent(&plain, codec));
         let mut inner = Inner::of(&batch, wanted(true, None)).unwrap();
         let refused = loop {
-            assert!(inner.buffer.capacity() <= 4 * STEP_BYTES);
+            assert!(inner.buffer.capacity() <= 4 * PIECE_BYTES);
             match inner.step() {
                 Ok(Step::More) => {}
                 Ok(Step::Done) => panic!("codec {codec}"),
@@ -248,7 +250,7 @@ fn what_is_too_large_as_it_would_be_kept_is_refused_when_it_is_that_large() {
     let mut inner = Inner::of(&batch, max).unwrap();
     let refused = loop {
         match inner.step() {
-            Ok(_) => assert!(inner.opened() <= MIB + STEP_BYTES, "it goes no further"),
+            Ok(_) => assert!(inner.opened() <= MIB + PIECE_BYTES, "it goes no further"),
             Err(refused) => break refused,
         }
     };
@@ -269,4 +271,33 @@ fn the_memory_that_it_takes_is_known_before() {
             assert!(first < 5 * MIB / 2, "codec {codec} to {method:?}: {first}");
         }
     }
+}
+
+#[test]
+fn blocks_that_open_to_nothing_take_many_steps_and_not_much_of_one() {
+    const BLOCKS: usize = 50_000;
+    let plain = BatchSpec::keyed_many(3).build();
+    let mut packed =
+        flate2::write::GzEncoder::new(plain[..HEADER_BYTES].to_vec(), flate2::Compression::fast());
+    for block in 0..BLOCKS {
+        if block == BLOCKS / 2 {
+            std::io::Write::write_all(&mut packed, &plain[HEADER_BYTES..]).unwrap();
+        }
+        std::io::Write::flush(&mut packed).unwrap();
+    }
+    let mut batch = packed.finish().unwrap();
+    let bytes = batch.len() - HEADER_BYTES;
+    let max_timestamp = BatchHeader::read(&plain).unwrap().max_timestamp;
+    batch::close(&mut batch, codec::GZIP, max_timestamp);
+    let batch = checked(&batch.into());
+    let mut inner = Inner::of(&batch, wanted(true, Some(0))).unwrap();
+    let mut steps = 1;
+    while inner.step().unwrap() == Step::More {
+        steps += 1;
+    }
+    assert!(
+        steps >= bytes / codec::PIECE_BYTES_IN && bytes > 10 * codec::PIECE_BYTES_IN,
+        "{steps} steps for {bytes} bytes"
+    );
+    assert_eq!(plain_records(&inner.finish().unwrap().bytes), plain[HEADER_BYTES..]);
 }

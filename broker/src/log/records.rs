@@ -4,14 +4,10 @@
 //! far more than it weighs. A batch that cannot be opened, is not worth it, or holds what no record can be, is answered
 //! with its first record, so the client reads at most one batch too much and never misses a record.
 
-use std::io::Read;
-
 use super::batch::{BatchHeader, HEADER_BYTES};
-use super::codec::{self, OPENED_BYTES_MAX};
+use super::codec::{OPENED_BYTES_MAX, Pieces};
 use crate::ids::Offset;
 
-/// What a step opens.
-const STEP_BYTES: usize = 64 * 1024;
 /// The longest beginning of a record: its length, attributes, and two variable numbers.
 const START_BYTES_MAX: usize = 31;
 
@@ -30,7 +26,7 @@ pub struct RecordSearch<'a> {
     wanted: i64,
     from: Offset,
     /// `None`: nothing is to be opened.
-    opened: Option<Box<dyn Read + Send + 'a>>,
+    opened: Option<Pieces<'a>>,
     opened_bytes: usize,
     /// What is opened and not looked at.
     buffer: Vec<u8>,
@@ -46,7 +42,7 @@ impl<'a> RecordSearch<'a> {
     pub fn new(header: &'a BatchHeader, batch: &'a [u8], wanted: i64, from: Offset) -> RecordSearch<'a> {
         let opened = match header.log_append_time() || header.end() <= from {
             true => None,
-            false => codec::open(header.compression(), batch.get(HEADER_BYTES..).unwrap_or_default()).ok(),
+            false => Pieces::of(header.compression(), batch.get(HEADER_BYTES..).unwrap_or_default()).ok(),
         };
         RecordSearch {
             header,
@@ -111,10 +107,10 @@ impl<'a> RecordSearch<'a> {
         self.buffer.drain(..self.at);
         self.at = 0;
         let before = self.buffer.len();
-        let read = opened.by_ref().take(STEP_BYTES as u64).read_to_end(&mut self.buffer);
+        let Ok(ended) = opened.next(&mut self.buffer) else { return false };
         self.opened_bytes += self.buffer.len() - before;
-        self.ended = matches!(read, Ok(bytes) if bytes < STEP_BYTES);
-        read.is_ok() && (self.header.compression() == 0 || self.opened_bytes <= OPENED_BYTES_MAX)
+        self.ended = ended;
+        self.header.compression() == 0 || self.opened_bytes <= OPENED_BYTES_MAX
     }
 
     /// The answer where the records cannot be looked at.
@@ -207,7 +203,7 @@ mod tests {
                 let mut search = RecordSearch::new(&header, &batch, 1000 + 4990, Offset(0));
                 if value_bytes == 70_000 {
                     assert_eq!(search.step(), Step::More, "a step opens a piece");
-                    assert!(search.buffer.len() <= STEP_BYTES);
+                    assert!(search.buffer.len() <= crate::log::codec::PIECE_BYTES);
                 }
             }
         }

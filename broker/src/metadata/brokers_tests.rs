@@ -220,3 +220,16 @@ fn a_node_alone_leads_on_as_it_did() {
     assert_eq!(all(&image), ["1@1/1 isr 1"]);
     assert_eq!(partition(&image, 1, 0).leader_broker_epoch, BrokerEpoch(3));
 }
+
+#[test]
+fn a_node_that_did_not_say_what_it_reads_reads_what_was_there_before() {
+    let mut said = serde_json::to_value(broker(2, 1, 2, 2)).expect("numbers and text");
+    said.as_object_mut().expect("a structure").remove("reads");
+    let silent: BrokerRegistration = serde_json::from_value(said).expect("as it was written before");
+    assert_eq!(silent.reads, 3);
+    let (image, _) = registered(&MetadataImage::default(), broker(1, 1, 1, 1));
+    let (image, _) = registered(&image, silent);
+    assert_eq!((image.who_does_not_read(3), image.who_does_not_read(4)), (None, Some(BrokerId(2))));
+    let (image, _) = registered(&image, broker(2, 2, 2, 3));
+    assert_eq!(image.who_does_not_read(4), None, "it was upgraded");
+}

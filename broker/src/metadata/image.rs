@@ -190,6 +190,12 @@ pub const MIN_INSYNC_REPLICAS: &str = "min.insync.replicas";
 const UNCLEAN_ELECTION: &str = "unclean.leader.election.enable";
 
 impl MetadataImage {
+    /// A node, running or not, whose binary does not read metadata of this version: it would stop where it met some.
+    pub fn who_does_not_read(&self, version: u8) -> Option<BrokerId> {
+        let behind = self.brokers.values().find(|broker| broker.registration.reads < version);
+        behind.map(|broker| broker.id())
+    }
+
     /// What a group of consumers has of its own, where it has.
     pub fn group_configs(&self, group: &str) -> Option<&Overrides> {
         self.group_configs.get(group).map(|own| &**own)

@@ -62,5 +62,6 @@ pub(crate) use post::Post;
 pub(crate) use producer_ids::{ProducerIdError, ProducerIds};
 pub use proposals::{MakeProposals, Proposals, Propose};
 pub use registration::{BrokerRegistration, CLIENT_LISTENER, CLUSTER_LISTENER, Endpoint};
+pub use snapshot::GROUPS as GROUP_CONFIGS_SINCE;
 pub(crate) use start::{MetadataContext, MetadataStartError, StartedMetadata, open};
 pub(crate) use voters::{VoterChange, VoterError, VoterWish};

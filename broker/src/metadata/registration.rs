@@ -49,6 +49,9 @@ pub struct BrokerRegistration {
     pub listeners: Vec<Endpoint>,
     /// Kafka's `broker.rack`.
     pub rack: Option<String>,
+    /// The latest version of the metadata that its binary reads.
+    #[serde(skip_serializing_if = "is_unsaid")]
+    pub reads: u8,
 }
 
 impl BrokerRegistration {
@@ -81,10 +84,22 @@ struct Stored {
     listeners: Vec<Endpoint>,
     #[serde(default)]
     rack: Option<String>,
+    #[serde(default = "unsaid")]
+    reads: u8,
     #[serde(default)]
     host: Option<String>,
     #[serde(default)]
     port: Option<u16>,
+}
+
+/// Binaries that did not say it read this.
+fn unsaid() -> u8 {
+    3
+}
+
+/// Then it is not written either: what was written before is written as it was.
+fn is_unsaid(reads: &u8) -> bool {
+    *reads == unsaid()
 }
 
 impl From<Stored> for BrokerRegistration {
@@ -97,12 +112,22 @@ impl From<Stored> for BrokerRegistration {
             storage,
             mut listeners,
             rack,
+            reads,
             host,
             port,
         } = stored;
         if let (Some(host), Some(port)) = (host, port) {
             listeners.push(Endpoint { name: CLIENT_LISTENER.to_owned(), host, port });
         }
-        BrokerRegistration { id, incarnation, incarnation_id, previous_epoch, storage, listeners, rack }
+        BrokerRegistration {
+            id,
+            incarnation,
+            incarnation_id,
+            previous_epoch,
+            storage,
+            listeners,
+            rack,
+            reads,
+        }
     }
 }

@@ -31,7 +31,7 @@ const CHANGES: u8 = 2;
 /// From here on there are several nodes.
 const SEVERAL_NODES: u8 = 3;
 /// From here on groups have configurations.
-const GROUPS: u8 = 4;
+pub const GROUPS: u8 = 4;
 
 /// Bytes that are no image or no command.
 #[derive(Debug, thiserror::Error)]

@@ -73,6 +73,7 @@ async fn started(
         storage: StorageId(Uuid::from_u128(1)),
         listeners: vec![Endpoint { name: CLIENT_LISTENER.into(), host: "localhost".into(), port: 9092 }],
         rack: None,
+        reads: crate::formats::METADATA,
     };
     let registered = process.propose(MetadataCommand::RegisterBroker(registration)).await;
     assert!(matches!(registered, Ok(Outcome::Registered(Ok(_)))), "{registered:?}");

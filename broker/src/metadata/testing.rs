@@ -10,6 +10,7 @@ use super::{
     BrokerProcess, BrokerRegistration, CLIENT_LISTENER, Endpoint, MetadataCommand, MetadataImage, NewTopic,
     Outcome, PartitionImage,
 };
+use crate::formats::METADATA;
 use crate::ids::{BrokerEpoch, BrokerId, Incarnation, IncarnationId, PartitionId, StorageId, TopicId};
 
 /// As binaries before version 3 registered.
@@ -22,6 +23,7 @@ pub fn old_broker(id: i32, incarnation: u64, storage: u128) -> BrokerRegistratio
         storage: StorageId(Uuid::from_u128(storage)),
         listeners: vec![Endpoint { name: CLIENT_LISTENER.into(), host: "localhost".into(), port: 9092 }],
         rack: None,
+        reads: 3,
     }
 }
 
@@ -30,7 +32,8 @@ pub fn old_broker(id: i32, incarnation: u64, storage: u128) -> BrokerRegistratio
 pub fn broker(id: i32, incarnation: u64, storage: u128, nonce: u128) -> BrokerRegistration {
     let incarnation_id = Some(IncarnationId(Uuid::from_u128(nonce)));
     let previous_epoch = Some(BrokerEpoch(u64::MAX));
-    BrokerRegistration { incarnation_id, previous_epoch, ..old_broker(id, incarnation, storage) }
+    let reads = METADATA;
+    BrokerRegistration { incarnation_id, previous_epoch, reads, ..old_broker(id, incarnation, storage) }
 }
 
 pub fn new_topic(id: u128, name: &str, assignments: &[&[i32]]) -> NewTopic {

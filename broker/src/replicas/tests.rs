@@ -112,6 +112,7 @@ async fn start_core_with(
         storage: identity.storage,
         listeners: vec![Endpoint { name: CLIENT_LISTENER.into(), host: "localhost".into(), port: 9092 }],
         rack: None,
+        reads: crate::formats::METADATA,
     };
     let registered = started.metadata.propose(MetadataCommand::RegisterBroker(registration), soon).await;
     let Ok(Outcome::Registered(Ok(broker_epoch))) = registered else { panic!("{registered:?}") };

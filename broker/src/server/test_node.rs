@@ -90,6 +90,7 @@ async fn start(backend: RealBackend, config: Config) -> TestNode {
         storage: identity.storage,
         listeners: vec![Endpoint { name: CLIENT_LISTENER.into(), host: "localhost".into(), port: 9092 }],
         rack: None,
+        reads: crate::formats::METADATA,
     };
     metadata.propose(MetadataCommand::RegisterBroker(registration), soon).await.unwrap();
     let listener = backend.network().listen("127.0.0.1:0").await.unwrap();

@@ -7,7 +7,6 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use io_backend::published::Watcher;
-use io_backend::task::let_others_run;
 use io_backend::{Backend, Deadline, Moment, WaitKind, within};
 use kafka_protocol::ResponseError;
 use kafka_protocol::protocol::StrBytes;
@@ -18,6 +17,7 @@ use crate::error_codes;
 use crate::fetch_sessions::{Outcome, Overtaken, Told, Topic, Wanted};
 use crate::ids::{BrokerId, LeaderEpoch, Offset};
 use crate::limits::DISK_DEADLINE;
+use crate::log::search::give_way;
 use crate::partition::{PartitionHandle, PartitionView, ReadError, ReadRequest};
 use crate::routing::{RoutingError, RoutingView, TopicKey, nearest};
 use crate::session::Control;
@@ -221,7 +221,7 @@ impl<B: Backend> Fetch<B> {
         let mut slots: Vec<Slot<B>> = Vec::with_capacity(wanted.len());
         for wanted in wanted {
             if slots.len() % LOOKED_UP_AT_ONCE == LOOKED_UP_AT_ONCE - 1 {
-                let_others_run().await;
+                give_way().await;
             }
             slots.push(Slot::new(&routing, wanted, reader));
         }
