@@ -23,6 +23,7 @@ use super::context::ReplicationContext;
 use super::counts::{count_lags, count_partitions};
 use super::isr::{InSyncWatch, Led, Wish};
 use super::progress::ProgressTable;
+use super::unresolved::Unresolved;
 use crate::ids::{BrokerId, LeaderEpoch, PartitionEpoch, PartitionId};
 use crate::limits;
 use crate::metadata::{
@@ -47,8 +48,7 @@ pub(super) struct Membership<B: Backend> {
     given: BTreeMap<PartitionId, (LeaderEpoch, PartitionEpoch)>,
     /// Those of them of which there is news, or in which somebody lacks something.
     unsettled: BTreeSet<PartitionId>,
-    /// Additions that were asked for, and may take effect as long as the partition has this version.
-    unresolved: BTreeMap<PartitionId, (PartitionEpoch, BTreeSet<BrokerId>)>,
+    unresolved: Unresolved,
 }
 
 /// One change, and what it is made from.
@@ -73,7 +73,7 @@ impl<B: Backend> Membership<B> {
             seen: None,
             given: BTreeMap::new(),
             unsettled: BTreeSet::new(),
-            unresolved: BTreeMap::new(),
+            unresolved: Unresolved::default(),
         }
     }
 
@@ -92,7 +92,8 @@ impl<B: Backend> Membership<B> {
             let now = backend.now();
             let elapsed = last.replace(now).map_or(Duration::ZERO, |last| now.since(last));
             let wishes = self.watch.handle_tick(elapsed, &led);
-            let wished = self.with_unresolved(wishes, &image);
+            let version_of = |id| Some(image.partition(id)?.partition_epoch);
+            let wished = self.unresolved.with_open(wishes, version_of);
             let proposed = self.eligible(wished, &image).await;
             for some in proposed.chunks(limits::IN_SYNC_PROPOSED_AT_ONCE) {
                 self.propose(some).await;
@@ -197,25 +198,6 @@ impl<B: Backend> Membership<B> {
         self.unsettled.iter().filter_map(of_one).collect()
     }
 
-    /// What was asked for and came to nothing is asked for again, until the partition has another version.
-    fn with_unresolved(&mut self, mut wishes: Vec<Wish>, image: &MetadataImage) -> Vec<Wish> {
-        self.unresolved.retain(|id, (version, _)| {
-            image.partition(*id).is_some_and(|partition| partition.partition_epoch == *version)
-        });
-        for (partition, (_, joining)) in &self.unresolved {
-            match wishes.iter_mut().find(|wish| wish.partition == *partition) {
-                Some(wish) => wish.join.extend(
-                    joining.iter().filter(|broker| !wish.join.contains(broker)).copied().collect::<Vec<_>>(),
-                ),
-                None => {
-                    let join = joining.iter().copied().collect();
-                    wishes.push(Wish { partition: *partition, leave: Vec::new(), join });
-                }
-            }
-        }
-        wishes
-    }
-
     /// Changes that the controller would not refuse, as far as is known here; who is to be added counts from now on.
     async fn eligible(&self, wishes: Vec<Wish>, image: &MetadataImage) -> Vec<Proposed> {
         let mut all = Vec::new();
@@ -247,7 +229,7 @@ impl<B: Backend> Membership<B> {
                 joining.push(broker);
             }
         }
-        if leave.is_empty() && joining.is_empty() && !self.unresolved.contains_key(&id) {
+        if leave.is_empty() && joining.is_empty() && !self.unresolved.has(id) {
             return None;
         }
         if !joining.is_empty()
@@ -296,20 +278,13 @@ impl<B: Backend> Membership<B> {
                     self.context.metrics.replication_isr_expands.inc_by(one.join.len() as u64);
                     self.context.metrics.replication_isr_shrinks.inc_by(one.leave.len() as u64);
                     changed.push((one, now));
-                    self.unresolved.remove(&partition);
+                    self.unresolved.decided(partition);
                     continue;
                 }
                 Some(Err(error)) => tracing::debug!(%partition, "the ISR stays as it is: {error}"),
                 None => {}
             }
-            if !one.join.is_empty() {
-                let nothing = (partition_epoch, BTreeSet::new());
-                let (version, joining) = self.unresolved.entry(partition).or_insert(nothing);
-                if *version != partition_epoch {
-                    (*version, *joining) = (partition_epoch, BTreeSet::new());
-                }
-                joining.extend(&one.join);
-            }
+            self.unresolved.left_open(partition, partition_epoch, &one.join);
         }
         tell(&changed);
     }

@@ -23,6 +23,7 @@ use crate::peers::PeerIdentity;
 pub(crate) mod protocol;
 mod session;
 mod isr;
+mod unresolved;
 mod progress;
 mod context;
 mod gathering;
