@@ -44,6 +44,7 @@ pub enum Probe {
     AssignedByCoordinator,
     RecordsCompacted,
     ReadWithGaps,
+    StartMoved,
     TombstonesGone,
     CleanedSegments,
     KeylessRefused,
@@ -54,7 +55,7 @@ pub enum Probe {
 }
 
 impl Probe {
-    pub const ALL: [Probe; 45] = [
+    pub const ALL: [Probe; 46] = [
         Probe::AckedRecords,
         Probe::PowerLossWithUnsyncedBytes,
         Probe::PowerLossWithUnsyncedNames,
@@ -93,6 +94,7 @@ impl Probe {
         Probe::AssignedByCoordinator,
         Probe::RecordsCompacted,
         Probe::ReadWithGaps,
+        Probe::StartMoved,
         Probe::TombstonesGone,
         Probe::CleanedSegments,
         Probe::KeylessRefused,
@@ -144,6 +146,7 @@ impl Probe {
             Probe::RecordsCompacted => "records compacted away",
             Probe::CleanedSegments => "segments made by cleaning",
             Probe::ReadWithGaps => "compacted topic read with gaps",
+            Probe::StartMoved => "compacted topic's start moved under its reader",
             Probe::TombstonesGone => "tombstones gone",
             Probe::KeylessRefused => "record without a key refused",
             Probe::ConsumerGroupJoined => "consumer groups joined",
@@ -212,6 +215,7 @@ impl Probe {
                 "offsets of compacted topics that somebody read whole and found no record at, at most"
             }
             Probe::ReadWithGaps => "somebody read a partition whole, and offsets had no records",
+            Probe::StartMoved => "whoever read a compacted topic asked for what was deleted for its age",
             Probe::TombstonesGone => {
                 "keys that were to be forgotten, and of which whoever read everything found nothing any more"
             }

@@ -119,7 +119,9 @@ pub async fn handle<B: Backend>(
         Course::Alone(wanted) => (wanted, false, None),
         Course::Begins(wanted) => (wanted, true, None),
         Course::Continues(continued) => {
-            if !has_room(context, &mut held, continued.partitions, until, control).await {
+            if continued.partitions > LOOKED_AT_ONCE
+                && !has_room(context, &mut held, continued.partitions, until, control).await
+            {
                 return Fetched::nothing().of_session(continued.id);
             }
             match continued.wanted() {
@@ -179,8 +181,8 @@ pub async fn handle<B: Backend>(
     fetch.into_fetched(context, version, |_| true).of_session(id)
 }
 
-/// A short request may ask for many partitions of its session. Who finds no room to look at them in its time is told nothing, which says
-/// that nothing is new.
+/// A short request may ask for very many partitions of its session. Who finds no room to look at them in its time is told nothing, which
+/// says that nothing is new.
 async fn has_room<B: Backend>(
     context: &Context<B>,
     held: &mut Held,
@@ -189,8 +191,13 @@ async fn has_room<B: Backend>(
     control: &Control,
 ) -> bool {
     let bytes = held.waiting_amount(true) + gathering::waiting_bytes::<B>(partitions);
+    // What it said is in its session.
+    held.bytes = None;
     loop {
         let more = bytes.saturating_sub(held.waiting.as_ref().map_or(0, Share::amount));
+        if more == 0 {
+            return true;
+        }
         if let Some(room) = context.budget.waiting_bytes.try_take(RequestClass::Essential, more) {
             match &mut held.waiting {
                 Some(waiting) => waiting.merge(room),

@@ -36,7 +36,7 @@ mod description;
 
 pub use description::{ClassicDescription, DescribedMember};
 pub use joining::check_said;
-pub use migration::MigratingMember;
+pub use migration::{MigratingMember, one_record_holds};
 pub use requests::{Client, Join, Joined, MemberError, Protocol, Sync, Synced};
 pub use stored::{StoredGroup, StoredMember};
 
@@ -114,16 +114,16 @@ pub struct ClassicGroup<T> {
 impl<T> ClassicGroup<T> {
     /// A group that nobody has joined yet.
     pub fn new(now: Now) -> Self {
-        ClassicGroup::after(Generation(0), now)
+        ClassicGroup { protocol_type: None, ..ClassicGroup::after(Generation(0), now) }
     }
 
-    /// A group that nobody has joined yet, whose generations follow this one.
+    /// A group of consumers that nobody has joined yet, whose generations follow this one.
     pub fn after(generation: Generation, now: Now) -> Self {
         ClassicGroup {
             state: State::Empty,
             since_ms: now.wall_ms,
             generation,
-            protocol_type: None,
+            protocol_type: Some(Arc::from(PROTOCOL_TYPE)),
             protocol: None,
             members: Members::default(),
             told: BTreeMap::new(),

@@ -313,16 +313,15 @@ impl ConsumerGroup {
         self.holders.retain(|_, holder| holder != id);
     }
 
-    /// There is a member of this id then, and it is here. Whether it was not before.
+    /// There is a member of this id then, and it is here. Whether nobody was there in whose place it comes.
     fn place(&mut self, id: &MemberId, instance: Option<&InstanceId>, outcome: &mut Outcome) -> bool {
         let before = instance.and_then(|instance| self.by_instance.get(instance)).cloned();
-        let before = before.filter(|before| before != id);
-        if let Some(before) = &before {
-            self.rename(before, id.clone(), outcome);
+        if let Some(before) = before.filter(|before| before != id) {
+            self.rename(&before, id.clone(), outcome);
         }
         if let Some(known) = self.members.get_mut(id) {
             known.is_away = false;
-            return before.is_some();
+            return false;
         }
         if let Some(instance) = instance {
             self.by_instance.insert(instance.clone(), id.clone());
@@ -448,7 +447,7 @@ impl ConsumerGroup {
         let begins_to_give_up = next.state == HeldState::Unrevoked
             && (member.held.state != HeldState::Unrevoked || next.revoking != member.held.revoking);
         if begins_to_give_up {
-            member.give_up_until = Some(now + member.said.rebalance_timeout);
+            member.give_up_until = Some(now + member.rebalance_timeout());
         } else if next.state != HeldState::Unrevoked {
             member.give_up_until = None;
         }

@@ -76,6 +76,12 @@ pub fn read_assignment(mut assignment: Bytes) -> Option<NamedPartitions> {
     partitions(&mut assignment)
 }
 
+/// Whether there is something in an assignment that is for the assignor of its member: it would miss that.
+pub fn has_user_data(mut assignment: Bytes) -> bool {
+    let partitions = assignment.try_get_i16().ok().and_then(|_| partitions(&mut assignment));
+    partitions.is_some() && assignment.try_get_i32().is_ok_and(|length| length > 0)
+}
+
 /// As a consumer is told that wrote its subscription in this version.
 pub fn write_assignment(version: i16, assigned: &NamedPartitions) -> Bytes {
     let mut out = BytesMut::new();
@@ -202,5 +208,8 @@ mod tests {
         assert_eq!(read_assignment(written.clone()), Some(owned()));
         assert_eq!(read_assignment(Bytes::new()), Some(NamedPartitions::new()));
         assert_eq!(read_assignment(written.slice(..written.len() - 9)), None);
+        let for_its_assignor = [&written[..written.len() - 4], USER_DATA].concat();
+        let told = [for_its_assignor.into(), written.clone(), written.slice(..9), Bytes::new()];
+        assert_eq!(told.map(has_user_data), [true, false, false, false]);
     }
 }

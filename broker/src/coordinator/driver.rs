@@ -154,7 +154,7 @@ impl<B: Backend> Driver<B> {
             }
             // Who cannot be heard is not silent.
             if !woken.was_closed {
-                self.handle_time();
+                self.handle_time(&mut held);
             }
             self.decided(held);
             self.append();
@@ -304,14 +304,14 @@ impl<B: Backend> Driver<B> {
         }
     }
 
-    fn handle_time(&mut self) {
+    fn handle_time(&mut self, held: &mut Vec<Held>) {
         let now = self.now();
         let (settings, image) = (self.settings.get(), self.images.get());
         self.topics.follow(&image);
         let Duty::Serving(serving) = &mut self.duty else { return };
         let rules = Rules { topics: &self.topics, settings: &settings, image: &image };
         serving.shard.handle_time(&rules, now);
-        self.shown.show(&serving.shard, now.moment);
+        held.extend(self.shown.show(&serving.shard, now.moment));
         if serving.forget_at <= now.moment {
             serving.forget_at = now.moment + settings.retention_check_interval;
             let retention_ms = i64::try_from(settings.offsets_retention.as_millis()).unwrap_or(i64::MAX);

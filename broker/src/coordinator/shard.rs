@@ -278,6 +278,8 @@ impl<T> Shard<T> {
                 // Who was a member before must not be taken for one of a later generation.
                 let members = ClassicGroup::after(Generation(group.epoch().0), now);
                 self.become_other(id, Members::Classic(members), now);
+                // Whatever becomes of the join, it is known how many generations there were.
+                self.change(id, |_, outcome| outcome.changed = true);
             }
             None => self.become_other(id, Members::Classic(ClassicGroup::new(now)), now),
         }
@@ -366,6 +368,7 @@ impl<T> Shard<T> {
             }
             Some(Members::Classic(group)) => {
                 let members = ConsumerGroup::after(Epoch(group.generation().0));
+                members.check(&beat, settings)?;
                 self.become_other(id, Members::Consumer(members), now);
             }
             None => self.become_other(id, Members::Consumer(ConsumerGroup::default()), now),

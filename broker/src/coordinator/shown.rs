@@ -1,9 +1,10 @@
-//! What a coordinator publishes of its groups, for who looks without asking: a copy, about a second old at most.
+//! What a coordinator publishes of its groups, for who looks without asking: a copy, about a second old at most, of what is kept.
 
 use std::time::Duration;
 
 use io_backend::{Moment, Published};
 
+use super::outbox::Held;
 use super::progress::Progress;
 use super::shard::Shard;
 use crate::limits;
@@ -32,14 +33,18 @@ impl Shown {
         self.due
     }
 
-    /// Publishes what is due.
-    pub(super) fn show<T>(&mut self, shard: &Shard<T>, now: Moment) {
-        if self.due.is_some_and(|due| due <= now) {
-            self.show_now(shard);
-        }
+    /// What is due is published as an answer is given: when all that was decided by now is kept.
+    pub(super) fn show<T>(&mut self, shard: &Shard<T>, now: Moment) -> Option<Held> {
+        self.due.take_if(|due| *due <= now)?;
+        let (published, progress) = (self.published.clone(), shard.progress(limits::GROUP_PROGRESS_MAX));
+        Some(Box::new(move |kept| {
+            if kept.is_ok() {
+                published.publish(progress);
+            }
+        }))
     }
 
-    /// Publishes what there is.
+    /// Publishes what there is, all of which is kept.
     pub(super) fn show_now<T>(&mut self, shard: &Shard<T>) {
         self.due = None;
         self.published.publish(shard.progress(limits::GROUP_PROGRESS_MAX));

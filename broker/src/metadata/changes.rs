@@ -79,12 +79,42 @@ impl<B: Backend> Changes<B> {
         Ok((self.propose)(command, deadline).await?)
     }
 
-    /// The disks that it needs are those of other nodes; this one leads them only as long as its own Raft journal takes what it says.
     fn is_decided_by_others(&self) -> bool {
-        let members = self.members.get();
-        match members.leader {
-            Some(leader) if leader == self.node => members.voters.len() > 1 && self.capacities.get().may_vote,
-            leader => leader.is_some(),
+        is_decided_by_others(self.node, &self.members.get(), self.capacities.get().may_vote)
+    }
+}
+
+/// The disks that a change needs are those of other nodes; `node` leads them only as long as its own Raft journal takes what it says.
+fn is_decided_by_others(node: BrokerId, members: &Members, may_vote: bool) -> bool {
+    match members.leader {
+        Some(leader) if leader == node => members.voters.len() > 1 && may_vote,
+        leader => leader.is_some(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_whose_storage_stands_still_asks_others_and_decides_alone_only_with_them() {
+        let table = [
+            // Who leads, how many vote, whether our Raft journal takes what we say.
+            (None, 3, true, false),
+            (Some(2), 3, false, true),
+            (Some(1), 3, true, true),
+            (Some(1), 3, false, false),
+            (Some(1), 1, true, false),
+            (Some(1), 1, false, false),
+        ];
+        for (leader, voters, may_vote, expected) in table {
+            let members = Members {
+                leader: leader.map(BrokerId),
+                voters: (1..=voters).map(BrokerId).collect(),
+                ..Members::default()
+            };
+            let by_others = is_decided_by_others(BrokerId(1), &members, may_vote);
+            assert_eq!(by_others, expected, "{leader:?} of {voters}, {may_vote}");
         }
     }
 }

@@ -125,6 +125,9 @@ pub fn lost(history: &History, clocks_differ: bool) -> Vec<Violation> {
                 continue;
             }
             let lack = Lack { key: *key, offset: *offset, found, clocks_differ };
+            if lack.is_of_age(&known, read, history.compaction.retention) {
+                continue;
+            }
             if let Some(what) = unexplained(&known, read, lack, history.compaction.delete_retention) {
                 findings.add(what);
             }
@@ -141,6 +144,21 @@ struct Lack {
     /// The last one of the key that it found.
     found: Option<i64>,
     clocks_differ: bool,
+}
+
+impl Lack {
+    /// It may have been deleted for its age, and with it all that stood before it.
+    fn is_of_age(&self, known: &Known<'_>, read: &WholeRead, retention: Option<At>) -> bool {
+        let Some(retention) = retention else { return false };
+        let of_key = known.of_key.get(&(&read.place, self.key)).map_or(&[][..], Vec::as_slice);
+        let mut there = of_key
+            .iter()
+            .filter(|value| known.offsets.get(value).is_some_and(|all| all.contains(&self.offset)));
+        let is_old = |value: &Value| {
+            self.clocks_differ || known.writes[value].send.began.saturating_add(retention) <= read.ended
+        };
+        self.found.is_none() && there.any(is_old)
+    }
 }
 
 fn unexplained(known: &Known<'_>, read: &WholeRead, lack: Lack, delete_retention: At) -> Option<String> {

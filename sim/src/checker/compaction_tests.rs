@@ -181,3 +181,22 @@ fn what_compaction_did_is_seen() {
     let seen = sightings(&history(&writes, &reads));
     assert_eq!(seen, Sightings { records_gone: 2, reads_with_gaps: 3, tombstones_gone: 1 });
 }
+
+#[test]
+fn what_is_old_enough_may_have_gone_for_that_and_nothing_that_stood_before_it_is_left() {
+    let writes = [written(record(0), 1, 0), written(record(1), 3, 5)];
+    let table = [
+        // When it is read, what is found, and whether something is wrong. Records go after five seconds.
+        (4, &[][..], true),
+        (7, &[], false),
+        (7, &[(0, record(0))], true),
+        (7, &[(5, record(1))], false),
+    ];
+    for (at, found, wrong) in table {
+        let mut history = history(&writes, &[read(at, 9, found)]);
+        history.compaction.retention = Some(5 * S);
+        assert_eq!(!lost(&history, false).is_empty(), wrong, "at {at}: {found:?}");
+        history.compaction.retention = None;
+        assert_eq!(!lost(&history, false).is_empty(), found != [(5, record(1))], "at {at}: {found:?}");
+    }
+}

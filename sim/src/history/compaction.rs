@@ -56,5 +56,7 @@ pub struct Compaction {
     /// How long a tombstone stays at least, and how many records may be left of a topic when all is quiet, as far as the
     /// scenario says.
     pub delete_retention: At,
+    /// How old a record has to be to go whatever its key is; none goes for its age where this is not said.
+    pub retention: Option<At>,
     pub left_max: Option<u64>,
 }

@@ -236,6 +236,8 @@ pub struct Compacted {
     pub delete_retention: Span,
     pub min_compaction_lag: Span,
     pub max_compaction_lag: Option<Span>,
+    /// Records older than this go as well, whatever their keys: `cleanup.policy` is `compact,delete`.
+    pub retention: Option<Span>,
 }
 
 impl Default for Compacted {
@@ -255,6 +257,7 @@ impl Default for Compacted {
             delete_retention: Span::secs(5),
             min_compaction_lag: Span::millis(0),
             max_compaction_lag: None,
+            retention: None,
         }
     }
 }

@@ -245,7 +245,10 @@ pub(super) async fn find<B: Backend>(
     let answer = line.call_node(node, Trade::Look, &request, VERSION, terms, |_| true).await?;
     let partition = answer.topics.iter().flat_map(|topic| &topic.partitions).next();
     let served = partition.filter(|partition| told(client, line, place, epoch, partition.error_code, sent));
-    if let (Some(partition), LookupQuery::Earliest) = (served, query) {
+    // Who reads a compacted topic judges by keys where it begins.
+    if let (Some(partition), LookupQuery::Earliest) = (served, query)
+        && !client.field.compacted.contains(place)
+    {
         client.note_log_start(place, partition.offset, sent);
     }
     Ok(served.map(|partition| Lookup {

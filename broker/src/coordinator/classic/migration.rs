@@ -1,6 +1,7 @@
 //! A classic group becomes a consumer group, and a consumer group whose members all speak the classic protocol becomes a classic one: what
 //! goes with its members.
 
+use super::super::consumer_protocol::has_user_data;
 use super::*;
 
 /// A member of the classic protocol on its way from a group of one kind to one of the other.
@@ -33,9 +34,12 @@ impl MigratingMember {
 }
 
 impl<T> ClassicGroup<T> {
-    /// Its members, where they are consumers.
+    /// Its members, where they are consumers whose assignors find all in an assignment that a coordinator makes.
     pub fn migrating(&self) -> Option<Vec<MigratingMember>> {
-        if self.protocol_type.as_deref() != Some(PROTOCOL_TYPE) {
+        let needs_more = |member: &Member<T>| has_user_data(member.assignment.clone());
+        if self.protocol_type.as_deref() != Some(PROTOCOL_TYPE)
+            || self.members.iter().any(|(_, member)| needs_more(member))
+        {
             return None;
         }
         let migrating = |(id, member): (&MemberId, &Member<T>)| MigratingMember {
@@ -76,7 +80,6 @@ impl<T> ClassicGroup<T> {
             return None;
         }
         let mut group = ClassicGroup::after(generation, now);
-        group.protocol_type = Some(Arc::from(PROTOCOL_TYPE));
         for member in members {
             let here = Member {
                 instance: member.instance,
@@ -105,4 +108,13 @@ impl<T> ClassicGroup<T> {
         self.prepare_rebalance("its members were those of a consumer group", now, outcome);
         outcome.changed = true;
     }
+}
+
+/// Whether one record may hold members that say this; it costs less than to make it.
+pub fn one_record_holds<'a>(mut said: impl Iterator<Item = &'a [Protocol]>) -> bool {
+    let mut bytes = 0;
+    said.all(|protocols| {
+        bytes += protocols.iter().map(|one| one.metadata.len()).sum::<usize>();
+        bytes <= limits::GROUP_RECORD_HALF_BYTES
+    })
 }

@@ -14,6 +14,12 @@ impl<T> ClassicGroup<T> {
 
     fn check_sync(&self, sync: &Sync<T>) -> Result<(), MemberError> {
         self.check_generation(&sync.member, sync.instance.as_ref(), sync.generation)?;
+        // Before what it was told is looked at: a group that has changed its protocol may choose another way of assigning.
+        match self.state {
+            State::Empty => return Err(MemberError::UnknownMember),
+            State::PreparingRebalance { .. } => return Err(MemberError::RebalanceInProgress),
+            State::CompletingRebalance | State::Stable => {}
+        }
         let differs = |said: &Option<Arc<str>>, ours: &Option<Arc<str>>| {
             said.is_some() && ours.is_some() && said != ours
         };
@@ -24,11 +30,7 @@ impl<T> ClassicGroup<T> {
         if assigned > limits::GROUP_RECORD_HALF_BYTES {
             return Err(MemberError::TooLarge);
         }
-        match self.state {
-            State::Empty => Err(MemberError::UnknownMember),
-            State::PreparingRebalance { .. } => Err(MemberError::RebalanceInProgress),
-            State::CompletingRebalance | State::Stable => Ok(()),
-        }
+        Ok(())
     }
 
     fn take_sync(&mut self, sync: Sync<T>, now: Now, outcome: &mut Outcome<T>) {

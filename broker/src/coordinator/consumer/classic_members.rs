@@ -26,13 +26,13 @@ impl ConsumerGroup {
         outcome: &mut Outcome,
     ) -> Result<Joined, MemberError> {
         let subscription = self.check_join(join, classic)?;
-        let id = self.joining_id(join, fresh)?;
+        let id = self.joining_id(join, fresh, !subscription.owned.is_empty())?;
         self.check_room(&id, join.instance.as_ref(), settings).map_err(|_| MemberError::Full)?;
         let is_new = self.place(&id, join.instance.as_ref(), outcome);
         let owned = of_names(topics, &subscription.owned);
         let protocol = join.protocols.first().map(|protocol| protocol.name.clone());
-        let said = said(join, subscription);
         let Some(member) = self.members.get_mut(&id) else { return Err(MemberError::UnknownMember) };
+        let said = said(join, subscription, member.said.instance.clone());
         let (reads, assignor) = (&member.said.subscription, member.said.assignor);
         let reads_other = said.subscription != *reads || said.assignor != assignor;
         if said != member.said {
@@ -41,7 +41,7 @@ impl ConsumerGroup {
         }
         member.alive_until = now + join.session_timeout;
         // Until then it is to ask for what it is assigned.
-        member.answer_until = Some(now + join.rebalance_timeout);
+        member.answer_until = Some(now + member.rebalance_timeout());
         self.follow_topics(topics, is_new || reads_other, outcome);
         self.decide_target(settings, outcome);
         self.reconcile(&id, Some(&owned), now, outcome);
@@ -70,6 +70,11 @@ impl ConsumerGroup {
     ) -> Result<Synced, MemberError> {
         let epoch = self.epoch;
         let member = self.classic_mut(&sync.member, sync.instance.as_ref(), sync.generation)?;
+        // Who has to give up something is told first, however old its epoch is.
+        if member.held.epoch < epoch && member.held.state != HeldState::Unrevoked {
+            member.ask_to_join(now);
+            return Err(MemberError::RebalanceInProgress);
+        }
         let protocol = member.said.classic.iter().flat_map(|classic| &classic.protocols).next();
         let name = protocol.map(|protocol| protocol.name.clone());
         let differs = |said: Option<&str>, ours: Option<&str>| said.is_some_and(|said| Some(said) != ours);
@@ -80,11 +85,6 @@ impl ConsumerGroup {
         }
         let said = protocol.and_then(|protocol| ConsumerSubscription::read(protocol.metadata.clone()));
         let version = said.map_or(0, |said| said.version);
-        // Who has to give up something is told first, however old its epoch is.
-        if member.held.epoch < epoch && member.held.state != HeldState::Unrevoked {
-            member.ask_to_join(now);
-            return Err(MemberError::RebalanceInProgress);
-        }
         let assignment = write_assignment(version, &names_of(topics, &member.held.assigned));
         member.answer_until = None;
         member.hear(now);
@@ -190,13 +190,14 @@ impl ConsumerGroup {
         ConsumerSubscription::read(first.metadata.clone()).ok_or(MemberError::InconsistentProtocol)
     }
 
-    /// The id that it joins with. One that it was told is not remembered: it may come with any.
-    fn joining_id<T>(&self, join: &Join<T>, fresh: MemberId) -> Result<MemberId, MemberError> {
+    /// The id that it joins with. One that it was told is not remembered: it may come with any, unless it `has` something. That was
+    /// somebody's who is no member any more, and may be another's by now.
+    fn joining_id<T>(&self, join: &Join<T>, fresh: MemberId, has: bool) -> Result<MemberId, MemberError> {
         let Some(id) = &join.member else {
             let takes_id_first = join.takes_id_first && join.instance.is_none();
             return if takes_id_first { Err(MemberError::IdRequired(fresh)) } else { Ok(fresh) };
         };
-        if join.instance.is_some() || self.members.contains_key(id) {
+        if join.instance.is_some() || self.members.contains_key(id) || has {
             self.check_classic(id, join.instance.as_ref())?;
         }
         Ok(id.clone())
@@ -225,17 +226,17 @@ impl ConsumerGroup {
         }
     }
 
-    /// Whether there is something that a member is to have, does not have, and nobody else has.
+    /// Whether nobody else has anything any more that a member is to have. For each partition alone it would give up all it has.
     fn is_free_for(&self, id: &MemberId) -> bool {
         let Some(target) = self.target.get(id) else { return false };
         let mut all = target.iter().flat_map(|(topic, all)| all.iter().map(|partition| (*topic, *partition)));
-        all.any(|partition| !self.holders.contains_key(&partition))
+        all.all(|partition| self.holders.get(&partition).is_none_or(|holder| holder == id))
     }
 }
 
-fn said<T>(join: &Join<T>, subscription: ConsumerSubscription) -> StoredMember {
+fn said<T>(join: &Join<T>, subscription: ConsumerSubscription, instance: Option<InstanceId>) -> StoredMember {
     StoredMember {
-        instance: join.instance.clone(),
+        instance,
         rack: subscription.rack,
         client: MemberClient { id: join.client.id.clone(), host: join.client.host.clone() },
         rebalance_timeout: join.rebalance_timeout,

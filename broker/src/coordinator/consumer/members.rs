@@ -1,6 +1,7 @@
 //! A member of a consumer group: what it said of itself, and what it has.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use io_backend::Moment;
 
@@ -10,6 +11,7 @@ use super::reconcile::{Epoch, Held, is_within};
 use super::requests::Heartbeat;
 use super::stored::StoredMember;
 use crate::ids::TopicId;
+use crate::limits;
 
 /// A member.
 #[derive(Clone, Debug)]
@@ -65,9 +67,15 @@ impl Member {
         }
     }
 
+    /// How long it may take to give something up, or to come back to a rebalance.
+    pub(super) fn rebalance_timeout(&self) -> Duration {
+        let said = self.said.rebalance_timeout;
+        if self.said.classic.is_some() { said.max(limits::REBALANCE_TIMEOUT_MIN) } else { said }
+    }
+
     /// It is told to join; it has its time for that from the first time on.
     pub(super) fn ask_to_join(&mut self, now: Moment) {
-        self.answer_until.get_or_insert(now + self.said.rebalance_timeout);
+        self.answer_until.get_or_insert(now + self.rebalance_timeout());
     }
 
     pub(super) fn next_deadline(&self) -> Moment {

@@ -1,6 +1,6 @@
 //! A consumer group comes of a classic one whose members are consumers, and gives them back when nobody speaks the consumer protocol any more.
 
-use super::super::classic::{Client, MigratingMember};
+use super::super::classic::{Client, MigratingMember, Protocol};
 use super::super::consumer_protocol::{ConsumerSubscription, read_assignment, write_assignment};
 use super::super::ids::Generation;
 use super::classic_members::{names_of, of_names};
@@ -22,15 +22,22 @@ impl ConsumerGroup {
             target_epoch: epoch,
             ..StoredConsumerGroup::default()
         };
+        let said: Option<Vec<_>> = members
+            .iter()
+            .map(|member| ConsumerSubscription::read(member.protocols.first()?.metadata.clone()))
+            .collect();
+        let said = said?;
+        // What was assigned counts before what is claimed. Who claims more may not have heard yet that it is to give that up.
         let mut taken = BTreeSet::new();
-        for member in members {
-            let said = ConsumerSubscription::read(member.protocols.first()?.metadata.clone())?;
-            // It may not have heard yet that it is to give up what it said that it has.
-            let mut has = said.owned;
-            for (topic, all) in read_assignment(member.assignment)? {
+        let mut assigned = Vec::new();
+        for member in &members {
+            let named = read_assignment(member.assignment.clone())?;
+            assigned.push(not_taken(of_names(topics, &named), &mut taken));
+        }
+        for ((member, said), mut has) in members.into_iter().zip(said).zip(assigned) {
+            for (topic, all) in not_taken(of_names(topics, &said.owned), &mut taken) {
                 has.entry(topic).or_default().extend(all);
             }
-            let has = not_taken(of_names(topics, &has), &mut taken);
             let known = Epoch(member.generation.0);
             let held = Held { epoch: known, previous: known, assigned: has.clone(), ..Held::default() };
             let names = said.topics.into_iter().collect();
@@ -53,9 +60,15 @@ impl ConsumerGroup {
         Some(ConsumerGroup::restored(stored, settings, now))
     }
 
-    /// It has members, and all of them speak the classic protocol.
-    pub fn is_classic_alone(&self) -> bool {
-        !self.members.is_empty() && self.members.values().all(|member| member.said.classic.is_some())
+    /// It has members, all of them speak the classic protocol, and are no more than these.
+    pub fn is_classic_alone(&self, members_max: usize) -> bool {
+        let is_classic = |member: &Member| member.said.classic.is_some();
+        (1..=members_max).contains(&self.members.len()) && self.members.values().all(is_classic)
+    }
+
+    /// What its members of the classic protocol say.
+    pub fn classic_protocols(&self) -> impl Iterator<Item = &[Protocol]> {
+        self.members.values().filter_map(|member| Some(&*member.said.classic.as_ref()?.protocols))
     }
 
     /// Its members, and the latest generation that they may know, where all of them speak the classic protocol.

@@ -54,16 +54,16 @@ impl ConsumerGroup {
             let gives_up = held.state == HeldState::Unrevoked;
             let session_timeout =
                 member.classic.as_ref().map_or(settings.session_timeout, |classic| classic.session_timeout);
-            let give_up_until = gives_up.then(|| now + member.rebalance_timeout);
-            let restored = Member {
+            let mut restored = Member {
                 said: member,
                 held,
                 is_away,
                 reads: BTreeSet::new(),
                 alive_until: now + session_timeout,
-                give_up_until,
+                give_up_until: None,
                 answer_until: None,
             };
+            restored.give_up_until = gives_up.then(|| now + restored.rebalance_timeout());
             group.members.insert(id, restored);
         }
         group.check_invariants();

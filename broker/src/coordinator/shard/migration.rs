@@ -1,6 +1,6 @@
 //! Groups that change from one protocol to the other while members are in them (KIP-848).
 
-use super::super::classic::{ClassicGroup, Join, MemberError};
+use super::super::classic::{ClassicGroup, Join, MemberError, one_record_holds};
 use super::super::consumer::{self, ConsumerError, ConsumerGroup, Heartbeat};
 use super::super::ids::{GroupId, MemberId};
 use super::{Members, Rules, Shard};
@@ -58,16 +58,15 @@ impl<T> Shard<T> {
     /// Where only members of the classic protocol are left, they assign among themselves again.
     pub(super) fn downgrade(&mut self, id: &GroupId, rules: &Rules<'_>, now: Now) {
         let Some(Members::Consumer(group)) = self.groups.get(id).map(|group| &group.members) else { return };
-        if !rules.settings.migration.downgrades() || !group.is_classic_alone() {
+        // Where they are too many for a classic group, or say too much, this stays what it is: it serves them as well.
+        if !rules.settings.migration.downgrades()
+            || !group.is_classic_alone(rules.settings.classic.members_max)
+            || !one_record_holds(group.classic_protocols())
+        {
             return;
         }
         let Some((members, generation)) = group.migrating(rules.topics) else { return };
-        let are_too_many = members.len() > rules.settings.classic.members_max;
-        // Where they are too many for a classic group, or say too much, this stays what it is: it serves them as well.
-        let Some(classic) = ClassicGroup::of_migrating(members, generation, now).filter(|_| !are_too_many)
-        else {
-            return;
-        };
+        let Some(classic) = ClassicGroup::of_migrating(members, generation, now) else { return };
         tracing::info!(group = %id.0, "the group goes on as a classic group");
         self.become_other(id, Members::Classic(classic), now);
         self.change(id, |group, outcome| group.begin_anew(now, outcome));

@@ -230,7 +230,9 @@ fn who_finds_no_room_to_look_at_its_session_hears_in_its_time_that_nothing_is_ne
         |config| config.server.waiting_bytes = 1,
         async |node, _| {
             let mut fetcher = Fetcher::new(node).await;
-            fetcher.fetch(fetcher.request(&[(0, 0)], 10)).await;
+            // Most of which there are not: it is told so each time.
+            let many: Vec<(i32, i64)> = (0..600).map(|index| (index, 0)).collect();
+            fetcher.fetch(fetcher.request(&many, 10)).await;
             let mut other = node.connect().await;
             let topic = create(&mut other, "other").await;
             // An account that is empty grants any wish, and then no other.
@@ -240,10 +242,8 @@ fn who_finds_no_room_to_look_at_its_session_hears_in_its_time_that_nothing_is_ne
             assert_eq!(fetcher.fetch(fetcher.request(&[], 1_000)).await, []);
             let took = node.context.backend.now().since(began);
             assert!((Duration::from_secs(1)..Duration::from_secs(2)).contains(&took), "{took:?}");
-            // Its epoch is taken, and what it waits for next it finds when there is room again.
-            assert_eq!(fetcher.fetch(fetcher.request(&[], 10_000)).await, []);
-            let took = node.context.backend.now().since(began);
-            assert!(took >= Duration::from_secs(10), "it waited in its turn: {took:?}");
+            // Its epoch is taken, and when there is room again it is told.
+            assert_eq!(fetcher.fetch(fetcher.request(&[], 10_000)).await.len(), 597);
         },
     );
 }

@@ -34,6 +34,7 @@ pub(super) fn start<B: Backend>(
         let mut notes = first.field.notes.write();
         notes.compaction.delete_retention = super::connection::ns(load.delete_retention.0);
         notes.compaction.left_max = load.left_max;
+        notes.compaction.retention = load.retention.map(|span| super::connection::ns(span.0));
     }
     let mut topic = first.field.creatable(Field::COMPACTED, partitions);
     topic.configs.extend(configs(load).into_iter().map(|(name, value)| {
@@ -55,11 +56,12 @@ pub(super) fn start<B: Backend>(
 fn configs(load: &Compacted) -> Vec<(&'static str, String)> {
     let ms = |span: crate::fault::Span| span.0.as_millis().to_string();
     let mut all = vec![
-        ("cleanup.policy", "compact".to_owned()),
+        ("cleanup.policy", if load.retention.is_some() { "compact,delete" } else { "compact" }.to_owned()),
         ("min.cleanable.dirty.ratio", load.min_cleanable_dirty_ratio.to_string()),
         ("delete.retention.ms", ms(load.delete_retention)),
         ("min.compaction.lag.ms", ms(load.min_compaction_lag)),
     ];
+    all.extend(load.retention.map(|age| ("retention.ms", ms(age))));
     all.extend(load.max_compaction_lag.map(|lag| ("max.compaction.lag.ms", ms(lag))));
     all
 }

@@ -8,13 +8,14 @@ use kafka_protocol::error::ResponseError;
 
 use super::records;
 use crate::history::compaction::{ReadWhen, WholeRead};
-use crate::history::{At, Damage, Outcome, Place, Trade};
+use crate::history::{At, Damage, LookupQuery, Outcome, Place, Trade};
 use crate::scenario::Compacted;
 use crate::streams::Stream;
 use crate::workload::client::Client;
 use crate::workload::connection::{back_off, ns};
 use crate::workload::fetcher::{self, FetchTerms};
 use crate::workload::lines::Lines;
+use crate::workload::lookups::{self, Question};
 
 /// A leader that begins its epoch tells an older high watermark until its followers have told it what they have.
 const HIGH_WATERMARK_WITHIN: Duration = Duration::from_secs(15);
@@ -98,7 +99,7 @@ pub(crate) async fn whole<B: Backend>(
     place: &Place,
     reading: Reading,
 ) -> bool {
-    let began = client.now();
+    let mut began = client.now();
     // In the end all that was acknowledged is waited for; before, it comes when it comes.
     let (owed, owed_until) = match reading.when {
         ReadWhen::Meanwhile => (0, began),
@@ -109,10 +110,23 @@ pub(crate) async fn whole<B: Backend>(
     let (mut found, mut nodes) = (Vec::new(), BTreeSet::new());
     let (mut position, mut highest, mut failures) = (0, 0, 0);
     while client.now() < reading.until {
-        let Some(fetched) = fetch(client, line, place, position, reading.fetch_bytes).await else {
-            failures += 1;
-            back_off(&client.backend, failures).await;
-            continue;
+        let fetched = match fetch(client, line, place, position, reading.fetch_bytes).await {
+            Ok(fetched) => fetched,
+            Err(again) => {
+                if again == Again::FromItsStart
+                    && let Some(start) = first_offset(client, line, place).await
+                {
+                    // What was found before has gone, or may have.
+                    (position, began) = (start, client.now());
+                    found.clear();
+                    nodes.clear();
+                    client.field.notes.write().count("compacted topic's start moved under its reader");
+                    continue;
+                }
+                failures += 1;
+                back_off(&client.backend, failures).await;
+                continue;
+            }
         };
         failures = 0;
         let Part { node, high_watermark, records } = fetched;
@@ -152,34 +166,52 @@ struct Part {
     records: records::Fetched,
 }
 
-/// None: it has to be asked for again.
+/// What a fetch that brought nothing says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Again {
+    Later,
+    /// What it asked for is deleted.
+    FromItsStart,
+}
+
+async fn first_offset<B: Backend>(client: &Client<B>, line: &mut Lines<B>, place: &Place) -> Option<i64> {
+    let question = Question { place, query: LookupQuery::Earliest, epoch: None };
+    let found = lookups::find(client, line, question, FetchTerms::soon().terms().within).await;
+    Some(found.ok()??.offset)
+}
+
 async fn fetch<B: Backend>(
     client: &Client<B>,
     line: &mut Lines<B>,
     place: &Place,
     position: i64,
     partition_bytes: i32,
-) -> Option<Part> {
+) -> Result<Part, Again> {
     let terms = FetchTerms { wait: Duration::ZERO, partition_bytes, ..FetchTerms::soon() };
-    let node = line.node_of(place).await.ok()?;
+    let node = line.node_of(place).await.map_err(|_| Again::Later)?;
     let places = std::slice::from_ref(place);
     let request = fetcher::request(places, &[(0, position)], terms, None, |place| line.leader_epoch(place));
     let sent = client.now();
-    let answer =
-        line.call_node(node, Trade::Consume, &request, terms.version, terms.terms(), |_| true).await.ok()?;
+    let answer = line.call_node(node, Trade::Consume, &request, terms.version, terms.terms(), |_| true).await;
+    let answer = answer.map_err(|_| Again::Later)?;
     if ResponseError::try_from_code(answer.error_code).is_some() {
         line.told_of(Trade::Consume, place, answer.error_code, sent);
-        return None;
+        return Err(Again::Later);
     }
     let mut partitions = answer.responses.into_iter().flat_map(|topic| topic.partitions);
-    let partition = partitions.find(|partition| partition.partition_index == place.partition)?;
+    let partition = partitions.find(|partition| partition.partition_index == place.partition);
+    let partition = partition.ok_or(Again::Later)?;
+    let is_below = partition.error_code == ResponseError::OffsetOutOfRange.code();
+    if is_below && client.field.notes.write().compaction.retention.is_some() {
+        return Err(Again::FromItsStart);
+    }
     if partition.error_code != 0 {
         line.told_of(Trade::Consume, place, partition.error_code, sent);
-        return None;
+        return Err(Again::Later);
     }
     let bytes = partition.records.unwrap_or_default();
     let high_watermark = partition.high_watermark;
-    Some(Part { node, high_watermark, records: records::decode(&bytes, position) })
+    Ok(Part { node, high_watermark, records: records::decode(&bytes, position) })
 }
 
 /// Behind the last record that was acknowledged there.

@@ -23,6 +23,7 @@ struct Client {
     /// As it was told.
     id: Option<MemberId>,
     epoch: i32,
+    protocol: Option<Arc<str>>,
     has: BTreeSet<i32>,
     next: Next,
 }
@@ -38,14 +39,14 @@ enum Next {
 
 impl Client {
     fn of(speaks: Speaks) -> Client {
-        Client { speaks, id: None, epoch: 0, has: BTreeSet::new(), next: Next::Join }
+        Client { speaks, id: None, epoch: 0, protocol: None, has: BTreeSet::new(), next: Next::Join }
     }
 
     fn begin_anew(&mut self) {
         *self = Client::of(self.speaks);
     }
 
-    fn protocol(&self) -> &'static str {
+    fn protocol_name(&self) -> &'static str {
         if self.speaks == Speaks::Eager { "range" } else { "cooperative-sticky" }
     }
 }
@@ -167,7 +168,7 @@ impl Mixed {
             rebalance_timeout: Duration::from_secs(60),
             protocol_type: text("consumer"),
             // Both, so that eager ones and others have one in common.
-            protocols: [client.protocol(), "both"]
+            protocols: [client.protocol_name(), "both"]
                 .map(|name| Protocol { name: text(name), metadata: subscribed(&client.has) })
                 .into(),
             takes_id_first: true,
@@ -188,7 +189,7 @@ impl Mixed {
             instance: None,
             generation: Generation(client.epoch),
             protocol_type: Some(text("consumer")),
-            protocol: None,
+            protocol: client.protocol.clone(),
             assignments: self.led.remove(&nth).map(|members| assigned(&members)).unwrap_or_default(),
             ticket: nth,
         };
@@ -212,6 +213,7 @@ impl Mixed {
                 Ok(joined) => {
                     let client = self.clients.get_mut(&nth).expect("one of them");
                     (client.id, client.epoch) = (Some(joined.member), joined.generation.0);
+                    client.protocol = joined.protocol;
                     client.next = Next::Sync;
                     let led = joined.members.into_iter().map(|(id, _, said)| (id, said));
                     self.led.insert(nth, led.collect::<Vec<_>>());
@@ -230,6 +232,8 @@ impl Mixed {
                     client.has = told;
                     client.next = if gives_up { Next::Join } else { Next::Beat };
                 }
+                // Clients end for that. (Of a join it may be so: what a member knows that has not joined since a restart is forgotten.)
+                Err(MemberError::InconsistentProtocol) => panic!("{nth} says what it was told"),
                 Err(error) => self.refused(nth, &error),
             }
         }
@@ -412,6 +416,115 @@ fn who_says_nothing_that_a_coordinator_could_read_is_not_taken_over() {
     // "all" is what another kind of client calls an assignment.
     mixed.step(0);
     assert_eq!((mixed.kind(), mixed.read()), (GroupKind::Classic, vec![0]));
+}
+
+/// A member that speaks the classic protocol joins by hand, and its answer.
+fn joined(mixed: &mut Mixed, but: impl FnOnce(&mut Join<u32>)) -> Result<Joined, MemberError> {
+    let mut join = Join {
+        member: None,
+        instance: Some(InstanceId(text("i"))),
+        client: super::super::super::classic::Client { id: text("client"), host: text("/127.0.0.1") },
+        session_timeout: Duration::from_secs(30),
+        rebalance_timeout: Duration::from_secs(60),
+        protocol_type: text("consumer"),
+        protocols: vec![Protocol { name: text("both"), metadata: subscribed(&BTreeSet::new()) }],
+        takes_id_first: true,
+        can_skip_assignment: true,
+        ticket: 99,
+    };
+    but(&mut join);
+    let fresh = MemberId(text(&format!("i-{}", mixed.bench.log.len())));
+    let ((), mut effects) =
+        mixed.bench.call_with(|shard, rules, now| shard.join(&group("g"), join, fresh, rules, now));
+    effects.joins.pop().expect("it is answered at once").1
+}
+
+/// What a static member of the classic protocol has in a consumer group.
+fn synced(mixed: &mut Mixed, joined: &Joined) -> Result<usize, MemberError> {
+    let sync = Sync {
+        member: joined.member.clone(),
+        instance: Some(InstanceId(text("i"))),
+        generation: joined.generation,
+        protocol_type: Some(text("consumer")),
+        protocol: joined.protocol.clone(),
+        assignments: Vec::new(),
+        ticket: 99,
+    };
+    let ((), mut effects) =
+        mixed.bench.call_with(|shard, rules, now| shard.sync(&group("g"), sync, rules, now));
+    let told = effects.syncs.pop().expect("it is answered at once").1?;
+    Ok(read_assignment(told.assignment).expect("of a coordinator").into_values().flatten().count())
+}
+
+#[test]
+fn a_static_member_that_is_started_again_has_what_it_had_and_nobody_else_hears_of_it() {
+    let mut mixed = Mixed::of(&[Consumer], Bidirectional);
+    mixed.step(0);
+    let first = joined(&mut mixed, |_| {}).expect("room");
+    for _ in 0..3 {
+        mixed.step(0);
+    }
+    let again = joined(&mut mixed, |_| {}).expect("the same instance");
+    assert_ne!(first.member, again.member);
+    assert_eq!(synced(&mut mixed, &again), Ok(3));
+    let epoch = mixed.clients[&0].epoch;
+    mixed.step(0);
+    assert_eq!(
+        (mixed.clients[&0].epoch, mixed.clients[&0].has.len()),
+        (epoch, 4),
+        "nothing is assigned anew"
+    );
+    assert_eq!(synced(&mut mixed, &first), Err(MemberError::FencedInstance));
+}
+
+#[test]
+fn a_group_whose_assignors_tell_their_members_more_than_partitions_is_left_alone() {
+    let mut mixed = Mixed::of(&[Consumer], Bidirectional);
+    mixed.bench = Bench::new();
+    mixed.bench.settings = settings(Bidirectional);
+    mixed.bench.join("a", |_| {});
+    mixed.bench.pass(0);
+    let assignment = [&write_assignment(1, &NamedPartitions::new())[..6], b"\x00\x00\x00\x01x"].concat();
+    let sync = Sync {
+        member: id("a"),
+        instance: None,
+        generation: Generation(1),
+        protocol_type: None,
+        protocol: None,
+        assignments: vec![(id("a"), assignment.into())],
+        ticket: 2,
+    };
+    mixed.bench.call(|shard, rules, now| shard.sync(&group("g"), sync, rules, now));
+    mixed.step(0);
+    assert_eq!((mixed.kind(), mixed.read()), (GroupKind::Classic, vec![0]));
+}
+
+#[test]
+fn who_asks_for_no_time_has_some_and_who_claims_what_it_had_begins_anew() {
+    let mut mixed = Mixed::of(&[Consumer], Bidirectional);
+    mixed.step(0);
+    let hasty = joined(&mut mixed, |join| join.rebalance_timeout = Duration::ZERO).expect("room");
+    mixed.pass(0);
+    assert_eq!(synced(&mut mixed, &hasty), Ok(0), "it is there still");
+    let claims = joined(&mut mixed, |join| {
+        (join.instance, join.member) = (None, Some(id("gone")));
+        join.protocols[0].metadata = subscribed(&[1].into());
+    });
+    assert_eq!(claims.map(|_| ()), Err(MemberError::UnknownMember));
+}
+
+#[test]
+fn generations_go_on_where_a_join_comes_to_nothing() {
+    let mut mixed = Mixed::of(&[Consumer], Bidirectional);
+    mixed.step(0);
+    mixed.leave(0);
+    let before = mixed.bench.shard.describe_consumer(&group("g")).expect("a consumer group").epoch;
+    let refused = joined(&mut mixed, |join| join.instance = None);
+    assert!(matches!(refused, Err(MemberError::IdRequired(_))));
+    mixed.reload();
+    assert_eq!(mixed.kind(), GroupKind::Classic);
+    mixed.step(0);
+    assert!(mixed.clients[&0].epoch > before.0, "{} after {before:?}", mixed.clients[&0].epoch);
 }
 
 /// Whatever comes and goes, on however many nodes: no partition is read by two, and in the end each is read by one.
