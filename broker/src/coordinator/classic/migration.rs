@@ -4,6 +4,9 @@
 use super::super::consumer_protocol::has_user_data;
 use super::*;
 
+/// Clients' own assignors, which tell a member its partitions and nothing else that it needs.
+const PLAIN_ASSIGNORS: [&str; 4] = ["range", "roundrobin", "sticky", "cooperative-sticky"];
+
 /// A member of the classic protocol on its way from a group of one kind to one of the other.
 #[derive(Clone, Debug)]
 pub struct MigratingMember {
@@ -36,7 +39,9 @@ impl MigratingMember {
 impl<T> ClassicGroup<T> {
     /// Its members, where they are consumers whose assignors find all in an assignment that a coordinator makes.
     pub fn migrating(&self) -> Option<Vec<MigratingMember>> {
-        let needs_more = |member: &Member<T>| has_user_data(member.assignment.clone());
+        // What librdkafka's assignors add is what members told them, and nobody reads it.
+        let is_plain = self.protocol.as_deref().is_some_and(|name| PLAIN_ASSIGNORS.contains(&name));
+        let needs_more = |member: &Member<T>| !is_plain && has_user_data(member.assignment.clone());
         if self.protocol_type.as_deref() != Some(PROTOCOL_TYPE)
             || self.members.iter().any(|(_, member)| needs_more(member))
         {

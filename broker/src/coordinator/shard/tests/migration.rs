@@ -479,10 +479,19 @@ fn a_static_member_that_is_started_again_has_what_it_had_and_nobody_else_hears_o
 
 #[test]
 fn a_group_whose_assignors_tell_their_members_more_than_partitions_is_left_alone() {
-    let mut mixed = Mixed::of(&[Consumer], Bidirectional);
+    for (assignor, kind) in [("stream", GroupKind::Classic), ("cooperative-sticky", GroupKind::Consumer)] {
+        let mut mixed = Mixed::of(&[Consumer], Bidirectional);
+        assign_with_user_data(&mut mixed, assignor);
+        mixed.step(0);
+        assert_eq!(mixed.kind(), kind, "{assignor}");
+    }
+}
+
+fn assign_with_user_data(mixed: &mut Mixed, assignor: &str) {
     mixed.bench = Bench::new();
     mixed.bench.settings = settings(Bidirectional);
-    mixed.bench.join("a", |_| {});
+    let metadata = subscribed(&BTreeSet::new());
+    mixed.bench.join("a", |join| join.protocols = vec![Protocol { name: text(assignor), metadata }]);
     mixed.bench.pass(0);
     let assignment = [&write_assignment(1, &NamedPartitions::new())[..6], b"\x00\x00\x00\x01x"].concat();
     let sync = Sync {
@@ -495,8 +504,6 @@ fn a_group_whose_assignors_tell_their_members_more_than_partitions_is_left_alone
         ticket: 2,
     };
     mixed.bench.call(|shard, rules, now| shard.sync(&group("g"), sync, rules, now));
-    mixed.step(0);
-    assert_eq!((mixed.kind(), mixed.read()), (GroupKind::Classic, vec![0]));
 }
 
 #[test]
