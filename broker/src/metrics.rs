@@ -134,6 +134,10 @@ metrics! {
         "group_coordinators", "Partitions of __consumer_offsets whose groups this node coordinates";
     group_loads: Counter = Counter::default(),
         "group_loads", "Partitions of __consumer_offsets that were read back to coordinate their groups";
+    group_upgrades: Counter = Counter::default(),
+        "group_upgrades", "Classic groups that became consumer groups while members were in them";
+    group_downgrades: Counter = Counter::default(),
+        "group_downgrades", "Consumer groups that became classic groups while members were in them";
     group_loads_failed: Counter = Counter::default(),
         "group_loads_failed", "Attempts to read one back that came to nothing, and were made again";
     group_appends_failed: Counter = Counter::default(),

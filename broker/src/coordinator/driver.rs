@@ -382,7 +382,9 @@ impl<B: Backend> Driver<B> {
     /// What was decided since is to be kept next. Answers wait for that, and for what is being appended: they may rest on it.
     fn decided(&mut self, mut held: Vec<Held>) {
         let Duty::Serving(serving) = &mut self.duty else { return };
-        let Effects { records, joins, syncs } = serving.shard.take_effects();
+        let Effects { records, joins, syncs, upgrades, downgrades } = serving.shard.take_effects();
+        self.metrics.group_upgrades.inc_by(upgrades);
+        self.metrics.group_downgrades.inc_by(downgrades);
         if !records.is_empty() {
             self.shown.changed(self.backend.now());
         }

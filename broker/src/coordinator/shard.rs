@@ -39,11 +39,15 @@ pub struct Effects<T> {
     pub joins: Vec<(T, Result<Joined, MemberError>)>,
     /// Members whose assignment is known.
     pub syncs: Vec<(T, Result<Synced, MemberError>)>,
+    /// Groups that became those of the other protocol with members in them.
+    pub upgrades: u64,
+    /// See `upgrades`.
+    pub downgrades: u64,
 }
 
 impl<T> Default for Effects<T> {
     fn default() -> Self {
-        Effects { records: Vec::new(), joins: Vec::new(), syncs: Vec::new() }
+        Effects { records: Vec::new(), joins: Vec::new(), syncs: Vec::new(), upgrades: 0, downgrades: 0 }
     }
 }
 

@@ -51,6 +51,7 @@ impl<T> Shard<T> {
         upgraded.check(beat, settings)?;
         tracing::info!(group = %id.0, members = upgraded.members().count(), "the group goes on as a consumer group");
         self.become_other(id, Members::Consumer(upgraded), now);
+        self.effects.upgrades += 1;
         self.change_consumer(id, |group, outcome| outcome.changed.extend(group.all()));
         Ok(())
     }
@@ -69,6 +70,7 @@ impl<T> Shard<T> {
         let Some(classic) = ClassicGroup::of_migrating(members, generation, now) else { return };
         tracing::info!(group = %id.0, "the group goes on as a classic group");
         self.become_other(id, Members::Classic(classic), now);
+        self.effects.downgrades += 1;
         self.change(id, |group, outcome| group.begin_anew(now, outcome));
     }
 }
