@@ -1,24 +1,44 @@
 //! Back to idle: what a load took, a node gives back when the load is over.
 
+use std::collections::BTreeMap;
+
 use reports::{Verdict, Violation};
 
 use super::Findings;
 use crate::world::ProcessCounts;
 
 /// A node's process before clients came and after they had gone.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rest {
     pub before: ProcessCounts,
     pub after: ProcessCounts,
+    /// Of each role, by then and now.
+    pub tasks_before: BTreeMap<&'static str, u64>,
+    pub tasks_after: BTreeMap<&'static str, u64>,
     /// What the node itself counts as under way after they had gone.
     pub under_way: UnderWay,
     /// What the load has made and what stays.
     pub partitions: u64,
+    pub coordinators: u64,
     pub files: u64,
     /// Bytes that the journal's batches and the tails not yet checkpointed may still keep, by the node's config.
     pub tails: u64,
     /// Connections may have ended without either side being told.
     pub silenced: bool,
+}
+
+impl Rest {
+    /// Of which roles there are more: `: 15 more flush, 2 more pusher`.
+    fn new_tasks(&self) -> String {
+        let before = |role| self.tasks_before.get(role).copied().unwrap_or(0);
+        let more: Vec<String> = self
+            .tasks_after
+            .iter()
+            .filter(|(role, after)| **after > before(**role))
+            .map(|(role, after)| format!("{} more {role}", after - before(*role)))
+            .collect();
+        if more.is_empty() { String::new() } else { format!(": {}", more.join(", ")) }
+    }
 }
 
 /// A node's own gauges of what is taken and given back.
@@ -56,7 +76,7 @@ impl UnderWay {
 /// Beside what the log's tails keep: allocators round up, and tables that have grown do not shrink.
 const MEMORY_SHARE: f64 = 1.25;
 const MEMORY_MORE: u64 = 2 << 20;
-/// The tail, the producer states and the indexes of a partition.
+/// The tail, the producer states and the indexes of a partition; what a coordinator keeps of its groups.
 const MEMORY_OF_PARTITION: u64 = 512 << 10;
 const DESCRIPTORS_MORE: u64 = 8;
 /// The owner, and a checkpoint that has just begun.
@@ -68,7 +88,7 @@ pub fn back_to_idle(rest: &Rest) -> Vec<Violation> {
     let Rest { before, after, .. } = rest;
     let memory = (before.memory as f64 * MEMORY_SHARE) as u64
         + MEMORY_MORE
-        + rest.partitions * MEMORY_OF_PARTITION
+        + (rest.partitions + rest.coordinators) * MEMORY_OF_PARTITION
         + rest.tails;
     let mut checks = vec![("bytes of memory", before.memory, after.memory, memory)];
     if !rest.silenced {
@@ -84,14 +104,15 @@ pub fn back_to_idle(rest: &Rest) -> Vec<Violation> {
                 "tasks",
                 before.tasks,
                 after.tasks,
-                before.tasks + rest.partitions * TASKS_OF_PARTITION + TASKS_MORE,
+                before.tasks + rest.partitions * TASKS_OF_PARTITION + rest.coordinators + TASKS_MORE,
             ),
         ]);
     }
     for (what, before, after, allowed) in checks {
         if after > allowed {
+            let roles = if what == "tasks" { rest.new_tasks() } else { String::new() };
             findings.add(format!(
-                "the node had {before} {what} before its clients came and {after} after they had gone; {allowed} can be explained"
+                "the node had {before} {what} before its clients came and {after} after they had gone; {allowed} can be explained{roles}"
             ));
         }
     }
@@ -141,6 +162,29 @@ mod tests {
         ] {
             assert!(found(after)[0].contains(what), "{what}");
         }
+    }
+
+    #[test]
+    fn the_roles_of_which_there_are_more_are_named() {
+        let rest = Rest {
+            before: BEFORE,
+            after: ProcessCounts { tasks: 19, ..BEFORE },
+            tasks_before: BTreeMap::from([("connection", 2), ("fetcher", 8)]),
+            tasks_after: BTreeMap::from([("connection", 9), ("fetcher", 8), ("partition", 2)]),
+            partitions: 2,
+            coordinators: 3,
+            ..Rest::default()
+        };
+        let found: Vec<String> = back_to_idle(&rest).into_iter().map(|violation| violation.what).collect();
+        assert_eq!(
+            found,
+            [
+                "the node had 10 tasks before its clients came and 19 after they had gone; 17 can be explained: \
+                 7 more connection, 2 more partition"
+            ]
+        );
+        let coordinators = Rest { after: ProcessCounts { tasks: 17, ..BEFORE }, ..rest };
+        assert_eq!(back_to_idle(&coordinators), []);
     }
 
     #[test]

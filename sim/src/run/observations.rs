@@ -31,7 +31,7 @@ use crate::streams::Stream;
 use crate::workload::{
     self, Client, Field, OFFSETS_PARTITIONS, OFFSETS_TOPIC, Schedule, check_health, payload, read_everything,
 };
-use crate::world::{Device, DeviceCounts, MachineHandle, Pages, ProcessCounts, World};
+use crate::world::{Device, DeviceCounts, MachineHandle, Pages, World};
 
 /// The last read, on a healed system.
 const READ_WITHIN: Duration = Duration::from_secs(60);
@@ -147,7 +147,8 @@ pub(super) async fn tell(world: World, script: Inputs) -> Observations {
     let mut watch = Watch::new(&world, &field, &witness, &scenario);
     let serves = |node: &Machine| witness.lives.is_serving(&node.name);
     watch.until(FIRST_START, || nodes.iter().all(serves)).await;
-    let before: Vec<_> = nodes.iter().map(|node| node.handle.counts().filter(|_| serves(node))).collect();
+    let counted = |node: &Machine| node.handle.counts().map(|counts| (counts, node.handle.tasks_by_role()));
+    let before: Vec<_> = nodes.iter().map(|node| counted(node).filter(|_| serves(node))).collect();
     workload::start(&scenario, limits, seed, &field, |name| world.client(name));
 
     watch.until(Duration::from_nanos(schedule.healed), || false).await;
@@ -173,12 +174,17 @@ pub(super) async fn tell(world: World, script: Inputs) -> Observations {
     let own = scenario.workload.hostile.poisoners as usize;
     // Topics too whose creation nobody has heard of.
     let decided = witness.insides.look().iter().map(|node| node.partitions.len()).max().unwrap_or(0);
-    let rest = |(node, before): (&Machine, Option<ProcessCounts>)| {
+    let rest = |(node, before)| {
+        let (before, tasks_before) = before?;
+        let (after, tasks_after) = counted(node)?;
         Some(Rest {
-            before: before?,
-            after: node.handle.counts()?,
+            before,
+            after,
+            tasks_before,
+            tasks_after,
             under_way: witness.metrics.under_way(&node.name),
             partitions: (partitions(&field) + own).max(decided) as u64,
+            coordinators: coordinators(&field) as u64,
             files: node.handle.disk().durable_files().len() as u64,
             tails,
             silenced: circumstances::hide_ends(&world.fault_hits(), &node.name, ns(world.now())),
@@ -306,11 +312,16 @@ fn partitions(field: &Field) -> usize {
     // Topics of this name have three at most.
     let notes = field.notes.write();
     let extra = notes.topics.keys().filter(|topic| topic.starts_with("more-")).count();
-    // Each with the groups that it keeps.
-    let has_groups = notes.topics.contains_key(OFFSETS_TOPIC);
-    let of_groups = if has_groups { 2 * usize::try_from(OFFSETS_PARTITIONS).unwrap_or(0) } else { 0 };
     drop(notes);
-    field.partitions() + 3 * extra + of_groups
+    field.partitions() + 3 * extra + coordinators(field)
+}
+
+/// Those that a node may come to have: of each partition that keeps groups.
+fn coordinators(field: &Field) -> usize {
+    match field.notes.write().topics.contains_key(OFFSETS_TOPIC) {
+        true => usize::try_from(OFFSETS_PARTITIONS).unwrap_or(0),
+        false => 0,
+    }
 }
 
 /// Until all clients are, or `until`.

@@ -291,6 +291,15 @@ impl MachineHandle {
         self.machine.process().map(|process| process.counts())
     }
 
+    /// How many tasks of each role its process has.
+    pub fn tasks_by_role(&self) -> BTreeMap<&'static str, u64> {
+        let tasks = self.machine.process().map(|process| process.tasks()).unwrap_or_default();
+        tasks.iter().fold(BTreeMap::new(), |mut counts, task| {
+            *counts.entry(task.current.name.role).or_default() += 1;
+            counts
+        })
+    }
+
     pub fn connections(&self) -> NetworkCounts {
         self.machine.connections()
     }
