@@ -52,10 +52,11 @@ pub enum Probe {
     PartitionsGivenUp,
     NothingNew,
     SessionNotKnown,
+    SessionOvertaken,
 }
 
 impl Probe {
-    pub const ALL: [Probe; 46] = [
+    pub const ALL: [Probe; 47] = [
         Probe::AckedRecords,
         Probe::PowerLossWithUnsyncedBytes,
         Probe::PowerLossWithUnsyncedNames,
@@ -102,6 +103,7 @@ impl Probe {
         Probe::PartitionsGivenUp,
         Probe::NothingNew,
         Probe::SessionNotKnown,
+        Probe::SessionOvertaken,
     ];
 
     /// As scenarios require it.
@@ -153,6 +155,7 @@ impl Probe {
             Probe::PartitionsGivenUp => "partitions given up to other members",
             Probe::NothingNew => "partition without news left out",
             Probe::SessionNotKnown => "fetch session not known",
+            Probe::SessionOvertaken => "fetch session overtaken on another connection",
         }
     }
 
@@ -227,6 +230,9 @@ impl Probe {
             Probe::NothingNew => "an answer in a fetch session did not tell what its client knew",
             Probe::SessionNotKnown => {
                 "a fetch session was given up for others, or ended with a node's process"
+            }
+            Probe::SessionOvertaken => {
+                "a request of a fetch session came on two connections, and one was refused"
             }
             Probe::WithoutOne => "a node was broken for good, and the others had to go on",
             Probe::PlacesTaken => "a node had as many client connections as it takes",

@@ -48,6 +48,7 @@ fn checkers(bug: &str) -> &'static [&'static str] {
         }
         // Who asks again is answered at once, and is told nothing.
         "news-left-out" => &["unseen", "livelock"],
+        "start-left-out" => &["log-start-back"],
         "expired-too-early" => &["deleted-too-early"],
         "expired-too-late" => &["kept-too-long"],
         other => panic!("{other} has no checker that is there for it"),

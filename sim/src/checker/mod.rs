@@ -39,7 +39,7 @@ pub(crate) mod stories;
 use reports::{Verdict, Violation};
 
 /// Every checker with what it asks for.
-pub const ALL: [(&str, &str); 55] = [
+pub const ALL: [(&str, &str); 56] = [
     (
         "ack-before-sync",
         "an acknowledgement leaves after the sync that covers the record, in a file whose name is durable",
@@ -66,6 +66,10 @@ pub const ALL: [(&str, &str); 55] = [
     (
         "compacted-lost",
         "the last record of each key of a compacted topic is there, or was a tombstone long enough, and nothing older comes back",
+    ),
+    (
+        "compacted-undeleted",
+        "what is deleted on request from a topic that is compacted and deleted from is not read by anybody who begins later, and nothing is deleted on request from one that is compacted only",
     ),
     ("crash", "no process panics, or ends by itself without a fault on its machine that explains its status"),
     ("deleted-too-early", "what a log does not have any more was old, too much, or asked to be deleted"),

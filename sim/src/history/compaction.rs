@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::Lookup;
 use super::place::Place;
 use super::progress_monitor::At;
 use super::value::Value;
@@ -53,10 +54,19 @@ pub struct Compaction {
     pub reads: Vec<WholeRead>,
     /// Records without a key that were acknowledged.
     pub keyless_acked: Vec<(Place, At)>,
+    /// Look-ups by time.
+    pub lookups: Vec<Lookup>,
     /// How long a tombstone stays at least, and how many records may be left of a topic when all is quiet, as far as the
     /// scenario says.
     pub delete_retention: At,
     /// How old a record has to be to go whatever its key is; none goes for its age where this is not said.
     pub retention: Option<At>,
     pub left_max: Option<u64>,
+}
+
+impl Compaction {
+    /// Whether records may be deleted, for their age or on request: `cleanup.policy` is `compact,delete`.
+    pub fn deletes(&self) -> bool {
+        self.retention.is_some()
+    }
 }

@@ -110,11 +110,17 @@ pub const OF_CLEANING: [Defect; 4] = [
     },
 ];
 
-/// A slip in fetch sessions.
-pub const OF_FETCH_SESSIONS: [Defect; 1] = [Defect {
-    name: "news-left-out",
-    about: "answers in a fetch session, after the first, leave out what is new",
-}];
+/// Slips in fetch sessions.
+pub const OF_FETCH_SESSIONS: [Defect; 2] = [
+    Defect {
+        name: "news-left-out",
+        about: "answers in a fetch session, after the first, leave out what is new",
+    },
+    Defect {
+        name: "start-left-out",
+        about: "answers in a fetch session, after the first, leave out that a log begins later where there is no record to tell of",
+    },
+];
 
 /// What concerns metadata and not records.
 pub const OF_METADATA: [Defect; 1] =
@@ -186,7 +192,8 @@ pub fn backend(name: &str, process: &SimBackend) -> Option<SimBackend> {
         "directory-not-synced" => Some(process.skipping(SkippedSyncs::OfDirectories)),
         "cleaning-not-durable" => Some(process.skipping(SkippedSyncs::OfFilesNamed(CLEANED))),
         "sync-skipped" => Some(process.skipping(SkippedSyncs::All)),
-        "news-left-out" => Some(fetch_sessions::plant(process)),
+        "news-left-out" => Some(fetch_sessions::news_left_out(process)),
+        "start-left-out" => Some(fetch_sessions::start_left_out(process)),
         "fetch-answers-nothing" => Some(empty_fetches::plant(process)),
         "expired-too-early" => Some(process.with_clock_ahead(HOUR_MS)),
         "expired-too-late" => Some(process.with_clock_ahead(-HALF_AN_HOUR_MS)),

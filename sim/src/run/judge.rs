@@ -112,7 +112,7 @@ fn broken(stop: &Stop, at: Duration) -> Violation {
 }
 
 /// What must hold of every moment of a history. What is only owed in the end nobody can say.
-const AT_ALL_TIMES: [fn(&History) -> Vec<Violation>; 14] = [
+const AT_ALL_TIMES: [fn(&History) -> Vec<Violation>; 16] = [
     log::inconsistent_offsets,
     log::foreign_records,
     polls::poll_order,
@@ -127,6 +127,8 @@ const AT_ALL_TIMES: [fn(&History) -> Vec<Violation>; 14] = [
     configs::lost_configs,
     groups::owners,
     compaction::differing,
+    compaction::undeleted,
+    compaction::lookups,
 ];
 
 /// The history up to a stop of the world, judged by what must hold at all times.

@@ -238,6 +238,8 @@ pub struct Compacted {
     pub max_compaction_lag: Option<Span>,
     /// Records older than this go as well, whatever their keys: `cleanup.policy` is `compact,delete`.
     pub retention: Option<Span>,
+    /// A client asks for the deletion of records (DeleteRecords) so often; it is refused without `retention`.
+    pub delete_records_every: Option<Span>,
 }
 
 impl Default for Compacted {
@@ -258,6 +260,7 @@ impl Default for Compacted {
             min_compaction_lag: Span::millis(0),
             max_compaction_lag: None,
             retention: None,
+            delete_records_every: None,
         }
     }
 }

@@ -23,6 +23,10 @@ use crate::streams::Stream;
 const PAUSE: Duration = Duration::from_millis(100);
 /// What a consumer waits at most when the producers are about to fall silent.
 const SHORTEST_END: Duration = Duration::from_millis(500);
+/// It is noted so often at most that an answer left a partition out.
+const IMPLIED_EVERY: Duration = Duration::from_millis(500);
+/// How many of a thousand requests of a fetch session are sent on two connections.
+const DOUBLED_PER_MILLE: u32 = 10;
 /// What it asks of a partition at least once they have.
 const LAST_PARTITION_BYTES: i32 = 1 << 20;
 
@@ -35,6 +39,7 @@ pub(super) fn start<B: Backend>(client: Client<B>, shape: ConsumerShape, stream:
         looked: vec![0; places],
         watermarks: vec![(None, -1); places],
         log_starts: vec![0; places],
+        implied: vec![0; places],
         fallen: BTreeMap::new(),
         looking: Lines::new(&client),
         groups: (0..groups).map(|group| (group..places).step_by(groups).collect()).collect(),
@@ -60,6 +65,8 @@ struct Consumer<B: Backend> {
     /// As last told, with the epoch of the leader that told it, where that is known.
     watermarks: Vec<(Option<i32>, i64)>,
     log_starts: Vec<i64>,
+    /// When it was last noted of each place that an answer left it out.
+    implied: Vec<At>,
     /// Places whose offset is out of range, with the offset: it is to be asked where they start.
     fallen: BTreeMap<usize, i64>,
     /// To ask it on.
@@ -222,7 +229,20 @@ impl<B: Backend> Consumer<B> {
         let connection = self.line.connected(node).await?;
         let number = connection.ask(Trade::Consume, &request, version, terms.terms())?;
         self.asked.insert((node, number), Fetching { group, from, epochs, version, ids });
+        if self.shape.in_sessions && self.stream.per_mille(DOUBLED_PER_MILLE) {
+            self.double(node, group, request, version, terms);
+        }
         Ok(())
+    }
+
+    /// Sends the same request of a session on another connection, as somebody does who has lost count of his own, and
+    /// takes no notice of what is answered there.
+    fn double(&mut self, node: u32, group: usize, request: FetchRequest, version: i16, terms: FetchTerms) {
+        self.sessions.entry((node, group)).or_default().double();
+        let mut line = Lines::new(&self.client);
+        self.client.begin("fetch on another connection", async move {
+            let _ = line.call_node(node, Trade::Consume, &request, version, terms.terms(), |_| true).await;
+        });
     }
 
     /// Begins again at the start of the logs in which it was out of range.
@@ -288,8 +308,13 @@ impl<B: Backend> Consumer<B> {
         let places = self.client.field.places.clone();
         let session = self.sessions.get_mut(&(node, fetching.group));
         let standing = session.map(|session| session.answered(&response));
-        if standing == Some(Standing::Unknown) {
-            self.client.field.notes.write().count("fetch session not known");
+        let lost = match standing {
+            Some(Standing::Unknown) => Some("fetch session not known"),
+            Some(Standing::Overtaken) => Some("fetch session overtaken on another connection"),
+            Some(Standing::Full | Standing::Incremental) | None => None,
+        };
+        if let Some(what) = lost {
+            self.client.field.notes.write().count(what);
             return Came::Nothing;
         }
         let is_fine = response.error_code == 0;
@@ -316,6 +341,7 @@ impl<B: Backend> Consumer<B> {
     /// Takes note of what an answer of a session does not tell of.
     fn left_out(&mut self, standing: Standing, fetching: &Fetching, fetched: &[Fetched], sent: At) {
         let (at, mut notes) = (self.client.now(), self.client.field.notes.write());
+        let mut unchanged = Vec::new();
         for (index, _) in &fetching.from {
             let index = *index;
             let name = wire_name(&self.client.field.places[index].topic);
@@ -326,11 +352,33 @@ impl<B: Backend> Consumer<B> {
             if standing == Standing::Incremental {
                 self.looked[index] = sent;
                 notes.count("partition without news left out");
+                if sent >= self.implied[index] + ns(IMPLIED_EVERY) {
+                    self.implied[index] = sent;
+                    unchanged.push(index);
+                }
             } else {
                 let place = self.client.field.places[index].clone();
                 let what = "an answer in full does not tell of it".to_owned();
                 notes.damages.push(Damage { place, at, what });
             }
+        }
+        drop(notes);
+        for index in unchanged {
+            self.told_again(index, fetching, (sent, at));
+        }
+    }
+
+    /// Whoever leaves a partition out says that it begins and ends where it did when he last told of it.
+    fn told_again(&self, index: usize, fetching: &Fetching, (sent, at): (At, At)) {
+        let place = self.client.field.places[index].clone();
+        self.client.note_log_start(&place, self.log_starts[index], sent);
+        let asked = fetching.from.iter().position(|(asked, _)| *asked == index);
+        let epoch = asked.and_then(|asked| fetching.epochs[asked]);
+        let (told_by, high_watermark) = self.watermarks[index];
+        if epoch.is_some() && told_by == epoch {
+            let consumer = self.shape.number;
+            let watermark = Watermark { consumer, place, epoch, sent, at, high_watermark };
+            self.client.field.notes.write().watermarks.push(watermark);
         }
     }
 

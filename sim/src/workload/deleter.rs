@@ -1,6 +1,7 @@
 //! A client that deletes records (DeleteRecords): mostly up to an offset that it knows to be there, now and then all that
-//! is there.
+//! is there. Of a compacted topic that is not deleted from it is refused.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use io_backend::Backend;
@@ -22,14 +23,16 @@ const VERSION: i16 = 2;
 /// One in so many asks for everything up to the high watermark.
 const ALL_ONE_IN: u64 = 8;
 
-pub(super) fn start<B: Backend>(client: Client<B>, every: Duration, stream: Stream) {
-    let deleter = Deleter { line: Lines::new(&client), client: client.clone(), stream };
+/// One that deletes from these partitions.
+pub(super) fn start<B: Backend>(client: Client<B>, places: Arc<Vec<Place>>, every: Duration, stream: Stream) {
+    let deleter = Deleter { line: Lines::new(&client), client: client.clone(), places, stream };
     client.begin("deleter", deleter.run(every));
 }
 
 struct Deleter<B: Backend> {
     client: Client<B>,
     line: Lines<B>,
+    places: Arc<Vec<Place>>,
     stream: Stream,
 }
 
@@ -54,12 +57,11 @@ impl<B: Backend> Deleter<B> {
         let which = self.stream.below(1 << 32);
         let within = self.stream.below(1 << 32);
         let notes = self.client.field.notes.write();
-        let places = &self.client.field.places;
         // The later ones rarely: consumers are to have something to read.
         let sends = (notes.sends.len() as u64 * 3).div_ceil(4);
         let send = notes.sends.get(usize::try_from(which.checked_rem(sends)?).ok()?)?;
         let Outcome::Acked { base: Some(base), .. } = send.outcome else { return None };
-        if !places.contains(&send.place) {
+        if !self.places.contains(&send.place) {
             return None;
         }
         let before = base + i64::try_from(within % (u64::from(send.count) + 1)).ok()?;
@@ -103,7 +105,13 @@ impl<B: Backend> Deleter<B> {
         };
         let at = self.client.now();
         let (low, code) = (result.low_watermark, result.error_code);
-        self.line.told_of(Trade::Produce, &place, code, sent);
+        let is_compacted = self.client.field.compacted.contains(&place);
+        let is_kept_from_it = is_compacted && !self.client.field.notes.write().compaction.deletes();
+        let is_refused = code == ResponseError::PolicyViolation.code();
+        match is_kept_from_it && is_refused {
+            true => self.line.told(code),
+            false => self.line.told_of(Trade::Produce, &place, code, sent),
+        }
         let mut notes = self.client.field.notes.write();
         let deletion = &mut notes.deletions[nth];
         deletion.answered = Some(at);
@@ -114,7 +122,10 @@ impl<B: Backend> Deleter<B> {
         };
         if deletion.told == Deleted::From(low) {
             let (client, wall_ms) = (self.client.name.clone(), self.client.backend.wall_ms());
-            notes.log_starts.push(LogStart { client, place, start: low, sent, at, wall_ms });
+            // Who reads a compacted topic judges by keys where it begins.
+            if !is_compacted {
+                notes.log_starts.push(LogStart { client, place, start: low, sent, at, wall_ms });
+            }
             notes.count("records deleted on request");
         }
         true

@@ -20,6 +20,8 @@ pub(super) struct FetchSession {
     /// Places with the terms on which they were last asked for.
     kept: BTreeMap<usize, (i64, Option<i32>, i32)>,
     ids: Option<Arc<Ids>>,
+    /// A request of it was sent on another connection too: whichever comes second is not the one that is due.
+    doubled: bool,
 }
 
 /// What an answer says of the session.
@@ -31,6 +33,8 @@ pub(super) enum Standing {
     Incremental,
     /// The node knows no such session; whoever asks again begins a new one.
     Unknown,
+    /// What was asked for was answered on another connection.
+    Overtaken,
 }
 
 impl FetchSession {
@@ -75,7 +79,11 @@ impl FetchSession {
     /// Takes over what the answer says of the session.
     pub(super) fn answered(&mut self, answer: &FetchResponse) -> Standing {
         if answer.error_code != 0 {
+            let doubled = self.doubled;
             self.begin_again();
+            if doubled && answer.error_code == ResponseError::InvalidFetchSessionEpoch.code() {
+                return Standing::Overtaken;
+            }
             if answer.error_code == ResponseError::FetchSessionIdNotFound.code() {
                 self.id = 0;
                 return Standing::Unknown;
@@ -89,8 +97,14 @@ impl FetchSession {
         standing
     }
 
+    /// Its last request is sent on another connection too.
+    pub(super) fn double(&mut self) {
+        self.doubled = true;
+    }
+
     /// Nobody knows what became of the last request. Whoever begins anew names the session that is to end.
     pub(super) fn begin_again(&mut self) {
         self.epoch = 0;
+        self.doubled = false;
     }
 }

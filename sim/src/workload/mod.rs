@@ -103,7 +103,8 @@ pub fn start<B: Backend>(
         reassigner::start(client(field), scenario.cluster.replication, every.0, within, stream);
     }
     if let Some(every) = load.delete_records_every {
-        deleter::start(client(field), every.0, Stream::new(seed, "workload deleter"));
+        let stream = Stream::new(seed, "workload deleter");
+        deleter::start(client(field), field.places.clone(), every.0, stream);
     }
     for index in 0..shape.leavers {
         let stream = Stream::new(seed, &format!("workload leaver {index}"));

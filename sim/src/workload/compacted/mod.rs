@@ -16,8 +16,8 @@ pub(super) use reading::{Reading, whole};
 pub use records::open_batches;
 
 use super::client::{Client, numbers};
-use super::creator;
 use super::field::Field;
+use super::{creator, deleter};
 use crate::scenario::Compacted;
 use crate::streams::Stream;
 
@@ -50,6 +50,11 @@ pub(super) fn start<B: Backend>(
     for nth in 0..load.readers {
         let stream = Stream::new(seed, &format!("workload reader {nth}"));
         reading::start(client(), load, nth + 1, stream);
+    }
+    if let Some(every) = load.delete_records_every {
+        let client = client();
+        let places = client.field.compacted.clone();
+        deleter::start(client, places, every.0, Stream::new(seed, "workload deleter of compacted records"));
     }
 }
 

@@ -8,7 +8,7 @@ use kafka_protocol::error::ResponseError;
 
 use super::records;
 use crate::history::compaction::{ReadWhen, WholeRead};
-use crate::history::{At, Damage, LookupQuery, Outcome, Place, Trade};
+use crate::history::{At, Damage, LookupQuery, Outcome, Place, Trade, timestamp_of};
 use crate::scenario::Compacted;
 use crate::streams::Stream;
 use crate::workload::client::Client;
@@ -88,7 +88,27 @@ impl<B: Backend> Reader<B> {
     async fn read(&mut self, reading: Reading) {
         for place in self.client.field.compacted.clone().iter() {
             whole(&self.client, &mut self.line, place, reading).await;
+            self.look_up(place).await;
         }
+    }
+
+    /// The first record since a moment at which one was sent.
+    async fn look_up(&mut self, place: &Place) {
+        let Some(since) = self.drawn_time(place) else { return };
+        let question = Question { place, query: LookupQuery::Timestamp(since), epoch: None };
+        if let Ok(found) = lookups::find(&self.client, &mut self.line, question, lookups::WITHIN).await {
+            self.client.field.notes.write().compaction.lookups.extend(found);
+        }
+    }
+
+    fn drawn_time(&mut self, place: &Place) -> Option<i64> {
+        let which = self.stream.below(1 << 32);
+        let notes = self.client.field.notes.write();
+        let sends = notes.sends.len() as u64;
+        let drawn = usize::try_from(which.checked_rem(sends)?).ok()?;
+        // Every other batch goes to a partition of this topic, or nearly.
+        let send = notes.sends[drawn..].iter().find(|send| send.place == *place)?;
+        Some(timestamp_of(send.timestamp_ms, 0))
     }
 }
 
@@ -202,7 +222,7 @@ async fn fetch<B: Backend>(
     let partition = partitions.find(|partition| partition.partition_index == place.partition);
     let partition = partition.ok_or(Again::Later)?;
     let is_below = partition.error_code == ResponseError::OffsetOutOfRange.code();
-    if is_below && client.field.notes.write().compaction.retention.is_some() {
+    if is_below && client.field.notes.write().compaction.deletes() {
         return Err(Again::FromItsStart);
     }
     if partition.error_code != 0 {

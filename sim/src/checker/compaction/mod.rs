@@ -3,14 +3,17 @@
 //!
 //! What counts as the last is told by offsets: a write of unknown outcome may come to stand behind later ones.
 
+mod lookups;
+
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use lookups::lookups;
 use reports::{Verdict, Violation};
 
 use super::Findings;
 use super::log::allowed_copies;
 use crate::history::compaction::{KeyedRecord, ReadWhen, WholeRead};
-use crate::history::{At, History, Outcome, Place, Send, Value, seconds};
+use crate::history::{At, Deleted, Deletion, History, Outcome, Place, Send, Value, seconds};
 
 /// A request whose outcome its client never learned has been carried out by then, or never will be.
 const CARRIED_OUT_WITHIN: At = 20_000_000_000;
@@ -125,7 +128,8 @@ pub fn lost(history: &History, clocks_differ: bool) -> Vec<Violation> {
                 continue;
             }
             let lack = Lack { key: *key, offset: *offset, found, clocks_differ };
-            if lack.is_of_age(&known, read, history.compaction.retention) {
+            let is_of_age = lack.is_of_age(&known, read, history.compaction.retention);
+            if is_of_age || may_be_deleted(history, &read.place, *offset, read.ended) {
                 continue;
             }
             if let Some(what) = unexplained(&known, read, lack, history.compaction.delete_retention) {
@@ -133,6 +137,49 @@ pub fn lost(history: &History, clocks_differ: bool) -> Vec<Violation> {
             }
         }
     });
+    findings.all()
+}
+
+/// Somebody has asked by then for the deletion of what stands at an offset, and was not refused.
+fn may_be_deleted(history: &History, place: &Place, offset: i64, by: At) -> bool {
+    let of_place = |deletion: &&Deletion| deletion.place == *place && deletion.sent <= by;
+    history.deletions.iter().filter(of_place).any(|deletion| match (deletion.told, deletion.before) {
+        (Deleted::From(low), before) => before.unwrap_or(low).max(low) > offset,
+        (Deleted::Unknown, before) => before.is_none_or(|before| before > offset),
+        (Deleted::Refused, _) => false,
+    })
+}
+
+/// Whoever begins to read once a deletion is acknowledged finds nothing of what was deleted; and nothing is deleted on
+/// request from a topic that is compacted only.
+pub fn undeleted(history: &History) -> Vec<Violation> {
+    let mut findings = Findings::of("compacted-undeleted", Verdict::Safety);
+    let is_compacted = |place: &Place| history.compaction.reads.iter().any(|read| read.place == *place);
+    let mut lows: BTreeMap<&Place, Vec<(At, i64)>> = BTreeMap::new();
+    for deletion in &history.deletions {
+        let (Deleted::From(low), Some(at)) = (deletion.told, deletion.answered) else { continue };
+        lows.entry(&deletion.place).or_default().push((at, low));
+        if !history.compaction.deletes() && is_compacted(&deletion.place) {
+            findings.add(format!(
+                "{} was told at {} that {} starts at {low}, and it is compacted only",
+                deletion.client,
+                seconds(at),
+                deletion.place
+            ));
+        }
+    }
+    for read in &history.compaction.reads {
+        let told = lows.get(&read.place).into_iter().flatten().filter(|(at, _)| *at < read.began);
+        let Some(low) = told.map(|(_, low)| *low).max() else { continue };
+        if let Some((offset, _)) = read.records.first().filter(|(offset, _)| *offset < low) {
+            findings.add(format!(
+                "reader {} found a record at offset {offset} of {} at {}, of which all before {low} was deleted",
+                read.reader,
+                read.place,
+                seconds(read.began)
+            ));
+        }
+    }
     findings.all()
 }
 
@@ -327,5 +374,4 @@ pub fn sightings(history: &History) -> Sightings {
 }
 
 #[cfg(test)]
-#[path = "compaction_tests.rs"]
 mod tests;

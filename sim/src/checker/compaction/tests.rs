@@ -3,25 +3,25 @@
 use super::*;
 use crate::checker::stories::{acked, place, unknown};
 
-const S: At = 1_000_000_000;
+pub(super) const S: At = 1_000_000_000;
 /// Tombstones stay for ten seconds.
 const RETENTION: At = 10 * S;
 
-fn record(number: u64) -> KeyedRecord {
+pub(super) fn record(number: u64) -> KeyedRecord {
     KeyedRecord { key: 7, value: Value { producer: 1, number }, tombstone: false }
 }
 
-fn tombstone(number: u64) -> KeyedRecord {
+pub(super) fn tombstone(number: u64) -> KeyedRecord {
     KeyedRecord { tombstone: true, ..record(number) }
 }
 
 /// Sent at `at` seconds, and acknowledged in the same.
-fn written(record: KeyedRecord, at: At, offset: i64) -> (Send, KeyedRecord) {
+pub(super) fn written(record: KeyedRecord, at: At, offset: i64) -> (Send, KeyedRecord) {
     let outcome = Outcome::Acked { at: at * S + 1, base: Some(offset) };
     (Send { began: at * S, outcome, ..acked(record.value.number, offset) }, record)
 }
 
-fn in_doubt(record: KeyedRecord, at: At) -> (Send, KeyedRecord) {
+pub(super) fn in_doubt(record: KeyedRecord, at: At) -> (Send, KeyedRecord) {
     (Send { began: at * S, ..unknown(record.value.number) }, record)
 }
 
@@ -39,7 +39,7 @@ fn read(began: At, end: i64, records: &[(i64, KeyedRecord)]) -> WholeRead {
     }
 }
 
-fn history(writes: &[(Send, KeyedRecord)], reads: &[WholeRead]) -> History {
+pub(super) fn history(writes: &[(Send, KeyedRecord)], reads: &[WholeRead]) -> History {
     let mut history = History::default();
     for (send, record) in writes {
         history.sends.push(send.clone());
@@ -199,4 +199,29 @@ fn what_is_old_enough_may_have_gone_for_that_and_nothing_that_stood_before_it_is
         history.compaction.retention = None;
         assert_eq!(!lost(&history, false).is_empty(), found != [(5, record(1))], "at {at}: {found:?}");
     }
+}
+
+#[test]
+fn what_was_deleted_on_request_stays_away() {
+    let writes = [written(record(0), 1, 0), written(record(1), 3, 5)];
+    let deleted = |told, reads: &[WholeRead]| {
+        let mut history = history(&writes, reads);
+        history.compaction.retention = Some(100 * S);
+        let (client, answered) = ("client-1".into(), Some(4 * S));
+        let (place, before, sent) = (place(), Some(6), 4 * S - 1);
+        history.deletions = vec![Deletion { client, place, before, sent, answered, told }];
+        history
+    };
+    let all = [(0, record(0)), (5, record(1))];
+    let early = deleted(Deleted::From(6), &[read(3, 6, &all)]);
+    assert_eq!(undeleted(&early), [], "it was there before");
+    let late = deleted(Deleted::From(6), &[read(5, 6, &all)]);
+    assert_eq!(undeleted(&late).len(), 1);
+    for (told, lacks) in [(Deleted::From(6), 0), (Deleted::Unknown, 0), (Deleted::Refused, 1)] {
+        let gone = deleted(told, &[read(5, 6, &[])]);
+        assert_eq!(lost(&gone, false).len(), lacks, "{told:?}");
+    }
+    let mut only_compacted = deleted(Deleted::From(6), &[read(3, 6, &all)]);
+    only_compacted.compaction.retention = None;
+    assert_eq!(undeleted(&only_compacted).len(), 1);
 }
