@@ -21,7 +21,10 @@ fn main() -> KafkaResult<()> {
     match options["mode"].as_str() {
         "consumer" => config.set("group.protocol", "consumer"),
         mode => config
-            .set("partition.assignment.strategy", if mode == "cooperative" { "cooperative-sticky" } else { "range" })
+            .set(
+                "partition.assignment.strategy",
+                if mode == "cooperative" { "cooperative-sticky" } else { "range" },
+            )
             .set("session.timeout.ms", "6000")
             .set("heartbeat.interval.ms", "1000"),
     };

@@ -96,7 +96,8 @@ fn read_back(wanted: &Wanted) -> Result<String, Failure> {
     }
     consumer.assign(&places)?;
     // The numbers of the records, by partition, in the order in which they came.
-    let mut read: BTreeMap<i32, Vec<usize>> = (0..PARTITIONS).map(|partition| (partition, Vec::new())).collect();
+    let mut read: BTreeMap<i32, Vec<usize>> =
+        (0..PARTITIONS).map(|partition| (partition, Vec::new())).collect();
     let mut seen = vec![false; wanted.records];
     let until = Instant::now() + 2 * PATIENCE;
     while seen.contains(&false) {
@@ -110,12 +111,16 @@ fn read_back(wanted: &Wanted) -> Result<String, Failure> {
         let i: usize = key.trim_start_matches('k').parse()?;
         let before = read.get_mut(&partition).ok_or("a partition that was not asked for")?;
         if offset != i64::try_from(before.len())? {
-            return Err(format!("partition {partition}: offset {offset} where {} was due", before.len()).into());
+            return Err(
+                format!("partition {partition}: offset {offset} where {} was due", before.len()).into()
+            );
         }
         if before.last().is_some_and(|last| *last >= i) || seen[i] {
             return Err(format!("partition {partition}: record {i} after {:?}", before.last()).into());
         }
-        if record.payload() != Some(&value(i)) || record.timestamp().to_millis() != Some(wanted.base_ms + i64::try_from(i)?) {
+        if record.payload() != Some(&value(i))
+            || record.timestamp().to_millis() != Some(wanted.base_ms + i64::try_from(i)?)
+        {
             return Err(format!("record {i}: its content or its timestamp differs").into());
         }
         seen[i] = true;
@@ -140,7 +145,12 @@ fn seek(wanted: &Wanted, consumer: &BaseConsumer, read: &BTreeMap<i32, Vec<usize
             None => Offset::End,
         };
         if found.offset() != due {
-            return Err(format!("partition {}: seek gave {:?}, due was {due:?}", found.partition(), found.offset()).into());
+            return Err(format!(
+                "partition {}: seek gave {:?}, due was {due:?}",
+                found.partition(),
+                found.offset()
+            )
+            .into());
         }
         let marks = consumer.fetch_watermarks(&wanted.topic, found.partition(), PATIENCE)?;
         if marks != (0, i64::try_from(records.len())?) {
