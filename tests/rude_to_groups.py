@@ -77,6 +77,12 @@ def fetched_offset(answer):
     )[0][0]
 
 
+def readable(body):
+    answer = Reader(body)
+    answer.number("i")
+    return answer
+
+
 class Pipelined:
     """Several requests of one form at once, answers in their order."""
 
@@ -84,33 +90,32 @@ class Pipelined:
         host, port = bootstrap.rsplit(":", 1)
         self.socket = socket.create_connection((host, int(port)), timeout=60)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.answers = self.socket.makefile("rb")
         self.number = 0
 
-    def send(self, api, version, bodies):
+    def frames(self, api, version, bodies):
         frames = []
         for body in bodies:
             self.number += 1
             frames.append(request(api, version, self.number, body))
-        self.socket.sendall(b"".join(frames))
+        return b"".join(frames)
+
+    def send(self, api, version, bodies):
+        self.socket.sendall(self.frames(api, version, bodies))
 
     def take(self, count):
-        return [self._answer() for _ in range(count)]
+        return [readable(body) for body in self.take_raw(count)]
 
-    def _answer(self):
-        size = struct.unpack(">i", self._bytes(4))[0]
-        answer = Reader(self._bytes(size))
-        answer.number("i")
-        return answer
+    def take_raw(self, count):
+        return [self._bytes(struct.unpack(">i", self._bytes(4))[0]) for _ in range(count)]
 
     def _bytes(self, count):
-        data = bytearray()
-        while len(data) < count:
-            piece = self.socket.recv(count - len(data))
-            check(piece, "the broker closed a connection")
-            data += piece
-        return bytes(data)
+        data = self.answers.read(count)
+        check(len(data) == count, "the broker closed a connection")
+        return data
 
     def close(self):
+        self.answers.close()
         self.socket.close()
 
 
@@ -232,37 +237,41 @@ def a_large_group(broker, members):
 def commits_beside_produces(broker, a_second, seconds):
     """So many commits of 100 groups on one connection, at an even pace, and one produce after the other on another."""
     every_s = 0.005
-    at_once = int(a_second * every_s)
-    client, took = Pipelined(broker.bootstrap), []
+    at_once, turns = int(a_second * every_s), int(seconds / every_s)
+    client = Pipelined(broker.bootstrap)
+    # Made before and read after: meanwhile the client has little to do but to look at the clock.
+    made = [client.frames(OFFSET_COMMIT, 2, [commit_body(f"paced-{n % 100}", turn) for n in range(at_once)]) for turn in range(turns)]
+    came = []
     with Connection(broker.bootstrap) as connection:
         connection.create_topics(["beside-commits"], partitions=1)
-    sent = queue.Queue()
 
     def answers():
-        while (moment := sent.get()) is not None:
-            for answer in client.take(at_once):
-                took.append(time.monotonic() - moment)
-                check(committed_code(answer) == 0, "a commit was refused")
+        for _ in range(turns):
+            came.append((client.take_raw(at_once), time.monotonic()))
 
     reader = threading.Thread(target=answers)
     with SteadyProducer(broker.bootstrap, "beside-commits", pause_s=0.001) as steady:
         time.sleep(1)
         reader.start()
-        began = time.monotonic()
-        for turn in range(int(seconds / every_s)):
-            time.sleep(max(0.0, began + turn * every_s - time.monotonic()))
-            sent.put(time.monotonic())
-            client.send(OFFSET_COMMIT, 2, [commit_body(f"paced-{n % 100}", turn) for n in range(at_once)])
-        sent.put(None)
+        began, sent = time.monotonic(), []
+        for turn, frames in enumerate(made):
+            due = began + turn * every_s
+            time.sleep(max(0.0, due - time.monotonic()))
+            sent.append(due)
+            client.socket.sendall(frames)
         reader.join()
         ended = time.monotonic()
-        produces = steady.between(began, ended)
+        # One after the other tells of a time in which nothing goes on once, and of commits at an even pace each.
+        produces = steady.between(began, ended).at_an_even_pace(every_s)
     client.close()
-    check(len(took) == int(seconds / every_s) * at_once, "not all commits were answered")
-    p99 = 1000 * sorted(took)[int(len(took) * 0.99)]
+    check(len(came) == turns, "not all commits were answered")
+    refused = {committed_code(answer) for answers, _ in came for answer in map(readable, answers)} - {0}
+    check(not refused, f"commits were told {refused}")
+    took = sorted(at - due for (_, at), due in zip(came, sent))
+    commits = 1000 * took[int(len(took) * 0.99)]
     print(
-        f"  {len(took) / (ended - began):.0f} commits/s beside produces: p99 {p99:.1f} ms of a commit, "
-        f"{produces.quantile_ms(0.99):.1f} ms of a produce ({p99 / produces.quantile_ms(0.99):.2f} x)"
+        f"  {turns * at_once / (ended - began):.0f} commits/s beside produces: p99 {commits:.1f} ms of the last of {at_once} commits, "
+        f"{produces.quantile_ms(0.99):.1f} ms of a produce at the same pace ({commits - produces.quantile_ms(0.99):+.1f} ms)"
     )
 
 

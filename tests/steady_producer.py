@@ -48,6 +48,13 @@ class Window:
             return float("inf")
         return 1000 * self.latencies_s[min(int(len(self.latencies_s) * share), len(self.latencies_s) - 1)]
 
+    def at_an_even_pace(self, every_s):
+        """As if a request had begun every so often: while one waits others would have begun and waited as well."""
+        paced = Window([], self.seconds)
+        paced.errors = self.errors
+        paced.latencies_s = sorted(took - n * every_s for took in self.latencies_s for n in range(1 + int(took / every_s)))
+        return paced
+
     @property
     def worst_s(self):
         return self.latencies_s[-1] if self.latencies_s else float("inf")

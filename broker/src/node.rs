@@ -217,6 +217,7 @@ impl<B: Backend> Node<B> {
         let others = config.peers.others(identity.node).map(|peer| peer.id);
         let (to_replication, replication_mail) = replication::inbox(&backend, others);
         let switch = Switch {
+            backend: backend.clone(),
             metadata: to_group.clone(),
             controller: to_controller.clone(),
             replication: to_replication,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use io_backend::{Backend, Receiver, Sender, channel};
+use io_backend::{Backend, Moment, Receiver, Sender, channel};
 use tracing::debug;
 
 use crate::config::Config;
@@ -16,6 +16,8 @@ use crate::replication::ReplicationInbox;
 
 /// Whom it is for; none of them waits.
 pub struct Switch<B: Backend> {
+    /// Whose clock says when something came.
+    pub backend: B,
     /// The member of the metadata group.
     pub metadata: Post<B>,
     /// The controller.
@@ -29,10 +31,10 @@ pub struct Switch<B: Backend> {
 }
 
 /// See [`Switch`].
-pub type Produces<B> = BTreeMap<BrokerId, Sender<B, Question>>;
+pub type Produces<B> = BTreeMap<BrokerId, Sender<B, (Moment, Question)>>;
 
-/// Where they come out: those of one node in order.
-pub type ProduceInboxes<B> = Vec<(BrokerId, Receiver<B, Question>)>;
+/// Where they come out, with when they came: those of one node in order.
+pub type ProduceInboxes<B> = Vec<(BrokerId, Receiver<B, (Moment, Question)>)>;
 
 /// For each of the other nodes.
 pub fn produce_inboxes<B: Backend>(backend: &B, config: &Config) -> (Produces<B>, ProduceInboxes<B>) {
@@ -69,7 +71,7 @@ impl<B: Backend> Switch<B> {
             Subject::Heartbeat => self.controller.heartbeat(question),
             Subject::Produce => {
                 let inbox = self.produces.get(&question.from.node);
-                if inbox.is_none_or(|inbox| inbox.try_send(question).is_err()) {
+                if inbox.is_none_or(|inbox| inbox.try_send((self.backend.now(), question)).is_err()) {
                     debug!("a forwarded produce finds no place");
                 }
             }

@@ -4,7 +4,7 @@
 //! is being polled. The registry, locks and channels read it from there.
 
 use std::cell::RefCell;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::Location;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -82,6 +82,19 @@ pub fn current() -> Option<Arc<CurrentTask>> {
 /// Id of the task being polled on this thread; zero outside any task.
 pub fn current_id() -> TaskId {
     CURRENT.with(|current| current.borrow().as_ref().map_or(TaskId(0), |task| task.id))
+}
+
+/// Lets others run before the next step.
+pub async fn give_way() {
+    let mut given = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut given, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Gives out the task numbers of one backend.

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use io_backend::invariants;
+use io_backend::task::give_way;
 use io_backend::{Backend, Deadline, Disk, DiskError, File, OpenHow};
 
 use super::batch::Batches;
@@ -37,6 +38,10 @@ pub type Segments<B> = Vec<Arc<Segment<FileOf<B>>>>;
 
 /// Snapshot files that are kept.
 const SNAPSHOTS_KEPT: usize = 2;
+/// Others run whenever so much was copied, where a batch counts for this beside its bytes: many partitions are checkpointed at the
+/// same time, and whoever appends waits for a turn of each of them at every step on his way.
+const TURN_BYTES: usize = 128 << 10;
+const TURN_OF_BATCH_BYTES: usize = 1 << 10;
 
 /// What the files of a partition hold, as its owner knows them.
 pub struct LogFiles<B: Backend> {
@@ -353,6 +358,7 @@ impl<B: Backend> Work<'_, B> {
             segments.pop();
         }
         let now = self.backend.now();
+        let mut turn = 0;
         for chunk in chunks {
             for batch in Batches::new(&chunk.bytes) {
                 let (at, header) = batch.map_err(|damage| {
@@ -371,8 +377,12 @@ impl<B: Backend> Work<'_, B> {
                 let writing = current.insert(writing);
                 let interval = self.settings.index_interval_bytes;
                 writing.put(&header, &chunk.bytes[at..at + header.bytes], interval);
+                turn += header.bytes + TURN_OF_BATCH_BYTES;
                 if writing.is_write_due() {
                     self.flush(writing).await?;
+                } else if turn >= TURN_BYTES {
+                    turn = 0;
+                    give_way().await;
                 }
             }
         }

@@ -3,11 +3,10 @@
 //! Like a read, planned by the owner and executed by the caller. Indexes lead to a batch; the record
 //! within it is found by looking at the records.
 
-use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
 
 use bytes::Bytes;
+use io_backend::task::give_way;
 use io_backend::{Deadline, File};
 
 use super::batch::{self, BatchHeader, Batches};
@@ -190,19 +189,6 @@ impl<F: File> SearchPlan<F> {
         };
         Some(Found { offset, timestamp, leader_epoch: header.leader_epoch })
     }
-}
-
-/// Lets others run before the next step.
-pub(crate) async fn give_way() {
-    let mut given = false;
-    poll_fn(|cx| {
-        if std::mem::replace(&mut given, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
 
 impl From<ScanError> for ReadFailure {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Lookup;
+use super::lookup::Lookup;
 use super::place::Place;
 use super::progress_monitor::At;
 use super::value::Value;

@@ -6,6 +6,7 @@
 mod place;
 mod value;
 mod progress_monitor;
+mod lookup;
 pub mod groups;
 pub mod compaction;
 
@@ -15,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Deserialize;
 
+pub use lookup::{Lookup, LookupQuery};
 pub use place::{Place, wire_name};
 pub use progress_monitor::{At, ProgressMonitor, Standstill, Trade};
 pub use value::Value;
@@ -244,28 +246,6 @@ pub struct Watermark {
     pub sent: At,
     pub at: At,
     pub high_watermark: i64,
-}
-
-/// What a look-up of offsets asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LookupQuery {
-    Earliest,
-    Latest,
-    MaxTimestamp,
-    /// The first record that is not older, in milliseconds.
-    Timestamp(i64),
-}
-
-/// One answered look-up (ListOffsets); offset and timestamp are -1 where no record answers it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Lookup {
-    pub client: Arc<str>,
-    pub place: Place,
-    pub query: LookupQuery,
-    pub sent: At,
-    pub at: At,
-    pub offset: i64,
-    pub timestamp: i64,
 }
 
 /// One request to delete all records of a partition before an offset.

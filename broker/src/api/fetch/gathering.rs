@@ -7,6 +7,7 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use io_backend::published::Watcher;
+use io_backend::task::give_way;
 use io_backend::{Backend, Deadline, Moment, WaitKind, within};
 use kafka_protocol::ResponseError;
 use kafka_protocol::protocol::StrBytes;
@@ -17,7 +18,6 @@ use crate::error_codes;
 use crate::fetch_sessions::{Outcome, Overtaken, Told, Topic, Wanted};
 use crate::ids::{BrokerId, LeaderEpoch, Offset};
 use crate::limits::DISK_DEADLINE;
-use crate::log::search::give_way;
 use crate::partition::{PartitionHandle, PartitionView, ReadError, ReadRequest};
 use crate::routing::{RoutingError, RoutingView, TopicKey, nearest};
 use crate::session::Control;

@@ -10,6 +10,8 @@
 //! client stays the same meanwhile, so what it sends next may go to another node than what is not answered yet: a producer's first
 //! batch counts as refused until it is answered, and later ones say that they come behind it.
 
+use std::collections::VecDeque;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -168,69 +170,163 @@ fn read(mut answer: Bytes) -> Result<Appended, Refusal> {
     }
 }
 
-/// The task `forwarded produces[N]`: appends what another node forwards, in the order in which it came, and answers.
-pub async fn serve<B: Backend>(context: Arc<Context<B>>, asks: Asks<B>, mut inbox: Receiver<B, Question>) {
+/// The task `forwarded produces[N]`: appends what another node forwards, to each partition in the order in which it came, and answers.
+/// An append may wait, for room to open its batch or for its partition: only what is for the same partition stands behind it.
+pub async fn serve<B: Backend>(
+    context: Arc<Context<B>>,
+    asks: Asks<B>,
+    mut inbox: Receiver<B, (Moment, Question)>,
+) {
     const INBOX: Deadline = Deadline::Unbounded("other nodes forward what their clients send");
-    let mut working: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
+    let mut lanes = Lanes::default();
+    let mut working: FuturesUnordered<BoxFuture<'static, Step<B>>> = FuturesUnordered::new();
     loop {
-        if working.len() >= limits::PRODUCES_FORWARDED_AT_ONCE {
-            working.next().await;
-        }
-        let question = {
-            let next = std::pin::pin!(inbox.receive(INBOX));
-            match working.is_empty() {
-                true => next.await,
-                false => match select(next, working.next()).await {
-                    Either::Left((question, _)) => question,
-                    Either::Right(_) => continue,
-                },
+        let next = std::pin::pin!(inbox.receive(INBOX));
+        let step = if working.is_empty() {
+            Either::Left(next.await)
+        } else if working.len() + lanes.waiting >= limits::PRODUCES_FORWARDED_AT_ONCE {
+            Either::Right(working.next().await)
+        } else {
+            match select(next, working.next()).await {
+                Either::Left((came, _)) => Either::Left(came),
+                Either::Right((step, _)) => Either::Right(step),
             }
         };
-        let Ok(question) = question else { return };
-        // It may wait, or open what it appends: what went before it is answered meanwhile.
-        let appended = {
-            let mut appending = std::pin::pin!(append(&context, &question));
-            loop {
-                match working.is_empty() {
-                    true => break appending.await,
-                    false => match select(appending.as_mut(), working.next()).await {
-                        Either::Left((appended, _)) => break appended,
-                        Either::Right(_) => {}
-                    },
+        match step {
+            Either::Left(Ok((came, question))) => match Produce::read(question, came) {
+                Ok(produce) => {
+                    if let Some(first) = lanes.came(produce.partition, produce) {
+                        working.push(append(context.clone(), first));
+                    }
                 }
+                Err(question) => {
+                    asks.answer(&question, &write(&Err(ResponseError::InvalidRequest.into())));
+                }
+            },
+            Either::Left(Err(_)) => return,
+            Either::Right(Some(Step::Appended(produce, appended))) => {
+                if let Some(next) = lanes.appended(produce.partition) {
+                    working.push(append(context.clone(), next));
+                }
+                working.push(answer(context.clone(), asks.clone(), produce, appended));
             }
-        };
-        let (context, asks) = (context.clone(), asks.clone());
-        working.push(Box::pin(async move {
-            let outcome = match appended {
-                Ok(in_line) => in_line.wait(&context).await,
-                Err(refusal) => Err(refusal),
-            };
-            asks.answer(&question, &write(&outcome));
-        }));
+            Either::Right(Some(Step::Answered) | None) => {}
+        }
     }
 }
 
-async fn append<B: Backend>(context: &Context<B>, question: &Question) -> Result<InLine<B>, Refusal> {
-    let mut body = question.body.clone();
-    if body.len() < HEAD_BYTES {
-        return Err(ResponseError::InvalidRequest.into());
+/// What waits for its partition, behind what is being appended to it.
+struct Lanes<T> {
+    of: BTreeMap<PartitionId, VecDeque<T>>,
+    waiting: usize,
+}
+
+impl<T> Default for Lanes<T> {
+    fn default() -> Lanes<T> {
+        Lanes { of: BTreeMap::new(), waiting: 0 }
     }
-    let topic = TopicId(Uuid::from_u128(body.get_u128()));
-    let (index, version) = (body.get_i32(), body.get_i16());
-    let acks = match body.get_i8() {
-        0 => Acks::None,
-        1 => Acks::Leader,
-        _ => Acks::All,
-    };
-    let behind_refused_first = body.get_u8() != 0;
-    let deadline = Deadline::after(&context.backend, Duration::from_millis(body.get_u32().into()));
-    let data = PartitionProduceData::default().with_index(index).with_records(Some(body));
+}
+
+impl<T> Lanes<T> {
+    /// It comes back where nothing stands before it.
+    fn came(&mut self, partition: PartitionId, one: T) -> Option<T> {
+        match self.of.entry(partition) {
+            Entry::Vacant(free) => {
+                free.insert(VecDeque::new());
+                Some(one)
+            }
+            Entry::Occupied(mut lane) => {
+                lane.get_mut().push_back(one);
+                self.waiting += 1;
+                None
+            }
+        }
+    }
+
+    /// What was being appended to the partition has come to its place, or to none: the next one.
+    fn appended(&mut self, partition: PartitionId) -> Option<T> {
+        let next = self.of.get_mut(&partition)?.pop_front();
+        match next {
+            Some(_) => self.waiting -= 1,
+            None => drop(self.of.remove(&partition)),
+        }
+        next
+    }
+}
+
+enum Step<B: Backend> {
+    Appended(Produce, Result<InLine<B>, Refusal>),
+    Answered,
+}
+
+/// A batch that came from another node.
+struct Produce {
+    question: Question,
+    partition: PartitionId,
+    version: i16,
+    acks: Acks,
+    behind_refused_first: bool,
+    deadline: Deadline,
+    records: Bytes,
+}
+
+impl Produce {
+    /// The question comes back where it is none.
+    fn read(question: Question, came: Moment) -> Result<Produce, Question> {
+        let mut body = question.body.clone();
+        if body.len() < HEAD_BYTES {
+            return Err(question);
+        }
+        let topic = TopicId(Uuid::from_u128(body.get_u128()));
+        let (index, version) = (body.get_i32(), body.get_i16());
+        let acks = match body.get_i8() {
+            0 => Acks::None,
+            1 => Acks::Leader,
+            _ => Acks::All,
+        };
+        let behind_refused_first = body.get_u8() != 0;
+        let deadline = Deadline::At(came + Duration::from_millis(body.get_u32().into()));
+        let partition = PartitionId { topic, index };
+        Ok(Produce { question, partition, version, acks, behind_refused_first, deadline, records: body })
+    }
+}
+
+fn append<B: Backend>(context: Arc<Context<B>>, produce: Produce) -> BoxFuture<'static, Step<B>> {
+    Box::pin(async move {
+        let appended = match produce.deadline.has_passed(&context.backend) {
+            // Its client was told so by now.
+            true => Err(ResponseError::RequestTimedOut.into()),
+            false => place(&context, &produce).await,
+        };
+        Step::Appended(produce, appended)
+    })
+}
+
+async fn place<B: Backend>(context: &Context<B>, produce: &Produce) -> Result<InLine<B>, Refusal> {
+    let Produce { partition, version, acks, behind_refused_first, deadline, .. } = *produce;
+    let records = Some(produce.records.clone());
+    let data = PartitionProduceData::default().with_index(partition.index).with_records(records);
     let routing = RoutingView::now(context);
-    let topic = routing.topic(TopicKey::Id(topic))?;
+    let topic = routing.topic(TopicKey::Id(partition.topic))?;
     let told = (acks == Acks::None).then(|| Arc::new(Nobody) as Arc<dyn Unacknowledged>);
     let wanted = Wanted { acks, told, behind_refused_first };
     appending::append(context, &routing, topic, &data, version, wanted, deadline).await
+}
+
+fn answer<B: Backend>(
+    context: Arc<Context<B>>,
+    asks: Asks<B>,
+    produce: Produce,
+    appended: Result<InLine<B>, Refusal>,
+) -> BoxFuture<'static, Step<B>> {
+    Box::pin(async move {
+        let outcome = match appended {
+            Ok(in_line) => in_line.wait(&context).await,
+            Err(refusal) => Err(refusal),
+        };
+        asks.answer(&produce.question, &write(&outcome));
+        Step::Answered
+    })
 }
 
 /// Whoever asked for no acknowledgement is at another node.
@@ -245,6 +341,22 @@ impl Unacknowledged for Nobody {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_batch_stands_behind_those_of_its_partition_alone() {
+        let partition = |index| PartitionId { topic: TopicId(Uuid::from_u128(1)), index };
+        let mut lanes = Lanes::default();
+        assert_eq!(lanes.came(partition(0), "a"), Some("a"));
+        assert_eq!(lanes.came(partition(0), "b"), None);
+        assert_eq!(lanes.came(partition(0), "c"), None);
+        assert_eq!((lanes.came(partition(1), "d"), lanes.waiting), (Some("d"), 2));
+        assert_eq!(lanes.appended(partition(1)), None);
+        assert_eq!(lanes.came(partition(1), "e"), Some("e"), "nothing stands before it any more");
+        let order =
+            [lanes.appended(partition(0)), lanes.appended(partition(0)), lanes.appended(partition(0))];
+        assert_eq!((order, lanes.waiting), ([Some("b"), Some("c"), None], 0));
+        assert_eq!(lanes.came(partition(0), "f"), Some("f"));
+    }
 
     #[test]
     fn outcomes_come_back_as_they_were_and_damage_says_nothing() {

@@ -7,6 +7,7 @@
 use std::panic::Location;
 use std::sync::Arc;
 
+use io_backend::task::give_way;
 use io_backend::{Backend, Deadline, WaitKind, within};
 
 use crate::budget::{Account, RequestClass, Share, charged};
@@ -14,7 +15,6 @@ use crate::context::Context;
 use crate::log::batch::CheckedBatch;
 use crate::log::codec::OPENED_BYTES_MAX;
 use crate::log::inner::{Inner, Step, Wanted};
-use crate::log::search::give_way;
 use crate::log::validate::BatchError;
 
 /// The beginning.

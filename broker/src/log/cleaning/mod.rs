@@ -23,6 +23,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use io_backend::task::give_way;
 use io_backend::{Backend, Deadline, Disk, DiskError, File, Moment, OpenHow};
 
 use super::Compaction;
@@ -31,7 +32,6 @@ use super::checkpoint::Segments;
 use super::codec::{self, OPENED_BYTES_MAX};
 use super::open_files::OpenFiles;
 use super::read::ReadFailure;
-use super::search::give_way;
 use super::segment::{Begun, CleanedName, Segment, SegmentDamage, SegmentName, damage_at};
 use super::writing::{FileOf, Writing};
 use crate::ids::Offset;

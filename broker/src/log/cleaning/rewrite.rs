@@ -20,7 +20,7 @@ use crate::ids::{LeaderEpoch, Offset};
 use crate::log::batch::{BatchHeader, HEADER_BYTES, ProducerStamp};
 use crate::log::encoder::{Encoder, Method};
 use crate::log::producers::sequence_after;
-use crate::log::search::give_way;
+use io_backend::task::give_way;
 
 /// Batches that become one are together not larger than this, as opened.
 const MERGED_BYTES: usize = 64 * 1024;
