@@ -23,6 +23,7 @@ struct State {
     released: u64,
     by_hand: bool,
     refuses: Option<SubmitError>,
+    disk_full: bool,
     /// Entries that are taken at once; zero for any number.
     submission_max: usize,
     /// Entries of a file: what is released goes by files. Zero is taken for one.
@@ -49,6 +50,11 @@ impl MemoryJournal {
 
     pub(crate) fn refuse(&self, refuses: Option<SubmitError>) {
         self.state.lock().unwrap().refuses = refuses;
+    }
+
+    /// Says so, and takes entries all the same.
+    pub(crate) fn fill(&self, disk_full: bool) {
+        self.state.lock().unwrap().disk_full = disk_full;
     }
 
     /// Takes no more entries than this at once, and lets go of so many together.
@@ -161,6 +167,7 @@ impl Journal for MemoryJournal {
             durable: Lsn(state.durable),
             submitted: Lsn(state.submitted),
             queued_entries: state.submissions.len(),
+            disk_full: state.disk_full,
             ..JournalStatus::default()
         }
     }

@@ -266,3 +266,21 @@ fn the_store_reads_as_raft_expects_before_and_after_compaction() {
     assert_eq!(Storage::snapshot(&store, 0, 1).unwrap().get_metadata().index, 2);
     assert!(Storage::snapshot(&store, 3, 1).is_err());
 }
+
+#[test]
+fn a_change_of_members_counts_once_it_is_committed() {
+    let change = |index| Entry { entry_type: EntryType::EntryConfChangeV2.into(), ..entry(index, 1) };
+    let store = |commit| {
+        let entries = [entry(1, 1), change(2), entry(3, 1), change(4)];
+        let mut journal = vec![conf_state_entry(&conf()), hard_state_entry(&hard(1, 0))];
+        journal.extend(entries.iter().map(log_entry));
+        journal.push(hard_state_entry(&hard(1, commit)));
+        recover(journal).unwrap()
+    };
+    for (commit, applied, changes) in
+        [(1, 0, false), (2, 0, true), (3, 1, true), (3, 2, false), (3, 3, false), (4, 2, true), (4, 4, false)]
+    {
+        let store = store(commit);
+        assert_eq!(store.members_change_behind(applied), changes, "committed {commit}, applied {applied}");
+    }
+}

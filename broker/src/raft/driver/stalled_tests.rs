@@ -1,4 +1,4 @@
-//! Members whose journals stand still.
+//! Members whose journals stand still, or whose disks are full.
 
 use io_backend::Clock;
 use io_backend::channel::ReplyError;
@@ -188,5 +188,24 @@ fn a_follower_that_hears_much_while_its_disk_stands_still_holds_little() {
         group.settle();
         group.pass(3, 1);
         assert_eq!(group.words(2), ["a"]);
+    });
+}
+
+#[test]
+fn a_full_disk_takes_what_a_process_begins_with_and_nothing_else() {
+    with_group(async |mut group| {
+        group.found(&[1]);
+        group.elect(1);
+        group.node(1).journal.fill(true);
+        let registration = group.propose(1, "registration");
+        group.settle();
+        assert!(registration.wait(group.soon()).await.unwrap().is_ok());
+        let more = group.propose(1, "more");
+        assert_eq!(more.wait(group.soon()).await.unwrap().err(), Some(Refusal::DiskFull));
+        group.node(1).journal.fill(false);
+        let later = group.propose(1, "later");
+        group.settle();
+        assert!(later.wait(group.soon()).await.unwrap().is_ok());
+        assert_eq!(group.words(1), ["registration", "later"]);
     });
 }
