@@ -56,6 +56,8 @@ struct Mixed {
     clients: BTreeMap<u32, Client>,
     /// Members that lead, with those that they are to assign to.
     led: BTreeMap<u32, Vec<(MemberId, Bytes)>>,
+    /// How often the group went over to the consumer protocol, and back.
+    changes: (u64, u64),
 }
 
 fn named(partitions: &BTreeSet<i32>) -> NamedPartitions {
@@ -93,7 +95,7 @@ impl Mixed {
         let mut bench = Bench::new();
         bench.settings = settings(migration);
         let clients = (0..).zip(clients).map(|(nth, speaks)| (nth, Client::of(*speaks))).collect();
-        Mixed { bench, clients, led: BTreeMap::new() }
+        Mixed { bench, clients, led: BTreeMap::new(), changes: (0, 0) }
     }
 
     /// A client does what is next for it, and all that are answered hear it.
@@ -208,6 +210,7 @@ impl Mixed {
     }
 
     fn hear(&mut self, effects: Effects<u32>) {
+        self.changes = (self.changes.0 + effects.upgrades, self.changes.1 + effects.downgrades);
         for (nth, joined) in effects.joins {
             match joined {
                 Ok(joined) => {
@@ -347,6 +350,7 @@ fn a_group_goes_over_member_by_member_and_back() {
         assert_eq!(mixed.kind(), GroupKind::Classic);
         mixed.settle(&[0]);
         assert_eq!(mixed.read(), [7, 0, 0, 0]);
+        assert_eq!(mixed.changes, (1, 1), "each change counts once");
     }
 }
 
