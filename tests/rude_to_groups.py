@@ -265,6 +265,7 @@ def commits_beside_produces(broker, a_second, seconds):
         produces = steady.between(began, ended).at_an_even_pace(every_s)
     client.close()
     check(len(came) == turns, "not all commits were answered")
+    check(not produces.errors, f"produces were told {set(produces.errors)}")
     refused = {committed_code(answer) for answers, _ in came for answer in map(readable, answers)} - {0}
     check(not refused, f"commits were told {refused}")
     took = sorted(at - due for (_, at), due in zip(came, sent))

@@ -53,10 +53,11 @@ pub enum Probe {
     NothingNew,
     SessionNotKnown,
     SessionOvertaken,
+    DeletionRefused,
 }
 
 impl Probe {
-    pub const ALL: [Probe; 47] = [
+    pub const ALL: [Probe; 48] = [
         Probe::AckedRecords,
         Probe::PowerLossWithUnsyncedBytes,
         Probe::PowerLossWithUnsyncedNames,
@@ -104,6 +105,7 @@ impl Probe {
         Probe::NothingNew,
         Probe::SessionNotKnown,
         Probe::SessionOvertaken,
+        Probe::DeletionRefused,
     ];
 
     /// As scenarios require it.
@@ -156,6 +158,7 @@ impl Probe {
             Probe::NothingNew => "partition without news left out",
             Probe::SessionNotKnown => "fetch session not known",
             Probe::SessionOvertaken => "fetch session overtaken on another connection",
+            Probe::DeletionRefused => "deletion from a topic that is compacted only refused",
         }
     }
 
@@ -231,6 +234,7 @@ impl Probe {
             Probe::SessionNotKnown => {
                 "a fetch session was given up for others, or ended with a node's process"
             }
+            Probe::DeletionRefused => "records are deleted on request where the topic's policy deletes",
             Probe::SessionOvertaken => {
                 "a request of a fetch session came on two connections, and one was refused"
             }

@@ -6,8 +6,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sim::planted::{
-    BUGS, DELETIONS, Defect, OF_CLEANING, OF_FETCH_SESSIONS, OF_GROUPS, OF_METADATA, OF_SESSIONS, OF_THE_ISR,
-    REPLICATION, RETENTION,
+    BUGS, DELETIONS, Defect, OF_CLEANING, OF_FETCH_SESSIONS, OF_GROUPS, OF_METADATA, OF_SESSIONS,
+    OF_STARTS_IN_FETCH_SESSIONS, OF_THE_ISR, REPLICATION, RETENTION,
 };
 use sim::run::{Choice, Order, run};
 use sim::scenario::ScenarioDir;
@@ -98,6 +98,11 @@ fn those_of_metadata_are_caught_where_metadata_changes() {
 #[test]
 fn those_of_deletions_are_caught_where_records_are_deleted() {
     caught_in("safety/retention", &DELETIONS);
+}
+
+#[test]
+fn those_of_starts_in_fetch_sessions_are_caught_where_records_are_deleted() {
+    caught_in("safety/retention", &OF_STARTS_IN_FETCH_SESSIONS);
 }
 
 #[test]

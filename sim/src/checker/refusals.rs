@@ -8,7 +8,9 @@ use super::Findings;
 use super::causes::plain;
 use super::circumstances::Circumstances;
 use crate::fault::{Family, Fault, FaultKind, Operation, PathClass, PathSelector};
-use crate::history::{AckMode, At, Complaint, History, Outcome, Place, Readiness, Request, Trade, seconds};
+use crate::history::{
+    AckMode, At, Complaint, Deleted, History, Outcome, Place, Readiness, Request, Trade, seconds,
+};
 
 /// Nobody is acknowledged anything for this long, though so many ask.
 const SILENT_FOR: At = 10_000_000_000;
@@ -149,6 +151,8 @@ fn acknowledgements(history: &History) -> Vec<At> {
             _ => None,
         })
         .collect();
+    let deleted = history.deletions.iter().filter(|deletion| matches!(deletion.told, Deleted::From(_)));
+    times.extend(deleted.filter_map(|deletion| deletion.answered));
     times.sort_unstable();
     times
 }

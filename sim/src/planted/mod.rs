@@ -110,17 +110,17 @@ pub const OF_CLEANING: [Defect; 4] = [
     },
 ];
 
-/// Slips in fetch sessions.
-pub const OF_FETCH_SESSIONS: [Defect; 2] = [
-    Defect {
-        name: "news-left-out",
-        about: "answers in a fetch session, after the first, leave out what is new",
-    },
-    Defect {
-        name: "start-left-out",
-        about: "answers in a fetch session, after the first, leave out that a log begins later where there is no record to tell of",
-    },
-];
+/// A slip in fetch sessions.
+pub const OF_FETCH_SESSIONS: [Defect; 1] = [Defect {
+    name: "news-left-out",
+    about: "answers in a fetch session, after the first, leave out what is new",
+}];
+
+/// The same where records are deleted.
+pub const OF_STARTS_IN_FETCH_SESSIONS: [Defect; 1] = [Defect {
+    name: "start-left-out",
+    about: "answers in a fetch session, after the first, leave out that a log begins later where there is no record to tell of",
+}];
 
 /// What concerns metadata and not records.
 pub const OF_METADATA: [Defect; 1] =
@@ -210,6 +210,7 @@ pub fn all() -> impl Iterator<Item = &'static Defect> {
         .chain(&OF_GROUPS)
         .chain(&OF_CLEANING)
         .chain(&OF_FETCH_SESSIONS)
+        .chain(&OF_STARTS_IN_FETCH_SESSIONS)
         .chain(&OF_METADATA)
         .chain(&DELETIONS)
         .chain(&RETENTION)

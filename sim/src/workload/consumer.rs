@@ -24,7 +24,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// What a consumer waits at most when the producers are about to fall silent.
 const SHORTEST_END: Duration = Duration::from_millis(500);
 /// It is noted so often at most that an answer left a partition out.
-const IMPLIED_EVERY: Duration = Duration::from_millis(500);
+const IMPLIED_EVERY: Duration = Duration::from_millis(100);
 /// How many of a thousand requests of a fetch session are sent on two connections.
 const DOUBLED_PER_MILLE: u32 = 10;
 /// What it asks of a partition at least once they have.
@@ -229,7 +229,8 @@ impl<B: Backend> Consumer<B> {
         let connection = self.line.connected(node).await?;
         let number = connection.ask(Trade::Consume, &request, version, terms.terms())?;
         self.asked.insert((node, number), Fetching { group, from, epochs, version, ids });
-        if self.shape.in_sessions && self.stream.per_mille(DOUBLED_PER_MILLE) {
+        // One that begins a session is never the second.
+        if request.session_epoch > 0 && self.stream.per_mille(DOUBLED_PER_MILLE) {
             self.double(node, group, request, version, terms);
         }
         Ok(())
@@ -375,7 +376,8 @@ impl<B: Backend> Consumer<B> {
         let asked = fetching.from.iter().position(|(asked, _)| *asked == index);
         let epoch = asked.and_then(|asked| fetching.epochs[asked]);
         let (told_by, high_watermark) = self.watermarks[index];
-        if epoch.is_some() && told_by == epoch {
+        let teller_is_known = epoch.is_some() || self.client.field.nodes == 1;
+        if teller_is_known && told_by == epoch && high_watermark >= 0 {
             let consumer = self.shape.number;
             let watermark = Watermark { consumer, place, epoch, sent, at, high_watermark };
             self.client.field.notes.write().watermarks.push(watermark);

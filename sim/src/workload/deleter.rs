@@ -98,19 +98,30 @@ impl<B: Backend> Deleter<B> {
             answer.topics.iter().flat_map(|topic| &topic.partitions).all(|one| not_timed_out(one.error_code))
         };
         let terms = Terms::within(within);
-        let answer = self.line.call_leader(&place, Trade::Produce, &request, VERSION, terms, decided).await;
-        let Ok(answer) = answer else { return false };
+        let is_compacted = self.client.field.compacted.contains(&place);
+        let is_kept_from_it = is_compacted && !self.client.field.notes.write().compaction.deletes();
+        // What is refused by a rule says nothing of whether writes are taken.
+        let trade = if is_kept_from_it { Trade::Look } else { Trade::Produce };
+        let answer = self.line.call_leader(&place, trade, &request, VERSION, terms, decided).await;
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                if error.never_sent() {
+                    self.client.field.notes.write().deletions[nth].told = Deleted::Refused;
+                }
+                return false;
+            }
+        };
         let Some(result) = answer.topics.iter().flat_map(|topic| &topic.partitions).next() else {
             return false;
         };
         let at = self.client.now();
         let (low, code) = (result.low_watermark, result.error_code);
-        let is_compacted = self.client.field.compacted.contains(&place);
-        let is_kept_from_it = is_compacted && !self.client.field.notes.write().compaction.deletes();
-        let is_refused = code == ResponseError::PolicyViolation.code();
-        match is_kept_from_it && is_refused {
-            true => self.line.told(code),
-            false => self.line.told_of(Trade::Produce, &place, code, sent),
+        if is_kept_from_it && code == ResponseError::PolicyViolation.code() {
+            self.line.told(code);
+            self.client.field.notes.write().count("deletion from a topic that is compacted only refused");
+        } else {
+            self.line.told_of(trade, &place, code, sent);
         }
         let mut notes = self.client.field.notes.write();
         let deletion = &mut notes.deletions[nth];

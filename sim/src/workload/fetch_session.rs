@@ -90,6 +90,7 @@ impl FetchSession {
             }
             return Standing::Full;
         }
+        self.doubled = false;
         let standing =
             if self.epoch == 0 || answer.session_id == 0 { Standing::Full } else { Standing::Incremental };
         self.epoch = if answer.session_id == 0 { 0 } else { self.epoch.checked_add(1).unwrap_or(1) };

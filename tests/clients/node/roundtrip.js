@@ -70,7 +70,9 @@ async function seek(kafka, read) {
   const admin = kafka.admin();
   await admin.connect();
   const half = Math.floor(records / 2);
-  for (const { partition, offset } of await admin.fetchTopicOffsetsByTimestamp(options.topic, baseMs + half)) {
+  const sought = await admin.fetchTopicOffsetsByTimestamp(options.topic, baseMs + half);
+  if (sought.length !== PARTITIONS) fail(`a time was sought in ${PARTITIONS} partitions, and told in ${sought.length}`);
+  for (const { partition, offset } of sought) {
     // Nothing that late: kafkajs answers with the end.
     const found = read[partition].findIndex((i) => i >= half);
     const due = found < 0 ? read[partition].length : found;
@@ -80,6 +82,7 @@ async function seek(kafka, read) {
 }
 
 async function main() {
+  if (!(records > 0 && baseMs > 0)) fail("--records and --base-ms are numbers above 0");
   const kafka = new Kafka({ brokers: [options.bootstrap], logLevel: logLevel.NOTHING });
   await produce(kafka);
   const read = await readBack(kafka);

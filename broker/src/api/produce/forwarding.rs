@@ -194,17 +194,22 @@ pub async fn serve<B: Backend>(
         };
         match step {
             Either::Left(Ok((came, question))) => match Produce::read(question, came) {
-                Ok(produce) => {
-                    if let Some(first) = lanes.came(produce.partition, produce) {
-                        working.push(append(context.clone(), first));
+                Ok(produce) => match lanes.came(produce.partition, produce) {
+                    Came::First(first) => working.push(append(context.clone(), first)),
+                    Came::Behind => {}
+                    Came::NoPlace(produce) => {
+                        let refused = Err(ResponseError::RequestTimedOut.into());
+                        asks.answer(&produce.question, &write(&refused));
                     }
-                }
+                },
                 Err(question) => {
                     asks.answer(&question, &write(&Err(ResponseError::InvalidRequest.into())));
                 }
             },
             Either::Left(Err(_)) => return,
-            Either::Right(Some(Step::Appended(produce, appended))) => {
+            Either::Right(Some(Step::Appended(mut produce, appended))) => {
+                // It stands in its partition's line, or nowhere: what it came in makes room for what the same node sends next.
+                (produce.records, produce.question.body) = (Bytes::new(), Bytes::new());
                 if let Some(next) = lanes.appended(produce.partition) {
                     working.push(append(context.clone(), next));
                 }
@@ -213,6 +218,19 @@ pub async fn serve<B: Backend>(
             Either::Right(Some(Step::Answered) | None) => {}
         }
     }
+}
+
+/// A partition on which all stands still takes no more of the places for all.
+const BEHIND_MAX: usize = limits::PRODUCES_FORWARDED_AT_ONCE / 8;
+
+/// Where a batch stands that came.
+#[derive(Debug, PartialEq)]
+enum Came<T> {
+    /// Nothing stands before it.
+    First(T),
+    Behind,
+    /// Behind too many.
+    NoPlace(T),
 }
 
 /// What waits for its partition, behind what is being appended to it.
@@ -228,17 +246,17 @@ impl<T> Default for Lanes<T> {
 }
 
 impl<T> Lanes<T> {
-    /// It comes back where nothing stands before it.
-    fn came(&mut self, partition: PartitionId, one: T) -> Option<T> {
+    fn came(&mut self, partition: PartitionId, one: T) -> Came<T> {
         match self.of.entry(partition) {
             Entry::Vacant(free) => {
                 free.insert(VecDeque::new());
-                Some(one)
+                Came::First(one)
             }
+            Entry::Occupied(lane) if lane.get().len() >= BEHIND_MAX => Came::NoPlace(one),
             Entry::Occupied(mut lane) => {
                 lane.get_mut().push_back(one);
                 self.waiting += 1;
-                None
+                Came::Behind
             }
         }
     }
@@ -293,11 +311,7 @@ impl Produce {
 
 fn append<B: Backend>(context: Arc<Context<B>>, produce: Produce) -> BoxFuture<'static, Step<B>> {
     Box::pin(async move {
-        let appended = match produce.deadline.has_passed(&context.backend) {
-            // Its client was told so by now.
-            true => Err(ResponseError::RequestTimedOut.into()),
-            false => place(&context, &produce).await,
-        };
+        let appended = place(&context, &produce).await;
         Step::Appended(produce, appended)
     })
 }
@@ -346,16 +360,19 @@ mod tests {
     fn a_batch_stands_behind_those_of_its_partition_alone() {
         let partition = |index| PartitionId { topic: TopicId(Uuid::from_u128(1)), index };
         let mut lanes = Lanes::default();
-        assert_eq!(lanes.came(partition(0), "a"), Some("a"));
-        assert_eq!(lanes.came(partition(0), "b"), None);
-        assert_eq!(lanes.came(partition(0), "c"), None);
-        assert_eq!((lanes.came(partition(1), "d"), lanes.waiting), (Some("d"), 2));
+        assert_eq!(lanes.came(partition(0), "a"), Came::First("a"));
+        assert_eq!(lanes.came(partition(0), "b"), Came::Behind);
+        assert_eq!(lanes.came(partition(0), "c"), Came::Behind);
+        assert_eq!((lanes.came(partition(1), "d"), lanes.waiting), (Came::First("d"), 2));
         assert_eq!(lanes.appended(partition(1)), None);
-        assert_eq!(lanes.came(partition(1), "e"), Some("e"), "nothing stands before it any more");
+        assert_eq!(lanes.came(partition(1), "e"), Came::First("e"), "nothing stands before it any more");
         let order =
             [lanes.appended(partition(0)), lanes.appended(partition(0)), lanes.appended(partition(0))];
         assert_eq!((order, lanes.waiting), ([Some("b"), Some("c"), None], 0));
-        assert_eq!(lanes.came(partition(0), "f"), Some("f"));
+        assert_eq!(lanes.came(partition(0), "f"), Came::First("f"));
+        (0..BEHIND_MAX).for_each(|_| assert_eq!(lanes.came(partition(0), "g"), Came::Behind));
+        assert_eq!(lanes.came(partition(0), "h"), Came::NoPlace("h"));
+        assert_eq!((lanes.appended(partition(0)), lanes.came(partition(0), "i")), (Some("g"), Came::Behind));
     }
 
     #[test]

@@ -143,11 +143,12 @@ pub fn lost(history: &History, clocks_differ: bool) -> Vec<Violation> {
 /// Somebody has asked by then for the deletion of what stands at an offset, and was not refused.
 fn may_be_deleted(history: &History, place: &Place, offset: i64, by: At) -> bool {
     let of_place = |deletion: &&Deletion| deletion.place == *place && deletion.sent <= by;
-    history.deletions.iter().filter(of_place).any(|deletion| match (deletion.told, deletion.before) {
-        (Deleted::From(low), before) => before.unwrap_or(low).max(low) > offset,
-        (Deleted::Unknown, before) => before.is_none_or(|before| before > offset),
-        (Deleted::Refused, _) => false,
-    })
+    history.compaction.deletes()
+        && history.deletions.iter().filter(of_place).any(|deletion| match (deletion.told, deletion.before) {
+            (Deleted::From(low), before) => before.unwrap_or(low).max(low) > offset,
+            (Deleted::Unknown, before) => before.is_none_or(|before| before > offset),
+            (Deleted::Refused, _) => false,
+        })
 }
 
 /// Whoever begins to read once a deletion is acknowledged finds nothing of what was deleted; and nothing is deleted on

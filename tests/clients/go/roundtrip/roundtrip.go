@@ -49,15 +49,19 @@ func Must(err error, what string) {
 
 // Readback checks records as they come, by partition.
 type Readback struct {
-	seen  []bool
-	count int
-	last  map[int32]int
-	next  map[int32]int64
-	due   map[int32]int64
+	seen   []bool
+	count  int
+	last   map[int32]int
+	next   map[int32]int64
+	due    map[int32]int64
+	sought int
 }
 
 func NewReadback() *Readback {
-	return &Readback{make([]bool, *Records), 0, map[int32]int{}, map[int32]int64{}, map[int32]int64{}}
+	if *Records == 0 || *baseMs == 0 {
+		Fail("--records and --base-ms are numbers above 0")
+	}
+	return &Readback{make([]bool, *Records), 0, map[int32]int{}, map[int32]int64{}, map[int32]int64{}, 0}
 }
 
 func (r *Readback) Complete() bool { return r.count == *Records }
@@ -88,6 +92,7 @@ func (r *Readback) Add(partition int32, offset int64, timestamp time.Time, key, 
 
 // CheckSeek judges what a look-up of the target time gave; where nothing is that late, `none` is due.
 func (r *Readback) CheckSeek(partition int32, offset, none int64) {
+	r.sought++
 	due, found := r.due[partition]
 	if !found {
 		due = none
@@ -101,5 +106,8 @@ func (r *Readback) CheckSeek(partition int32, offset, none int64) {
 func (r *Readback) End(partition int32) int64 { return r.next[partition] }
 
 func (r *Readback) Done() {
+	if r.sought != Partitions {
+		Fail("a time was sought in %d partitions of %d", r.sought, Partitions)
+	}
 	fmt.Printf("ok: %d records (%d/%d/%d)\n", r.count, r.next[0], r.next[1], r.next[2])
 }

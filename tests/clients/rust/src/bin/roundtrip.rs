@@ -138,7 +138,16 @@ fn seek(wanted: &Wanted, consumer: &BaseConsumer, read: &BTreeMap<i32, Vec<usize
         let target = Offset::Offset(wanted.base_ms + i64::try_from(half)?);
         times.add_partition_offset(&wanted.topic, *partition, target)?;
     }
-    for found in consumer.offsets_for_times(times, PATIENCE)?.elements() {
+    let answered = consumer.offsets_for_times(times, PATIENCE)?;
+    if answered.count() != read.len() {
+        return Err(format!(
+            "times were asked for in {} partitions, and told in {}",
+            read.len(),
+            answered.count()
+        )
+        .into());
+    }
+    for found in answered.elements() {
         let records = &read[&found.partition()];
         let due = match records.iter().position(|i| *i >= half) {
             Some(offset) => Offset::Offset(i64::try_from(offset)?),
@@ -171,6 +180,10 @@ fn main() {
         base_ms: option("base-ms").parse().unwrap_or(0),
         idempotent: option("idempotence") == "on",
     };
+    if wanted.records == 0 || wanted.base_ms == 0 {
+        println!("FAILED: --records and --base-ms are numbers above 0");
+        std::process::exit(2);
+    }
     match create(&wanted).and_then(|()| produce(&wanted)).and_then(|()| read_back(&wanted)) {
         Ok(text) => println!("ok: {text}"),
         Err(failure) => {
