@@ -269,7 +269,7 @@ fn the_store_reads_as_raft_expects_before_and_after_compaction() {
 
 #[test]
 fn a_change_of_members_counts_once_it_is_committed() {
-    let change = |index| Entry { entry_type: EntryType::EntryConfChangeV2.into(), ..entry(index, 1) };
+    let change = |index| Entry { entry_type: EntryType::EntryConfChangeV2, ..entry(index, 1) };
     let store = |commit| {
         let entries = [entry(1, 1), change(2), entry(3, 1), change(4)];
         let mut journal = vec![conf_state_entry(&conf()), hard_state_entry(&hard(1, 0))];

@@ -207,7 +207,7 @@ pub async fn serve<B: Backend>(
                 }
             },
             Either::Left(Err(_)) => return,
-            Either::Right(Some(Step::Appended(mut produce, appended))) => {
+            Either::Right(Some(Some((mut produce, appended)))) => {
                 // It stands in its partition's line, or nowhere: what it came in makes room for what the same node sends next.
                 (produce.records, produce.question.body) = (Bytes::new(), Bytes::new());
                 if let Some(next) = lanes.appended(produce.partition) {
@@ -215,7 +215,7 @@ pub async fn serve<B: Backend>(
                 }
                 working.push(answer(context.clone(), asks.clone(), produce, appended));
             }
-            Either::Right(Some(Step::Answered) | None) => {}
+            Either::Right(Some(None) | None) => {}
         }
     }
 }
@@ -272,10 +272,8 @@ impl<T> Lanes<T> {
     }
 }
 
-enum Step<B: Backend> {
-    Appended(Produce, Result<InLine<B>, Refusal>),
-    Answered,
-}
+/// What has come to its place in its partition, or to none; `None`: one was answered.
+type Step<B> = Option<(Produce, Result<InLine<B>, Refusal>)>;
 
 /// A batch that came from another node.
 struct Produce {
@@ -312,7 +310,7 @@ impl Produce {
 fn append<B: Backend>(context: Arc<Context<B>>, produce: Produce) -> BoxFuture<'static, Step<B>> {
     Box::pin(async move {
         let appended = place(&context, &produce).await;
-        Step::Appended(produce, appended)
+        Some((produce, appended))
     })
 }
 
@@ -339,7 +337,7 @@ fn answer<B: Backend>(
             Err(refusal) => Err(refusal),
         };
         asks.answer(&produce.question, &write(&outcome));
-        Step::Answered
+        None
     })
 }
 
