@@ -171,6 +171,15 @@ impl Cluster {
         leader
     }
 
+    /// A task of its own takes note of who is fenced.
+    async fn until_named_though_fenced(&self, by: i32, fenced: i32) {
+        let until = self.backend.now() + Duration::from_secs(5);
+        while self.nodes[&by].context().metadata.lately_fenced() != [BrokerId(fenced)].into() {
+            assert!(self.backend.now() < until, "clients are not told of it any more");
+            self.backend.sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     fn controller(&self) -> i32 {
         let mut members = self.nodes.values().map(|node| node.context().metadata.members().get());
         members.find_map(|members| members.leader.filter(|_| members.acts)).unwrap().0
@@ -218,8 +227,7 @@ fn a_kill(which: impl Fn(i32) -> i32) {
         assert!(took < Duration::from_secs(5), "{took:?}");
         let image = cluster.image(left[0]);
         assert!(is_fenced(&image, victim) && left.iter().all(|id| !is_fenced(&image, *id)));
-        let still_named = cluster.nodes[&left[0]].context().metadata.lately_fenced();
-        assert_eq!(still_named, [BrokerId(victim)].into());
+        cluster.until_named_though_fenced(left[0], victim).await;
         assert_eq!(leader_of(&image, "alone"), None, "nobody else has it");
         assert!(left.contains(&cluster.controller()));
     });
