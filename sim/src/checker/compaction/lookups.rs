@@ -141,6 +141,7 @@ mod tests {
         assert_eq!(found(aged, 900, (-1, -1)), 0, "of age");
         for (told, passed) in [(Deleted::From(9), 0), (Deleted::Unknown, 0), (Deleted::Refused, 1)] {
             let mut deleted = story(true);
+            deleted.compaction.retention = Some(100 * S);
             let (client, place) = ("client-2".into(), place());
             let deletion = Deletion { client, place, before: Some(9), sent: 8 * S, answered: None, told };
             deleted.deletions.push(deletion);
