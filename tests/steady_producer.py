@@ -39,7 +39,7 @@ class Window:
     """The requests that were under way between two moments."""
 
     def __init__(self, requests, seconds):
-        self.seconds = seconds
+        self.requests, self.seconds = requests, seconds
         self.latencies_s = sorted(ended - began for began, ended, _ in requests)
         self.errors = [code for _, _, code in requests if code != 0]
 
@@ -49,11 +49,14 @@ class Window:
         return 1000 * self.latencies_s[min(int(len(self.latencies_s) * share), len(self.latencies_s) - 1)]
 
     def at_an_even_pace(self, every_s):
-        """As if a request had begun every so often: while one waits others would have begun and waited as well."""
-        paced = Window([], self.seconds)
-        paced.errors = self.errors
-        paced.latencies_s = sorted(took - n * every_s for took in self.latencies_s for n in range(1 + int(took / every_s)))
-        return paced
+        """As if a request had begun every so often: it takes what is left of one under way, or what the next one takes; of a short one all."""
+        paced, due = [], self.requests[0][0] if self.requests else 0.0
+        for began, ended, code in self.requests:
+            while due < ended:
+                waits = ended - max(began, due)
+                paced.append((ended - max(waits, min(ended - began, every_s)), ended, code))
+                due += every_s
+        return Window(paced, self.seconds)
 
     @property
     def worst_s(self):

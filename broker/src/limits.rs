@@ -273,6 +273,8 @@ pub const PEER_QUESTIONS_WAITING_MAX: usize = 1_024;
 pub const PEER_QUESTIONS_AT_ONCE: usize = 256;
 /// Produces of one node's clients that another has forwarded and that are not answered; more wait.
 pub const PRODUCES_FORWARDED_AT_ONCE: usize = 1_024;
+/// Of these, such as wait behind another one of their partition: where all stands still it takes no more of the places for all.
+pub const PRODUCES_FORWARDED_BEHIND_MAX: usize = PRODUCES_FORWARDED_AT_ONCE / 8;
 /// And that wait to be appended. More are lost: their clients are told that nobody knows.
 pub const PRODUCES_FORWARDED_WAITING_MAX: usize = 1_024;
 /// Heartbeats of other nodes that wait for the controller; more are not answered, and come again.

@@ -198,8 +198,13 @@ pub async fn serve<B: Backend>(
                     Came::First(first) => working.push(append(context.clone(), first)),
                     Came::Behind => {}
                     Came::NoPlace(produce) => {
-                        let refused = Err(ResponseError::RequestTimedOut.into());
-                        asks.answer(&produce.question, &write(&refused));
+                        tracing::debug!(partition = %produce.partition, "a forwarded produce finds too many before it, and is not appended");
+                        let why = Some(
+                            "too many forwarded batches wait for the partition; nothing was written"
+                                .to_owned(),
+                        );
+                        let refused = Refusal { code: ResponseError::RequestTimedOut, leader: None, why };
+                        asks.answer(&produce.question, &write(&Err(refused)));
                     }
                 },
                 Err(question) => {
@@ -219,9 +224,6 @@ pub async fn serve<B: Backend>(
         }
     }
 }
-
-/// A partition on which all stands still takes no more of the places for all.
-const BEHIND_MAX: usize = limits::PRODUCES_FORWARDED_AT_ONCE / 8;
 
 /// Where a batch stands that came.
 #[derive(Debug, PartialEq)]
@@ -252,7 +254,9 @@ impl<T> Lanes<T> {
                 free.insert(VecDeque::new());
                 Came::First(one)
             }
-            Entry::Occupied(lane) if lane.get().len() >= BEHIND_MAX => Came::NoPlace(one),
+            Entry::Occupied(lane) if lane.get().len() >= limits::PRODUCES_FORWARDED_BEHIND_MAX => {
+                Came::NoPlace(one)
+            }
             Entry::Occupied(mut lane) => {
                 lane.get_mut().push_back(one);
                 self.waiting += 1;
@@ -368,7 +372,8 @@ mod tests {
             [lanes.appended(partition(0)), lanes.appended(partition(0)), lanes.appended(partition(0))];
         assert_eq!((order, lanes.waiting), ([Some("b"), Some("c"), None], 0));
         assert_eq!(lanes.came(partition(0), "f"), Came::First("f"));
-        (0..BEHIND_MAX).for_each(|_| assert_eq!(lanes.came(partition(0), "g"), Came::Behind));
+        (0..limits::PRODUCES_FORWARDED_BEHIND_MAX)
+            .for_each(|_| assert_eq!(lanes.came(partition(0), "g"), Came::Behind));
         assert_eq!(lanes.came(partition(0), "h"), Came::NoPlace("h"));
         assert_eq!((lanes.appended(partition(0)), lanes.came(partition(0), "i")), (Some("g"), Came::Behind));
     }

@@ -1,6 +1,7 @@
 //! Tasks and threads that stop, and runs that would never end.
 
 use super::*;
+use io_backend::task::give_way;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -126,7 +127,7 @@ fn tasks_that_run_without_a_pause_end_the_run() {
         let backend = world.client("node1");
         backend.spawn("spinner", async {
             loop {
-                futures::pending_once().await;
+                give_way().await;
             }
         });
         world.sleep(Duration::from_secs(1)).await;
@@ -192,24 +193,6 @@ fn a_run_that_takes_too_long_in_real_time_is_given_up_and_says_so() {
     assert!(stop.to_string().contains("task ticker of node1"), "{stop}");
 }
 
-mod futures {
-    use std::future::poll_fn;
-    use std::task::Poll;
-
-    /// Yields once and is woken at once.
-    pub async fn pending_once() {
-        let mut yielded = false;
-        poll_fn(|cx| {
-            if std::mem::replace(&mut yielded, true) {
-                return Poll::Ready(());
-            }
-            cx.waker().wake_by_ref();
-            Poll::Pending
-        })
-        .await;
-    }
-}
-
 #[test]
 fn a_world_in_which_nobody_waits_for_anything_stops() {
     let outcome = World::run(7, Options::default(), |_| std::future::pending::<()>());
@@ -228,7 +211,7 @@ fn a_world_ends_at_its_time_limit_and_time_moves_while_tasks_yield() {
         let backend = world.client("node1");
         backend.spawn("spinner", async {
             loop {
-                futures::pending_once().await;
+                give_way().await;
             }
         });
         world.sleep(MS).await;
