@@ -79,6 +79,7 @@ pub fn delete_records(error: &DeleteRecordsError) -> ResponseError {
     match error {
         DeleteRecordsError::NotLeader => ResponseError::NotLeaderOrFollower,
         DeleteRecordsError::OutOfRange(..) => ResponseError::OffsetOutOfRange,
+        DeleteRecordsError::NotYetKnown => ResponseError::OffsetNotAvailable,
         DeleteRecordsError::NotMoved(error) => append(error),
         DeleteRecordsError::TimedOut => ResponseError::RequestTimedOut,
         // Deleted, moved away or stopping: where it is now, if it is, the metadata say.

@@ -19,7 +19,7 @@ pub use crate::peers::StartPeers;
 
 /// What followers and leaders of partitions say to one another, for a part that stands between them.
 pub mod replication {
-    pub use crate::partition::Fetched;
+    pub use crate::partition::{Durable, Fetched};
     pub use crate::replication::protocol::{
         Answer, Answered, Fetch, FetchError, Message, Position, ProtocolError, Refused, SessionId, SyncedUpTo,
     };

@@ -47,6 +47,11 @@ impl<A> Replier<A> {
         self.settle(Cell::Answered(answer));
     }
 
+    /// Whether somebody waits for the answer still.
+    pub fn is_awaited(&self) -> bool {
+        self.cell.as_ref().is_some_and(|cell| Arc::strong_count(cell) > 1)
+    }
+
     fn settle(&mut self, outcome: Cell<A>) {
         let Some(cell) = self.cell.take() else { return };
         let before = std::mem::replace(&mut *lock(&cell), outcome);

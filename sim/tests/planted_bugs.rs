@@ -6,8 +6,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sim::planted::{
-    BUGS, DELETIONS, Defect, OF_CLEANING, OF_FETCH_SESSIONS, OF_GROUPS, OF_METADATA, OF_SESSIONS,
-    OF_STARTS_IN_FETCH_SESSIONS, OF_THE_ISR, REPLICATION, RETENTION,
+    BUGS, DELETIONS, DELETIONS_ON_REPLICAS, Defect, OF_CLEANING, OF_FETCH_SESSIONS, OF_GROUPS, OF_METADATA,
+    OF_SESSIONS, OF_STARTS_IN_FETCH_SESSIONS, OF_THE_ISR, REPLICATION, RETENTION,
 };
 use sim::run::{Choice, Order, run};
 use sim::scenario::ScenarioDir;
@@ -48,7 +48,7 @@ fn checkers(bug: &str) -> &'static [&'static str] {
         }
         // Who asks again is answered at once, and is told nothing: nor that more is committed.
         "news-left-out" => &["unseen", "livelock", "high-watermark-back"],
-        "start-left-out" => &["log-start-back"],
+        "start-left-out" | "deletion-told-early" => &["log-start-back"],
         "expired-too-early" => &["deleted-too-early"],
         "expired-too-late" => &["kept-too-long"],
         other => panic!("{other} has no checker that is there for it"),
@@ -98,6 +98,11 @@ fn those_of_metadata_are_caught_where_metadata_changes() {
 #[test]
 fn those_of_deletions_are_caught_where_records_are_deleted() {
     caught_in("safety/retention", &DELETIONS);
+}
+
+#[test]
+fn those_of_deletions_on_replicas_are_caught_where_leaders_come_and_go() {
+    caught_in("safety/deletions", &DELETIONS_ON_REPLICAS);
 }
 
 #[test]

@@ -69,12 +69,13 @@ impl EpochHistory {
         }
     }
 
-    /// The log starts at `start` now: only the epoch of its first record is kept of what was before.
+    /// The log starts at `start` now: of what was before only the epoch of the record before that is kept. By it one whose log
+    /// ends there is told from one that has left this log before.
     pub fn forget_before(&mut self, start: Offset) {
-        let keep_from = self.entries.partition_point(|(_, from)| *from <= start).saturating_sub(1);
+        let keep_from = self.entries.partition_point(|(_, from)| *from < start).saturating_sub(1);
         self.entries.drain(..keep_from);
         if let Some(first) = self.entries.first_mut() {
-            first.1 = first.1.max(start);
+            first.1 = first.1.max(Offset(start.0 - 1));
         }
         self.check_invariants();
     }
@@ -140,11 +141,16 @@ mod tests {
     }
 
     #[test]
-    fn forgetting_the_start_keeps_the_epoch_of_the_first_record() {
-        let mut history = history(&[(1, 0), (2, 10), (3, 20)]);
-        history.forget_before(Offset(15));
-        assert_eq!(history.entries(), [(LeaderEpoch(2), Offset(15)), (LeaderEpoch(3), Offset(20))]);
-        assert_eq!(history.of(Offset(15)), LeaderEpoch(2));
-        assert_eq!(history.of(Offset(14)), LeaderEpoch::NONE);
+    fn forgetting_the_start_keeps_the_epoch_of_the_record_before() {
+        let mut forgetful = history(&[(1, 0), (2, 10), (3, 20)]);
+        forgetful.forget_before(Offset(0));
+        assert_eq!(forgetful, history(&[(1, 0), (2, 10), (3, 20)]));
+        forgetful.forget_before(Offset(15));
+        assert_eq!(forgetful, history(&[(2, 14), (3, 20)]));
+        assert_eq!([13, 14].map(|offset| forgetful.of(Offset(offset)).0), [-1, 2]);
+        forgetful.forget_before(Offset(20));
+        assert_eq!(forgetful, history(&[(2, 19), (3, 20)]));
+        forgetful.forget_before(Offset(21));
+        assert_eq!(forgetful, history(&[(3, 20)]));
     }
 }

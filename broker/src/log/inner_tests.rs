@@ -4,7 +4,7 @@ use super::*;
 use crate::ids::Offset;
 use crate::log::batch::{BatchHeader, verify};
 use crate::log::encoder::compress;
-use crate::log::records::{RecordSearch, Step as SearchStep};
+use crate::log::records::{Aim, RecordSearch, Step as SearchStep};
 use crate::log::test_batches::BatchSpec;
 use crate::log::validate::{check, check_outside};
 
@@ -79,7 +79,7 @@ fn a_record_is_found_by_its_time_in_what_was_compressed_anew() {
     for to in 0..=4 {
         let made = looked_at(&checked(&sent(&plain, 3)), wanted(false, Some(to))).unwrap();
         let header = BatchHeader::read(&made.bytes).unwrap();
-        let mut search = RecordSearch::new(&header, &made.bytes, 1_000 + 4_321, Offset(0));
+        let mut search = RecordSearch::new(&header, &made.bytes, Aim::Since(1_000 + 4_321), Offset(0));
         let found = loop {
             if let SearchStep::Done(found) = search.step() {
                 break found;

@@ -16,14 +16,23 @@ const START_BYTES_MAX: usize = 31;
 pub enum Step {
     /// It is not found yet, and there is more to look at.
     More,
-    /// The first record that answers, with its timestamp, if there is one.
+    /// The record that answers, with its timestamp, if there is one.
     Done(Option<(Offset, i64)>),
 }
 
-/// Looks for the first record from `from` on that is not older than `wanted`.
+/// What a search is after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aim {
+    /// The first record that is not older than this timestamp.
+    Since(i64),
+    /// The first record with the largest timestamp.
+    Newest,
+}
+
+/// Looks for a record from `from` on.
 pub struct RecordSearch<'a> {
     header: &'a BatchHeader,
-    wanted: i64,
+    aim: Aim,
     from: Offset,
     /// `None`: nothing is to be opened.
     opened: Option<Pieces<'a>>,
@@ -35,18 +44,20 @@ pub struct RecordSearch<'a> {
     skip: usize,
     records_left: i32,
     ended: bool,
+    /// The newest so far.
+    newest: Option<(Offset, i64)>,
 }
 
 impl<'a> RecordSearch<'a> {
     /// Begins with the batch of this header; nothing is opened yet.
-    pub fn new(header: &'a BatchHeader, batch: &'a [u8], wanted: i64, from: Offset) -> RecordSearch<'a> {
+    pub fn new(header: &'a BatchHeader, batch: &'a [u8], aim: Aim, from: Offset) -> RecordSearch<'a> {
         let opened = match header.log_append_time() || header.end() <= from {
             true => None,
             false => Pieces::of(header.compression(), batch.get(HEADER_BYTES..).unwrap_or_default()).ok(),
         };
         RecordSearch {
             header,
-            wanted,
+            aim,
             from,
             opened,
             opened_bytes: 0,
@@ -55,6 +66,7 @@ impl<'a> RecordSearch<'a> {
             skip: 0,
             records_left: header.records,
             ended: false,
+            newest: None,
         }
     }
 
@@ -66,7 +78,7 @@ impl<'a> RecordSearch<'a> {
         if self.header.log_append_time() {
             let first = self.header.base_offset.max(self.from);
             let timestamp = self.header.max_timestamp;
-            return Step::Done((timestamp >= self.wanted).then_some((first, timestamp)));
+            return Step::Done(self.is_late_enough(timestamp).then_some((first, timestamp)));
         }
         if !self.open_more() {
             return Step::Done(self.first_of_all());
@@ -94,11 +106,22 @@ impl<'a> RecordSearch<'a> {
             self.records_left -= 1;
             let offset = self.header.base_offset.plus(record.offset_delta);
             let timestamp = self.header.base_timestamp.wrapping_add(record.timestamp_delta);
-            if offset >= self.from && timestamp >= self.wanted {
-                return Step::Done(Some((offset, timestamp)));
+            if offset < self.from || !self.is_late_enough(timestamp) {
+                continue;
+            }
+            match self.aim {
+                Aim::Since(_) => return Step::Done(Some((offset, timestamp))),
+                Aim::Newest => self.newest = Some((offset, timestamp)),
             }
         }
-        Step::Done(None)
+        Step::Done(self.newest)
+    }
+
+    fn is_late_enough(&self, timestamp: i64) -> bool {
+        match self.aim {
+            Aim::Since(wanted) => timestamp >= wanted,
+            Aim::Newest => self.newest.is_none_or(|(_, newest)| timestamp > newest),
+        }
     }
 
     /// Opens the next piece; false where that cannot be done.
@@ -115,10 +138,13 @@ impl<'a> RecordSearch<'a> {
 
     /// The answer where the records cannot be looked at.
     fn first_of_all(&self) -> Option<(Offset, i64)> {
-        let (header, wanted) = (self.header, self.wanted);
-        let timestamp =
-            if header.base_timestamp >= wanted { header.base_timestamp } else { header.max_timestamp };
-        (header.max_timestamp >= wanted).then_some((header.base_offset.max(self.from), timestamp))
+        let header = self.header;
+        let first = header.base_offset.max(self.from);
+        match self.aim {
+            Aim::Since(wanted) if header.max_timestamp < wanted => None,
+            Aim::Since(wanted) if header.base_timestamp >= wanted => Some((first, header.base_timestamp)),
+            Aim::Since(_) | Aim::Newest => Some((first, header.max_timestamp)),
+        }
     }
 }
 
@@ -164,7 +190,10 @@ mod tests {
         wanted: i64,
         from: Offset,
     ) -> Option<(Offset, i64)> {
-        let mut search = RecordSearch::new(header, batch, wanted, from);
+        found(RecordSearch::new(header, batch, Aim::Since(wanted), from))
+    }
+
+    fn found(mut search: RecordSearch<'_>) -> Option<(Offset, i64)> {
         loop {
             if let Step::Done(found) = search.step() {
                 return found;
@@ -200,7 +229,7 @@ mod tests {
                     };
                     assert_eq!(found, Some(expected), "{value_bytes} bytes, record {n}");
                 }
-                let mut search = RecordSearch::new(&header, &batch, 1000 + 4990, Offset(0));
+                let mut search = RecordSearch::new(&header, &batch, Aim::Since(1000 + 4990), Offset(0));
                 if value_bytes == 70_000 {
                     assert_eq!(search.step(), Step::More, "a step opens a piece");
                     assert!(search.buffer.len() <= crate::log::codec::PIECE_BYTES);
@@ -221,6 +250,21 @@ mod tests {
         assert_eq!(first(1041, 0), None);
         assert_eq!(first(1000, 103), Some((103, 1030)), "records before the log's start do not count");
         assert_eq!(first(0, 105), None);
+    }
+
+    #[test]
+    fn the_newest_record_is_the_first_of_those_that_are_not_deleted() {
+        let falling = BatchSpec::records(5).at(100).timestamp(1000).step(-10).build();
+        let even = BatchSpec::records(5).at(100).timestamp(1000).step(0).build();
+        let newest = |batch: &[u8], from| {
+            let header = BatchHeader::read(batch).unwrap();
+            found(RecordSearch::new(&header, batch, Aim::Newest, Offset(from))).map(|(o, t)| (o.0, t))
+        };
+        assert_eq!(newest(&falling, 0), Some((100, 1000)));
+        assert_eq!(newest(&falling, 103), Some((103, 970)));
+        assert_eq!((newest(&even, 0), newest(&even, 102)), (Some((100, 1000)), Some((102, 1000))));
+        assert_eq!(newest(&falling, 105), None);
+        assert_eq!(newest(&falling[..HEADER_BYTES], 103), Some((103, 1000)), "the header answers");
     }
 
     #[test]

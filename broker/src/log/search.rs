@@ -11,7 +11,7 @@ use io_backend::{Deadline, File};
 
 use super::batch::{self, BatchHeader, Batches};
 use super::read::ReadFailure;
-use super::records::{RecordSearch, Step};
+use super::records::{Aim, RecordSearch, Step};
 use super::segment::{Scan, ScanError, Segment, damage_at};
 use crate::ids::{LeaderEpoch, Offset};
 
@@ -31,7 +31,7 @@ pub struct Found {
 pub enum Wanted {
     /// The first record that is not older than this timestamp.
     Since(i64),
-    /// The first record with the largest timestamp of all that may be told; the tail's is this.
+    /// The first record with the largest timestamp of all that may be told; that of the tail's whole batches is this.
     Newest(Option<i64>),
 }
 
@@ -48,6 +48,8 @@ pub struct SearchPlan<F> {
     pub segments: Vec<Arc<Segment<F>>>,
     /// What follows the segments and may answer.
     pub tail: Vec<Bytes>,
+    /// What of the tail holds the log's start in its middle, for the newest record.
+    pub beginning: Option<Bytes>,
 }
 
 impl<F: File> SearchPlan<F> {
@@ -59,7 +61,13 @@ impl<F: File> SearchPlan<F> {
     pub async fn execute(self, deadline: Deadline) -> Result<Option<Found>, ReadFailure> {
         let wanted = match self.wanted {
             Wanted::Since(wanted) => wanted,
-            Wanted::Newest(of_tail) => self.newest(deadline).await?.max(of_tail.unwrap_or(-1)),
+            Wanted::Newest(of_tail) => {
+                let newest = self.newest(deadline).await?.max(of_tail.unwrap_or(-1));
+                match self.newest_of_divided(deadline).await? {
+                    Some(found) if found.timestamp >= newest => return Ok(Some(found)),
+                    _ => newest,
+                }
+            }
         };
         if wanted < 0 {
             return Ok(None);
@@ -68,7 +76,7 @@ impl<F: File> SearchPlan<F> {
         Ok(first.filter(|found| found.offset < self.limit))
     }
 
-    /// The largest timestamp of what may be told of the segments; -1 where there is none.
+    /// The largest timestamp of whole batches that may be told of the segments; -1 where there is none.
     async fn newest(&self, deadline: Deadline) -> Result<i64, ReadFailure> {
         let mut newest = -1;
         for segment in &self.segments {
@@ -112,11 +120,55 @@ impl<F: File> SearchPlan<F> {
             if header.end() > until {
                 break;
             }
-            if header.end() > self.log_start {
+            if header.base_offset >= self.log_start {
                 newest = newest.max(header.max_timestamp);
             }
         }
         Ok(newest)
+    }
+
+    /// The newest of what is left of the batch that the log starts within: its header speaks of deleted records, too.
+    async fn newest_of_divided(&self, deadline: Deadline) -> Result<Option<Found>, ReadFailure> {
+        let holds_start =
+            |segment: &&Arc<Segment<F>>| segment.base < self.log_start && self.log_start < segment.end();
+        if let Some(segment) = self.segments.iter().find(holds_start) {
+            let (position, at) = segment.position_before(self.log_start);
+            return match self.newest_of_divided_in(segment, (position, at), deadline).await {
+                // An index point from an earlier life of the file: the file itself tells.
+                Err(ReadFailure::Damaged(damage)) if damage.is_misled_at(position) => {
+                    self.newest_of_divided_in(segment, (0, segment.base), deadline).await
+                }
+                found => found,
+            };
+        }
+        let bytes = self.beginning.as_deref().unwrap_or_default();
+        for (at, header) in Batches::new(bytes).map_while(Result::ok) {
+            if header.end() > self.log_start {
+                return Ok(self.newest_left(&header, &bytes[at..at + header.bytes]).await);
+            }
+        }
+        Ok(None)
+    }
+
+    async fn newest_of_divided_in(
+        &self,
+        segment: &Segment<F>,
+        (position, at): (u64, Offset),
+        deadline: Deadline,
+    ) -> Result<Option<Found>, ReadFailure> {
+        let mut scan = Scan::new(&segment.file, position, at, segment.bytes);
+        while let Some((position, header)) = scan.next_batch(deadline).await? {
+            if header.end() > self.log_start {
+                let bytes = self.read(segment, position, &header, deadline).await?;
+                return Ok(self.newest_left(&header, &bytes).await);
+            }
+        }
+        Ok(None)
+    }
+
+    async fn newest_left(&self, header: &BatchHeader, bytes: &[u8]) -> Option<Found> {
+        let is_divided = header.base_offset < self.log_start && header.end() <= self.limit;
+        if is_divided { self.within(header, bytes, Aim::Newest).await } else { None }
     }
 
     /// The first record that answers, whether it may be told or not.
@@ -142,7 +194,7 @@ impl<F: File> SearchPlan<F> {
                 if header.max_timestamp < wanted {
                     continue;
                 }
-                let found = self.within(&header, &bytes[at..at + header.bytes], wanted).await;
+                let found = self.within(&header, &bytes[at..at + header.bytes], Aim::Since(wanted)).await;
                 if found.is_some() {
                     return Ok(found);
                 }
@@ -168,19 +220,30 @@ impl<F: File> SearchPlan<F> {
             if header.max_timestamp < wanted || header.end() <= self.log_start {
                 continue;
             }
-            let bytes = segment.file.read_at(position, header.bytes, deadline).await?;
-            batch::verify(&bytes)
-                .map_err(|damage| damage_at(segment.file.path(), position, header.base_offset, damage))?;
-            if let Some(found) = self.within(&header, &bytes, wanted).await {
+            let bytes = self.read(segment, position, &header, deadline).await?;
+            if let Some(found) = self.within(&header, &bytes, Aim::Since(wanted)).await {
                 return Ok(Some(found));
             }
         }
         Ok(None)
     }
 
+    async fn read(
+        &self,
+        segment: &Segment<F>,
+        position: u64,
+        header: &BatchHeader,
+        deadline: Deadline,
+    ) -> Result<Bytes, ReadFailure> {
+        let bytes = segment.file.read_at(position, header.bytes, deadline).await?;
+        batch::verify(&bytes)
+            .map_err(|damage| damage_at(segment.file.path(), position, header.base_offset, damage))?;
+        Ok(bytes)
+    }
+
     /// The record in this batch, if it is there.
-    async fn within(&self, header: &BatchHeader, bytes: &[u8], wanted: i64) -> Option<Found> {
-        let mut search = RecordSearch::new(header, bytes, wanted, self.log_start);
+    async fn within(&self, header: &BatchHeader, bytes: &[u8], aim: Aim) -> Option<Found> {
+        let mut search = RecordSearch::new(header, bytes, aim, self.log_start);
         let (offset, timestamp) = loop {
             match search.step() {
                 Step::Done(found) => break found?,

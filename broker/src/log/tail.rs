@@ -96,14 +96,14 @@ impl Tail {
         out
     }
 
-    /// The largest timestamp of what ends after `start`, and before `limit` or there.
+    /// The largest timestamp of whole batches from `start` on, and up to `limit`.
     pub fn largest_timestamp(&self, start: Offset, limit: Offset) -> Option<i64> {
         let of_chunk = |chunk: &Chunk| {
             if chunk.base >= start && chunk.end <= limit {
                 return Some(chunk.max_timestamp);
             }
             let headers = Batches::new(&chunk.bytes).map_while(Result::ok).map(|(_, header)| header);
-            let visible = headers.filter(|header| header.end() > start && header.end() <= limit);
+            let visible = headers.filter(|header| header.base_offset >= start && header.end() <= limit);
             visible.map(|header| header.max_timestamp).max()
         };
         self.chunks.iter().take_while(|chunk| chunk.base < limit).filter_map(of_chunk).max()

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use io_backend::channel::{ReplyError, SendError};
 use io_backend::{Backend, Deadline, DiskError, Published, Replier, Reply, Sender};
 
+use super::log_signal::Durable;
 use super::owner::{Looked, PartitionInput, Planned, PlannedFetch, Ticket};
 use super::replica_state::{Append, FollowError, InSync};
 use super::retention::{DeadFiles, DeleteRecordsError, Retained};
@@ -271,20 +272,20 @@ impl<B: Backend> PartitionHandle<B> {
         Ok(FollowerPlan { partition: self.clone(), planned })
     }
 
-    /// A follower has synced everything before `offset`, as it says in `epoch`. Says nothing where the owner is gone.
-    pub async fn synced_by(
+    /// So much is on a follower's disk, as it says in `epoch`. Says nothing where the owner is gone.
+    pub async fn reported(
         &self,
         epoch: LeaderEpoch,
         follower: BrokerId,
-        offset: Offset,
+        durable: Durable,
         deadline: Deadline,
     ) {
-        let _ = self.mailbox.send(PartitionInput::SyncedBy { epoch, follower, offset }, deadline).await;
+        let _ = self.mailbox.send(PartitionInput::Reported { epoch, follower, durable }, deadline).await;
     }
 
     /// The same, of who does not wait: `false` where the owner has no room for it now.
-    pub fn try_synced_by(&self, epoch: LeaderEpoch, follower: BrokerId, offset: Offset) -> bool {
-        let said = self.mailbox.try_send(PartitionInput::SyncedBy { epoch, follower, offset });
+    pub fn try_reported(&self, epoch: LeaderEpoch, follower: BrokerId, durable: Durable) -> bool {
+        let said = self.mailbox.try_send(PartitionInput::Reported { epoch, follower, durable });
         !matches!(said, Err(SendError::Full(_)))
     }
 
@@ -367,7 +368,7 @@ impl<B: Backend> PartitionHandle<B> {
         self.question("what may go", |reply| PartitionInput::Retain { reply }, deadline).await
     }
 
-    /// Deletes all records before an offset, or before the high watermark. Where the log starts then, durably.
+    /// Deletes all records before an offset, or before the high watermark. Where the logs of all in sync start then, durably.
     pub async fn delete_records(
         &self,
         before: Option<Offset>,
@@ -476,9 +477,11 @@ impl<B: Backend> FollowerPlan<B> {
         let (Planned { view, mut plan }, deleted) = match self.planned {
             PlannedFetch::Diverging { epoch, end } => return Ok(Fetched::Diverging { epoch, end }),
             PlannedFetch::Records(planned) => (planned, None),
-            PlannedFetch::Beginning { asked, has_none, planned } => (planned, Some((asked, has_none))),
+            PlannedFetch::Beginning { asked, has_none, had_left, planned } => {
+                (planned, Some((asked, has_none, had_left)))
+            }
         };
-        let from = deleted.map_or(plan.from, |(asked, _)| asked);
+        let from = deleted.map_or(plan.from, |(asked, ..)| asked);
         plan.limit_to(max_bytes, at_least_one || deleted.is_some());
         let mut batches = match plan.execute(deadline).await {
             Ok(batches) => batches,
@@ -486,10 +489,10 @@ impl<B: Backend> FollowerPlan<B> {
         };
         let first = batches.first().and_then(|first| BatchHeader::read(first).ok());
         let lies_within = first.is_some_and(|first| first.base_offset < from && from < first.end());
-        if lies_within && deleted.is_none_or(|(_, has_none)| has_none) {
+        if lies_within && deleted.is_none_or(|(_, has_none, _)| has_none) {
             // It had what is before that when batches had other bounds, or began there: it gets the rest of this one.
             begin_at(&self.partition, &mut batches, from).await?;
-        } else if let Some((asked, _)) = deleted {
+        } else if let Some((asked, _, had_left)) = deleted {
             let at = match first {
                 // It has less than the batch that the log begins within: from there it is given the rest.
                 Some(first) if first.base_offset < asked => view.log_start,
@@ -498,7 +501,7 @@ impl<B: Backend> FollowerPlan<B> {
                 None => return Err(ReadError::Storage("the log's first batch was not read".to_owned())),
             };
             // Who asks from the beginning of that batch has begun anew there.
-            if at != asked {
+            if at != asked || had_left {
                 return Ok(Fetched::BeginsLater { at });
             }
         }

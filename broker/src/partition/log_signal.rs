@@ -9,6 +9,22 @@ use std::task::{Context, Poll, Waker};
 
 use crate::ids::{LeaderEpoch, Offset, PartitionId};
 
+/// What of a replica's log is on its disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Durable {
+    /// Everything before is synced.
+    pub synced: Offset,
+    /// The log starts there.
+    pub log_start: Offset,
+}
+
+impl Durable {
+    /// The same, of a log that ends at `end`: what was behind it does not count any more.
+    pub fn within(self, end: Offset) -> Durable {
+        Durable { synced: self.synced.min(end), ..self }
+    }
+}
+
 /// Where the log of a replica stands, of a partition that has other replicas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogState {
@@ -24,6 +40,13 @@ pub struct LogState {
     pub high_watermark: Offset,
     /// Where the log starts, durably.
     pub log_start: Offset,
+}
+
+impl LogState {
+    /// What of it is on this replica's disk.
+    pub fn durable(&self) -> Durable {
+        Durable { synced: self.synced, log_start: self.log_start }
+    }
 }
 
 /// Cloneable: all clones are the same.

@@ -20,7 +20,7 @@ mod tests;
 
 pub use first_refused::{Destination, FirstRefused};
 pub use handle::{FollowerPlan, PartitionHandle, PendingAppend};
-pub use log_signal::{LogListener, LogSignal, LogState};
+pub use log_signal::{Durable, LogListener, LogSignal, LogState};
 pub use open::{EntriesError, OpenPartition, PartitionOpenError, open};
 pub use replica_state::{FollowError, InSync};
 pub use retention::{DeadFiles, DeleteRecordsError, Retained};

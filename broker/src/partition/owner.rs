@@ -18,7 +18,7 @@ use io_backend::{
     Backend, Deadline, Disk, DiskError, Published, Receiver, Replier, Sender, TimedOut, WaitKind, within,
 };
 
-use super::log_signal::{LogSignal, LogState};
+use super::log_signal::{Durable, LogSignal, LogState};
 use super::replica_state::{Answers, Append, FollowError, InSync, Now, Refused, ReplicaState};
 use super::retention::{DeadFiles, DeleteReply, Retained, Retaining};
 use super::schedule::Schedules;
@@ -89,10 +89,10 @@ pub enum PartitionInput<B: Backend> {
         read: FollowerRead,
         reply: Replier<Result<PlannedFetch<B>, ReadError>>,
     },
-    SyncedBy {
+    Reported {
         epoch: LeaderEpoch,
         follower: BrokerId,
-        offset: Offset,
+        durable: Durable,
     },
     ForgetFollower {
         epoch: LeaderEpoch,
@@ -165,6 +165,8 @@ pub enum PlannedFetch<B: Backend> {
         asked: Offset,
         /// It has no record.
         has_none: bool,
+        /// It has others than those that are deleted here.
+        had_left: bool,
         planned: Planned<B>,
     },
     Diverging {
@@ -454,7 +456,8 @@ impl<B: Backend> Owner<B> {
                 let view = self.machine.view();
                 let found = self.epoch_is_current(&view, current_epoch).map(|()| {
                     let end = self.machine.epochs().end_of(epoch, view.log_end);
-                    end.unwrap_or((LeaderEpoch::NONE, Offset(-1)))
+                    // What is known of before the start is for followers.
+                    end.map_or((LeaderEpoch::NONE, Offset(-1)), |(of, end)| (of, end.max(view.log_start)))
                 });
                 reply.answer(found);
             }
@@ -473,8 +476,8 @@ impl<B: Backend> Owner<B> {
             PartitionInput::FollowerRead { read, reply } => {
                 reply.answer(self.read_by_follower(&read, answers));
             }
-            PartitionInput::SyncedBy { epoch, follower, offset } => {
-                self.synced_by(epoch, follower, offset, answers);
+            PartitionInput::Reported { epoch, follower, durable } => {
+                self.reported(epoch, follower, durable, answers);
             }
             PartitionInput::ForgetFollower { epoch, follower } => {
                 self.machine.handle_in_sync(epoch, |in_sync| in_sync.forget(follower), answers);

@@ -193,6 +193,8 @@ pub struct ReplicaState<T> {
     below_min_bytes: usize,
     /// Of a follower: the high watermark that its leader has told, as far as it counts here.
     leader_high_watermark: Offset,
+    /// Of a follower: where its leader's log starts, as that was told in this epoch.
+    leader_log_start: Offset,
     /// How often something durable was truncated.
     truncations: u32,
     tail: Tail,
@@ -214,6 +216,8 @@ pub struct ReplicaState<T> {
     /// The log is to begin anew there: that is decided, and takes effect when it is durable.
     anew: Option<Offset>,
     log_start_pending: Option<Offset>,
+    /// It has begun anew: what producers had sent before that is not known here.
+    began_anew: bool,
     /// What the journal takes at once, as far as it has told.
     submit_bytes_max: usize,
     entry_bytes_max: usize,
@@ -243,6 +247,7 @@ impl<T> ReplicaState<T> {
             taken_back_in: LeaderEpoch::NONE,
             below_min_bytes: 0,
             leader_high_watermark: Offset::ZERO,
+            leader_log_start: Offset::ZERO,
             truncations: from.truncations,
             tail: Tail::default(),
             fetched: VecDeque::new(),
@@ -257,6 +262,7 @@ impl<T> ReplicaState<T> {
             cut_refused: false,
             anew: None,
             log_start_pending: None,
+            began_anew: false,
             submit_bytes_max: limits::PARTITION_SUBMIT_BYTES,
             entry_bytes_max: limits::PARTITION_ENTRY_BYTES,
         }
@@ -366,15 +372,24 @@ impl<T> ReplicaState<T> {
         self.truncations
     }
 
-    /// Whether the follower may be put in sync: its disk has all that this leader's had when its epoch began, and all that is
-    /// known to be committed. Before that the high watermark may lag behind what was acknowledged in earlier epochs.
+    /// Whether the follower may be put in sync: its disk has all that this leader's had when its epoch began, all that is
+    /// known to be committed, and nothing that is deleted. Before that the high watermark may lag behind what was acknowledged in
+    /// earlier epochs.
     pub fn may_join(&self, follower: BrokerId) -> bool {
         let Leadership::Leading(epoch) = self.leadership else { return false };
         let begun =
             self.epochs.entries().last().filter(|(latest, _)| *latest == epoch).map(|(_, start)| *start);
-        begun
-            .zip(self.in_sync.synced_by(follower))
-            .is_some_and(|(begun, synced)| synced >= begun.max(self.high_watermark))
+        let has_deleted = self.in_sync.start_of(follower).is_some_and(|start| start >= self.log_start);
+        has_deleted
+            && begun
+                .zip(self.in_sync.synced_by(follower))
+                .is_some_and(|(begun, synced)| synced >= begun.max(self.high_watermark))
+    }
+
+    /// Of a leader, Kafka's low watermark: what lies before is deleted on the disks of all in sync; `None` where that is not known
+    /// of all of them, or where they are too few. Another leader's log starts there at least.
+    pub fn low_watermark(&self) -> Option<Offset> {
+        self.in_sync.start_of_all(self.log_start)
     }
 
     /// Leadership under `epoch` was granted to this process, with these in sync.
@@ -593,6 +608,7 @@ impl<T> ReplicaState<T> {
             }
         };
         self.high_watermark = committed.map_or(self.high_watermark, |all| self.high_watermark.max(all));
+        self.follow_log_start();
         for (waiting, reached) in
             [(&mut self.for_sync, self.synced), (&mut self.for_all, self.high_watermark)]
         {

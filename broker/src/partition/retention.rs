@@ -1,7 +1,9 @@
 //! How a partition's beginning goes: the steps of its owner, and what is told of them.
 //!
 //! 1. The start of the log moves in the journal: an entry of its own, synced ([`super::replica_state`]). Only then it is
-//!    published, and whoever asked is answered. A crash before leaves all as it was; after it, replay moves it again.
+//!    published. A crash before leaves all as it was; after it, replay moves it again. Followers hear of it with their
+//!    next fetch and do the same, and whoever asked for a deletion is answered once all in sync have: whichever of them
+//!    leads next, its log starts there.
 //! 2. A checkpoint record vouches for the new start ([`super::PartitionHandle::forget_before`] is called with what it says). A
 //!    crash before: the next start opens all segments, which are all there, and the journal moves the log's start again.
 //! 3. The owner forgets the segments, once no checkpoint is at work on a copy of them. Reads that were planned before keep
@@ -29,6 +31,9 @@ pub enum DeleteRecordsError {
     /// The offset asked for, and the high watermark: what is not readable yet cannot be deleted.
     #[error("offset {0} is behind the high watermark, {1}")]
     OutOfRange(Offset, Offset),
+    /// The leader is new and does not know yet how far what may be deleted goes (KIP-207): asked later, it does.
+    #[error("the high watermark is not known yet in this leader epoch")]
+    NotYetKnown,
     /// The journal did not take the new start; nothing is deleted.
     #[error("{0}")]
     NotMoved(AppendError),

@@ -385,7 +385,7 @@ impl<B: Backend> Fetcher<B> {
         }
     }
 
-    /// Says how far syncs have come, and whether this node takes records where that has changed: what begins says it anyway.
+    /// Says what has come onto this node's disk, and whether this node takes records where that has changed: what begins says it anyway.
     fn report(&mut self, moved: Vec<(PartitionId, Option<LogState>)>) {
         let says_fitness = std::mem::take(&mut self.says_fitness);
         let Some(session) = &mut self.session else { return };
@@ -396,14 +396,14 @@ impl<B: Backend> Fetcher<B> {
             if followed.is_taken_back(self.context.signal.state(partition)) {
                 taken_back.push(partition);
             }
-            if let Some(synced) = followed.report(state) {
-                reports.push((partition, followed.epoch, synced));
+            if let Some(durable) = followed.report(state) {
+                reports.push((partition, followed.epoch, durable));
             }
         }
         let takes_records = self.context.capacities.get().may_lead;
         if !reports.is_empty() || (says_fitness && session.has_begun()) {
-            let synced = session.synced(reports, takes_records);
-            self.context.send(self.leader, &Message::Synced(synced));
+            let said = session.synced(reports, takes_records);
+            self.context.send(self.leader, &Message::Synced(said));
         }
         for partition in taken_back {
             self.pause(partition, NOT_KEPT);

@@ -5,7 +5,7 @@ use io_backend::{Backend, Moment};
 use super::protocol::Position;
 use crate::ids::{BrokerId, LeaderEpoch, Offset, PartitionId};
 use crate::limits;
-use crate::partition::{Fetched, LogState, PartitionHandle};
+use crate::partition::{Durable, Fetched, LogState, PartitionHandle};
 
 /// What the fetcher waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub struct Followed<B: Backend> {
     /// What the leader has told of its high watermark and its log's start.
     told: (Offset, Offset),
     /// What the leader was told last.
-    reported: Option<Offset>,
+    reported: Option<Durable>,
     /// In a row.
     failures: u32,
 }
@@ -48,16 +48,16 @@ impl<B: Backend> Followed<B> {
     pub fn position(&mut self, state: Option<LogState>) -> Option<Position> {
         let Phase::At((last_fetched_epoch, offset)) = self.phase else { return None };
         // What the owner has told may be older than where it stands, and a truncation lies in between.
-        let synced = self.synced(state).unwrap_or(Offset::ZERO).min(offset);
-        self.reported = Some(synced);
+        let durable = self.durable(state).unwrap_or_default().within(offset);
+        self.reported = Some(durable);
         let (high_watermark, log_start) = self.told;
-        Some(Position { epoch: self.epoch, last_fetched_epoch, offset, synced, high_watermark, log_start })
+        Some(Position { epoch: self.epoch, last_fetched_epoch, offset, durable, high_watermark, log_start })
     }
 
-    /// How far its syncs are, where the leader does not know that yet.
-    pub fn report(&mut self, state: Option<LogState>) -> Option<Offset> {
-        let synced = self.synced(state)?;
-        (self.reported.replace(synced) != Some(synced)).then_some(synced)
+    /// What is on this node's disk, where the leader does not know that yet.
+    pub fn report(&mut self, state: Option<LogState>) -> Option<Durable> {
+        let durable = self.durable(state)?;
+        (self.reported.replace(durable) != Some(durable)).then_some(durable)
     }
 
     /// Whether the log ends before where the leader is asked from: what was in flight was not written. Nobody would ask for it again where
@@ -67,8 +67,8 @@ impl<B: Backend> Followed<B> {
         state.is_some_and(|state| !state.leading && state.epoch == self.epoch && state.log_end < asked)
     }
 
-    fn synced(&self, state: Option<LogState>) -> Option<Offset> {
-        state.filter(|state| !state.leading && state.epoch == self.epoch).map(|state| state.synced)
+    fn durable(&self, state: Option<LogState>) -> Option<Durable> {
+        state.filter(|state| !state.leading && state.epoch == self.epoch).map(|state| state.durable())
     }
 
     pub fn paused_until(&self) -> Option<Moment> {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use io_backend::Published;
 
 use crate::ids::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionId};
+use crate::partition::Durable;
 
 /// How far a follower is in one epoch of its leader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,14 +16,14 @@ pub struct Progress {
     pub epoch: LeaderEpoch,
     /// Up to here it has what the leader has.
     pub fetched: Option<Offset>,
-    /// Up to here its disk has synced, as it said last.
-    pub reported: Option<Offset>,
+    /// What is on its disk, as it said last.
+    pub reported: Option<Durable>,
 }
 
 impl Progress {
     /// Up to here its disk surely has everything.
     pub fn synced(&self) -> Option<Offset> {
-        Some(self.fetched?.min(self.reported?))
+        Some(self.fetched?.min(self.reported?.synced))
     }
 }
 
@@ -77,18 +78,18 @@ impl ProgressTable {
         self.with(follower, partition, epoch, |progress| progress.fetched = Some(to));
     }
 
-    /// Its disk has synced, up to here.
-    pub fn reported(&self, follower: BrokerId, partition: PartitionId, epoch: LeaderEpoch, to: Offset) {
-        self.with(follower, partition, epoch, |progress| progress.reported = Some(to));
+    /// So much is on its disk.
+    pub fn reported(&self, follower: BrokerId, partition: PartitionId, epoch: LeaderEpoch, durable: Durable) {
+        self.with(follower, partition, epoch, |progress| progress.reported = Some(durable));
     }
 
-    /// What its disk had synced as it said last, in this epoch.
+    /// What was on its disk as it said last, in this epoch.
     pub fn reported_in(
         &self,
         follower: BrokerId,
         partition: PartitionId,
         epoch: LeaderEpoch,
-    ) -> Option<Offset> {
+    ) -> Option<Durable> {
         let shared = self.lock();
         let progress = shared.get(&follower)?.partitions.get(&partition)?;
         progress.reported.filter(|_| progress.epoch == epoch)
@@ -141,26 +142,26 @@ impl ProgressTable {
 /// What a follower has said, and owners have yet to hear: of each partition the last.
 #[derive(Debug, Default)]
 pub struct Reports {
-    waiting: BTreeMap<PartitionId, (LeaderEpoch, Offset)>,
+    waiting: BTreeMap<PartitionId, (LeaderEpoch, Durable)>,
 }
 
 impl Reports {
-    /// The follower's disk has synced, up to here.
-    pub fn heard(&mut self, partition: PartitionId, epoch: LeaderEpoch, to: Offset) {
-        self.waiting.insert(partition, (epoch, to));
+    /// So much is on the follower's disk.
+    pub fn heard(&mut self, partition: PartitionId, epoch: LeaderEpoch, durable: Durable) {
+        self.waiting.insert(partition, (epoch, durable));
     }
 
     /// What was passed on before is to be passed on once more, unless something later waits already.
-    pub fn again(&mut self, partition: PartitionId, epoch: LeaderEpoch, to: Offset) {
+    pub fn again(&mut self, partition: PartitionId, epoch: LeaderEpoch, durable: Durable) {
         let waits = self.waiting.get(&partition).is_some_and(|(waiting, _)| *waiting >= epoch);
         if !waits {
-            self.waiting.insert(partition, (epoch, to));
+            self.waiting.insert(partition, (epoch, durable));
         }
     }
 
     /// Passes each on; those for which `taken` is not true wait on.
-    pub fn pass(&mut self, mut taken: impl FnMut(PartitionId, LeaderEpoch, Offset) -> bool) {
-        self.waiting.retain(|partition, (epoch, to)| !taken(*partition, *epoch, *to));
+    pub fn pass(&mut self, mut taken: impl FnMut(PartitionId, LeaderEpoch, Durable) -> bool) {
+        self.waiting.retain(|partition, (epoch, durable)| !taken(*partition, *epoch, *durable));
     }
 
     /// Whether none waits.
@@ -174,30 +175,34 @@ mod tests {
     use super::*;
     use crate::ids::TopicId;
 
+    fn synced(offset: i64) -> Durable {
+        Durable { synced: Offset(offset), log_start: Offset::ZERO }
+    }
+
     #[test]
     fn what_is_passed_on_once_more_does_not_take_the_place_of_what_was_said_since() {
         let p = PartitionId { topic: TopicId::NIL, index: 0 };
         let [four, five] = [4, 5].map(LeaderEpoch);
         let passed = |reports: &mut Reports| {
             let mut all = Vec::new();
-            reports.pass(|_, epoch, to| {
-                all.push((epoch, to));
+            reports.pass(|_, epoch, durable| {
+                all.push((epoch, durable));
                 true
             });
             assert!(reports.is_empty());
             all
         };
         let mut reports = Reports::default();
-        reports.heard(p, four, Offset(9));
-        reports.again(p, four, Offset(6));
-        assert_eq!(passed(&mut reports), [(four, Offset(9))]);
-        reports.again(p, four, Offset(9));
-        assert_eq!(passed(&mut reports), [(four, Offset(9))]);
-        reports.heard(p, four, Offset(9));
-        reports.again(p, five, Offset(6));
+        reports.heard(p, four, synced(9));
+        reports.again(p, four, synced(6));
+        assert_eq!(passed(&mut reports), [(four, synced(9))]);
+        reports.again(p, four, synced(9));
+        assert_eq!(passed(&mut reports), [(four, synced(9))]);
+        reports.heard(p, four, synced(9));
+        reports.again(p, five, synced(6));
         assert_eq!(
             passed(&mut reports),
-            [(five, Offset(6))],
+            [(five, synced(6))],
             "of an epoch that is over nothing is to be heard"
         );
     }
@@ -209,7 +214,7 @@ mod tests {
         let may_join = || table.may_join(two, p, four);
         table.begin(two, BrokerEpoch(7));
         table.fetched(two, p, four, Offset(9));
-        table.reported(two, p, four, Offset(9));
+        table.reported(two, p, four, synced(9));
         assert_eq!(may_join(), None, "it has not said");
         table.takes_records(two, true);
         assert_eq!(may_join(), Some(BrokerEpoch(7)));
@@ -226,19 +231,19 @@ mod tests {
         let (two, p) = (BrokerId(2), PartitionId { topic: TopicId::NIL, index: 0 });
         let [four, five] = [4, 5].map(LeaderEpoch);
         assert_eq!(table.begin(two, BrokerEpoch(7)), []);
-        table.reported(two, p, four, Offset(9));
+        table.reported(two, p, four, synced(9));
         assert_eq!(table.synced(two, p, four), None, "what it has was not compared");
         table.fetched(two, p, four, Offset(6));
         assert_eq!(table.synced(two, p, four), Some((BrokerEpoch(7), Offset(6))));
         table.fetched(two, p, five, Offset(8));
         assert_eq!((table.synced(two, p, four), table.synced(two, p, five)), (None, None));
-        table.reported(two, p, four, Offset(8));
+        table.reported(two, p, four, synced(8));
         assert_eq!(table.synced(two, p, five), None, "a report of before");
         assert_eq!(table.reported_in(two, p, five), None);
-        table.reported(two, p, five, Offset(8));
+        table.reported(two, p, five, synced(8));
         assert_eq!(
             (table.reported_in(two, p, five), table.reported_in(two, p, four)),
-            (Some(Offset(8)), None)
+            (Some(synced(8)), None)
         );
         assert_eq!(table.begin(two, BrokerEpoch(9)), [(p, five)]);
         assert_eq!(table.synced(two, p, five), None);

@@ -3,14 +3,15 @@
 //! ```text
 //! message:  version u8 | kind u8 | session u64 | ...
 //! fetch:    sequence u64 | takes records u8 | broker epoch u64
-//!           | count u32, (partition | leader epoch i32 | last fetched epoch i32 | offset i64 | synced i64
+//!           | count u32, (partition | leader epoch i32 | last fetched epoch i32 | offset i64 | durable
 //!                         | high watermark i64 | log start i64)*
 //!           | count u32, (partition)*                                      of which no more is to be told
-//! synced:   sequence u64 | takes records u8 | count u32, (partition | leader epoch i32 | offset i64)*
+//! synced:   sequence u64 | takes records u8 | count u32, (partition | leader epoch i32 | durable)*
 //! answer:   sequence u64 | number u64 | count u32, (partition | leader epoch i32 | code u8 | what the code says)*
 //! refused:  why u8
 //!
 //! partition: topic id 16 bytes | index i32
+//! durable:   synced i64 | log start i64
 //! ```
 //!
 //! Numbers are big endian. A follower numbers what it says in a session, so that the leader notices what was lost on its way.
@@ -19,10 +20,10 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use uuid::Uuid;
 
 use crate::ids::{BrokerEpoch, LeaderEpoch, Offset, PartitionId, TopicId};
-use crate::partition::Fetched;
+use crate::partition::{Durable, Fetched};
 
 /// Of all messages. A node says what it cannot read, and does not guess.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 const FETCH: u8 = 1;
 const SYNCED: u8 = 2;
@@ -30,8 +31,9 @@ const ANSWER: u8 = 3;
 const REFUSED: u8 = 4;
 
 const PARTITION_BYTES: usize = 16 + 4;
-const ASKED_BYTES: usize = PARTITION_BYTES + 4 + 4 + 4 * 8;
-const REPORT_BYTES: usize = PARTITION_BYTES + 4 + 8;
+const DURABLE_BYTES: usize = 8 + 8;
+const ASKED_BYTES: usize = PARTITION_BYTES + 4 + 4 + 8 + DURABLE_BYTES + 8 + 8;
+const REPORT_BYTES: usize = PARTITION_BYTES + 4 + DURABLE_BYTES;
 /// The least that an answer says of one partition.
 const ANSWERED_BYTES_MIN: usize = PARTITION_BYTES + 4 + 1;
 /// The most that it says beside records.
@@ -50,8 +52,8 @@ pub struct Position {
     pub last_fetched_epoch: LeaderEpoch,
     /// Where its log ends.
     pub offset: Offset,
-    /// Everything before is durable there.
-    pub synced: Offset,
+    /// What is on its disk.
+    pub durable: Durable,
     /// The leader's high watermark, as it was told last in this epoch.
     pub high_watermark: Offset,
     /// The leader's log start, as it was told last in this epoch.
@@ -75,7 +77,7 @@ pub struct Fetch {
     pub forgotten: Vec<PartitionId>,
 }
 
-/// How far a follower has synced, told as soon as it has; and whether it takes records, as soon as that changes.
+/// What is on a follower's disk, told as soon as it is; and whether it takes records, as soon as that changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SyncedUpTo {
     /// Of which session it is.
@@ -84,8 +86,8 @@ pub struct SyncedUpTo {
     pub sequence: u64,
     /// As in a fetch.
     pub takes_records: bool,
-    /// Everything before the offset is durable, of the epoch of that leader.
-    pub reports: Vec<(PartitionId, LeaderEpoch, Offset)>,
+    /// Each in the epoch of the leader that is followed.
+    pub reports: Vec<(PartitionId, LeaderEpoch, Durable)>,
 }
 
 /// What a leader answers; of other partitions there is nothing new. What is answered is to be asked for again.
@@ -174,7 +176,7 @@ impl Message {
                     out.put_i32(position.epoch.0);
                     out.put_i32(position.last_fetched_epoch.0);
                     out.put_i64(position.offset.0);
-                    out.put_i64(position.synced.0);
+                    put_durable(&mut out, position.durable);
                     out.put_i64(position.high_watermark.0);
                     out.put_i64(position.log_start.0);
                 }
@@ -189,10 +191,10 @@ impl Message {
                 out.put_u64(synced.sequence);
                 out.put_u8(u8::from(synced.takes_records));
                 out.put_u32(synced.reports.len() as u32);
-                for (partition, epoch, offset) in &synced.reports {
+                for (partition, epoch, durable) in &synced.reports {
                     put_partition(&mut out, *partition);
                     out.put_i32(epoch.0);
-                    out.put_i64(offset.0);
+                    put_durable(&mut out, *durable);
                 }
             }
             Message::Answer(answer) => {
@@ -260,7 +262,7 @@ impl Message {
                         epoch: LeaderEpoch(input.i32()?),
                         last_fetched_epoch: LeaderEpoch(input.i32()?),
                         offset: Offset(input.i64()?),
-                        synced: Offset(input.i64()?),
+                        durable: input.durable()?,
                         high_watermark: Offset(input.i64()?),
                         log_start: Offset(input.i64()?),
                     };
@@ -273,7 +275,7 @@ impl Message {
                 input.of = "synced";
                 let (sequence, takes_records) = (input.u64()?, input.flag()?);
                 let reports = input.list(REPORT_BYTES, |input| {
-                    Ok((input.partition()?, LeaderEpoch(input.i32()?), Offset(input.i64()?)))
+                    Ok((input.partition()?, LeaderEpoch(input.i32()?), input.durable()?))
                 })?;
                 Message::Synced(SyncedUpTo { session, sequence, takes_records, reports })
             }
@@ -303,6 +305,11 @@ impl Message {
 fn put_partition(out: &mut BytesMut, partition: PartitionId) {
     out.put_slice(partition.topic.0.as_bytes());
     out.put_i32(partition.index);
+}
+
+fn put_durable(out: &mut BytesMut, durable: Durable) {
+    out.put_i64(durable.synced.0);
+    out.put_i64(durable.log_start.0);
 }
 
 fn put_outcome(out: &mut BytesMut, outcome: &Result<Fetched, FetchError>) {
@@ -402,6 +409,10 @@ impl Input {
         Ok(PartitionId { topic: TopicId(Uuid::from_u128(topic)), index: self.i32()? })
     }
 
+    fn durable(&mut self) -> Result<Durable, ProtocolError> {
+        Ok(Durable { synced: Offset(self.i64()?), log_start: Offset(self.i64()?) })
+    }
+
     /// A count, and so many of what has at least `bytes_min` each: no room is made for more than there can be.
     fn list<T>(
         &mut self,
@@ -449,12 +460,16 @@ mod tests {
             (0..self.next() % 4).map(|_| one(self)).collect()
         }
 
+        fn durable(&mut self) -> Durable {
+            Durable { synced: self.offset(), log_start: self.offset() }
+        }
+
         fn position(&mut self) -> Position {
             Position {
                 epoch: self.epoch(),
                 last_fetched_epoch: self.epoch(),
                 offset: self.offset(),
-                synced: self.offset(),
+                durable: self.durable(),
                 high_watermark: self.offset(),
                 log_start: self.offset(),
             }
@@ -487,7 +502,7 @@ mod tests {
                     forgotten: self.many(Draw::partition),
                 }),
                 1 => {
-                    let reports = self.many(|draw| (draw.partition(), draw.epoch(), draw.offset()));
+                    let reports = self.many(|draw| (draw.partition(), draw.epoch(), draw.durable()));
                     let takes_records = self.next().is_multiple_of(2);
                     Message::Synced(SyncedUpTo { session, sequence, takes_records, reports })
                 }

@@ -95,7 +95,7 @@ impl<B: Backend> Serving<B> {
             for (process, asked) in woken.asked {
                 match asked {
                     Asked::Fetch(fetch) => self.handle_fetch(process, &fetch).await,
-                    Asked::Synced(synced) => self.handle_synced(&process, &synced),
+                    Asked::Synced(said) => self.handle_synced(&process, &said),
                 }
             }
             if let Some(session) = &mut self.session {
@@ -183,29 +183,29 @@ impl<B: Backend> Serving<B> {
         self.table.takes_records(self.follower, fetch.takes_records);
         for (partition, position) in &fetch.asked {
             self.listener.watch(*partition);
-            self.reports.heard(*partition, position.epoch, position.synced);
+            self.reports.heard(*partition, position.epoch, position.durable);
         }
         for partition in &fetch.forgotten {
             self.listener.unwatch(*partition);
         }
     }
 
-    fn handle_synced(&mut self, process: &PeerIdentity, synced: &SyncedUpTo) {
+    fn handle_synced(&mut self, process: &PeerIdentity, said: &SyncedUpTo) {
         let Some(session) = &mut self.session else { return };
-        if session.of.id() != synced.session || session.process != *process {
+        if session.of.id() != said.session || session.process != *process {
             return;
         }
         if !self.context.is_registered(process, session.broker_epoch) {
             return self.end_session();
         }
-        if session.of.handle_synced(synced).is_err() {
+        if session.of.handle_synced(said).is_err() {
             let id = session.of.id();
             self.end_session();
             return self.refuse(id, Refused::UnknownSession);
         }
-        self.table.takes_records(self.follower, synced.takes_records);
-        for (partition, epoch, offset) in &synced.reports {
-            self.reports.heard(*partition, *epoch, *offset);
+        self.table.takes_records(self.follower, said.takes_records);
+        for (partition, epoch, durable) in &said.reports {
+            self.reports.heard(*partition, *epoch, *durable);
         }
     }
 
@@ -227,9 +227,9 @@ impl<B: Backend> Serving<B> {
         }
         let open = self.context.open.get();
         let (table, follower) = (&self.table, self.follower);
-        self.reports.pass(|partition, epoch, offset| {
-            table.reported(follower, partition, epoch, offset);
-            open.get(&partition).is_none_or(|handle| handle.try_synced_by(epoch, follower, offset))
+        self.reports.pass(|partition, epoch, durable| {
+            table.reported(follower, partition, epoch, durable);
+            open.get(&partition).is_none_or(|handle| handle.try_reported(epoch, follower, durable))
         });
     }
 
@@ -280,8 +280,8 @@ impl<B: Backend> Serving<B> {
                 let position = &asked.position;
                 self.table.fetched(self.follower, partition, position.epoch, position.offset);
                 // Its owner leads in that epoch, and may not have when it was told: what does not change is not said again.
-                if let Some(synced) = self.table.reported_in(self.follower, partition, position.epoch) {
-                    self.reports.again(partition, position.epoch, synced);
+                if let Some(durable) = self.table.reported_in(self.follower, partition, position.epoch) {
+                    self.reports.again(partition, position.epoch, durable);
                 }
                 session.of.handle_compared(partition, &asked);
             }

@@ -10,8 +10,8 @@ use std::ops::Bound;
 use io_backend::Moment;
 
 use super::protocol::{Answer, Answered, Fetch, Position, SessionId, SyncedUpTo};
-use crate::ids::{BrokerEpoch, LeaderEpoch, Offset, PartitionId};
-use crate::partition::LogState;
+use crate::ids::{BrokerEpoch, LeaderEpoch, PartitionId};
+use crate::partition::{Durable, LogState};
 
 /// The end of the follower.
 #[derive(Debug)]
@@ -106,14 +106,14 @@ impl FollowerSession {
     /// What is told of syncs that completed. What waits to be asked for says it, too: the later message counts.
     pub fn synced(
         &mut self,
-        reports: Vec<(PartitionId, LeaderEpoch, Offset)>,
+        reports: Vec<(PartitionId, LeaderEpoch, Durable)>,
         takes_records: bool,
     ) -> SyncedUpTo {
-        for (partition, epoch, synced) in &reports {
+        for (partition, epoch, durable) in &reports {
             if let Some(position) = self.asks.get_mut(partition)
                 && position.epoch == *epoch
             {
-                position.synced = (*synced).min(position.offset);
+                position.durable = durable.within(position.offset);
             }
         }
         SyncedUpTo { session: self.id, sequence: self.number(), takes_records, reports }

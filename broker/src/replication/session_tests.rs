@@ -1,5 +1,5 @@
 use super::*;
-use crate::ids::TopicId;
+use crate::ids::{Offset, TopicId};
 use crate::partition::Fetched;
 
 const EPOCH: LeaderEpoch = LeaderEpoch(4);
@@ -9,13 +9,17 @@ fn id(index: i32) -> PartitionId {
     PartitionId { topic: TopicId::NIL, index }
 }
 
+fn synced(offset: i64) -> Durable {
+    Durable { synced: Offset(offset), log_start: Offset::ZERO }
+}
+
 fn at(offset: i64) -> Position {
     let [offset, nothing] = [offset, 0].map(Offset);
     Position {
         epoch: EPOCH,
         last_fetched_epoch: EPOCH,
         offset,
-        synced: offset,
+        durable: synced(offset.0),
         high_watermark: nothing,
         log_start: nothing,
     }
@@ -96,10 +100,10 @@ fn what_was_answered_is_due_again_only_when_it_is_asked_for_again() {
 #[test]
 fn what_waits_to_be_asked_for_takes_back_no_report() {
     let (mut follower, _) = both(&[1]);
-    let had = |synced| Position { synced: Offset(synced), ..at(10) };
+    let had = |offset| Position { durable: synced(offset), ..at(10) };
     [2, 3, 4].into_iter().for_each(|partition| follower.ask(id(partition), had(7), NOW));
     let before = LeaderEpoch(EPOCH.0 - 1);
-    let reports = [(id(2), EPOCH, Offset(9)), (id(3), before, Offset(9)), (id(4), EPOCH, Offset(12))];
+    let reports = [(id(2), EPOCH, synced(9)), (id(3), before, synced(9)), (id(4), EPOCH, synced(12))];
     follower.synced(reports.to_vec(), true);
     let asked = follower.fetch(BrokerEpoch(7), true).asked;
     assert_eq!(asked, [(id(2), had(9)), (id(3), had(7)), (id(4), had(10))]);
@@ -158,7 +162,7 @@ fn another_high_watermark_or_log_start_is_news() {
 #[test]
 fn a_message_that_was_lost_ends_the_session() {
     let (mut follower, mut leader) = both(&[1]);
-    let report = follower.synced(vec![(id(1), EPOCH, Offset(10))], true);
+    let report = follower.synced(vec![(id(1), EPOCH, synced(10))], true);
     let fetch = follower.fetch(BrokerEpoch(7), true);
     assert_eq!(leader.handle_fetch(&fetch, |_| None), Err(Lost));
     assert_eq!(leader.handle_synced(&report), Ok(()));

@@ -10,7 +10,7 @@ use reports::{Verdict, Violation};
 
 use super::Findings;
 use crate::history::{
-    At, Deleted, Deletion, History, LogStart, Outcome, Place, Reset, Send, seconds, timestamp_of,
+    At, Deleted, Deletion, History, LogStart, Outcome, Place, Reset, Send, Teller, seconds, timestamp_of,
 };
 
 /// A request that was not answered may be carried out so much later.
@@ -25,19 +25,20 @@ pub struct Kept {
     pub bytes: Option<u64>,
 }
 
-/// A log that was told to start at an offset never starts before it again.
+/// A log that was told to start at an offset never starts before it again, as far as who told it holds to that.
 pub fn log_start_back(history: &History) -> Vec<Violation> {
     let mut findings = Findings::of("log-start-back", Verdict::Safety);
-    for (place, mut told) in by_place(history) {
-        told.sort_by_key(|one| one.at);
-        let mut highest: Vec<&LogStart> = Vec::new();
+    for (place, told) in by_place(history) {
+        let mut tellers: BTreeMap<Teller, Vec<&LogStart>> = BTreeMap::new();
         for one in &told {
-            let last = highest.last().copied().filter(|last| last.start >= one.start);
-            highest.push(last.unwrap_or(one));
+            tellers.entry(one.by).or_default().push(one);
         }
+        let known: BTreeMap<Teller, Known<'_>> =
+            tellers.into_iter().map(|(by, told)| (by, Known::of(told))).collect();
         for one in &told {
-            let before = told.partition_point(|earlier| earlier.at < one.sent);
-            let Some(known) = before.checked_sub(1).map(|last| highest[last]) else { continue };
+            let holding = [Teller::AllInSync, one.by].into_iter().filter(|by| *by != Teller::Nobody);
+            let known = holding.filter_map(|by| known.get(&by)?.before(one.sent));
+            let Some(known) = known.max_by_key(|known| known.start) else { continue };
             if one.start < known.start {
                 findings.add(format!(
                     "{place} started at {} for {} at {}, and at {} for {}, who asked at {}",
@@ -54,11 +55,35 @@ pub fn log_start_back(history: &History) -> Vec<Violation> {
     findings.all()
 }
 
+/// What one has told, and for each the highest start up to then.
+struct Known<'a> {
+    told: Vec<&'a LogStart>,
+    highest: Vec<&'a LogStart>,
+}
+
+impl<'a> Known<'a> {
+    fn of(mut told: Vec<&'a LogStart>) -> Known<'a> {
+        told.sort_by_key(|one| one.at);
+        let mut highest: Vec<&LogStart> = Vec::new();
+        for one in &told {
+            let last = highest.last().copied().filter(|last| last.start >= one.start);
+            highest.push(last.unwrap_or(one));
+        }
+        Known { told, highest }
+    }
+
+    /// The highest start that was told before then.
+    fn before(&self, at: At) -> Option<&'a LogStart> {
+        let before = self.told.partition_point(|earlier| earlier.at < at);
+        Some(self.highest[before.checked_sub(1)?])
+    }
+}
+
 /// Whoever was told that an offset is out of range was told so because the log starts behind it.
 pub fn out_of_range(history: &History) -> Vec<Violation> {
     let mut findings = Findings::of("out-of-range", Verdict::Safety);
-    for Reset { consumer, place, from, at, to } in &history.resets {
-        if to <= from && history.deleted.get(&*place.topic).is_none_or(|deleted| at < deleted) {
+    for Reset { consumer, place, from, at, to, of_one } in &history.resets {
+        if *of_one && to <= from && history.deleted.get(&*place.topic).is_none_or(|deleted| at < deleted) {
             findings.add(format!(
                 "consumer {consumer} was told that offset {from} of {place} is out of range, and at {} that it starts at {to}",
                 seconds(*at)
@@ -156,7 +181,7 @@ mod tests {
     use crate::checker::stories::*;
 
     fn told(sent: At, at: At, start: i64, wall_ms: i64) -> LogStart {
-        LogStart { client: "client-1".into(), place: place(), start, sent, at, wall_ms }
+        LogStart { client: "client-1".into(), place: place(), start, by: Teller::Node(1), sent, at, wall_ms }
     }
 
     fn back(log_starts: Vec<LogStart>) -> usize {
@@ -172,12 +197,26 @@ mod tests {
     }
 
     #[test]
+    fn a_node_holds_to_what_it_told_itself_and_all_to_a_deletion_that_was_acknowledged() {
+        use Teller::{AllInSync, Nobody, Node};
+        let then = |first, second| {
+            back(vec![
+                LogStart { by: first, ..told(1, 2, 5, 0) },
+                LogStart { by: second, ..told(3, 4, 3, 0) },
+            ])
+        };
+        assert_eq!([then(Node(1), Node(1)), then(AllInSync, Node(2)), then(AllInSync, Nobody)], [1, 1, 1]);
+        assert_eq!([then(Node(1), Node(2)), then(Nobody, Nobody), then(Node(1), AllInSync)], [0, 0, 0]);
+    }
+
+    #[test]
     fn out_of_range_is_what_lies_before_the_start() {
-        let reset = |from, to| {
-            let resets = vec![Reset { consumer: 1, place: place(), from, at: 9, to }];
+        let reset = |from, to, of_one| {
+            let resets = vec![Reset { consumer: 1, place: place(), from, at: 9, to, of_one }];
             out_of_range(&History { resets, ..History::default() }).len()
         };
-        assert_eq!((reset(3, 4), reset(3, 3), reset(3, 0)), (0, 1, 1));
+        assert_eq!((reset(3, 4, true), reset(3, 3, true), reset(3, 0, true)), (0, 1, 1));
+        assert_eq!(reset(3, 0, false), 0, "another node has deleted less");
     }
 
     /// Records 0, 1, 2 of times 1,000, 1,001, 1,002 and 100 bytes each; the log starts there at 9,000.

@@ -154,9 +154,11 @@ pub fn errors_have_causes(
             continue;
         }
         let about = complaint.place.as_ref().map(|place| format!(" about {place}")).unwrap_or_default();
+        let routed = complaint.routed.filter(|_| is_of_routes(&error));
+        let known = routed.map(|at| format!(" by what was known since {}", seconds(at))).unwrap_or_default();
         let findings = if is_grave(&error) { &mut grave } else { &mut retriable };
         findings.add(format!(
-            "{} was told {} at {} to a {} request{about} of {}, and nothing was there to cause it",
+            "{} was told {} at {} to a {} request{about} of {}{known}, and nothing was there to cause it",
             complaint.client,
             complaint.error,
             seconds(complaint.at),

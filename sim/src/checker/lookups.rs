@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use reports::{Verdict, Violation};
 
 use super::Findings;
-use crate::history::{At, History, Lookup, LookupQuery, Outcome, Place, seconds, timestamp_of};
+use crate::history::{At, Deleted, History, Lookup, LookupQuery, Outcome, Place, seconds, timestamp_of};
 
 /// A record whose offset is known.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +34,8 @@ pub fn lookups(history: &History) -> Vec<Violation> {
             continue;
         }
         let log = logs.get(&lookup.place).unwrap_or(&none);
-        if let Some(what) = wrong(lookup, log) {
+        let start = log.start.max(deleted_before(history, lookup));
+        if let Some(what) = wrong(lookup, log, start) {
             findings.add(format!(
                 "{} asked for {} of {} at {} and was told offset {} and time {}: {what}",
                 lookup.client,
@@ -86,9 +87,21 @@ fn known(history: &History) -> BTreeMap<&Place, Log> {
     logs
 }
 
-/// What is wrong with the answer, whatever else happened meanwhile.
-fn wrong(lookup: &Lookup, log: &Log) -> Option<String> {
-    let there = || log.records.range(log.start..).filter(|(_, known)| known.since < lookup.sent);
+/// Up to where somebody had asked for deletion by then, whatever he was told: a leader that has deleted so much may be followed by one
+/// that has not.
+fn deleted_before(history: &History, lookup: &Lookup) -> i64 {
+    let asked = history.deletions.iter().filter(|one| one.place == lookup.place && one.sent <= lookup.at);
+    let before = asked.map(|one| match (one.told, one.before) {
+        (Deleted::Refused, _) => 0,
+        (Deleted::From(low), before) => before.unwrap_or(low),
+        (Deleted::Unknown, before) => before.unwrap_or(i64::MAX),
+    });
+    before.max().unwrap_or(0)
+}
+
+/// What is wrong with the answer, whatever else happened meanwhile. What stands before `start` may be gone.
+fn wrong(lookup: &Lookup, log: &Log, start: i64) -> Option<String> {
+    let there = || log.records.range(start..).filter(|(_, known)| known.since < lookup.sent);
     let answered = log.records.get(&lookup.offset);
     match lookup.query {
         // Judged with everything else that says where a log starts.

@@ -143,6 +143,7 @@ mod tests {
     use crate::checker::circumstances::Life;
     use crate::checker::stories::*;
     use crate::fault::{Fault, FaultHits, FaultKind, NodeRef};
+    use crate::history::Teller;
     use crate::history::{LogStart, Lookup, Send};
 
     const S: At = 1_000_000_000;
@@ -160,6 +161,7 @@ mod tests {
             client: "client-1".into(),
             place: place(),
             start,
+            by: Teller::Node(1),
             sent: asked_s * S,
             at: asked_s * S,
             wall_ms: 0,

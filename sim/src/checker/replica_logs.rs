@@ -15,8 +15,8 @@ use super::segments::SegmentFiles;
 /// Batches of one replica, from offset to bytes.
 type Log = BTreeMap<i64, Vec<u8>>;
 
-/// The logs that lie on disks when all nodes have stopped, up to where those of the replicas that were open ended: by
-/// node, the segments in the order of their paths. Of a compacted topic it is compared what they come to.
+/// The logs that lie on disks when all nodes have stopped, from where they start up to where those of the replicas that were open
+/// ended: by node, the segments in the order of their paths. Of a compacted topic it is compared what they come to.
 pub fn replicas_differ(
     segments: &BTreeMap<String, Vec<SegmentFiles>>,
     nodes: &[NodeSeen],
@@ -32,10 +32,14 @@ pub fn replicas_differ(
         let mut partitions = nodes.iter().filter_map(|node| node.partitions.get(name));
         partitions.any(|partition| partition.compacted)
     };
+    let starts: BTreeMap<String, BTreeMap<&str, i64>> =
+        nodes.iter().map(|seen| (seen.name(), seen.log_starts())).collect();
+    let start_of =
+        |node: &str, directory: &str| starts.get(node).and_then(|of| of.get(directory)).copied().unwrap_or(0);
     for ((directory, name), end) in ends {
         let logs: Vec<(&String, Log)> = segments
             .iter()
-            .map(|(node, files)| (node, log(files, directory, end)))
+            .map(|(node, files)| (node, log(files, directory, (start_of(node, directory), end))))
             .filter(|(_, log)| !log.is_empty())
             .collect();
         let Some((first, reference)) = logs.first() else { continue };
@@ -51,6 +55,12 @@ pub fn replicas_differ(
                 }
                 continue;
             }
+            // Who began within a batch was given the rest of it.
+            let divided = |log: &Log| {
+                let (_, bytes) = log.range(..start).next_back()?;
+                BatchHeader::read(bytes).ok().map(|header| header.end().0)
+            };
+            let start = [divided(log), divided(reference)].into_iter().flatten().fold(start, i64::max);
             let (mut here, mut there) = (log.range(start..), reference.range(start..));
             loop {
                 match (here.next(), there.next()) {
@@ -58,7 +68,9 @@ pub fn replicas_differ(
                     (one, other) if one == other => {}
                     (one, other) => {
                         let at = one.into_iter().chain(other).map(|(offset, _)| *offset).min().unwrap_or(end);
-                        findings.add(format!("{name} at offset {at}: {node} and {first} have not the same"));
+                        let (here, there) = (described(one), described(other));
+                        findings
+                            .add(format!("{name} at offset {at}: {node} has {here}, and {first} {there}"));
                         break;
                     }
                 }
@@ -68,12 +80,20 @@ pub fn replicas_differ(
     findings.all()
 }
 
-/// The batches before `end` in the directory of that partition.
-fn log(files: &[SegmentFiles], directory: &str, end: i64) -> Log {
-    let named = |file: &&SegmentFiles| {
-        let parent = file.path.parent().and_then(|path| path.file_name()).map(|name| name.to_string_lossy());
-        parent.is_some_and(|name| name.rsplit_once('.').is_some_and(|(partition, _)| partition == directory))
-    };
+/// What stands in a replica's log.
+fn described(batch: Option<(&i64, &Vec<u8>)>) -> String {
+    match batch.map(|(offset, bytes)| (offset, BatchHeader::read(bytes))) {
+        None => "nothing more".into(),
+        Some((offset, Ok(header))) => {
+            format!("offsets {offset} to {} of epoch {}", header.end().0 - 1, header.leader_epoch)
+        }
+        Some((offset, Err(damage))) => format!("{damage} at offset {offset}"),
+    }
+}
+
+/// The batches between these offsets in the directory of that partition.
+fn log(files: &[SegmentFiles], directory: &str, (start, end): (i64, i64)) -> Log {
+    let named = |file: &&SegmentFiles| file.directory() == Some(directory);
     let name = |file: &SegmentFiles| SegmentName::parse(file.path.file_name()?.to_str()?);
     let files: Vec<(SegmentName, &SegmentFiles)> =
         files.iter().filter(named).filter_map(|file| Some((name(file)?, file))).collect();
@@ -88,9 +108,11 @@ fn log(files: &[SegmentFiles], directory: &str, end: i64) -> Log {
             if header.base_offset.0 != next {
                 break;
             }
-            log.insert(next, file.log.read(position, header.bytes));
+            let base = std::mem::replace(&mut next, header.end().0);
+            if next > start {
+                log.insert(base, file.log.read(position, header.bytes));
+            }
             position += header.bytes as u64;
-            next = header.end().0;
         }
     }
     log
@@ -150,9 +172,29 @@ mod tests {
             replicas_differ(&segments, &nodes, open).into_iter().map(|found| found.what).collect::<Vec<_>>()
         };
         assert_eq!(differ(file(FIRST, &[batch(0, 1), batch(1, 2)])), Vec::<String>::new());
-        let says = "orders-0 at offset 1: node2 and node1 have not the same";
-        assert_eq!(differ(file(FIRST, &[batch(0, 1), batch(1, 3)])), [says]);
-        assert_eq!(differ(file(FIRST, &[batch(0, 1)])), [says]);
+        let both = "offsets 1 to 1 of epoch 1";
+        let same = format!("orders-0 at offset 1: node2 has {both}, and node1 {both}");
+        assert_eq!(differ(file(FIRST, &[batch(0, 1), batch(1, 3)])), [same]);
+        let less = format!("orders-0 at offset 1: node2 has nothing more, and node1 {both}");
+        assert_eq!(differ(file(FIRST, &[batch(0, 1)])), [less]);
+    }
+
+    #[test]
+    fn who_began_within_a_batch_has_the_rest_of_it() {
+        let nodes = [node(false)];
+        let mut whole = batch(0, 1);
+        whole[23..27].copy_from_slice(&1i32.to_be_bytes());
+        let differ = |last: u8| {
+            let one = file(FIRST, &[whole.clone(), batch(2, 3)]);
+            let two = file("00000000000000000001.log", &[batch(1, 2), batch(2, last)]);
+            let segments = [("node1".to_owned(), vec![one]), ("node2".to_owned(), vec![two])].into();
+            let nodes = nodes.clone().map(|mut node| {
+                node.replicas.values_mut().for_each(|replica| replica.log_end = 3);
+                node
+            });
+            replicas_differ(&segments, &nodes, open).len()
+        };
+        assert_eq!((differ(3), differ(4)), (0, 1));
     }
 
     #[test]

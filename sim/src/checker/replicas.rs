@@ -48,6 +48,7 @@ pub struct ReplicaSeen {
     pub leading: bool,
     pub epoch: i32,
     pub high_watermark: i64,
+    pub log_start: i64,
     pub log_end: i64,
     /// Everything before is durable there.
     pub synced: i64,
@@ -86,6 +87,18 @@ pub struct Looks {
     /// Who led while it was fenced, and how.
     unnoticed: Vec<String>,
     found: Vec<(&'static str, String)>,
+}
+
+impl NodeSeen {
+    /// The machine's.
+    pub fn name(&self) -> String {
+        format!("node{}", self.node)
+    }
+
+    /// Where its logs start, by what the names of their directories begin with.
+    pub fn log_starts(&self) -> BTreeMap<&str, i64> {
+        self.replicas.values().map(|replica| (replica.directory.as_str(), replica.log_start)).collect()
+    }
 }
 
 impl Looks {
@@ -311,6 +324,7 @@ mod tests {
             leading,
             epoch,
             high_watermark: log_end,
+            log_start: 0,
             log_end,
             synced: log_end,
         }

@@ -23,6 +23,14 @@ pub struct SegmentFiles {
     pub timeindex: Pages,
 }
 
+impl SegmentFiles {
+    /// What the name of its directory begins with: before the number of the replica.
+    pub fn directory(&self) -> Option<&str> {
+        let name = self.path.parent()?.file_name()?.to_str()?;
+        name.rsplit_once('.').map(|(partition, _)| partition)
+    }
+}
+
 /// What the node was told, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct SegmentBounds {
@@ -31,8 +39,13 @@ pub struct SegmentBounds {
 }
 
 /// The segments in the order of their paths. Of a partition's those follow one another that stand for its log: a log that was
-/// truncated goes on in files of another generation, and what they replace stays until the next start.
-pub fn segments(files: &[SegmentFiles], bounds: SegmentBounds) -> Vec<Violation> {
+/// truncated goes on in files of another generation, and what they replace stays until the next start. What lies before the start
+/// of its log, one of `starts`, nobody reads, and some of it may never have been written there.
+pub fn segments(
+    files: &[SegmentFiles],
+    starts: &BTreeMap<&str, i64>,
+    bounds: SegmentBounds,
+) -> Vec<Violation> {
     let mut findings = Findings::of("segment-files", Verdict::Safety);
     for files in files.chunk_by(|a, b| a.path.parent() == b.path.parent()) {
         let named: Vec<(SegmentName, &SegmentFiles)> =
@@ -42,6 +55,10 @@ pub fn segments(files: &[SegmentFiles], bounds: SegmentBounds) -> Vec<Violation>
             let next = names.get(at + 1);
             let end = next.map(|next| End { at: next.base.0, is_cut: next.generation > name.generation });
             let Some((_, file)) = named.iter().find(|(known, _)| known == name) else { continue };
+            let start = file.directory().and_then(|directory| starts.get(directory)).copied().unwrap_or(0);
+            if end.is_some_and(|end| end.at <= start) {
+                continue;
+            }
             if let Some(what) = wrong(file, end, bounds) {
                 findings.add(format!("{}: {what}", file.path.display()));
             }
@@ -212,7 +229,7 @@ mod tests {
             index::encode(point, Offset(base), &mut offsets, &mut times);
         }
         SegmentFiles {
-            path: format!("/data/t-0/{base:020}.log").into(),
+            path: format!("/data/t-0.9/{base:020}.log").into(),
             base,
             log: pages(&log),
             index: pages(&offsets),
@@ -225,7 +242,7 @@ mod tests {
     }
 
     fn found(files: &[SegmentFiles]) -> usize {
-        segments(files, BOUNDS).len()
+        segments(files, &BTreeMap::from([("t-0", 3)]), BOUNDS).len()
     }
 
     #[test]
@@ -253,16 +270,17 @@ mod tests {
     fn segments_that_are_too_large_or_do_not_follow_one_another_are_found() {
         let points: Vec<_> = (1..6).map(|n| point(2 * n, 0)).collect();
         assert_eq!(found(&[segment(0, 11, &points[..5])]), 1, "eleven times a hundred");
-        assert_eq!(found(&[segment(0, 2, &[]), segment(3, 1, &[])]), 1, "2 is missing");
-        let mut elsewhere = segment(3, 1, &[]);
-        elsewhere.path = "/data/t-1/00000000000000000003.log".into();
+        assert_eq!(found(&[segment(0, 2, &[]), segment(4, 1, &[])]), 1, "3 is missing");
+        assert_eq!(found(&[segment(0, 2, &[]), segment(3, 1, &[])]), 0, "2 was deleted");
+        let mut elsewhere = segment(4, 1, &[]);
+        elsewhere.path = "/data/t-1.9/00000000000000000004.log".into();
         assert_eq!(found(&[segment(0, 2, &[]), elsewhere]), 0);
     }
 
     #[test]
     fn a_log_that_was_cut_goes_on_in_files_of_another_generation() {
         let of = |generation: u64, mut file: SegmentFiles| {
-            file.path = format!("/data/t-0/{:020}.g{generation}.log", file.base).into();
+            file.path = format!("/data/t-0.9/{:020}.g{generation}.log", file.base).into();
             file
         };
         let cut = |points: &[IndexPoint]| segment(0, 5, points);

@@ -276,10 +276,22 @@ pub struct LogStart {
     pub client: Arc<str>,
     pub place: Place,
     pub start: i64,
+    pub by: Teller,
     pub sent: At,
     pub at: At,
     /// By the wall clock, which all machines share.
     pub wall_ms: i64,
+}
+
+/// Who has told where a log starts, and holds to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Teller {
+    /// One that acknowledged a deletion: whoever leads from then on.
+    AllInSync,
+    /// The node that led then: another need not have deleted as much.
+    Node(u32),
+    /// Nobody can be held to it: several may have told it, or who told it has lost its disk.
+    Nobody,
 }
 
 /// A consumer was told that its offset is out of range, and began again where the log starts.
@@ -290,6 +302,8 @@ pub struct Reset {
     pub from: i64,
     pub at: At,
     pub to: i64,
+    /// One node has told both: another need not have deleted as much.
+    pub of_one: bool,
 }
 
 /// Where a consumer was when it left.

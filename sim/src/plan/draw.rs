@@ -212,6 +212,9 @@ pub(super) fn at_a_deletion(place: &Place, stream: &mut Stream, faults: &mut Vec
     );
     fault.when = Some(when);
     fault.nth = Some(stream.between(1, 6));
+    if place.nodes > 1 {
+        fault = fault.on(u32::try_from(stream.between(1, u64::from(place.nodes))).unwrap_or(1));
+    }
     match kind {
         FaultKind::DiskError | FaultKind::DiskStall => {
             fault.for_ = Extent::For(length(place.longest / 4, stream));

@@ -135,6 +135,12 @@ pub const DELETIONS: [Defect; 3] = [
     Defect { name: "expired-too-early", about: "records are an hour older for retention than they are" },
 ];
 
+/// The same between nodes.
+pub const DELETIONS_ON_REPLICAS: [Defect; 1] = [Defect {
+    name: "deletion-told-early",
+    about: "followers report that their logs start later than they do: a deletion is acknowledged once the leader has it",
+}];
+
 /// What leaves records where nobody asks for their deletion.
 pub const RETENTION: [Defect; 1] = [Defect {
     name: "expired-too-late",
@@ -163,7 +169,8 @@ pub fn parts(name: &str) -> Option<Parts<SimBackend>> {
         "ack-before-sync" | "unsynced-reported" => early_ack::plant(&mut parts),
         "vote-not-synced" => early_ack::plant_in_raft(&mut parts),
         "isr-unversioned" => membership::plant(&mut parts),
-        "maximum-reported" => reports::plant(&mut parts),
+        "maximum-reported" => reports::plant_the_most(&mut parts),
+        "deletion-told-early" => reports::plant_all_deleted(&mut parts),
         "commit-before-durable" => coordination::plant_early_commit(&mut parts),
         "generation-unchecked" => coordination::plant_unchecked_generation(&mut parts),
         "expired-member-owns" => coordination::plant_endless_sessions(&mut parts),
@@ -213,6 +220,7 @@ pub fn all() -> impl Iterator<Item = &'static Defect> {
         .chain(&OF_STARTS_IN_FETCH_SESSIONS)
         .chain(&OF_METADATA)
         .chain(&DELETIONS)
+        .chain(&DELETIONS_ON_REPLICAS)
         .chain(&RETENTION)
         .chain(&SPINNING)
         .chain(&NONDETERMINISM)

@@ -35,6 +35,7 @@ impl Insides {
                     leading: view.leading,
                     epoch: view.leader_epoch.0,
                     high_watermark: view.high_watermark.0,
+                    log_start: view.log_start.0,
                     log_end: view.log_end.0,
                     synced: context.replicas.log_state(*id).map_or(view.log_end.0, |state| state.synced.0),
                 };

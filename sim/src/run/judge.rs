@@ -20,7 +20,7 @@ use crate::checker::{
 };
 use crate::fault::{Family, FaultHits, FaultKind, FaultPlan};
 use crate::history::{
-    AckMode, At, Change, History, Outcome as SendOutcome, RequestEnd, Send, Trade, Value, seconds,
+    AckMode, At, Change, History, Outcome as SendOutcome, RequestEnd, Send, Teller, Trade, Value, seconds,
 };
 use crate::probe::Probe;
 use crate::scenario::Scenario;
@@ -143,7 +143,7 @@ fn cut_short(
         return Vec::new();
     }
     let history = witness.notes.take();
-    let promised = promised(&history, scenario);
+    let promised = promised(&history, scenario, circumstances);
     let mut found: Vec<Violation> = AT_ALL_TIMES.iter().flat_map(|check| check(&promised)).collect();
     found.extend(compaction::lost(&promised, clocks_differ(scenario, circumstances)));
     found.extend(groups::positions(&history, &|_| At::MAX));
@@ -156,8 +156,12 @@ fn cut_short(
 }
 
 /// The history as far as anybody may rely on it: where there are replicas, what the leader alone has acknowledged goes with
-/// the leader. That it was durable there is judged all the same.
-fn promised<'a>(history: &'a History, scenario: &Scenario) -> Cow<'a, History> {
+/// the leader. That it was durable there is judged all the same. A node that has lost its disk knows nothing of what it told.
+fn promised<'a>(
+    history: &'a History,
+    scenario: &Scenario,
+    circumstances: &Circumstances,
+) -> Cow<'a, History> {
     if scenario.cluster.replication == 1 {
         return Cow::Borrowed(history);
     }
@@ -166,6 +170,13 @@ fn promised<'a>(history: &'a History, scenario: &Scenario) -> Cow<'a, History> {
         if matches!(send.outcome, SendOutcome::Acked { .. }) {
             send.outcome = SendOutcome::Unknown;
             send.unknown_attempts += 1;
+        }
+    }
+    let lost =
+        |number| circumstances.faults_of(&node::name(number), FaultKind::destroys_data).next().is_some();
+    for told in &mut promised.log_starts {
+        if matches!(told.by, Teller::Node(number) if lost(number)) {
+            told.by = Teller::Nobody;
         }
     }
     Cow::Owned(promised)
@@ -203,7 +214,7 @@ fn early(history: &History, durable: &BTreeMap<Value, visibility::Copies>, in_sy
 fn judge(record: &mut RunRecord, scenario: &Scenario, circumstances: &Circumstances, story: &Observations) {
     let history = &story.history;
     let liveness = &scenario.liveness;
-    let promised = promised(history, scenario);
+    let promised = promised(history, scenario, circumstances);
     let found = &mut record.violations;
     found.extend(AT_ALL_TIMES.iter().flat_map(|check| check(&promised)));
     found.extend(log::duplicates(&promised));
@@ -300,7 +311,9 @@ fn judge(record: &mut RunRecord, scenario: &Scenario, circumstances: &Circumstan
         |kind: FaultKind| kind.destroys_data() || matches!(kind, FaultKind::DiskError | FaultKind::DiskFull);
     for (node, files) in story.segments.iter().filter(|_| !was_full) {
         if circumstances.faults_of(node, spoils).next().is_none() {
-            found.extend(segments::segments(files, story.segment_bounds));
+            let seen = story.nodes.iter().find(|seen| seen.name() == *node);
+            let starts = seen.map(|seen| seen.log_starts()).unwrap_or_default();
+            found.extend(segments::segments(files, &starts, story.segment_bounds));
         }
     }
     let disturbed = |kind: FaultKind| kind.family() == Family::Disk;

@@ -39,7 +39,8 @@ pub fn run(order: &Order) -> RunRecord {
     let sightings = sightings(&mut outcome);
     let (marked, stop) = (outcome.marked.take(), outcome.result.as_ref().err().cloned());
     let classes = std::mem::take(&mut outcome.events_by_class);
-    let missed = missed(&scenario.faults, &outcome);
+    // Of those that a swarm draws beside them one may be in the way: there the required probes say whether anything was shown.
+    let missed = if scenario.swarm.is_none() { missed(&scenario.faults, &outcome) } else { Vec::new() };
     let mut record = judge::record(order, &plan, outcome, &witness);
     record.events_by_class = classes.into_iter().map(|(class, count)| (class.to_owned(), count)).collect();
     if order.part() == scenario.part.as_deref() {

@@ -474,12 +474,6 @@ impl Scenario {
         if drawn.len() > 1 && cluster.nodes > 1 {
             own.workload.leavers = 0;
             own.workload.hostile = Hostile::default();
-            // A leader acknowledges that records are deleted before its followers know, and may end before they do.
-            if let Some(compacted) =
-                own.workload.compacted.as_mut().filter(|compacted| compacted.retention.is_some())
-            {
-                compacted.delete_records_every = None;
-            }
         }
         own
     }

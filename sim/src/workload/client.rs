@@ -8,7 +8,7 @@ use io_backend::{Backend, TaskName};
 use kafka_protocol::error::ResponseError;
 
 use super::field::Field;
-use crate::history::{At, Complaint, LogStart, Place, Trade};
+use crate::history::{At, Complaint, LogStart, Place, Teller, Trade};
 
 /// Producer numbers of those that are no producers by trade.
 pub(super) mod numbers {
@@ -46,11 +46,12 @@ impl<B: Backend> Client<B> {
         self.now() < self.field.schedule.produce_until
     }
 
-    /// Writes down where it was told that a log starts.
-    pub(super) fn note_log_start(&self, place: &Place, start: i64, sent: At) {
+    /// Writes down where it was told that a log starts. A node that is the only one holds to all that is told.
+    pub(super) fn note_log_start(&self, place: &Place, start: i64, by: Teller, sent: At) {
         let (client, at, wall_ms) = (self.name.clone(), self.now(), self.backend.wall_ms());
         let place = place.clone();
-        self.field.notes.write().log_starts.push(LogStart { client, place, start, sent, at, wall_ms });
+        let by = if self.field.nodes == 1 { Teller::Node(1) } else { by };
+        self.field.notes.write().log_starts.push(LogStart { client, place, start, by, sent, at, wall_ms });
     }
 
     /// Writes down what it was told instead of what it asked for, if `code` is an error.

@@ -16,7 +16,9 @@ use super::fetcher::{self, FetchTerms, Fetched, Ids};
 use super::lines::{Heard, Lines};
 use super::lookups::{self, Question};
 use super::shape::ConsumerShape;
-use crate::history::{At, Damage, LookupQuery, Place, Poll, Position, Reset, Trade, Watermark, wire_name};
+use crate::history::{
+    At, Damage, LookupQuery, Place, Poll, Position, Reset, Teller, Trade, Watermark, wire_name,
+};
 use crate::streams::Stream;
 
 /// Who does not want the broker to wait comes back after this if there was nothing.
@@ -38,7 +40,7 @@ pub(super) fn start<B: Backend>(client: Client<B>, shape: ConsumerShape, stream:
         positions: vec![0; places],
         looked: vec![0; places],
         watermarks: vec![(None, -1); places],
-        log_starts: vec![0; places],
+        log_starts: BTreeMap::new(),
         implied: vec![0; places],
         fallen: BTreeMap::new(),
         looking: Lines::new(&client),
@@ -64,11 +66,12 @@ struct Consumer<B: Backend> {
     looked: Vec<At>,
     /// As last told, with the epoch of the leader that told it, where that is known.
     watermarks: Vec<(Option<i32>, i64)>,
-    log_starts: Vec<i64>,
+    /// Where each node has told last that a place starts.
+    log_starts: BTreeMap<(u32, usize), i64>,
     /// When it was last noted of each place that an answer left it out.
     implied: Vec<At>,
-    /// Places whose offset is out of range, with the offset: it is to be asked where they start.
-    fallen: BTreeMap<usize, i64>,
+    /// Places whose offset is out of range, with the offset and the node that said so: it is to be asked where they start.
+    fallen: BTreeMap<usize, (i64, u32)>,
     /// To ask it on.
     looking: Lines<B>,
     /// Places that are fetched together.
@@ -248,14 +251,16 @@ impl<B: Backend> Consumer<B> {
 
     /// Begins again at the start of the logs in which it was out of range.
     async fn get_up(&mut self) -> Result<(), CallError> {
-        while let Some((index, from)) = self.fallen.first_key_value().map(|(index, from)| (*index, *from)) {
+        while let Some((index, (from, node))) =
+            self.fallen.first_key_value().map(|(index, told)| (*index, *told))
+        {
             let place = self.client.field.places[index].clone();
             let question = Question { place: &place, query: LookupQuery::Earliest, epoch: None };
             let found = lookups::find(&self.client, &mut self.looking, question, lookups::WITHIN).await?;
             let Some(found) = found else { return Err(CallError::Unreadable("no offset".into())) };
-            let to = found.offset;
+            let (to, of_one) = (found.offset, self.looking.leader(&place) == Some(node));
             let mut notes = self.client.field.notes.write();
-            notes.resets.push(Reset { consumer: self.shape.number, place, from, at: found.at, to });
+            notes.resets.push(Reset { consumer: self.shape.number, place, from, at: found.at, to, of_one });
             notes.count("consumer fell out of range");
             drop(notes);
             self.positions[index] = to;
@@ -321,7 +326,7 @@ impl<B: Backend> Consumer<B> {
         let is_fine = response.error_code == 0;
         let fetched = fetcher::sort_out(response, &places, &fetching.from, fetching.ids.as_deref());
         if let Some(standing) = standing.filter(|_| is_fine) {
-            self.left_out(standing, &fetching, &fetched, answer.asked.sent);
+            self.left_out(node, standing, &fetching, &fetched, answer.asked.sent);
         }
         fetcher::complain(&self.client, &mut self.line, &fetched, &places, answer.asked.sent);
         if fetched.iter().any(|one| one.error.is_some()) {
@@ -331,7 +336,7 @@ impl<B: Backend> Consumer<B> {
         for one in fetched {
             let asked = fetching.from.iter().position(|(index, _)| *index == one.index);
             let epoch = asked.and_then(|at| fetching.epochs[at]);
-            match (&came, self.note(one, epoch, answer.asked.sent)) {
+            match (&came, self.note(one, (node, epoch), answer.asked.sent)) {
                 (Came::Trouble, _) | (_, Came::Nothing) => {}
                 (_, next) => came = next,
             }
@@ -340,7 +345,14 @@ impl<B: Backend> Consumer<B> {
     }
 
     /// Takes note of what an answer of a session does not tell of.
-    fn left_out(&mut self, standing: Standing, fetching: &Fetching, fetched: &[Fetched], sent: At) {
+    fn left_out(
+        &mut self,
+        node: u32,
+        standing: Standing,
+        fetching: &Fetching,
+        fetched: &[Fetched],
+        sent: At,
+    ) {
         let (at, mut notes) = (self.client.now(), self.client.field.notes.write());
         let mut unchanged = Vec::new();
         for (index, _) in &fetching.from {
@@ -365,14 +377,16 @@ impl<B: Backend> Consumer<B> {
         }
         drop(notes);
         for index in unchanged {
-            self.told_again(index, fetching, (sent, at));
+            self.told_again((node, index), fetching, (sent, at));
         }
     }
 
     /// Whoever leaves a partition out says that it begins and ends where it did when he last told of it.
-    fn told_again(&self, index: usize, fetching: &Fetching, (sent, at): (At, At)) {
+    fn told_again(&self, (node, index): (u32, usize), fetching: &Fetching, (sent, at): (At, At)) {
         let place = self.client.field.places[index].clone();
-        self.client.note_log_start(&place, self.log_starts[index], sent);
+        if let Some(start) = self.log_starts.get(&(node, index)) {
+            self.client.note_log_start(&place, *start, Teller::Node(node), sent);
+        }
         let asked = fetching.from.iter().position(|(asked, _)| *asked == index);
         let epoch = asked.and_then(|asked| fetching.epochs[asked]);
         let (told_by, high_watermark) = self.watermarks[index];
@@ -384,11 +398,11 @@ impl<B: Backend> Consumer<B> {
         }
     }
 
-    fn note(&mut self, mut fetch: Fetched, epoch: Option<i32>, sent: At) -> Came {
+    fn note(&mut self, mut fetch: Fetched, (node, epoch): (u32, Option<i32>), sent: At) -> Came {
         let place = self.client.field.places[fetch.index].clone();
         let at = self.client.now();
         if fetch.error == Some(ResponseError::OffsetOutOfRange) && self.client.field.deletes {
-            self.fallen.insert(fetch.index, fetch.from);
+            self.fallen.insert(fetch.index, (fetch.from, node));
             return Came::Nothing;
         }
         if fetch.error == Some(ResponseError::OffsetOutOfRange) {
@@ -406,9 +420,10 @@ impl<B: Backend> Consumer<B> {
         self.looked[fetch.index] = sent;
         fetch.note_damages(&self.client, &place);
         // Answers before version 5 do not say.
-        if fetch.log_start >= 0 && self.log_starts[fetch.index] != fetch.log_start {
-            self.log_starts[fetch.index] = fetch.log_start;
-            self.client.note_log_start(&place, fetch.log_start, sent);
+        if fetch.log_start >= 0
+            && self.log_starts.insert((node, fetch.index), fetch.log_start) != Some(fetch.log_start)
+        {
+            self.client.note_log_start(&place, fetch.log_start, Teller::Node(node), sent);
         }
         let mut notes = self.client.field.notes.write();
         // Each leader answers for what it told itself.

@@ -16,7 +16,7 @@ use super::client::Client;
 use super::connection::{Terms, back_off};
 use super::lines::Lines;
 use super::producer::not_timed_out;
-use crate::history::{Deleted, Deletion, LogStart, Outcome, Place, Trade, wire_name};
+use crate::history::{AckMode, Deleted, Deletion, Outcome, Place, Teller, Trade, wire_name};
 use crate::streams::Stream;
 
 const VERSION: i16 = 2;
@@ -61,7 +61,9 @@ impl<B: Backend> Deleter<B> {
         let sends = (notes.sends.len() as u64 * 3).div_ceil(4);
         let send = notes.sends.get(usize::try_from(which.checked_rem(sends)?).ok()?)?;
         let Outcome::Acked { base: Some(base), .. } = send.outcome else { return None };
-        if !self.places.contains(&send.place) {
+        // What the leader alone has acknowledged may be gone with it, and then there is no such offset.
+        let is_promised = send.acks == AckMode::All || self.client.field.nodes == 1;
+        if !self.places.contains(&send.place) || !is_promised {
             return None;
         }
         let before = base + i64::try_from(within % (u64::from(send.count) + 1)).ok()?;
@@ -132,12 +134,12 @@ impl<B: Backend> Deleter<B> {
             Some(_) => Deleted::Refused,
         };
         if deletion.told == Deleted::From(low) {
-            let (client, wall_ms) = (self.client.name.clone(), self.client.backend.wall_ms());
+            notes.count("records deleted on request");
+            drop(notes);
             // Who reads a compacted topic judges by keys where it begins.
             if !is_compacted {
-                notes.log_starts.push(LogStart { client, place, start: low, sent, at, wall_ms });
+                self.client.note_log_start(&place, low, Teller::AllInSync, sent);
             }
-            notes.count("records deleted on request");
         }
         true
     }

@@ -158,6 +158,8 @@ pub(super) struct Lines<B: Backend> {
     routes: Routes,
     /// The node that was heard last, by number; 0 is the last one.
     heard: usize,
+    /// When a connection was asked for last, to send something.
+    used: At,
 }
 
 impl<B: Backend> Lines<B> {
@@ -173,6 +175,7 @@ impl<B: Backend> Lines<B> {
             look_until: 0,
             routes,
             heard: 0,
+            used: 0,
         }
     }
 
@@ -287,6 +290,7 @@ impl<B: Backend> Lines<B> {
 
     /// The connection to that node, made if there is none.
     pub(super) async fn connected(&mut self, node: u32) -> Result<&mut Connection<B>, CallError> {
+        self.used = self.client.now();
         self.line(node).connected().await
     }
 
@@ -417,7 +421,9 @@ impl<B: Backend> Lines<B> {
                 if let Some(open) = self.looking.open() {
                     open.conclude(&answer.asked, response.is_ok());
                 }
-                response.map(|response| self.routes.learn(self.looking.node, &response, now)).is_ok()
+                // What was sent at this moment was sent by what was known before.
+                let times = (answer.asked.sent, now + At::from(self.used == now));
+                response.map(|response| self.routes.learn(self.looking.node, &response, times)).is_ok()
             }
             Came::Nothing => return,
             Came::Lost => false,
@@ -439,9 +445,9 @@ impl<B: Backend> Lines<B> {
             return self.routes.leader(place).ok_or_else(no_leader);
         }
         let node = self.routes.asks();
-        let terms = Terms::within(TRIES_ANOTHER_AFTER);
+        let (terms, asked) = (Terms::within(TRIES_ANOTHER_AFTER), self.client.now());
         match self.line(node).call(Trade::Look, &all(), METADATA, terms, |_| true).await {
-            Ok(answer) => self.routes.learn(node, &answer, self.client.now()),
+            Ok(answer) => self.routes.learn(node, &answer, (asked, self.client.now())),
             Err(error) => {
                 self.routes.unanswered(self.client.now());
                 return Err(not_connected(error));

@@ -19,7 +19,7 @@ use super::connection::{CallError, Terms, back_off};
 use super::lines::Lines;
 use crate::history::wire_name;
 use crate::history::{
-    At, EpochAnswer, EpochEnd, EpochQuestion, Lookup, LookupQuery, Place, Trade, timestamp_of,
+    At, EpochAnswer, EpochEnd, EpochQuestion, Lookup, LookupQuery, Place, Teller, Trade, timestamp_of,
 };
 use crate::streams::Stream;
 
@@ -249,7 +249,7 @@ pub(super) async fn find<B: Backend>(
     if let (Some(partition), LookupQuery::Earliest) = (served, query)
         && !client.field.compacted.contains(place)
     {
-        client.note_log_start(place, partition.offset, sent);
+        client.note_log_start(place, partition.offset, Teller::Node(node), sent);
     }
     Ok(served.map(|partition| Lookup {
         client: client.name.clone(),

@@ -23,7 +23,7 @@ use super::lines::{Heard, Lines};
 use super::retries::{Flight, Next, Retries, Told};
 use super::shape::ProducerShape;
 use crate::history::wire_name;
-use crate::history::{AckMode, At, Outcome, Place, Rejection, Send, Trade};
+use crate::history::{AckMode, At, Deleted, History, Outcome, Place, Rejection, Send, Trade};
 use crate::streams::Stream;
 
 const VERSION: i16 = 9;
@@ -340,15 +340,14 @@ impl<B: Backend> Producer<B> {
             }
             let base = (error.is_none() && partition.base_offset >= 0).then_some(partition.base_offset);
             let name = error.map(|e| format!("{e:?}")).unwrap_or_default();
-            // A gap behind a batch that is to come again is of the producer's own making.
-            if self.settle(flight, told_by(error), base, &name) != (Next::Again, Told::OutOfOrder) {
+            if self.settle(flight, told_by(error), base, &name) {
                 self.line.told_of(Trade::Produce, &place, partition.error_code, answer.asked.sent);
             }
         }
     }
 
-    /// Writes down what an attempt came to, and what follows.
-    fn settle(&mut self, flight: Flight, told: Told, base: Option<i64>, error: &str) -> (Next, Told) {
+    /// Writes down what an attempt came to, and what follows. Whether an error needs a cause.
+    fn settle(&mut self, flight: Flight, told: Told, base: Option<i64>, error: &str) -> bool {
         let now = self.client.now();
         let next = self.retries.told(flight, told, now, self.client.backend.random_u64());
         if !self.retries.is_identified() {
@@ -356,8 +355,9 @@ impl<B: Backend> Producer<B> {
         }
         let mut notes = self.client.field.notes.write();
         let idempotent = self.shape.idempotent;
+        let place = notes.sends[flight.id].place.clone();
+        let is_forgotten = self.client.field.nodes > 1 && is_forgotten(&notes, &place);
         let send = &mut notes.sends[flight.id];
-        let place = send.place.clone();
         match (next, told) {
             (Next::Over, Told::Written) => {
                 send.outcome = Outcome::Acked { at: now, base };
@@ -383,6 +383,10 @@ impl<B: Backend> Producer<B> {
                 // It starts over under a new id; whether this batch was written is anybody's guess.
                 send.idempotent = false;
                 send.unknown_attempts += 1;
+                if is_forgotten {
+                    notes.count("producer blamed by who may have begun anew");
+                    return false;
+                }
                 let producer = self.shape.number;
                 notes.rejections.push(Rejection { producer, place, at: now, error: error.to_owned() });
             }
@@ -396,7 +400,8 @@ impl<B: Backend> Producer<B> {
             (Next::Again, Told::OutOfOrder) => notes.count("sequence gap behind a failure"),
             (Next::Again, _) => {}
         }
-        (next, told)
+        // A gap behind a batch that is to come again is of the producer's own making.
+        (next, told) != (Next::Again, Told::OutOfOrder)
     }
 
     /// Gets a producer id, or raises the epoch of the one it has, as clients do by themselves; all sequences begin at
@@ -509,6 +514,12 @@ pub(super) fn settles(response: &ProduceResponse) -> bool {
         .iter()
         .flat_map(|topic| &topic.partition_responses)
         .all(|partition| not_timed_out(partition.error_code))
+}
+
+/// Whether a replica may have begun anew behind what the producer of this has sent: then it knows of what was sent since, and of
+/// nothing before, and takes what follows a batch that it has not had.
+fn is_forgotten(history: &History, place: &Place) -> bool {
+    history.deletions.iter().any(|one| one.place == *place && one.told != Deleted::Refused)
 }
 
 /// Whether an answer settles something, one way or the other.

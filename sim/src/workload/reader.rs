@@ -15,7 +15,7 @@ use super::fetcher::{self, FetchTerms};
 use super::lines::Lines;
 use super::lookups::{self, Question};
 use super::members::{Coordinator, kept_in, positions_of};
-use crate::history::{At, ConfigKey, LookupQuery, Outcome, Place, Trade, Value};
+use crate::history::{At, ConfigKey, LookupQuery, Outcome, Place, Teller, Trade, Value};
 
 /// Reads from the beginning to the high watermark, trying until `until`. Partitions that could not be read to
 /// their end are left out. Done when the client's task is.
@@ -118,7 +118,7 @@ impl<B: Backend> Reader<B> {
             }
         }
         for (index, place) in places.iter().enumerate().filter(|(index, _)| done[*index]) {
-            self.client.note_log_start(place, starts[index], began);
+            self.client.note_log_start(place, starts[index], Teller::Nobody, began);
         }
         let mut notes = self.client.field.notes.write();
         for (index, place) in places.into_iter().enumerate() {

@@ -30,8 +30,9 @@ pub(super) struct Routes {
     not_before: At,
     /// Who told it what it knows.
     told_by: u32,
-    /// When it was told what it knows, and all that it knew before: more than one answer may come while a fetch is parked.
-    learned: Vec<At>,
+    /// When it heard what it knows, and when it had asked for that; and of all that it knew before: more than one answer may come
+    /// while a fetch is parked, and one may lie there for long before it is heard.
+    learned: Vec<(At, At)>,
 }
 
 impl Routes {
@@ -75,9 +76,9 @@ impl Routes {
         self.leaders.get(wire_name(&place.topic))?.get(&place.partition).copied()
     }
 
-    /// When it was told what it went by at that time.
+    /// When it had asked for what it went by at that time.
     pub(super) fn learned_before(&self, sent: At) -> Option<At> {
-        self.learned.iter().rev().copied().find(|learned| *learned <= sent)
+        self.learned.iter().rev().find(|(heard, _)| *heard <= sent).map(|(_, asked)| *asked)
     }
 
     /// The node to ask about anything that every node can answer.
@@ -131,9 +132,9 @@ impl Routes {
         self.doubted.then_some(self.not_before)
     }
 
-    /// An answer of the node that was asked. While it does not name a leader for everything it knows of, the next one is asked.
-    pub(super) fn learn(&mut self, from: u32, answer: &MetadataResponse, now: At) {
-        self.learned.push(now);
+    /// An answer of the node that was asked then. While it does not name a leader for everything it knows of, the next one is asked.
+    pub(super) fn learn(&mut self, from: u32, answer: &MetadataResponse, (asked, now): (At, At)) {
+        self.learned.push((now, asked));
         self.told_by = from;
         self.not_before = now + ns(ASKED_APART);
         self.doubted = answer.topics.is_empty();
@@ -215,7 +216,7 @@ mod tests {
     fn a_partition_is_asked_for_where_it_was_told_to_be_until_an_error_says_otherwise() {
         let mut routes = Routes::new(3, 0);
         assert_eq!((routes.leader(&place(0)), routes.asks_from()), (None, Some(0)));
-        routes.learn(routes.asks(), &answer(&[2, 3]), 0);
+        routes.learn(routes.asks(), &answer(&[2, 3]), (0, 0));
         assert_eq!((routes.leader(&place(0)), routes.leader(&place(1))), (Some(2), Some(3)));
         assert_eq!((routes.leader_epoch(&place(0)), routes.leader_epoch(&place(9))), (Some(7), None));
         routes.told(ResponseError::NotEnoughReplicas.code());
@@ -228,32 +229,33 @@ mod tests {
     #[test]
     fn a_partition_without_a_leader_is_asked_for_again_elsewhere() {
         let mut routes = Routes::new(3, 0);
-        routes.learn(routes.asks(), &answer(&[2, -1]), 5);
+        routes.learn(routes.asks(), &answer(&[2, -1]), (5, 5));
         assert_eq!(routes.asks(), 2);
         assert_eq!((routes.learned_before(4), routes.learned_before(6)), (None, Some(5)));
-        routes.learn(routes.asks(), &answer(&[2, -1]), 5);
+        routes.learn(routes.asks(), &answer(&[2, -1]), (5, 5));
         assert_eq!((routes.leader(&place(1)), routes.asks_from()), (None, Some(100_000_005)));
-        [7, 9].into_iter().for_each(|at| routes.learn(routes.asks(), &answer(&[2, 3]), at));
+        [7, 9].into_iter().for_each(|at| routes.learn(routes.asks(), &answer(&[2, 3]), (6, at)));
         assert_eq!(routes.learned_before(6), Some(5), "by which a fetch went that is answered now");
+        assert_eq!(routes.learned_before(8), Some(6), "what was asked for then may be of then");
     }
 
     #[test]
     fn what_moves_away_from_a_broker_that_is_not_named_is_asked_for_after_a_second() {
         let mut routes = Routes::new(3, 0);
-        routes.learn(1, &answer(&[2, 3]), 0);
+        routes.learn(1, &answer(&[2, 3]), (0, 0));
         let mut moved = answer(&[1, 3]);
         moved.brokers.retain(|broker| broker.node_id.0 != 2);
-        routes.learn(1, &moved, 5);
+        routes.learn(1, &moved, (5, 5));
         assert_eq!((routes.leader(&place(0)), routes.leader(&place(1))), (None, Some(3)));
         assert_eq!(routes.asks_from(), Some(1_000_000_005));
-        routes.learn(1, &moved, 7);
+        routes.learn(1, &moved, (7, 7));
         assert_eq!((routes.leader(&place(0)), routes.asks_from()), (Some(1), None));
     }
 
     #[test]
     fn errors_about_many_partitions_turn_away_from_who_told_where_they_are_once() {
         let mut routes = Routes::new(3, 2);
-        routes.learn(3, &answer(&[3, 3]), 0);
+        routes.learn(3, &answer(&[3, 3]), (0, 0));
         for _ in 0..3 {
             routes.told(ResponseError::NotLeaderOrFollower.code());
         }

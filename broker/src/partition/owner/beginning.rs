@@ -13,7 +13,7 @@ use crate::partition::schedule::Due;
 
 impl<B: Backend> Owner<B> {
     pub(super) fn retain(&mut self, reply: Replier<Retained>) {
-        let start = self.wanted_start();
+        let start = self.machine.lacking_log_start().max(Some(self.wanted_start())).unwrap_or_default();
         self.machine.handle_log_start(start);
         self.retaining.moving.push(Moving { to: start, who: Mover::Retention(reply) });
     }
@@ -22,6 +22,10 @@ impl<B: Backend> Owner<B> {
         let view = self.machine.view();
         if !view.leading {
             return reply.answer(Err(DeleteRecordsError::NotLeader));
+        }
+        let is_known = before.is_some_and(|before| before <= view.high_watermark);
+        if !is_known && !self.machine.is_settled() {
+            return reply.answer(Err(DeleteRecordsError::NotYetKnown));
         }
         let start = before.unwrap_or(view.high_watermark);
         if start < Offset::ZERO || start > view.high_watermark {
@@ -34,13 +38,24 @@ impl<B: Backend> Owner<B> {
     /// Answers those for whom the log's start has moved far enough, or will not.
     pub(super) fn answer_moves(&mut self, answers: &mut Answers<Ticket>) {
         let stays = answers.start_stays.take();
+        if stays.is_some() {
+            // A follower's is tried again, also where nothing else comes.
+            self.reschedule();
+        }
         if self.retaining.moving.is_empty() {
             return;
         }
         let log_start = self.machine.log_start();
         let (has_dead, truncations) = (self.has_dead(), self.machine.truncations());
         let machine = &self.machine;
-        let is_done = |one: &mut Moving| one.to <= log_start || !machine.moves_log_start_to(one.to);
+        let (leads, low_watermark) = (machine.view().leading, machine.low_watermark());
+        let is_done = |one: &mut Moving| match (one.to <= log_start, &one.who) {
+            (false, _) => !machine.moves_log_start_to(one.to),
+            (true, Mover::Retention(_)) => true,
+            (true, Mover::Client(reply)) => {
+                !leads || low_watermark.is_some_and(|low| one.to <= low) || !reply.is_awaited()
+            }
+        };
         let done: Vec<Moving> = self.retaining.moving.extract_if(.., is_done).collect();
         if !done.is_empty() {
             self.reschedule();
@@ -52,7 +67,8 @@ impl<B: Backend> Owner<B> {
                     reply.answer(Retained { log_start, truncations, has_dead, failed })
                 }
                 Mover::Client(reply) => reply.answer(match failed {
-                    None => Ok(log_start),
+                    // Who leads next decides whether they are gone.
+                    None => low_watermark.filter(|_| leads).ok_or(DeleteRecordsError::TimedOut),
                     Some(AppendError::Unknown) => Err(DeleteRecordsError::TimedOut),
                     Some(error) => Err(DeleteRecordsError::NotMoved(error)),
                 }),
@@ -137,7 +153,7 @@ impl<B: Backend> Owner<B> {
 
     /// When the first of what there is may go.
     fn next_due(&self) -> Option<Due> {
-        if self.has_dead() {
+        if self.has_dead() || self.machine.lacking_log_start().is_some() {
             return Some(Due::Now);
         }
         let retention = &self.settings.retention;

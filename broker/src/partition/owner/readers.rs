@@ -6,6 +6,7 @@ use super::{Looked, Owner, Planned};
 use crate::ids::{LeaderEpoch, Offset};
 use crate::log::read::ReadPlan;
 use crate::log::search::{SearchPlan, Wanted};
+use crate::log::tail::Chunk;
 use crate::partition::{OffsetFound, OffsetQuery, PartitionView, ReadError, ReadRequest};
 
 impl<B: Backend> Owner<B> {
@@ -79,12 +80,16 @@ impl<B: Backend> Owner<B> {
                 (Wanted::Newest(of_tail), of_tail.unwrap_or(i64::MAX))
             }
         };
+        let holds_start = |chunk: &&Chunk| chunk.base < view.log_start && view.log_start < chunk.end;
+        let newest = matches!(wanted, Wanted::Newest(_));
+        let beginning = tail.chunks().find(|chunk| newest && holds_start(chunk));
         Ok(Looked::Search(SearchPlan {
             wanted,
             log_start: view.log_start,
             limit,
             segments: segments.clone(),
             tail: tail.not_older_than(since),
+            beginning: beginning.map(|chunk| chunk.bytes.clone()),
         }))
     }
 }

@@ -7,7 +7,7 @@ use super::{Owner, Planned, PlannedFetch, Ticket};
 use crate::ids::{BrokerId, LeaderEpoch, Offset};
 use crate::log::read::ReadPlan;
 use crate::partition::replica_state::{Answers, FollowError, InSync};
-use crate::partition::{Fetched, FollowerRead, ReadError};
+use crate::partition::{Durable, Fetched, FollowerRead, ReadError};
 
 impl<B: Backend> Owner<B> {
     /// As a follower: answers with what to ask for next.
@@ -33,8 +33,7 @@ impl<B: Backend> Owner<B> {
                         together.freeze()
                     }
                 };
-                let taken = self.machine.handle_fetched(epoch, bytes, high_watermark, answers);
-                taken.map(|_| self.machine.handle_log_start(log_start.min(self.machine.high_watermark())))
+                self.machine.handle_fetched(epoch, bytes, (high_watermark, log_start), answers).map(|_| ())
             }
         };
         self.submit(answers);
@@ -59,7 +58,8 @@ impl<B: Backend> Owner<B> {
             let plan = ReadPlan::new(segments, tail, view.log_start, view.log_end, read.max_bytes, true);
             let has_none = last_epoch == LeaderEpoch::NONE;
             let planned = Planned { view, plan };
-            return Ok(PlannedFetch::Beginning { asked: from, has_none, planned });
+            let had_left = self.machine.had_left(last_epoch, from);
+            return Ok(PlannedFetch::Beginning { asked: from, has_none, had_left, planned });
         }
         if let Some((epoch, end)) = self.machine.diverging(last_epoch, from) {
             return Ok(PlannedFetch::Diverging { epoch, end });
@@ -73,14 +73,14 @@ impl<B: Backend> Owner<B> {
         Ok(PlannedFetch::Records(Planned { view: self.machine.view(), plan }))
     }
 
-    pub(super) fn synced_by(
+    pub(super) fn reported(
         &mut self,
         epoch: LeaderEpoch,
         follower: BrokerId,
-        offset: Offset,
+        durable: Durable,
         answers: &mut Answers<Ticket>,
     ) {
-        self.machine.handle_in_sync(epoch, |in_sync| in_sync.reported(follower, offset), answers);
+        self.machine.handle_in_sync(epoch, |in_sync| in_sync.reported(follower, durable), answers);
     }
 
     pub(super) fn change_in_sync(&mut self, epoch: LeaderEpoch, to: InSync, answers: &mut Answers<Ticket>) {

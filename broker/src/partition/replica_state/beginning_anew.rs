@@ -14,12 +14,18 @@ use crate::log::tail::Tail;
 
 impl<T> ReplicaState<T> {
     /// Whether the log of a follower that ends at `offset` with a record of `epoch` has nothing that this one still has: it ends
-    /// before this one begins, or left it before that, for the record that this one begins with is of a later epoch. Where the
-    /// two part is not known then, and this log's start may lie within a batch.
+    /// before this one begins, or [has left](Self::had_left) it before that. This log's start may lie within a batch.
     pub fn has_deleted_all_of(&self, epoch: LeaderEpoch, offset: Offset) -> bool {
-        let first = self.epochs.entries().first().map_or(LeaderEpoch::NONE, |(first, _)| *first);
-        let has_left = epoch != LeaderEpoch::NONE && epoch < first && self.log_start > Offset::ZERO;
-        offset < self.log_start || (offset > self.log_start && has_left)
+        offset < self.log_start || self.had_left(epoch, offset)
+    }
+
+    /// Whether such a log reaches to where this one begins, or beyond, and left it before that, for what this one begins with, or had
+    /// just before it, is of a later epoch. Where the two part is not known: nor is what producers had sent before, and who
+    /// is only where this one begins would keep what it remembers of others.
+    pub fn had_left(&self, epoch: LeaderEpoch, offset: Offset) -> bool {
+        let Some((first, known_from)) = self.epochs.entries().first() else { return false };
+        let is_older = epoch != LeaderEpoch::NONE && epoch < *first && self.log_start > Offset::ZERO;
+        is_older && (offset > self.log_start || (offset == self.log_start && *known_from < self.log_start))
     }
 
     /// The leader of `epoch` was asked from `asked`, a [fetch position](Self::fetch_position), and the first batch that it still
@@ -79,7 +85,7 @@ impl<T> ReplicaState<T> {
         self.epochs = EpochHistory::default();
         self.producers = Producers::default();
         self.truncations += 1;
-        self.anew = None;
+        (self.anew, self.began_anew) = (None, true);
         (self.truncate_pending, self.cut_pending, self.cut_refused) = (false, false, false);
         self.log_start_pending = self.log_start_pending.filter(|start| *start > at);
     }

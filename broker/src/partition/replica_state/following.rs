@@ -54,6 +54,7 @@ impl<T> ReplicaState<T> {
         self.resign(answers);
         self.leadership = Leadership::Following(epoch);
         self.leader_high_watermark = self.high_watermark;
+        self.leader_log_start = Offset::ZERO;
         self.check_invariants();
     }
 
@@ -124,8 +125,8 @@ impl<T> ReplicaState<T> {
         Ok(())
     }
 
-    /// What the leader of `epoch` gave, in answer to a fetch from this replica's log end, and its high watermark. Returns
-    /// where the log will end.
+    /// What the leader of `epoch` gave, in answer to a fetch from this replica's log end, its high watermark, and where its log
+    /// starts. Returns where the log will end.
     ///
     /// # Errors
     ///
@@ -134,7 +135,7 @@ impl<T> ReplicaState<T> {
         &mut self,
         epoch: LeaderEpoch,
         bytes: Bytes,
-        high_watermark: Offset,
+        (high_watermark, log_start): (Offset, Offset),
         answers: &mut Answers<T>,
     ) -> Result<Offset, FollowError> {
         self.follows(epoch)?;
@@ -152,9 +153,23 @@ impl<T> ReplicaState<T> {
         self.cut_refused = false;
         self.fetched.extend(pieces(&bytes, base, self.entry_bytes_max));
         self.leader_high_watermark = self.leader_high_watermark.max(high_watermark);
+        self.leader_log_start = self.leader_log_start.max(log_start);
         self.advance(answers);
         self.check_invariants();
         Ok(end)
+    }
+
+    /// Where the log of a follower is yet to start, for its leader's does; as far as what lies before is known to be committed
+    /// here. Nothing where it is on its way there.
+    pub fn lacking_log_start(&self) -> Option<Offset> {
+        let start = self.leader_log_start.min(self.high_watermark);
+        let follows = matches!(self.leadership, Leadership::Following(_)) && self.anew.is_none();
+        (follows && start > self.log_start && !self.moves_log_start_to(start)).then_some(start)
+    }
+
+    /// Has the log start there. What the journal has refused is tried again with whatever comes next.
+    pub(super) fn follow_log_start(&mut self) {
+        self.log_start_pending = self.lacking_log_start().or(self.log_start_pending);
     }
 
     pub(super) fn follows(&self, epoch: LeaderEpoch) -> Result<(), FollowError> {

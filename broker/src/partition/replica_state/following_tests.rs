@@ -7,6 +7,7 @@ use crate::ids::ProducerId;
 use crate::log::batch::{self, ProducerStamp};
 use crate::log::producers::Sequenced;
 use crate::log::test_batches::BatchSpec;
+use crate::partition::Durable;
 use bytes::{Bytes, BytesMut};
 
 const NOBODY: u32 = 0;
@@ -29,7 +30,10 @@ fn follow(bench: &mut Bench, epoch: i32) {
 /// Takes records and submits them.
 fn fetch(bench: &mut Bench, epoch: i32, base: i64, count: i64, high_watermark: i64) {
     let (bytes, hw) = (records(epoch, base, count), Offset(high_watermark));
-    bench.machine.handle_fetched(LeaderEpoch(epoch), bytes, hw, &mut Answers::default()).unwrap();
+    bench
+        .machine
+        .handle_fetched(LeaderEpoch(epoch), bytes, (hw, Offset::ZERO), &mut Answers::default())
+        .unwrap();
     bench.submit();
 }
 
@@ -117,8 +121,12 @@ fn what_the_journal_refuses_is_fetched_again() {
     let mut bench = Bench::new();
     follow(&mut bench, 5);
     fetch(&mut bench, 5, 0, 3, 0);
-    let taken =
-        bench.machine.handle_fetched(LeaderEpoch(5), records(5, 3, 2), Offset(0), &mut Answers::default());
+    let taken = bench.machine.handle_fetched(
+        LeaderEpoch(5),
+        records(5, 3, 2),
+        (Offset(0), Offset::ZERO),
+        &mut Answers::default(),
+    );
     assert_eq!(taken, Ok(Offset(5)));
     let mut answers = Answers::default();
     bench.machine.stage(bench.now, &mut answers).unwrap();
@@ -132,11 +140,43 @@ fn what_the_journal_refuses_is_fetched_again() {
 }
 
 #[test]
+fn a_follower_deletes_what_its_leader_has_deleted_once_it_is_committed_here_and_again_where_that_was_refused()
+{
+    let mut bench = Bench::new();
+    follow(&mut bench, 5);
+    let hears = |bench: &mut Bench, bytes, log_start| {
+        let of_leader = (Offset(9), Offset(log_start));
+        bench.machine.handle_fetched(LeaderEpoch(5), bytes, of_leader, &mut Answers::default()).unwrap();
+    };
+    hears(&mut bench, records(5, 0, 6), 4);
+    bench.submit();
+    assert_eq!((bench.machine.lacking_log_start(), bench.machine.log_start()), (None, Offset(0)));
+    bench.durable();
+    assert!(bench.machine.moves_log_start_to(Offset(4)), "it is synced, and with that committed");
+    bench.submit();
+    bench.durable();
+    assert_eq!(bench.machine.log_start(), Offset(4));
+    hears(&mut bench, Bytes::new(), 5);
+    bench.refuse(SubmitError::DiskFull);
+    assert_eq!(bench.machine.lacking_log_start(), Some(Offset(5)));
+    hears(&mut bench, records(5, 6, 1), 5);
+    bench.submit();
+    bench.durable();
+    assert_eq!((bench.machine.lacking_log_start(), bench.machine.log_start()), (None, Offset(5)));
+    hears(&mut bench, Bytes::new(), 7);
+    follow(&mut bench, 6);
+    assert_eq!(bench.machine.lacking_log_start(), None, "what another leader had deleted");
+}
+
+#[test]
 fn what_is_too_much_for_the_journal_goes_in_smaller_entries() {
     let mut bench = Bench::new();
     follow(&mut bench, 5);
     let bytes = records(5, 0, 200);
-    bench.machine.handle_fetched(LeaderEpoch(5), bytes, Offset(0), &mut Answers::default()).unwrap();
+    bench
+        .machine
+        .handle_fetched(LeaderEpoch(5), bytes, (Offset(0), Offset::ZERO), &mut Answers::default())
+        .unwrap();
     let (again, _) = {
         let mut answers = Answers::default();
         let before = bench.machine.stage(bench.now, &mut answers).unwrap().len();
@@ -278,7 +318,10 @@ fn an_epoch_start_in_flight_does_not_cover_what_came_since() {
     follow(&mut bench, 4);
     // The leader of 4 has records of an epoch before 3.
     let bytes = records(2, 0, 3);
-    bench.machine.handle_fetched(LeaderEpoch(4), bytes, Offset(0), &mut Answers::default()).unwrap();
+    bench
+        .machine
+        .handle_fetched(LeaderEpoch(4), bytes, (Offset(0), Offset::ZERO), &mut Answers::default())
+        .unwrap();
     bench.submit();
     bench.durable();
     assert_eq!(bench.machine.epochs().entries(), [(LeaderEpoch(2), Offset(0))]);
@@ -296,19 +339,61 @@ fn a_follower_joins_with_all_that_its_leader_began_with() {
     bench.submit();
     bench.durable();
     assert_eq!(bench.machine.high_watermark(), Offset(0), "too few to say what is committed");
-    let mut has = |offset| {
+    let has = |bench: &mut Bench, offset, log_start| {
         let change = |known: &mut InSync| {
             known.fetched(BrokerId(2), Offset(offset));
-            known.reported(BrokerId(2), Offset(offset));
+            known.reported(BrokerId(2), Durable { synced: Offset(offset), log_start: Offset(log_start) });
         };
         bench.machine.handle_in_sync(LeaderEpoch(1), change, &mut Answers::default());
         bench.machine.may_join(BrokerId(2))
     };
     assert_eq!(
-        [0, 5, 6].map(&mut has),
+        [0, 5, 6].map(|offset| has(&mut bench, offset, 0)),
         [false, false, true],
         "some of it may have been committed in an earlier epoch"
     );
+    let enough = |known: &mut InSync| known.change_to(InSync::new([], 1));
+    bench.machine.handle_in_sync(LeaderEpoch(1), enough, &mut Answers::default());
+    bench.machine.handle_log_start(Offset(4));
+    bench.submit();
+    bench.durable();
+    assert_eq!(
+        [3, 4].map(|start| has(&mut bench, 6, start)),
+        [false, true],
+        "it would bring back what is deleted"
+    );
+}
+
+#[test]
+fn whose_log_ends_where_its_leaders_begins_with_other_records_has_left_it_before() {
+    let mut bench = Bench::leading();
+    bench.append(BatchSpec::records(4));
+    bench.durable();
+    for epoch in [1, 2] {
+        bench.machine.handle_lead(LeaderEpoch(epoch), InSync::alone(), &mut Answers::default());
+        bench.submit();
+        bench.durable();
+        let left = |bench: &Bench, epoch, at| {
+            let (epoch, at) = (LeaderEpoch(epoch), Offset(at));
+            (bench.machine.had_left(epoch, at), bench.machine.has_deleted_all_of(epoch, at))
+        };
+        if epoch == 1 {
+            bench.append(BatchSpec::records(4));
+            bench.durable();
+            bench.machine.handle_log_start(Offset(8));
+            bench.submit();
+            bench.durable();
+        }
+        assert_eq!(
+            left(&bench, 0, 8),
+            (true, true),
+            "epoch {epoch}: from 4 on it has what is not the leader's"
+        );
+        assert_eq!(left(&bench, 1, 8), (false, false), "epoch {epoch}: it has all that was there");
+        assert_eq!(left(&bench, 1, 9), (false, false), "epoch {epoch}: it is told where the two part");
+        assert_eq!(left(&bench, -1, 8), (false, false), "epoch {epoch}: it has begun anew");
+        assert_eq!(left(&bench, 0, 7), (false, true), "epoch {epoch}");
+    }
 }
 
 #[test]
@@ -319,9 +404,14 @@ fn answers_of_other_epochs_and_to_other_questions_change_nothing() {
     let before = bench.machine.view();
     let mut answers = Answers::default();
     let epoch = LeaderEpoch(5);
-    let took = bench.machine.handle_fetched(LeaderEpoch(4), records(4, 4, 1), Offset(9), &mut answers);
+    let took = bench.machine.handle_fetched(
+        LeaderEpoch(4),
+        records(4, 4, 1),
+        (Offset(9), Offset::ZERO),
+        &mut answers,
+    );
     assert_eq!(took, Err(FollowError::OtherEpoch(LeaderEpoch(4))));
-    let took = bench.machine.handle_fetched(epoch, records(5, 6, 1), Offset(9), &mut answers);
+    let took = bench.machine.handle_fetched(epoch, records(5, 6, 1), (Offset(9), Offset::ZERO), &mut answers);
     assert_eq!(took, Err(FollowError::NotNext { expected: Offset(4), found: Offset(6) }));
     let damaged = {
         let mut bytes = BytesMut::from(&records(5, 4, 1)[..]);
@@ -329,7 +419,7 @@ fn answers_of_other_epochs_and_to_other_questions_change_nothing() {
         bytes[last] ^= 1;
         bytes.freeze()
     };
-    let took = bench.machine.handle_fetched(epoch, damaged, Offset(9), &mut answers);
+    let took = bench.machine.handle_fetched(epoch, damaged, (Offset(9), Offset::ZERO), &mut answers);
     assert!(matches!(took, Err(FollowError::Damaged(_))), "{took:?}");
     let old = bench.machine.handle_diverging(epoch, (epoch, Offset(3)), (epoch, Offset(1)), &mut answers);
     assert!(matches!(old, Err(FollowError::NotNext { .. })), "{old:?}");

@@ -3,10 +3,14 @@
 //! A follower's report says how far its disk is; it counts no further than the follower's fetch position, which the
 //! leader has found to follow from its own log in this epoch. A leader begins each epoch knowing nothing of the others:
 //! what they had synced before may have been truncated since.
+//!
+//! It says as well where the follower's log starts, on its disk. What is deleted on request is so for good once it is for all who
+//! may lead: that all in sync have it says as much of a deletion as it says of a record.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ids::{BrokerId, Offset, PartitionEpoch};
+use crate::partition::log_signal::Durable;
 
 /// The in-sync replicas of a leader's partition, but for itself, and what it knows of all that follow it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,13 +33,13 @@ pub struct InSync {
 struct Follower {
     /// Up to here it has what the leader has.
     fetched: Option<Offset>,
-    /// Up to here its disk has synced, as it said last.
-    reported: Option<Offset>,
+    /// What is on its disk, as it said last.
+    reported: Option<Durable>,
 }
 
 impl Follower {
     fn synced(self) -> Option<Offset> {
-        Some(self.fetched?.min(self.reported?))
+        Some(self.fetched?.min(self.reported?.synced))
     }
 }
 
@@ -95,9 +99,9 @@ impl InSync {
         self.followers.entry(follower).or_default().fetched = Some(offset);
     }
 
-    /// The follower's disk has synced everything before `offset`.
-    pub fn reported(&mut self, follower: BrokerId, offset: Offset) {
-        self.followers.entry(follower).or_default().reported = Some(offset);
+    /// So much is on the follower's disk.
+    pub fn reported(&mut self, follower: BrokerId, durable: Durable) {
+        self.followers.entry(follower).or_default().reported = Some(durable);
     }
 
     /// Nothing is known of the follower any more: its process has been started anew, or it has another disk.
@@ -110,14 +114,28 @@ impl InSync {
         self.followers.get(&follower)?.synced()
     }
 
+    /// Where the follower's log starts on its disk; `None` as long as it has not said so in this epoch.
+    pub fn start_of(&self, follower: BrokerId) -> Option<Offset> {
+        Some(self.followers.get(&follower)?.reported?.log_start)
+    }
+
     /// Up to where all in sync have, when the leader itself has up to `own`; `None` where one of them is not known yet, or
     /// where they are too few (KIP-966).
     pub fn synced_by_all(&self, own: Offset) -> Option<Offset> {
+        self.least_of_all(own, |member| self.synced_by(member))
+    }
+
+    /// From where on the logs of all in sync start at least, when the leader's own starts at `own`; `None` as above.
+    pub fn start_of_all(&self, own: Offset) -> Option<Offset> {
+        self.least_of_all(own, |member| self.start_of(member))
+    }
+
+    fn least_of_all(&self, own: Offset, of: impl Fn(BrokerId) -> Option<Offset>) -> Option<Offset> {
         if self.is_below_min() {
             return None;
         }
         let all = self.members.iter().chain(&self.joining);
-        all.copied().try_fold(own, |all, member| Some(all.min(self.synced_by(member)?)))
+        all.copied().try_fold(own, |least, member| Some(least.min(of(member)?)))
     }
 }
 
@@ -126,6 +144,10 @@ mod tests {
     use super::*;
 
     const OWN: Offset = Offset(100);
+
+    fn synced(offset: i64) -> Durable {
+        Durable { synced: Offset(offset), log_start: Offset::ZERO }
+    }
 
     fn two() -> InSync {
         InSync::new([BrokerId(2), BrokerId(3)], 2)
@@ -140,8 +162,8 @@ mod tests {
     fn a_member_that_has_not_been_heard_of_in_this_epoch_holds_all() {
         let mut in_sync = two();
         in_sync.fetched(BrokerId(2), Offset(50));
-        in_sync.reported(BrokerId(2), Offset(50));
-        in_sync.reported(BrokerId(3), Offset(70));
+        in_sync.reported(BrokerId(2), synced(50));
+        in_sync.reported(BrokerId(3), synced(70));
         assert_eq!(in_sync.synced_by_all(OWN), None, "what 3 has was not compared yet");
         in_sync.fetched(BrokerId(3), Offset(60));
         assert_eq!(in_sync.synced_by_all(OWN), Some(Offset(50)));
@@ -152,7 +174,7 @@ mod tests {
         let mut in_sync = InSync::new([BrokerId(2)], 1);
         in_sync.fetched(BrokerId(2), Offset(60));
         for (reported, counts) in [(90, 60), (40, 40), (60, 60)] {
-            in_sync.reported(BrokerId(2), Offset(reported));
+            in_sync.reported(BrokerId(2), synced(reported));
             assert_eq!(in_sync.synced_by_all(OWN), Some(Offset(counts)));
         }
         in_sync.forget(BrokerId(2));
@@ -168,7 +190,7 @@ mod tests {
         assert!(in_sync.add(PartitionEpoch(5), [BrokerId(2)]));
         assert!(in_sync.add(PartitionEpoch(5), [BrokerId(3)]));
         in_sync.fetched(BrokerId(3), Offset(70));
-        in_sync.reported(BrokerId(3), Offset(70));
+        in_sync.reported(BrokerId(3), synced(70));
         assert_eq!(in_sync.synced_by_all(OWN), None, "that 3 was asked for says nothing of 2");
         in_sync.change_to(of(&[], 5));
         assert_eq!(in_sync.synced_by_all(OWN), None, "it may be decided yet");
@@ -180,10 +202,28 @@ mod tests {
     }
 
     #[test]
+    fn a_start_is_that_of_all_once_each_in_sync_has_it_on_its_disk() {
+        let at = |log_start| Durable { log_start: Offset(log_start), ..Durable::default() };
+        assert_eq!(InSync::alone().start_of_all(OWN), Some(OWN));
+        let mut in_sync = two();
+        in_sync.reported(BrokerId(2), at(100));
+        assert_eq!(in_sync.start_of_all(OWN), None, "3 was not heard of");
+        in_sync.reported(BrokerId(3), at(60));
+        assert_eq!(in_sync.start_of_all(OWN), Some(Offset(60)), "whatever it has of records");
+        in_sync.reported(BrokerId(3), at(100));
+        in_sync.reported(BrokerId(4), at(7));
+        assert_eq!(in_sync.start_of_all(OWN), Some(OWN), "4 is not in sync");
+        assert!(in_sync.add(PartitionEpoch(0), [BrokerId(4)]));
+        assert_eq!(in_sync.start_of_all(OWN), Some(Offset(7)), "it may be");
+        in_sync.forget(BrokerId(4));
+        assert_eq!(in_sync.start_of_all(OWN), None, "it may have another disk");
+    }
+
+    #[test]
     fn too_few_do_not_decide() {
         let mut in_sync = two();
         in_sync.change_to(InSync::new([], 2));
-        assert_eq!(in_sync.synced_by_all(OWN), None);
+        assert_eq!((in_sync.synced_by_all(OWN), in_sync.start_of_all(OWN)), (None, None));
         in_sync.change_to(InSync::new([], 1));
         assert_eq!(in_sync.synced_by_all(OWN), Some(OWN));
     }

@@ -15,6 +15,7 @@ use crate::ids::{BrokerId, PartitionEpoch, ProducerId};
 use crate::log::batch::{Batches, ProducerStamp};
 use crate::log::producers::Sequenced;
 use crate::log::test_batches::BatchSpec;
+use crate::partition::Durable;
 
 const NODES: usize = 3;
 const PRODUCERS: usize = 4;
@@ -402,7 +403,12 @@ impl Model {
             }
             Message::Records { to, epoch, bytes, high_watermark } => {
                 let Some(machine) = &mut self.nodes[to].machine else { return };
-                let took = machine.handle_fetched(LeaderEpoch(epoch), bytes, high_watermark, &mut answers);
+                let took = machine.handle_fetched(
+                    LeaderEpoch(epoch),
+                    bytes,
+                    (high_watermark, Offset::ZERO),
+                    &mut answers,
+                );
                 assert!(
                     !matches!(took, Err(FollowError::Committed { .. } | FollowError::Damaged(_))),
                     "{took:?}"
@@ -417,7 +423,8 @@ impl Model {
             }
             Message::Synced { from, to, epoch, offset } => {
                 let Some(machine) = &mut self.nodes[to].machine else { return };
-                let change = |in_sync: &mut InSync| in_sync.reported(broker(from), offset);
+                let durable = Durable { synced: offset, log_start: Offset::ZERO };
+                let change = |in_sync: &mut InSync| in_sync.reported(broker(from), durable);
                 machine.handle_in_sync(LeaderEpoch(epoch), change, &mut answers);
                 self.carry_out(to, answers);
             }

@@ -197,7 +197,12 @@ impl<T> ReplicaState<T> {
         let mut end = self.log_end;
         for (nth, sent) in append.batches.iter().enumerate() {
             let sequenced = match sent.producer {
-                Some(stamp) if sent.behind_refused_first && !self.producers.knows(stamp.id, now.moment) => {
+                // Where the log has begun anew the refused one may have come to another leader, and be deleted.
+                Some(stamp)
+                    if sent.behind_refused_first
+                        && !self.began_anew
+                        && !self.producers.knows(stamp.id, now.moment) =>
+                {
                     let found = stamp.base_sequence;
                     Err(SequenceError::OutOfOrder { producer: stamp.id, expected: 0, found })
                 }

@@ -6,6 +6,7 @@ use crate::log::batch;
 use crate::log::batch::ProducerStamp;
 use crate::log::producers::Sequenced;
 use crate::log::test_batches::BatchSpec;
+use crate::partition::Durable;
 
 type Outcome = (u32, Result<Appended, AppendError>);
 
@@ -445,7 +446,7 @@ fn the_high_watermark_is_what_all_in_sync_have_synced() {
     let synced = |bench: &mut Bench, offset, answers: &mut Answers<u32>| {
         let change = |in_sync: &mut InSync| {
             in_sync.fetched(BrokerId(2), Offset(offset));
-            in_sync.reported(BrokerId(2), Offset(offset));
+            in_sync.reported(BrokerId(2), Durable { synced: Offset(offset), log_start: Offset::ZERO });
         };
         bench.machine.handle_in_sync(LeaderEpoch(0), change, answers);
     };

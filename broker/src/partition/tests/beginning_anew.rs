@@ -77,6 +77,13 @@ fn a_log_begins_anew_where_its_leader_has_no_record_too() {
         leader.append_next();
         follower.catch_up(&leader, 46).await;
         assert_eq!(follower.all_bytes(1).await, kept_by(&leader));
+        // Its first batch was refused here, came to the leader, and is deleted.
+        let mut later = BatchSpec::records(1).producer(9, 0, 7).checked();
+        later.behind_refused_first = true;
+        let (partition, soon) = (&follower.replica.partition, follower.replica.soon());
+        partition.lead(LeaderEpoch(leader.epoch + 1), InSync::alone(), soon).await.expect("leads");
+        let appended = partition.append(vec![later], Acks::Leader, soon).await.unwrap().wait().await;
+        assert_eq!(appended.map(|appended| appended.base_offset), Ok(Offset(46)));
     });
 }
 

@@ -60,10 +60,9 @@ impl Leader {
         epochs.begin(LeaderEpoch(self.epoch), Offset(self.end).min(self.first_of_epoch()));
         epochs.forget_before(Offset(self.log_start));
         let first = self.kept().next().map_or(Offset(self.log_start), |(_, base, _)| *base);
-        let has_left = epoch != LeaderEpoch::NONE
-            && epochs.entries().first().is_some_and(|(known, _)| epoch < *known)
-            && from.0 > self.log_start
-            && self.log_start > 0;
+        let (latest, known_from) = epochs.entries().first().copied().unwrap_or_default();
+        let is_known = from.0 > self.log_start || (from.0 == self.log_start && known_from.0 < self.log_start);
+        let has_left = epoch != LeaderEpoch::NONE && epoch < latest && is_known && self.log_start > 0;
         if has_left || (from.0 < self.log_start && from != first) {
             return Fetched::BeginsLater { at: first };
         }
@@ -265,7 +264,12 @@ fn a_new_leader_tells_where_the_log_ends_when_it_knows_what_was_committed_before
         assert_eq!(offset(latest).await, Err(ReadError::NotYetKnown), "up to 20 may have been read");
         assert_eq!(offset(OffsetQuery::Timestamp(3)).await, Err(ReadError::NotYetKnown));
         assert_eq!(offset(OffsetQuery::Earliest).await, Ok(Offset(0)));
+        for all_or_some in [None, Some(Offset(18))] {
+            let deleted = partition.delete_records(all_or_some, soon).await;
+            assert_eq!(deleted, Err(DeleteRecordsError::NotYetKnown), "{all_or_some:?}");
+        }
         partition.change_in_sync(LeaderEpoch(1), InSync::new([], 1), soon).await.expect("heard");
+        assert_eq!(partition.delete_records(Some(Offset(18)), soon).await, Ok(Offset(18)));
         assert_eq!(offset(latest).await, Ok(Offset(20)));
     });
 }

@@ -75,6 +75,36 @@ fn what_is_not_known_to_be_durable_is_not_told_to_be_deleted() {
 }
 
 #[test]
+fn what_is_deleted_is_told_once_all_in_sync_have_deleted_it_and_not_by_who_leads_no_more() {
+    with_new_replica(async |fake, replica| {
+        replica.append_many(5).await;
+        let (partition, soon) = (&replica.partition, replica.soon());
+        let epoch = partition.views().get().leader_epoch;
+        partition.change_in_sync(epoch, InSync::new([BrokerId(2), BrokerId(3)], 2), soon).await.unwrap();
+        let reports = async |follower, log_start| {
+            let durable = Durable { synced: Offset::ZERO, log_start: Offset(log_start) };
+            partition.reported(epoch, BrokerId(follower), durable, soon).await;
+        };
+        reports(2, 4).await;
+        let shortly = || Deadline::after(fake, Duration::from_millis(300));
+        let deleted = partition.delete_records(Some(Offset(4)), shortly()).await;
+        assert_eq!((deleted, replica.log_start()), (Err(DeleteRecordsError::TimedOut), 4), "3 has it still");
+        reports(3, 3).await;
+        let deleted = partition.delete_records(Some(Offset(3)), soon).await;
+        assert_eq!(deleted, Ok(Offset(3)), "what all have deleted");
+        let deletion = partition.delete_records(Some(Offset(4)), soon);
+        let (deleted, ()) = futures::join!(deletion, reports(3, 4));
+        assert_eq!(deleted, Ok(Offset(4)));
+        let (deleted, resigned) = futures::join!(replica.delete(6), partition.resign(soon));
+        assert_eq!(
+            (deleted, resigned),
+            (Err(DeleteRecordsError::TimedOut), Ok(())),
+            "another decides about it"
+        );
+    });
+}
+
+#[test]
 fn a_log_is_kept_within_its_size_and_its_age_wherever_its_records_are() {
     with_new_replica(async |fake, replica| {
         replica.append_many(100).await;

@@ -202,10 +202,40 @@ fn the_youngest_record_is_one_that_is_committed_and_not_deleted() {
         replica.checkpoint().await;
         assert_eq!(files(fake, "log").len(), 1);
         assert_eq!(youngest().await, Some((1, 90)), "in a segment neither");
+        let deleted = Durable { synced: Offset::ZERO, log_start: Offset(3) };
+        partition.reported(epoch, BrokerId(2), deleted, soon).await;
         partition.delete_records(Some(Offset(2)), soon).await.unwrap();
         assert_eq!(youngest().await, Some((2, 20)));
         partition.delete_records(Some(Offset(3)), soon).await.unwrap();
         assert_eq!(youngest().await, None);
+    });
+}
+
+#[test]
+fn the_youngest_record_is_found_in_what_is_left_of_a_batch() {
+    with_new_replica(async |_, replica| {
+        let (partition, soon) = (&replica.partition, replica.soon());
+        let youngest = async || {
+            let max = partition.offset(OffsetQuery::MaxTimestamp, None, soon).await.unwrap();
+            max.map(|found| (found.offset.0, found.timestamp))
+        };
+        for in_segment in [false, true] {
+            // Times 100, 90, 80, 70, then 60: what is deleted of the first batch is younger than all that is left.
+            let base = replica.append(BatchSpec::records(4).timestamp(100).step(-10)).await;
+            if in_segment {
+                replica.checkpoint().await;
+            }
+            partition.delete_records(Some(Offset(base + 2)), soon).await.unwrap();
+            assert_eq!(youngest().await, Some((base + 2, 80)));
+            replica.append(BatchSpec::records(1).timestamp(60)).await;
+            assert_eq!(youngest().await, Some((base + 2, 80)));
+            replica.append(BatchSpec::records(1).timestamp(80)).await;
+            assert_eq!(youngest().await, Some((base + 2, 80)), "the first of those that are as young");
+            partition.delete_records(Some(Offset(base + 3)), soon).await.unwrap();
+            assert_eq!(youngest().await, Some((base + 5, 80)));
+            partition.delete_records(None, soon).await.unwrap();
+            assert_eq!(youngest().await, None);
+        }
     });
 }
 
