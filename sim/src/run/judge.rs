@@ -494,7 +494,7 @@ mod tests {
         let by_leader = Send { acks: AckMode::Leader, ..acked(0, 0) };
         let history = History { sends: vec![by_leader, acked(1, 1)], ..History::default() };
         let known = |scenario: &Scenario| -> Vec<bool> {
-            let promised = promised(&history, scenario);
+            let promised = promised(&history, scenario, &Circumstances::default());
             promised.sends.iter().map(|send| matches!(send.outcome, SendOutcome::Acked { .. })).collect()
         };
         assert_eq!(known(&scenario("nodes = 1")), [true, true]);
