@@ -95,7 +95,10 @@ pub const ALL: [(&str, &str); 56] = [
     ("left-in-flight", "a process that has stopped waits for nothing any more"),
     ("left-to-do", "a start after a polite stop has nothing to make good"),
     ("livelock", "a run comes to its end"),
-    ("log-start-back", "a log that was told to start at an offset never starts before it again"),
+    (
+        "log-start-back",
+        "a log never starts before where one node has told it to start, as that node tells it, nor before where a deletion was acknowledged, whoever tells it",
+    ),
     (
         "lost-config",
         "a configuration that was changed is told as it was changed, over restarts and in the end",
@@ -112,7 +115,10 @@ pub const ALL: [(&str, &str); 56] = [
         "not-converged",
         "when nothing is broken any more, every partition has a leader, all replicas are in sync and say the same, before all nodes are ended and started again and after it; whoever is not done says why",
     ),
-    ("out-of-range", "an offset is out of range only where the log starts behind it"),
+    (
+        "out-of-range",
+        "an offset is out of range only where the log starts behind it, as the same node tells it",
+    ),
     ("poll-skip", "a consumer is not led past records"),
     ("polite-stop", "a process that is asked to stop does so within its bound, each of them"),
     ("producer-state", "an idempotent producer that left nothing out is not told that it did"),

@@ -172,11 +172,13 @@ mod tests {
             replicas_differ(&segments, &nodes, open).into_iter().map(|found| found.what).collect::<Vec<_>>()
         };
         assert_eq!(differ(file(FIRST, &[batch(0, 1), batch(1, 2)])), Vec::<String>::new());
-        let both = "offsets 1 to 1 of epoch 1";
-        let same = format!("orders-0 at offset 1: node2 has {both}, and node1 {both}");
-        assert_eq!(differ(file(FIRST, &[batch(0, 1), batch(1, 3)])), [same]);
-        let less = format!("orders-0 at offset 1: node2 has nothing more, and node1 {both}");
-        assert_eq!(differ(file(FIRST, &[batch(0, 1)])), [less]);
+        // What fills a batch is its epoch, too.
+        let of = |epoch: i32| format!("offsets 1 to 1 of epoch {epoch}");
+        let other = differ(file(FIRST, &[batch(0, 1), batch(1, 3)]));
+        let (here, there) = (of(0x0303_0303), of(0x0202_0202));
+        assert_eq!(other, [format!("orders-0 at offset 1: node2 has {here}, and node1 {there}")]);
+        let less = differ(file(FIRST, &[batch(0, 1)]));
+        assert_eq!(less, [format!("orders-0 at offset 1: node2 has nothing more, and node1 {there}")]);
     }
 
     #[test]

@@ -242,7 +242,12 @@ mod tests {
     }
 
     fn found(files: &[SegmentFiles]) -> usize {
-        segments(files, &BTreeMap::from([("t-0", 3)]), BOUNDS).len()
+        found_from(0, files)
+    }
+
+    /// Where the log of `t-0` starts there.
+    fn found_from(start: i64, files: &[SegmentFiles]) -> usize {
+        segments(files, &BTreeMap::from([("t-0", start)]), BOUNDS).len()
     }
 
     #[test]
@@ -270,10 +275,11 @@ mod tests {
     fn segments_that_are_too_large_or_do_not_follow_one_another_are_found() {
         let points: Vec<_> = (1..6).map(|n| point(2 * n, 0)).collect();
         assert_eq!(found(&[segment(0, 11, &points[..5])]), 1, "eleven times a hundred");
-        assert_eq!(found(&[segment(0, 2, &[]), segment(4, 1, &[])]), 1, "3 is missing");
-        assert_eq!(found(&[segment(0, 2, &[]), segment(3, 1, &[])]), 0, "2 was deleted");
-        let mut elsewhere = segment(4, 1, &[]);
-        elsewhere.path = "/data/t-1.9/00000000000000000004.log".into();
+        let apart = [segment(0, 2, &[]), segment(3, 1, &[])];
+        assert_eq!(found(&apart), 1, "2 is missing");
+        assert_eq!([2, 3].map(|start| found_from(start, &apart)), [1, 0], "2 was deleted");
+        let mut elsewhere = segment(3, 1, &[]);
+        elsewhere.path = "/data/t-1.9/00000000000000000003.log".into();
         assert_eq!(found(&[segment(0, 2, &[]), elsewhere]), 0);
     }
 
