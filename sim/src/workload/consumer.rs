@@ -173,7 +173,7 @@ impl<B: Backend> Consumer<B> {
         let places = self.client.field.places.clone();
         let has_all = |ids: &Arc<Ids>| places.iter().all(|place| ids.contains_key(wire_name(&place.topic)));
         if self.shape.by_id && !self.ids.as_ref().is_some_and(has_all) {
-            if !self.asked.is_empty() {
+            if !self.asked.is_empty() || self.line.is_looking() {
                 return Ok(());
             }
             let ids = fetcher::topic_ids(&self.client, &mut self.line, &places).await?;
@@ -251,12 +251,14 @@ impl<B: Backend> Consumer<B> {
 
     /// Begins again at the start of the logs in which it was out of range.
     async fn get_up(&mut self) -> Result<(), CallError> {
-        while let Some((index, (from, node))) =
-            self.fallen.first_key_value().map(|(index, told)| (*index, *told))
+        while !self.line.is_looking()
+            && let Some((index, (from, node))) =
+                self.fallen.first_key_value().map(|(index, told)| (*index, *told))
         {
             let place = self.client.field.places[index].clone();
             let question = Question { place: &place, query: LookupQuery::Earliest, epoch: None };
-            let found = lookups::find(&self.client, &mut self.looking, question, lookups::WITHIN).await?;
+            let within = fetcher::aside_within(&self.client, lookups::WITHIN);
+            let found = lookups::find(&self.client, &mut self.looking, question, within).await?;
             let Some(found) = found else { return Err(CallError::Unreadable("no offset".into())) };
             let (to, of_one) = (found.offset, self.looking.leader(&place) == Some(node));
             let mut notes = self.client.field.notes.write();

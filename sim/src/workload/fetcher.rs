@@ -244,6 +244,11 @@ pub(super) fn complain<B: Backend>(
     }
 }
 
+/// How long a question may take beside which nothing is listened to: who has several nodes has answers of others to read meanwhile.
+pub(super) fn aside_within<B: Backend>(client: &Client<B>, alone: Duration) -> Duration {
+    if client.field.nodes > 1 { Duration::from_secs(2) } else { alone }
+}
+
 /// The ids of the topics of `places`; those that cannot be told are missing.
 pub(super) async fn topic_ids<B: Backend>(
     client: &Client<B>,
@@ -260,7 +265,8 @@ pub(super) async fn topic_ids<B: Backend>(
         .collect();
     let request = MetadataRequest::default().with_topics(Some(topics)).with_allow_auto_topic_creation(false);
     let sent = client.now();
-    let answer = line.call(Trade::Look, &request, 12, Duration::from_secs(10), |_| true).await?;
+    let within = aside_within(client, Duration::from_secs(10));
+    let answer = line.call(Trade::Look, &request, 12, within, |_| true).await?;
     let mut ids = Ids::new();
     for topic in answer.topics {
         let is_it =

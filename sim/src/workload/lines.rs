@@ -251,6 +251,11 @@ impl<B: Backend> Lines<B> {
         self.lines[node as usize - 1].pending()
     }
 
+    /// Whether it is being asked where partitions are: that is to be heard before anything is asked beside which nothing is.
+    pub(super) fn is_looking(&self) -> bool {
+        !matches!(self.looking.state, State::Closed)
+    }
+
     /// Whether there is anything to listen for.
     pub(super) fn is_waiting(&self) -> bool {
         let waits = |line: &Line<B>| line.pending() > 0 || matches!(line.state, State::Connecting(_));
