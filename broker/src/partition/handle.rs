@@ -294,22 +294,17 @@ impl<B: Backend> PartitionHandle<B> {
         let _ = self.mailbox.send(PartitionInput::ForgetFollower { epoch, follower }, deadline).await;
     }
 
-    /// Whether the follower may be put in sync: it has all that must be there, on its disk. `false` of who does not lead.
-    pub async fn may_join(&self, follower: BrokerId, deadline: Deadline) -> Result<bool, ReadError> {
-        let ask = |reply| PartitionInput::MayJoin { follower, reply };
-        self.question("progress of a follower", ask, deadline).await
-    }
-
-    /// These count as in sync from now on, for they are asked for to be, beside others that were; until the partition has
-    /// another version than `version`. `false`: it has, or this node does not lead in the epoch.
+    /// Those of `followers` that may be put in sync, for they have all that must be there, on their disks. They count as in sync
+    /// from now on, beside others that were to be, until the partition has another version than `version`. `None`: it has,
+    /// or this node does not lead in the epoch.
     pub async fn add_to_in_sync(
         &self,
         epoch: LeaderEpoch,
         version: PartitionEpoch,
-        joining: Vec<BrokerId>,
+        followers: Vec<BrokerId>,
         deadline: Deadline,
-    ) -> Result<bool, ReadError> {
-        let ask = |reply| PartitionInput::AddToInSync { epoch, version, joining, reply };
+    ) -> Result<Option<Vec<BrokerId>>, ReadError> {
+        let ask = |reply| PartitionInput::AddToInSync { epoch, version, followers, reply };
         self.question("who is to be in sync", ask, deadline).await
     }
 
@@ -378,7 +373,14 @@ impl<B: Backend> PartitionHandle<B> {
         match self.question("deletion of records", ask, deadline).await {
             Ok(outcome) => outcome,
             Err(ReadError::Gone) => Err(DeleteRecordsError::Gone),
-            Err(_) => Err(DeleteRecordsError::TimedOut),
+            Err(_) => {
+                tracing::debug!(
+                    partition = %self.name(),
+                    ?before,
+                    "a deletion is not acknowledged in time: not all in sync, or too few, have it on their disks"
+                );
+                Err(DeleteRecordsError::TimedOut)
+            }
         }
     }
 

@@ -105,12 +105,8 @@ pub enum PartitionInput<B: Backend> {
     AddToInSync {
         epoch: LeaderEpoch,
         version: PartitionEpoch,
-        joining: Vec<BrokerId>,
-        reply: Replier<bool>,
-    },
-    MayJoin {
-        follower: BrokerId,
-        reply: Replier<bool>,
+        followers: Vec<BrokerId>,
+        reply: Replier<Option<Vec<BrokerId>>>,
     },
     Resign {
         reply: Replier<()>,
@@ -482,13 +478,9 @@ impl<B: Backend> Owner<B> {
             PartitionInput::ForgetFollower { epoch, follower } => {
                 self.machine.handle_in_sync(epoch, |in_sync| in_sync.forget(follower), answers);
             }
-            PartitionInput::AddToInSync { epoch, version, joining, reply } => {
-                let mut added = false;
-                let change = |in_sync: &mut InSync| added = in_sync.add(version, joining);
-                self.machine.handle_in_sync(epoch, change, answers);
-                reply.answer(added);
+            PartitionInput::AddToInSync { epoch, version, followers, reply } => {
+                reply.answer(self.machine.handle_joining(epoch, version, followers, answers));
             }
-            PartitionInput::MayJoin { follower, reply } => reply.answer(self.machine.may_join(follower)),
             PartitionInput::InSync { epoch, in_sync } => self.change_in_sync(epoch, in_sync, answers),
             PartitionInput::Resign { reply } => {
                 self.machine.handle_resign(answers);

@@ -20,7 +20,7 @@ use io_backend::{Deadline, Moment};
 
 use super::log_signal::LogState;
 use super::{Acks, AppendError, Appended, PartitionView};
-use crate::ids::{BrokerId, Incarnation, LeaderEpoch, Lsn, Offset, PartitionId};
+use crate::ids::{Incarnation, LeaderEpoch, Lsn, Offset, PartitionId};
 use crate::journal::SubmitError;
 use crate::limits;
 use crate::log::batch::CheckedBatch;
@@ -33,7 +33,9 @@ use crate::metrics::Volume;
 mod in_sync;
 mod invariants;
 mod following;
+mod leading;
 mod beginning_anew;
+mod log_start;
 mod queue;
 mod replay;
 
@@ -286,12 +288,6 @@ impl<T> ReplicaState<T> {
         }
     }
 
-    /// Of a leader: whether all that earlier epochs may have committed is known to be. Before, its high watermark may lie
-    /// behind what readers have seen (KIP-207).
-    pub fn is_settled(&self) -> bool {
-        self.epochs.entries().last().is_none_or(|(_, start)| self.high_watermark >= *start)
-    }
-
     /// Where the log stands, for those who replicate it; `None` where nobody else has a replica, or this one has no role.
     pub fn log_state(&self) -> Option<LogState> {
         let (leading, epoch) = match self.leadership {
@@ -372,53 +368,6 @@ impl<T> ReplicaState<T> {
         self.truncations
     }
 
-    /// Whether the follower may be put in sync: its disk has all that this leader's had when its epoch began, all that is
-    /// known to be committed, and nothing that is deleted. Before that the high watermark may lag behind what was acknowledged in
-    /// earlier epochs.
-    pub fn may_join(&self, follower: BrokerId) -> bool {
-        let Leadership::Leading(epoch) = self.leadership else { return false };
-        let begun =
-            self.epochs.entries().last().filter(|(latest, _)| *latest == epoch).map(|(_, start)| *start);
-        let has_deleted = self.in_sync.start_of(follower).is_some_and(|start| start >= self.log_start);
-        has_deleted
-            && begun
-                .zip(self.in_sync.synced_by(follower))
-                .is_some_and(|(begun, synced)| synced >= begun.max(self.high_watermark))
-    }
-
-    /// Of a leader, Kafka's low watermark: what lies before is deleted on the disks of all in sync; `None` where that is not known
-    /// of all of them, or where they are too few. Another leader's log starts there at least.
-    pub fn low_watermark(&self) -> Option<Offset> {
-        self.in_sync.start_of_all(self.log_start)
-    }
-
-    /// Leadership under `epoch` was granted to this process, with these in sync.
-    pub fn handle_lead(&mut self, epoch: LeaderEpoch, in_sync: InSync, answers: &mut Answers<T>) {
-        match self.leadership {
-            Leadership::Leading(current) if current == epoch => answers.led.push((epoch, Ok(()))),
-            Leadership::Pending(current) | Leadership::Starting(current) if current == epoch => {}
-            Leadership::Pending(current) | Leadership::Starting(current) | Leadership::Leading(current)
-                if current > epoch =>
-            {
-                answers.led.push((epoch, Err(AppendError::NotLeader(self.id))));
-            }
-            Leadership::Following(current) if current >= epoch => {
-                answers.led.push((epoch, Err(AppendError::NotLeader(self.id))));
-            }
-            _ if self.epochs.latest() > epoch || self.taken_back_in >= epoch => {
-                answers.led.push((epoch, Err(AppendError::NotLeader(self.id))));
-            }
-            _ => {
-                self.resign(answers);
-                self.leadership = Leadership::Pending(epoch);
-                self.in_sync = in_sync;
-                // What is still to be cut goes first, and who waits is told where that is not taken either.
-                self.cut_refused = false;
-            }
-        }
-        self.check_invariants();
-    }
-
     /// Another broker leads, or nobody: appends are refused from now on.
     pub fn handle_resign(&mut self, answers: &mut Answers<T>) {
         self.resign(answers);
@@ -436,21 +385,6 @@ impl<T> ReplicaState<T> {
         for waiting in self.for_sync.drain(..).chain(self.for_all.drain(..)) {
             answers.appends.push((waiting.ticket, Err(AppendError::Unknown)));
         }
-    }
-
-    /// Records before `start` are to be deleted; takes effect once that is durable. What becomes of it:
-    /// [`Self::moves_log_start_to`].
-    pub fn handle_log_start(&mut self, start: Offset) {
-        if start > self.log_start && start <= self.high_watermark && !self.moves_log_start_to(start) {
-            self.log_start_pending = Some(start);
-        }
-        self.check_invariants();
-    }
-
-    /// Whether the log's start is on its way to `start` or beyond.
-    pub fn moves_log_start_to(&self, start: Offset) -> bool {
-        let moves = |entry: &EntryInFlight| matches!(entry.what, What::LogStart { start: to } if to >= start);
-        self.log_start_pending.is_some_and(|pending| pending >= start) || self.in_flight.iter().any(moves)
     }
 
     /// The journal is durable up to `reached`, and nothing of ours from `failed_from` on will ever be.
@@ -563,39 +497,6 @@ impl<T> ReplicaState<T> {
         }
     }
 
-    /// Of a leader: something new is known of those that follow it, or of who is in sync.
-    pub fn handle_in_sync(
-        &mut self,
-        epoch: LeaderEpoch,
-        change: impl FnOnce(&mut InSync),
-        answers: &mut Answers<T>,
-    ) {
-        let leads = match self.leadership {
-            Leadership::Pending(current) | Leadership::Starting(current) | Leadership::Leading(current) => {
-                current == epoch
-            }
-            Leadership::No | Leadership::Following(_) => false,
-        };
-        if leads {
-            let was_alone = self.in_sync.is_alone();
-            change(&mut self.in_sync);
-            if !self.in_sync.is_below_min() {
-                self.below_min_bytes = 0;
-            }
-            let taken_back = |entry: &EntryInFlight| matches!(entry.what, What::Truncate);
-            if was_alone
-                && !self.in_sync.is_alone()
-                && (self.truncate_pending || self.in_flight.iter().any(taken_back))
-            {
-                self.resign(answers);
-                answers.resigned = Some(epoch);
-                self.taken_back_in = epoch;
-            }
-            self.advance(answers);
-            self.check_invariants();
-        }
-    }
-
     /// The high watermark: what all in sync have synced, or what a leader says of that. It never falls.
     fn advance(&mut self, answers: &mut Answers<T>) {
         let committed = match self.leadership {
@@ -624,14 +525,6 @@ impl<T> ReplicaState<T> {
             answers.appends.push((append.ticket, Err(AppendError::Gone)));
         }
         self.check_invariants();
-    }
-
-    /// Producers stay as they are remembered: they go when they have been silent for long, whatever becomes of their records.
-    fn begin_log_at(&mut self, start: Offset) {
-        self.log_start = self.log_start.max(start);
-        self.high_watermark = self.high_watermark.max(self.log_start);
-        self.epochs.forget_before(self.log_start);
-        self.tail.drop_before(self.log_start);
     }
 }
 

@@ -172,6 +172,11 @@ impl Replica {
         }
     }
 
+    async fn youngest(&self) -> Option<(i64, i64)> {
+        let found = self.partition.offset(OffsetQuery::MaxTimestamp, None, self.soon()).await;
+        found.expect("searched").map(|found| (found.offset.0, found.timestamp))
+    }
+
     async fn at_or_after(&self, timestamp: i64) -> Option<(i64, i64)> {
         let found = self.partition.offset(OffsetQuery::Timestamp(timestamp), None, self.soon()).await;
         found.expect("searched").map(|found| (found.offset.0, found.timestamp))

@@ -221,20 +221,12 @@ impl<B: Backend> Membership<B> {
         let context = &self.context;
         let (epoch, version) = (partition.leader_epoch, partition.partition_epoch);
         let handle = context.open.get().get(&id).cloned()?;
-        let mut joining = Vec::new();
-        for broker in join {
-            if self.is_caught_up(id, epoch, broker, image)
-                && handle.may_join(broker, context.soon()).await.unwrap_or(false)
-            {
-                joining.push(broker);
-            }
+        let mut joining = join;
+        joining.retain(|broker| self.is_caught_up(id, epoch, *broker, image));
+        if !joining.is_empty() {
+            joining = handle.add_to_in_sync(epoch, version, joining, context.soon()).await.ok()??;
         }
         if leave.is_empty() && joining.is_empty() && !self.unresolved.has(id) {
-            return None;
-        }
-        if !joining.is_empty()
-            && !handle.add_to_in_sync(epoch, version, joining.clone(), context.soon()).await.unwrap_or(false)
-        {
             return None;
         }
         let stays = partition.isr.iter().copied().filter(|member| !leave.contains(member));

@@ -159,19 +159,6 @@ impl<T> ReplicaState<T> {
         Ok(end)
     }
 
-    /// Where the log of a follower is yet to start, for its leader's does; as far as what lies before is known to be committed
-    /// here. Nothing where it is on its way there.
-    pub fn lacking_log_start(&self) -> Option<Offset> {
-        let start = self.leader_log_start.min(self.high_watermark);
-        let follows = matches!(self.leadership, Leadership::Following(_)) && self.anew.is_none();
-        (follows && start > self.log_start && !self.moves_log_start_to(start)).then_some(start)
-    }
-
-    /// Has the log start there. What the journal has refused is tried again with whatever comes next.
-    pub(super) fn follow_log_start(&mut self) {
-        self.log_start_pending = self.lacking_log_start().or(self.log_start_pending);
-    }
-
     pub(super) fn follows(&self, epoch: LeaderEpoch) -> Result<(), FollowError> {
         match self.leadership {
             Leadership::Following(current) if current == epoch => Ok(()),

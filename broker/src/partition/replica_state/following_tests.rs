@@ -3,7 +3,7 @@
 use super::following::FollowError;
 use super::tests::{Bench, ID, LATE, at};
 use super::*;
-use crate::ids::ProducerId;
+use crate::ids::{BrokerId, PartitionEpoch, ProducerId};
 use crate::log::batch::{self, ProducerStamp};
 use crate::log::producers::Sequenced;
 use crate::log::test_batches::BatchSpec;
@@ -362,6 +362,22 @@ fn a_follower_joins_with_all_that_its_leader_began_with() {
         [false, true],
         "it would bring back what is deleted"
     );
+    let mut join = |epoch| {
+        let asked = vec![BrokerId(2), BrokerId(3)];
+        bench.machine.handle_joining(LeaderEpoch(epoch), PartitionEpoch(7), asked, &mut Answers::default())
+    };
+    assert_eq!(join(0), None, "it leads in another epoch");
+    assert_eq!(join(1), Some(vec![BrokerId(2)]), "of 3 nothing is known");
+    assert_eq!(bench.machine.low_watermark(), Some(Offset(4)));
+    has(&mut bench, 6, 3);
+    assert_eq!(bench.machine.low_watermark(), Some(Offset(3)), "from then on it counts");
+    let late = bench.machine.handle_joining(
+        LeaderEpoch(1),
+        PartitionEpoch(7),
+        vec![BrokerId(2)],
+        &mut Answers::default(),
+    );
+    assert_eq!(late, Some(vec![]), "what was deleted since it was looked at");
 }
 
 #[test]

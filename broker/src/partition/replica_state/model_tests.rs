@@ -457,10 +457,10 @@ impl Model {
             // Nobody has answered: whoever is to come in does not, by asking for the ISR as it is.
             self.controller.change();
             self.probe("an addition was given up");
-        } else if machine.may_join(broker(other)) {
+        } else if machine.handle_joining(epoch, version, vec![broker(other)], &mut answers)
+            == Some(vec![broker(other)])
+        {
             // It counts before it is asked for: whoever is elected meanwhile may be it.
-            let add = |known: &mut InSync| _ = known.add(version, [broker(other)]);
-            machine.handle_in_sync(epoch, add, &mut answers);
             match !self.settling && !self.random.one_in(3) {
                 true => self.late.push((version, other)),
                 false => self.decide_addition(version, other),

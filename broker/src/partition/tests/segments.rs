@@ -174,9 +174,7 @@ fn the_youngest_record_is_found_when_times_do_not_rise() {
             replica.append(BatchSpec::records(1).timestamp(time)).await;
         }
         for _ in 0..2 {
-            let max =
-                replica.partition.offset(OffsetQuery::MaxTimestamp, None, replica.soon()).await.unwrap();
-            assert_eq!(max.map(|found| (found.offset.0, found.timestamp)), Some((1, 90)));
+            assert_eq!(replica.youngest().await, Some((1, 90)));
             assert_eq!(replica.at_or_after(6).await, Some((1, 90)));
             replica.checkpoint().await;
         }
@@ -187,10 +185,6 @@ fn the_youngest_record_is_found_when_times_do_not_rise() {
 fn the_youngest_record_is_one_that_is_committed_and_not_deleted() {
     with_new_replica(async |fake, replica| {
         let (partition, soon) = (&replica.partition, replica.soon());
-        let youngest = async || {
-            let max = partition.offset(OffsetQuery::MaxTimestamp, None, soon).await.unwrap();
-            max.map(|found| (found.offset.0, found.timestamp))
-        };
         for time in [5, 90, 20] {
             replica.append(BatchSpec::records(1).timestamp(time)).await;
         }
@@ -198,16 +192,16 @@ fn the_youngest_record_is_one_that_is_committed_and_not_deleted() {
         partition.change_in_sync(epoch, InSync::new([BrokerId(2)], 2), soon).await.unwrap();
         let late = vec![BatchSpec::records(1).timestamp(95).checked()];
         partition.append(late, Acks::Leader, soon).await.unwrap().wait().await.unwrap();
-        assert_eq!(youngest().await, Some((1, 90)), "nobody else has the one of 95");
+        assert_eq!(replica.youngest().await, Some((1, 90)), "nobody else has the one of 95");
         replica.checkpoint().await;
         assert_eq!(files(fake, "log").len(), 1);
-        assert_eq!(youngest().await, Some((1, 90)), "in a segment neither");
+        assert_eq!(replica.youngest().await, Some((1, 90)), "in a segment neither");
         let deleted = Durable { synced: Offset::ZERO, log_start: Offset(3) };
         partition.reported(epoch, BrokerId(2), deleted, soon).await;
         partition.delete_records(Some(Offset(2)), soon).await.unwrap();
-        assert_eq!(youngest().await, Some((2, 20)));
+        assert_eq!(replica.youngest().await, Some((2, 20)));
         partition.delete_records(Some(Offset(3)), soon).await.unwrap();
-        assert_eq!(youngest().await, None);
+        assert_eq!(replica.youngest().await, None);
     });
 }
 
@@ -215,10 +209,6 @@ fn the_youngest_record_is_one_that_is_committed_and_not_deleted() {
 fn the_youngest_record_is_found_in_what_is_left_of_a_batch() {
     with_new_replica(async |_, replica| {
         let (partition, soon) = (&replica.partition, replica.soon());
-        let youngest = async || {
-            let max = partition.offset(OffsetQuery::MaxTimestamp, None, soon).await.unwrap();
-            max.map(|found| (found.offset.0, found.timestamp))
-        };
         for in_segment in [false, true] {
             // Times 100, 90, 80, 70, then 60: what is deleted of the first batch is younger than all that is left.
             let base = replica.append(BatchSpec::records(4).timestamp(100).step(-10)).await;
@@ -226,15 +216,19 @@ fn the_youngest_record_is_found_in_what_is_left_of_a_batch() {
                 replica.checkpoint().await;
             }
             partition.delete_records(Some(Offset(base + 2)), soon).await.unwrap();
-            assert_eq!(youngest().await, Some((base + 2, 80)));
+            assert_eq!(replica.youngest().await, Some((base + 2, 80)));
             replica.append(BatchSpec::records(1).timestamp(60)).await;
-            assert_eq!(youngest().await, Some((base + 2, 80)));
+            assert_eq!(replica.youngest().await, Some((base + 2, 80)));
             replica.append(BatchSpec::records(1).timestamp(80)).await;
-            assert_eq!(youngest().await, Some((base + 2, 80)), "the first of those that are as young");
+            assert_eq!(
+                replica.youngest().await,
+                Some((base + 2, 80)),
+                "the first of those that are as young"
+            );
             partition.delete_records(Some(Offset(base + 3)), soon).await.unwrap();
-            assert_eq!(youngest().await, Some((base + 5, 80)));
+            assert_eq!(replica.youngest().await, Some((base + 5, 80)));
             partition.delete_records(None, soon).await.unwrap();
-            assert_eq!(youngest().await, None);
+            assert_eq!(replica.youngest().await, None);
         }
     });
 }
