@@ -6,8 +6,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sim::planted::{
-    BUGS, DELETIONS, DELETIONS_ON_REPLICAS, Defect, OF_CLEANING, OF_FETCH_SESSIONS, OF_GROUPS, OF_METADATA,
-    OF_SESSIONS, OF_STARTS_IN_FETCH_SESSIONS, OF_THE_ISR, REPLICATION, RETENTION,
+    BUGS, DELETIONS, DELETIONS_ON_REPLICAS, Defect, OF_CLEANING, OF_CLEANING_FOR_THE_ABSENT,
+    OF_FETCH_SESSIONS, OF_GROUPS, OF_METADATA, OF_SESSIONS, OF_STARTS_IN_FETCH_SESSIONS, OF_THE_ISR,
+    REPLICATION, RETENTION,
 };
 use sim::run::{Choice, Order, run};
 use sim::scenario::ScenarioDir;
@@ -29,6 +30,8 @@ fn checkers(bug: &str) -> &'static [&'static str] {
         "commit-before-durable" => &["wrong-group-position", "two-owners"],
         "generation-unchecked" => &["two-owners", "wrong-group-position"],
         "tombstone-dropped-early" | "last-value-dropped" | "deleted-value-back" => &["compacted-lost"],
+        // Who comes back has what was deleted; readers see it where it leads.
+        "lacked-tombstone-dropped" => &["compacted-lost", "replicas-differ"],
         // What is not there any more, or is no log.
         "cleaning-not-durable" => &["compacted-lost", "unreadable", "error-without-cause", "replicas-differ"],
         "expired-member-owns" => &["group-behind"],
@@ -83,6 +86,11 @@ fn those_of_groups_are_caught_where_members_come_and_go() {
 #[test]
 fn those_of_cleaning_are_caught_where_a_topic_is_compacted() {
     caught_in("safety/compaction", &OF_CLEANING);
+}
+
+#[test]
+fn those_of_cleaning_for_the_absent_are_caught_where_nodes_are_away_for_long() {
+    caught_in("safety/absent-replicas", &OF_CLEANING_FOR_THE_ABSENT);
 }
 
 #[test]

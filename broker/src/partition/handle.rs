@@ -13,8 +13,8 @@ use super::owner::{Looked, PartitionInput, Planned, PlannedFetch, Ticket};
 use super::replica_state::{Append, FollowError, InSync};
 use super::retention::{DeadFiles, DeleteRecordsError, Retained};
 use super::{
-    Acks, AppendError, Appended, Fetched, FollowerRead, OffsetFound, OffsetQuery, PartitionView, ReadError,
-    ReadOutcome, ReadRequest, Unacknowledged,
+    Acks, AppendError, Appended, Fetched, FollowerRead, LeaderMarks, OffsetFound, OffsetQuery, PartitionView,
+    ReadError, ReadOutcome, ReadRequest, Unacknowledged,
 };
 use crate::budget::{Account, Share, charged};
 use crate::ids::{BrokerId, LeaderEpoch, Offset, PartitionEpoch, PartitionId};
@@ -268,8 +268,8 @@ impl<B: Backend> PartitionHandle<B> {
         deadline: Deadline,
     ) -> Result<FollowerPlan<B>, ReadError> {
         let ask = |reply| PartitionInput::FollowerRead { read, reply };
-        let planned = self.question("read plan", ask, deadline).await??;
-        Ok(FollowerPlan { partition: self.clone(), planned })
+        let (planned, marks) = self.question("read plan", ask, deadline).await??;
+        Ok(FollowerPlan { partition: self.clone(), planned, marks })
     }
 
     /// So much is on a follower's disk, as it says in `epoch`. Says nothing where the owner is gone.
@@ -466,6 +466,7 @@ impl<B: Backend> PartitionHandle<B> {
 pub struct FollowerPlan<B: Backend> {
     partition: PartitionHandle<B>,
     planned: PlannedFetch<B>,
+    marks: LeaderMarks,
 }
 
 impl<B: Backend> FollowerPlan<B> {
@@ -507,7 +508,7 @@ impl<B: Backend> FollowerPlan<B> {
                 return Ok(Fetched::BeginsLater { at });
             }
         }
-        Ok(Fetched::Records { batches, high_watermark: view.high_watermark, log_start: view.log_start })
+        Ok(Fetched::Records { batches, marks: self.marks })
     }
 }
 

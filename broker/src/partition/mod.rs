@@ -161,6 +161,17 @@ pub struct FollowerRead {
     pub at_least_one: bool,
 }
 
+/// What a leader says of its log beside records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeaderMarks {
+    /// Kafka's high watermark.
+    pub high_watermark: Offset,
+    /// Where the log starts.
+    pub log_start: Offset,
+    /// All replicas, in sync or not, have everything before on their disks: nobody will ask for it again.
+    pub held_by_all: Offset,
+}
+
 /// What a follower's fetch came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fetched {
@@ -168,10 +179,8 @@ pub enum Fetched {
     Records {
         /// Each with one batch or more, one after the other.
         batches: Vec<Bytes>,
-        /// The leader's.
-        high_watermark: Offset,
-        /// Where the leader's log starts.
-        log_start: Offset,
+        /// Of the leader's log.
+        marks: LeaderMarks,
     },
     /// What was asked from is not in the leader's log: there `epoch`, or the largest one before it, ends at `end` (KIP-595).
     Diverging {

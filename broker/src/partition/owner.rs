@@ -23,8 +23,8 @@ use super::replica_state::{Answers, Append, FollowError, InSync, Now, Refused, R
 use super::retention::{DeadFiles, DeleteReply, Retained, Retaining};
 use super::schedule::Schedules;
 use super::{
-    AppendError, Appended, Fetched, FollowerRead, OffsetFound, OffsetQuery, PartitionView, ReadError,
-    ReadRequest, Unacknowledged,
+    AppendError, Appended, Fetched, FollowerRead, LeaderMarks, OffsetFound, OffsetQuery, PartitionView,
+    ReadError, ReadRequest, Unacknowledged,
 };
 use crate::ids::{BrokerId, Incarnation, LeaderEpoch, Lsn, Offset, PartitionEpoch, PartitionId};
 use crate::journal::JournalHandle;
@@ -87,7 +87,7 @@ pub enum PartitionInput<B: Backend> {
     },
     FollowerRead {
         read: FollowerRead,
-        reply: Replier<Result<PlannedFetch<B>, ReadError>>,
+        reply: Replier<Result<(PlannedFetch<B>, LeaderMarks), ReadError>>,
     },
     Reported {
         epoch: LeaderEpoch,
@@ -470,7 +470,8 @@ impl<B: Backend> Owner<B> {
                 self.fetched(epoch, asked, fetched, reply, answers);
             }
             PartitionInput::FollowerRead { read, reply } => {
-                reply.answer(self.read_by_follower(&read, answers));
+                let planned = self.read_by_follower(&read, answers);
+                reply.answer(planned.map(|planned| (planned, self.machine.marks())));
             }
             PartitionInput::Reported { epoch, follower, durable } => {
                 self.reported(epoch, follower, durable, answers);

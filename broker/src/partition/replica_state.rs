@@ -19,7 +19,7 @@ use bytes::Bytes;
 use io_backend::{Deadline, Moment};
 
 use super::log_signal::LogState;
-use super::{Acks, AppendError, Appended, PartitionView};
+use super::{Acks, AppendError, Appended, LeaderMarks, PartitionView};
 use crate::ids::{Incarnation, LeaderEpoch, Lsn, Offset, PartitionId};
 use crate::journal::SubmitError;
 use crate::limits;
@@ -193,10 +193,8 @@ pub struct ReplicaState<T> {
     taken_back_in: LeaderEpoch,
     /// Taken since the ISR is below its minimum.
     below_min_bytes: usize,
-    /// Of a follower: the high watermark that its leader has told, as far as it counts here.
-    leader_high_watermark: Offset,
-    /// Of a follower: where its leader's log starts, as that was told in this epoch.
-    leader_log_start: Offset,
+    /// Of a follower: what its leader has told of its log in this epoch; the high watermark as far as it counts here.
+    of_leader: LeaderMarks,
     /// How often something durable was truncated.
     truncations: u32,
     tail: Tail,
@@ -248,8 +246,7 @@ impl<T> ReplicaState<T> {
             in_sync: InSync::alone(),
             taken_back_in: LeaderEpoch::NONE,
             below_min_bytes: 0,
-            leader_high_watermark: Offset::ZERO,
-            leader_log_start: Offset::ZERO,
+            of_leader: LeaderMarks::default(),
             truncations: from.truncations,
             tail: Tail::default(),
             fetched: VecDeque::new(),
@@ -285,6 +282,22 @@ impl<T> ReplicaState<T> {
             high_watermark: self.high_watermark,
             last_stable: self.high_watermark,
             log_end: self.log_end,
+        }
+    }
+
+    /// What a leader says of its log to those who follow it.
+    pub fn marks(&self) -> LeaderMarks {
+        let ReplicaState { high_watermark, log_start, .. } = *self;
+        LeaderMarks { high_watermark, log_start, held_by_all: self.held_by_all() }
+    }
+
+    /// Everything before is on the disks of all replicas, in sync or not, as far as is known here in this epoch. A record that
+    /// says what is deleted goes only then: who lacks it may have what it deletes.
+    pub fn held_by_all(&self) -> Offset {
+        match self.leadership {
+            Leadership::Leading(_) => self.in_sync.synced_by_others(self.synced).unwrap_or(Offset::ZERO),
+            Leadership::Following(_) => self.of_leader.held_by_all,
+            _ => Offset::ZERO,
         }
     }
 
@@ -502,7 +515,7 @@ impl<T> ReplicaState<T> {
         let committed = match self.leadership {
             Leadership::Leading(_) => self.in_sync.synced_by_all(self.synced),
             Leadership::Following(_) if self.anew.is_none() => {
-                Some(self.leader_high_watermark.min(self.synced))
+                Some(self.of_leader.high_watermark.min(self.synced))
             }
             Leadership::Following(_) | Leadership::No | Leadership::Pending(_) | Leadership::Starting(_) => {
                 None

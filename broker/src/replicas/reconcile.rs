@@ -60,8 +60,9 @@ impl Role {
                 Some(Role::Leads(partition.leader_epoch, InSync::alone()))
             }
             Some(_) => {
-                let others = partition.isr.iter().copied().filter(|member| *member != node);
-                let in_sync = InSync::new(others, partition.min_insync_replicas(min_insync));
+                let others = partition.replica_brokers().filter(|broker| *broker != node);
+                let members = partition.isr.iter().copied().filter(|member| *member != node);
+                let in_sync = InSync::new(others, members, partition.min_insync_replicas(min_insync));
                 Some(Role::Leads(partition.leader_epoch, in_sync.at(partition.partition_epoch)))
             }
         }
@@ -216,8 +217,10 @@ mod tests {
         Role::Leads(LeaderEpoch(epoch), InSync::alone())
     }
 
-    fn with(epoch: i32, others: &[i32], min: usize) -> Role {
-        Role::Leads(LeaderEpoch(epoch), InSync::new(others.iter().copied().map(BrokerId), min))
+    /// With these in sync, and no replicas but on 2 and `last`.
+    fn with(epoch: i32, members: &[i32], min: usize, last: i32) -> Role {
+        let others = [BrokerId(2), BrokerId(last)];
+        Role::Leads(LeaderEpoch(epoch), InSync::new(others, members.iter().copied().map(BrokerId), min))
     }
 
     #[test]
@@ -227,7 +230,7 @@ mod tests {
             5,
             vec![partition(1, 7, 0, &[1, 2]), partition(2, 3, 0, &[2, 1]), partition(2, 3, 0, &[2])],
         )]);
-        let roles = vec![(id(1, 0, 5), with(0, &[2], 1)), (id(1, 1, 5), Role::Follows(LeaderEpoch(0)))];
+        let roles = vec![(id(1, 0, 5), with(0, &[2], 1, 2)), (id(1, 1, 5), Role::Follows(LeaderEpoch(0)))];
         assert_eq!(plan(&image, &[]), (vec![id(1, 0, 5), id(1, 1, 5)], roles, vec![]));
     }
 
@@ -241,11 +244,11 @@ mod tests {
         let is = |image: &MetadataImage, before: Role| plan_of(image, &[(id(1, 0, 5), Some(before))]).1;
         let now = |role| vec![(id(1, 0, 5), role)];
         let all = of(Some(1), 4, &[1, 2, 3]);
-        assert_eq!(is(&all, with(4, &[2, 3], 2)), []);
-        assert_eq!(is(&of(Some(1), 4, &[1, 3]), with(4, &[2, 3], 2)), now(with(4, &[3], 2)));
-        assert_eq!(is(&of(Some(2), 5, &[2, 3]), with(4, &[2, 3], 2)), now(Role::Follows(LeaderEpoch(5))));
-        assert_eq!(is(&of(None, 5, &[1]), with(4, &[], 2)), now(Role::Idle(LeaderEpoch(5))));
-        assert_eq!(is(&all, Role::Follows(LeaderEpoch(3))), now(with(4, &[2, 3], 2)));
+        assert_eq!(is(&all, with(4, &[2, 3], 2, 3)), []);
+        assert_eq!(is(&of(Some(1), 4, &[1, 3]), with(4, &[2, 3], 2, 3)), now(with(4, &[3], 2, 3)));
+        assert_eq!(is(&of(Some(2), 5, &[2, 3]), with(4, &[2, 3], 2, 3)), now(Role::Follows(LeaderEpoch(5))));
+        assert_eq!(is(&of(None, 5, &[1]), with(4, &[], 2, 3)), now(Role::Idle(LeaderEpoch(5))));
+        assert_eq!(is(&all, Role::Follows(LeaderEpoch(3))), now(with(4, &[2, 3], 2, 3)));
     }
 
     #[test]

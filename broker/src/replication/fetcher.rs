@@ -464,9 +464,9 @@ impl<B: Backend> Fetcher<B> {
 /// What came in one message with others, in memory of its own: it stays as long as the partition keeps it.
 fn copied(fetched: Fetched) -> Fetched {
     match fetched {
-        Fetched::Records { batches, high_watermark, log_start } => {
+        Fetched::Records { batches, marks } => {
             let batches = batches.iter().map(|batch| Bytes::copy_from_slice(batch)).collect();
-            Fetched::Records { batches, high_watermark, log_start }
+            Fetched::Records { batches, marks }
         }
         other => other,
     }

@@ -5,7 +5,7 @@ use io_backend::{Backend, Moment};
 use super::protocol::Position;
 use crate::ids::{BrokerId, LeaderEpoch, Offset, PartitionId};
 use crate::limits;
-use crate::partition::{Durable, Fetched, LogState, PartitionHandle};
+use crate::partition::{Durable, Fetched, LeaderMarks, LogState, PartitionHandle};
 
 /// What the fetcher waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,8 +23,8 @@ pub struct Followed<B: Backend> {
     /// Of the leader.
     pub epoch: LeaderEpoch,
     pub phase: Phase,
-    /// What the leader has told of its high watermark and its log's start.
-    told: (Offset, Offset),
+    /// What the leader has told of its log.
+    told: LeaderMarks,
     /// What the leader was told last.
     reported: Option<Durable>,
     /// In a row.
@@ -33,14 +33,14 @@ pub struct Followed<B: Backend> {
 
 impl<B: Backend> Followed<B> {
     pub fn new(epoch: LeaderEpoch, handle: PartitionHandle<B>) -> Followed<B> {
-        let told = (Offset::ZERO, Offset::ZERO);
+        let told = LeaderMarks::default();
         Followed { handle, epoch, phase: Phase::Asked, told, reported: None, failures: 0 }
     }
 
     /// Remembers what the leader says beside records.
     pub fn heard(&mut self, fetched: &Fetched) {
-        if let Fetched::Records { high_watermark, log_start, .. } = fetched {
-            self.told = (*high_watermark, *log_start);
+        if let Fetched::Records { marks, .. } = fetched {
+            self.told = *marks;
         }
     }
 
@@ -50,7 +50,7 @@ impl<B: Backend> Followed<B> {
         // What the owner has told may be older than where it stands, and a truncation lies in between.
         let durable = self.durable(state).unwrap_or_default().within(offset);
         self.reported = Some(durable);
-        let (high_watermark, log_start) = self.told;
+        let LeaderMarks { high_watermark, log_start, .. } = self.told;
         Some(Position { epoch: self.epoch, last_fetched_epoch, offset, durable, high_watermark, log_start })
     }
 

@@ -106,7 +106,7 @@ async fn take<B: Backend>(
         Err(error) => Err(error),
     };
     let answer = match read {
-        Ok(Fetched::Records { batches, high_watermark, log_start }) => {
+        Ok(Fetched::Records { batches, marks }) => {
             gathered.compared.push((partition, asked));
             let bytes: usize = batches.iter().map(bytes::Bytes::len).sum();
             *room = room.saturating_sub(bytes);
@@ -117,10 +117,12 @@ async fn take<B: Backend>(
             if bytes == 0 && context.signal.state(partition).is_some_and(has_more) {
                 gathered.left.push(partition);
             }
-            if bytes == 0 && high_watermark <= position.high_watermark && log_start <= position.log_start {
+            let is_known =
+                marks.high_watermark <= position.high_watermark && marks.log_start <= position.log_start;
+            if bytes == 0 && is_known {
                 return;
             }
-            Ok(Fetched::Records { batches, high_watermark, log_start })
+            Ok(Fetched::Records { batches, marks })
         }
         Ok(other) => Ok(other),
         Err(ReadError::OutOfRange(_, log_start, log_end)) => {

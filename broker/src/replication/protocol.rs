@@ -20,10 +20,10 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use uuid::Uuid;
 
 use crate::ids::{BrokerEpoch, LeaderEpoch, Offset, PartitionId, TopicId};
-use crate::partition::{Durable, Fetched};
+use crate::partition::{Durable, Fetched, LeaderMarks};
 
 /// Of all messages. A node says what it cannot read, and does not guess.
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 
 const FETCH: u8 = 1;
 const SYNCED: u8 = 2;
@@ -37,7 +37,7 @@ const REPORT_BYTES: usize = PARTITION_BYTES + 4 + DURABLE_BYTES;
 /// The least that an answer says of one partition.
 const ANSWERED_BYTES_MIN: usize = PARTITION_BYTES + 4 + 1;
 /// The most that it says beside records.
-pub const ANSWERED_BYTES_MAX: usize = ANSWERED_BYTES_MIN + 8 + 8 + 4;
+pub const ANSWERED_BYTES_MAX: usize = ANSWERED_BYTES_MIN + 8 + 8 + 8 + 4;
 
 /// Drawn by a follower for all that it says to one leader until something is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -314,10 +314,11 @@ fn put_durable(out: &mut BytesMut, durable: Durable) {
 
 fn put_outcome(out: &mut BytesMut, outcome: &Result<Fetched, FetchError>) {
     match outcome {
-        Ok(Fetched::Records { batches, high_watermark, log_start }) => {
+        Ok(Fetched::Records { batches, marks }) => {
             out.put_u8(0);
-            out.put_i64(high_watermark.0);
-            out.put_i64(log_start.0);
+            out.put_i64(marks.high_watermark.0);
+            out.put_i64(marks.log_start.0);
+            out.put_i64(marks.held_by_all.0);
             out.put_u32(batches.iter().map(Bytes::len).sum::<usize>() as u32);
             for batch in batches {
                 out.put_slice(batch);
@@ -344,14 +345,18 @@ fn put_outcome(out: &mut BytesMut, outcome: &Result<Fetched, FetchError>) {
 fn take_outcome(input: &mut Input) -> Result<Result<Fetched, FetchError>, ProtocolError> {
     Ok(match input.u8()? {
         0 => {
-            let (high_watermark, log_start) = (Offset(input.i64()?), Offset(input.i64()?));
+            let marks = LeaderMarks {
+                high_watermark: Offset(input.i64()?),
+                log_start: Offset(input.i64()?),
+                held_by_all: Offset(input.i64()?),
+            };
             let length = input.u32()? as usize;
             if input.bytes.remaining() < length {
                 return Err(input.damaged());
             }
             let records = input.bytes.split_to(length);
             let batches = if records.is_empty() { Vec::new() } else { vec![records] };
-            Ok(Fetched::Records { batches, high_watermark, log_start })
+            Ok(Fetched::Records { batches, marks })
         }
         1 => Ok(Fetched::Diverging { epoch: LeaderEpoch(input.i32()?), end: Offset(input.i64()?) }),
         2 => {
@@ -484,8 +489,12 @@ mod tests {
                 _ => {
                     let bytes = Bytes::from(vec![self.next() as u8; (self.next() % 70) as usize]);
                     let batches = if bytes.is_empty() { Vec::new() } else { vec![bytes] };
-                    let (high_watermark, log_start) = (self.offset(), self.offset());
-                    Ok(Fetched::Records { batches, high_watermark, log_start })
+                    let marks = LeaderMarks {
+                        high_watermark: self.offset(),
+                        log_start: self.offset(),
+                        held_by_all: self.offset(),
+                    };
+                    Ok(Fetched::Records { batches, marks })
                 }
             }
         }

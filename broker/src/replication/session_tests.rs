@@ -1,6 +1,6 @@
 use super::*;
 use crate::ids::{Offset, TopicId};
-use crate::partition::Fetched;
+use crate::partition::{Fetched, LeaderMarks};
 
 const EPOCH: LeaderEpoch = LeaderEpoch(4);
 const NOW: Moment = Moment(7);
@@ -38,7 +38,7 @@ fn leads(log_end: i64) -> Option<LogState> {
 }
 
 fn nothing_new() -> crate::partition::Fetched {
-    Fetched::Records { batches: vec![], high_watermark: Offset(0), log_start: Offset(0) }
+    Fetched::Records { batches: vec![], marks: LeaderMarks::default() }
 }
 
 /// Both ends, the first fetch taken by a leader whose logs end at 10.

@@ -247,8 +247,9 @@ async fn roles(cluster: Arc<Cluster>, node: BrokerId, open: OpenPartitions<RealB
             let registered = image.brokers[&node].epoch;
             match partition.leader {
                 Some(leader) if leader == node && partition.leader_broker_epoch == registered => {
-                    let others = partition.isr.iter().copied().filter(|member| *member != node);
-                    let in_sync = InSync::new(others, partition.min_insync_replicas(None));
+                    let others = partition.replica_brokers().filter(|broker| *broker != node);
+                    let members = partition.isr.iter().copied().filter(|member| *member != node);
+                    let in_sync = InSync::new(others, members, partition.min_insync_replicas(None));
                     let in_sync = in_sync.at(partition.partition_epoch);
                     if led.insert(*id, epoch) == Some(epoch) {
                         let _ = handle.change_in_sync(epoch, in_sync, soon).await;

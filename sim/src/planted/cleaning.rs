@@ -15,6 +15,11 @@ pub(super) fn plant_early_drop(parts: &mut Parts<SimBackend>) {
     });
 }
 
+/// A tombstone goes when its time is over, whoever has not seen it.
+pub(super) fn plant_unseen_drop(parts: &mut Parts<SimBackend>) {
+    parts.cleaning = Arc::new(|judged, fate| if judged.is_lacked { Fate::Goes } else { fate });
+}
+
 /// The last record of a key goes with the others, now and then.
 pub(super) fn plant_lost_last(parts: &mut Parts<SimBackend>) {
     parts.cleaning = Arc::new(|judged, fate| match fate {

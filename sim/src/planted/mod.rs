@@ -110,6 +110,12 @@ pub const OF_CLEANING: [Defect; 4] = [
     },
 ];
 
+/// The same where nodes are away for long.
+pub const OF_CLEANING_FOR_THE_ABSENT: [Defect; 1] = [Defect {
+    name: "lacked-tombstone-dropped",
+    about: "a tombstone goes when its time is over, although a replica lacks it",
+}];
+
 /// A slip in fetch sessions.
 pub const OF_FETCH_SESSIONS: [Defect; 1] = [Defect {
     name: "news-left-out",
@@ -175,6 +181,7 @@ pub fn parts(name: &str) -> Option<Parts<SimBackend>> {
         "generation-unchecked" => coordination::plant_unchecked_generation(&mut parts),
         "expired-member-owns" => coordination::plant_endless_sessions(&mut parts),
         "tombstone-dropped-early" => cleaning::plant_early_drop(&mut parts),
+        "lacked-tombstone-dropped" => cleaning::plant_unseen_drop(&mut parts),
         "last-value-dropped" => cleaning::plant_lost_last(&mut parts),
         "deleted-value-back" => cleaning::plant_stale_values(&mut parts),
         "member-epoch-unchecked" => coordination::plant_unchecked_member_epoch(&mut parts),
@@ -216,6 +223,7 @@ pub fn all() -> impl Iterator<Item = &'static Defect> {
         .chain(&OF_SESSIONS)
         .chain(&OF_GROUPS)
         .chain(&OF_CLEANING)
+        .chain(&OF_CLEANING_FOR_THE_ABSENT)
         .chain(&OF_FETCH_SESSIONS)
         .chain(&OF_STARTS_IN_FETCH_SESSIONS)
         .chain(&OF_METADATA)

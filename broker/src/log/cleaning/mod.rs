@@ -54,6 +54,8 @@ pub struct Plan<B: Backend> {
     pub segments: Segments<B>,
     /// Where the log starts.
     pub log_start: Offset,
+    /// All replicas have what lies before on their disks, as far as is known.
+    pub held_by_all: Offset,
     /// How often it was truncated.
     pub truncations: u32,
     /// Base offsets of batches that producers are remembered by.
@@ -220,6 +222,7 @@ impl<B: Backend> Cleaning<'_, B> {
         let mut rewriter = Rewriter::new(Rules {
             newest,
             log_start: plan.log_start,
+            held_by_all: plan.held_by_all,
             now_ms,
             horizon_ms: now_ms.saturating_add(retained),
             remembered: &plan.remembered,

@@ -7,7 +7,7 @@
 //! keep their bounds and their sequence numbers.
 //!
 //! A tombstone stays for `delete.retention.ms` after it was cleaned for the first time: its batch says until when (KIP-534: bit 6,
-//! and the base timestamp). Whatever cannot be read stays as it is.
+//! and the base timestamp); what a batch that was fetched says does not count. And it stays until all replicas have it. Whatever cannot be read stays as it is.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -55,6 +55,8 @@ pub struct Judged {
     pub is_newest: bool,
     /// It has no value.
     pub is_tombstone: bool,
+    /// A tombstone whose time is over, and which stays, for a replica may lack it that has what it deletes.
+    pub is_lacked: bool,
 }
 
 /// May decide otherwise: ours does not.
@@ -66,6 +68,9 @@ pub struct Rules<'a> {
     pub newest: &'a Newest,
     /// Records before are deleted.
     pub log_start: Offset,
+    /// All replicas have what lies before. A tombstone that one of them lacks stays: it may have what that deletes, and would give it to
+    /// others when it leads.
+    pub held_by_all: Offset,
     /// The clock on the wall.
     pub now_ms: i64,
     /// Until when tombstones stay that are cleaned for the first time.
@@ -89,16 +94,21 @@ impl Rules<'_> {
         let is_newest = newest.is_none_or(|newest| newest <= offset);
         // Where nothing is known of the key, older records of it may have stayed before it.
         let is_alone = (is_clean || newest.is_some()) && !self.left_behind.load(Ordering::Relaxed);
+        // What another replica has said of it, whose log was fetched: there what it deletes was gone by then, and here it is not yet.
+        let horizon = horizon.filter(|_| is_clean);
+        let is_over = horizon.is_some_and(|until| until <= self.now_ms);
+        let is_held = offset < self.held_by_all;
         let fate = match (is_newest, record.is_tombstone && is_alone, horizon) {
             (false, ..) => Fate::Goes,
             (true, false, _) => Fate::Stays,
-            (true, true, Some(until)) if until <= self.now_ms => Fate::Goes,
+            (true, true, Some(_)) if is_over && is_held => Fate::Goes,
             (true, true, Some(until)) => Fate::StaysUntil(until),
             // Cleaned before there was room to know its key.
             (true, true, None) if newest.is_none() => Fate::Stays,
             (true, true, None) => Fate::StaysUntil(self.horizon_ms),
         };
-        (self.judge)(Judged { offset, is_newest, is_tombstone: record.is_tombstone }, fate)
+        let is_lacked = is_over && !is_held && matches!(fate, Fate::StaysUntil(_));
+        (self.judge)(Judged { offset, is_newest, is_tombstone: record.is_tombstone, is_lacked }, fate)
     }
 }
 

@@ -28,6 +28,7 @@ struct Case {
     batches: Vec<Bytes>,
     remembered: BTreeSet<Offset>,
     log_start: i64,
+    held_by_all: i64,
     is_clean: bool,
     now_ms: i64,
     known: usize,
@@ -39,6 +40,7 @@ fn case(batches: &[(BatchSpec, i64, i32)]) -> Case {
         batches: batches.iter().map(|(spec, base, epoch)| stamped(*spec, *base, *epoch)).collect(),
         remembered: BTreeSet::new(),
         log_start: 0,
+        held_by_all: i64::MAX,
         is_clean: false,
         now_ms: NOW,
         known: 1_000,
@@ -61,6 +63,7 @@ impl Case {
         let mut rewriter = Rewriter::new(Rules {
             newest: &newest,
             log_start: Offset(self.log_start),
+            held_by_all: Offset(self.held_by_all),
             now_ms: self.now_ms,
             horizon_ms: HORIZON,
             remembered: &self.remembered,
@@ -164,6 +167,24 @@ fn a_tombstone_stays_until_its_time_is_over() {
 }
 
 #[test]
+fn a_tombstone_that_was_fetched_stays_as_long_from_when_it_is_cleaned_here() {
+    let of_leader = case(&[(AB, 0, 0), (GONE, 2, 0)]).clean();
+    let made = Case { batches: of_leader.clone(), now_ms: HORIZON, ..case(&[]) }.clean();
+    assert_eq!(left(&made), left(&of_leader));
+}
+
+#[test]
+fn a_tombstone_stays_as_long_as_a_replica_lacks_it_that_may_have_what_it_deletes() {
+    let made = case(&[(AB, 0, 0), (GONE, 2, 0)]).clean();
+    let over = |held_by_all| {
+        let case = Case { batches: made.clone(), is_clean: true, now_ms: HORIZON, held_by_all, ..case(&[]) };
+        left(&case.clean())
+    };
+    assert_eq!(over(2), left(&made), "its time is over, and the replica begins to lack there");
+    assert_eq!(over(3)[0].3, [record(1, 1_000, "b")]);
+}
+
+#[test]
 fn a_tombstone_whose_key_there_was_no_room_for_is_never_told_to_go() {
     // As many keys as there is room for come first.
     let mut case = case(&[(BatchSpec::keyed_many(7), 0, 0), (AB, 7, 0), (GONE, 9, 0)]);
@@ -189,6 +210,7 @@ fn records_before_the_logs_start_go_and_batches_that_cannot_be_read_stay() {
     let rules = Rules {
         newest: &newest,
         log_start: Offset(0),
+        held_by_all: Offset(i64::MAX),
         now_ms: NOW,
         horizon_ms: HORIZON,
         remembered: &remembered,

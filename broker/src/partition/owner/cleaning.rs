@@ -52,6 +52,7 @@ impl<B: Backend> Owner<B> {
             remembered: self.machine.producers().remembered_before(until).collect(),
             segments,
             log_start: self.machine.log_start(),
+            held_by_all: self.machine.held_by_all(),
             truncations: self.machine.truncations(),
             nth: self.files.cleanings,
             rules,

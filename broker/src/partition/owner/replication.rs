@@ -24,7 +24,7 @@ impl<B: Backend> Owner<B> {
                 self.machine.handle_diverging(epoch, asked, (of, end), answers)
             }
             Fetched::BeginsLater { at } => self.machine.handle_begins_later(epoch, asked, at),
-            Fetched::Records { batches, high_watermark, log_start } => {
+            Fetched::Records { batches, marks } => {
                 let bytes = match <[_; 1]>::try_from(batches) {
                     Ok([one]) => one,
                     Err(several) => {
@@ -33,7 +33,7 @@ impl<B: Backend> Owner<B> {
                         together.freeze()
                     }
                 };
-                self.machine.handle_fetched(epoch, bytes, (high_watermark, log_start), answers).map(|_| ())
+                self.machine.handle_fetched(epoch, bytes, marks, answers).map(|_| ())
             }
         };
         self.submit(answers);

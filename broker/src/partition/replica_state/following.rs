@@ -11,6 +11,7 @@ use crate::ids::{LeaderEpoch, Lsn, Offset, PartitionId, ProducerId};
 use crate::log::batch::{BatchHeader, Batches, Damage, verify};
 use crate::log::producers::RememberedBatch;
 use crate::log::tail::Chunk;
+use crate::partition::LeaderMarks;
 
 /// Why what the leader gave is not taken. Nothing of it was.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,8 +54,7 @@ impl<T> ReplicaState<T> {
         }
         self.resign(answers);
         self.leadership = Leadership::Following(epoch);
-        self.leader_high_watermark = self.high_watermark;
-        self.leader_log_start = Offset::ZERO;
+        self.of_leader = LeaderMarks { high_watermark: self.high_watermark, ..LeaderMarks::default() };
         self.check_invariants();
     }
 
@@ -125,8 +125,8 @@ impl<T> ReplicaState<T> {
         Ok(())
     }
 
-    /// What the leader of `epoch` gave, in answer to a fetch from this replica's log end, its high watermark, and where its log
-    /// starts. Returns where the log will end.
+    /// What the leader of `epoch` gave, in answer to a fetch from this replica's log end, and what it says of its log. Returns where
+    /// the log will end.
     ///
     /// # Errors
     ///
@@ -135,7 +135,7 @@ impl<T> ReplicaState<T> {
         &mut self,
         epoch: LeaderEpoch,
         bytes: Bytes,
-        (high_watermark, log_start): (Offset, Offset),
+        marks: LeaderMarks,
         answers: &mut Answers<T>,
     ) -> Result<Offset, FollowError> {
         self.follows(epoch)?;
@@ -152,8 +152,12 @@ impl<T> ReplicaState<T> {
         }
         self.cut_refused = false;
         self.fetched.extend(pieces(&bytes, base, self.entry_bytes_max));
-        self.leader_high_watermark = self.leader_high_watermark.max(high_watermark);
-        self.leader_log_start = self.leader_log_start.max(log_start);
+        let LeaderMarks { high_watermark, log_start, held_by_all } = marks;
+        self.of_leader = LeaderMarks {
+            high_watermark: self.of_leader.high_watermark.max(high_watermark),
+            log_start: self.of_leader.log_start.max(log_start),
+            held_by_all,
+        };
         self.advance(answers);
         self.check_invariants();
         Ok(end)

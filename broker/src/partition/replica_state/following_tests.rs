@@ -23,16 +23,21 @@ fn records(epoch: i32, base: i64, count: i64) -> Bytes {
     bytes.freeze()
 }
 
+/// What a leader says that has deleted nothing.
+fn committed(high_watermark: i64) -> LeaderMarks {
+    LeaderMarks { high_watermark: Offset(high_watermark), ..LeaderMarks::default() }
+}
+
 fn follow(bench: &mut Bench, epoch: i32) {
     bench.machine.handle_follow(LeaderEpoch(epoch), &mut Answers::default());
 }
 
 /// Takes records and submits them.
 fn fetch(bench: &mut Bench, epoch: i32, base: i64, count: i64, high_watermark: i64) {
-    let (bytes, hw) = (records(epoch, base, count), Offset(high_watermark));
+    let bytes = records(epoch, base, count);
     bench
         .machine
-        .handle_fetched(LeaderEpoch(epoch), bytes, (hw, Offset::ZERO), &mut Answers::default())
+        .handle_fetched(LeaderEpoch(epoch), bytes, committed(high_watermark), &mut Answers::default())
         .unwrap();
     bench.submit();
 }
@@ -121,12 +126,8 @@ fn what_the_journal_refuses_is_fetched_again() {
     let mut bench = Bench::new();
     follow(&mut bench, 5);
     fetch(&mut bench, 5, 0, 3, 0);
-    let taken = bench.machine.handle_fetched(
-        LeaderEpoch(5),
-        records(5, 3, 2),
-        (Offset(0), Offset::ZERO),
-        &mut Answers::default(),
-    );
+    let taken =
+        bench.machine.handle_fetched(LeaderEpoch(5), records(5, 3, 2), committed(0), &mut Answers::default());
     assert_eq!(taken, Ok(Offset(5)));
     let mut answers = Answers::default();
     bench.machine.stage(bench.now, &mut answers).unwrap();
@@ -145,7 +146,7 @@ fn a_follower_deletes_what_its_leader_has_deleted_once_it_is_committed_here_and_
     let mut bench = Bench::new();
     follow(&mut bench, 5);
     let hears = |bench: &mut Bench, bytes, log_start| {
-        let of_leader = (Offset(9), Offset(log_start));
+        let of_leader = LeaderMarks { log_start: Offset(log_start), ..committed(9) };
         bench.machine.handle_fetched(LeaderEpoch(5), bytes, of_leader, &mut Answers::default()).unwrap();
     };
     hears(&mut bench, records(5, 0, 6), 4);
@@ -173,10 +174,7 @@ fn what_is_too_much_for_the_journal_goes_in_smaller_entries() {
     let mut bench = Bench::new();
     follow(&mut bench, 5);
     let bytes = records(5, 0, 200);
-    bench
-        .machine
-        .handle_fetched(LeaderEpoch(5), bytes, (Offset(0), Offset::ZERO), &mut Answers::default())
-        .unwrap();
+    bench.machine.handle_fetched(LeaderEpoch(5), bytes, committed(0), &mut Answers::default()).unwrap();
     let (again, _) = {
         let mut answers = Answers::default();
         let before = bench.machine.stage(bench.now, &mut answers).unwrap().len();
@@ -199,7 +197,7 @@ fn what_is_too_much_for_the_journal_goes_in_smaller_entries() {
 fn an_epoch_that_got_no_record_is_not_asked_about_and_does_not_stay() {
     let mut bench = Bench::new();
     let lead = |bench: &mut Bench, epoch| {
-        let in_sync = InSync::new([BrokerId(2)], 1);
+        let in_sync = InSync::new([BrokerId(2)], [BrokerId(2)], 1);
         bench.machine.handle_lead(LeaderEpoch(epoch), in_sync, &mut Answers::default());
         bench.submit();
         bench.durable();
@@ -263,7 +261,7 @@ fn producers_are_rolled_back_exactly_as_far_as_a_truncation_may_reach() {
 #[test]
 fn who_loses_an_epoch_does_not_know_what_becomes_of_its_records() {
     let mut bench = Bench::new();
-    let in_sync = InSync::new([BrokerId(2)], 1);
+    let in_sync = InSync::new([BrokerId(2)], [BrokerId(2)], 1);
     bench.machine.handle_lead(LeaderEpoch(5), in_sync, &mut Answers::default());
     bench.submit();
     bench.durable();
@@ -283,7 +281,9 @@ fn who_loses_an_epoch_does_not_know_what_becomes_of_its_records() {
 
 #[test]
 fn who_takes_back_what_others_may_have_leads_only_under_a_later_epoch() {
-    for (in_sync, resigned) in [(InSync::new([], 1), Some(LeaderEpoch(5))), (InSync::alone(), None)] {
+    for (in_sync, resigned) in
+        [(InSync::new([BrokerId(2)], [], 1), Some(LeaderEpoch(5))), (InSync::alone(), None)]
+    {
         let mut bench = Bench::new();
         bench.machine.handle_lead(LeaderEpoch(5), in_sync.clone(), &mut Answers::default());
         bench.submit();
@@ -306,22 +306,27 @@ fn who_got_a_second_replica_while_something_was_taken_back_leads_only_under_a_la
     bench.append(BatchSpec::records(4));
     bench.fail_from(bench.submitted - 1, bench.submitted);
     let mut answers = Answers::default();
-    bench.machine.handle_in_sync(LeaderEpoch(0), |known| known.change_to(InSync::new([], 1)), &mut answers);
+    bench.machine.handle_in_sync(
+        LeaderEpoch(0),
+        |known| known.change_to(InSync::new([BrokerId(2)], [], 1)),
+        &mut answers,
+    );
     assert_eq!(answers.resigned, Some(LeaderEpoch(0)));
 }
 
 #[test]
 fn an_epoch_start_in_flight_does_not_cover_what_came_since() {
     let mut bench = Bench::new();
-    bench.machine.handle_lead(LeaderEpoch(3), InSync::new([BrokerId(2)], 1), &mut Answers::default());
+    bench.machine.handle_lead(
+        LeaderEpoch(3),
+        InSync::new([BrokerId(2)], [BrokerId(2)], 1),
+        &mut Answers::default(),
+    );
     bench.submit();
     follow(&mut bench, 4);
     // The leader of 4 has records of an epoch before 3.
     let bytes = records(2, 0, 3);
-    bench
-        .machine
-        .handle_fetched(LeaderEpoch(4), bytes, (Offset(0), Offset::ZERO), &mut Answers::default())
-        .unwrap();
+    bench.machine.handle_fetched(LeaderEpoch(4), bytes, committed(0), &mut Answers::default()).unwrap();
     bench.submit();
     bench.durable();
     assert_eq!(bench.machine.epochs().entries(), [(LeaderEpoch(2), Offset(0))]);
@@ -335,7 +340,7 @@ fn a_follower_joins_with_all_that_its_leader_began_with() {
     bench.durable();
     let mut bench = Bench::with(bench.restarted());
     bench.submitted = 100;
-    bench.machine.handle_lead(LeaderEpoch(1), InSync::new([], 2), &mut Answers::default());
+    bench.machine.handle_lead(LeaderEpoch(1), InSync::new([BrokerId(2)], [], 2), &mut Answers::default());
     bench.submit();
     bench.durable();
     assert_eq!(bench.machine.high_watermark(), Offset(0), "too few to say what is committed");
@@ -352,7 +357,7 @@ fn a_follower_joins_with_all_that_its_leader_began_with() {
         [false, false, true],
         "some of it may have been committed in an earlier epoch"
     );
-    let enough = |known: &mut InSync| known.change_to(InSync::new([], 1));
+    let enough = |known: &mut InSync| known.change_to(InSync::new([BrokerId(2)], [], 1));
     bench.machine.handle_in_sync(LeaderEpoch(1), enough, &mut Answers::default());
     bench.machine.handle_log_start(Offset(4));
     bench.submit();
@@ -420,14 +425,9 @@ fn answers_of_other_epochs_and_to_other_questions_change_nothing() {
     let before = bench.machine.view();
     let mut answers = Answers::default();
     let epoch = LeaderEpoch(5);
-    let took = bench.machine.handle_fetched(
-        LeaderEpoch(4),
-        records(4, 4, 1),
-        (Offset(9), Offset::ZERO),
-        &mut answers,
-    );
+    let took = bench.machine.handle_fetched(LeaderEpoch(4), records(4, 4, 1), committed(9), &mut answers);
     assert_eq!(took, Err(FollowError::OtherEpoch(LeaderEpoch(4))));
-    let took = bench.machine.handle_fetched(epoch, records(5, 6, 1), (Offset(9), Offset::ZERO), &mut answers);
+    let took = bench.machine.handle_fetched(epoch, records(5, 6, 1), committed(9), &mut answers);
     assert_eq!(took, Err(FollowError::NotNext { expected: Offset(4), found: Offset(6) }));
     let damaged = {
         let mut bytes = BytesMut::from(&records(5, 4, 1)[..]);
@@ -435,7 +435,7 @@ fn answers_of_other_epochs_and_to_other_questions_change_nothing() {
         bytes[last] ^= 1;
         bytes.freeze()
     };
-    let took = bench.machine.handle_fetched(epoch, damaged, (Offset(9), Offset::ZERO), &mut answers);
+    let took = bench.machine.handle_fetched(epoch, damaged, committed(9), &mut answers);
     assert!(matches!(took, Err(FollowError::Damaged(_))), "{took:?}");
     let old = bench.machine.handle_diverging(epoch, (epoch, Offset(3)), (epoch, Offset(1)), &mut answers);
     assert!(matches!(old, Err(FollowError::NotNext { .. })), "{old:?}");
@@ -456,7 +456,7 @@ fn answers_of_other_epochs_and_to_other_questions_change_nothing() {
 #[test]
 fn below_the_minimum_nothing_is_taken_that_is_to_be_committed_and_not_much_else() {
     let mut bench = Bench::new();
-    bench.machine.handle_lead(LeaderEpoch(1), InSync::new([], 2), &mut Answers::default());
+    bench.machine.handle_lead(LeaderEpoch(1), InSync::new([BrokerId(2)], [], 2), &mut Answers::default());
     bench.submit();
     bench.durable();
     let written = bench.entries.len();
@@ -480,8 +480,8 @@ fn below_the_minimum_nothing_is_taken_that_is_to_be_committed_and_not_much_else(
             &mut Answers::default(),
         );
     };
-    of(&mut bench, InSync::new([BrokerId(2)], 2));
+    of(&mut bench, InSync::new([BrokerId(2)], [BrokerId(2)], 2));
     assert!(takes(&mut bench) && bench.append(BatchSpec::records(1)).is_empty());
-    of(&mut bench, InSync::new([], 2));
+    of(&mut bench, InSync::new([BrokerId(2)], [], 2));
     assert!(takes(&mut bench), "it is counted anew");
 }

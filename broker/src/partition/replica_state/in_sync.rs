@@ -24,8 +24,8 @@ pub struct InSync {
     joining_at: PartitionEpoch,
     /// Kafka's `min.insync.replicas`, the leader included.
     min: usize,
-    /// The partition has no other replica, in sync or not.
-    alone: bool,
+    /// The other replicas, in sync or not.
+    others: BTreeSet<BrokerId>,
     followers: BTreeMap<BrokerId, Follower>,
 }
 
@@ -46,12 +46,17 @@ impl Follower {
 impl InSync {
     /// The only replica.
     pub fn alone() -> InSync {
-        InSync { alone: true, ..InSync::new([], 1) }
+        InSync::new([], [], 1)
     }
 
-    /// These besides the leader, of a partition that has other replicas; the high watermark does not advance with fewer than `min`, the leader included.
-    pub fn new(others: impl IntoIterator<Item = BrokerId>, min: usize) -> InSync {
-        InSync { members: others.into_iter().collect(), min, ..InSync::default() }
+    /// These `members` of the `others` that have replicas; the high watermark does not advance with fewer than `min`, the leader included.
+    pub fn new(
+        others: impl IntoIterator<Item = BrokerId>,
+        members: impl IntoIterator<Item = BrokerId>,
+        min: usize,
+    ) -> InSync {
+        let (others, members) = (others.into_iter().collect(), members.into_iter().collect());
+        InSync { others, members, min, ..InSync::default() }
     }
 
     /// The same, at this version of the partition.
@@ -62,8 +67,8 @@ impl InSync {
     /// The ISR changed, within the epoch: what is known of followers stays. Of another version of the partition it says who
     /// has come into it.
     pub fn change_to(&mut self, to: InSync) {
-        let InSync { members, min, alone, version, .. } = to;
-        (self.members, self.min, self.alone, self.version) = (members, min, alone, version);
+        let InSync { members, min, others, version, .. } = to;
+        (self.members, self.min, self.others, self.version) = (members, min, others, version);
         if self.version > self.joining_at {
             self.joining.clear();
         }
@@ -86,7 +91,7 @@ impl InSync {
 
     /// Whether nobody else has, or comes to have, what the leader gives offsets to.
     pub fn is_alone(&self) -> bool {
-        self.alone
+        self.others.is_empty()
     }
 
     /// Whether nothing is committed, for too few are in sync (KIP-966).
@@ -125,6 +130,12 @@ impl InSync {
         self.least_of_all(own, |member| self.synced_by(member))
     }
 
+    /// Up to where all others have, in sync or not, when the leader itself has up to `own`; `None` where one of them is not known yet.
+    pub fn synced_by_others(&self, own: Offset) -> Option<Offset> {
+        let all = self.others.iter().chain(&self.members).chain(&self.joining);
+        least(own, all, |other| self.synced_by(other))
+    }
+
     /// From where on the logs of all in sync start at least, when the leader's own starts at `own`; `None` as above.
     pub fn start_of_all(&self, own: Offset) -> Option<Offset> {
         self.least_of_all(own, |member| self.start_of(member))
@@ -134,9 +145,16 @@ impl InSync {
         if self.is_below_min() {
             return None;
         }
-        let all = self.members.iter().chain(&self.joining);
-        all.copied().try_fold(own, |least, member| Some(least.min(of(member)?)))
+        least(own, self.members.iter().chain(&self.joining), of)
     }
+}
+
+fn least<'a>(
+    own: Offset,
+    mut all: impl Iterator<Item = &'a BrokerId>,
+    of: impl Fn(BrokerId) -> Option<Offset>,
+) -> Option<Offset> {
+    all.try_fold(own, |least, one| Some(least.min(of(*one)?)))
 }
 
 #[cfg(test)]
@@ -150,7 +168,7 @@ mod tests {
     }
 
     fn two() -> InSync {
-        InSync::new([BrokerId(2), BrokerId(3)], 2)
+        InSync::new([BrokerId(2), BrokerId(3)], [BrokerId(2), BrokerId(3)], 2)
     }
 
     #[test]
@@ -171,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_report_counts_as_far_as_the_follower_has_fetched_and_the_last_one_counts() {
-        let mut in_sync = InSync::new([BrokerId(2)], 1);
+        let mut in_sync = InSync::new([BrokerId(2)], [BrokerId(2)], 1);
         in_sync.fetched(BrokerId(2), Offset(60));
         for (reported, counts) in [(90, 60), (40, 40), (60, 60)] {
             in_sync.reported(BrokerId(2), synced(reported));
@@ -184,7 +202,8 @@ mod tests {
     #[test]
     fn who_is_to_be_added_counts_until_the_partition_has_another_version() {
         let of = |members: &[i32], version| {
-            InSync::new(members.iter().copied().map(BrokerId), 1).at(PartitionEpoch(version))
+            let others = [BrokerId(2), BrokerId(3)];
+            InSync::new(others, members.iter().copied().map(BrokerId), 1).at(PartitionEpoch(version))
         };
         let mut in_sync = of(&[], 5);
         assert!(in_sync.add(PartitionEpoch(5), [BrokerId(2)]));
@@ -220,11 +239,32 @@ mod tests {
     }
 
     #[test]
+    fn what_others_have_is_what_the_one_has_that_is_furthest_behind_in_sync_or_not() {
+        assert_eq!(InSync::alone().synced_by_others(OWN), Some(OWN));
+        let mut in_sync = InSync::new([BrokerId(2), BrokerId(3)], [BrokerId(2)], 2);
+        let has = |in_sync: &mut InSync, follower, offset| {
+            in_sync.fetched(BrokerId(follower), Offset(offset));
+            in_sync.reported(BrokerId(follower), synced(offset));
+        };
+        has(&mut in_sync, 2, 90);
+        assert_eq!(in_sync.synced_by_others(OWN), None, "3 was not heard of");
+        has(&mut in_sync, 3, 40);
+        assert_eq!(
+            (in_sync.synced_by_others(OWN), in_sync.synced_by_all(OWN)),
+            (Some(Offset(40)), Some(Offset(90)))
+        );
+        in_sync.change_to(InSync::new([BrokerId(2)], [BrokerId(2)], 2));
+        assert_eq!(in_sync.synced_by_others(OWN), Some(Offset(90)), "3 has no replica any more");
+        in_sync.forget(BrokerId(2));
+        assert_eq!(in_sync.synced_by_others(OWN), None);
+    }
+
+    #[test]
     fn too_few_do_not_decide() {
         let mut in_sync = two();
-        in_sync.change_to(InSync::new([], 2));
+        in_sync.change_to(InSync::new([BrokerId(2)], [], 2));
         assert_eq!((in_sync.synced_by_all(OWN), in_sync.start_of_all(OWN)), (None, None));
-        in_sync.change_to(InSync::new([], 1));
+        in_sync.change_to(InSync::new([BrokerId(2)], [], 1));
         assert_eq!(in_sync.synced_by_all(OWN), Some(OWN));
     }
 }

@@ -28,7 +28,7 @@ impl<T> ReplicaState<T> {
     /// Where the log of a follower is yet to start, for its leader's does; as far as what lies before is known to be committed
     /// here. Nothing where it is on its way there.
     pub fn lacking_log_start(&self) -> Option<Offset> {
-        let start = self.leader_log_start.min(self.high_watermark);
+        let start = self.of_leader.log_start.min(self.high_watermark);
         let follows = matches!(self.leadership, Leadership::Following(_)) && self.anew.is_none();
         (follows && start > self.log_start && !self.moves_log_start_to(start)).then_some(start)
     }

@@ -23,7 +23,7 @@ const PRODUCERS: usize = 4;
 #[derive(Clone, Debug)]
 enum Message {
     Fetch { from: usize, to: usize, epoch: i32, position: (LeaderEpoch, Offset) },
-    Records { to: usize, epoch: i32, bytes: Bytes, high_watermark: Offset },
+    Records { to: usize, epoch: i32, bytes: Bytes, marks: LeaderMarks },
     Diverging { to: usize, epoch: i32, asked: (LeaderEpoch, Offset), told: (LeaderEpoch, Offset) },
     Synced { from: usize, to: usize, epoch: i32, offset: Offset },
 }
@@ -114,8 +114,10 @@ impl Model {
     }
 
     fn in_sync(&self, leader: usize) -> InSync {
-        let others = self.controller.isr.iter().filter(|node| **node != leader);
-        InSync::new(others.map(|node| broker(*node)), self.min).at(self.controller.version)
+        let others = (0..NODES).filter(|node| *node != leader);
+        let members = self.controller.isr.iter().filter(|node| **node != leader);
+        let in_sync = InSync::new(others.map(broker), members.map(|node| broker(*node)), self.min);
+        in_sync.at(self.controller.version)
     }
 
     fn submit(&mut self, node: usize, answers: &mut Answers<Asked>) {
@@ -373,7 +375,7 @@ impl Model {
                 }
                 let change = |in_sync: &mut InSync| in_sync.fetched(broker(from), offset);
                 machine.handle_in_sync(LeaderEpoch(epoch), change, &mut answers);
-                let high_watermark = machine.high_watermark();
+                let marks = machine.marks();
                 let segments = self.nodes[to].segments.iter();
                 let in_segments = self.nodes[to].segments.last().map_or(Offset::ZERO, |last| last.end);
                 let machine = self.nodes[to].machine.as_ref().expect("looked at above");
@@ -393,22 +395,12 @@ impl Model {
                     let same = before.is_none_or(|before| before == content);
                     assert!(same, "offset {offset} has two contents in epoch {epoch}");
                 }
-                self.messages.push(Message::Records {
-                    to: from,
-                    epoch,
-                    bytes: bytes.freeze(),
-                    high_watermark,
-                });
+                self.messages.push(Message::Records { to: from, epoch, bytes: bytes.freeze(), marks });
                 self.carry_out(to, answers);
             }
-            Message::Records { to, epoch, bytes, high_watermark } => {
+            Message::Records { to, epoch, bytes, marks } => {
                 let Some(machine) = &mut self.nodes[to].machine else { return };
-                let took = machine.handle_fetched(
-                    LeaderEpoch(epoch),
-                    bytes,
-                    (high_watermark, Offset::ZERO),
-                    &mut answers,
-                );
+                let took = machine.handle_fetched(LeaderEpoch(epoch), bytes, marks, &mut answers);
                 assert!(
                     !matches!(took, Err(FollowError::Committed { .. } | FollowError::Damaged(_))),
                     "{took:?}"
@@ -488,6 +480,26 @@ impl Model {
         let (version, node) = self.late.remove(nth);
         self.probe(if version == self.controller.version { "added late" } else { "added too late" });
         self.decide_addition(version, node);
+    }
+
+    /// What is believed to be on all disks is there, also after whatever comes.
+    fn check_held_by_all(&mut self) {
+        let seen = |node: &Node| {
+            let machine = node.machine.as_ref()?;
+            Some((machine.held_by_all(), machine.view().log_end, node.log()))
+        };
+        let open: Vec<(Offset, Offset, Log)> = self.nodes.iter().filter_map(seen).collect();
+        let before = |log: &Log, mark: Offset| -> Log {
+            log.iter().copied().filter(|(_, offset, _)| *offset < mark.0).collect()
+        };
+        for (mark, _, log) in open.iter().filter(|(mark, ..)| *mark > Offset::ZERO) {
+            self.probe("held by all");
+            let known = before(log, *mark);
+            for (_, end, other) in &open {
+                assert!(end >= mark, "not held by all before {mark}: one ends at {end}");
+                assert_eq!(before(other, *mark), known, "not held by all before {mark}");
+            }
+        }
     }
 
     fn check_prefixes(&self) {
@@ -608,6 +620,7 @@ fn run(seed: u64, steps: usize, tells: bool) -> BTreeMap<&'static str, usize> {
     for _ in 0..steps {
         model.step();
         model.check_prefixes();
+        model.check_held_by_all();
     }
     model.settle();
     *model.probes.entry("acknowledged").or_default() += model.acked.len();
@@ -631,6 +644,7 @@ fn what_is_acknowledged_stays_whoever_leads() {
         "checkpoint",
         "diverging",
         "cut below what was durable",
+        "held by all",
         "failed group",
         "left the ISR",
         "came into the ISR",

@@ -440,7 +440,7 @@ fn an_epoch_start_that_is_refused_or_lost_is_not_leadership() {
 fn the_high_watermark_is_what_all_in_sync_have_synced() {
     let mut bench = Bench::new();
     let mut answers = Answers::default();
-    bench.machine.handle_lead(LeaderEpoch(0), InSync::new([BrokerId(2)], 1), &mut answers);
+    bench.machine.handle_lead(LeaderEpoch(0), InSync::new([BrokerId(2)], [BrokerId(2)], 1), &mut answers);
     bench.submit();
     bench.durable();
     let synced = |bench: &mut Bench, offset, answers: &mut Answers<u32>| {

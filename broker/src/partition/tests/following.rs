@@ -76,8 +76,11 @@ impl Leader {
         let batches = following.take(batches).map(|(_, _, bytes)| bytes.clone()).collect();
         Fetched::Records {
             batches,
-            high_watermark: Offset(high_watermark),
-            log_start: Offset(self.log_start),
+            marks: LeaderMarks {
+                high_watermark: Offset(high_watermark),
+                log_start: Offset(self.log_start),
+                ..LeaderMarks::default()
+            },
         }
     }
 
@@ -256,7 +259,7 @@ fn a_new_leader_tells_where_the_log_ends_when_it_knows_what_was_committed_before
         let mut replica = Follower::start(&fake, None, &leader).await;
         replica.catch_up(&leader, 15).await;
         let (partition, soon) = (&replica.replica.partition, replica.replica.soon());
-        let others = || InSync::new([BrokerId(2)], 2);
+        let others = || InSync::new([BrokerId(2)], [BrokerId(2)], 2);
         partition.lead(LeaderEpoch(1), others(), soon).await.expect("leads");
         let offset =
             async |query| partition.offset(query, None, soon).await.map(|found| found.unwrap().offset);
@@ -268,7 +271,10 @@ fn a_new_leader_tells_where_the_log_ends_when_it_knows_what_was_committed_before
             let deleted = partition.delete_records(all_or_some, soon).await;
             assert_eq!(deleted, Err(DeleteRecordsError::NotYetKnown), "{all_or_some:?}");
         }
-        partition.change_in_sync(LeaderEpoch(1), InSync::new([], 1), soon).await.expect("heard");
+        partition
+            .change_in_sync(LeaderEpoch(1), InSync::new([BrokerId(2)], [], 1), soon)
+            .await
+            .expect("heard");
         assert_eq!(partition.delete_records(Some(Offset(18)), soon).await, Ok(Offset(18)));
         assert_eq!(offset(latest).await, Ok(Offset(20)));
     });

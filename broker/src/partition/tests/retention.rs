@@ -80,7 +80,14 @@ fn what_is_deleted_is_told_once_all_in_sync_have_deleted_it_and_not_by_who_leads
         replica.append_many(5).await;
         let (partition, soon) = (&replica.partition, replica.soon());
         let epoch = partition.views().get().leader_epoch;
-        partition.change_in_sync(epoch, InSync::new([BrokerId(2), BrokerId(3)], 2), soon).await.unwrap();
+        partition
+            .change_in_sync(
+                epoch,
+                InSync::new([BrokerId(2), BrokerId(3)], [BrokerId(2), BrokerId(3)], 2),
+                soon,
+            )
+            .await
+            .unwrap();
         let reports = async |follower, log_start| {
             let durable = Durable { synced: Offset::ZERO, log_start: Offset(log_start) };
             partition.reported(epoch, BrokerId(follower), durable, soon).await;

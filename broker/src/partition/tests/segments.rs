@@ -189,7 +189,7 @@ fn the_youngest_record_is_one_that_is_committed_and_not_deleted() {
             replica.append(BatchSpec::records(1).timestamp(time)).await;
         }
         let epoch = partition.views().get().leader_epoch;
-        partition.change_in_sync(epoch, InSync::new([BrokerId(2)], 2), soon).await.unwrap();
+        partition.change_in_sync(epoch, InSync::new([BrokerId(2)], [BrokerId(2)], 2), soon).await.unwrap();
         let late = vec![BatchSpec::records(1).timestamp(95).checked()];
         partition.append(late, Acks::Leader, soon).await.unwrap().wait().await.unwrap();
         assert_eq!(replica.youngest().await, Some((1, 90)), "nobody else has the one of 95");
