@@ -148,6 +148,8 @@ metrics! {
         "log_cleanings_failed", "Cleanings of compacted logs that came to nothing, or ended early, and are made again";
     cleaned_records: Counter = Counter::default(),
         "log_cleaned_records", "Records that cleaning left out: a newer one of their key was there, or their time was over";
+    tombstones_lacked: Counter = Counter::default(),
+        "log_tombstones_lacked", "Tombstones that cleanings left although their time was over, for a replica lacks them: one that is away or far behind";
     cleaned_bytes: Counter = Counter::default(),
         "log_cleaned_bytes", "Bytes by which cleaning made segments smaller";
     active_controller: Gauge = Gauge::default(),

@@ -208,6 +208,15 @@ pub fn with_max_timestamp(batch: &[u8], max_timestamp: i64) -> Bytes {
     copy.into()
 }
 
+/// A copy whose header has other attributes.
+pub fn with_attributes(batch: &[u8], attributes: i16) -> Bytes {
+    let mut copy = batch.to_vec();
+    copy[COVERED_FROM..][..2].copy_from_slice(&attributes.to_be_bytes());
+    let crc = crc32c::crc32c(&copy[COVERED_FROM..]);
+    copy[CRC_AT..][..4].copy_from_slice(&crc.to_be_bytes());
+    copy.into()
+}
+
 /// Makes a header right for the other records that were put behind it, as they are compressed now.
 pub fn close(batch: &mut [u8], codec: i16, max_timestamp: i64) {
     debug_assert!(batch.len() >= HEADER_BYTES, "the header of a checked batch");

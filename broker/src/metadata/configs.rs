@@ -98,7 +98,7 @@ pub const TOPIC_SETTINGS: &[TopicSetting] = &[
         rule: Rule::AtLeast(0),
         default: Default::Of("log.cleaner.delete.retention.ms"),
         only: None,
-        doc: "How long tombstones of compacted topics stay after they were cleaned for the first time; until all replicas have them at least.",
+        doc: "How long tombstones of compacted topics stay after they were cleaned for the first time, and at least until all replicas have them.",
     },
     TopicSetting {
         name: "file.delete.delay.ms",

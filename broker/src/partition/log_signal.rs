@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use super::LeaderMarks;
 use crate::ids::{LeaderEpoch, Offset, PartitionId};
 
 /// What of a replica's log is on its disk.
@@ -40,9 +41,17 @@ pub struct LogState {
     pub high_watermark: Offset,
     /// Where the log starts, durably.
     pub log_start: Offset,
+    /// All replicas have everything before on their disks, as far as is known here.
+    pub held_by_all: Offset,
 }
 
 impl LogState {
+    /// What a leader says of it.
+    pub fn marks(&self) -> LeaderMarks {
+        let LogState { high_watermark, log_start, held_by_all, .. } = *self;
+        LeaderMarks { high_watermark, log_start, held_by_all }
+    }
+
     /// What of it is on this replica's disk.
     pub fn durable(&self) -> Durable {
         Durable { synced: self.synced, log_start: self.log_start }
@@ -210,8 +219,8 @@ mod tests {
 
     fn at(end: i64) -> Option<LogState> {
         let (epoch, log_end) = (LeaderEpoch(1), Offset(end));
-        let [synced, high_watermark, log_start] = [Offset::ZERO; 3];
-        Some(LogState { leading: true, epoch, log_end, synced, high_watermark, log_start })
+        let [synced, high_watermark, log_start, held_by_all] = [Offset::ZERO; 4];
+        Some(LogState { leading: true, epoch, log_end, synced, high_watermark, log_start, held_by_all })
     }
 
     fn moved(listener: &LogListener) -> Vec<(PartitionId, Option<LogState>)> {

@@ -168,8 +168,20 @@ pub struct LeaderMarks {
     pub high_watermark: Offset,
     /// Where the log starts.
     pub log_start: Offset,
-    /// All replicas, in sync or not, have everything before on their disks: nobody will ask for it again.
+    /// All replicas, in sync or not, have everything before on their disks, as far as is known.
     pub held_by_all: Offset,
+}
+
+impl LeaderMarks {
+    /// Whether a follower that was told `told` hears of this without waiting for records: at once where it knows too much, and not
+    /// of each step of another one that catches up.
+    pub fn is_news_after(&self, told: LeaderMarks) -> bool {
+        let is_held = self.held_by_all >= self.high_watermark;
+        self.high_watermark > told.high_watermark
+            || self.log_start > told.log_start
+            || self.held_by_all < told.held_by_all
+            || (is_held && self.held_by_all > told.held_by_all)
+    }
 }
 
 /// What a follower's fetch came to.

@@ -295,7 +295,7 @@ impl<T> ReplicaState<T> {
     /// says what is deleted goes only then: who lacks it may have what it deletes.
     pub fn held_by_all(&self) -> Offset {
         match self.leadership {
-            Leadership::Leading(_) => self.in_sync.synced_by_others(self.synced).unwrap_or(Offset::ZERO),
+            Leadership::Leading(_) => self.in_sync.synced_by_replicas(self.synced).unwrap_or(Offset::ZERO),
             Leadership::Following(_) => self.of_leader.held_by_all,
             _ => Offset::ZERO,
         }
@@ -310,8 +310,9 @@ impl<T> ReplicaState<T> {
             Leadership::Pending(epoch) | Leadership::Starting(epoch) => (false, epoch),
             Leadership::Leading(epoch) => (true, epoch),
         };
-        let ReplicaState { log_end, synced, high_watermark, log_start, .. } = *self;
-        Some(LogState { leading, epoch, log_end, synced, high_watermark, log_start })
+        let ReplicaState { log_end, synced, .. } = *self;
+        let LeaderMarks { high_watermark, log_start, held_by_all } = self.marks();
+        Some(LogState { leading, epoch, log_end, synced, high_watermark, log_start, held_by_all })
     }
 
     /// Batches that segments do not have yet.
@@ -513,7 +514,7 @@ impl<T> ReplicaState<T> {
     /// The high watermark: what all in sync have synced, or what a leader says of that. It never falls.
     fn advance(&mut self, answers: &mut Answers<T>) {
         let committed = match self.leadership {
-            Leadership::Leading(_) => self.in_sync.synced_by_all(self.synced),
+            Leadership::Leading(_) => self.in_sync.synced_by_in_sync(self.synced),
             Leadership::Following(_) if self.anew.is_none() => {
                 Some(self.of_leader.high_watermark.min(self.synced))
             }

@@ -18,6 +18,7 @@ use super::{Replicas, ReplicasContext};
 use crate::ids::PartitionId;
 use crate::limits;
 use crate::log::cleaning::choice::{self, Sealed};
+use crate::log::cleaning::rewrite::Counts;
 use crate::log::cleaning::{Cleaning, Pace, Plan};
 use crate::partition::{DeadFiles, Due, DueSchedule, PartitionHandle};
 
@@ -51,8 +52,7 @@ struct Known {
 struct Outcome {
     segments: (usize, usize),
     bytes: (u64, u64),
-    went: u64,
-    stayed: u64,
+    counts: Counts,
 }
 
 impl<B: Backend> Cleaner<B> {
@@ -176,7 +176,7 @@ impl<B: Backend> Cleaner<B> {
                     return Err(words);
                 }
             };
-            let (bytes, (went, stayed)) = (cleaned.segment.bytes, cleaned.counts);
+            let (bytes, counts) = (cleaned.segment.bytes, cleaned.counts);
             let unneeded = DeadFiles {
                 directory: plan.directory.clone(),
                 segments: vec![cleaned.segment.name],
@@ -186,14 +186,13 @@ impl<B: Backend> Cleaner<B> {
             let deadline = Deadline::after(&backend, 2 * limits::CHECKPOINT_DEADLINE);
             let replaced = partition.put_cleaned(Box::new(cleaned), deadline).await;
             let Some(replaced) = replaced.map_err(|error| in_words(&error))? else {
-                // What it was made of went meanwhile, for its age or on request.
+                // What it was made of went meanwhile, for its age or on request, or a replica lacks more than was known.
                 self.removals.put(&backend, unneeded);
                 return Ok(());
             };
             outcome.segments = (outcome.segments.0 + group.len(), outcome.segments.1 + 1);
             outcome.bytes = (outcome.bytes.0 + replaced.bytes, outcome.bytes.1 + bytes);
-            outcome.went += went;
-            outcome.stayed += stayed;
+            outcome.counts.add(counts);
             self.removals.put(&backend, replaced);
             let is_full = self.context.journal.status().disk_full;
             self.removals.remove(&backend, is_full).await;
@@ -218,11 +217,13 @@ impl<B: Backend> Cleaner<B> {
     fn tell(&self, name: &str, outcome: &Outcome) {
         let metrics = &self.context.metrics;
         metrics.cleanings.inc();
-        metrics.cleaned_records.inc_by(outcome.went);
+        metrics.cleaned_records.inc_by(outcome.counts.went);
+        metrics.tombstones_lacked.inc_by(outcome.counts.lacked);
         metrics.cleaned_bytes.inc_by(outcome.bytes.0.saturating_sub(outcome.bytes.1));
         tracing::info!(
             partition = %name, segments = outcome.segments.0, into = outcome.segments.1, bytes = outcome.bytes.0,
-            left = outcome.bytes.1, records_gone = outcome.went, records_left = outcome.stayed, "a compacted log was cleaned"
+            left = outcome.bytes.1, records_gone = outcome.counts.went, records_left = outcome.counts.stayed,
+            tombstones_lacked = outcome.counts.lacked, "a compacted log was cleaned"
         );
     }
 }

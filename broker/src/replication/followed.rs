@@ -50,8 +50,7 @@ impl<B: Backend> Followed<B> {
         // What the owner has told may be older than where it stands, and a truncation lies in between.
         let durable = self.durable(state).unwrap_or_default().within(offset);
         self.reported = Some(durable);
-        let LeaderMarks { high_watermark, log_start, .. } = self.told;
-        Some(Position { epoch: self.epoch, last_fetched_epoch, offset, durable, high_watermark, log_start })
+        Some(Position { epoch: self.epoch, last_fetched_epoch, offset, durable, told: self.told })
     }
 
     /// What is on this node's disk, where the leader does not know that yet.

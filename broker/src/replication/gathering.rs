@@ -117,9 +117,7 @@ async fn take<B: Backend>(
             if bytes == 0 && context.signal.state(partition).is_some_and(has_more) {
                 gathered.left.push(partition);
             }
-            let is_known =
-                marks.high_watermark <= position.high_watermark && marks.log_start <= position.log_start;
-            if bytes == 0 && is_known {
+            if bytes == 0 && !marks.is_news_after(position.told) {
                 return;
             }
             Ok(Fetched::Records { batches, marks })

@@ -4,7 +4,7 @@
 //! message:  version u8 | kind u8 | session u64 | ...
 //! fetch:    sequence u64 | takes records u8 | broker epoch u64
 //!           | count u32, (partition | leader epoch i32 | last fetched epoch i32 | offset i64 | durable
-//!                         | high watermark i64 | log start i64)*
+//!                         | marks)*
 //!           | count u32, (partition)*                                      of which no more is to be told
 //! synced:   sequence u64 | takes records u8 | count u32, (partition | leader epoch i32 | durable)*
 //! answer:   sequence u64 | number u64 | count u32, (partition | leader epoch i32 | code u8 | what the code says)*
@@ -12,6 +12,7 @@
 //!
 //! partition: topic id 16 bytes | index i32
 //! durable:   synced i64 | log start i64
+//! marks:     high watermark i64 | log start i64 | held by all i64
 //! ```
 //!
 //! Numbers are big endian. A follower numbers what it says in a session, so that the leader notices what was lost on its way.
@@ -32,12 +33,13 @@ const REFUSED: u8 = 4;
 
 const PARTITION_BYTES: usize = 16 + 4;
 const DURABLE_BYTES: usize = 8 + 8;
-const ASKED_BYTES: usize = PARTITION_BYTES + 4 + 4 + 8 + DURABLE_BYTES + 8 + 8;
+const MARKS_BYTES: usize = 8 + 8 + 8;
+const ASKED_BYTES: usize = PARTITION_BYTES + 4 + 4 + 8 + DURABLE_BYTES + MARKS_BYTES;
 const REPORT_BYTES: usize = PARTITION_BYTES + 4 + DURABLE_BYTES;
 /// The least that an answer says of one partition.
 const ANSWERED_BYTES_MIN: usize = PARTITION_BYTES + 4 + 1;
 /// The most that it says beside records.
-pub const ANSWERED_BYTES_MAX: usize = ANSWERED_BYTES_MIN + 8 + 8 + 8 + 4;
+pub const ANSWERED_BYTES_MAX: usize = ANSWERED_BYTES_MIN + MARKS_BYTES + 4;
 
 /// Drawn by a follower for all that it says to one leader until something is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,10 +56,8 @@ pub struct Position {
     pub offset: Offset,
     /// What is on its disk.
     pub durable: Durable,
-    /// The leader's high watermark, as it was told last in this epoch.
-    pub high_watermark: Offset,
-    /// The leader's log start, as it was told last in this epoch.
-    pub log_start: Offset,
+    /// What the leader has told last in this epoch.
+    pub told: LeaderMarks,
 }
 
 /// What a follower asks for. What was asked for before in the session, and not answered, is still.
@@ -177,8 +177,7 @@ impl Message {
                     out.put_i32(position.last_fetched_epoch.0);
                     out.put_i64(position.offset.0);
                     put_durable(&mut out, position.durable);
-                    out.put_i64(position.high_watermark.0);
-                    out.put_i64(position.log_start.0);
+                    put_marks(&mut out, position.told);
                 }
                 out.put_u32(fetch.forgotten.len() as u32);
                 for partition in &fetch.forgotten {
@@ -263,8 +262,7 @@ impl Message {
                         last_fetched_epoch: LeaderEpoch(input.i32()?),
                         offset: Offset(input.i64()?),
                         durable: input.durable()?,
-                        high_watermark: Offset(input.i64()?),
-                        log_start: Offset(input.i64()?),
+                        told: input.marks()?,
                     };
                     Ok((partition, position))
                 })?;
@@ -312,13 +310,17 @@ fn put_durable(out: &mut BytesMut, durable: Durable) {
     out.put_i64(durable.log_start.0);
 }
 
+fn put_marks(out: &mut BytesMut, marks: LeaderMarks) {
+    out.put_i64(marks.high_watermark.0);
+    out.put_i64(marks.log_start.0);
+    out.put_i64(marks.held_by_all.0);
+}
+
 fn put_outcome(out: &mut BytesMut, outcome: &Result<Fetched, FetchError>) {
     match outcome {
         Ok(Fetched::Records { batches, marks }) => {
             out.put_u8(0);
-            out.put_i64(marks.high_watermark.0);
-            out.put_i64(marks.log_start.0);
-            out.put_i64(marks.held_by_all.0);
+            put_marks(out, *marks);
             out.put_u32(batches.iter().map(Bytes::len).sum::<usize>() as u32);
             for batch in batches {
                 out.put_slice(batch);
@@ -345,11 +347,7 @@ fn put_outcome(out: &mut BytesMut, outcome: &Result<Fetched, FetchError>) {
 fn take_outcome(input: &mut Input) -> Result<Result<Fetched, FetchError>, ProtocolError> {
     Ok(match input.u8()? {
         0 => {
-            let marks = LeaderMarks {
-                high_watermark: Offset(input.i64()?),
-                log_start: Offset(input.i64()?),
-                held_by_all: Offset(input.i64()?),
-            };
+            let marks = input.marks()?;
             let length = input.u32()? as usize;
             if input.bytes.remaining() < length {
                 return Err(input.damaged());
@@ -407,6 +405,11 @@ impl Input {
 
     fn i64(&mut self) -> Result<i64, ProtocolError> {
         self.bytes.try_get_i64().map_err(|_| self.damaged())
+    }
+
+    fn marks(&mut self) -> Result<LeaderMarks, ProtocolError> {
+        let (high_watermark, log_start) = (Offset(self.i64()?), Offset(self.i64()?));
+        Ok(LeaderMarks { high_watermark, log_start, held_by_all: Offset(self.i64()?) })
     }
 
     fn partition(&mut self) -> Result<PartitionId, ProtocolError> {
@@ -469,14 +472,18 @@ mod tests {
             Durable { synced: self.offset(), log_start: self.offset() }
         }
 
+        fn marks(&mut self) -> LeaderMarks {
+            let [high_watermark, log_start, held_by_all] = [(); 3].map(|()| self.offset());
+            LeaderMarks { high_watermark, log_start, held_by_all }
+        }
+
         fn position(&mut self) -> Position {
             Position {
                 epoch: self.epoch(),
                 last_fetched_epoch: self.epoch(),
                 offset: self.offset(),
                 durable: self.durable(),
-                high_watermark: self.offset(),
-                log_start: self.offset(),
+                told: self.marks(),
             }
         }
 
@@ -489,11 +496,7 @@ mod tests {
                 _ => {
                     let bytes = Bytes::from(vec![self.next() as u8; (self.next() % 70) as usize]);
                     let batches = if bytes.is_empty() { Vec::new() } else { vec![bytes] };
-                    let marks = LeaderMarks {
-                        high_watermark: self.offset(),
-                        log_start: self.offset(),
-                        held_by_all: self.offset(),
-                    };
+                    let marks = self.marks();
                     Ok(Fetched::Records { batches, marks })
                 }
             }

@@ -165,10 +165,7 @@ impl Asked {
         let Some(state) = state.filter(|state| state.leading && state.epoch == self.position.epoch) else {
             return false;
         };
-        self.fresh
-            || state.log_end > self.position.offset
-            || state.high_watermark > self.position.high_watermark
-            || state.log_start > self.position.log_start
+        self.fresh || state.log_end > self.position.offset || state.marks().is_news_after(self.position.told)
     }
 }
 

@@ -14,14 +14,12 @@ fn synced(offset: i64) -> Durable {
 }
 
 fn at(offset: i64) -> Position {
-    let [offset, nothing] = [offset, 0].map(Offset);
     Position {
         epoch: EPOCH,
         last_fetched_epoch: EPOCH,
-        offset,
-        durable: synced(offset.0),
-        high_watermark: nothing,
-        log_start: nothing,
+        offset: Offset(offset),
+        durable: synced(offset),
+        told: LeaderMarks::default(),
     }
 }
 
@@ -34,6 +32,7 @@ fn leads(log_end: i64) -> Option<LogState> {
         synced: nothing,
         high_watermark: nothing,
         log_start: nothing,
+        held_by_all: nothing,
     })
 }
 
@@ -148,7 +147,7 @@ fn what_is_asked_for_under_an_epoch_that_the_leader_does_not_lead_in_waits_until
 }
 
 #[test]
-fn another_high_watermark_or_log_start_is_news() {
+fn another_high_watermark_or_log_start_is_news_and_what_all_have_once_it_is_all_or_less() {
     let (_, mut leader) = both(&[1]);
     compare_all(&mut leader);
     leader.handle_moved(id(1), leads(10));
@@ -157,6 +156,15 @@ fn another_high_watermark_or_log_start_is_news() {
     assert_eq!(due(&mut leader), [1]);
     leader.handle_moved(id(1), leads(10).map(|state| LogState { log_start: Offset(1), ..state }));
     assert_eq!(due(&mut leader), [1]);
+    let marks = |high_watermark, held_by_all| LeaderMarks {
+        high_watermark: Offset(high_watermark),
+        held_by_all: Offset(held_by_all),
+        ..LeaderMarks::default()
+    };
+    assert!(!marks(9, 5).is_news_after(marks(9, 4)), "another catches up");
+    assert!(marks(9, 9).is_news_after(marks(9, 4)));
+    assert!(marks(9, 3).is_news_after(marks(9, 4)), "who had it lost its disk");
+    assert!(!marks(9, 9).is_news_after(marks(9, 9)));
 }
 
 #[test]

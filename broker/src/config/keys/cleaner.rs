@@ -49,7 +49,7 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key!(
         "cleaner.delete_retention",
-        "how long tombstones stay after they were cleaned for the first time, where a topic does not say; until all replicas have them at least",
+        "how long tombstones stay after they were cleaned for the first time, where a topic does not say, and at least until all replicas have them",
         "0ms..=9223372036854775807ms",
         |c, v| {
             c.cleaner.delete_retention = duration(v, Duration::ZERO, MS_MAX)?;

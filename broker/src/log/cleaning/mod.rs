@@ -37,7 +37,7 @@ use super::writing::{FileOf, Writing};
 use crate::ids::Offset;
 use crate::limits;
 use newest::Newest;
-use rewrite::{Judge, Opened, Rewriter, Rules, give_way_between};
+use rewrite::{Counts, Judge, Opened, Rewriter, Rules, give_way_between};
 
 /// Read at once.
 const READ_BYTES: usize = 256 * 1024;
@@ -97,8 +97,8 @@ pub struct Cleaned<B: Backend> {
     pub sources: Vec<SegmentName>,
     /// As readers will have it.
     pub segment: Segment<FileOf<B>>,
-    /// Records that went, and that stayed.
-    pub counts: (u64, u64),
+    /// What became of records.
+    pub counts: Counts,
 }
 
 /// Reads and writes no faster than so many bytes a second, on average.
@@ -212,7 +212,7 @@ impl<B: Backend> Cleaning<'_, B> {
         side: &std::path::Path,
         path: &std::path::Path,
         pace: &mut Pace,
-    ) -> Result<(Segment<FileOf<B>>, (u64, u64)), CleaningError> {
+    ) -> Result<(Segment<FileOf<B>>, Counts), CleaningError> {
         let (backend, plan) = (self.backend, self.plan);
         let file = plan.open_files.open(side, OpenHow::CreateNew, self.soon()).await?;
         let empty = Segment::empty(name, plan.open_files.file(path.to_path_buf()), Begun::now(backend));

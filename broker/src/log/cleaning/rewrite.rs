@@ -17,7 +17,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::newest::Newest;
 use super::record::{RecordView, walk};
 use crate::ids::{LeaderEpoch, Offset};
-use crate::log::batch::{BatchHeader, HEADER_BYTES, ProducerStamp};
+use crate::log::batch::{BatchHeader, HEADER_BYTES, ProducerStamp, with_attributes};
 use crate::log::encoder::{Encoder, Method};
 use crate::log::producers::sequence_after;
 use io_backend::task::give_way;
@@ -85,20 +85,25 @@ pub struct Rules<'a> {
 
 impl Rules<'_> {
     /// `horizon`: what the record's batch says; `is_clean`: its segment was made by cleaning.
-    fn fate(&self, offset: Offset, record: &RecordView<'_>, horizon: Option<i64>, is_clean: bool) -> Fate {
-        let Some(key) = record.key else { return Fate::Goes };
-        if offset < self.log_start {
-            return Fate::Goes;
-        }
+    fn fate(
+        &self,
+        offset: Offset,
+        record: &RecordView<'_>,
+        horizon: Option<i64>,
+        is_clean: bool,
+    ) -> (Judged, Fate) {
+        let mut judged =
+            Judged { offset, is_newest: false, is_tombstone: record.is_tombstone, is_lacked: false };
+        let Some(key) = record.key.filter(|_| offset >= self.log_start) else { return (judged, Fate::Goes) };
         let newest = self.newest.of(key);
-        let is_newest = newest.is_none_or(|newest| newest <= offset);
+        judged.is_newest = newest.is_none_or(|newest| newest <= offset);
         // Where nothing is known of the key, older records of it may have stayed before it.
         let is_alone = (is_clean || newest.is_some()) && !self.left_behind.load(Ordering::Relaxed);
         // What another replica has said of it, whose log was fetched: there what it deletes was gone by then, and here it is not yet.
         let horizon = horizon.filter(|_| is_clean);
         let is_over = horizon.is_some_and(|until| until <= self.now_ms);
         let is_held = offset < self.held_by_all;
-        let fate = match (is_newest, record.is_tombstone && is_alone, horizon) {
+        let fate = match (judged.is_newest, record.is_tombstone && is_alone, horizon) {
             (false, ..) => Fate::Goes,
             (true, false, _) => Fate::Stays,
             (true, true, Some(_)) if is_over && is_held => Fate::Goes,
@@ -107,8 +112,8 @@ impl Rules<'_> {
             (true, true, None) if newest.is_none() => Fate::Stays,
             (true, true, None) => Fate::StaysUntil(self.horizon_ms),
         };
-        let is_lacked = is_over && !is_held && matches!(fate, Fate::StaysUntil(_));
-        (self.judge)(Judged { offset, is_newest, is_tombstone: record.is_tombstone, is_lacked }, fate)
+        judged.is_lacked = is_over && !is_held && matches!(fate, Fate::StaysUntil(_));
+        (judged, (self.judge)(judged, fate))
     }
 }
 
@@ -246,14 +251,50 @@ pub struct Rewriter<'a> {
     rules: Rules<'a>,
     open: Option<Open>,
     made: Vec<Bytes>,
-    /// Records that went, and stayed.
-    pub counts: (u64, u64),
+    /// What was decided so far.
+    pub counts: Counts,
+}
+
+/// What became of records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Records that went.
+    pub went: u64,
+    /// Records that stay.
+    pub stayed: u64,
+    /// Of these, tombstones whose time is over and that a replica lacks.
+    pub lacked: u64,
+    /// The last tombstone that went because all replicas have it stood before.
+    pub held_before: Offset,
+}
+
+impl Counts {
+    fn take(&mut self, judged: Judged, fate: Fate, held_by_all: Offset) {
+        if fate != Fate::Goes {
+            self.stayed += 1;
+            self.lacked += u64::from(judged.is_lacked);
+            return;
+        }
+        self.went += 1;
+        if judged.is_newest && judged.is_tombstone && judged.offset < held_by_all {
+            self.held_before = self.held_before.max(judged.offset.plus(1));
+        }
+    }
+
+    /// These, too.
+    pub fn add(&mut self, other: Counts) {
+        let Counts { went, stayed, lacked, held_before } = other;
+        self.went += went;
+        self.stayed += stayed;
+        self.lacked += lacked;
+        self.held_before = self.held_before.max(held_before);
+    }
 }
 
 impl<'a> Rewriter<'a> {
     /// Of nothing yet.
     pub fn new(rules: Rules<'a>) -> Rewriter<'a> {
-        Rewriter { rules, open: None, made: Vec::new(), counts: (0, 0) }
+        Rewriter { rules, open: None, made: Vec::new(), counts: Counts::default() }
     }
 
     /// Takes the next batch in.
@@ -264,14 +305,13 @@ impl<'a> Rewriter<'a> {
             Some(records) => self.judge(opened, records).await,
             None => None,
         };
-        let Some((survivors, went)) = judged else {
+        let Some((survivors, counts)) = judged else {
             // Who knows what it has.
             self.rules.left_behind.store(true, Ordering::Relaxed);
             return self.keep(opened).await;
         };
-        self.counts.0 += u64::from(went);
-        let stay = survivors.held.len();
-        self.counts.1 += stay as u64;
+        self.counts.add(counts);
+        let (went, stay) = (counts.went, counts.stayed);
         let is_remembered = self.rules.remembered.contains(&header.base_offset);
         let says_new = survivors.horizon() != horizon_of(opened);
         if went == 0 && !says_new && (is_remembered || header.bytes >= KEPT_BYTES) {
@@ -294,11 +334,11 @@ impl<'a> Rewriter<'a> {
         self.merge(opened, survivors, went).await;
     }
 
-    /// Which records stay, and how many go; `None`: they cannot be read.
-    async fn judge(&self, opened: &Opened<'_>, records: &[u8]) -> Option<(Survivors, u32)> {
+    /// Which records stay, and what was decided; `None`: they cannot be read.
+    async fn judge(&self, opened: &Opened<'_>, records: &[u8]) -> Option<(Survivors, Counts)> {
         let header = opened.header;
         let mut survivors = Survivors::default();
-        let mut went = 0;
+        let mut counts = Counts::default();
         let mut next = header.base_offset;
         let mut seen = 0;
         for record in walk(records, header.records) {
@@ -311,21 +351,20 @@ impl<'a> Rewriter<'a> {
             let before = seen;
             seen += record.bytes();
             give_way_between(before, seen).await;
-            match self.rules.fate(offset, &record, horizon_of(opened), opened.is_clean) {
-                Fate::Goes => {
-                    went += 1;
-                    continue;
-                }
+            let (judged, fate) = self.rules.fate(offset, &record, horizon_of(opened), opened.is_clean);
+            counts.take(judged, fate, self.rules.held_by_all);
+            match fate {
+                Fate::Goes => continue,
                 Fate::Stays => survivors.is_open_ended |= record.is_tombstone,
                 Fate::StaysUntil(until) => survivors.horizon = survivors.horizon.max(Some(until)),
             }
             survivors.hold(offset, header.base_timestamp.wrapping_add(record.timestamp_delta), &record);
         }
-        Some((survivors, went))
+        Some((survivors, counts))
     }
 
     /// Puts what stays of a batch to what is open, if it belongs there.
-    async fn merge(&mut self, opened: &Opened<'_>, survivors: Survivors, went: u32) {
+    async fn merge(&mut self, opened: &Opened<'_>, survivors: Survivors, went: u64) {
         let header = opened.header;
         let codec = header.compression();
         let belongs = self.open.as_ref().is_none_or(|open| {
@@ -361,7 +400,7 @@ impl<'a> Rewriter<'a> {
     }
 
     /// A batch of its own, or as it was where that would be larger: somebody may have no room for it.
-    async fn put_or_keep(&mut self, opened: &Opened<'_>, made: Option<Bytes>, went: u32) {
+    async fn put_or_keep(&mut self, opened: &Opened<'_>, made: Option<Bytes>, went: u64) {
         match made.filter(|made| made.len() <= opened.header.bytes.max(MERGED_BYTES)) {
             Some(made) => {
                 self.close().await;
@@ -369,7 +408,8 @@ impl<'a> Rewriter<'a> {
             }
             None => {
                 self.rules.left_behind.fetch_or(went > 0, Ordering::Relaxed);
-                self.keep(opened).await;
+                self.close().await;
+                self.made.push(unmarked(opened));
             }
         }
     }
@@ -413,6 +453,15 @@ impl Open {
             made = frame.close(&self.survivors).await;
         }
         made.expect("records that were read, uncompressed, of a range that fits")
+    }
+}
+
+/// As it was, but for a mark from elsewhere: in a segment that was cleaned here it would count.
+fn unmarked(opened: &Opened<'_>) -> Bytes {
+    let is_foreign = horizon_of(opened).is_some() && !opened.is_clean;
+    match is_foreign {
+        true => with_attributes(opened.batch, opened.header.attributes & !HORIZON_BIT),
+        false => opened.batch.clone(),
     }
 }
 

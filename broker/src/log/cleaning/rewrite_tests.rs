@@ -31,6 +31,7 @@ struct Case {
     held_by_all: i64,
     is_clean: bool,
     now_ms: i64,
+    horizon_ms: i64,
     known: usize,
     left_behind: AtomicBool,
 }
@@ -43,6 +44,7 @@ fn case(batches: &[(BatchSpec, i64, i32)]) -> Case {
         held_by_all: i64::MAX,
         is_clean: false,
         now_ms: NOW,
+        horizon_ms: HORIZON,
         known: 1_000,
         left_behind: AtomicBool::new(false),
     }
@@ -65,7 +67,7 @@ impl Case {
             log_start: Offset(self.log_start),
             held_by_all: Offset(self.held_by_all),
             now_ms: self.now_ms,
-            horizon_ms: HORIZON,
+            horizon_ms: self.horizon_ms,
             remembered: &self.remembered,
             judge: &judge,
             left_behind: &self.left_behind,
@@ -169,8 +171,54 @@ fn a_tombstone_stays_until_its_time_is_over() {
 #[test]
 fn a_tombstone_that_was_fetched_stays_as_long_from_when_it_is_cleaned_here() {
     let of_leader = case(&[(AB, 0, 0), (GONE, 2, 0)]).clean();
-    let made = Case { batches: of_leader.clone(), now_ms: HORIZON, ..case(&[]) }.clean();
+    let fetched = |batches| Case { batches, now_ms: HORIZON, horizon_ms: HORIZON + 7, ..case(&[]) };
+    let made = fetched(of_leader.clone()).clean();
     assert_eq!(left(&made), left(&of_leader));
+    assert_eq!(BatchHeader::read(&made[0]).unwrap().base_timestamp, HORIZON + 7);
+}
+
+#[test]
+fn a_mark_from_elsewhere_goes_also_where_its_batch_stays_as_it_is() {
+    let key = |nth: usize| (&*format!("key-{nth}").leak(), (nth > 0).then_some("v"));
+    let many: Vec<(&'static str, Option<&'static str>)> = (0..8_000).map(key).collect();
+    // Its mark is the time of its records: with any other one they stand further from it, and take more room.
+    let first = Case { horizon_ms: 1_000, ..case(&[(BatchSpec::of(many.leak()), 0, 0)]) };
+    let of_leader = first.clean();
+    let is_marked = |batch: &Bytes| BatchHeader::read(batch).unwrap().attributes & HORIZON_BIT != 0;
+    assert!(of_leader[0].len() > MERGED_BYTES && is_marked(&of_leader[0]));
+    let made = Case { batches: of_leader.clone(), horizon_ms: 1 << 40, ..case(&[]) }.clean();
+    assert_eq!((made.len(), made[0].len()), (1, of_leader[0].len()), "made anew it would be larger");
+    assert!(!is_marked(&made[0]));
+    assert!(left(&made) == left(&of_leader));
+}
+
+#[test]
+fn what_is_left_for_a_replica_that_lacks_it_is_counted() {
+    let counts = |held_by_all| {
+        let newest = Newest::new((3, 4), 1_000);
+        let (judge, remembered): (Judge, _) = (Arc::new(|_, fate| fate), BTreeSet::new());
+        let left_behind = AtomicBool::new(false);
+        let mut rewriter = Rewriter::new(Rules {
+            newest: &newest,
+            log_start: Offset(0),
+            held_by_all: Offset(held_by_all),
+            now_ms: HORIZON,
+            horizon_ms: HORIZON,
+            remembered: &remembered,
+            judge: &judge,
+            left_behind: &left_behind,
+        });
+        let marked = &case(&[(AB, 0, 0), (GONE, 2, 0)]).clean()[0];
+        let header = BatchHeader::read(marked).unwrap();
+        let records = opened(&header, marked);
+        let opened = Opened { header: &header, batch: marked, records: Some(&records), is_clean: true };
+        block_on(rewriter.add(&opened));
+        rewriter.counts
+    };
+    let at =
+        |went, stayed, lacked, held_before| Counts { went, stayed, lacked, held_before: Offset(held_before) };
+    assert_eq!(counts(2), at(0, 2, 1, 0));
+    assert_eq!(counts(3), at(1, 1, 0, 3));
 }
 
 #[test]

@@ -62,14 +62,15 @@ impl<B: Backend> Owner<B> {
     }
 
     /// A checkpoint gives back the segments that it began with: so nothing is put in their place before it ends. What was cleaned
-    /// counts from now on, unless what it was made of is not there any more.
+    /// counts from now on, unless what it was made of is not there any more, or a replica lacks a tombstone that went.
     pub(super) fn put_cleaned(&mut self) {
         if self.has_checkpoint() || self.cleaned.is_empty() {
             return;
         }
-        for (Cleaned { sources, segment, .. }, reply) in std::mem::take(&mut self.cleaned) {
-            // Whoever switched it off wants to keep what there is.
-            let is_wanted = self.settings.compaction.is_some();
+        for (Cleaned { sources, segment, counts }, reply) in std::mem::take(&mut self.cleaned) {
+            // Whoever switched it off wants to keep what there is; and a replica that had lost its disk since may lack what went.
+            let is_wanted =
+                self.settings.compaction.is_some() && counts.held_before <= self.machine.held_by_all();
             let replaced = is_wanted.then(|| self.files.replace(&sources, segment)).flatten();
             reply.answer(replaced.map(|replaced| DeadFiles {
                 directory: self.files.directory.clone(),

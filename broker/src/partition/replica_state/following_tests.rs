@@ -141,6 +141,23 @@ fn what_the_journal_refuses_is_fetched_again() {
 }
 
 #[test]
+fn what_all_have_is_what_the_leader_of_this_epoch_has_told_last() {
+    let mut bench = Bench::new();
+    follow(&mut bench, 5);
+    let hears = |bench: &mut Bench, held_by_all| {
+        let marks = LeaderMarks { held_by_all: Offset(held_by_all), ..committed(0) };
+        bench.machine.handle_fetched(LeaderEpoch(5), Bytes::new(), marks, &mut Answers::default()).unwrap();
+        bench.machine.held_by_all()
+    };
+    assert_eq!(hears(&mut bench, 7), Offset(7));
+    assert_eq!(hears(&mut bench, 3), Offset(3), "one has lost its disk");
+    follow(&mut bench, 6);
+    assert_eq!(bench.machine.held_by_all(), Offset(0));
+    bench.machine.handle_resign(&mut Answers::default());
+    assert_eq!(bench.machine.held_by_all(), Offset(0));
+}
+
+#[test]
 fn a_follower_deletes_what_its_leader_has_deleted_once_it_is_committed_here_and_again_where_that_was_refused()
 {
     let mut bench = Bench::new();

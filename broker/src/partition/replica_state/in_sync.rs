@@ -126,14 +126,13 @@ impl InSync {
 
     /// Up to where all in sync have, when the leader itself has up to `own`; `None` where one of them is not known yet, or
     /// where they are too few (KIP-966).
-    pub fn synced_by_all(&self, own: Offset) -> Option<Offset> {
+    pub fn synced_by_in_sync(&self, own: Offset) -> Option<Offset> {
         self.least_of_all(own, |member| self.synced_by(member))
     }
 
-    /// Up to where all others have, in sync or not, when the leader itself has up to `own`; `None` where one of them is not known yet.
-    pub fn synced_by_others(&self, own: Offset) -> Option<Offset> {
-        let all = self.others.iter().chain(&self.members).chain(&self.joining);
-        least(own, all, |other| self.synced_by(other))
+    /// Up to where all replicas have, in sync or not, when the leader itself has up to `own`; `None` where one of them is not known yet.
+    pub fn synced_by_replicas(&self, own: Offset) -> Option<Offset> {
+        least(own, self.others.iter(), |other| self.synced_by(other))
     }
 
     /// From where on the logs of all in sync start at least, when the leader's own starts at `own`; `None` as above.
@@ -172,8 +171,8 @@ mod tests {
     }
 
     #[test]
-    fn alone_what_is_synced_here_is_synced_by_all() {
-        assert_eq!(InSync::alone().synced_by_all(OWN), Some(OWN));
+    fn alone_what_is_synced_here_is_synced_by_in_sync() {
+        assert_eq!(InSync::alone().synced_by_in_sync(OWN), Some(OWN));
     }
 
     #[test]
@@ -182,9 +181,9 @@ mod tests {
         in_sync.fetched(BrokerId(2), Offset(50));
         in_sync.reported(BrokerId(2), synced(50));
         in_sync.reported(BrokerId(3), synced(70));
-        assert_eq!(in_sync.synced_by_all(OWN), None, "what 3 has was not compared yet");
+        assert_eq!(in_sync.synced_by_in_sync(OWN), None, "what 3 has was not compared yet");
         in_sync.fetched(BrokerId(3), Offset(60));
-        assert_eq!(in_sync.synced_by_all(OWN), Some(Offset(50)));
+        assert_eq!(in_sync.synced_by_in_sync(OWN), Some(Offset(50)));
     }
 
     #[test]
@@ -193,10 +192,10 @@ mod tests {
         in_sync.fetched(BrokerId(2), Offset(60));
         for (reported, counts) in [(90, 60), (40, 40), (60, 60)] {
             in_sync.reported(BrokerId(2), synced(reported));
-            assert_eq!(in_sync.synced_by_all(OWN), Some(Offset(counts)));
+            assert_eq!(in_sync.synced_by_in_sync(OWN), Some(Offset(counts)));
         }
         in_sync.forget(BrokerId(2));
-        assert_eq!(in_sync.synced_by_all(OWN), None);
+        assert_eq!(in_sync.synced_by_in_sync(OWN), None);
     }
 
     #[test]
@@ -210,14 +209,14 @@ mod tests {
         assert!(in_sync.add(PartitionEpoch(5), [BrokerId(3)]));
         in_sync.fetched(BrokerId(3), Offset(70));
         in_sync.reported(BrokerId(3), synced(70));
-        assert_eq!(in_sync.synced_by_all(OWN), None, "that 3 was asked for says nothing of 2");
+        assert_eq!(in_sync.synced_by_in_sync(OWN), None, "that 3 was asked for says nothing of 2");
         in_sync.change_to(of(&[], 5));
-        assert_eq!(in_sync.synced_by_all(OWN), None, "it may be decided yet");
+        assert_eq!(in_sync.synced_by_in_sync(OWN), None, "it may be decided yet");
         in_sync.change_to(of(&[], 6));
-        assert_eq!(in_sync.synced_by_all(OWN), Some(OWN), "it cannot");
+        assert_eq!(in_sync.synced_by_in_sync(OWN), Some(OWN), "it cannot");
         assert!(!in_sync.add(PartitionEpoch(5), [BrokerId(2)]));
         assert!(in_sync.add(PartitionEpoch(6), [BrokerId(3)]));
-        assert_eq!(in_sync.synced_by_all(OWN), Some(Offset(70)));
+        assert_eq!(in_sync.synced_by_in_sync(OWN), Some(Offset(70)));
     }
 
     #[test]
@@ -239,32 +238,32 @@ mod tests {
     }
 
     #[test]
-    fn what_others_have_is_what_the_one_has_that_is_furthest_behind_in_sync_or_not() {
-        assert_eq!(InSync::alone().synced_by_others(OWN), Some(OWN));
+    fn what_all_replicas_have_is_what_the_one_has_that_is_furthest_behind_in_sync_or_not() {
+        assert_eq!(InSync::alone().synced_by_replicas(OWN), Some(OWN));
         let mut in_sync = InSync::new([BrokerId(2), BrokerId(3)], [BrokerId(2)], 2);
         let has = |in_sync: &mut InSync, follower, offset| {
             in_sync.fetched(BrokerId(follower), Offset(offset));
             in_sync.reported(BrokerId(follower), synced(offset));
         };
         has(&mut in_sync, 2, 90);
-        assert_eq!(in_sync.synced_by_others(OWN), None, "3 was not heard of");
+        assert_eq!(in_sync.synced_by_replicas(OWN), None, "3 was not heard of");
         has(&mut in_sync, 3, 40);
         assert_eq!(
-            (in_sync.synced_by_others(OWN), in_sync.synced_by_all(OWN)),
+            (in_sync.synced_by_replicas(OWN), in_sync.synced_by_in_sync(OWN)),
             (Some(Offset(40)), Some(Offset(90)))
         );
         in_sync.change_to(InSync::new([BrokerId(2)], [BrokerId(2)], 2));
-        assert_eq!(in_sync.synced_by_others(OWN), Some(Offset(90)), "3 has no replica any more");
+        assert_eq!(in_sync.synced_by_replicas(OWN), Some(Offset(90)), "3 has no replica any more");
         in_sync.forget(BrokerId(2));
-        assert_eq!(in_sync.synced_by_others(OWN), None);
+        assert_eq!(in_sync.synced_by_replicas(OWN), None);
     }
 
     #[test]
     fn too_few_do_not_decide() {
         let mut in_sync = two();
         in_sync.change_to(InSync::new([BrokerId(2)], [], 2));
-        assert_eq!((in_sync.synced_by_all(OWN), in_sync.start_of_all(OWN)), (None, None));
+        assert_eq!((in_sync.synced_by_in_sync(OWN), in_sync.start_of_all(OWN)), (None, None));
         in_sync.change_to(InSync::new([BrokerId(2)], [], 1));
-        assert_eq!(in_sync.synced_by_all(OWN), Some(OWN));
+        assert_eq!(in_sync.synced_by_in_sync(OWN), Some(OWN));
     }
 }

@@ -486,14 +486,18 @@ impl Model {
     fn check_held_by_all(&mut self) {
         let seen = |node: &Node| {
             let machine = node.machine.as_ref()?;
-            Some((machine.held_by_all(), machine.view().log_end, node.log()))
+            let is_told = machine.held_by_all() > Offset::ZERO && machine.view().following;
+            Some((is_told, (machine.held_by_all(), machine.view().log_end, node.log())))
         };
-        let open: Vec<(Offset, Offset, Log)> = self.nodes.iter().filter_map(seen).collect();
+        let (told, open): (Vec<bool>, Vec<(Offset, Offset, Log)>) =
+            self.nodes.iter().filter_map(seen).unzip();
+        if told.contains(&true) {
+            self.probe("told to be held by all");
+        }
         let before = |log: &Log, mark: Offset| -> Log {
             log.iter().copied().filter(|(_, offset, _)| *offset < mark.0).collect()
         };
         for (mark, _, log) in open.iter().filter(|(mark, ..)| *mark > Offset::ZERO) {
-            self.probe("held by all");
             let known = before(log, *mark);
             for (_, end, other) in &open {
                 assert!(end >= mark, "not held by all before {mark}: one ends at {end}");
@@ -644,7 +648,7 @@ fn what_is_acknowledged_stays_whoever_leads() {
         "checkpoint",
         "diverging",
         "cut below what was durable",
-        "held by all",
+        "told to be held by all",
         "failed group",
         "left the ISR",
         "came into the ISR",

@@ -190,6 +190,39 @@ fn a_segment_that_is_gone_meanwhile_has_nothing_put_in_its_place() {
     });
 }
 
+#[test]
+fn what_went_for_all_had_it_is_not_put_once_a_replica_lacks_it() {
+    let fake = Fake::new();
+    fake.run(async {
+        let replica = started(&fake, None).await;
+        for n in 0..200 {
+            replica.append(BatchSpec::of(KEYS[n % 4])).await;
+        }
+        replica.checkpoint().await;
+        let (epoch, soon) = (LeaderEpoch(0), replica.soon());
+        let others = |others: &[i32]| InSync::new(others.iter().copied().map(BrokerId), [], 1);
+        for (lacks, gone_before) in [(true, 1), (false, 0), (false, 1)] {
+            let plan = replica.partition.plan_cleaning(soon).await.unwrap().unwrap();
+            let judge: Judge = Arc::new(|_, fate| fate);
+            let cleaning = Cleaning {
+                backend: &fake,
+                plan: &plan,
+                keys_bytes: 1 << 20,
+                judge: &judge,
+                left_behind: AtomicBool::new(false),
+            };
+            let mut pace = Pace::new(&fake, u64::MAX);
+            let (newest, _) = cleaning.survey(&mut pace).await.unwrap();
+            let mut cleaned = cleaning.clean(&newest, &plan.segments[..1], &mut pace).await.unwrap().unwrap();
+            cleaned.counts.held_before = Offset(gone_before);
+            let now = others(if lacks || gone_before == 0 { &[2] } else { &[] });
+            replica.partition.change_in_sync(epoch, now, soon).await.unwrap();
+            let put = replica.partition.put_cleaned(Box::new(cleaned), soon).await.unwrap();
+            assert_eq!(put.is_none(), lacks, "a tombstone went before {gone_before}");
+        }
+    });
+}
+
 /// A checkpoint gives back the files that it began with, and none of what was decided meanwhile.
 #[test]
 fn a_cleaning_that_begins_beside_a_checkpoint_has_a_number_that_no_other_gets() {
