@@ -44,6 +44,7 @@ pub async fn recover<B: Backend>(dir: &JournalDir<B>) -> Result<Recovered, Journ
         scanned.push(scan(dir, file).await?);
     }
     let leftovers = drop_leftovers(dir, &mut scanned)?;
+    let released_twice = drop_doubles(&mut listed.files);
     check_sequence(dir, oldest, &scanned)?;
     let ending = judge(dir, &mut scanned, oldest)?;
 
@@ -59,6 +60,10 @@ pub async fn recover<B: Backend>(dir: &JournalDir<B>) -> Result<Recovered, Journ
         rewrite(dir, &file.found.file, 0, HEADER_BYTES).await?;
     }
     dir.backend.disk().sync_dir(&dir.directory, dir.deadline()).await?;
+    // Not before: that they are released may be said by a header that has just become durable.
+    for slot in released_twice {
+        dir.remove(slot).await?;
+    }
     Ok(summarise(listed.last_slot, listed.files, scanned, ending, oldest, torn_tail))
 }
 
@@ -88,6 +93,17 @@ fn drop_leftovers<B: Backend>(
         }
     }
     Ok(leftovers)
+}
+
+/// The same of files that are released, of which nothing is read: which of them is the leftover does not matter.
+fn drop_doubles<B: Backend>(released: &mut Vec<FoundFile<B>>) -> Vec<u32> {
+    let mut doubles = Vec::new();
+    released.dedup_by(|later, kept| {
+        let is_double = later.header.sequence == kept.header.sequence;
+        doubles.extend(is_double.then_some(later.slot));
+        is_double
+    });
+    doubles
 }
 
 fn check_sequence<B: Backend>(

@@ -344,6 +344,35 @@ fn a_missing_file_is_told_by_its_number() {
 }
 
 #[test]
+fn what_a_failed_preparation_left_goes_also_where_both_files_of_its_number_are_released() {
+    let fake = Fake::new();
+    fake.run(async {
+        let opened = reopen(&fake).await;
+        let progress = Arc::new(Progress::default());
+        for offset in 0..60 {
+            let lsn = commit(&opened.journal, &progress, offset, 3000).await;
+            if offset == 40 {
+                opened.journal.release_before(lsn);
+            }
+        }
+    });
+    let (sound, mut opens) = (fake.world().files.clone(), 0);
+    for (path_of_one, file) in &sound {
+        fake.world().files.clone_from(&sound);
+        fake.world().files.insert(path(99), file.clone());
+        match fake.run(async { try_open(&fake).await.map(|opened| offsets(&opened)) }) {
+            Ok(offsets) => {
+                assert_eq!(offsets.last(), Some(&59));
+                assert!(!fake.world().files.contains_key(&path(99)));
+                opens += 1;
+            }
+            Err(error) => assert!(error.to_string().contains("same place"), "{path_of_one:?}: {error}"),
+        }
+    }
+    assert!((1..sound.len()).contains(&opens), "{opens} of {}", sound.len());
+}
+
+#[test]
 fn foreign_newer_and_shortened_files_are_refused_by_name() {
     let fake = Fake::new();
     fake.run(async {
