@@ -242,8 +242,7 @@ impl<B: Backend> Node<B> {
         if let Some(asks) = &cluster {
             let fitness = to_group.tell_fitness(backend.clone(), health.capacities.clone());
             background.push(backend.spawn("metadata fitness", fitness));
-            let contact = health.contact.clone();
-            background.push(controller::start(controller_context(asks.clone()), of_controller, contact));
+            background.push(controller::start(controller_context(asks.clone()), of_controller));
         }
         phase.publish(starting("reading the journal back"));
         let directory = config.data_dir.join(data_dir::JOURNAL);

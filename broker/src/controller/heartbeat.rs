@@ -147,6 +147,7 @@ impl<B: Backend> Beating<B> {
             unreachable,
         };
         self.context.metrics.heartbeats_sent.inc();
+        self.session.handle_said(now, heartbeat.may_lead);
         self.ask(now, controller, heartbeat);
     }
 

@@ -69,6 +69,7 @@ mod tests {
             fenced: true,
             may_stop: false,
             revoked_at: 5,
+            is_relieved: true,
             session_timeout: Some(Duration::from_secs(2)),
         };
         for reply in [
@@ -80,7 +81,9 @@ mod tests {
         }
         let of_before = br#"{"heartbeat":"heard","fenced":false,"may_stop":false,"revoked_at":5}"#;
         let reply = decode_reply(&Bytes::from_static(of_before));
-        assert!(matches!(reply, Some(HeartbeatReply::Heard(answer)) if answer.session_timeout.is_none()));
+        assert!(
+            matches!(reply, Some(HeartbeatReply::Heard(answer)) if answer.session_timeout.is_none() && !answer.is_relieved)
+        );
         for bytes in [&b""[..], b"{}", b"\xff\xff", b"[1]"] {
             assert_eq!((decode(bytes), decode_reply(&Bytes::from_static(bytes))), (None, None));
         }

@@ -26,14 +26,11 @@ use crate::limits;
 use crate::metadata::controller::{Controller, ControllerSettings, Heartbeat, HeartbeatAnswer};
 use crate::metadata::{MetadataCommand, MetadataImage};
 use crate::peers::asks::Question;
-use crate::stall::contact::Contact;
 
 pub(super) struct Driver<B: Backend> {
     context: ControllerContext<B>,
     settings: ControllerSettings,
     inbox: Receiver<B, ControllerInput>,
-    /// Of this node with its controller.
-    contact: Contact,
     /// While this node is the controller.
     office: Option<Office>,
     /// Commands that the group has not decided.
@@ -77,13 +74,11 @@ impl<B: Backend> Driver<B> {
         context: ControllerContext<B>,
         settings: ControllerSettings,
         inbox: Receiver<B, ControllerInput>,
-        contact: Contact,
     ) -> Driver<B> {
         Driver {
             context,
             settings,
             inbox,
-            contact,
             office: None,
             proposed: FuturesUnordered::new(),
             confirming: FuturesUnordered::new(),
@@ -217,7 +212,6 @@ impl<B: Backend> Driver<B> {
             let is_later = image.index > office.image.index;
             office.image = image.clone();
             if is_later {
-                self.contact.has_given_up();
                 commands.extend(office.controller.handle_image(now, image));
             }
         }
@@ -277,11 +271,6 @@ impl<B: Backend> Driver<B> {
             return;
         }
         self.tell(&command);
-        if relieved(&command) == Some(self.context.node) {
-            let decided_by = self.context.backend.now() + limits::CONTROLLER_PROPOSE_DEADLINE;
-            // Then it is decided again, where it still holds.
-            self.contact.give_up_until(decided_by + 2 * self.settings.tick);
-        }
         let metadata = self.context.metadata.clone();
         let deadline = Deadline::after(&self.context.backend, limits::CONTROLLER_PROPOSE_DEADLINE);
         self.proposed.push(Box::pin(async move {
@@ -311,15 +300,6 @@ impl<B: Backend> Driver<B> {
             }
             _ => {}
         }
-    }
-}
-
-/// Who leads less by it.
-fn relieved(command: &MetadataCommand) -> Option<BrokerId> {
-    match command {
-        MetadataCommand::MoveLeaders { from, .. } => Some(from.broker),
-        MetadataCommand::ControlledShutdown(process) => Some(process.broker),
-        _ => None,
     }
 }
 

@@ -2,6 +2,10 @@
 //!
 //! The session lasts from when a heartbeat was *sent* that was answered. The controller counts from when it heard it, which is
 //! later: so it fences nobody for silence who has not noticed by himself.
+//!
+//! A broker whose storage takes no records may be relieved of what it leads as soon as it has said so, and hears of it later than
+//! those who lead next, above all where its own metadata stand still with its disk. So it leads nothing from then on until the controller
+//! has answered that nothing of it moves, or its image has what did.
 
 use std::time::Duration;
 
@@ -15,6 +19,8 @@ pub struct BrokerSession {
     timeout: Duration,
     /// The latest answer, and when the heartbeat was sent that it is for.
     answered: Option<(Moment, HeartbeatAnswer)>,
+    /// When it said first that it may not; cleared when it says that it may.
+    gave_up: Option<Moment>,
     /// Nothing that was taken before this entry is unknown.
     revoked_at: u64,
 }
@@ -22,7 +28,12 @@ pub struct BrokerSession {
 impl BrokerSession {
     /// Nothing has been heard yet; a session lasts so long.
     pub fn new(timeout: Duration) -> BrokerSession {
-        BrokerSession { timeout, answered: None, revoked_at: 0 }
+        BrokerSession { timeout, answered: None, gave_up: None, revoked_at: 0 }
+    }
+
+    /// A heartbeat is sent, which says whether the broker's storage takes records.
+    pub fn handle_said(&mut self, now: Moment, may_lead: bool) {
+        self.gave_up = self.gave_up.or(Some(now)).filter(|_| !may_lead);
     }
 
     /// The heartbeat that was sent then is answered. Answers may come in another order than heartbeats went.
@@ -48,6 +59,7 @@ impl BrokerSession {
         match self.answered {
             Some((_, answer)) if answer.fenced => Err(Lost::Fenced),
             _ if image_index < self.revoked_at => Err(Lost::Behind),
+            Some((sent, answer)) if answer.is_relieved || self.gave_up > Some(sent) => Err(Lost::Behind),
             _ => Ok(ends_at),
         }
     }
@@ -70,8 +82,13 @@ mod tests {
         BrokerSession::new(Duration::from_secs(2))
     }
 
-    const WELL: HeartbeatAnswer =
-        HeartbeatAnswer { fenced: false, may_stop: false, revoked_at: 10, session_timeout: None };
+    const WELL: HeartbeatAnswer = HeartbeatAnswer {
+        fenced: false,
+        may_stop: false,
+        revoked_at: 10,
+        is_relieved: false,
+        session_timeout: None,
+    };
 
     #[test]
     fn a_broker_may_lead_for_as_long_as_a_session_from_when_it_sent_what_was_answered() {
@@ -104,6 +121,27 @@ mod tests {
         session.handle_answer(at(2), HeartbeatAnswer { revoked_at: 12, ..WELL });
         assert_eq!(session.held(at(3), 11), Err(Lost::Behind));
         assert_eq!(session.held(at(3), 12), Ok(at(2_002)));
+    }
+
+    #[test]
+    fn who_says_that_it_takes_no_records_leads_again_when_it_hears_that_nothing_of_it_moves() {
+        let mut session = session();
+        let relieved = HeartbeatAnswer { is_relieved: true, ..WELL };
+        session.handle_said(at(0), true);
+        session.handle_answer(at(0), WELL);
+        for sent in [5, 7] {
+            session.handle_said(at(sent), false);
+        }
+        assert_eq!(session.held(at(8), 10), Err(Lost::Behind), "somebody may lead by now");
+        session.handle_answer(at(5), WELL);
+        assert_eq!(session.held(at(9), 10), Ok(at(2_005)), "nobody else could");
+        session.handle_answer(at(7), relieved);
+        assert_eq!(session.held(at(9), 99), Err(Lost::Behind));
+        session.handle_answer(at(10), HeartbeatAnswer { revoked_at: 12, ..WELL });
+        assert_eq!((session.held(at(11), 11), session.held(at(11), 12)), (Err(Lost::Behind), Ok(at(2_010))));
+        session.handle_said(at(20), true);
+        session.handle_said(at(30), false);
+        assert_eq!(session.held(at(31), 12), Err(Lost::Behind), "once more");
     }
 
     #[test]

@@ -9,14 +9,9 @@ use crate::metadata::controller::ControllerSettings;
 use crate::metadata::{BrokerProcess, borrow_when_needed};
 use crate::replicas::Replicas;
 use crate::stall::StorageHealth;
-use crate::stall::contact::Contact;
 
 /// Starts the task `controller`: whenever this node leads the metadata, it is the cluster's controller.
-pub fn start<B: Backend>(
-    context: ControllerContext<B>,
-    inbox: ControllerInbox<B>,
-    contact: Contact,
-) -> TaskHandle {
+pub fn start<B: Backend>(context: ControllerContext<B>, inbox: ControllerInbox<B>) -> TaskHandle {
     let cluster = &context.config.cluster_times;
     let settings = ControllerSettings {
         session_timeout: cluster.session_timeout,
@@ -24,7 +19,7 @@ pub fn start<B: Backend>(
         ..ControllerSettings::default()
     };
     let backend = context.backend.clone();
-    backend.spawn("controller", office::Driver::new(context, settings, inbox.0, contact).run())
+    backend.spawn("controller", office::Driver::new(context, settings, inbox.0).run())
 }
 
 /// Starts the task `heartbeat`, for the process that was granted this epoch, and what looks after it while its own metadata

@@ -199,12 +199,17 @@ pub fn verify(batch: &[u8]) -> Result<(), Damage> {
     if found == computed { Ok(()) } else { Err(Damage::Checksum { found, computed }) }
 }
 
+/// Makes the checksum right for what it covers.
+fn seal(batch: &mut [u8]) {
+    let crc = crc32c::crc32c(&batch[COVERED_FROM..]);
+    batch[CRC_AT..][..4].copy_from_slice(&crc.to_be_bytes());
+}
+
 /// A copy whose header says another largest timestamp.
 pub fn with_max_timestamp(batch: &[u8], max_timestamp: i64) -> Bytes {
     let mut copy = batch.to_vec();
     copy[MAX_TIMESTAMP_AT..][..8].copy_from_slice(&max_timestamp.to_be_bytes());
-    let crc = crc32c::crc32c(&copy[COVERED_FROM..]);
-    copy[CRC_AT..][..4].copy_from_slice(&crc.to_be_bytes());
+    seal(&mut copy);
     copy.into()
 }
 
@@ -212,8 +217,7 @@ pub fn with_max_timestamp(batch: &[u8], max_timestamp: i64) -> Bytes {
 pub fn with_attributes(batch: &[u8], attributes: i16) -> Bytes {
     let mut copy = batch.to_vec();
     copy[COVERED_FROM..][..2].copy_from_slice(&attributes.to_be_bytes());
-    let crc = crc32c::crc32c(&copy[COVERED_FROM..]);
-    copy[CRC_AT..][..4].copy_from_slice(&crc.to_be_bytes());
+    seal(&mut copy);
     copy.into()
 }
 
@@ -225,8 +229,7 @@ pub fn close(batch: &mut [u8], codec: i16, max_timestamp: i64) {
     let attributes = i16::from_be_bytes(array(batch, COVERED_FROM)) & !COMPRESSION_BITS | codec;
     batch[COVERED_FROM..][..2].copy_from_slice(&attributes.to_be_bytes());
     batch[MAX_TIMESTAMP_AT..][..8].copy_from_slice(&max_timestamp.to_be_bytes());
-    let crc = crc32c::crc32c(&batch[COVERED_FROM..]);
-    batch[CRC_AT..][..4].copy_from_slice(&crc.to_be_bytes());
+    seal(batch);
 }
 
 /// Copies a batch with the offset and epoch that the leader gives it.
@@ -246,8 +249,7 @@ pub fn stamp_append_time(into: &mut BytesMut, batch: &[u8], base: Offset, epoch:
     let attributes = i16::from_be_bytes(array(copy, COVERED_FROM)) | APPEND_TIME_BIT;
     copy[COVERED_FROM..COVERED_FROM + 2].copy_from_slice(&attributes.to_be_bytes());
     copy[MAX_TIMESTAMP_AT..MAX_TIMESTAMP_AT + 8].copy_from_slice(&now_ms.to_be_bytes());
-    let crc = crc32c::crc32c(&copy[COVERED_FROM..]);
-    copy[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_be_bytes());
+    seal(copy);
 }
 
 /// Walks whole batches that stand one behind the other. Ends at the end of the bytes or at the first

@@ -80,6 +80,10 @@ pub struct HeartbeatAnswer {
     pub may_stop: bool,
     /// Something that it led was taken from it by this entry: with an older image it does not know what it leads.
     pub revoked_at: u64,
+    /// It has said that its storage takes no records, and what it leads moves to others: that is not in the controller's image yet.
+    /// Releases before did not say so.
+    #[serde(default)]
+    pub is_relieved: bool,
     /// After how much silence the controller fences it; it may count on no more. Releases before did not say so.
     #[serde(default)]
     pub session_timeout: Option<Duration>,
@@ -207,7 +211,9 @@ impl Controller {
         let stops = session.wants_shutdown && broker.in_controlled_shutdown;
         let may_stop = stops && elections::away_from(&self.image, id, &self.stalled(), &[]).is_none();
         let session_timeout = Some(self.settings.session_timeout);
-        let answer = HeartbeatAnswer { fenced, may_stop, revoked_at, session_timeout };
+        let is_relieved = !heartbeat.may_lead
+            && elections::away_from(&self.image, id, &self.stalled(), &self.barred()).is_some();
+        let answer = HeartbeatAnswer { fenced, may_stop, revoked_at, is_relieved, session_timeout };
         Ok((answer, self.decide(now)))
     }
 

@@ -259,6 +259,19 @@ fn what_was_taken_before_the_controller_began_may_not_be_known_to_who_has_an_old
 }
 
 #[test]
+fn whose_storage_takes_no_records_is_told_until_the_image_has_it_that_others_are_to_lead() {
+    let mut run = Run::new(cluster_with(2, &[&[1, 2]]));
+    let takes_none = |heartbeat: &mut Heartbeat| heartbeat.may_lead = false;
+    assert!(!run.beat(1, |_| {}).0.is_relieved);
+    assert!(run.beat(1, takes_none).0.is_relieved);
+    run.pass(seconds(1), &[2]);
+    let (answer, _) = run.beat(1, takes_none);
+    assert_eq!((answer.is_relieved, answer.revoked_at), (false, run.image.index));
+    let mut run = Run::new(cluster_with(2, &[&[1]]));
+    assert!(!run.beat(1, takes_none).0.is_relieved, "nobody else could");
+}
+
+#[test]
 fn an_earlier_process_is_told_so() {
     let mut run = Run::new(cluster_with(2, &[&[1, 2]]));
     let late = process(&run.image, 1);

@@ -64,16 +64,13 @@ pub struct Contact {
     is_heeded: bool,
     /// When it ends by itself, in nanoseconds; it has ended where that has passed.
     until: Arc<AtomicU64>,
-    /// Until then others may lead what this node believes to lead, for so it has decided itself.
-    gives_up_until: Arc<AtomicU64>,
     state: Published<Option<LostContact>>,
 }
 
 impl Default for Contact {
     fn default() -> Contact {
         let state = Published::new("contact to the controller", None);
-        let (until, gives_up_until) = (Arc::new(AtomicU64::new(u64::MAX)), Arc::default());
-        Contact { is_heeded: true, until, gives_up_until, state }
+        Contact { is_heeded: true, until: Arc::new(AtomicU64::new(u64::MAX)), state }
     }
 }
 
@@ -92,20 +89,7 @@ impl Contact {
     /// Whether this node may no longer act as the leader that it believes to be. It goes by the clock: a process that was not scheduled for a
     /// while reads what came meanwhile before the task that speaks to the controller has its turn.
     pub fn is_lost(&self, now: Moment) -> bool {
-        now.0 >= self.until.load(Ordering::Acquire) || now.0 < self.gives_up_until.load(Ordering::Acquire)
-    }
-
-    /// As the controller, this node has leaders moved away from itself, and hears of what comes of it by then, or decides it again. Others
-    /// may hear of it before: its own metadata may stand still with its disk.
-    pub fn give_up_until(&self, until: Moment) {
-        if self.is_heeded {
-            self.gives_up_until.store(until.0, Ordering::Release);
-        }
-    }
-
-    /// Its image has what came of it.
-    pub fn has_given_up(&self) {
-        self.gives_up_until.store(0, Ordering::Release);
+        now.0 >= self.until.load(Ordering::Acquire)
     }
 
     /// How and since when it is lost.
@@ -151,18 +135,6 @@ mod tests {
         assert_eq!((contact.is_lost(Moment(3)), contact.lost()), (true, Some(behind)));
         assert_eq!(contact.set(Moment(4), Ok(Moment(9))), Some(Some(behind)));
         assert_eq!((contact.is_lost(Moment(4)), contact.lost()), (false, None));
-    }
-
-    #[test]
-    fn who_moves_leaders_away_from_itself_leads_nothing_until_it_hears_what_came_of_it() {
-        let contact = Contact::default();
-        contact.give_up_until(Moment(9));
-        assert_eq!([8, 9].map(|at| contact.is_lost(Moment(at))), [true, false]);
-        contact.has_given_up();
-        assert!(!contact.is_lost(Moment(8)));
-        let unheeded = Contact::unheeded();
-        unheeded.give_up_until(Moment(9));
-        assert!(!unheeded.is_lost(Moment(8)));
     }
 
     #[test]

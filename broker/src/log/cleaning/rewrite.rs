@@ -7,7 +7,8 @@
 //! keep their bounds and their sequence numbers.
 //!
 //! A tombstone stays for `delete.retention.ms` after it was cleaned for the first time: its batch says until when (KIP-534: bit 6,
-//! and the base timestamp); what a batch that was fetched says does not count. And it stays until all replicas have it. Whatever cannot be read stays as it is.
+//! and the base timestamp); what a batch that was fetched says does not count. And it stays until all replicas have it. Whatever
+//! cannot be read stays as it is.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn alone_what_is_synced_here_is_synced_by_in_sync() {
+    fn alone_what_is_synced_here_is_synced_by_all() {
         assert_eq!(InSync::alone().synced_by_in_sync(OWN), Some(OWN));
     }
 

@@ -12,7 +12,7 @@ use crate::log::batch::{BatchHeader, HEADER_BYTES};
 use crate::log::cleaning::choice::{Sealed, groups};
 use crate::log::cleaning::record::walk;
 use crate::log::cleaning::rewrite::Judge;
-use crate::log::cleaning::{Cleaning, Pace};
+use crate::log::cleaning::{Cleaning, Pace, Plan};
 
 const COMPACTED: LogSettings = LogSettings {
     compaction: Some(Compaction {
@@ -60,17 +60,20 @@ async fn last_of_each(replica: &Replica) -> (BTreeMap<String, i64>, usize) {
     }
 }
 
+fn cleaning_of<'a>(
+    backend: &'a Fake,
+    plan: &'a Plan<Fake>,
+    keys_bytes: usize,
+    judge: &'a Judge,
+) -> Cleaning<'a, Fake> {
+    Cleaning { backend, plan, keys_bytes, judge, left_behind: AtomicBool::new(false) }
+}
+
 /// Cleans, as the cleaner does; puts only so many groups in their place, and gives up.
 async fn clean(fake: &Fake, replica: &Replica, keys_bytes: usize, put_max: usize) -> usize {
     let Some(plan) = replica.partition.plan_cleaning(replica.soon()).await.unwrap() else { return 0 };
     let judge: Judge = Arc::new(|_, fate| fate);
-    let cleaning = Cleaning {
-        backend: fake,
-        plan: &plan,
-        keys_bytes,
-        judge: &judge,
-        left_behind: AtomicBool::new(false),
-    };
+    let cleaning = cleaning_of(fake, &plan, keys_bytes, &judge);
     let mut pace = Pace::new(fake, u64::MAX);
     let (newest, upto) = cleaning.survey(&mut pace).await.unwrap();
     let sealed: Vec<Sealed> = plan.segments[..upto].iter().map(|segment| Sealed::of(segment)).collect();
@@ -171,13 +174,7 @@ fn a_segment_that_is_gone_meanwhile_has_nothing_put_in_its_place() {
         replica.checkpoint().await;
         let plan = replica.partition.plan_cleaning(replica.soon()).await.unwrap().unwrap();
         let judge: Judge = Arc::new(|_, fate| fate);
-        let cleaning = Cleaning {
-            backend: &fake,
-            plan: &plan,
-            keys_bytes: 1 << 20,
-            judge: &judge,
-            left_behind: AtomicBool::new(false),
-        };
+        let cleaning = cleaning_of(&fake, &plan, 1 << 20, &judge);
         let mut pace = Pace::new(&fake, u64::MAX);
         let (newest, _) = cleaning.survey(&mut pace).await.unwrap();
         let cleaned = cleaning.clean(&newest, &plan.segments[..2], &mut pace).await.unwrap().unwrap();
@@ -204,13 +201,7 @@ fn what_went_for_all_had_it_is_not_put_once_a_replica_lacks_it() {
         for (lacks, gone_before) in [(true, 1), (false, 0), (false, 1)] {
             let plan = replica.partition.plan_cleaning(soon).await.unwrap().unwrap();
             let judge: Judge = Arc::new(|_, fate| fate);
-            let cleaning = Cleaning {
-                backend: &fake,
-                plan: &plan,
-                keys_bytes: 1 << 20,
-                judge: &judge,
-                left_behind: AtomicBool::new(false),
-            };
+            let cleaning = cleaning_of(&fake, &plan, 1 << 20, &judge);
             let mut pace = Pace::new(&fake, u64::MAX);
             let (newest, _) = cleaning.survey(&mut pace).await.unwrap();
             let mut cleaned = cleaning.clean(&newest, &plan.segments[..1], &mut pace).await.unwrap().unwrap();
