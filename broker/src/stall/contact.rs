@@ -17,7 +17,8 @@ pub enum Lost {
     CutOff,
     /// The controller does not count on it.
     Fenced,
-    /// Something that it led was taken from it, by an entry that its image does not have yet.
+    /// Something that it led was taken from it, by an entry that its image does not have yet; or may have been, since it said that its
+    /// storage takes no records.
     Behind,
 }
 
@@ -42,8 +43,8 @@ impl fmt::Display for Lost {
                 "the controller has fenced this node, for it did not hear it; it goes on when the controller counts on it again"
             }
             Lost::Behind => {
-                "some partitions of this node are led by others, and it has not heard which; it goes on when its metadata are \
-                 current"
+                "some partitions of this node are led by others, or are to be while its storage takes no records, and it has not heard \
+                 which; it goes on when its metadata are current"
             }
         })
     }
