@@ -11,6 +11,8 @@ import time
 PRODUCE, FETCH, LIST_OFFSETS, METADATA, CREATE_TOPICS, DELETE_TOPICS, API_VERSIONS = 0, 1, 2, 3, 19, 20, 18
 DELETE_RECORDS, DESCRIBE_LOG_DIRS = 21, 35
 OFFSET_OUT_OF_RANGE = 1
+# By the number that a batch's attributes have.
+CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
 # Error codes that a client tries again after: what it sent is not there, or nobody knows yet.
 RETRIABLE = {
     5: "LEADER_NOT_AVAILABLE", 6: "NOT_LEADER_OR_FOLLOWER", 7: "REQUEST_TIMED_OUT", 19: "NOT_ENOUGH_REPLICAS",
@@ -267,16 +269,22 @@ class Connection:
 
     def count_records(self, topic, partition):
         """How many records a partition has, all of them fetched and none missing between two; for much data: no CRCs."""
-        end, offset = self.end_offset(topic, partition), 0
+        return sum(self.records_by_codec(topic, partition).values())
+
+    def records_by_codec(self, topic, partition):
+        """The same, by the name of the codec in which they are stored."""
+        end, offset, found = self.end_offset(topic, partition), 0, {}
         while offset < end:
             code, _, data = self.fetch(topic, partition, offset)
             assert code == 0, f"Fetch of {topic}-{partition} at {offset}: error {code}"
             before = offset
-            for base, count in batches(data):
+            for base, count, codec in batches(data):
                 assert base <= offset, f"{topic}-{partition}: a batch at {base} where {offset} was due"
-                offset = max(offset, base + count)
+                more = max(base + count - offset, 0)
+                found[codec] = found.get(codec, 0) + more
+                offset += more
             assert offset > before, f"{topic}-{partition}: nothing at offset {offset} below the end {end}"
-        return offset
+        return found
 
     def read_values(self, topic, partition, checked=True):
         """[(offset, value)] of a whole partition of uncompressed records; `checked` costs 0.2 s per MB."""
@@ -306,13 +314,13 @@ def _read_varint(data, at):
 
 
 def batches(data):
-    """(base offset, record count) of each whole batch."""
+    """(base offset, record count, name of the codec) of each whole batch."""
     start = 0
     while start + 61 <= len(data):
         base, length = struct.unpack_from(">qi", data, start)
         if start + 12 + length > len(data):
             return
-        yield base, struct.unpack_from(">i", data, start + 57)[0]
+        yield base, struct.unpack_from(">i", data, start + 57)[0], CODECS[data[start + 22] & 7]
         start += 12 + length
 
 

@@ -70,7 +70,7 @@ class Reader(threading.Thread):
                     continue
                 if code != 0:
                     self.wrong.append(f"error {code} at offset {offset}")
-                for base, count in kafka_wire.batches(data):
+                for base, count, _ in kafka_wire.batches(data):
                     if base > offset:
                         self.wrong.append(f"a batch at {base} where {offset} was due")
                     offset = max(offset, base + count)
