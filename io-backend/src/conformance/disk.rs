@@ -168,10 +168,17 @@ pub(super) async fn a_directory_can_be_synced_if_it_is_there<B: Backend>(backend
 }
 
 pub(super) async fn a_directory_is_taken_once<B: Backend>(backend: &B, dir: &Path) -> Outcome {
-    backend.disk().lock_dir(dir, soon(backend)).await?;
-    match backend.disk().lock_dir(dir, soon(backend)).await {
-        Ok(()) => ensure!(false, "it was taken twice"),
-        Err(error) => ensure!(error.kind() == ErrorKind::WouldBlock, "the second time: {error}"),
+    let disk = backend.disk();
+    disk.lock_dir(dir, soon(backend)).await?;
+    for when in ["the second time", "when all files are gone"] {
+        match disk.lock_dir(dir, soon(backend)).await {
+            Ok(()) => ensure!(false, "it was taken again, {when}"),
+            Err(error) => ensure!(error.kind() == ErrorKind::WouldBlock, "{when}: {error}"),
+        }
+        // Whatever says that it is taken.
+        for entry in disk.read_dir(dir, soon(backend)).await? {
+            disk.remove_file(&dir.join(entry.name), soon(backend)).await?;
+        }
     }
     Ok(())
 }

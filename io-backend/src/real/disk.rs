@@ -204,11 +204,19 @@ impl Disk for RealDisk {
     fn lock_dir(&self, path: &Path, deadline: Deadline) -> impl Future<Output = DiskResult<()>> + Send {
         let core = self.core.clone();
         self.named("lock directory", Location::caller(), path, deadline, move |path| {
+            // The file, for every file system locks those, and so did all releases; and the directory itself, for somebody may
+            // remove an empty file that is old.
             let lock = path.join("LOCK");
             let file =
                 std::fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(lock)?;
             system::take(&file)?;
-            crate::mutex::lock(&core.taken).push(file);
+            let directory = std::fs::File::open(path)?;
+            match system::take(&directory) {
+                Err(held) if held.kind() == io::ErrorKind::WouldBlock => return Err(held),
+                // Over a network directories may have no locks.
+                Err(_) | Ok(()) => {}
+            }
+            crate::mutex::lock(&core.taken).extend([file, directory]);
             Ok(())
         })
     }
