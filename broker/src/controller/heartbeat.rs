@@ -1,7 +1,8 @@
 //! The task `heartbeat`: tells the controller how this broker is, and everybody here whether the controller counts on it.
 //!
 //! A disk that stands still does not hold it up: it goes on and says so. What matters is said at once and not at the next
-//! beat: that the storage takes no records, that the node wants to stop, and to another controller all of it.
+//! beat: that the storage takes no records, that the node wants to stop, that it knows more while what it leads moves, and to another
+//! controller all of it.
 
 use std::collections::BTreeSet;
 use std::future::poll_fn;
@@ -52,6 +53,8 @@ struct News {
     may_lead: bool,
     wants_shutdown: bool,
     is_unfenced: bool,
+    /// The image that it has, while something of it moves: it leads what is left as soon as all has moved.
+    relieved_at: Option<u64>,
 }
 
 /// Who leads what this broker follows, as of an image.
@@ -111,11 +114,13 @@ impl<B: Backend> Beating<B> {
     }
 
     fn news(&self) -> News {
+        let image = self.context.metadata.image();
         News {
             controller: self.context.metadata.members().get().leader,
             may_lead: self.membership.health.capacities.get().may_lead,
             wants_shutdown: *self.membership.wants_shutdown.get(),
-            is_unfenced: is_unfenced(&self.context.metadata.image(), self.membership.process),
+            is_unfenced: is_unfenced(&image, self.membership.process),
+            relieved_at: self.session.is_relieved().then_some(image.index),
         }
     }
 
@@ -245,6 +250,7 @@ impl<B: Backend> Beating<B> {
         let mut stopping = self.membership.wants_shutdown.watcher();
         let mut answers = Vec::new();
         let (said, process) = (self.said.clone(), self.membership.process);
+        let is_relieved = self.session.is_relieved();
         let asked = &mut self.asked;
         let waiting = poll_fn(|cx| {
             while let Poll::Ready(Some(answer)) = asked.poll_next_unpin(cx) {
@@ -256,6 +262,7 @@ impl<B: Backend> Beating<B> {
                 may_lead: fitness.watch(cx.waker()).may_lead,
                 wants_shutdown: *stopping.watch(cx.waker()),
                 is_unfenced: is_unfenced(&image, process),
+                relieved_at: is_relieved.then_some(image.index),
             };
             let has_news = room && said.as_ref() != Some(&news);
             match has_news || !answers.is_empty() || !Arc::ptr_eq(&image, &seen) {

@@ -7,6 +7,7 @@ use io_backend::{Backend, Deadline, Published, TimedOut};
 
 use crate::metadata::{BrokerProcess, MetadataHandle, MetadataImage};
 use crate::stall::StorageHealth;
+use crate::stall::contact::{Lost, LostContact};
 
 /// This broker among the others.
 pub struct Membership<B: Backend> {
@@ -55,7 +56,9 @@ impl<B: Backend> Membership<B> {
         self.wants_shutdown.publish(true);
         let contact = self.health.contact.published();
         let may = pin!(self.may_stop.until(&self.backend, deadline, |may| *may));
-        let lost = pin!(contact.until(&self.backend, deadline, Option::is_some));
+        // Who is behind is answered.
+        let is_cut_off = |lost: &Option<LostContact>| lost.is_some_and(|lost| lost.why != Lost::Behind);
+        let lost = pin!(contact.until(&self.backend, deadline, is_cut_off));
         matches!(select(may, lost).await, Either::Left((Ok(_), _)))
     }
 }

@@ -48,7 +48,7 @@ struct Answer {
 /// What comes of a heartbeat.
 struct Judged {
     answer: Answer,
-    /// The broker was not told that yet.
+    /// The broker was not told that yet, or waits for it with what it leads.
     is_news: bool,
     commands: Vec<MetadataCommand>,
 }
@@ -64,8 +64,8 @@ struct Office {
     term: u64,
     image: Arc<MetadataImage>,
     gone: BTreeSet<BrokerId>,
-    /// What each broker was told last, and which process of it.
-    told: BTreeMap<BrokerId, (BrokerEpoch, HeartbeatAnswer)>,
+    /// What each broker was told last, which process of it, and whether its storage took records then.
+    told: BTreeMap<BrokerId, (BrokerEpoch, bool, HeartbeatAnswer)>,
     tick_at: Moment,
 }
 
@@ -242,10 +242,10 @@ impl<B: Backend> Driver<B> {
             let answer = Answer { to, reply: HeartbeatReply::NotController { leader } };
             return Some(Judged { answer, is_news: false, commands: Vec::new() });
         };
-        let process = heartbeat.process;
+        let (process, may_lead) = (heartbeat.process, heartbeat.may_lead);
         let (reply, is_news, commands) = match office.controller.handle_heartbeat(now, heartbeat) {
             Ok((answer, commands)) => {
-                let told = (process.epoch, answer);
+                let told = (process.epoch, may_lead, answer);
                 let is_news = office.told.insert(process.broker, told) != Some(told);
                 (HeartbeatReply::Heard(answer), is_news, commands)
             }

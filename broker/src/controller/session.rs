@@ -5,7 +5,7 @@
 //!
 //! A broker whose storage takes no records may be relieved of what it leads as soon as it has said so, and hears of it later than
 //! those who lead next, above all where its own metadata stand still with its disk. So it leads nothing from then on until the controller
-//! has answered that nothing of it moves, or its image has what did.
+//! has answered that nothing of it moves, be it that its storage takes records again meanwhile; or that all has moved, and its image has it.
 
 use std::time::Duration;
 
@@ -19,7 +19,8 @@ pub struct BrokerSession {
     timeout: Duration,
     /// The latest answer, and when the heartbeat was sent that it is for.
     answered: Option<(Moment, HeartbeatAnswer)>,
-    /// When it said first that it may not; cleared when it says that it may.
+    /// What it said last of whether its storage takes records, and when it last began to say that it does not.
+    said_may: bool,
     gave_up: Option<Moment>,
     /// Nothing that was taken before this entry is unknown.
     revoked_at: u64,
@@ -28,12 +29,15 @@ pub struct BrokerSession {
 impl BrokerSession {
     /// Nothing has been heard yet; a session lasts so long.
     pub fn new(timeout: Duration) -> BrokerSession {
-        BrokerSession { timeout, answered: None, gave_up: None, revoked_at: 0 }
+        BrokerSession { timeout, answered: None, said_may: true, gave_up: None, revoked_at: 0 }
     }
 
     /// A heartbeat is sent, which says whether the broker's storage takes records.
     pub fn handle_said(&mut self, now: Moment, may_lead: bool) {
-        self.gave_up = self.gave_up.or(Some(now)).filter(|_| !may_lead);
+        if self.said_may && !may_lead {
+            self.gave_up = Some(now);
+        }
+        self.said_may = may_lead;
     }
 
     /// The heartbeat that was sent then is answered. Answers may come in another order than heartbeats went.
@@ -62,6 +66,11 @@ impl BrokerSession {
             Some((sent, answer)) if answer.is_relieved || self.gave_up > Some(sent) => Err(Lost::Behind),
             _ => Ok(ends_at),
         }
+    }
+
+    /// Whether it was told last that something of it moves.
+    pub fn is_relieved(&self) -> bool {
+        self.answered.is_some_and(|(_, answer)| answer.is_relieved)
     }
 
     /// Whether everything that this broker led is led by others, as far as that can be.
@@ -142,6 +151,14 @@ mod tests {
         session.handle_said(at(20), true);
         session.handle_said(at(30), false);
         assert_eq!(session.held(at(31), 12), Err(Lost::Behind), "once more");
+        session.handle_said(at(40), true);
+        assert_eq!(
+            session.held(at(41), 12),
+            Err(Lost::Behind),
+            "and somebody may lead by now, whatever it says since"
+        );
+        session.handle_answer(at(40), HeartbeatAnswer { revoked_at: 12, ..WELL });
+        assert_eq!(session.held(at(42), 12), Ok(at(2_040)));
     }
 
     #[test]

@@ -80,8 +80,8 @@ pub struct HeartbeatAnswer {
     pub may_stop: bool,
     /// Something that it led was taken from it by this entry: with an older image it does not know what it leads.
     pub revoked_at: u64,
-    /// It has said that its storage takes no records, and what it leads moves to others: that is not in the controller's image yet.
-    /// Releases before did not say so.
+    /// It has said that its storage takes no records, or that it wants to stop, and something that it leads moves to others: that is not
+    /// in the controller's image yet. Releases before did not say so.
     #[serde(default)]
     pub is_relieved: bool,
     /// After how much silence the controller fences it; it may count on no more. Releases before did not say so.
@@ -96,6 +96,8 @@ struct Session {
     silent: Duration,
     /// Its fence is proposed, and not in the image yet.
     is_being_fenced: bool,
+    /// It is proposed that others lead what it does, and not in the image yet.
+    is_being_relieved: bool,
     may_lead: bool,
     /// What is left of its probation.
     probation: Duration,
@@ -114,6 +116,7 @@ impl Session {
             heard: now,
             silent: Duration::ZERO,
             is_being_fenced: false,
+            is_being_relieved: false,
             may_lead: true,
             probation: Duration::ZERO,
             wants_shutdown: false,
@@ -197,6 +200,8 @@ impl Controller {
         (session.heard, session.silent) = (now, Duration::ZERO);
         session.image_index = heartbeat.image_index;
         session.wants_shutdown |= heartbeat.wants_shutdown;
+        // Who could not take over from others before now can.
+        let is_back = heartbeat.may_lead && !session.may_lead;
         session.may_lead = heartbeat.may_lead;
         if !heartbeat.may_lead {
             session.probation = probation;
@@ -206,15 +211,29 @@ impl Controller {
         for leader in heartbeat.unreachable {
             session.unreachable.entry(leader).or_default();
         }
-        let revoked_at = session.revoked_at;
-        let fenced = broker.fenced || session.is_being_fenced;
-        let stops = session.wants_shutdown && broker.in_controlled_shutdown;
-        let may_stop = stops && elections::away_from(&self.image, id, &self.stalled(), &[]).is_none();
-        let session_timeout = Some(self.settings.session_timeout);
-        let is_relieved = !heartbeat.may_lead
-            && elections::away_from(&self.image, id, &self.stalled(), &self.barred()).is_some();
-        let answer = HeartbeatAnswer { fenced, may_stop, revoked_at, is_relieved, session_timeout };
-        Ok((answer, self.decide(now)))
+        if is_back {
+            self.said.retain(|about, _| !matches!(about, About::Stalled(_)));
+        }
+        let commands = self.decide(now);
+        Ok((self.answer_to(id), commands))
+    }
+
+    /// What a broker with a session is told now.
+    fn answer_to(&self, id: BrokerId) -> HeartbeatAnswer {
+        let (session, broker) = (&self.sessions[&id], &self.image.brokers[&id]);
+        let wants_shutdown = session.wants_shutdown;
+        let may_stop = wants_shutdown
+            && broker.in_controlled_shutdown
+            && elections::away_from(&self.image, id, &self.stalled(), &[]).is_none();
+        let will_stop = wants_shutdown && !broker.in_controlled_shutdown;
+        HeartbeatAnswer {
+            fenced: broker.fenced || session.is_being_fenced,
+            may_stop,
+            revoked_at: session.revoked_at,
+            is_relieved: session.is_being_relieved
+                || will_stop && elections::takes_from(&self.image, id, &self.stalled()),
+            session_timeout: Some(self.settings.session_timeout),
+        }
     }
 
     /// Time has passed. To be called when all heartbeats that wait have been handled: what was not looked at is not
@@ -319,9 +338,11 @@ impl Controller {
             if session.wants_shutdown && !broker.in_controlled_shutdown {
                 decided.push((About::Shutdown(*id), MetadataCommand::ControlledShutdown(process)));
             }
-            if !session.may_lead {
+            // Whose storage takes records again meanwhile is relieved all the same, for the same reason.
+            if !session.may_lead || session.is_being_relieved {
                 // A storage on probation is better than one that stands still.
                 let moves = elections::away_from(&image, *id, &stalled, &barred);
+                session.is_being_relieved = elections::takes_from(&image, *id, &stalled);
                 decided.extend(moves.map(|moves| (About::Stalled(*id), moves)));
             }
             if !session.not_begun.is_empty() {

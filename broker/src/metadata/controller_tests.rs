@@ -271,6 +271,63 @@ fn whose_storage_takes_no_records_is_told_until_the_image_has_it_that_others_are
     assert!(!run.beat(1, takes_none).0.is_relieved, "nobody else could");
 }
 
+/// What a heartbeat is answered before anything that is decided is in the image.
+fn answer_before_it_is_decided(run: &mut Run, change: impl FnOnce(&mut Heartbeat)) -> HeartbeatAnswer {
+    let mut heartbeat = Heartbeat {
+        process: process(&run.image, 1),
+        image_index: run.image.index,
+        may_lead: true,
+        wants_shutdown: false,
+        not_begun: Vec::new(),
+        unreachable: BTreeSet::new(),
+    };
+    change(&mut heartbeat);
+    run.controller.handle_heartbeat(run.now, heartbeat).unwrap().0
+}
+
+#[test]
+fn whose_storage_takes_records_again_before_others_lead_is_relieved_all_the_same() {
+    let mut run = Run::new(cluster_with(2, &[&[1, 2]]));
+    assert!(answer_before_it_is_decided(&mut run, |heartbeat| heartbeat.may_lead = false).is_relieved);
+    assert!(answer_before_it_is_decided(&mut run, |_| {}).is_relieved, "it may be decided at any time");
+    // Should it be lost, it is said again.
+    run.pass(seconds(2), &[1, 2]);
+    assert_eq!(partition(&run.image, 1, 0).leader, Some(BrokerId(2)));
+    let (answer, _) = run.beat(1, |_| {});
+    assert_eq!((answer.is_relieved, answer.revoked_at > 0), (false, true));
+}
+
+#[test]
+fn who_wants_to_stop_leads_nothing_that_is_about_to_move() {
+    let mut run = Run::new(cluster_with(2, &[&[1, 2]]));
+    let stops = |heartbeat: &mut Heartbeat| heartbeat.wants_shutdown = true;
+    let answer = answer_before_it_is_decided(&mut run, stops);
+    assert_eq!((answer.is_relieved, answer.may_stop), (true, false));
+    run.pass(seconds(2), &[2]);
+    let (answer, _) = run.beat(1, stops);
+    assert_eq!((answer.is_relieved, answer.may_stop), (false, true));
+    let mut run = Run::new(cluster_with(2, &[&[1]]));
+    assert!(!answer_before_it_is_decided(&mut run, stops).is_relieved, "it leads on what nobody else could");
+}
+
+#[test]
+fn who_follows_only_is_not_relieved_of_what_it_leads_alone() {
+    let mut run = Run::new(cluster_with(2, &[&[1], &[2, 1]]));
+    assert!(!run.beat(1, |heartbeat| heartbeat.may_lead = false).0.is_relieved);
+}
+
+#[test]
+fn who_can_take_over_again_is_given_at_once_what_waits() {
+    let mut run = Run::new(cluster_with(4, &[&[1, 2, 3], &[1, 4]]));
+    for broker in [3, 2, 1] {
+        run.beat(broker, |heartbeat| heartbeat.may_lead = false);
+    }
+    let leaders = |run: &Run| [1, 2].map(|topic| partition(&run.image, topic, 0).leader);
+    assert_eq!(leaders(&run), [Some(BrokerId(1)), Some(BrokerId(4))], "{:?}", run.all());
+    run.beat(2, |_| {});
+    assert_eq!(leaders(&run), [Some(BrokerId(2)), Some(BrokerId(4))], "{:?}", run.all());
+}
+
 #[test]
 fn an_earlier_process_is_told_so() {
     let mut run = Run::new(cluster_with(2, &[&[1, 2]]));

@@ -33,6 +33,14 @@ pub fn away_from(
     moves.then(|| MetadataCommand::MoveLeaders { from, barred: barred.to_vec(), avoided: avoided.to_vec() })
 }
 
+/// Whether somebody else could lead something that a broker leads. `barred` are others that are to be given nothing.
+pub fn takes_from(image: &MetadataImage, from: BrokerId, barred: &[BrokerId]) -> bool {
+    let barred: Vec<BrokerId> = barred.iter().copied().chain([from]).collect();
+    partitions(image).any(|(_, topic, partition)| {
+        partition.leader == Some(from) && hands_over(partition, from, Around::new(image, topic, &barred))
+    })
+}
+
 /// Partitions go back to the first of their replicas, where it can lead; `None` where all are there or cannot be.
 pub fn preferred(image: &MetadataImage, barred: &[BrokerId]) -> Option<MetadataCommand> {
     let elections = partitions(image).filter(|(_, topic, partition)| {
