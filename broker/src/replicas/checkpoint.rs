@@ -54,7 +54,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 pub(super) enum CheckpointInput {
-    Now(Replier<Result<(), CheckpointFailed>>),
+    /// Answers whether it has all that was submitted by its end.
+    Now(Replier<Result<bool, CheckpointFailed>>),
     /// Records that these logs start there, which their owners have made durable, without writing any segment: where
     /// space is short, that is what makes some. Answers what the record vouches for.
     Vouch(Vec<LaterStart>, Replier<Result<Vec<CheckpointMark>, CheckpointFailed>>),
@@ -86,6 +87,8 @@ struct Round {
     record_bytes: usize,
     /// Everything was released that was durable when it began.
     complete: bool,
+    /// It has all that was submitted by its end.
+    has_all: bool,
     /// Why it keeps what was durable when the round began.
     held_by: Option<HeldBy>,
     /// Partitions that could not be checkpointed.
@@ -222,7 +225,7 @@ impl<B: Backend> Checkpointer<B> {
             next = pace.next(result.as_ref().ok(), took, unreleased_bytes, disk_full);
             self.tell(&result, next, unreleased_bytes);
             let result = result.and_then(|round| match round.failed {
-                0 => Ok(()),
+                0 => Ok(round.has_all),
                 failed => Err(CheckpointFailed::Partitions(failed)),
             });
             if let Some(replier) = asked {
@@ -326,7 +329,7 @@ impl<B: Backend> Checkpointer<B> {
             keep(Lsn(0), HeldBy::Closing);
         }
         let (needed, held_by) = needed;
-        let mut record_bytes = 0;
+        let (mut record_bytes, mut record_entries) = (0, 0);
         // What a full disk has left in the journal's file is for what makes room: a record that releases nothing spends it.
         let is_spared = disk_full && self.recorded.covers(needed);
         if !marks.is_empty() && !is_spared {
@@ -336,15 +339,16 @@ impl<B: Backend> Checkpointer<B> {
             let marks: Vec<CheckpointMark> = marks.into_values().collect();
             let entries = checkpoint_entries(&marks, self.entry_bytes);
             record_bytes = entries.iter().map(|entry| entry.payload.len()).sum();
-            let count = entries.len() as u64;
+            record_entries = entries.len() as u64;
             let last = write_durably(&self.backend, &self.journal, entries, deadline).await?;
-            self.recorded = Recorded::new(needed, began_at, last, count);
+            self.recorded = Recorded::new(needed, began_at, last, record_entries);
         }
         // A record that no other one follows stays, though all that it was made for is vouched for.
         let released = if is_spared { needed.min(self.recorded.from) } else { needed };
         self.journal.release_before(released);
         tracing::debug!(event = "CHECKPOINT", partitions = open.len(), failed, released_before = released.0);
-        Ok(Round { record_bytes, complete: needed > durable && failed == 0, held_by, failed })
+        let has_all = durable == began_at && self.journal.status().submitted.0 == began_at.0 + record_entries;
+        Ok(Round { record_bytes, complete: needed > durable && failed == 0, has_all, held_by, failed })
     }
 }
 
@@ -403,10 +407,11 @@ pub(super) async fn ask_to_vouch<B: Backend>(
     reply.wait(deadline).await.unwrap_or(Err(CheckpointFailed::NotDurable))
 }
 
+/// Whether it has all that was submitted by its end.
 pub(super) async fn ask_for_checkpoint<B: Backend>(
     checkpoints: &Sender<B, CheckpointInput>,
     deadline: Deadline,
-) -> Result<(), CheckpointFailed> {
+) -> Result<bool, CheckpointFailed> {
     let (replier, reply) = checkpoints.reply("checkpoint");
     let asked = checkpoints.send(CheckpointInput::Now(replier), deadline).await;
     asked.map_err(|_| CheckpointFailed::NotDurable)?;
@@ -495,7 +500,7 @@ mod tests {
     const TOOK: Duration = Duration::from_millis(1);
 
     fn round(complete: bool) -> Round {
-        Round { record_bytes: 0, complete, held_by: None, failed: 0 }
+        Round { record_bytes: 0, complete, has_all: complete, held_by: None, failed: 0 }
     }
 
     const PACE: Pace = Pace { every_bytes: EVERY, unreleased_max: LIMIT };

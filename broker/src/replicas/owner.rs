@@ -36,6 +36,8 @@ mod opening;
 /// The first pause before what failed is tried again; doubled with each further failure.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_LAST: Duration = Duration::from_secs(2);
+/// Before the partitions are closed: what goes on without an end is for the next start.
+const CHECKPOINTS_AT_THE_END_MAX: usize = 4;
 
 pub(super) enum ReplicasInput {
     /// Checkpoints, then closes every partition.
@@ -436,15 +438,17 @@ impl<B: Backend> Owner<B> {
         for beside in self.beside.drain(..) {
             beside.abort();
         }
-        let journal = self.context.journal.status();
-        let again = journal.durable < journal.submitted;
-        let mut checkpoint = ask_for_checkpoint(&self.checkpoints, deadline).await;
-        if again && checkpoint.is_ok() {
-            // A checkpoint holds what is durable. What nobody waits for any more became so before its end.
-            checkpoint = ask_for_checkpoint(&self.checkpoints, deadline).await;
-        }
-        if let Err(error) = checkpoint {
-            tracing::warn!(error = %error, "no checkpoint at the end; the next start replays the journal");
+        // A checkpoint holds what was durable when it began. What nobody waits for any more is so by its end; who has only just heard
+        // that he is to lead begins in the middle of it.
+        for _ in 0..CHECKPOINTS_AT_THE_END_MAX {
+            match ask_for_checkpoint(&self.checkpoints, deadline).await {
+                Ok(true) => break,
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!(error = %error, "no checkpoint at the end; the next start replays the journal");
+                    break;
+                }
+            }
         }
         // Before they are gone: a round of checkpoints must not take them for replicas that never began.
         self.pins.publish(Pins { closing: true, ..(*self.pins.get()).clone() });

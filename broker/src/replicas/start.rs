@@ -132,7 +132,7 @@ impl<B: Backend> ReplicasControl<B> {
         reason = "for whoever cannot wait for the next round; the node only closes, which ends with one"
     )]
     pub async fn checkpoint(&self, deadline: Deadline) -> Result<(), CheckpointFailed> {
-        ask_for_checkpoint(&self.checkpoints, deadline).await
+        ask_for_checkpoint(&self.checkpoints, deadline).await.map(drop)
     }
 
     /// Checkpoints and closes every partition. The journal is still open after that.
