@@ -27,7 +27,9 @@ use super::session::{FollowerSession, Lost};
 use crate::ids::{BrokerId, LeaderEpoch, Offset, PartitionId};
 use crate::limits;
 use crate::metadata::MetadataImage;
-use crate::partition::{Fetched, FollowError, LogListener, LogState, PartitionHandle, ReadError};
+use crate::partition::{
+    Fetched, FollowError, LeaderMarks, LogListener, LogState, PartitionHandle, ReadError,
+};
 use crate::peers::{PeerIdentity, Reachable};
 use crate::stall::capacities::Fitness;
 
@@ -73,8 +75,19 @@ struct Stands {
     partition: PartitionId,
     epoch: LeaderEpoch,
     at: Result<(LeaderEpoch, Offset), Trouble>,
-    /// It was given something of the leader's, from this position on; from which it moves on by that, or not.
-    given: Option<((LeaderEpoch, Offset), bool)>,
+    /// Where it was given something of the leader's.
+    given: Option<Given>,
+}
+
+/// What an owner was given.
+#[derive(Clone, Copy)]
+struct Given {
+    /// From this position on.
+    asked: (LeaderEpoch, Offset),
+    /// It moves on from there by that.
+    moves: bool,
+    /// What the leader said beside records.
+    marks: Option<LeaderMarks>,
 }
 
 enum Trouble {
@@ -304,13 +317,12 @@ impl<B: Backend> Fetcher<B> {
                 }
                 Ok(fetched) => {
                     followed.phase = Phase::Asked;
-                    followed.heard(&fetched);
                     let (handle, epoch, soon) =
                         (followed.handle.clone(), followed.epoch, self.context.soon());
-                    let moves = match &fetched {
-                        Fetched::Records { batches, .. } => !batches.is_empty(),
-                        Fetched::BeginsLater { .. } => true,
-                        Fetched::Diverging { .. } => false,
+                    let (moves, marks) = match &fetched {
+                        Fetched::Records { batches, marks, .. } => (!batches.is_empty(), Some(*marks)),
+                        Fetched::BeginsLater { .. } => (true, None),
+                        Fetched::Diverging { .. } => (false, None),
                     };
                     self.asks.push(Box::pin(async move {
                         let taken = handle.fetched(epoch, asked, copied(fetched), soon).await;
@@ -318,7 +330,7 @@ impl<B: Backend> Fetcher<B> {
                             Ok(taken) => taken.map_err(Trouble::NotTaken),
                             Err(error) => Err(Trouble::Owner(error)),
                         };
-                        Stands { partition, epoch, at, given: Some((asked, moves)) }
+                        Stands { partition, epoch, at, given: Some(Given { asked, moves, marks }) }
                     }));
                 }
                 Err(error) => self.handle_error(partition, error),
@@ -348,12 +360,13 @@ impl<B: Backend> Fetcher<B> {
             return;
         };
         match at {
-            Ok(at) if given == Some((at, true)) => {
+            Ok(at) if given.is_some_and(|given| given.moves && given.asked == at) => {
                 self.pause(partition, "its journal has not taken it yet");
             }
             Ok(at) => {
-                if given.is_some() {
+                if let Some(given) = given {
                     followed.recovered(partition);
+                    given.marks.into_iter().for_each(|marks| followed.heard(marks));
                 }
                 followed.phase = Phase::At(at);
                 self.say(partition);

@@ -5,7 +5,7 @@ use io_backend::{Backend, Moment};
 use super::protocol::Position;
 use crate::ids::{BrokerId, LeaderEpoch, Offset, PartitionId};
 use crate::limits;
-use crate::partition::{Durable, Fetched, LeaderMarks, LogState, PartitionHandle};
+use crate::partition::{Durable, LeaderMarks, LogState, PartitionHandle};
 
 /// What the fetcher waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,11 +37,9 @@ impl<B: Backend> Followed<B> {
         Followed { handle, epoch, phase: Phase::Asked, told, reported: None, failures: 0 }
     }
 
-    /// Remembers what the leader says beside records.
-    pub fn heard(&mut self, fetched: &Fetched) {
-        if let Fetched::Records { marks, .. } = fetched {
-            self.told = *marks;
-        }
+    /// The owner has taken what the leader says beside records: it need not be said again.
+    pub fn heard(&mut self, marks: LeaderMarks) {
+        self.told = marks;
     }
 
     /// What to ask the leader with; nothing while that is not known.
