@@ -127,6 +127,7 @@ pub(super) async fn tell(world: World, script: Inputs) -> Observations {
         bytes: config.log.retention_bytes,
     };
     let looked_for_every = config.log.retention_check_interval;
+    let cleaned_every = config.cleaner.pause;
     let tails = 2 * config.journal.checkpoint_bytes + 2 * config.journal.max_batch_bytes as u64;
     let nodes: Vec<Machine> = (1..=scenario.cluster.nodes)
         .map(|number| {
@@ -198,7 +199,9 @@ pub(super) async fn tell(world: World, script: Inputs) -> Observations {
         .map(|node| (node.name.clone(), partition_files(node.handle.disk())))
         .collect();
     if scenario.workload.stop_after.is_none() && scenario.budget.is_of_idle_time() {
-        watch.idle_from(world.now(), world.now() + IDLE).await;
+        // What the last writes have left to clean is cleaned by then.
+        let from = world.now() + cleaned_every;
+        watch.idle_from(from, from + IDLE).await;
     }
     let (idle, peaks) = (watch.idle(), Peaks { elections: watch.looks.elections(), ..watch.peaks });
 
