@@ -11,6 +11,7 @@ import datetime
 import json
 import os
 import re
+import signal
 import socket
 import struct
 import subprocess
@@ -53,6 +54,24 @@ class Cli:
 
     def error(self, *words, status=1, **more):
         return self.run(*words, status=status, **more)[1]
+
+
+class Started:
+    """A command that runs beside what is done here."""
+
+    def __init__(self, cli, *words):
+        self.process = subprocess.Popen(
+            [binary(), *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=cli.environment
+        )
+
+    def write(self, text):
+        self.process.stdin.write(text)
+        self.process.stdin.flush()
+
+    def end(self):
+        """Ends its input; (status, stdout, stderr)."""
+        out, err = self.process.communicate(timeout=40)
+        return self.process.returncode, out.decode(), err.decode()
 
 
 def columns(text):
@@ -166,6 +185,49 @@ def produce(cli):
     assert "has no partition 9" in cli.error("produce", "orders", "--partition", "9", status=2, stdin=b"a\n")
     too_large = cli.error("produce", "orders", "--partition", "0", stdin=b"x" * (2 << 20))
     assert "MESSAGE_TOO_LARGE" in too_large and "line 1" in too_large, too_large
+
+
+def written(cli, topic):
+    return sum(one["latest"] for one in cli.json("topics", "offsets", topic))
+
+
+def produce_pieces(cli):
+    """Lines that come piece by piece are written as they become whole, and a signal ends only what is not."""
+    cli.text("topics", "create", "lines", "--partitions", "2")
+    producing = Started(cli, "produce", "lines")
+    producing.write(b"a\nb\nc")
+    wait_until(lambda: written(cli, "lines") == 2, 4, "whole lines are written beside one that has begun")
+    producing.write(b"d\n")
+    assert producing.end() == (0, "3 records written to topic lines\n", "")
+    for number in [signal.SIGINT, signal.SIGTERM]:
+        before = written(cli, "lines")
+        producing = Started(cli, "produce", "lines")
+        producing.write(b"e\nf\ng")
+        wait_until(lambda: written(cli, "lines") == before + 2, 4, "whole lines are written")
+        producing.process.send_signal(number)
+        # Standard input stays open: the signal alone ends it.
+        status, out, err = producing.process.wait(10), producing.process.stdout.read(), producing.process.stderr.read().decode()
+        assert (status, out) == (1, b""), (status, out, err)
+        assert "2 records had been written" in err and f"{number.name} came" in err and "line 3 had begun" in err, err
+    before = written(cli, "lines")
+    producing = Started(cli, "produce", "lines")
+    feeding = threading.Thread(target=feed, args=(producing.process.stdin,))
+    feeding.start()
+    wait_until(lambda: written(cli, "lines") > before, 10, "something is written")
+    producing.process.send_signal(signal.SIGTERM)
+    err = producing.process.stderr.read().decode()
+    assert producing.process.wait(10) == 1, err
+    feeding.join()
+    said = int(re.search(r"(\d+) records had been written", err)[1])
+    assert said == written(cli, "lines") - before, f"{said} were said to be written: {err}"
+
+
+def feed(pipe):
+    try:
+        while True:
+            pipe.write(b"x" * 99 + b"\n")
+    except BrokenPipeError:
+        pass
 
 
 def consume(cli, now):
@@ -382,6 +444,7 @@ def main():
         for name, case in [
             ("topics", lambda: topics(cli)),
             ("produce", lambda: produce(cli)),
+            ("produce from what comes piece by piece", lambda: produce_pieces(cli)),
             ("consume", lambda: consume(cli, now)),
             ("a reader of the output that has seen enough", lambda: pipes(cli)),
             ("offsets of topics, and records deleted", lambda: offsets(cli)),

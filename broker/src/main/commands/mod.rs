@@ -13,6 +13,7 @@ mod reset;
 mod groups;
 mod cluster;
 mod lines;
+mod input;
 mod produce;
 mod consume;
 

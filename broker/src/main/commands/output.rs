@@ -18,6 +18,11 @@ pub fn say(text: &str) -> Result<(), Failure> {
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(Failure::Output)
 }
 
+/// Says on stderr what was not asked for. Nobody has to read it.
+pub fn warn(text: &str) {
+    let _ = writeln!(io::stderr(), "chronik: {text}");
+}
+
 /// A document, indented.
 pub fn say_json(document: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(document).map_err(|error| Failure::Output(error.into()))?;
