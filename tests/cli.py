@@ -265,6 +265,26 @@ def pipes(cli):
         assert done.stdout.count(b"\n") == 1, done.stdout
 
 
+    # What a command does goes on without who reads of it, and its status is of what it did.
+    before = written(cli, "lines")
+    producing = Started(cli, "produce", "lines", "--json")
+    producing.write(b"first\n")
+    assert json.loads(producing.process.stdout.readline())["line"] == 1
+    producing.process.stdout.close()
+    producing.process.stdin.write(lines)
+    producing.process.stdin.close()
+    assert (producing.process.wait(40), producing.process.stderr.read()) == (0, b"")
+    assert written(cli, "lines") == before + 20_001, written(cli, "lines")
+    reading, writing = os.pipe()
+    os.close(reading)
+    for status, topic, words in [(0, "unheard", []), (1, "unheard", ["--json"])]:
+        done = subprocess.run([binary(), "topics", "create", topic, *words], stdout=writing, stderr=writing, env=cli.environment, check=False, timeout=40)
+        assert done.returncode == status, f"{words}: {done.returncode}"
+    os.close(writing)
+    assert "unheard" in cli.text("topics", "list")
+    cli.text("topics", "delete", "unheard")
+
+
 def offsets(cli):
     rows = columns(cli.text("topics", "offsets", "orders:1,2"))
     assert [(row["PARTITION"], row["EARLIEST"]) for row in rows] == [("1", "0"), ("2", "0")], rows

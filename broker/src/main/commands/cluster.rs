@@ -9,7 +9,7 @@ use kafka_protocol::messages::{
 use serde_json::json;
 
 use super::arguments::{Asking, time_text};
-use super::output::{NOTHING, Table, list, or_nothing, say, say_json};
+use super::output::{NOTHING, Table, list, or_nothing, say, say_json, warn};
 use crate::client::cluster::{Answer, topic_name};
 use crate::client::failure::check;
 use crate::client::{Client, Failure};
@@ -181,7 +181,7 @@ fn reassignments(client: &mut Client, json: bool) -> Result<(), Failure> {
         table.row(vec![topic, one.partition_index.to_string(), replicas, adding, removing]);
     }
     if table.is_empty() {
-        eprintln!("chronik: no partition is on its way");
+        warn("no partition is on its way");
     }
     say(&table.text())
 }

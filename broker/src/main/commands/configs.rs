@@ -10,7 +10,7 @@ use kafka_protocol::messages::{DescribeConfigsRequest, IncrementalAlterConfigsRe
 use serde_json::{Value, json};
 
 use super::arguments::{Asking, Entry, entry};
-use super::output::{NOTHING, Table, say, say_json};
+use super::output::{NOTHING, Table, say, say_json, warn};
 use crate::client::cluster::{Answer, text};
 use crate::client::failure::check;
 use crate::client::{Client, Failure};
@@ -286,7 +286,7 @@ fn describe(client: &mut Client, of: Resource, shown: Shown, json: bool) -> Resu
         table.row(vec![one.name.clone(), one.shown(), one.source().to_owned()]);
     }
     if table.is_empty() && shown == Shown::Changed {
-        eprintln!("chronik: {of} has nothing but defaults; --all shows them");
+        warn(&format!("{of} has nothing but defaults; --all shows them"));
     }
     say(&table.text())
 }

@@ -17,6 +17,7 @@ use kafka_protocol::records::Record;
 use serde_json::{Map, Value, json};
 
 use super::arguments::{Connect, From, duration, from};
+use super::output::warn;
 use crate::client::cluster::{Answer, topic_name};
 use crate::client::failure::check;
 use crate::client::offsets::{EARLIEST, LATEST};
@@ -173,7 +174,7 @@ impl Reader<'_> {
                 }
                 Err(failure) if failure.is_passing() => {
                     if last.is_none() && self.consume.follow {
-                        eprintln!("chronik: {failure}; it is tried again");
+                        warn(&format!("{failure}; it is tried again"));
                     }
                     self.leaders.clear();
                     self.client.settle();
@@ -334,7 +335,7 @@ impl Reader<'_> {
         if *first <= position.next {
             return Err(failure);
         }
-        eprintln!("chronik: partition {of}: the records from {} to before {first} are gone", position.next);
+        warn(&format!("partition {of}: the records from {} to before {first} are gone", position.next));
         position.next = *first;
         Ok(())
     }

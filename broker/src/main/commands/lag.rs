@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::output::{NOTHING, Table, or_nothing, say, say_json};
+use super::output::{NOTHING, Table, or_nothing, say, say_json, warn};
 use crate::client::groups::{Described, Member};
 use crate::client::offsets::LATEST;
 use crate::client::{Client, Failure, TopicPartition};
@@ -64,7 +64,7 @@ pub fn tell(client: &mut Client, group: &str, json: bool) -> Result<(), Failure>
         true => say_json(&document(&described, &rows))?,
         false => {
             if described.members.is_empty() {
-                eprintln!("chronik: group {group} has no members ({})", described.state);
+                warn(&format!("group {group} has no members ({})", described.state));
             }
             say(&table(&described.members, &rows))?;
         }

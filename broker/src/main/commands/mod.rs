@@ -35,7 +35,7 @@ pub fn end(done: Result<(), Failure>) -> ExitStatus {
         Ok(()) => ExitStatus::Clean,
         Err(failure) if failure.is_broken_pipe() => ExitStatus::Clean,
         Err(failure) => {
-            eprintln!("chronik: {failure}");
+            output::warn(&failure.to_string());
             if failure.is_usage() { ExitStatus::Configuration } else { ExitStatus::Other }
         }
     }

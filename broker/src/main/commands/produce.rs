@@ -121,17 +121,14 @@ impl Produce {
             count: 0,
             written: 0,
         };
-        let done = writer.write(input);
-        let written = writer.written;
-        match &done {
-            Ok(()) if !self.connect.json => say(&format!(
-                "{written} records {} topic {}\n",
-                if self.acks == Acks::Nobody { "sent to" } else { "written to" },
-                self.topic
-            ))?,
-            Ok(()) => {}
-            Err(failure) if failure.is_broken_pipe() => {}
-            Err(_) => warn(&format!("{written} records had been written to topic {} before", self.topic)),
+        let mut done = writer.write(input);
+        let (written, topic) = (writer.written, &self.topic);
+        if done.is_ok() && !self.connect.json {
+            let how = if self.acks == Acks::Nobody { "sent to" } else { "written to" };
+            done = say(&format!("{written} records {how} topic {topic}\n"));
+        }
+        if done.is_err() {
+            warn(&format!("{written} records had been written to topic {topic} before"));
         }
         done
     }
