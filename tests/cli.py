@@ -361,6 +361,8 @@ def consumer_groups(cli, broker):
     rows = columns(cli.text("groups", "lag", "modern"))
     assert [(row["PARTITION"], row["CURRENT-OFFSET"], row["LAG"], row["CONSUMER-ID"]) for row in rows] == [
         ("0", "-", "-", member), ("1", "-", "-", member)], rows
+    lag = cli.json("groups", "lag", "modern")
+    assert (lag["lag"], [one["lag"] for one in lag["partitions"]]) == (None, [None, None]), lag
     cli.text("configs", "set", "group", "modern", "consumer.session.timeout.ms=50000")
     own = cli.json("configs", "describe", "group", "modern")
     assert {name: one["source"] for name, one in own.items()} == {"consumer.session.timeout.ms": "DYNAMIC_GROUP_CONFIG"}, own
