@@ -252,6 +252,19 @@ def consume(cli, now):
     assert cli.text("consume", "read", "--from", "latest", "--follow", "--timeout", "3s") == "late\n"
     late.join()
     cli.text("consume", "read", "--from", "latest", "--follow", "--max-records", "0")
+    # Partitions that are added while it reads are read from their start.
+    following = Started(cli, "consume", "read", "--from", "latest", "--follow", "--max-records", "3", "--json", "--timeout", "20s")
+    only = Started(cli, "consume", "read", "--partition", "0", "--from", "latest", "--follow", "--timeout", "8s", "--json")
+    time.sleep(1)
+    cli.text("topics", "add-partitions", "read", "--partitions", "2")
+    cli.text("produce", "read", "--partition", "1", stdin=b"new 1\nnew 2\n")
+    cli.text("produce", "read", "--partition", "0", stdin=b"old\n")
+    status, out, err = following.end()
+    told = sorted((one["partition"], one["offset"], one["value"]) for one in map(json.loads, out.splitlines()))
+    assert (status, [(one, value) for one, _, value in told]) == (0, [(0, "old"), (1, "new 1"), (1, "new 2")]), (status, out, err)
+    assert told[1][1] == 0 and "partition read-1 was added" in err, (told, err)
+    status, out, err = only.end()
+    assert (status, [json.loads(line)["value"] for line in out.splitlines()], err) == (0, ["old"], ""), (status, out, err)
 
 
 def pipes(cli):
