@@ -394,7 +394,13 @@ def configs(cli):
     assert "retention.ms = 1000\n" in cli.text("configs", "set", "topic", "orders", "retention.ms=1000", "segment.ms=60000")
     rows = {row["CONFIGURATION"]: row for row in columns(cli.text("configs", "describe", "topic", "orders"))}
     assert rows["retention.ms"]["VALUE"] == "1000" and set(rows) == {"retention.ms", "segment.ms"}, rows
-    cli.text("configs", "unset", "topic", "orders", "retention.ms", "segment.ms")
+    unknown = cli.error("configs", "unset", "topic", "orders", "retention.ms", "segment.mss")
+    assert "no configuration segment.mss (did you mean 'segment.ms'?)" in unknown and "Nothing was changed" in unknown, unknown
+    assert cli.json("configs", "describe", "topic", "orders")["retention.ms"]["value"] == "1000", "it was changed all the same"
+    said = cli.text("configs", "unset", "topic", "orders", "retention.ms", "segment.ms", "cleanup.policy")
+    assert said.splitlines() == [
+        "topic orders: retention.ms is as by default", "topic orders: segment.ms is as by default", "topic orders: cleanup.policy was not set"], said
+    assert cli.json("configs", "unset", "topic", "orders", "retention.ms") == {"retention.ms": None}
     out, err = cli.run("configs", "describe", "topic", "orders")
     assert out == b"" and "--all" in err, (out, err)
     every = cli.json("configs", "describe", "topic", "orders", "--all")
@@ -406,7 +412,12 @@ def configs(cli):
     cli.text("configs", "set", "cluster", "log.retention.ms=7200000")
     assert "DYNAMIC_DEFAULT_BROKER_CONFIG" in cli.text("configs", "describe", "cluster")
     assert cli.json("configs", "describe", "broker", "1")["log.retention.ms"]["value"] == "7200000"
-    cli.text("configs", "unset", "cluster", "log.retention.ms")
+    assert cli.text("configs", "unset", "broker", "1", "log.retention.ms") == "broker 1: log.retention.ms was not set\n"
+    assert cli.text("configs", "unset", "cluster", "log.retention.ms") == "the cluster: log.retention.ms is as by default\n"
+    assert cli.text("configs", "unset", "cluster", "log.retention.ms") == "the cluster: log.retention.ms was not set\n"
+    for whose in [["cluster"], ["broker", "1"], ["group", "modern"]]:
+        unknown = cli.error("configs", "unset", *whose, "no.such.name")
+        assert "there is no configuration no.such.name" in unknown, unknown
     assert "node 7" in cli.error("configs", "describe", "broker", "7", "--timeout", "500ms")
 
 

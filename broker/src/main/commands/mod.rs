@@ -6,6 +6,7 @@
 
 mod output;
 mod arguments;
+mod names;
 mod configs;
 mod topics;
 mod lag;
