@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The command line for people, each command against one real node: what it prints, what it changes, and how it ends.
+"""The command line for people, each command against one real node, and some where two of three are down: what it prints, what it changes, and how it ends.
 
     tests/cli.py
 
@@ -19,6 +19,7 @@ import threading
 import time
 import uuid
 
+from chronik_cluster import Cluster
 from chronik_process import STEERING, Chronik, binary, wait_until
 from kafka_wire import Connection, Reader, array, blob, request, string
 from verdicts import Verdicts, arguments
@@ -418,7 +419,11 @@ def configs(cli):
     for whose in [["cluster"], ["broker", "1"], ["group", "modern"]]:
         unknown = cli.error("configs", "unset", *whose, "no.such.name")
         assert "there is no configuration no.such.name" in unknown, unknown
-    assert "node 7" in cli.error("configs", "describe", "broker", "7", "--timeout", "500ms")
+    began = time.monotonic()
+    for what in [["describe", "broker", "7"], ["set", "broker", "7", "log.retention.ms=1000"]]:
+        absent = cli.error("configs", *what)
+        assert "node 7 is not among the nodes that are alive: 1" in absent, absent
+    assert time.monotonic() - began < 5, "it was waited for a node that is not there"
 
 
 def cluster(cli, broker):
@@ -429,6 +434,28 @@ def cluster(cli, broker):
     assert quorum["leader"] == 1 and [one["role"] for one in quorum["members"]] == ["leader"], quorum
     assert "high watermark" in cli.text("cluster", "quorum")
     assert cli.json("cluster", "reassignments") == []
+
+
+def without_quorum():
+    """Two of three nodes are killed: what the third knows is told as old, and what cannot be done with the reason."""
+    with Cluster() as nodes:
+        nodes.healthy()
+        cli = Cli(nodes.nodes[3])
+        cli.text("topics", "create", "kept", "--partitions", "1", "--replication-factor", "3")
+        out, err = cli.run("cluster", "nodes")
+        assert len(columns(out.decode())) == 3 and err == "", err
+        nodes.nodes[1].kill9()
+        nodes.nodes[2].kill9()
+        wait_until(lambda: "no controller is known" in cli.run("cluster", "nodes")[1], 20, "the nodes are told as old")
+        for listing in [["cluster", "nodes"], ["topics", "list"], ["topics", "describe", "kept"], ["cluster", "reassignments"]]:
+            out, err = cli.run(*listing, "--json")
+            assert json.loads(out) is not None and "this may be old" in err and "/health/ready" in err, (listing, err)
+        for refused in [["cluster", "quorum"], ["topics", "create", "more"], ["configs", "set", "topic", "kept", "retention.ms=1000"]]:
+            told = cli.error(*refused, "--timeout", "1s")
+            assert "most of the voters" in told and "/health/ready" in told, (refused, told)
+        # Nobody knows whether such a node is alive, so it is waited for.
+        assert "not within 1s" in cli.error("configs", "describe", "broker", "9", "--timeout", "1s")
+        assert not nodes.panics(), nodes.panics()
 
 
 def ends(cli, broker):
@@ -498,6 +525,7 @@ def main():
             ("groups of KIP-848", lambda: consumer_groups(cli, broker)),
             ("configurations", lambda: configs(cli)),
             ("the cluster", lambda: cluster(cli, broker)),
+            ("a cluster without a quorum", without_quorum),
             ("wrong arguments, no node, completions", lambda: ends(cli, broker)),
             ("a node that restarts under a producer", lambda: restarted(cli, broker)),
         ]:

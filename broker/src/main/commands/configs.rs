@@ -286,7 +286,7 @@ pub fn configured(
     let request = DescribeConfigsRequest::default().with_resources(resources.collect());
     let broker = of.iter().find_map(|one| if let Resource::Broker(id) = one { Some(*id) } else { None });
     let Answer { message, node } = client.patiently(|client| match broker {
-        Some(id) => client.ask_node(id, doing, &request),
+        Some(id) => client.ask_named(id, doing, &request),
         None => client.ask_any(doing, &request),
     })?;
     for told in message.results {
@@ -385,7 +385,7 @@ fn alter(client: &mut Client, of: &Resource, changes: &[(&String, Option<&String
     let doing = format!("configure {of}");
     client.patiently(|client| {
         let Answer { message, node } = match of {
-            Resource::Broker(id) => client.ask_node(*id, &doing, &request)?,
+            Resource::Broker(id) => client.ask_named(*id, &doing, &request)?,
             Resource::Topic(_) | Resource::Group(_) | Resource::Cluster => {
                 client.ask_controller(&doing, &request)?
             }

@@ -6,6 +6,7 @@ use serde::Serialize;
 use unicode_width::UnicodeWidthStr;
 
 use crate::client::Failure;
+use crate::client::failure::CONTROLLER_NEEDS;
 
 /// Between two columns.
 const GAP: &str = "  ";
@@ -28,6 +29,15 @@ fn say_to(out: &mut impl Write, text: &str) -> Result<(), Failure> {
 /// Says on stderr what was not asked for. Nobody has to read it.
 pub fn warn(text: &str) {
     let _ = writeln!(io::stderr(), "chronik: {text}");
+}
+
+/// What is listed from metadata is what the last controller knew.
+pub fn warn_of_age(has_controller: bool) {
+    if !has_controller {
+        warn(&format!(
+            "no controller is known, so this may be old, with nodes that are down by now: {CONTROLLER_NEEDS}"
+        ));
+    }
 }
 
 /// A document, indented.
