@@ -436,11 +436,17 @@ def cluster(cli, broker):
     assert cli.json("cluster", "reassignments") == []
 
 
-def without_quorum():
-    """Two of three nodes are killed: what the third knows is told as old, and what cannot be done with the reason."""
+def three_nodes():
+    """Who follows partitions of several leaders ends in time. Then two are killed: what the third knows is told as old, and what cannot be
+    done with the reason."""
     with Cluster() as nodes:
         nodes.healthy()
         cli = Cli(nodes.nodes[3])
+        cli.text("topics", "create", "spread", "--partitions", "6", "--replication-factor", "3")
+        assert len({one["leader"] for one in cli.json("topics", "describe", "spread")[0]["partitions"]}) > 1
+        began = time.monotonic()
+        assert cli.run("consume", "spread", "--follow", "--timeout", "1s") == (b"", "")
+        assert time.monotonic() - began < 3, "silence did not end it"
         cli.text("topics", "create", "kept", "--partitions", "1", "--replication-factor", "3")
         out, err = cli.run("cluster", "nodes")
         assert len(columns(out.decode())) == 3 and err == "", err
@@ -525,7 +531,7 @@ def main():
             ("groups of KIP-848", lambda: consumer_groups(cli, broker)),
             ("configurations", lambda: configs(cli)),
             ("the cluster", lambda: cluster(cli, broker)),
-            ("a cluster without a quorum", without_quorum),
+            ("three nodes, and one of them without a quorum", three_nodes),
             ("wrong arguments, no node, completions", lambda: ends(cli, broker)),
             ("a node that restarts under a producer", lambda: restarted(cli, broker)),
         ]:

@@ -34,6 +34,8 @@ const ROUND: Duration = Duration::from_secs(30);
 /// How often somebody who follows a topic looks whether it has more partitions, and for how long others wait for where these begin.
 const LOOK: Duration = Duration::from_secs(3);
 const LOOK_LONGEST: Duration = Duration::from_millis(500);
+/// For what a node says when it has waited for as long as it was asked to.
+const ANSWER: Duration = Duration::from_secs(1);
 /// Without `--follow`, what is there has to come.
 const IDLE: Duration = Duration::from_secs(15);
 
@@ -169,7 +171,8 @@ impl Reader<'_> {
         let mut idle = Deadline::after(idle_longest.unwrap_or(Duration::MAX));
         let mut last: Option<Failure> = None;
         while !self.is_done() {
-            self.client.deadline = Deadline::after(idle.left().clamp(Duration::from_millis(1), ROUND));
+            // Each leader in turn may keep a fetch until the time is over; its answer is waited for all the same.
+            self.client.deadline = Deadline::after(idle.left().min(ROUND) + ANSWER);
             let told = self.told;
             match self.fetch_round(doing, idle.left()) {
                 Ok(is_on) => {
