@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The command line for people, each command against one real node: what it prints, what it changes, and how it ends.
+"""The command line for people, each command against one real node, and some where two of three are down: what it prints, what it changes, and how it ends.
 
     tests/cli.py
 
@@ -11,6 +11,7 @@ import datetime
 import json
 import os
 import re
+import signal
 import socket
 import struct
 import subprocess
@@ -18,6 +19,7 @@ import threading
 import time
 import uuid
 
+from chronik_cluster import Cluster
 from chronik_process import STEERING, Chronik, binary, wait_until
 from kafka_wire import Connection, Reader, array, blob, request, string
 from verdicts import Verdicts, arguments
@@ -53,6 +55,24 @@ class Cli:
 
     def error(self, *words, status=1, **more):
         return self.run(*words, status=status, **more)[1]
+
+
+class Started:
+    """A command that runs beside what is done here."""
+
+    def __init__(self, cli, *words):
+        self.process = subprocess.Popen(
+            [binary(), *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=cli.environment
+        )
+
+    def write(self, text):
+        self.process.stdin.write(text)
+        self.process.stdin.flush()
+
+    def end(self):
+        """Ends its input; (status, stdout, stderr)."""
+        out, err = self.process.communicate(timeout=40)
+        return self.process.returncode, out.decode(), err.decode()
 
 
 def columns(text):
@@ -168,6 +188,49 @@ def produce(cli):
     assert "MESSAGE_TOO_LARGE" in too_large and "line 1" in too_large, too_large
 
 
+def written(cli, topic):
+    return sum(one["latest"] for one in cli.json("topics", "offsets", topic))
+
+
+def produce_pieces(cli):
+    """Lines that come piece by piece are written as they become whole, and a signal ends only what is not."""
+    cli.text("topics", "create", "lines", "--partitions", "2")
+    producing = Started(cli, "produce", "lines")
+    producing.write(b"a\nb\nc")
+    wait_until(lambda: written(cli, "lines") == 2, 4, "whole lines are written beside one that has begun")
+    producing.write(b"d\n")
+    assert producing.end() == (0, "3 records written to topic lines\n", "")
+    for number in [signal.SIGINT, signal.SIGTERM]:
+        before = written(cli, "lines")
+        producing = Started(cli, "produce", "lines")
+        producing.write(b"e\nf\ng")
+        wait_until(lambda: written(cli, "lines") == before + 2, 4, "whole lines are written")
+        producing.process.send_signal(number)
+        # Standard input stays open: the signal alone ends it.
+        status, out, err = producing.process.wait(10), producing.process.stdout.read(), producing.process.stderr.read().decode()
+        assert (status, out) == (1, b""), (status, out, err)
+        assert "2 records had been written" in err and f"{number.name} came" in err and "line 3 had begun" in err, err
+    before = written(cli, "lines")
+    producing = Started(cli, "produce", "lines")
+    feeding = threading.Thread(target=feed, args=(producing.process.stdin,))
+    feeding.start()
+    wait_until(lambda: written(cli, "lines") > before, 10, "something is written")
+    producing.process.send_signal(signal.SIGTERM)
+    err = producing.process.stderr.read().decode()
+    assert producing.process.wait(10) == 1, err
+    feeding.join()
+    said = int(re.search(r"(\d+) records had been written", err)[1])
+    assert said == written(cli, "lines") - before, f"{said} were said to be written: {err}"
+
+
+def feed(pipe):
+    try:
+        while True:
+            pipe.write(b"x" * 99 + b"\n")
+    except BrokenPipeError:
+        pass
+
+
 def consume(cli, now):
     cli.text("topics", "create", "read", "--partitions", "1")
     cli.text("produce", "read", "--key-separator", ":", stdin=b"k:first\n\xff:\xfe\x00\nlast:\xc3\xbc\n")
@@ -190,6 +253,19 @@ def consume(cli, now):
     assert cli.text("consume", "read", "--from", "latest", "--follow", "--timeout", "3s") == "late\n"
     late.join()
     cli.text("consume", "read", "--from", "latest", "--follow", "--max-records", "0")
+    # Partitions that are added while it reads are read from their start.
+    following = Started(cli, "consume", "read", "--from", "latest", "--follow", "--max-records", "3", "--json", "--timeout", "20s")
+    only = Started(cli, "consume", "read", "--partition", "0", "--from", "latest", "--follow", "--timeout", "8s", "--json")
+    time.sleep(1)
+    cli.text("topics", "add-partitions", "read", "--partitions", "2")
+    cli.text("produce", "read", "--partition", "1", stdin=b"new 1\nnew 2\n")
+    cli.text("produce", "read", "--partition", "0", stdin=b"old\n")
+    status, out, err = following.end()
+    told = sorted((one["partition"], one["offset"], one["value"]) for one in map(json.loads, out.splitlines()))
+    assert (status, [(one, value) for one, _, value in told]) == (0, [(0, "old"), (1, "new 1"), (1, "new 2")]), (status, out, err)
+    assert told[1][1] == 0 and "partition read-1 was added" in err, (told, err)
+    status, out, err = only.end()
+    assert (status, [json.loads(line)["value"] for line in out.splitlines()], err) == (0, ["old"], ""), (status, out, err)
 
 
 def pipes(cli):
@@ -201,6 +277,26 @@ def pipes(cli):
         )
         assert done.returncode == 0 and done.stderr == b"", f"{command}: {done.returncode} {done.stderr.decode()}"
         assert done.stdout.count(b"\n") == 1, done.stdout
+
+
+    # What a command does goes on without who reads of it, and its status is of what it did.
+    before = written(cli, "lines")
+    producing = Started(cli, "produce", "lines", "--json")
+    producing.write(b"first\n")
+    assert json.loads(producing.process.stdout.readline())["line"] == 1
+    producing.process.stdout.close()
+    producing.process.stdin.write(lines)
+    producing.process.stdin.close()
+    assert (producing.process.wait(40), producing.process.stderr.read()) == (0, b"")
+    assert written(cli, "lines") == before + 20_001, written(cli, "lines")
+    reading, writing = os.pipe()
+    os.close(reading)
+    for status, topic, words in [(0, "unheard", []), (1, "unheard", ["--json"])]:
+        done = subprocess.run([binary(), "topics", "create", topic, *words], stdout=writing, stderr=writing, env=cli.environment, check=False, timeout=40)
+        assert done.returncode == status, f"{words}: {done.returncode}"
+    os.close(writing)
+    assert "unheard" in cli.text("topics", "list")
+    cli.text("topics", "delete", "unheard")
 
 
 def offsets(cli):
@@ -279,6 +375,8 @@ def consumer_groups(cli, broker):
     rows = columns(cli.text("groups", "lag", "modern"))
     assert [(row["PARTITION"], row["CURRENT-OFFSET"], row["LAG"], row["CONSUMER-ID"]) for row in rows] == [
         ("0", "-", "-", member), ("1", "-", "-", member)], rows
+    lag = cli.json("groups", "lag", "modern")
+    assert (lag["lag"], [one["lag"] for one in lag["partitions"]]) == (None, [None, None]), lag
     cli.text("configs", "set", "group", "modern", "consumer.session.timeout.ms=50000")
     own = cli.json("configs", "describe", "group", "modern")
     assert {name: one["source"] for name, one in own.items()} == {"consumer.session.timeout.ms": "DYNAMIC_GROUP_CONFIG"}, own
@@ -297,7 +395,13 @@ def configs(cli):
     assert "retention.ms = 1000\n" in cli.text("configs", "set", "topic", "orders", "retention.ms=1000", "segment.ms=60000")
     rows = {row["CONFIGURATION"]: row for row in columns(cli.text("configs", "describe", "topic", "orders"))}
     assert rows["retention.ms"]["VALUE"] == "1000" and set(rows) == {"retention.ms", "segment.ms"}, rows
-    cli.text("configs", "unset", "topic", "orders", "retention.ms", "segment.ms")
+    unknown = cli.error("configs", "unset", "topic", "orders", "retention.ms", "segment.mss")
+    assert "no configuration segment.mss (did you mean 'segment.ms'?)" in unknown and "Nothing was changed" in unknown, unknown
+    assert cli.json("configs", "describe", "topic", "orders")["retention.ms"]["value"] == "1000", "it was changed all the same"
+    said = cli.text("configs", "unset", "topic", "orders", "retention.ms", "segment.ms", "cleanup.policy")
+    assert said.splitlines() == [
+        "topic orders: retention.ms is as by default", "topic orders: segment.ms is as by default", "topic orders: cleanup.policy was not set"], said
+    assert cli.json("configs", "unset", "topic", "orders", "retention.ms") == {"retention.ms": None}
     out, err = cli.run("configs", "describe", "topic", "orders")
     assert out == b"" and "--all" in err, (out, err)
     every = cli.json("configs", "describe", "topic", "orders", "--all")
@@ -309,8 +413,17 @@ def configs(cli):
     cli.text("configs", "set", "cluster", "log.retention.ms=7200000")
     assert "DYNAMIC_DEFAULT_BROKER_CONFIG" in cli.text("configs", "describe", "cluster")
     assert cli.json("configs", "describe", "broker", "1")["log.retention.ms"]["value"] == "7200000"
-    cli.text("configs", "unset", "cluster", "log.retention.ms")
-    assert "node 7" in cli.error("configs", "describe", "broker", "7", "--timeout", "500ms")
+    assert cli.text("configs", "unset", "broker", "1", "log.retention.ms") == "broker 1: log.retention.ms was not set\n"
+    assert cli.text("configs", "unset", "cluster", "log.retention.ms") == "the cluster: log.retention.ms is as by default\n"
+    assert cli.text("configs", "unset", "cluster", "log.retention.ms") == "the cluster: log.retention.ms was not set\n"
+    for whose in [["cluster"], ["broker", "1"], ["group", "modern"]]:
+        unknown = cli.error("configs", "unset", *whose, "no.such.name")
+        assert "there is no configuration no.such.name" in unknown, unknown
+    began = time.monotonic()
+    for what in [["describe", "broker", "7"], ["set", "broker", "7", "log.retention.ms=1000"]]:
+        absent = cli.error("configs", *what)
+        assert "node 7 is not among the nodes that are alive: 1" in absent, absent
+    assert time.monotonic() - began < 5, "it was waited for a node that is not there"
 
 
 def cluster(cli, broker):
@@ -321,6 +434,34 @@ def cluster(cli, broker):
     assert quorum["leader"] == 1 and [one["role"] for one in quorum["members"]] == ["leader"], quorum
     assert "high watermark" in cli.text("cluster", "quorum")
     assert cli.json("cluster", "reassignments") == []
+
+
+def three_nodes():
+    """Who follows partitions of several leaders ends in time. Then two are killed: what the third knows is told as old, and what cannot be
+    done with the reason."""
+    with Cluster() as nodes:
+        nodes.healthy()
+        cli = Cli(nodes.nodes[3])
+        cli.text("topics", "create", "spread", "--partitions", "6", "--replication-factor", "3")
+        assert len({one["leader"] for one in cli.json("topics", "describe", "spread")[0]["partitions"]}) > 1
+        began = time.monotonic()
+        assert cli.run("consume", "spread", "--follow", "--timeout", "1s") == (b"", "")
+        assert time.monotonic() - began < 3, "silence did not end it"
+        cli.text("topics", "create", "kept", "--partitions", "1", "--replication-factor", "3")
+        out, err = cli.run("cluster", "nodes")
+        assert len(columns(out.decode())) == 3 and err == "", err
+        nodes.nodes[1].kill9()
+        nodes.nodes[2].kill9()
+        wait_until(lambda: "no controller is known" in cli.run("cluster", "nodes")[1], 20, "the nodes are told as old")
+        for listing in [["cluster", "nodes"], ["topics", "list"], ["topics", "describe", "kept"], ["cluster", "reassignments"]]:
+            out, err = cli.run(*listing, "--json")
+            assert json.loads(out) is not None and "this may be old" in err and "/health/ready" in err, (listing, err)
+        for refused in [["cluster", "quorum"], ["topics", "create", "more"], ["configs", "set", "topic", "kept", "retention.ms=1000"]]:
+            told = cli.error(*refused, "--timeout", "1s")
+            assert "most of the voters" in told and "/health/ready" in told, (refused, told)
+        # Nobody knows whether such a node is alive, so it is waited for.
+        assert "not within 1s" in cli.error("configs", "describe", "broker", "9", "--timeout", "1s")
+        assert not nodes.panics(), nodes.panics()
 
 
 def ends(cli, broker):
@@ -382,6 +523,7 @@ def main():
         for name, case in [
             ("topics", lambda: topics(cli)),
             ("produce", lambda: produce(cli)),
+            ("produce from what comes piece by piece", lambda: produce_pieces(cli)),
             ("consume", lambda: consume(cli, now)),
             ("a reader of the output that has seen enough", lambda: pipes(cli)),
             ("offsets of topics, and records deleted", lambda: offsets(cli)),
@@ -389,6 +531,7 @@ def main():
             ("groups of KIP-848", lambda: consumer_groups(cli, broker)),
             ("configurations", lambda: configs(cli)),
             ("the cluster", lambda: cluster(cli, broker)),
+            ("three nodes, and one of them without a quorum", three_nodes),
             ("wrong arguments, no node, completions", lambda: ends(cli, broker)),
             ("a node that restarts under a producer", lambda: restarted(cli, broker)),
         ]:

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::apis::Known;
 use super::clock::{Deadline, pause};
 use super::connection::Connection;
-use super::failure::{Failure, check};
+use super::failure::{Failure, check, without_controller};
 
 /// Between one try and the next.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -135,8 +135,30 @@ impl Client {
         }
         match self.controller {
             Some(node) => self.ask_node(node, doing, request),
-            None => self.ask_any(doing, request),
+            None => self.ask_any(doing, request).map_err(without_controller),
         }
+    }
+
+    /// Asks the node with a number that somebody has typed. A cluster that has a controller knows who is alive, and nobody else is waited for.
+    pub fn ask_named<R: Known>(
+        &mut self,
+        node: i32,
+        doing: &str,
+        request: &R,
+    ) -> Result<Answer<R::Response>, Failure> {
+        if !self.nodes.contains_key(&node) {
+            self.metadata(doing, Some(&[]))?;
+            if self.has_controller() && !self.nodes.contains_key(&node) {
+                let alive = self.nodes.keys().copied().collect();
+                return Err(Failure::Absent { doing: doing.into(), node, alive });
+            }
+        }
+        self.ask_node(node, doing, request)
+    }
+
+    /// Whether the metadata that were told last name one: what they say is as old as the last that there was.
+    pub fn has_controller(&self) -> bool {
+        self.controller.is_some()
     }
 
     /// A node's connection, to send by.

@@ -23,6 +23,9 @@ pub enum Failure {
     /// A connection ended, or was silent until the deadline.
     #[error("{doing}: {node}: {error}{}", if *may_be_done { "; whether it was done is not known" } else { "" })]
     Lost { doing: String, node: String, error: io::Error, may_be_done: bool },
+    /// The cluster is as it is to be, and has no such node now.
+    #[error("{doing}: node {node} is not among the nodes that are alive: {}", .alive.iter().map(i32::to_string).collect::<Vec<_>>().join(", "))]
+    Absent { doing: String, node: i32, alive: Vec<i32> },
     /// What came is no response to what was asked.
     #[error("{doing}: {node} gave an answer that cannot be read: {why}")]
     Malformed { doing: String, node: String, why: String },
@@ -81,6 +84,20 @@ impl Failure {
     }
 }
 
+/// What a cluster lacks that has no controller, and who tells more.
+pub const CONTROLLER_NEEDS: &str = "most of the voters have to run for there to be one; /health/ready of a node's admin port says what it lacks";
+
+/// A node that knows of no controller keeps the question: more time alone is no help.
+pub fn without_controller(failure: Failure) -> Failure {
+    match failure {
+        Failure::Lost { doing, node, error, may_be_done } if error.kind() == io::ErrorKind::TimedOut => {
+            let why = format!("no answer in time, and no controller is known: {CONTROLLER_NEEDS}");
+            Failure::Lost { doing, node, error: io::Error::new(io::ErrorKind::TimedOut, why), may_be_done }
+        }
+        failure => failure,
+    }
+}
+
 /// A code of a response as a result.
 pub fn check(code: i16, what: &str, message: Option<&str>, node: &str) -> Result<(), Failure> {
     match ResponseError::try_from_code(code) {
@@ -117,9 +134,9 @@ fn advice_unreachable(was_reached: bool) -> &'static str {
 }
 
 /// What can be done about it, where that is more than the name of the error says.
-fn advice(code: ResponseError) -> &'static str {
+fn advice(code: ResponseError) -> String {
     use ResponseError as E;
-    match code {
+    let advice = match code {
         E::UnknownTopicOrPartition => ". `chronik topics list` shows those that are there",
         E::GroupIdNotFound => ". `chronik groups list` shows those that are there",
         E::NonEmptyGroup | E::UnknownMemberId => {
@@ -135,8 +152,13 @@ fn advice(code: ResponseError) -> &'static str {
         E::MessageTooLarge | E::RecordListTooLarge => {
             ". The topic's max.message.bytes says how large a record may be"
         }
+        E::RequestTimedOut => {
+            ". To change the metadata takes most of the voters (`chronik cluster quorum`), to write all replicas in sync (`chronik topics describe`)"
+        }
+        E::NotController => return format!(". Where there is no controller, {CONTROLLER_NEEDS}"),
         _ => "",
-    }
+    };
+    advice.to_owned()
 }
 
 #[cfg(test)]
@@ -160,6 +182,27 @@ mod tests {
              `chronik topics list` shows those that are there"
         );
         assert!(check(0, "topic orders", None, "node 1").is_ok());
+    }
+
+    #[test]
+    fn who_finds_no_controller_is_told_what_it_takes_to_have_one() {
+        let refused = check(41, "create topic orders", None, "node 1").unwrap_err().to_string();
+        assert!(
+            refused.starts_with("create topic orders: NOT_CONTROLLER, says node 1. Where there is no controller, most of the voters"),
+            "{refused}"
+        );
+        let lost = |kind: io::ErrorKind| {
+            let failure = Failure::Lost {
+                doing: "describe the quorum".into(),
+                node: "node 1".into(),
+                error: kind.into(),
+                may_be_done: false,
+            };
+            without_controller(failure)
+        };
+        let silent = lost(io::ErrorKind::TimedOut);
+        assert!(silent.is_passing() && silent.to_string().contains("most of the voters"), "{silent}");
+        assert!(!lost(io::ErrorKind::ConnectionRefused).to_string().contains("voters"));
     }
 
     #[test]

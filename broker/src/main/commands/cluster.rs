@@ -9,7 +9,7 @@ use kafka_protocol::messages::{
 use serde_json::json;
 
 use super::arguments::{Asking, time_text};
-use super::output::{NOTHING, Table, list, or_nothing, say, say_json};
+use super::output::{NOTHING, Table, list, or_nothing, say, say_json, warn, warn_of_age};
 use crate::client::cluster::{Answer, topic_name};
 use crate::client::failure::check;
 use crate::client::{Client, Failure};
@@ -57,6 +57,7 @@ fn nodes(client: &mut Client, json: bool) -> Result<(), Failure> {
     let mut brokers = told.brokers;
     brokers.sort_by_key(|broker| broker.broker_id.0);
     let is_controller = |id: BrokerId| id == told.controller_id;
+    warn_of_age(brokers.iter().any(|broker| is_controller(broker.broker_id)));
     if json {
         let all = brokers.iter().map(|broker| {
             json!({
@@ -155,6 +156,7 @@ fn reassignments(client: &mut Client, json: bool) -> Result<(), Failure> {
         let Answer { message, node } = client.ask_controller(doing, &request)?;
         check(message.error_code, doing, message.error_message.as_deref(), &node).map(|()| message)
     })?;
+    warn_of_age(client.has_controller());
     let ids = |of: &[BrokerId]| of.iter().map(|id| id.0).collect::<Vec<i32>>();
     let mut rows: Vec<_> = told
         .topics
@@ -181,7 +183,7 @@ fn reassignments(client: &mut Client, json: bool) -> Result<(), Failure> {
         table.row(vec![topic, one.partition_index.to_string(), replicas, adding, removing]);
     }
     if table.is_empty() {
-        eprintln!("chronik: no partition is on its way");
+        warn("no partition is on its way");
     }
     say(&table.text())
 }

@@ -10,7 +10,8 @@ use kafka_protocol::messages::{DescribeConfigsRequest, IncrementalAlterConfigsRe
 use serde_json::{Value, json};
 
 use super::arguments::{Asking, Entry, entry};
-use super::output::{NOTHING, Table, say, say_json};
+use super::names::unknown;
+use super::output::{NOTHING, Table, say, say_json, warn};
 use crate::client::cluster::{Answer, text};
 use crate::client::failure::check;
 use crate::client::{Client, Failure};
@@ -140,12 +141,11 @@ impl Configs {
             }
             Command::Set { of } => {
                 let (resource, Entries { entries }) = of.parts();
-                let changes = entries.iter().map(|entry| (&entry.name, Some(&entry.value)));
-                alter(&mut client, &resource, changes.collect(), json)
+                set(&mut client, &resource, entries, json)
             }
             Command::Unset { of } => {
                 let (resource, Names { names }) = of.parts();
-                alter(&mut client, &resource, names.iter().map(|name| (name, None)).collect(), json)
+                unset(&mut client, &resource, names, json)
             }
         }
     }
@@ -159,6 +159,14 @@ impl Resource {
             Resource::Group(id) => (32, id.clone()),
             Resource::Broker(id) => (4, id.to_string()),
             Resource::Cluster => (4, String::new()),
+        }
+    }
+
+    /// As it is given on the command line.
+    fn words(&self) -> String {
+        match self {
+            Resource::Cluster => "broker ID".to_owned(),
+            _ => self.to_string(),
         }
     }
 
@@ -184,8 +192,13 @@ impl std::fmt::Display for Resource {
     }
 }
 
+/// Where a configuration comes from, in Kafka's numbers.
+const OF_TOPIC: i8 = 1;
+const OF_BROKER: i8 = 2;
+const OF_CLUSTER: i8 = 3;
 const STATIC: i8 = 4;
 const DEFAULT: i8 = 5;
+const OF_GROUP: i8 = 8;
 
 impl Configured {
     fn of(told: DescribeConfigsResourceResult) -> Configured {
@@ -198,15 +211,26 @@ impl Configured {
         }
     }
 
+    /// Whether it was set there, and is not what something else has.
+    fn is_set_on(&self, of: &Resource) -> bool {
+        let of_its_own = match of {
+            Resource::Topic(_) => OF_TOPIC,
+            Resource::Group(_) => OF_GROUP,
+            Resource::Broker(_) => OF_BROKER,
+            Resource::Cluster => OF_CLUSTER,
+        };
+        self.source == of_its_own
+    }
+
     /// As Kafka names it.
     pub fn source(&self) -> &'static str {
         match self.source {
-            1 => "DYNAMIC_TOPIC_CONFIG",
-            2 => "DYNAMIC_BROKER_CONFIG",
-            3 => "DYNAMIC_DEFAULT_BROKER_CONFIG",
+            OF_TOPIC => "DYNAMIC_TOPIC_CONFIG",
+            OF_BROKER => "DYNAMIC_BROKER_CONFIG",
+            OF_CLUSTER => "DYNAMIC_DEFAULT_BROKER_CONFIG",
             STATIC => "STATIC_BROKER_CONFIG",
             DEFAULT => "DEFAULT_CONFIG",
-            8 => "DYNAMIC_GROUP_CONFIG",
+            OF_GROUP => "DYNAMIC_GROUP_CONFIG",
             _ => "UNKNOWN",
         }
     }
@@ -232,7 +256,9 @@ impl Configured {
         // What a topic or a group has from its broker is no difference of its own.
         let is_own = self.source != DEFAULT
             && match of {
-                Resource::Topic(_) | Resource::Group(_) => !matches!(self.source, 2 | 3 | STATIC),
+                Resource::Topic(_) | Resource::Group(_) => {
+                    !matches!(self.source, OF_BROKER | OF_CLUSTER | STATIC)
+                }
                 Resource::Broker(_) | Resource::Cluster => true,
             };
         shown == Shown::All || is_own
@@ -260,7 +286,7 @@ pub fn configured(
     let request = DescribeConfigsRequest::default().with_resources(resources.collect());
     let broker = of.iter().find_map(|one| if let Resource::Broker(id) = one { Some(*id) } else { None });
     let Answer { message, node } = client.patiently(|client| match broker {
-        Some(id) => client.ask_node(id, doing, &request),
+        Some(id) => client.ask_named(id, doing, &request),
         None => client.ask_any(doing, &request),
     })?;
     for told in message.results {
@@ -286,7 +312,7 @@ fn describe(client: &mut Client, of: Resource, shown: Shown, json: bool) -> Resu
         table.row(vec![one.name.clone(), one.shown(), one.source().to_owned()]);
     }
     if table.is_empty() && shown == Shown::Changed {
-        eprintln!("chronik: {of} has nothing but defaults; --all shows them");
+        warn(&format!("{of} has nothing but defaults; --all shows them"));
     }
     say(&table.text())
 }
@@ -294,13 +320,56 @@ fn describe(client: &mut Client, of: Resource, shown: Shown, json: bool) -> Resu
 const SET: i8 = 0;
 const DELETE: i8 = 1;
 
+fn set(client: &mut Client, of: &Resource, entries: &[Entry], json: bool) -> Result<(), Failure> {
+    let changes: Vec<_> = entries.iter().map(|entry| (&entry.name, Some(&entry.value))).collect();
+    alter(client, of, &changes)?;
+    if json {
+        return say_json(&changes.into_iter().collect::<BTreeMap<_, _>>());
+    }
+    let said = entries.iter().map(|Entry { name, value }| format!("{of}: {name} = {value}\n"));
+    say(&said.collect::<String>())
+}
+
+/// A node takes away what is not there without a word, so it is looked at before.
+fn unset(client: &mut Client, of: &Resource, names: &[String], json: bool) -> Result<(), Failure> {
+    let had = known(client, of)?;
+    let known: Vec<&str> = had.iter().map(|one| one.name.as_str()).collect();
+    if let Some(why) = unknown(names, &known) {
+        let whose = of.words();
+        return Err(Failure::Input(format!(
+            "configure {of}: {why}. Nothing was changed; `chronik configs describe {whose} --all` shows what there is"
+        )));
+    }
+    let changes: Vec<_> = names.iter().map(|name| (name, None)).collect();
+    alter(client, of, &changes)?;
+    if json {
+        return say_json(&changes.into_iter().collect::<BTreeMap<_, _>>());
+    }
+    let was_set = |name: &String| had.iter().any(|one| one.name == *name && one.is_set_on(of));
+    let said = names.iter().map(|name| match was_set(name) {
+        true => format!("{of}: {name} is as by default\n"),
+        false => format!("{of}: {name} was not set\n"),
+    });
+    say(&said.collect::<String>())
+}
+
+/// All that it may have. Of the cluster only what was set is told, and what else there is by any broker.
+fn known(client: &mut Client, of: &Resource) -> Result<Vec<Configured>, Failure> {
+    let mut known = configured(client, std::slice::from_ref(of), Shown::All)?.remove(of).unwrap_or_default();
+    if *of == Resource::Cluster {
+        client.patiently(|client| client.metadata("describe configurations", Some(&[])))?;
+        let broker = client.nodes().keys().next().map(|id| Resource::Broker(*id));
+        let of_broker = configured(client, broker.as_slice(), Shown::All)?.into_values().flatten();
+        // What that broker has of its own says nothing about the cluster.
+        let rest: Vec<Configured> =
+            of_broker.filter(|one| known.iter().all(|known| known.name != one.name)).collect();
+        known.extend(rest);
+    }
+    Ok(known)
+}
+
 /// None for a value takes away what was set.
-fn alter(
-    client: &mut Client,
-    of: &Resource,
-    changes: Vec<(&String, Option<&String>)>,
-    json: bool,
-) -> Result<(), Failure> {
+fn alter(client: &mut Client, of: &Resource, changes: &[(&String, Option<&String>)]) -> Result<(), Failure> {
     let (kind, name) = of.wire();
     let configs = changes.iter().map(|(name, value)| {
         AlterableConfig::default()
@@ -316,7 +385,7 @@ fn alter(
     let doing = format!("configure {of}");
     client.patiently(|client| {
         let Answer { message, node } = match of {
-            Resource::Broker(id) => client.ask_node(*id, &doing, &request)?,
+            Resource::Broker(id) => client.ask_named(*id, &doing, &request)?,
             Resource::Topic(_) | Resource::Group(_) | Resource::Cluster => {
                 client.ask_controller(&doing, &request)?
             }
@@ -325,14 +394,5 @@ fn alter(
             .responses
             .iter()
             .try_for_each(|told| check(told.error_code, &doing, told.error_message.as_deref(), &node))
-    })?;
-    if json {
-        let values: BTreeMap<&String, Option<&String>> = changes.into_iter().collect();
-        return say_json(&values);
-    }
-    let said = changes.iter().map(|(name, value)| match value {
-        Some(value) => format!("{of}: {name} = {value}\n"),
-        None => format!("{of}: {name} is as by default\n"),
-    });
-    say(&said.collect::<String>())
+    })
 }

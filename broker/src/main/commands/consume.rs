@@ -1,7 +1,7 @@
 //! `chronik consume`
 //!
 //! Without `--follow` it ends where the partitions ended when it began, so that what is written meanwhile does not keep it; partitions
-//! are read beside one another, and only the records of one are in order.
+//! are read beside one another, and only the records of one are in order. With it, partitions that the topic is given later are read as well.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufWriter, StdoutLock, Write};
@@ -17,6 +17,7 @@ use kafka_protocol::records::Record;
 use serde_json::{Map, Value, json};
 
 use super::arguments::{Connect, From, duration, from};
+use super::output::warn;
 use crate::client::cluster::{Answer, topic_name};
 use crate::client::failure::check;
 use crate::client::offsets::{EARLIEST, LATEST};
@@ -30,6 +31,11 @@ const WAIT: Duration = Duration::from_millis(500);
 const WAIT_BESIDE_OTHERS: Duration = Duration::from_millis(50);
 /// For one round, where there is no end to how long it may be idle.
 const ROUND: Duration = Duration::from_secs(30);
+/// How often somebody who follows a topic looks whether it has more partitions, and for how long others wait for where these begin.
+const LOOK: Duration = Duration::from_secs(3);
+const LOOK_LONGEST: Duration = Duration::from_millis(500);
+/// For what a node says when it has waited for as long as it was asked to.
+const ANSWER: Duration = Duration::from_secs(1);
 /// Without `--follow`, what is there has to come.
 const IDLE: Duration = Duration::from_secs(15);
 
@@ -81,6 +87,8 @@ struct Reader<'a> {
     out: BufWriter<StdoutLock<'static>>,
     told: u64,
     round: usize,
+    /// When it is looked for partitions that were added; None where nobody wants them.
+    look: Option<Deadline>,
 }
 
 impl Consume {
@@ -95,7 +103,8 @@ impl Consume {
         }
         let out = BufWriter::new(io::stdout().lock());
         let leaders = BTreeMap::new();
-        let mut reader = Reader { consume: self, client, positions, leaders, out, told: 0, round: 0 };
+        let look = (self.follow && self.partition.is_empty()).then(|| Deadline::after(LOOK));
+        let mut reader = Reader { consume: self, client, positions, leaders, out, told: 0, round: 0, look };
         let done = reader.read(&doing);
         // What was read is told, whatever came after it.
         reader.out.flush().map_err(Failure::Output).and(done)
@@ -162,7 +171,8 @@ impl Reader<'_> {
         let mut idle = Deadline::after(idle_longest.unwrap_or(Duration::MAX));
         let mut last: Option<Failure> = None;
         while !self.is_done() {
-            self.client.deadline = Deadline::after(idle.left().clamp(Duration::from_millis(1), ROUND));
+            // Each leader in turn may keep a fetch until the time is over; its answer is waited for all the same.
+            self.client.deadline = Deadline::after(idle.left().min(ROUND) + ANSWER);
             let told = self.told;
             match self.fetch_round(doing, idle.left()) {
                 Ok(is_on) => {
@@ -173,7 +183,7 @@ impl Reader<'_> {
                 }
                 Err(failure) if failure.is_passing() => {
                     if last.is_none() && self.consume.follow {
-                        eprintln!("chronik: {failure}; it is tried again");
+                        warn(&format!("{failure}; it is tried again"));
                     }
                     self.leaders.clear();
                     self.client.settle();
@@ -216,6 +226,11 @@ impl Reader<'_> {
 
     /// Asks each leader once. Whether a partition has been read on; a refusal that passes is the error when all have been asked.
     fn fetch_round(&mut self, doing: &str, patience: Duration) -> Result<bool, Failure> {
+        if self.look.is_some_and(|look| look.is_over()) {
+            self.look = Some(Deadline::after(LOOK));
+            self.find_leaders(doing)?;
+            self.take_added();
+        }
         if self.leaders.is_empty() {
             self.find_leaders(doing)?;
         }
@@ -266,6 +281,23 @@ impl Reader<'_> {
             self.leaders.extend(led);
         }
         Ok(())
+    }
+
+    /// Partitions that have come since are read from their first record on, as soon as their leaders say where that is.
+    fn take_added(&mut self) {
+        let added = added(&self.consume.topic, &self.leaders, &self.positions);
+        if added.is_empty() {
+            return;
+        }
+        // Who reads the others does not wait for one whose leader does not answer, nor end for it: it is looked again.
+        let round = self.client.deadline;
+        self.client.deadline = Deadline::after(round.left().min(LOOK_LONGEST));
+        let found = self.client.offsets(&added, EARLIEST);
+        self.client.deadline = round;
+        for (of, first) in found.unwrap_or_default().offsets {
+            warn(&format!("partition {of} was added, and is read from {first} on"));
+            self.positions.insert(of.partition, Position { next: first, end: None });
+        }
     }
 
     fn fetch(
@@ -334,7 +366,7 @@ impl Reader<'_> {
         if *first <= position.next {
             return Err(failure);
         }
-        eprintln!("chronik: partition {of}: the records from {} to before {first} are gone", position.next);
+        warn(&format!("partition {of}: the records from {} to before {first} are gone", position.next));
         position.next = *first;
         Ok(())
     }
@@ -365,6 +397,16 @@ impl Reader<'_> {
         }
         Ok(next > position.next)
     }
+}
+
+/// Those that are led and not read.
+fn added(
+    topic: &str,
+    leaders: &BTreeMap<i32, i32>,
+    positions: &BTreeMap<i32, Position>,
+) -> BTreeSet<TopicPartition> {
+    let new = leaders.keys().filter(|partition| !positions.contains_key(partition));
+    new.map(|partition| TopicPartition { topic: topic.to_owned(), partition: *partition }).collect()
 }
 
 /// As it is, whatever it is.
@@ -434,6 +476,15 @@ mod tests {
         assert_eq!(told(false, Some(b"k"), Some(b"\xff")), b"\xff\n");
         assert_eq!(told(true, Some(b"k"), Some(b"v")), b"k\tv\n");
         assert_eq!(told(true, None, None), b"null\tnull\n");
+    }
+
+    #[test]
+    fn partitions_that_are_led_and_not_read_were_added() {
+        let read = Position { next: 7, end: None };
+        let (leaders, positions) = (BTreeMap::from([(0, 1), (2, 3)]), BTreeMap::from([(0, read), (1, read)]));
+        let told: Vec<String> =
+            added("orders", &leaders, &positions).iter().map(ToString::to_string).collect();
+        assert_eq!(told, ["orders-2"]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::output::{NOTHING, Table, or_nothing, say, say_json};
+use super::output::{NOTHING, Table, or_nothing, say, say_json, warn};
 use crate::client::groups::{Described, Member};
 use crate::client::offsets::LATEST;
 use crate::client::{Client, Failure, TopicPartition};
@@ -24,6 +24,14 @@ impl Row {
     fn lag(&self) -> Option<i64> {
         self.end.zip(self.current).map(|(end, current)| end - current)
     }
+}
+
+/// Of all; None while that of one is not known, or nobody has said what is read.
+fn total(rows: &[Row]) -> Option<i64> {
+    if rows.is_empty() {
+        return None;
+    }
+    rows.iter().map(Row::lag).sum()
 }
 
 /// In the order of partitions.
@@ -64,7 +72,7 @@ pub fn tell(client: &mut Client, group: &str, json: bool) -> Result<(), Failure>
         true => say_json(&document(&described, &rows))?,
         false => {
             if described.members.is_empty() {
-                eprintln!("chronik: group {group} has no members ({})", described.state);
+                warn(&format!("group {group} has no members ({})", described.state));
             }
             say(&table(&described.members, &rows))?;
         }
@@ -115,12 +123,11 @@ fn document(group: &Described, rows: &[Row]) -> Value {
             "client_id": member.map(|member| &member.client),
         })
     });
-    let known: Vec<i64> = rows.iter().filter_map(Row::lag).collect();
     json!({
         "group": group.group,
         "state": group.state,
         "members": group.members.len(),
-        "lag": known.iter().sum::<i64>(),
+        "lag": total(rows),
         "partitions": partitions.collect::<Vec<_>>(),
     })
 }
@@ -168,5 +175,20 @@ mod tests {
             "-               -               -               -    -  idle         /10.0.0.1  reader"
         );
         assert_eq!(lines.len(), 6);
+    }
+
+    #[test]
+    fn the_whole_lag_is_known_when_that_of_each_partition_is() {
+        let ends = BTreeMap::from([(at(0), 10), (at(1), 10)]);
+        let of = |committed: &[(i32, i64)], assignment: &[i32]| {
+            let committed = committed.iter().map(|(partition, offset)| (at(*partition), *offset)).collect();
+            let rows = rows(&committed, &ends, &[member("one", assignment)]);
+            let lags: Vec<Option<i64>> = rows.iter().map(Row::lag).collect();
+            (total(&rows), lags)
+        };
+        assert_eq!(of(&[(0, 7), (1, 10)], &[0, 1]), (Some(3), vec![Some(3), Some(0)]));
+        assert_eq!(of(&[(0, 7)], &[0, 1]), (None, vec![Some(3), None]), "partition 1 has no offset");
+        assert_eq!(of(&[(0, 7), (2, 4)], &[]), (None, vec![Some(3), None]), "partition 2 has no end");
+        assert_eq!(of(&[], &[]), (None, vec![]), "nothing is read");
     }
 }

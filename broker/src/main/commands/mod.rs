@@ -6,6 +6,7 @@
 
 mod output;
 mod arguments;
+mod names;
 mod configs;
 mod topics;
 mod lag;
@@ -13,6 +14,7 @@ mod reset;
 mod groups;
 mod cluster;
 mod lines;
+mod input;
 mod produce;
 mod consume;
 
@@ -34,7 +36,7 @@ pub fn end(done: Result<(), Failure>) -> ExitStatus {
         Ok(()) => ExitStatus::Clean,
         Err(failure) if failure.is_broken_pipe() => ExitStatus::Clean,
         Err(failure) => {
-            eprintln!("chronik: {failure}");
+            output::warn(&failure.to_string());
             if failure.is_usage() { ExitStatus::Configuration } else { ExitStatus::Other }
         }
     }

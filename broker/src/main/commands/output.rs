@@ -6,6 +6,7 @@ use serde::Serialize;
 use unicode_width::UnicodeWidthStr;
 
 use crate::client::Failure;
+use crate::client::failure::CONTROLLER_NEEDS;
 
 /// Between two columns.
 const GAP: &str = "  ";
@@ -14,8 +15,29 @@ pub const NOTHING: &str = "-";
 
 /// Writes all of it, at once.
 pub fn say(text: &str) -> Result<(), Failure> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(Failure::Output)
+    say_to(&mut io::stdout().lock(), text)
+}
+
+/// A reader that has left wants no more of it. That is no failure: what a command does, and its status, do not depend on who reads.
+fn say_to(out: &mut impl Write, text: &str) -> Result<(), Failure> {
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        done => done.map_err(Failure::Output),
+    }
+}
+
+/// Says on stderr what was not asked for. Nobody has to read it.
+pub fn warn(text: &str) {
+    let _ = writeln!(io::stderr(), "chronik: {text}");
+}
+
+/// What is listed from metadata is what the last controller knew.
+pub fn warn_of_age(has_controller: bool) {
+    if !has_controller {
+        warn(&format!(
+            "no controller is known, so this may be old, with nodes that are down by now: {CONTROLLER_NEEDS}"
+        ));
+    }
 }
 
 /// A document, indented.
@@ -110,6 +132,25 @@ mod tests {
         let mut table = Table::new(&["TOPIC", "LAG", "CLIENT"]);
         rows.iter().for_each(|row| table.row(row.iter().map(|cell| cell.to_string()).collect()));
         table.text()
+    }
+
+    /// Takes nothing, for this reason.
+    struct Refusing(io::ErrorKind);
+
+    impl Write for Refusing {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_has_left_is_no_failure_and_a_full_disk_is_one() {
+        assert!(say_to(&mut Refusing(io::ErrorKind::BrokenPipe), "told\n").is_ok());
+        assert!(say_to(&mut Refusing(io::ErrorKind::StorageFull), "told\n").is_err());
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! `chronik produce`
 //!
-//! Lines are sent in batches, and at once where no more input waits. A batch that a node refuses for a while, or whose answer is
+//! Lines are sent in batches, and at once where no whole line waits behind them. A batch that a node refuses for a while, or whose answer is
 //! lost, is sent again within `--timeout`: without a producer's id, its records may then be there twice.
 
 #![allow(clippy::disallowed_types, reason = "the command line reads a file by itself, and has no backend")]
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,8 +19,9 @@ use kafka_protocol::records::Compression;
 use serde_json::json;
 
 use super::arguments::{Connect, duration};
+use super::input::{Input, Next};
 use super::lines::{Line, partition_of};
-use super::output::say;
+use super::output::{say, warn};
 use crate::client::clock::now_ms;
 use crate::client::cluster::{Answer, topic_name};
 use crate::client::failure::check;
@@ -29,8 +30,6 @@ use crate::client::{Client, Deadline, Failure, Topic, records};
 /// Of one batch; nodes take no more than a mebibyte by default.
 const BATCH_BYTES: usize = 512 << 10;
 const BATCH_RECORDS: usize = 5_000;
-/// No node takes such a record.
-const LINE_BYTES_MAX: u64 = 256 << 20;
 
 #[derive(Args)]
 pub struct Produce {
@@ -110,6 +109,7 @@ impl Produce {
                 self.topic
             )));
         }
+        let input = self.input()?;
         let mut writer = Writer {
             produce: self,
             client,
@@ -121,25 +121,24 @@ impl Produce {
             count: 0,
             written: 0,
         };
-        let done = match &self.file {
-            None => writer.read(BufReader::new(io::stdin().lock())),
-            Some(path) => match File::open(path) {
-                Ok(file) => writer.read(BufReader::new(file)),
-                Err(error) => Err(Failure::Input(format!("cannot read {}: {error}", path.display()))),
-            },
-        };
-        let written = writer.written;
-        match &done {
-            Ok(()) if !self.connect.json => say(&format!(
-                "{written} records {} topic {}\n",
-                if self.acks == Acks::Nobody { "sent to" } else { "written to" },
-                self.topic
-            ))?,
-            Ok(()) => {}
-            Err(failure) if failure.is_broken_pipe() => {}
-            Err(_) => eprintln!("chronik: {written} records had been written to topic {} before", self.topic),
+        let mut done = writer.write(input);
+        let (written, topic) = (writer.written, &self.topic);
+        if done.is_ok() && !self.connect.json {
+            let how = if self.acks == Acks::Nobody { "sent to" } else { "written to" };
+            done = say(&format!("{written} records {how} topic {topic}\n"));
+        }
+        if done.is_err() {
+            warn(&format!("{written} records had been written to topic {topic} before"));
         }
         done
+    }
+
+    fn input(&self) -> Result<Input, Failure> {
+        let (name, opened) = match &self.file {
+            None => ("standard input".to_owned(), Input::open(io::stdin())),
+            Some(path) => (path.display().to_string(), File::open(path).and_then(Input::open)),
+        };
+        opened.map_err(|error| Failure::Input(format!("cannot read {name}: {error}")))
     }
 
     fn topic(&self, client: &mut Client) -> Result<Topic, Failure> {
@@ -170,33 +169,22 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    fn read<R: Read>(&mut self, mut input: BufReader<R>) -> Result<(), Failure> {
-        let mut text = Vec::new();
-        for number in 1.. {
-            text.clear();
-            let read = (&mut input).take(LINE_BYTES_MAX).read_until(b'\n', &mut text);
-            let read = read.map_err(|error| Failure::Input(format!("cannot read line {number}: {error}")));
-            // What was read before the input became unreadable is sent.
-            let read = match read {
-                Ok(read) => read,
-                Err(failure) => return self.send().and(Err(failure)),
-            };
-            if read == 0 {
-                break;
-            }
-            if text.len() as u64 == LINE_BYTES_MAX {
-                return self.send().and(Err(Failure::Input(format!("line {number} is too long"))));
-            }
-            match Line::of(number, &text, self.produce.key_separator.as_deref()) {
-                Ok(line) => self.take(line)?,
-                Err(why) => return self.send().and(Err(Failure::Input(why))),
-            }
-            // Who types sees at once what became of it.
-            if input.buffer().is_empty() {
-                self.send()?;
+    fn write(&mut self, mut input: Input) -> Result<(), Failure> {
+        loop {
+            match input.next() {
+                Next::Line(number, text) => {
+                    match Line::of(number, &text, self.produce.key_separator.as_deref()) {
+                        Ok(line) => self.take(line)?,
+                        Err(why) => return self.send().and(Err(Failure::Input(why))),
+                    }
+                }
+                // Who types sees at once what became of it.
+                Next::Pause => self.send()?,
+                Next::End => return self.send(),
+                // What was read before is sent.
+                Next::Broken(why) => return self.send().and(Err(Failure::Input(why))),
             }
         }
-        self.send()
     }
 
     fn take(&mut self, line: Line) -> Result<(), Failure> {
@@ -215,6 +203,9 @@ impl Writer<'_> {
 
     /// All that waits, until it is written or the time is over.
     fn send(&mut self) -> Result<(), Failure> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
         let mut waiting = std::mem::take(&mut self.waiting);
         (self.bytes, self.count) = (0, 0);
         self.sticky = (self.sticky + 1) % self.partitions.max(1);

@@ -7,7 +7,7 @@ use kafka_protocol::ResponseError;
 use serde_json::json;
 
 use super::arguments::{Selection, datetime, selection};
-use super::output::{Table, or_nothing, say, say_json};
+use super::output::{Table, or_nothing, say, say_json, warn};
 use crate::client::offsets::{EARLIEST, LATEST, partitions};
 use crate::client::{Client, Failure, TopicPartition};
 
@@ -189,7 +189,7 @@ impl Reset {
         }
         say(&table.text())?;
         if !self.execute {
-            eprintln!("chronik: nothing was changed; --execute does it");
+            warn("nothing was changed; --execute does it");
         }
         Ok(())
     }

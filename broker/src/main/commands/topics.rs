@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::arguments::{Asking, Entry, From, Selection, datetime, entry, from, selection};
 use super::configs::{Resource, Shown, configured};
-use super::output::{NOTHING, Table, list, or_nothing, say, say_json};
+use super::output::{NOTHING, Table, list, or_nothing, say, say_json, warn_of_age};
 use crate::client::cluster::{Answer, text, topic_name};
 use crate::client::failure::check;
 use crate::client::offsets::{EARLIEST, LATEST};
@@ -135,6 +135,7 @@ impl Topics {
 
 fn list_all(client: &mut Client, internal: bool, json: bool) -> Result<(), Failure> {
     let mut topics = client.patiently(|client| client.metadata("list topics", None))?;
+    warn_of_age(client.has_controller());
     topics.retain(|topic| internal || !topic.is_internal);
     let under = |topic: &Topic| topic.partitions.iter().filter(|one| one.is_under_replicated()).count();
     let replication = |topic: &Topic| topic.partitions.iter().map(|one| one.replicas.len()).max();
@@ -162,6 +163,7 @@ fn list_all(client: &mut Client, internal: bool, json: bool) -> Result<(), Failu
 fn describe(client: &mut Client, names: &[String], json: bool) -> Result<(), Failure> {
     let wanted = Some(names).filter(|names| !names.is_empty());
     let mut topics = client.patiently(|client| client.metadata("describe topics", wanted))?;
+    warn_of_age(client.has_controller());
     topics.retain(|topic| wanted.is_some() || !topic.is_internal);
     let resources: Vec<Resource> = topics.iter().map(|topic| Resource::Topic(topic.name.clone())).collect();
     let configs = configured(client, &resources, Shown::Changed)?;
