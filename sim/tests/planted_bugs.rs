@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sim::planted::{
     BUGS, DELETIONS, DELETIONS_ON_REPLICAS, Defect, OF_CLEANING, OF_CLEANING_FOR_THE_ABSENT,
-    OF_FETCH_SESSIONS, OF_GROUPS, OF_METADATA, OF_SESSIONS, OF_STARTS_IN_FETCH_SESSIONS, OF_THE_ISR,
-    REPLICATION, RETENTION,
+    OF_FETCH_SESSIONS, OF_GROUPS, OF_MEMBERS, OF_METADATA, OF_SESSIONS, OF_STARTS_IN_FETCH_SESSIONS,
+    OF_THE_ISR, REPLICATION, RETENTION,
 };
 use sim::run::{Choice, Order, run};
 use sim::scenario::ScenarioDir;
@@ -34,7 +34,7 @@ fn checkers(bug: &str) -> &'static [&'static str] {
         "lacked-tombstone-dropped" => &["compacted-lost", "replicas-differ"],
         // What is not there any more, or is no log.
         "cleaning-not-durable" => &["compacted-lost", "unreadable", "error-without-cause", "replicas-differ"],
-        "expired-member-owns" => &["group-behind"],
+        "expired-member-owns" => &["group-behind", "assigned-when-clear"],
         "member-epoch-unchecked" => &["two-owners", "wrong-group-position"],
         // It was heard of in time, and is told that it is no member.
         "revocation-not-awaited" => &["error-without-cause", "two-owners"],
@@ -81,6 +81,11 @@ fn those_of_sessions_are_caught_where_nodes_are_cut_off_and_not_from_their_clien
 #[test]
 fn those_of_groups_are_caught_where_members_come_and_go() {
     caught_in("safety/groups", &OF_GROUPS);
+}
+
+#[test]
+fn those_of_members_are_caught_where_they_have_time_to_miss_one_another() {
+    caught_in("liveness/groups", &OF_MEMBERS);
 }
 
 #[test]

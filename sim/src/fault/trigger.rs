@@ -27,6 +27,8 @@ pub enum When {
     OpenSegment,
     /// Records are being deleted: a file of theirs is about to be removed.
     Deletion,
+    /// A compacted log is being cleaned: an operation on a file of it begins.
+    Cleaning,
     /// So many writes of the machine have begun, counted from `at`.
     Write(u64),
 }
@@ -60,6 +62,7 @@ impl When {
                 occasion.operations == [Operation::Open] && PathClass::of(occasion.path) == PathClass::Segment
             }
             When::Deletion => occasion.role == "retention",
+            When::Cleaning => occasion.role == "cleaner",
             When::Write(_) => occasion.operations.contains(&Operation::Write),
         }
     }
@@ -74,6 +77,7 @@ impl fmt::Display for When {
             When::RaftGroupInFlight => f.write_str("raft-group-in-flight"),
             When::OpenSegment => f.write_str("open-segment"),
             When::Deletion => f.write_str("deletion"),
+            When::Cleaning => f.write_str("cleaning"),
             When::Write(number) => write!(f, "write:{number}"),
         }
     }
@@ -81,8 +85,8 @@ impl fmt::Display for When {
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
-    "{text:?} is no state: write recovery, checkpoint, group-in-flight, raft-group-in-flight, open-segment, deletion or \
-     write:N"
+    "{text:?} is no state: write recovery, checkpoint, group-in-flight, raft-group-in-flight, open-segment, deletion, \
+     cleaning or write:N"
 )]
 pub struct WhenError {
     text: String,
@@ -100,6 +104,7 @@ impl FromStr for When {
             "raft-group-in-flight" => When::RaftGroupInFlight,
             "open-segment" => When::OpenSegment,
             "deletion" => When::Deletion,
+            "cleaning" => When::Cleaning,
             other => {
                 let number = other.strip_prefix("write:").ok_or_else(wrong)?;
                 When::Write(number.parse().ok().filter(|number| *number > 0).ok_or_else(wrong)?)
@@ -130,6 +135,8 @@ mod tests {
             (When::OpenSegment, "data/p/0.index", &[Operation::Open], "checkpoint", None, false),
             (When::Deletion, "data/p/0.log", &[Operation::Name], "retention", None, true),
             (When::Deletion, "data/p/0.log", &[Operation::Name], "checkpoint", None, false),
+            (When::Cleaning, "data/p/0.log", &[Operation::Read], "cleaner", None, true),
+            (When::Cleaning, "data/p/0.log", &[Operation::Name], "retention", None, false),
             (When::Write(3), "data/p/0.log", &[Operation::Write], "checkpoint", None, true),
             (When::Write(3), "data/p/0.log", &[Operation::Sync], "checkpoint", None, false),
         ] {
@@ -147,6 +154,7 @@ mod tests {
             "raft-group-in-flight",
             "open-segment",
             "deletion",
+            "cleaning",
             "write:7",
         ] {
             assert_eq!(text.parse::<When>().unwrap().to_string(), text);

@@ -203,15 +203,39 @@ pub(super) fn at_a_deletion(place: &Place, stream: &mut Stream, faults: &mut Vec
         FaultKind::DiskError,
         FaultKind::DiskStall,
     ];
-    let kind = *pick(stream, &kinds);
+    let when = [When::Deletion, When::Deletion, When::Deletion, When::GroupInFlight, When::Checkpoint];
+    at_a_step(&kinds, &when, 6, place, stream, faults);
+}
+
+/// A fault that waits for a step of a cleaning of a compacted log: what it reads, writes, syncs and puts in place, and the checkpoint that
+/// vouches for it.
+pub(super) fn at_a_cleaning(place: &Place, stream: &mut Stream, faults: &mut Vec<Fault>) {
+    let kinds = [
+        FaultKind::PowerLoss,
+        FaultKind::PowerLoss,
+        FaultKind::PowerLoss,
+        FaultKind::Kill,
+        FaultKind::DiskError,
+        FaultKind::DiskStall,
+    ];
+    let when = [When::Cleaning, When::Cleaning, When::Cleaning, When::Checkpoint];
+    at_a_step(&kinds, &when, 40, place, stream, faults);
+}
+
+fn at_a_step(
+    kinds: &[FaultKind],
+    when: &[When],
+    nth_max: u64,
+    place: &Place,
+    stream: &mut Stream,
+    faults: &mut Vec<Fault>,
+) {
+    let kind = *pick(stream, kinds);
     let mut fault = Fault::new(kind).on(1);
     fault.at = Span::millis(stream.between(ms(place.duration) / 12, ms(place.duration) * 10 / 12));
-    let when = *pick(
-        stream,
-        &[When::Deletion, When::Deletion, When::Deletion, When::GroupInFlight, When::Checkpoint],
-    );
+    let when = *pick(stream, when);
     fault.when = Some(when);
-    fault.nth = Some(stream.between(1, 6));
+    fault.nth = Some(stream.between(1, nth_max));
     if place.nodes > 1 {
         fault = fault.on(u32::try_from(stream.between(1, u64::from(place.nodes))).unwrap_or(1));
     }

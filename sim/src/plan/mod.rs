@@ -39,6 +39,12 @@ pub fn plan(scenario: &Scenario, seed: u64) -> FaultPlan {
                 draw::at_a_deletion(&place, &mut stream, &mut faults);
             }
         }
+        if swarm.at_cleanings {
+            let mut stream = Stream::new(seed, "plan cleanings");
+            for _ in 0..stream.between(1, 4) {
+                draw::at_a_cleaning(&place, &mut stream, &mut faults);
+            }
+        }
         keep_to_one_victim(&mut faults, scenario.cluster.nodes, seed);
         faults.sort_by_key(|fault| fault.at);
     }

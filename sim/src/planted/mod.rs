@@ -78,14 +78,17 @@ pub const OF_SESSIONS: [Defect; 1] = [Defect {
     about: "a node whose heartbeats nobody answers goes on with what it led",
 }];
 
+/// Slips in the sessions of members. The next member that joins makes them good: what shows them is that time passes.
+pub const OF_MEMBERS: [Defect; 1] =
+    [Defect { name: "expired-member-owns", about: "a member that is silent keeps what it has" }];
+
 /// Slips in coordinating groups of consumers.
-pub const OF_GROUPS: [Defect; 5] = [
+pub const OF_GROUPS: [Defect; 4] = [
     Defect { name: "commit-before-durable", about: "a commit of a group is acknowledged before it is kept" },
     Defect {
         name: "generation-unchecked",
         about: "a commit of a generation that is over counts as one of the current",
     },
-    Defect { name: "expired-member-owns", about: "a member that is silent keeps what it has" },
     Defect {
         name: "member-epoch-unchecked",
         about: "a commit of a member's epoch that is over counts as one of another member",
@@ -222,6 +225,7 @@ pub fn all() -> impl Iterator<Item = &'static Defect> {
         .chain(&OF_THE_ISR)
         .chain(&OF_SESSIONS)
         .chain(&OF_GROUPS)
+        .chain(&OF_MEMBERS)
         .chain(&OF_CLEANING)
         .chain(&OF_CLEANING_FOR_THE_ABSENT)
         .chain(&OF_FETCH_SESSIONS)

@@ -401,6 +401,8 @@ pub struct Swarm {
     pub longest: Span,
     /// Some faults more, each aimed at a step of a deletion of records.
     pub at_deletions: bool,
+    /// The same, each aimed at a step of a cleaning of a compacted log.
+    pub at_cleanings: bool,
     /// Faults that damage what is stored may be drawn on a single node, too: the checkers know how to judge what it
     /// makes of that.
     pub corrupting: bool,
@@ -414,6 +416,7 @@ impl Default for Swarm {
             kinds: BTreeMap::new(),
             longest: Span::secs(10),
             at_deletions: false,
+            at_cleanings: false,
             corrupting: false,
         }
     }
