@@ -1,0 +1,117 @@
+//! One node: its files, its process, and the one that somebody has started in its place.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use super::lock;
+
+pub struct Node {
+    pub number: u16,
+    pub port: u16,
+    pub directory: PathBuf,
+    process: Child,
+    ended: Option<ExitStatus>,
+    /// It ended, and nobody here had asked it to.
+    pub is_lost: bool,
+    /// A process that was started by hand after this one, and that was asked to stop.
+    again: Option<u32>,
+}
+
+impl Node {
+    pub fn start(directory: PathBuf, number: u16, port: u16, configuration: &str) -> io::Result<Node> {
+        fs::create_dir_all(&directory)?;
+        fs::write(configuration_file(&directory), configuration)?;
+        let log = fs::File::create(log_file(&directory))?;
+        let process = Command::new(std::env::current_exe()?)
+            .arg("serve")
+            .arg("--config")
+            .arg(configuration_file(&directory))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()?;
+        Ok(Node { number, port, directory, process, ended: None, is_lost: false, again: None })
+    }
+
+    pub fn process(&self) -> u32 {
+        self.process.id()
+    }
+
+    pub fn configuration(&self) -> PathBuf {
+        configuration_file(&self.directory)
+    }
+
+    /// It has said so.
+    pub fn is_ready(&self) -> bool {
+        fs::read_to_string(log_file(&self.directory)).is_ok_and(|log| log.contains("chronik ready:"))
+    }
+
+    /// How the process ended that was started here; nothing as long as it runs.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        if self.ended.is_none() {
+            self.ended = self.process.try_wait().ok().flatten();
+        }
+        self.ended
+    }
+
+    /// The process that somebody has started where this one ended.
+    pub fn successor(&mut self) -> Option<u32> {
+        self.ended().and_then(|_| lock::holder(&self.directory.join("data")))
+    }
+
+    /// Asks whichever process runs; it is returned if it was started by hand.
+    pub fn ask_to_stop(&mut self) -> Option<u32> {
+        if self.ended().is_none() {
+            signal(self.process.id(), libc::SIGTERM);
+            return None;
+        }
+        self.again = self.successor();
+        if let Some(process) = self.again {
+            signal(process, libc::SIGTERM);
+        }
+        self.again
+    }
+
+    /// After it was asked: whether it has ended.
+    pub fn has_stopped(&mut self) -> bool {
+        if self.ended().is_none() || (self.again.is_some() && self.successor() == self.again) {
+            return false;
+        }
+        if self.again.take().is_some() {
+            self.is_lost = false;
+        }
+        true
+    }
+
+    pub fn kill(&mut self) {
+        if self.ended().is_none() {
+            let _ = self.process.kill();
+        } else if let Some(process) = self.again.filter(|process| self.successor() == Some(*process)) {
+            signal(process, libc::SIGKILL);
+        }
+    }
+
+    pub fn last_lines(&self) -> String {
+        let log = fs::read_to_string(log_file(&self.directory)).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(5)..].join("\n")
+    }
+}
+
+/// To a child that has not been waited for, or to who was just seen to hold a lock: its number is nobody else's.
+fn signal(process: u32, signal: libc::c_int) {
+    if let Ok(process) = libc::pid_t::try_from(process) {
+        // SAFETY: takes no pointers.
+        unsafe { libc::kill(process, signal) };
+    }
+}
+
+fn configuration_file(directory: &Path) -> PathBuf {
+    directory.join("chronik.toml")
+}
+
+fn log_file(directory: &Path) -> PathBuf {
+    directory.join("log")
+}
