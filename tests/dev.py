@@ -252,6 +252,70 @@ def nobody_listens(temporary):
             dev.wait()
 
 
+def refusal(status, *options, temporary):
+    """What is said by one that does not come to run a cluster."""
+    with Dev(*options, temporary=temporary) as dev:
+        stopped(dev, None, status=status)
+        assert "started again with" not in dev.text() and "ready:" not in dev.text(), dev.text()
+        return dev.text()
+
+
+def a_port_that_is_taken(temporary):
+    base = free_base()
+    for port in (base, base + APART + 2):
+        with socket.create_server(("127.0.0.1", port)):
+            said = refusal(4, "--port", str(base), temporary=temporary)
+        assert f"127.0.0.1:{port}" in said and "--port" in said and "--listen" not in said, said
+        assert not os.listdir(temporary), "something was written"
+
+
+def a_directory_in_use(temporary):
+    home = temporary / "keep"
+    base = free_base()
+
+    def files():
+        return {name: (home / "node-1" / name).read_bytes() for name in ("chronik.toml", "log")}
+
+    with Dev("--port", str(base), "--data-dir", str(home), temporary=temporary) as dev:
+        nodes = dev.ready()
+        before = files()
+        said = refusal(3, "--port", str(base + 50), "--data-dir", str(home), temporary=temporary)
+        assert str(home.resolve()) in said and f"process {dev.process.pid}" in said, said
+        # Its nodes run on without it, and hold their own.
+        dev.process.kill()
+        dev.process.wait()
+        said = refusal(3, "--port", str(base + 50), "--data-dir", str(home), temporary=temporary)
+        assert re.search(r"a node \(process \d+\) runs in .*/node-\d/data", said), said
+        after = files()
+        assert after["chronik.toml"] == before["chronik.toml"], after
+        assert after["log"].startswith(before["log"]), "the log was cut off"
+        for _, process, _ in nodes.values():
+            os.kill(process, signal.SIGKILL)
+            wait_until(lambda process=process: not is_alive(process), 10, "the node is gone")
+
+
+def is_alive(process):
+    """A process that nobody has waited for yet is gone as well."""
+    try:
+        return pathlib.Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def a_directory_that_cannot_be_used(temporary):
+    (temporary / "file").touch()
+    said = refusal(3, "--port", str(free_base()), "--data-dir", str(temporary / "file" / "keep"), temporary=temporary)
+    assert str(temporary / "file" / "keep") in said and "--data-dir" in said, said
+
+
+def a_node_that_does_not_start(temporary):
+    home = temporary / "keep"
+    (home / "node-2" / "data").mkdir(parents=True)
+    (home / "node-2" / "data" / "letters").touch()
+    said = refusal(3, "--port", str(free_base()), "--data-dir", str(home), temporary=temporary)
+    assert "node 2 did not come to be ready" in said and "letters" in said, said
+
+
 def main():
     arguments(__doc__)
     with verdicts.case("three nodes in a directory of ours, one killed and started again") as note:
@@ -273,12 +337,15 @@ def main():
                 note(why)
                 left = os.listdir(temporary)
                 assert bool(left) == is_left, left
-    with verdicts.case("a port that is taken ends all of it, and says which") as note:
-        base = free_base()
-        with socket.create_server(("127.0.0.1", base + APART)):
-            with Dev("--port", str(base), temporary=None) as dev:
-                status = dev.process.wait(60)
-                assert status == 1 and f"127.0.0.1:{base + APART}" in dev.text(), f"{status}: {dev.text()}"
+    for name, case in (
+        ("a port that is taken is named, and the flag for another", a_port_that_is_taken),
+        ("a directory in use is refused and left as it is", a_directory_in_use),
+        ("a directory that cannot be used is named", a_directory_that_cannot_be_used),
+        ("a node that does not come to be ready ends all of it with its own status", a_node_that_does_not_start),
+    ):
+        with verdicts.case(name) as note:
+            with tempfile.TemporaryDirectory(dir=scratch("dev-temporary")) as temporary:
+                case(pathlib.Path(temporary))
     verdicts.finish()
 
 

@@ -1,4 +1,4 @@
-//! The directory of all nodes. A temporary one goes at the end, unless somebody still needs it.
+//! The directory of all nodes, which belongs to one process. A temporary one goes at the end, unless somebody still needs it.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -6,27 +6,49 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::lock::{self, Taken};
-use super::said::warn;
+use super::said::{Refused, warn};
 
 const SECRET_FILE: &str = "secret";
 
 pub struct Home {
     pub path: PathBuf,
     is_temporary: bool,
+    /// Of the directory itself.
+    _lock: fs::File,
 }
 
 impl Home {
-    /// The directory that was asked for, or a new one that is temporary.
-    pub fn open(asked: Option<&Path>) -> io::Result<Home> {
+    /// The directory that was asked for, or a new one that is temporary. Where another process or a node runs in it, nothing
+    /// of it is changed.
+    pub fn open(asked: Option<&Path>) -> Result<Home, Refused> {
         let home = match asked {
             Some(path) => {
-                directory(true).create(path)?;
-                Home { path: path.canonicalize()?, is_temporary: false }
+                let opened = directory(true).create(path).and_then(|()| path.canonicalize());
+                Home::locked(opened.map_err(|error| Refused::directory(path, error))?, false)?
             }
-            None => Home { path: temporary()?.canonicalize()?, is_temporary: true },
+            None => Home::locked(temporary()?, true)?,
         };
-        home.make_secret()?;
-        Ok(home)
+        let is_free = home.take_all().map(drop).map_err(|why| Refused::in_use(&home.path, why));
+        let made =
+            is_free.and_then(|()| home.make_secret().map_err(|error| Refused::directory(&home.path, error)));
+        match made {
+            Ok(()) => Ok(home),
+            Err(refused) => {
+                home.close(None, "chronik dev");
+                Err(refused)
+            }
+        }
+    }
+
+    fn locked(path: PathBuf, is_temporary: bool) -> Result<Home, Refused> {
+        match lock::make(&path) {
+            Ok(Taken::Here(lock)) => Ok(Home { path, is_temporary, _lock: lock }),
+            Ok(_) => {
+                let by = told(lock::holder(&path));
+                Err(Refused::in_use(&path, format!("another `chronik dev`{by} has it")))
+            }
+            Err(error) => Err(Refused::directory(&path, error)),
+        }
     }
 
     pub fn secret(&self) -> PathBuf {
@@ -81,8 +103,7 @@ impl Home {
                 Ok(Taken::Here(lock)) => locks.push(lock),
                 Ok(Taken::NoLock) => {}
                 Ok(Taken::Elsewhere) => {
-                    let by = lock::holder(&data).map(|process| format!(", process {process}"));
-                    return Err(format!("a node runs in {}{}", data.display(), by.unwrap_or_default()));
+                    return Err(format!("a node{} runs in {}", told(lock::holder(&data)), data.display()));
                 }
                 // A file beside the nodes has no directory below it.
                 Err(error) if error.kind() == io::ErrorKind::NotADirectory => {}
@@ -93,6 +114,10 @@ impl Home {
     }
 }
 
+fn told(process: Option<u32>) -> String {
+    process.map(|process| format!(" (process {process})")).unwrap_or_default()
+}
+
 /// The secret is in it.
 fn directory(is_made_with_parents: bool) -> fs::DirBuilder {
     let mut builder = fs::DirBuilder::new();
@@ -101,14 +126,14 @@ fn directory(is_made_with_parents: bool) -> fs::DirBuilder {
 }
 
 /// A new one: those of others stay, which an earlier process of this number may have left.
-fn temporary() -> io::Result<PathBuf> {
+fn temporary() -> Result<PathBuf, Refused> {
     let mut name = format!("chronik-dev-{}", std::process::id());
     loop {
         let path = std::env::temp_dir().join(&name);
-        match directory(false).create(&path) {
-            Ok(()) => return Ok(path),
+        match directory(false).create(&path).and_then(|()| path.canonicalize()) {
+            Ok(path) => return Ok(path),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => name.push('+'),
-            Err(error) => return Err(error),
+            Err(error) => return Err(Refused::directory(&path, error)),
         }
     }
 }
@@ -119,7 +144,7 @@ mod tests {
 
     fn temporary_home() -> Home {
         let path = tempfile::tempdir().unwrap().keep();
-        let home = Home { path: path.canonicalize().unwrap(), is_temporary: true };
+        let home = Home::locked(path.canonicalize().unwrap(), true).unwrap();
         home.make_secret().unwrap();
         fs::create_dir_all(home.directory(1).join("data")).unwrap();
         fs::write(home.directory(1).join("data/LOCK"), "").unwrap();
@@ -140,11 +165,11 @@ mod tests {
         let path = home.path.clone();
         let Taken::Here(running) = lock::take(&home.directory(1).join("data")).unwrap() else { panic!() };
         let why = home.take_all().unwrap_err();
-        assert!(why.contains(&format!("node-1/data, process {}", std::process::id())), "{why}");
+        assert!(why.contains(&format!("a node (process {}) runs in ", std::process::id())), "{why}");
         home.close(None, "chronik dev");
         assert!(path.join("node-1/data/LOCK").exists());
         drop(running);
-        let home = Home { path: path.clone(), is_temporary: true };
+        let home = Home::locked(path.clone(), true).unwrap();
         home.close(Some("node 1 ended by itself".into()), "chronik dev");
         assert!(path.exists());
         fs::remove_dir_all(path).unwrap();
@@ -155,5 +180,31 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         Home::open(Some(directory.path())).unwrap().close(None, "chronik dev");
         assert!(directory.path().join(SECRET_FILE).exists());
+    }
+
+    #[test]
+    fn a_directory_in_use_is_refused_and_left_as_it_is() {
+        let home = temporary_home();
+        let refused = Home::open(Some(&home.path)).err().unwrap();
+        assert!(refused.what.contains("another `chronik dev` (process "), "{refused:?}");
+        assert_eq!(refused.status as i32, 3);
+        // What runs it was killed, and the nodes were not.
+        let path = home.path.clone();
+        fs::remove_file(home.secret()).unwrap();
+        let Taken::Here(running) = lock::take(&home.directory(1).join("data")).unwrap() else { panic!() };
+        drop(home);
+        let refused = Home::open(Some(&path)).err().unwrap();
+        assert!(refused.what.contains("node-1/data. Stop what runs in it, or choose"), "{refused:?}");
+        assert!(!path.join(SECRET_FILE).exists(), "it has written before it asked");
+        drop(running);
+        Home::open(Some(&path)).unwrap();
+        fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_made_is_named() {
+        let refused = Home::open(Some(Path::new("/dev/null/cluster"))).err().unwrap();
+        assert!(refused.what.contains("/dev/null/cluster: "), "{refused:?}");
+        assert_eq!(refused.status as i32, 3);
     }
 }

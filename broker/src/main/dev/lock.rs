@@ -24,6 +24,11 @@ pub fn take(directory: &Path) -> io::Result<Taken> {
     }
 }
 
+/// The same, and makes the lock where there is none.
+pub fn make(directory: &Path) -> io::Result<Taken> {
+    taken(OpenOptions::new().read(true).write(true).create(true).truncate(false).open(directory.join(FILE))?)
+}
+
 fn taken(file: File) -> io::Result<Taken> {
     match file.try_lock() {
         Ok(()) => Ok(Taken::Here(file)),
@@ -63,9 +68,11 @@ mod tests {
         assert_eq!(holder(&path), None);
         let file = File::create(path.join(FILE)).unwrap();
         assert_eq!(holder(&path), None, "an open file is no lock");
-        let Taken::Here(held) = taken(file).unwrap() else { panic!("nobody has it") };
+        drop(file);
+        let Taken::Here(held) = make(&path).unwrap() else { panic!("nobody has it") };
         assert_eq!(holder(&path), Some(std::process::id()));
         assert!(matches!(take(&path).unwrap(), Taken::Elsewhere));
+        assert!(matches!(make(&path).unwrap(), Taken::Elsewhere));
         drop(held);
         assert_eq!(holder(&path), None);
         assert!(matches!(take(&path).unwrap(), Taken::Here(_)));

@@ -11,6 +11,7 @@ mod lock;
 mod home;
 mod node;
 
+use std::net::TcpListener;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,7 +22,7 @@ use io_backend::ExitStatus;
 use crate::stop::{STOP_DEADLINE, StopSignals};
 use home::Home;
 use node::Node;
-use said::{say, warn};
+use said::{Refused, say, warn};
 
 /// How often it is looked whether a node is ready, or has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -50,38 +51,65 @@ impl Dev {
     pub fn run(&self) -> ExitStatus {
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
-            Err(error) => return failed("cannot start", &error),
+            Err(error) => return refused(&Refused::other("cannot start", &error)),
         };
-        runtime.block_on(self.run_nodes())
+        match runtime.block_on(self.run_nodes()) {
+            Ok(status) => status,
+            Err(why) => refused(&why),
+        }
     }
 
-    async fn run_nodes(&self) -> ExitStatus {
-        let mut stop = match StopSignals::listen() {
-            Ok(stop) => stop,
-            Err(error) => return failed("cannot listen for SIGTERM and SIGINT", &error),
-        };
-        let home = match Home::open(self.data_dir.as_deref()) {
-            Ok(home) => home,
-            Err(error) => return failed("cannot use the directory", &error),
-        };
+    async fn run_nodes(&self) -> Result<ExitStatus, Refused> {
+        let mut stop = StopSignals::listen()
+            .map_err(|error| Refused::other("cannot listen for SIGTERM and SIGINT", &error))?;
+        self.check_ports()?;
+        let home = Home::open(self.data_dir.as_deref())?;
         let mut nodes = Vec::new();
-        let mut status = ExitStatus::Clean;
+        let status = match self.run_in(&home, &mut nodes, &mut stop).await {
+            Ok(status) => status,
+            // At once: it may take the others a while to end.
+            Err(why) => refused(&why),
+        };
+        end(&mut nodes, &mut stop).await;
+        home.close(lost(&nodes), &self.again());
+        Ok(status)
+    }
+
+    async fn run_in(
+        &self,
+        home: &Home,
+        nodes: &mut Vec<Node>,
+        stop: &mut StopSignals,
+    ) -> Result<ExitStatus, Refused> {
         for number in 1..=self.nodes {
-            let configuration = self.configuration(&home, number);
-            match Node::start(home.directory(number), number, self.port_of(number), &configuration) {
-                Ok(node) => nodes.push(node),
-                Err(error) => {
-                    status = failed(&format!("cannot start node {number}"), &error);
-                    break;
+            let configuration = self.configuration(home, number);
+            nodes.push(Node::start(home.directory(number), number, self.port_of(number), &configuration)?);
+        }
+        if !are_ready(nodes, stop).await? {
+            return Ok(ExitStatus::Clean);
+        }
+        tell(nodes);
+        Ok(watch(nodes, stop).await)
+    }
+
+    /// A node would name the flag of `chronik serve`, which is none here.
+    fn check_ports(&self) -> Result<(), Refused> {
+        for number in 1..=self.nodes {
+            let port = self.port_of(number);
+            for (port, purpose) in [(port, "Kafka clients"), (port + 1, "other nodes"), (port + 2, "metrics")]
+            {
+                if let Err(error) = TcpListener::bind(("127.0.0.1", port)) {
+                    return Err(Refused {
+                        what: format!(
+                            "cannot listen on 127.0.0.1:{port} for {purpose} of node {number}: {error}. Choose other \
+                             ports with --port, or stop what uses this one"
+                        ),
+                        status: ExitStatus::Network,
+                    });
                 }
             }
         }
-        if status == ExitStatus::Clean {
-            status = watch(&mut nodes, &mut stop).await;
-        }
-        end(&mut nodes, &mut stop).await;
-        home.close(lost(&nodes), &self.again());
-        status
+        Ok(())
     }
 
     /// This command, but for the directory.
@@ -124,37 +152,37 @@ impl Dev {
     }
 }
 
-fn failed(what: &str, error: &std::io::Error) -> ExitStatus {
-    warn(&format!("{what}: {error}"));
-    match error.kind() {
-        std::io::ErrorKind::AddrInUse => ExitStatus::Network,
-        _ => ExitStatus::Other,
+fn refused(why: &Refused) -> ExitStatus {
+    warn(&why.what);
+    why.status
+}
+
+/// Whether all have come to be ready: not if it is told to stop before. A node that ends meanwhile ends the whole.
+async fn are_ready(nodes: &mut [Node], stop: &mut StopSignals) -> Result<bool, Refused> {
+    loop {
+        if is_told_to_stop(stop).await || (has_news(nodes) && is_told_to_stop(stop).await) {
+            return Ok(false);
+        }
+        for node in nodes.iter_mut() {
+            if let Some(status) = node.ended() {
+                return Err(node.refused(status));
+            }
+        }
+        if nodes.iter().all(Node::is_ready) {
+            return Ok(true);
+        }
     }
 }
 
-/// Until it is told to stop, or all have ended, those that were started by hand included. A node that ends before all are
-/// ready ends the whole.
+/// Until it is told to stop, or all have ended, those that were started by hand included.
 async fn watch(nodes: &mut [Node], stop: &mut StopSignals) -> ExitStatus {
-    let mut is_told = false;
     let mut is_by_hand = false;
     while !is_told_to_stop(stop).await {
-        if nodes.iter_mut().any(|node| !node.is_lost && node.ended().is_some()) {
-            // Ctrl-C goes to the nodes as well: who ended by it is not lost, and it is here by now.
+        if has_news(nodes) {
             if is_told_to_stop(stop).await {
                 break;
             }
-            for node in nodes.iter_mut() {
-                tell_end(node);
-            }
-            if !is_told && let Some(node) = nodes.iter().find(|node| node.is_lost) {
-                let lines = node.last_lines();
-                warn(&format!("node {} did not come to be ready:\n{lines}", node.number));
-                return ExitStatus::Other;
-            }
-        }
-        if !is_told && nodes.iter().all(Node::is_ready) {
-            is_told = true;
-            tell(nodes);
+            nodes.iter_mut().for_each(tell_end);
         }
         if nodes.iter().all(|node| node.is_lost) {
             if !nodes.iter_mut().any(|node| node.successor().is_some()) {
@@ -169,6 +197,11 @@ async fn watch(nodes: &mut [Node], stop: &mut StopSignals) -> ExitStatus {
         }
     }
     ExitStatus::Clean
+}
+
+/// A process has ended. Ctrl-C goes to the nodes as well: whether that was it is known a moment later.
+fn has_news(nodes: &mut [Node]) -> bool {
+    nodes.iter_mut().any(|node| !node.is_lost && node.ended().is_some())
 }
 
 /// Within a short time.

@@ -1,11 +1,13 @@
 //! One node: its files, its process, and the one that somebody has started in its place.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
+use io_backend::ExitStatus as OurStatus;
+
 use super::lock;
+use super::said::Refused;
 
 pub struct Node {
     pub number: u16,
@@ -20,18 +22,13 @@ pub struct Node {
 }
 
 impl Node {
-    pub fn start(directory: PathBuf, number: u16, port: u16, configuration: &str) -> io::Result<Node> {
-        fs::create_dir_all(&directory)?;
-        fs::write(configuration_file(&directory), configuration)?;
-        let log = fs::File::create(log_file(&directory))?;
-        let process = Command::new(std::env::current_exe()?)
-            .arg("serve")
-            .arg("--config")
-            .arg(configuration_file(&directory))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()?;
+    pub fn start(directory: PathBuf, number: u16, port: u16, configuration: &str) -> Result<Node, Refused> {
+        let log = fs::create_dir_all(&directory)
+            .and_then(|()| fs::write(configuration_file(&directory), configuration))
+            .and_then(|()| fs::File::create(log_file(&directory)))
+            .map_err(|error| Refused::directory(&directory, error))?;
+        let process = spawned(&directory, log)
+            .map_err(|error| Refused::other(&format!("cannot start node {number}"), &error))?;
         Ok(Node { number, port, directory, process, ended: None, is_lost: false, again: None })
     }
 
@@ -93,11 +90,36 @@ impl Node {
         }
     }
 
-    pub fn last_lines(&self) -> String {
+    /// Of a node that ended before it was ready: what it said last, and its own status.
+    pub fn refused(&self, ended: ExitStatus) -> Refused {
         let log = fs::read_to_string(log_file(&self.directory)).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(5)..].join("\n")
+        let last = lines[lines.len().saturating_sub(5)..].join("\n");
+        let mut what = format!("node {} did not come to be ready ({ended}):\n{last}", self.number);
+        // What it names is a flag of `chronik serve`.
+        if last.contains("cannot listen on") {
+            what.push_str("\nchronik: `chronik dev` chooses other addresses with --port");
+        }
+        Refused { what, status: passed_on(ended) }
     }
+}
+
+fn passed_on(ended: ExitStatus) -> OurStatus {
+    use OurStatus::{Configuration, DataDirectory, Network, StorageNotTrusted, StorageStalled};
+    let known = [Configuration, DataDirectory, Network, StorageNotTrusted, StorageStalled];
+    let same = known.into_iter().find(|status| ended.code() == Some(*status as i32));
+    same.unwrap_or(OurStatus::Other)
+}
+
+fn spawned(directory: &Path, log: fs::File) -> std::io::Result<Child> {
+    Command::new(std::env::current_exe()?)
+        .arg("serve")
+        .arg("--config")
+        .arg(configuration_file(directory))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
 }
 
 /// To a child that has not been waited for, or to who was just seen to hold a lock: its number is nobody else's.
@@ -114,4 +136,21 @@ fn configuration_file(directory: &Path) -> PathBuf {
 
 fn log_file(directory: &Path) -> PathBuf {
     directory.join("log")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::*;
+
+    #[test]
+    fn the_status_of_a_node_is_passed_on() {
+        for (raw, status) in
+            [(4 << 8, OurStatus::Network), (3 << 8, OurStatus::DataDirectory), (9, OurStatus::Other)]
+        {
+            assert_eq!(passed_on(ExitStatus::from_raw(raw)), status);
+        }
+        assert_eq!(passed_on(ExitStatus::from_raw(0)), OurStatus::Other, "a node that ended is no success");
+    }
 }
