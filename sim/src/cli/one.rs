@@ -6,6 +6,7 @@ use reports::{RunRecord, Status, render};
 use sim::run::{Choice, Order};
 use sim::scenario::{ScenarioDir, ShelfError, ShelvedScenario};
 
+use super::said::say;
 use super::{CommandError, known_part, read, write};
 
 pub(super) fn run(arguments: super::Run) -> Result<u8, CommandError> {
@@ -24,15 +25,16 @@ pub(super) fn run(arguments: super::Run) -> Result<u8, CommandError> {
         order.plan = Some(plan.map_err(|what| CommandError::Content { path: path.clone(), what })?);
         order.plan_file = Some(path.display().to_string());
     }
-    println!("{}", heading(&order));
+    say(&heading(&order))?;
     let record = sim::run::run(&order);
-    print!("{}", render::terminal::run(&record));
+    let said = say(&render::terminal::run(&record));
     if let Some(path) = &arguments.json {
         write(path, &record.to_json())?;
     }
     if let Some(path) = &arguments.html {
         write(path, &render::html::run(&record))?;
     }
+    said?;
     Ok(Status::of_run(&record).code())
 }
 
@@ -55,7 +57,7 @@ fn recorded(before: &RunRecord) -> Result<ShelvedScenario, CommandError> {
     if now.is_ok_and(|now| now.text == before.scenario_text) {
         return Ok(ScenarioDir::find()?.load(&before.scenario)?);
     }
-    println!("{} is not what it was: what was recorded is run", before.scenario);
+    say(&format!("{} is not what it was: what was recorded is run", before.scenario))?;
     Ok(ShelvedScenario::from_text(&before.scenario, &before.scenario_text).map_err(ShelfError::from)?)
 }
 
@@ -72,18 +74,18 @@ pub(super) fn replay(path: &Path) -> Result<u8, CommandError> {
     order.plan = Some(sim::plan::read(&before.plan.to_string()).map_err(content)?);
     order.plan_file.clone_from(&before.plan_file);
     order.settings = Some(before.settings.clone());
-    println!("{}", heading(&order));
+    say(&heading(&order))?;
     let record = sim::run::run(&order);
     if is_same(&before, &record) {
-        println!("same course as recorded: {} events, trace hash {}", record.events, record.trace_hash);
+        say(&format!("same course as recorded: {} events, trace hash {}", record.events, record.trace_hash))?;
     } else {
-        println!(
+        say(&format!(
             "another course than recorded: {} events with trace hash {} then, {} with {} now",
             before.events, before.trace_hash, record.events, record.trace_hash
-        );
-        println!("  {}", why_other(before.commit.as_deref(), record.commit.as_deref()));
+        ))?;
+        say(&format!("  {}", why_other(before.commit.as_deref(), record.commit.as_deref())))?;
     }
-    print!("{}", render::terminal::run(&record));
+    say(&render::terminal::run(&record))?;
     Ok(status_of(&before, &record).code())
 }
 
