@@ -284,6 +284,8 @@ def a_directory_in_use(temporary):
         # Its nodes run on without it, and hold their own.
         dev.process.kill()
         dev.process.wait()
+        # Even without the file that says so.
+        (home / "node-1" / "data" / "LOCK").unlink()
         said = refusal(3, "--port", str(base + 50), "--data-dir", str(home), temporary=temporary)
         assert re.search(r"a node \(process \d+\) runs in .*/node-\d/data", said), said
         after = files()

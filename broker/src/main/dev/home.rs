@@ -14,7 +14,7 @@ pub struct Home {
     pub path: PathBuf,
     is_temporary: bool,
     /// Of the directory itself.
-    _lock: fs::File,
+    _lock: Vec<fs::File>,
 }
 
 impl Home {
@@ -43,7 +43,7 @@ impl Home {
     fn locked(path: PathBuf, is_temporary: bool) -> Result<Home, Refused> {
         match lock::make(&path) {
             Ok(Taken::Here(lock)) => Ok(Home { path, is_temporary, _lock: lock }),
-            Ok(_) => {
+            Ok(Taken::Elsewhere) => {
                 let by = told(lock::holder(&path));
                 Err(Refused::in_use(&path, format!("another `chronik dev`{by} has it")))
             }
@@ -100,8 +100,7 @@ impl Home {
         for entry in self.path.read_dir().map_err(unknown)? {
             let data = entry.map_err(unknown)?.path().join("data");
             match lock::take(&data) {
-                Ok(Taken::Here(lock)) => locks.push(lock),
-                Ok(Taken::NoLock) => {}
+                Ok(Taken::Here(held)) => locks.extend(held),
                 Ok(Taken::Elsewhere) => {
                     return Err(format!("a node{} runs in {}", told(lock::holder(&data)), data.display()));
                 }
