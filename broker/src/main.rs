@@ -27,7 +27,7 @@ struct Cli {
 
 #[path = "main/stop.rs"]
 mod stop;
-#[path = "main/dev.rs"]
+#[path = "main/dev/mod.rs"]
 mod dev;
 #[path = "main/client/mod.rs"]
 mod client;

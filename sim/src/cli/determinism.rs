@@ -9,6 +9,7 @@ use reports::{Hash64, Status};
 use sim::run::{Choice, Course, Order, first_divergence, here};
 use sim::scenario::ScenarioDir;
 
+use super::said::say;
 use super::seeds::Seeds;
 use super::{CommandError, read, write};
 
@@ -22,20 +23,20 @@ pub(super) fn check(files: &[String], seeds: Seeds, part: Option<String>) -> Res
                 order.choice = Choice::Part(part.clone());
             }
             let course = Course::run(&order);
-            println!("{} seed {seed}: {}", scenario.id, told(&course));
+            say(&format!("{} seed {seed}: {}", scenario.id, told(&course)))?;
             if let Some(other) = hashes.insert(course.trace_hash, seed) {
-                println!("  seeds {other} and {seed} have the same hash: the seed is not used");
+                say(&format!("  seeds {other} and {seed} have the same hash: the seed is not used"))?;
                 same = false;
             }
             let again = |from, to| here(&order, from, to);
             if let Some(found) = first_divergence(&order, course.clone(), again(0, 0).0, again) {
-                println!("  again in this process: {found}");
+                say(&format!("  again in this process: {found}"))?;
                 same = false;
                 continue;
             }
             let (there, _) = elsewhere(&order, (0, 0))?;
             if there != course {
-                println!("  in another process: {}", told(&there));
+                say(&format!("  in another process: {}", told(&there)))?;
                 let mut failed = None;
                 let found = first_divergence(&order, course, there, |from, to| {
                     elsewhere(&order, (from, to)).unwrap_or_else(|error| {
@@ -47,14 +48,14 @@ pub(super) fn check(files: &[String], seeds: Seeds, part: Option<String>) -> Res
                     return Err(error);
                 }
                 match found {
-                    Some(found) => println!("  {found}"),
-                    None => println!("  this time both took the same course"),
+                    Some(found) => say(&format!("  {found}"))?,
+                    None => say("  this time both took the same course")?,
                 }
                 same = false;
             }
         }
     }
-    println!("{}", if same { "deterministic" } else { "verdict: nondeterminism" });
+    say(if same { "deterministic" } else { "verdict: nondeterminism" })?;
     Ok(if same { 0 } else { Status::Nondeterminism.code() })
 }
 

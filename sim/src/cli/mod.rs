@@ -1,20 +1,26 @@
 //! The command line. Each command is a file; all of them end in one of the statuses that scripts rely on.
 
+mod said;
 mod determinism;
 mod one;
 mod seeds;
 mod sweep;
 
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use sim::scenario::{ScenarioDir, ShelfError};
+use sim::scenario::{ScenarioDir, ShelfError, ShelvedScenario};
 
+use said::say;
 use seeds::{Seeds, Shard};
 
 /// Wrong usage: an unknown scenario, an unreadable plan.
 const USAGE: u8 = 2;
+/// What was found could not be told.
+const OUTPUT: u8 = 17;
 
 #[derive(Parser)]
 #[command(
@@ -23,7 +29,8 @@ const USAGE: u8 = 2;
     about = "Runs the Chronik broker in a simulated kernel that is broken on purpose",
     after_help = "Exit status: 0 every verdict is the expected one (a museum scenario expects its failure), 2 usage, \
                   10 safety, 11 freeze, 12 crash, 13 nondeterminism, 14 budget exceeded, 15 an expected failure did \
-                  not happen or came from elsewhere, or a listed fault hit nothing, 16 a required probe was missed."
+                  not happen or came from elsewhere, or a listed fault hit nothing, 16 a required probe was missed, \
+                  17 stdout cannot be written (that nobody reads it is no failure)."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -149,13 +156,13 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("chronik-sim: {error}");
-            ExitCode::from(USAGE)
+            let _ = writeln!(std::io::stderr(), "chronik-sim: {error}");
+            ExitCode::from(error.status())
         }
     }
 }
 
-/// What ends a command before anything was run.
+/// What ends a command without a verdict.
 #[derive(Debug, thiserror::Error)]
 enum CommandError {
     #[error(transparent)]
@@ -164,8 +171,19 @@ enum CommandError {
     File { path: PathBuf, source: std::io::Error },
     #[error("{}: {what}", path.display())]
     Content { path: PathBuf, what: String },
+    #[error("cannot write to stdout: {0}")]
+    Output(std::io::Error),
     #[error("{0}")]
     Usage(String),
+}
+
+impl CommandError {
+    fn status(&self) -> u8 {
+        match self {
+            CommandError::Output(_) => OUTPUT,
+            _ => USAGE,
+        }
+    }
 }
 
 fn read(path: &std::path::Path) -> Result<String, CommandError> {
@@ -181,25 +199,31 @@ fn write(path: &std::path::Path, text: &str) -> Result<(), CommandError> {
 }
 
 fn list() -> Result<u8, CommandError> {
-    let mut folder = String::new();
-    for shelved in ScenarioDir::find()?.all()? {
+    say(&listed(&ScenarioDir::find()?.all()?))?;
+    Ok(0)
+}
+
+fn listed(scenarios: &[ShelvedScenario]) -> String {
+    let mut folder = "";
+    let mut text = String::new();
+    for shelved in scenarios {
         let scenario = &shelved.scenario;
         let (inside, name) = shelved.id.rsplit_once('/').unwrap_or(("", &shelved.id));
         if inside != folder {
-            folder = inside.to_owned();
-            println!("{folder}/\n");
+            folder = inside;
+            let _ = writeln!(text, "{folder}/\n");
         }
-        println!("  {name} ({folder}/{name}, expects {})", expectation(scenario));
+        let _ = writeln!(text, "  {name} ({folder}/{name}, expects {})", expectation(scenario));
         for line in scenario.about.trim().lines() {
-            println!("      {line}");
+            let _ = writeln!(text, "      {line}");
         }
-        println!();
+        text.push('\n');
     }
-    println!("parts for --part:");
+    text.push_str("parts for --part:\n");
     for exhibit in sim::museum::EXHIBITS.iter().chain(sim::planted::all()) {
-        println!("    {}: {}", exhibit.name, exhibit.about);
+        let _ = writeln!(text, "    {}: {}", exhibit.name, exhibit.about);
     }
-    Ok(0)
+    text
 }
 
 fn expectation(scenario: &sim::scenario::Scenario) -> String {

@@ -10,6 +10,7 @@ use reports::{RunRecord, Status, SweepRecord, render};
 use sim::run::{Choice, Order};
 use sim::scenario::{ScenarioDir, ShelvedScenario};
 
+use super::said::say;
 use super::{CommandError, known_part, read, seeds, write};
 
 pub(super) fn sweep(arguments: super::Sweep) -> Result<u8, CommandError> {
@@ -106,7 +107,7 @@ pub(super) struct Outputs {
 
 impl Outputs {
     fn write(&self, sweep: &SweepRecord, shelf: &ScenarioDir) -> Result<(), CommandError> {
-        print!("{}", render::terminal::sweep(sweep));
+        let said = say(&render::terminal::sweep(sweep));
         if let Some(path) = &self.json {
             write(path, &sweep.to_json())?;
         }
@@ -119,8 +120,8 @@ impl Outputs {
             let name = format!("{}-seed-{}.json", record.scenario.replace('/', "-"), record.seed);
             write(&page.with_file_name(name), &record.to_json())?;
         }
-        println!("report: {}", page.display());
-        Ok(())
+        said?;
+        say(&format!("report: {}", page.display()))
     }
 
     fn page(&self, shelf: &ScenarioDir) -> PathBuf {
