@@ -3,8 +3,8 @@
 
     tests/bad_input.py [--disk threads] [--seed 1] [--mutations 300]
 
-Three parts: starts that must be refused, damaged data, and hostile bytes on the wire beside a client that must notice
-nothing. Ends with `N passed, N failed`.
+Four parts: starts that must be refused, damaged data, hostile bytes on the wire beside a client that must notice
+nothing, and a log that nobody takes. Ends with `N passed, N failed`.
 """
 
 import argparse
@@ -520,12 +520,34 @@ def wire(disk, chance, count):
             assert status == 0, f"exit status {status}"
 
 
+def log(disk):
+    """Standard error that takes nothing: each way with so much of it that any pipe is full."""
+    for what, redirection in [
+        ("a pipe that nobody empties", "2> >(exec sleep 600)"),
+        ("a pipe whose reader has left", "2> >(true)"),
+        ("a full device", "2> /dev/full"),
+    ]:
+        with case(f"a log that goes to {what} holds up nobody") as note:
+            prefix = ["bash", "-c", f'exec "$@" {redirection}', "bash"]
+            with Chronik(disk=disk, prefix=prefix, environment={"CHRONIK_LOG": "debug"}) as broker:
+                with Connection(broker.bootstrap, timeout_s=10) as connection:
+                    connection.create_topics(["logged"], partitions=1)
+                    for n in range(2000):
+                        code, _ = connection.produce("logged", 0, batch([b"%d" % n]))
+                        assert code == 0, f"error {code}"
+                    assert connection.end_offset("logged", 0) == 2000
+                began = time.monotonic()
+                status = broker.stop()
+                note(f"2,000 records, stopped within {time.monotonic() - began:.1f} s")
+                assert status == 0, f"exit status {status}"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--disk", default="threads")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--mutations", type=int, default=300)
-    parser.add_argument("parts", nargs="*", default=["configurations", "directories", "damage", "wire"])
+    parser.add_argument("parts", nargs="*", default=["configurations", "directories", "damage", "wire", "log"])
     options = parser.parse_args()
     home = scratch("bad-input")
     parts = {
@@ -533,6 +555,7 @@ def main():
         "directories": lambda: refuse_directories(home, options.disk),
         "damage": lambda: damage(options.disk),
         "wire": lambda: wire(options.disk, random.Random(options.seed), options.mutations),
+        "log": lambda: log(options.disk),
     }
     for part in options.parts:
         with case(f"part {part} ran to its end"):

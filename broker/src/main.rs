@@ -1,6 +1,6 @@
 //! `chronik`: the command line of the broker.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use broker::config::kafka::KAFKA_NAMES;
 use broker::node::Node;
 use broker::parts::Parts;
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use io_backend::real::{self, MemoryReturn, RealBackend};
+use io_backend::real::{self, MemoryReturn, RealBackend, SAID_WITHIN, log_lines};
 use io_backend::{Deadline, ExitStatus};
 use tracing::{Level, info, warn};
 use tracing_subscriber::filter::Targets;
@@ -155,6 +155,7 @@ fn main() -> ExitCode {
             }
         }
     };
+    log_lines::flush(SAID_WITHIN);
     ExitCode::from(status as u8)
 }
 
@@ -179,16 +180,21 @@ fn keys() -> String {
 
 /// Filtered by `CHRONIK_LOG`, for example `debug` or `broker::journal=trace`.
 fn log_to_stderr() {
+    let started = log_lines::start();
     let asked = std::env::var("CHRONIK_LOG").unwrap_or_else(|_| "info".into());
     let (filter, error) = match asked.parse::<Targets>() {
         Ok(filter) => (filter, None),
         Err(error) => (Targets::new().with_default(Level::INFO), Some(error)),
     };
     let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
+        .with_writer(|| log_lines::LogLine)
+        .log_internal_errors(false)
         .with_target(false)
         .with_ansi(io::stderr().is_terminal());
     tracing_subscriber::registry().with(filter).with(lines).init();
+    if let Err(error) = started {
+        warn!(%error, "no thread for the log: whoever logs waits for standard error");
+    }
     if let Some(error) = error {
         warn!(%error, "CHRONIK_LOG=\"{asked}\" is no filter (info, or broker::journal=trace,info): info it is");
     }
@@ -199,8 +205,12 @@ fn log_to_stderr() {
 fn end_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        report(panic);
-        eprintln!("chronik: internal error, the process ends; what was acknowledged is in the journal");
+        // Standard error may be a pipe that nobody empties.
+        if real::exit_after(SAID_WITHIN, ExitStatus::Other as i32).is_ok() {
+            report(panic);
+            const ENDS: &str = "internal error, the process ends; what was acknowledged is in the journal";
+            let _ = writeln!(io::stderr(), "chronik: {ENDS}");
+        }
         real::exit_now(ExitStatus::Other as i32);
     }));
 }
@@ -284,7 +294,9 @@ async fn serve(config: Config) -> ExitStatus {
             return error.exit_status();
         }
     };
-    println!(
+    // Whoever started it may not care.
+    let _ = writeln!(
+        io::stdout(),
         "chronik ready: kafka {}, admin {}, node {}, data {}, disk {disk}",
         node.kafka_address(),
         node.admin_address(),

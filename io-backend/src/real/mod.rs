@@ -5,7 +5,7 @@
 //! Invariants: a buffer or descriptor that the kernel may still use is owned until the operation is
 //! done, whoever stopped waiting; no I/O error panics.
 //!
-//! In layers: `system` calls that std does not offer, `memory` to give back, the `kind`s of disk, `sockets` to shut down, the
+//! In layers: `system` calls that std does not offer, `log_lines` to standard error, `memory` to give back, the `kind`s of disk, `sockets` to shut down, the
 //! `closer` of files, the `core` that all share, the `ring`'s thread, files that are written to `direct`ly, `dedicated` loops, the `disk`, the trial that
 //! `choose`s between the kinds, the `network`; this file makes a backend of them.
 
@@ -16,6 +16,7 @@
 )]
 
 mod system;
+pub mod log_lines;
 mod memory;
 mod kind;
 mod sockets;
@@ -31,7 +32,7 @@ mod network;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use choose::DiskReport;
 pub use dedicated::{RealDedicatedDisk, RealDedicatedFile};
@@ -39,7 +40,7 @@ pub use disk::{RealDisk, RealFile};
 pub use kind::{DiskChoice, DiskKind};
 pub use memory::MemoryReturn;
 pub use network::{RealListener, RealNetwork, RealStream};
-pub use system::{exit_now, raise_descriptor_limit};
+pub use system::{exit_after, exit_now, raise_descriptor_limit};
 
 use crate::backend::{Backend, DedicatedLoop, ExitStatus};
 use crate::registry::Registry;
@@ -50,6 +51,9 @@ use self::core::Core;
 
 /// For the runtime that a node runs on: a thread for every disk operation that may hang, and some for those that compute.
 pub const BLOCKING_THREADS_MAX: usize = crate::disk::OPERATIONS_MAX + 56;
+
+/// Why a process ends is written within this, or not at all.
+pub const SAID_WITHIN: Duration = Duration::from_millis(200);
 
 /// A node's handle to the machine it runs on.
 #[derive(Clone)]
@@ -158,6 +162,7 @@ impl Backend for RealBackend {
     fn exit(&self, status: ExitStatus, why: &str) {
         tracing::error!(status = status as i32, "the process ends: {why}");
         self.parts.core.sockets.close_all();
+        log_lines::flush(SAID_WITHIN);
         system::exit_now(status as i32);
     }
 }

@@ -6,6 +6,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::disk::Space;
 
@@ -29,6 +30,18 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
 pub fn exit_now(status: i32) -> ! {
     // SAFETY: takes no pointers and does not return.
     unsafe { libc::_exit(status) }
+}
+
+/// Ends the process after that, whatever it does then.
+///
+/// # Errors
+/// There is no thread to be had.
+pub fn exit_after(time: Duration, status: i32) -> io::Result<()> {
+    let ends = move || {
+        std::thread::sleep(time);
+        exit_now(status)
+    };
+    std::thread::Builder::new().spawn(ends).map(drop)
 }
 
 /// Takes an exclusive lock on an open file, without waiting; it lasts until the file is closed.
