@@ -21,9 +21,10 @@ pub fn answered(history: &History, circumstances: &Circumstances, grace: At) -> 
                 _ => "was answered too late",
             };
             findings.add(format!(
-                "a {} request of {} at {} {what}: due by {}, client waited until {}",
+                "a {} request of {} to {} at {} {what}: due by {}, client waited until {}",
                 request.trade.name(),
                 request.client,
+                request.machine(),
                 seconds(request.sent),
                 seconds(request.deadline),
                 seconds(request.ended)
