@@ -33,6 +33,11 @@ pub struct Beat {
 pub enum Told {
     /// It is one, in this epoch; and what it has, where that was said.
     Member { at: At, epoch: i32, given: Option<Vec<Place>> },
+    /// It is to go on: it is one, or nobody knows yet, for its coordinator has only begun. The classic protocol does not tell these apart.
+    GoOn {
+        /// After how much silence it is none.
+        session: At,
+    },
     /// It is none, or not in the epoch that it named.
     Out(At),
     /// There was no answer, or one that says nothing of it.

@@ -35,7 +35,7 @@ impl<'a> Over<'a> {
                     epochs.entry(member).or_default().push((epoch - 1, *at));
                 }
                 Told::Out(at) => epochs.entry(member).or_default().push((*known, *at)),
-                Told::Nothing => {}
+                Told::GoOn { .. } | Told::Nothing => {}
             }
         }
         let mut by_place: BTreeMap<(&str, &Place), Vec<Tenure<'_>>> = BTreeMap::new();

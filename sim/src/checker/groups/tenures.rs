@@ -41,6 +41,9 @@ pub(super) fn tenures(groups: &Groups) -> Vec<Tenure<'_>> {
                     }
                 }
             }
+            Told::GoOn { session } => {
+                of_member.iter_mut().for_each(|tenure| tenure.go_on(beat.sent, *session))
+            }
             Told::Out(at) => end(of_member, &mut all, *at, |_| true),
             Told::Nothing => {}
         }
@@ -75,6 +78,12 @@ fn end<'a>(
 }
 
 impl Tenure<'_> {
+    /// Who has been silent for as long as a session may be none by now.
+    fn go_on(&mut self, sent: At, session: At) {
+        let is_fresh = self.heard.last().is_some_and(|last| sent < last + session);
+        self.heard.extend(is_fresh.then_some(sent));
+    }
+
     /// When it was last told to be a member, while it had the partition: the coordinator had it as the owner then or later.
     pub(super) fn sure_until(&self) -> At {
         self.heard.last().copied().unwrap_or(self.asked).max(self.told)
@@ -104,6 +113,12 @@ mod tests {
         assert_eq!(spans(vec![has(), told.clone()]), [(2, At::MAX, vec![1, 5])]);
         assert_eq!(spans(vec![has(), told, releasing(silent("a", 7))]), [(2, 7, vec![1, 5])]);
         assert_eq!(spans(vec![has(), out("a", 5)]), [(2, 6, vec![1])]);
+        let goes_on = |sent| Beat { told: Told::GoOn { session: 10 }, ..silent("a", sent) };
+        assert_eq!(
+            spans(vec![has(), goes_on(10), goes_on(20)]),
+            [(2, At::MAX, vec![1, 10])],
+            "it may be none"
+        );
         let again = releasing(given("a", 7, 2, Some(true)));
         assert_eq!(spans(vec![has(), again]), [(2, 7, vec![1]), (8, At::MAX, vec![7])]);
     }

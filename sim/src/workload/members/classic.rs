@@ -4,9 +4,9 @@
 use io_backend::Backend;
 use kafka_protocol::error::ResponseError;
 
-use super::super::connection::CallError;
+use super::super::connection::{CallError, ns};
 use super::classic_protocol::Joined;
-use super::coordinator::positions_of;
+use super::coordinator::{SESSION, positions_of};
 use super::progress;
 use super::reading::{Reading, Refusal, refusal};
 use crate::history::groups::{Assigned, Told};
@@ -76,7 +76,7 @@ pub(super) async fn beat<B: Backend>(reading: &mut Reading<B>) -> Result<Result<
     let answered = reading.coordinator.heartbeat(&reading.name, reading.epoch).await?;
     let at = reading.client.now();
     match answered {
-        Ok(()) => note(reading, None, sent, Told::Member { at, epoch: reading.epoch, given: None }),
+        Ok(()) => note(reading, None, sent, Told::GoOn { session: ns(SESSION) }),
         Err(error) => note(reading, None, sent, refused(error, at)),
     }
     let refused = answered.err().map(refusal);

@@ -115,7 +115,7 @@ impl Consumer {
         let told = self.told(&answered, &places, reading.client.now());
         let given = match &told {
             Told::Member { given, .. } => given.clone(),
-            Told::Out(_) | Told::Nothing => None,
+            Told::GoOn { .. } | Told::Out(_) | Told::Nothing => None,
         };
         reading.note_beat(keeps, sent, told);
         let beaten = match answered {
