@@ -31,6 +31,16 @@ impl Run {
     }
 
     fn beat(&mut self, broker: i32, change: impl FnOnce(&mut Heartbeat)) -> (HeartbeatAnswer, usize) {
+        let (answer, commands) = self.say(broker, change);
+        (answer, self.apply(commands))
+    }
+
+    /// The same, and nothing of what is decided comes into the image.
+    fn say(
+        &mut self,
+        broker: i32,
+        change: impl FnOnce(&mut Heartbeat),
+    ) -> (HeartbeatAnswer, Vec<MetadataCommand>) {
         let mut heartbeat = Heartbeat {
             process: process(&self.image, broker),
             image_index: self.image.index,
@@ -40,8 +50,7 @@ impl Run {
             unreachable: BTreeSet::new(),
         };
         change(&mut heartbeat);
-        let (answer, commands) = self.controller.handle_heartbeat(self.now, heartbeat).unwrap();
-        (answer, self.apply(commands))
+        self.controller.handle_heartbeat(self.now, heartbeat).unwrap()
     }
 
     /// Ticks for so long, with heartbeats of these brokers before each; how many commands came of it.
@@ -271,25 +280,11 @@ fn whose_storage_takes_no_records_is_told_until_the_image_has_it_that_others_are
     assert!(!run.beat(1, takes_none).0.is_relieved, "nobody else could");
 }
 
-/// What a heartbeat is answered before anything that is decided is in the image.
-fn answer_before_it_is_decided(run: &mut Run, change: impl FnOnce(&mut Heartbeat)) -> HeartbeatAnswer {
-    let mut heartbeat = Heartbeat {
-        process: process(&run.image, 1),
-        image_index: run.image.index,
-        may_lead: true,
-        wants_shutdown: false,
-        not_begun: Vec::new(),
-        unreachable: BTreeSet::new(),
-    };
-    change(&mut heartbeat);
-    run.controller.handle_heartbeat(run.now, heartbeat).unwrap().0
-}
-
 #[test]
 fn whose_storage_takes_records_again_before_others_lead_is_relieved_all_the_same() {
     let mut run = Run::new(cluster_with(2, &[&[1, 2]]));
-    assert!(answer_before_it_is_decided(&mut run, |heartbeat| heartbeat.may_lead = false).is_relieved);
-    assert!(answer_before_it_is_decided(&mut run, |_| {}).is_relieved, "it may be decided at any time");
+    assert!(run.say(1, |heartbeat| heartbeat.may_lead = false).0.is_relieved);
+    assert!(run.say(1, |_| {}).0.is_relieved, "it may be decided at any time");
     // Should it be lost, it is said again.
     run.pass(seconds(2), &[1, 2]);
     assert_eq!(partition(&run.image, 1, 0).leader, Some(BrokerId(2)));
@@ -301,13 +296,13 @@ fn whose_storage_takes_records_again_before_others_lead_is_relieved_all_the_same
 fn who_wants_to_stop_leads_nothing_that_is_about_to_move() {
     let mut run = Run::new(cluster_with(2, &[&[1, 2]]));
     let stops = |heartbeat: &mut Heartbeat| heartbeat.wants_shutdown = true;
-    let answer = answer_before_it_is_decided(&mut run, stops);
+    let (answer, _) = run.say(1, stops);
     assert_eq!((answer.is_relieved, answer.may_stop), (true, false));
     run.pass(seconds(2), &[2]);
     let (answer, _) = run.beat(1, stops);
     assert_eq!((answer.is_relieved, answer.may_stop), (false, true));
     let mut run = Run::new(cluster_with(2, &[&[1]]));
-    assert!(!answer_before_it_is_decided(&mut run, stops).is_relieved, "it leads on what nobody else could");
+    assert!(!run.say(1, stops).0.is_relieved, "it leads on what nobody else could");
 }
 
 #[test]
